@@ -1,0 +1,1 @@
+"""From candidate rows, through filters and people's review, to splits."""

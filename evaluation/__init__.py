@@ -1,0 +1,1 @@
+"""From adapters to scores and a report."""

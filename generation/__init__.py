@@ -1,0 +1,1 @@
+"""From a persona's specification to candidate rows."""

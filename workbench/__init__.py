@@ -1,0 +1,1 @@
+"""The shared language of the house: records, persona, store, errors, command line."""

@@ -1,0 +1,193 @@
+"""The checks that a persona's traits name: rules where a rule can, else a question for a judge.
+
+Filters, suggestions, rewards and scorers all use these, so that a trait means one thing.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+Where = Literal["anywhere", "opening", "closing"]
+Unit = Literal["words", "characters", "sentences"]
+
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+class _Check(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Patterns(_Check):
+    patterns: tuple[str, ...] = Field(min_length=1)
+    where: Where = "anywhere"
+
+    @field_validator("patterns")
+    @classmethod
+    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                compiled(pattern)
+            except re.error as error:
+                raise ValueError(f"bad pattern {pattern!r}: {error}") from None
+        return patterns
+
+    def found(self, text: str) -> list[str]:
+        """Return the text that each matching pattern matched first."""
+        target = part(text, self.where)
+        matches = (compiled(pattern).search(target) for pattern in self.patterns)
+        return [match.group(0) for match in matches if match]
+
+
+class Matches(_Patterns):
+    """At least ``min`` of the patterns match."""
+
+    rule: Literal["matches"]
+    min: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Matches:
+        if self.min > len(self.patterns):
+            raise ValueError(f"min {self.min} is more than the {len(self.patterns)} patterns")
+        return self
+
+    def passes(self, text: str) -> bool:
+        """Return whether enough patterns match ``text``."""
+        return len(self.found(text)) >= self.min
+
+
+class Lacks(_Patterns):
+    """None of the patterns matches."""
+
+    rule: Literal["lacks"]
+
+    def passes(self, text: str) -> bool:
+        """Return whether no pattern matches ``text``."""
+        return not self.found(text)
+
+
+class Range(_Check):
+    """A closed range of a count."""
+
+    min: int = Field(default=0, ge=0)
+    max: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is more than max {self.max}")
+        return self
+
+
+class EmojiHabit(Range):
+    """How many emoji, and where."""
+
+    where: Where = "anywhere"
+
+    def passes(self, text: str) -> bool:
+        """Return whether the number of emoji in the part is in range."""
+        from emoji import emoji_count
+
+        return self.min <= emoji_count(part(text, self.where)) <= self.max
+
+
+class LengthRange(Range):
+    """How long an answer is."""
+
+    unit: Unit = "words"
+
+    def passes(self, text: str) -> bool:
+        """Return whether the length of ``text`` is in range."""
+        return self.min <= length(text, self.unit) <= self.max
+
+
+class EmojiRule(EmojiHabit):
+    """The emoji habit as a check."""
+
+    rule: Literal["emoji"]
+
+
+class LengthRule(LengthRange):
+    """The length as a check."""
+
+    rule: Literal["length"]
+
+
+class Judge(_Check):
+    """A yes/no question about one answer, for a judge model."""
+
+    judge: str = Field(min_length=1)
+
+
+Rule = Matches | Lacks | EmojiRule | LengthRule
+
+
+def _kind(value: object) -> str:
+    """Return the tag of a check, so that its mistakes are told for that kind alone."""
+    if isinstance(value, Judge) or (isinstance(value, dict) and "judge" in value):
+        return "judge"
+    return str(value.get("rule", "")) if isinstance(value, dict) else getattr(value, "rule", "")
+
+
+Check = Annotated[
+    Annotated[Matches, Tag("matches")]
+    | Annotated[Lacks, Tag("lacks")]
+    | Annotated[EmojiRule, Tag("emoji")]
+    | Annotated[LengthRule, Tag("length")]
+    | Annotated[Judge, Tag("judge")],
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_check",
+        custom_error_message="needs 'rule: matches|lacks|emoji|length' or 'judge: <question>'",
+    ),
+]
+"""What a trait's ``check`` may be."""
+
+
+@lru_cache(maxsize=1024)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return ``pattern`` compiled, case-insensitive."""
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of ``text``; they end at . ! ? … before a space, or at a line break."""
+    return [piece.strip() for piece in _SENTENCE_END.split(text) if piece.strip()]
+
+
+def part(text: str, where: Where) -> str:
+    """Return the named part of ``text``.
+
+    ``opening`` is the first sentence; ``closing`` the last sentence that holds a letter and all
+    that follows it, so that closing emoji belong to it.
+    """
+    if where == "anywhere":
+        return text
+    found = sentences(text)
+    if not found:
+        return ""
+    if where == "opening":
+        return found[0]
+    spoken = [index for index, piece in enumerate(found) if _LETTER.search(piece)]
+    return " ".join(found[spoken[-1] if spoken else 0 :])
+
+
+def length(text: str, unit: Unit) -> int:
+    """Return the length of ``text`` in words, sentences, or characters without white space."""
+    if unit == "words":
+        return len(text.split())
+    if unit == "sentences":
+        return len([piece for piece in sentences(text) if _LETTER.search(piece)])
+    return sum(not character.isspace() for character in text)

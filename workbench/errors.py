@@ -1,0 +1,51 @@
+"""Mistakes of a user: one line each, saying what, where and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+EXIT_USER_ERROR = 2
+"""Exit code of every command that stops on a user's mistake."""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; the command line prints it without a traceback.
+
+    Args:
+        what: What is wrong, with the offending value.
+        where: File (and line), option or address that it concerns.
+        fix: What to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """Return the mistake as one line, whitespace folded."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return " ".join((f"{text} — {self.fix}" if self.fix else text).split())
+
+    def lines(self) -> list[str]:
+        """Return one line for each mistake that this error holds."""
+        return [self.line()]
+
+
+class UserErrors(UserError):
+    """Several mistakes of one file, reported together rather than one a run."""
+
+    def __init__(self, errors: Iterable[UserError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(error.line() for error in self.errors))
+
+    def lines(self) -> list[str]:
+        """Return one line for each mistake."""
+        return [line for error in self.errors for line in error.lines()]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``'did you mean …?'`` for the known name nearest to ``name``, or an empty string."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, list(known), n=1)
+    return f"did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,124 @@
+"""Base models: names to folders, folders to models. The one way in for every stage.
+
+Heavy libraries are imported inside the functions; a hub is asked only for names that are neither
+the embedded model nor a local folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.embedded import EMBEDDED, embedded_model
+from workbench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+"""What is fetched from a hub: never pickled weights, never code."""
+
+
+def resolve_model(name: str) -> Path:
+    """Return the local folder of a model: embedded, a path, or fetched from a hub.
+
+    Args:
+        name: ``smollm2-135m``, a local folder, or a hub id such as ``org/name``.
+
+    Raises:
+        UserError: The model is nowhere to be had; the line says how to get it.
+    """
+    if name == EMBEDDED:
+        return embedded_model()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise UserError(
+                "no model there (config.json is missing)",
+                where=str(folder),
+                fix="name a folder saved with save_pretrained",
+            )
+        return folder
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except HFValidationError:
+        raise UserError(
+            f"model '{name}' is neither a folder nor a hub id",
+            fix=f"use {EMBEDDED}, a folder, or org/name",
+        ) from None
+    # What huggingface_hub raises for no network, a gated or an unknown repository.
+    except (OSError, ValueError) as error:
+        folder = f"models/{name.split('/')[-1]}"
+        raise UserError(
+            f"model '{name}' cannot be reached ({type(error).__name__})",
+            fix=f"where there is access: hf download {name} --local-dir {folder} (gated: first"
+            f" hf auth login), then --model {folder}; or use --model {EMBEDDED}",
+        ) from None
+
+
+def compute_dtype() -> torch.dtype:
+    """Return bfloat16 where the device computes in it natively, else float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # AMX and AVX512-BF16 make bf16 several times faster; emulated it is slower than fp32.
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model folder, padded left for generation.
+
+    Raises:
+        UserError: The model has no chat template, so there is no agreed way to talk with it.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    if tokenizer.chat_template is None:
+        raise UserError(
+            "the base model has no chat template",
+            where=str(folder),
+            fix="use an instruct model, or add chat_template.jinja to the folder",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    folder: Path, *, quantization: dict[str, Any] | None = None, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """Return the base model of a folder, on the GPU if there is one.
+
+    Args:
+        folder: What :func:`resolve_model` returned.
+        quantization: Fields of ``transformers.BitsAndBytesConfig``, or None for full precision.
+        dtype: Type of the weights and of computation; the device's best by default.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(**quantization) if quantization else None
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype or compute_dtype(),
+        quantization_config=config,
+        device_map={"": 0} if torch.cuda.is_available() else "cpu",
+        use_safetensors=True,
+        trust_remote_code=False,
+    )

@@ -1,0 +1,176 @@
+"""The persona: what it is, how it speaks, and how each of its traits is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from workbench.checks import Check, EmojiHabit, Judge, LengthRange, compiled
+from workbench.errors import UserError
+from workbench.yamlfile import read_yaml, validate
+
+Language = Literal["en", "ko"]
+GENERAL_PROBLEMS = (
+    "unsafe_advice",
+    "wrong_fact",
+    "refusal",
+    "personal_data",
+    "duplicate",
+    "off_topic",
+)
+"""Problems of an answer that any persona's reviewer may name, beside the spec's traits."""
+_IDENTIFIER = r"^[a-z0-9][a-z0-9_-]*$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Voice(_Part):
+    """How the persona speaks."""
+
+    address: str = Field(min_length=1)
+    register_: str = Field(alias="register", min_length=1)
+    emoji: EmojiHabit
+    length: LengthRange
+
+
+class Safety(_Part):
+    """Where the persona stops, and what it never advises."""
+
+    boundary: str = Field(min_length=1)
+    unsafe_patterns: tuple[str, ...] = ()
+
+    @field_validator("unsafe_patterns")
+    @classmethod
+    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                compiled(pattern)
+            except re.error as error:
+                raise ValueError(f"bad pattern {pattern!r}: {error}") from None
+        return patterns
+
+    def unsafe(self, text: str) -> str:
+        """Return the first unsafe phrase in ``text``, or an empty string."""
+        matches = (compiled(pattern).search(text) for pattern in self.unsafe_patterns)
+        return next((match.group(0) for match in matches if match), "")
+
+
+class Trait(_Part):
+    """One habit of the persona and how an answer is checked for it."""
+
+    id: str = Field(pattern=_IDENTIFIER)
+    name: str = Field(min_length=1)
+    about: str = Field(min_length=1)
+    source: str = ""
+    check: Check
+
+    def passes(self, text: str) -> bool | None:
+        """Return whether ``text`` shows the trait; None where only a judge can say."""
+        return None if isinstance(self.check, Judge) else self.check.passes(text)
+
+
+class Persona(_Part):
+    """A validated persona specification."""
+
+    id: str = Field(pattern=_IDENTIFIER)
+    version: int = Field(ge=1)
+    language: Language
+    name: str = Field(min_length=1)
+    role: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    voice: Voice
+    structure: tuple[str, ...] = Field(min_length=1)
+    must: tuple[str, ...] = ()
+    must_not: tuple[str, ...] = ()
+    safety: Safety
+    topics: tuple[str, ...] = Field(min_length=1)
+    topic_names: dict[str, str] = Field(default_factory=dict)
+    exemplars: tuple[int, ...] = ()
+    traits: tuple[Trait, ...] = Field(min_length=1)
+
+    @field_validator("topics")
+    @classmethod
+    def _once(cls, topics: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [topic for topic, count in Counter(topics).items() if count > 1]:
+            raise ValueError(f"given twice: {', '.join(twice)}")
+        return topics
+
+    @field_validator("topic_names")
+    @classmethod
+    def _of_known_topics(cls, names: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if unknown := set(names) - set(info.data.get("topics", names)):
+            raise ValueError(f"not among the topics: {', '.join(sorted(unknown))}")
+        return names
+
+    @field_validator("traits")
+    @classmethod
+    def _distinct(cls, traits: tuple[Trait, ...]) -> tuple[Trait, ...]:
+        counts = Counter(trait.id for trait in traits)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"trait given twice: {', '.join(twice)}")
+        if reserved := set(counts) & set(GENERAL_PROBLEMS):
+            raise ValueError(f"reserved name: {', '.join(sorted(reserved))}")
+        return traits
+
+    @model_validator(mode="after")
+    def _checkable(self) -> Self:
+        if not self.rule_traits:
+            raise ValueError("traits: at least one needs a rule, or nothing can be scored offline")
+        return self
+
+    @property
+    def rule_traits(self) -> tuple[Trait, ...]:
+        """The traits that a rule checks."""
+        return tuple(trait for trait in self.traits if not isinstance(trait.check, Judge))
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Problem id → its name, for reviewers: the traits, then the general problems."""
+        from workbench.language import say
+
+        general = {key: say(self.language, f"problem.{key}") for key in GENERAL_PROBLEMS}
+        return {**{trait.id: trait.name for trait in self.traits}, **general}
+
+    @property
+    def record_id(self) -> str:
+        """A hash of the whole specification; a parent of every row made with it."""
+        text = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
+        return f"persona-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def topic_name(self, topic: str) -> str:
+        """Return the topic as a reader sees it."""
+        return self.topic_names.get(topic, topic.replace("_", " "))
+
+    def failed_traits(self, text: str) -> list[str]:
+        """Return the ids of the rule traits that ``text`` does not show."""
+        return [trait.id for trait in self.rule_traits if not trait.passes(text)]
+
+
+def persona_file(path: Path) -> Path:
+    """Return the specification's file, given it or its folder."""
+    return path / "persona.yaml" if path.is_dir() else path
+
+
+def load_persona(path: Path) -> Persona:
+    """Load and validate a persona from its folder or its ``persona.yaml``.
+
+    Raises:
+        UserError: Unreadable or broken file; every mistake of it at once, each with its line.
+    """
+    file = persona_file(path)
+    if not file.exists():
+        raise UserError(
+            "no persona.yaml there",
+            where=str(path),
+            fix="name a folder such as datasets/gym-trainer",
+        )
+    data, lines = read_yaml(file)
+    return validate(Persona, data, lines, file)

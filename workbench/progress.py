@@ -1,0 +1,71 @@
+"""Progress that people read: a bar in a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Advance = Callable[..., None]
+"""``advance(count=1, note="")`` moves the progress on; ``note`` is shown beside it."""
+
+LOG_EVERY = 15.0
+"""Seconds between two lines where output is not a terminal."""
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Where progress and notes go; results go to standard output."""
+
+
+@contextmanager
+def track(label: str, total: int | None) -> Iterator[Advance]:
+    """Show the progress of one piece of work.
+
+    Args:
+        label: What is being done, in the present tense.
+        total: Number of units, or None where it is not known.
+    """
+    if console.is_terminal:
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(label, total=total, note="")
+            yield lambda count=1, note="": bar.update(task, advance=count, note=note)
+        return
+    yield _Lines(label, total).advance
+
+
+class _Lines:
+    """Progress as a line every :data:`LOG_EVERY` seconds and at the end."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self.started = self.told = time.monotonic()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.told < LOG_EVERY and self.done != self.total:
+            return
+        self.told = now
+        spent = now - self.started
+        text = f"  {self.label}: {self.done}"
+        if self.total:
+            left = spent / max(self.done, 1) * (self.total - self.done)
+            text += f"/{self.total} ({spent:.0f} s, {left:.0f} s left)"
+        console.print(f"{text} {note}".rstrip())

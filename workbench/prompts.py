@@ -1,0 +1,59 @@
+"""Text rendered from a persona's specification: system prompts and guides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from workbench.language import say
+from workbench.persona import Persona
+from workbench.records import Example, Message, Messages
+
+
+def system_prompt(persona: Persona, exemplars: Sequence[Example] = ()) -> str:
+    """Return the persona as a system prompt, in its own language.
+
+    Args:
+        persona: The specification.
+        exemplars: Examples to show at the end, best first.
+    """
+    voice = persona.voice
+    lines = [
+        _say(persona, "role", name=persona.name, role=persona.role.strip()),
+        _say(persona, "audience", audience=persona.audience.strip()),
+        _say(persona, "voice", address=voice.address, register=voice.register_.strip()),
+        _say(
+            persona,
+            "length",
+            min=voice.length.min,
+            max=voice.length.max,
+            unit=_say(persona, f"unit.{voice.length.unit}"),
+        ),
+        _say(persona, "structure"),
+        *_numbered(persona.structure),
+    ]
+    for key, rules in (("must", persona.must), ("must_not", persona.must_not)):
+        if rules:
+            lines += [_say(persona, key), *(f"- {rule.strip()}" for rule in rules)]
+    lines.append(_say(persona, "safety", boundary=persona.safety.boundary.strip()))
+    if exemplars:
+        lines.append(_say(persona, "example"))
+        for example in exemplars:
+            lines += [
+                f"{_say(persona, 'question')}: {example.question}",
+                f"{_say(persona, 'answer')}: {example.answer}",
+            ]
+    return "\n".join(lines)
+
+
+def with_system(system: str, prompt: Messages) -> Messages:
+    """Return ``prompt`` led by a system message; one already there is replaced."""
+    turns = tuple(message for message in prompt if message.role != "system")
+    return (Message(role="system", content=system), *turns)
+
+
+def _say(persona: Persona, key: str, **values: object) -> str:
+    return say(persona.language, f"prompt.{key}", **values)
+
+
+def _numbered(items: Iterable[str]) -> list[str]:
+    return [f"{number}. {item.strip()}" for number, item in enumerate(items, start=1)]

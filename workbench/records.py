@@ -1,0 +1,187 @@
+"""The records that cross a stage's border, and nowhere else.
+
+Every record is frozen, knows its ``id`` (a hash of its content) and its ``parents`` (the ids it
+came from), so that any number in a report can be walked back to where it started. Provenance
+fields (``parents``, ``source``, ``at``) are left out of the hash: the same content has the same id
+in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Role = Literal["system", "user", "assistant"]
+Side = Literal["train", "validation", "test"]
+Origin = Literal["seed", "teacher", "edit", "bare", "imported"]
+ReviewStatus = Literal["submitted", "discarded"]
+ID_DIGITS = 16
+"""Hex digits kept of the SHA-256 of a record's content (64 bits)."""
+
+
+class Record(BaseModel):
+    """A pure value with identity; storage lives in :mod:`workbench.store`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefix: ClassVar[str] = "rec"
+    provenance: ClassVar[frozenset[str]] = frozenset({"id", "parents", "source", "at"})
+
+    id: str = ""
+    """Prefix of the kind and a hash of the content; computed, and checked when given."""
+    parents: tuple[str, ...] = ()
+    """Ids of the records that this one was made from."""
+
+    @model_validator(mode="after")
+    def _identify(self) -> Self:
+        content = self.model_dump(mode="json", exclude=set(self.provenance))
+        text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        expected = f"{self.prefix}-{hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]}"
+        if self.id and self.id != expected:
+            raise ValueError(f"id {self.id} does not match the content (expected {expected})")
+        object.__setattr__(self, "id", expected)
+        return self
+
+    def evolve(self, **changes: Any) -> Self:
+        """Return a copy with ``changes`` applied, validated and identified anew."""
+        return type(self).model_validate({**self.model_dump(exclude={"id"}), **changes})
+
+
+class Message(BaseModel):
+    """One turn of a chat, as TRL and the chat templates expect it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    content: str = Field(min_length=1)
+
+
+Messages = tuple[Message, ...]
+
+
+def as_messages(messages: Messages) -> list[dict[str, str]]:
+    """Return messages as the plain dictionaries that chat templates take."""
+    return [message.model_dump() for message in messages]
+
+
+class Example(Record):
+    """A prompt and an answer, with its origin."""
+
+    prefix: ClassVar[str] = "ex"
+
+    prompt: Messages = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    topic: str = ""
+    origin: Origin = "seed"
+    source: str = ""
+    """File and 1-based line, or the endpoint's model, that it came from."""
+
+    @property
+    def question(self) -> str:
+        """The last user turn."""
+        return last_user_turn(self.prompt)
+
+
+class Preference(Record):
+    """Two answers to one prompt, the first preferred."""
+
+    prefix: ClassVar[str] = "pf"
+
+    prompt: Messages = Field(min_length=1)
+    chosen: str = Field(min_length=1)
+    rejected: str = Field(min_length=1)
+    topic: str = ""
+    origin: Origin = "seed"
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.chosen.strip() == self.rejected.strip():
+            raise ValueError("chosen and rejected are the same text")
+        return self
+
+
+class Review(Record):
+    """What one reviewer said of one record."""
+
+    prefix: ClassVar[str] = "rv"
+
+    reviewer: str = Field(min_length=1)
+    record: str = Field(min_length=1)
+    """Id of the reviewed record."""
+    status: ReviewStatus = "submitted"
+    answers: dict[str, Any] = Field(default_factory=dict)
+    """Question name → value, as the review tool returned them."""
+    at: str = ""
+    """Time of the last change, ISO 8601 in UTC."""
+
+
+class Split(Record):
+    """The side that one record is on; a group is never divided."""
+
+    prefix: ClassVar[str] = "sp"
+
+    record: str = Field(min_length=1)
+    side: Side
+    group: str = Field(min_length=1)
+
+
+class Response(Record):
+    """An arm's answer to a prompt."""
+
+    prefix: ClassVar[str] = "rs"
+
+    arm: str = Field(min_length=1)
+    prompt_id: str = Field(min_length=1)
+    """Id of the example whose prompt was asked."""
+    prompt: Messages = Field(min_length=1)
+    text: str
+    topic: str = ""
+    tokens: int = Field(default=0, ge=0)
+    """New tokens generated, end-of-turn token included."""
+
+
+class Score(Record):
+    """One metric of one response; ``value`` is None when it could not be scored."""
+
+    prefix: ClassVar[str] = "sc"
+
+    arm: str = Field(min_length=1)
+    prompt_id: str = Field(min_length=1)
+    response: str = Field(min_length=1)
+    metric: str = Field(min_length=1)
+    value: float | None = None
+    unscored: str = ""
+    """Why there is no value; never empty when ``value`` is None."""
+
+    @model_validator(mode="after")
+    def _scored_or_why(self) -> Self:
+        if (self.value is None) != bool(self.unscored):
+            raise ValueError("a score has either a value or a reason why it is unscored")
+        return self
+
+
+class Drop(Record):
+    """A record that a stage took out, with one named reason."""
+
+    prefix: ClassVar[str] = "dr"
+
+    record: str = Field(min_length=1)
+    stage: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    detail: str = ""
+    source: str = ""
+
+
+def last_user_turn(messages: Messages) -> str:
+    """Return the content of the last user message, or an empty string."""
+    return next((m.content for m in reversed(messages) if m.role == "user"), "")
+
+
+def user_prompt(instruction: str, context: str = "") -> Messages:
+    """Return a one-turn prompt; Alpaca's ``input`` follows the instruction after a blank line."""
+    text = f"{instruction.strip()}\n\n{context.strip()}" if context.strip() else instruction.strip()
+    return (Message(role="user", content=text),)

@@ -1,0 +1,124 @@
+"""YAML files whose mistakes are reported all at once, each with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from workbench.errors import UserError, UserErrors, nearest
+
+Model = TypeVar("Model", bound=BaseModel)
+Lines = dict[tuple[str | int, ...], int]
+
+
+def read_text(path: Path) -> str:
+    """Return the UTF-8 text of ``path``.
+
+    Raises:
+        UserError: The file is missing, unreadable, empty or not UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror})", where=str(path), fix="check the path"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"is not UTF-8 (byte {error.start})", where=str(path), fix="save it as UTF-8"
+        ) from None
+    if not text.strip():
+        raise UserError("is empty", where=str(path), fix="check that it is the file you meant")
+    return text
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
+    """Return a YAML mapping and the 1-based line of every key path in it.
+
+    Raises:
+        UserError: Unreadable file, broken YAML, a duplicate key, or not a mapping at the top.
+    """
+    text = read_text(path)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines: Lines = {}
+        duplicates = _collect_lines(node, (), lines)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"broken YAML: {problem}", where=where, fix="mend this line") from None
+    if duplicates:
+        raise UserErrors(
+            UserError(f"'{name}' is given twice", where=f"{path}:{line}", fix="keep one")
+            for name, line in duplicates
+        )
+    if not isinstance(data, dict):
+        raise UserError("is not a mapping of keys to values", where=str(path), fix="see the docs")
+    return data, lines
+
+
+def _collect_lines(
+    node: yaml.Node | None, path: tuple[str | int, ...], lines: Lines
+) -> list[tuple[str, int]]:
+    """Fill ``lines`` with the line of every key path; return the keys given twice."""
+    duplicates: list[tuple[str, int]] = []
+    if node is None:
+        return duplicates
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            child = (*path, str(key.value))
+            if child in lines:
+                duplicates.append((str(key.value), key.start_mark.line + 1))
+            lines[child] = key.start_mark.line + 1
+            duplicates += _collect_lines(value, child, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            duplicates += _collect_lines(value, (*path, index), lines)
+    return duplicates
+
+
+def line_of(lines: Lines, location: tuple[str | int, ...]) -> int:
+    """Return the line of the longest known prefix of ``location``."""
+    # Pydantic adds a union's tag to the location; dropping unknown parts finds the key again.
+    known: tuple[str | int, ...] = ()
+    for part in location:
+        if (*known, part) in lines:
+            known = (*known, part)
+    return lines.get(known, 1)
+
+
+def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path) -> Model:
+    """Return ``data`` as ``model``.
+
+    Raises:
+        UserErrors: Every mistake of the file, each with its line, in the order of lines.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        found = []
+        for item in error.errors():
+            location = tuple(item["loc"])
+            keys = ".".join(str(part) for part in location)
+            line = line_of(lines, location)
+            message, fix = item["msg"].removeprefix("Value error, "), ""
+            if item["type"] == "extra_forbidden":
+                message, fix = "unknown key", nearest(str(location[-1]), _all_fields(model))
+            elif item["type"] == "missing":
+                message = "is missing"
+            shown = f"{keys}: {message}" if keys else message
+            found.append((line, UserError(shown, where=f"{path}:{line}", fix=fix)))
+        raise UserErrors(e for _, e in sorted(found, key=lambda pair: pair[0])) from None
+
+
+def _all_fields(model: type[BaseModel]) -> set[str]:
+    """Return the names of the fields of ``model`` and of every model inside it."""
+    schema = model.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return {name for part in parts for name in part.get("properties", {})}
