@@ -69,8 +69,15 @@ def write_json(path: Path, data: Any, *, mode: int = 0o644) -> None:
         file.write("\n")
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(
+    path: Path, *, mistakes: list[UserError] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the 1-based line number and object of each line; blank lines are passed over.
+
+    Args:
+        path: The file.
+        mistakes: Takes up broken lines, so that reading goes on after them; without it the first
+            one is raised.
 
     Raises:
         UserError: Unreadable, empty or not UTF-8; broken JSON or no object on a line.
@@ -89,7 +96,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not raw.strip():
                 continue
             seen = True
-            yield number, _parse_line(path, number, raw)
+            try:
+                row = _parse_line(path, number, raw)
+            except UserError as error:
+                if mistakes is None:
+                    raise
+                mistakes.append(error)
+            else:
+                yield number, row
     if not seen:
         raise UserError("is empty", where=str(path), fix="check that it is the file you meant")
 
