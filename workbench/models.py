@@ -64,6 +64,16 @@ def _from_hub(name: str) -> Path:
         ) from None
 
 
+def has_gpu() -> bool:
+    """Return whether torch can use a GPU; torch is not imported where no driver is there."""
+    drivers = ("/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")
+    if not any(Path(driver).exists() for driver in drivers):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def compute_dtype() -> torch.dtype:
     """Return bfloat16 where the device computes in it natively, else float32."""
     import torch

@@ -52,6 +52,17 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     )
 
 
+def existing(path: Path) -> Path:
+    """Return ``path`` when it is a file.
+
+    Raises:
+        UserError: It is not there.
+    """
+    if not path.is_file():
+        raise UserError("there is no such file", where=str(path), fix="check the path")
+    return path
+
+
 def write_records(path: Path, records: Iterable[Record]) -> int:
     """Write records as JSONL, one a line, and return their number."""
     count = 0

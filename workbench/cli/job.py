@@ -1,0 +1,135 @@
+"""What every command of a round is about: configuration, persona, and the round's folder."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from workbench.config import RunConfig, load_config, preset_path
+from workbench.persona import Persona, load_persona, persona_file
+from workbench.rounds import Round, open_round
+from workbench.store import atomic_file
+
+CONFIG = "config.yaml"
+"""The round's own configuration: what later commands on the same round start from."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One round of one persona under one configuration."""
+
+    config: RunConfig
+    persona: Persona
+    round: Round
+    runs: Path
+
+    @property
+    def persona_folder(self) -> Path:
+        """The folder that holds the persona's specification, seeds and reviews."""
+        return persona_file(self.config.persona).parent
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files of rows that the round imports."""
+        return self.config.sources or (self.persona_folder / "seeds.jsonl",)
+
+    def waiting(self) -> Job:
+        """Return the same job, with people instead of recorded reviews."""
+        return self._with(review=self.config.review.model_copy(update={"people": True}))
+
+    def importing(self, files: tuple[Path, ...]) -> Job:
+        """Return the same job, with other files of rows."""
+        return self._with(sources=files)
+
+    def _with(self, **changes: Any) -> Job:
+        return replace(self, config=self.config.model_copy(update=changes))
+
+    def remember(self) -> None:
+        """Write the configuration into the round; endpoints name where a key is, never the key."""
+        data = self.config.model_dump(mode="json", exclude_defaults=True)
+        data |= {"persona": str(self.config.persona), "model": self.config.model}
+        with atomic_file(self.round.folder / CONFIG) as file:
+            file.write("# Written by persona; the configuration that this round was made with.\n")
+            yaml.safe_dump(data, file, allow_unicode=True, sort_keys=False)
+
+
+def open_job(
+    *,
+    config: Path | None = None,
+    preset: str | None = None,
+    runs: Path = Path("runs"),
+    round_number: int = 1,
+    **changes: Any,
+) -> Job:
+    """Return the job that the options name.
+
+    The configuration comes from the file or preset given, else from the round if it has one, else
+    from the default preset; ``changes`` that are not None go on top.
+
+    Raises:
+        UserError: A broken configuration or persona, with every mistake of it.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    file = config or (preset_path(preset) if preset else None)
+    if file is None:
+        wanted = given.get("persona") or RunConfig().persona
+        saved = runs / load_persona(Path(wanted)).id / f"round-{round_number:03d}" / CONFIG
+        file = saved if saved.exists() else preset_path("default")
+    settings = load_config(file, given)
+    persona = load_persona(settings.persona)
+    return Job(settings, persona, open_round(runs, persona.id, round_number), runs)
+
+
+def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name a round, and pass it the :class:`Job`."""
+
+    @click.option("--persona", type=click.Path(path_type=Path), help="Folder of the persona.")
+    @click.option("--model", help="Base model: smollm2-135m, a folder, or a hub id.")
+    @click.option("--seed", type=int, help="Seed of everything drawn at random.")
+    @click.option("--config", type=click.Path(path_type=Path), help="Configuration (YAML).")
+    @click.option("--preset", help="A configuration that comes along: default, smoke.")
+    @click.option(
+        "--runs",
+        type=click.Path(path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Where rounds are kept.",
+    )
+    @click.option(
+        "--round",
+        "round_number",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Number of the round.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        persona: Path | None,
+        model: str | None,
+        seed: int | None,
+        config: Path | None,
+        preset: str | None,
+        runs: Path,
+        round_number: int,
+        **kwargs: Any,
+    ) -> Any:
+        job = open_job(
+            config=config,
+            preset=preset,
+            runs=runs,
+            round_number=round_number,
+            persona=persona,
+            model=model,
+            seed=seed,
+        )
+        return command(job, *args, **kwargs)
+
+    return wrapped

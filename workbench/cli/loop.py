@@ -1,0 +1,78 @@
+"""The loop, in order, and how a stage of it is run. The only file that knows the order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from workbench.cli import stages_data, stages_model
+from workbench.cli.job import Job
+from workbench.cli.stage_review import review_stage, server_pids
+from workbench.errors import UserError, nearest
+from workbench.progress import console
+from workbench.rounds import Outcome, StageSpec, run_stage
+
+STAGES: dict[str, Callable[[Job], StageSpec]] = {
+    "import": stages_data.import_stage,
+    "generate": stages_data.generate_stage,
+    "filter": stages_data.filter_stage,
+    "review": review_stage,
+    "resolve": stages_data.resolve_stage,
+    "split": stages_data.split_stage,
+    "sft": stages_model.sft_stage,
+    "dpo": stages_model.dpo_stage,
+    "evaluate": stages_model.evaluate_stage,
+    "report": stages_model.report_stage,
+}
+SPACE_MIB = 300
+"""Free space that a round needs at the least: adapters, caches, the review server's database."""
+
+
+def run_stages(job: Job, names: Iterable[str], *, force: Sequence[str] = ()) -> list[Outcome]:
+    """Run the named stages in the order given; those already done are told and skipped.
+
+    Raises:
+        UserError: An unknown stage, a mistake in the configuration, or what a stage says.
+    """
+    for name in force:
+        if name not in STAGES:
+            fix = nearest(name, STAGES) or f"one of {', '.join(STAGES)}"
+            raise UserError(f"there is no stage '{name}'", where="--force", fix=fix)
+    stages_data.check_settings(job)
+    _check_space(job.runs)
+    outcomes = []
+    with job.round.locked():
+        job.remember()
+        for name in names:
+            console.print(f"[bold]{name}[/bold]")
+            outcome = run_stage(
+                job.round,
+                STAGES[name](job),
+                seed=job.config.seed,
+                force=name in force,
+                others=lambda: server_pids(job),
+            )
+            console.print(f"  {_told(outcome)}")
+            outcomes.append(outcome)
+    return outcomes
+
+
+def _told(outcome: Outcome) -> str:
+    counts = {k: v for k, v in outcome.manifest["counts"].items() if isinstance(v, int)}
+    text = ", ".join(f"{key} {value}" for key, value in counts.items())
+    if not outcome.ran:
+        return f"already done ({text})" if text else "already done"
+    return f"{text + '; ' if text else ''}{outcome.manifest['seconds']:.0f} s"
+
+
+def _check_space(folder: Path) -> None:
+    import shutil
+
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free >> 20
+    if free < SPACE_MIB:
+        raise UserError(
+            f"only {free} MiB are free, a round needs {SPACE_MIB}",
+            where=str(folder),
+            fix="free some space, or choose another folder with --runs",
+        )

@@ -1,0 +1,58 @@
+"""``persona run``: the whole loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from workbench.cli.job import Job, round_options
+from workbench.rounds import Outcome
+
+
+@click.command()
+@round_options
+@click.option("--force", multiple=True, metavar="STAGE", help="Do this stage again.")
+@click.option(
+    "--wait-for-people",
+    is_flag=True,
+    help="Stop for review: print address and logins, go on when enough is reviewed.",
+)
+def run(job: Job, force: tuple[str, ...], wait_for_people: bool) -> None:
+    """Run every stage in order; what is done already is not done again.
+
+    \b
+    Examples:
+      persona run
+      persona run --persona datasets/gym-trainer-ko --seed 1
+      persona run --force sft
+    """
+    from workbench.cli.loop import STAGES, run_stages
+
+    job = job.waiting() if wait_for_people else job
+    outcomes = run_stages(job, STAGES, force=force)
+    _print_summary(outcomes, job.round.stage("report") / "report.html")
+
+
+def _print_summary(outcomes: list[Outcome], report: Path) -> None:
+    """Print the closing table of stages, and where the report lies."""
+    table = Table(title="Stages", title_justify="left")
+    for name in ("stage", "state", "time (s)", "peak memory (MiB)"):
+        table.add_column(name, justify="left" if name in ("stage", "state") else "right")
+    for outcome in outcomes:
+        manifest = outcome.manifest
+        state = "done" if outcome.ran else "was done"
+        table.add_row(outcome.stage, state, f"{manifest['seconds']:.1f}", f"{manifest['peak_mib']}")
+    fresh = [outcome.manifest for outcome in outcomes if outcome.ran]
+    table.add_section()
+    table.add_row(
+        "all",
+        f"{len(fresh)} of {len(outcomes)} run now",
+        f"{sum(m['seconds'] for m in fresh):.1f}",
+        f"{max((m['peak_mib'] for m in fresh), default=0)}",
+    )
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"Report: {report}", highlight=False)

@@ -1,0 +1,85 @@
+"""One command a stage, for those who go step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workbench.cli.job import Job, round_options
+
+_force = click.option("--force", is_flag=True, help="Do it again although it is done.")
+
+
+def _run(job: Job, stage: str, force: bool) -> None:
+    from workbench.cli.loop import run_stages
+
+    run_stages(job, [stage], force=[stage] if force else [])
+    click.echo(job.round.stage(stage))
+
+
+def _stage_command(stage: str, text: str, example: str = "") -> click.Command:
+    """Return the command of one stage; ``text`` is its help."""
+
+    def run(job: Job, force: bool) -> None:
+        _run(job, stage, force)
+
+    run.__doc__ = f"{text}\n\n\b\nExample:\n  {example or f'persona {stage}'}"
+    return _command(stage, run)
+
+
+def _command(name: str, function: Callable[..., Any]) -> click.Command:
+    return click.command(name)(round_options(_force(function)))
+
+
+def _import(job: Job, files: tuple[Path, ...], force: bool) -> None:
+    """Read rows of JSONL into the round; the persona's own seeds where no FILE is given.
+
+    Rows may be {instruction, output}, Alpaca's {instruction, input, output}, chat {messages}, or
+    preferences {prompt, chosen, rejected}.
+
+    \b
+    Example:
+      persona import rows.jsonl --persona datasets/gym-trainer
+    """
+    _run(job.importing(files) if files else job, "import", force)
+
+
+def _train(job: Job, method: str, force: bool) -> None:
+    """Train one stage with QLoRA: sft, then dpo from its adapter.
+
+    \b
+    Example:
+      persona train sft && persona train dpo
+    """
+    _run(job, method, force)
+
+
+import_ = _command(
+    "import",
+    click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")(
+        _import
+    ),
+)
+train = _command("train", click.argument("method", type=click.Choice(["sft", "dpo"]))(_train))
+generate = _stage_command(
+    "generate",
+    "Ask the teacher for rows where one is configured, and the base model for its bare answers.",
+)
+filter_ = _stage_command(
+    "filter", "Drop rows that a rule can tell are faulty, each with one named reason."
+)
+resolve = _stage_command(
+    "resolve", "Turn the reviews into a decision for every row, by the configured policy."
+)
+split = _stage_command(
+    "split",
+    "Make train, validation and test; whole topic groups go to one side each.",
+    "persona split --seed 1",
+)
+evaluate = _stage_command(
+    "evaluate", "Answer the held-out prompts with every arm and compare each with the base."
+)
+report = _stage_command("report", "Write the round's report as one HTML file.")

@@ -1,0 +1,216 @@
+"""The stages of data: what each reads, depends on and runs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from workbench.cli.job import Job
+from workbench.config import section
+from workbench.records import Drop, Example, Preference, Response, Review
+from workbench.rounds import StageSpec, Work
+from workbench.store import existing, read_records, write_json, write_records
+
+
+def import_stage(job: Job) -> StageSpec:
+    """Rows of the persona's seed file, or of the files given."""
+    return StageSpec(
+        "import",
+        partial(_import, job),
+        files={"persona.yaml": job.persona_folder / "persona.yaml"}
+        | {f"source:{path.name}": existing(path) for path in job.sources},
+        settings={"rows": job.config.rows},
+    )
+
+
+def _import(job: Job, work: Work) -> None:
+    from generation.importing import import_rows
+    from workbench.sampling import take_spread
+
+    kept: list[Example] = []
+    preferences: list[Preference] = []
+    dropped: list[Drop] = []
+    for path in job.sources:
+        imported = import_rows(path, job.persona)
+        kept += imported.kept
+        preferences += imported.preferences
+        dropped += imported.dropped
+    taken = take_spread(kept, job.config.rows)
+    work.counts.update(kept=len(taken), preferences=len(preferences), dropped=len(dropped))
+    write_records(work.out / "examples.jsonl", taken)
+    write_records(work.out / "preferences.jsonl", preferences)
+    write_records(work.out / "drops.jsonl", dropped)
+
+
+def generate_stage(job: Job) -> StageSpec:
+    """New rows from a teacher where there is one; the base model's bare answer to every row."""
+    return StageSpec(
+        "generate",
+        partial(_generate, job),
+        inputs=("import/examples.jsonl",),
+        settings={
+            "model": job.config.model,
+            "teacher": job.config.teacher,
+            **job.config.generate.model_dump(mode="json", exclude={"concurrency"}),
+        },
+        packages=("distilabel", "openai", "torch", "transformers"),
+        resumable=True,
+    )
+
+
+def _generate(job: Job, work: Work) -> None:
+    from generation.pipeline import bare_answers
+    from workbench.models import resolve_model
+
+    settings = job.config.generate
+    seeds = list(read_records(work.input("import/examples.jsonl"), Example))
+    taught: list[Example] = []
+    dropped: list[Drop] = []
+    scratch = work.round.folder / ".generate.scratch"
+    if job.config.teacher:
+        from generation.pipeline import teacher_rows
+        from workbench.endpoint import Endpoint
+
+        answered = teacher_rows(
+            job.persona,
+            seeds,
+            section(Endpoint, job.config.teacher, "teacher"),
+            per_topic=settings.per_topic,
+            seed=job.config.seed,
+            workdir=scratch / "teacher",
+            concurrency=settings.concurrency,
+        )
+        taught, dropped = answered.examples, answered.dropped
+        work.counts.update(answered.usage)
+    bare = bare_answers(
+        [*seeds, *taught],
+        resolve_model(job.config.model),
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        workdir=scratch / "bare",
+        seed=job.config.seed,
+    )
+    dropped = [*dropped, *bare.dropped]
+    work.counts.update(taught=len(taught), bare=len(bare.responses), dropped=len(dropped))
+    write_records(work.out / "examples.jsonl", taught)
+    write_records(work.out / "bare.jsonl", bare.responses)
+    write_records(work.out / "drops.jsonl", dropped)
+
+
+def filter_stage(job: Job) -> StageSpec:
+    """Candidates without the rows that a rule can tell are faulty."""
+    return StageSpec(
+        "filter",
+        partial(_filter, job),
+        inputs=("import/examples.jsonl", "generate/examples.jsonl"),
+        files={"persona.yaml": job.persona_folder / "persona.yaml"},
+        settings=job.config.filter,
+        packages=("datasketch", "langdetect", "phonenumbers", "python-stdnum"),
+    )
+
+
+def _filter(job: Job, work: Work) -> None:
+    from curation.filters import FilterSettings, filter_examples
+
+    rows = [
+        *read_records(work.input("import/examples.jsonl"), Example),
+        *read_records(work.input("generate/examples.jsonl"), Example),
+    ]
+    settings = section(FilterSettings, job.config.filter, "filter")
+    filtered = filter_examples(rows, job.persona, settings)
+    work.counts.update(kept=len(filtered.kept), dropped=len(filtered.dropped))
+    work.counts["reasons"] = filtered.reasons
+    write_records(work.out / "examples.jsonl", filtered.kept)
+    write_records(work.out / "drops.jsonl", filtered.dropped)
+
+
+def resolve_stage(job: Job) -> StageSpec:
+    """A decision for every reviewed row, by the policy of the configuration."""
+    return StageSpec(
+        "resolve",
+        partial(_resolve, job),
+        inputs=("filter/examples.jsonl", "review/reviews.jsonl", "generate/bare.jsonl"),
+        files={"persona.yaml": job.persona_folder / "persona.yaml"},
+        settings=job.config.review.policy,
+        packages=("krippendorff",),
+    )
+
+
+def _resolve(job: Job, work: Work) -> None:
+    from curation.review.agreement import agreement
+    from curation.review.resolve import Policy, resolve
+
+    rows = list(read_records(work.input("filter/examples.jsonl"), Example))
+    reviews = list(read_records(work.input("review/reviews.jsonl"), Review))
+    answers = {
+        response.prompt_id: response.text
+        for response in read_records(work.input("generate/bare.jsonl"), Response)
+    }
+    # A masked row is a new record; the base model answered the row that it came from.
+    bare = {
+        row.id: answers[known]
+        for row in rows
+        if (known := next((i for i in (row.id, *row.parents) if i in answers), None))
+    }
+    policy = section(Policy, job.config.review.policy, "review.policy")
+    resolved = resolve(job.persona, rows, reviews, policy, bare)
+    work.counts.update(
+        kept=len(resolved.examples),
+        preferences=len(resolved.preferences),
+        dropped=len(resolved.drops),
+        queue=len(resolved.queue),
+    )
+    write_records(work.out / "examples.jsonl", resolved.examples)
+    write_records(work.out / "preferences.jsonl", resolved.preferences)
+    write_records(work.out / "drops.jsonl", resolved.drops)
+    measured = agreement(reviews, rows, seed=job.config.seed)
+    write_json(work.out / "agreement.json", measured.model_dump(mode="json"))
+
+
+def split_stage(job: Job) -> StageSpec:
+    """Train, validation and test, whole topic groups to one side each."""
+    return StageSpec(
+        "split",
+        partial(_split, job),
+        inputs=(
+            "resolve/examples.jsonl",
+            "resolve/preferences.jsonl",
+            "import/preferences.jsonl",
+        ),
+        settings=job.config.split,
+        packages=("datasketch", "scipy"),
+    )
+
+
+def _split(job: Job, work: Work) -> None:
+    from curation.split import SplitSettings, split_rows
+
+    sides = split_rows(
+        list(read_records(work.input("resolve/examples.jsonl"), Example)),
+        [
+            *read_records(work.input("resolve/preferences.jsonl"), Preference),
+            *read_records(work.input("import/preferences.jsonl"), Preference),
+        ],
+        seed=job.config.seed,
+        settings=section(SplitSettings, job.config.split, "split"),
+    )
+    for side, examples in sides.examples.items():
+        work.counts[side] = len(examples)
+        work.counts[f"{side}_topics"] = sides.groups(side)
+        write_records(work.out / f"{side}.jsonl", examples)
+        write_records(work.out / f"preferences-{side}.jsonl", sides.preferences[side])
+    write_records(work.out / "splits.jsonl", sides.splits)
+
+
+def check_settings(job: Job) -> None:
+    """Check the sections that stages validate themselves, before anything runs.
+
+    Raises:
+        UserErrors: Every mistake of the first section that has any.
+    """
+    from curation.filters import FilterSettings
+    from curation.review.resolve import Policy
+    from curation.split import SplitSettings
+
+    section(FilterSettings, job.config.filter, "filter")
+    section(Policy, job.config.review.policy, "review.policy")
+    section(SplitSettings, job.config.split, "split")

@@ -1,0 +1,149 @@
+"""The stages of the model: training, evaluation and the report."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from workbench.cli.job import Job
+from workbench.models import has_gpu
+from workbench.records import Example
+from workbench.rounds import StageSpec, Work
+from workbench.sampling import take_spread
+from workbench.store import existing, read_records, write_json, write_records
+
+
+def recipe_path(job: Job, method: str) -> Path:
+    """Return the recipe of a training stage; ``auto`` follows the device."""
+    from importlib.resources import files
+
+    named: str = getattr(job.config.train, method)
+    if named != "auto":
+        return existing(Path(named))
+    suffix = "" if has_gpu() else "-embedded"
+    return Path(str(files("training").joinpath(f"recipes/{method}{suffix}.yaml")))
+
+
+def sft_stage(job: Job) -> StageSpec:
+    """Supervised fine-tuning on the curated training side."""
+    return _training_stage(job, "sft", rows="", inputs=())
+
+
+def dpo_stage(job: Job) -> StageSpec:
+    """Preference optimisation from the SFT adapter."""
+    return _training_stage(job, "dpo", rows="preferences-", inputs=("sft/adapter",))
+
+
+def _training_stage(job: Job, method: str, rows: str, inputs: tuple[str, ...]) -> StageSpec:
+    sides = (f"split/{rows}train.jsonl", f"split/{rows}validation.jsonl")
+    overrides = job.config.train.overrides.get(method, {})
+    return StageSpec(
+        method,
+        partial(_train, job, method, sides),
+        inputs=(*sides, *inputs),
+        files={"recipe": recipe_path(job, method)},
+        settings={"model": job.config.model, "overrides": overrides},
+        packages=("bitsandbytes", "peft", "torch", "transformers", "trl"),
+        resumable=True,
+    )
+
+
+def _train(job: Job, method: str, sides: tuple[str, str], work: Work) -> None:
+    from training.dpo import train_dpo
+    from training.recipe import load_recipe
+    from training.sft import train_sft
+    from workbench.models import resolve_model
+
+    recipe = load_recipe(recipe_path(job, method), job.config.train.overrides.get(method, {}))
+    model = resolve_model(job.config.model)
+    train, validation = (work.input(side) for side in sides)
+    always: dict[str, Any] = {"seed": job.config.seed, "base_name": job.config.model}
+    if method == "sft":
+        summary = train_sft(recipe, model, train, validation, work.out, **always)
+    else:
+        adapter = work.input("sft/adapter")
+        summary = train_dpo(recipe, model, adapter, train, validation, work.out, **always)
+    work.counts.update(summary.model_dump(mode="json"))
+
+
+def evaluate_stage(job: Job) -> StageSpec:
+    """Held-out prompts answered by every arm, scored trait by trait, compared with the base."""
+    return StageSpec(
+        "evaluate",
+        partial(_evaluate, job),
+        inputs=("split/test.jsonl", "split/train.jsonl", "sft/adapter", "dpo/adapter"),
+        files={"persona.yaml": job.persona_folder / "persona.yaml"},
+        settings={
+            "model": job.config.model,
+            "judge": job.config.judge,
+            **job.config.evaluate.model_dump(mode="json"),
+        },
+        packages=("peft", "ragas", "scipy", "torch", "transformers"),
+    )
+
+
+def _evaluate(job: Job, work: Work) -> None:
+    from evaluation.answer import Arm, answer_arms
+    from evaluation.scorers import score_responses
+    from evaluation.statistics import compare
+    from workbench.models import resolve_model
+    from workbench.prompts import system_prompt
+
+    settings = job.config.evaluate
+    prompts = take_spread(
+        list(read_records(work.input("split/test.jsonl"), Example)), settings.rows
+    )
+    arms = (
+        Arm("base", None, None),
+        Arm("base+prompt", None, system_prompt(job.persona)),
+        Arm("sft", work.input("sft/adapter"), None),
+        Arm("sft+dpo", work.input("dpo/adapter"), None),
+    )
+    responses = answer_arms(
+        arms,
+        prompts,
+        resolve_model(job.config.model),
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        seed=job.config.seed,
+    )
+    scores = score_responses(job.persona, responses, judge=job.config.judge)
+    comparison = compare(scores, base="base", seed=job.config.seed)
+    work.counts.update(
+        prompts=len(prompts),
+        responses=len(responses),
+        tokens=sum(response.tokens for response in responses),
+        unscored=sum(score.value is None for score in scores),
+    )
+    write_records(work.out / "responses.jsonl", responses)
+    write_records(work.out / "scores.jsonl", scores)
+    write_json(work.out / "comparison.json", comparison.model_dump(mode="json"))
+
+
+REPORTED = (
+    "import/examples.jsonl",
+    "generate/bare.jsonl",
+    "filter/drops.jsonl",
+    "review/reviews.jsonl",
+    "resolve/drops.jsonl",
+    "split/splits.jsonl",
+    "sft/curve.jsonl",
+    "dpo/curve.jsonl",
+    "evaluate/scores.jsonl",
+    "evaluate/comparison.json",
+)
+
+
+def report_stage(job: Job) -> StageSpec:
+    """One self-contained HTML file about the round."""
+    return StageSpec("report", partial(_report, job), inputs=REPORTED, packages=("matplotlib",))
+
+
+def _report(job: Job, work: Work) -> None:
+    from evaluation.report import build_report
+    from workbench.store import atomic_file
+
+    html = build_report(work.round.folder, job.persona, job.persona_folder)
+    with atomic_file(work.out / "report.html") as file:
+        file.write(html)

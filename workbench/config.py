@@ -1,0 +1,133 @@
+"""What a run is made of: one YAML file, all of whose mistakes are told at once."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.embedded import EMBEDDED
+from workbench.errors import UserError, UserErrors, nearest
+from workbench.yamlfile import read_yaml, validate
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Generate(Section):
+    """How candidates are made."""
+
+    per_topic: int = Field(default=3, ge=1)
+    """New questions to ask of a teacher for each topic, where one is configured."""
+    concurrency: int = Field(default=8, ge=1)
+    max_new_tokens: int = Field(default=96, ge=8)
+    """Longest bare answer of the base model, in tokens."""
+    batch_size: int = Field(default=16, ge=1)
+
+
+class Review(Section):
+    """Who reviews, and how many of them each row needs."""
+
+    reviewers: tuple[str, ...] = ("reviewer-1", "reviewer-2")
+    per_record: int = Field(default=2, ge=1)
+    people: bool = False
+    """Wait for people to review, instead of submitting the persona's recorded reviews."""
+    policy: dict[str, Any] = Field(default_factory=dict)
+    """How reviews become decisions: the fields of ``curation.review.resolve.Policy``."""
+
+
+class Train(Section):
+    """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
+
+    sft: str = "auto"
+    dpo: str = "auto"
+    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Stage → recipe keys to set otherwise, such as ``{sft: {trainer.max_steps: 4}}``."""
+
+
+class Evaluate(Section):
+    """How the arms answer."""
+
+    max_new_tokens: int = Field(default=128, ge=8)
+    batch_size: int = Field(default=16, ge=1)
+    rows: int | None = Field(default=None, ge=2)
+    """At most so many held-out prompts; all of them by default."""
+
+
+class RunConfig(Section):
+    """Everything that ``persona run`` needs to know."""
+
+    persona: Path = Path("datasets/gym-trainer")
+    model: str = EMBEDDED
+    seed: int = Field(default=0, ge=0)
+    sources: tuple[Path, ...] = ()
+    """Files of rows to import; the persona's own ``seeds.jsonl`` by default."""
+    rows: int | None = Field(default=None, ge=12)
+    """Take about so many of the imported rows, spread over the topics; all by default."""
+    teacher: dict[str, Any] | None = None
+    """An OpenAI-compatible endpoint: fields of ``workbench.endpoint.Endpoint``."""
+    judge: dict[str, Any] | None = None
+    """The same, for the judge."""
+    generate: Generate = Generate()
+    filter: dict[str, Any] = Field(default_factory=dict)
+    """Fields of ``curation.filters.FilterSettings``."""
+    review: Review = Review()
+    split: dict[str, Any] = Field(default_factory=dict)
+    """Fields of ``curation.split.SplitSettings``."""
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+
+def presets() -> list[str]:
+    """Return the names of the configurations that come with the project."""
+    folder = files("workbench").joinpath("presets")
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir())
+
+
+def preset_path(name: str) -> Path:
+    """Return the file of a preset.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in presets():
+        fix = nearest(name, presets()) or f"one of {', '.join(presets())}"
+        raise UserError(f"there is no preset '{name}'", fix=fix)
+    return Path(str(files("workbench").joinpath(f"presets/{name}.yaml")))
+
+
+def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
+    """Return the configuration of a file, with the command line's ``changes`` on top.
+
+    Raises:
+        UserError: Unreadable file; all of its mistakes at once, each with its line.
+    """
+    data, lines = read_yaml(path)
+    config = validate(RunConfig, {**data, **(changes or {})}, lines, path)
+    return config
+
+
+def section(model: type[Section] | type[BaseModel], data: dict[str, Any], name: str) -> Any:
+    """Return the settings of a stage's own model from its section of the configuration.
+
+    Raises:
+        UserErrors: Every mistake of the section, by its dotted name.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UserErrors(
+            UserError(
+                f"{item['msg']}",
+                where=".".join([name, *(str(p) for p in item["loc"])]),
+                fix=nearest(str(item["loc"][-1]), model.model_fields) if item["loc"] else "",
+            )
+            for item in error.errors()
+        ) from None

@@ -1,0 +1,72 @@
+"""Time and memory of a piece of work, all of its processes counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+MIB = 1 << 20
+INTERVAL = 0.5
+"""Seconds between two readings of memory."""
+
+
+class Meter:
+    """Measures wall-clock seconds and peak memory while it is entered.
+
+    Memory is the proportional set size (PSS) of this process, of all its descendants and of
+    ``others`` with theirs: pages shared between processes count once in the sum.
+
+    Args:
+        others: Called at every reading; returns the ids of further processes, such as a server.
+    """
+
+    def __init__(self, others: Callable[[], Iterable[int]] = tuple) -> None:
+        self._others = others
+        self._stop = threading.Event()
+        self.seconds = 0.0
+        self.peak_mib = 0.0
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.seconds = time.perf_counter() - self._started
+
+    def _watch(self) -> None:
+        while True:
+            self.peak_mib = max(self.peak_mib, memory_mib(self._others()))
+            if self._stop.wait(INTERVAL):
+                return
+
+
+def memory_mib(others: Iterable[int] = ()) -> float:
+    """Return the PSS in MiB of this process, its descendants, and ``others`` with theirs."""
+    import psutil
+
+    found: dict[int, psutil.Process] = {}
+    for pid in (None, *others):
+        try:
+            process = psutil.Process(pid)
+            found |= {p.pid: p for p in (process, *process.children(recursive=True))}
+        except psutil.NoSuchProcess:
+            continue
+    total = 0
+    for process in found.values():
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return total / MIB
