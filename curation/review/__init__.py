@@ -1,0 +1,1 @@
+"""From rows that people reviewed in Argilla to decisions that can be defended."""

@@ -1,0 +1,110 @@
+"""Krippendorff's alpha with a bootstrap interval over records."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+Level = Literal["nominal", "ordinal"]
+Cell = tuple[Hashable, str, Hashable]
+"""Record, reviewer, value."""
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+RATINGS = (1, 2, 3, 4, 5)
+FEWEST_DEFINED = 0.9
+"""Share of resamples in which alpha must be defined for an interval to be given."""
+
+
+class Alpha(BaseModel):
+    """Krippendorff's alpha of one question: 1 is perfect agreement, 0 that of chance."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    records: int = 0
+    """Records with at least two reviewers."""
+    unscored: str = ""
+    """Why there is no value, or no interval; empty when both are given."""
+
+    @property
+    def width(self) -> float | None:
+        """Width of the interval, or None where there is none."""
+        return None if self.low is None or self.high is None else self.high - self.low
+
+    def records_needed(self, width: float) -> int | None:
+        """Return how many overlapping records an interval of ``width`` needs.
+
+        The width of a bootstrap interval of a mean-like statistic shrinks with the square root
+        of the number of records (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+        """
+        if not self.width or width <= 0:
+            return None
+        return max(self.records, math.ceil(self.records * (self.width / width) ** 2))
+
+
+def alpha(
+    cells: Sequence[Cell],
+    level: Level,
+    domain: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Alpha:
+    """Return Krippendorff's alpha of ``cells`` with a percentile bootstrap interval.
+
+    Records are resampled with replacement, since reviews of one record depend on each other.
+
+    Args:
+        cells: Record, reviewer and value of each judgement.
+        level: How far apart two values are: any difference alike, or by rank.
+        domain: All values in their order; those seen, sorted, where it is left out.
+        seed: Seed of the bootstrap.
+        resamples: Number of bootstrap samples.
+    """
+    values = list(domain or sorted({value for _, _, value in cells}, key=repr))
+    place = {value: column for column, value in enumerate(values)}
+    units: dict[Hashable, np.ndarray] = {}
+    for record, _, value in cells:
+        units.setdefault(record, np.zeros(len(values)))[place[value]] += 1
+    shared = [counts for counts in units.values() if counts.sum() > 1]
+    if len(shared) < 2:
+        return Alpha(records=len(shared), unscored="fewer than two records with two reviewers")
+    table = np.array(shared)
+    if (table.sum(axis=0) > 0).sum() < 2:
+        return Alpha(records=len(shared), unscored="everyone gave the same value")
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(table), size=(resamples, len(table)))
+    replicates = np.array([_alpha(table[rows], level) for rows in draws])
+    defined = replicates[np.isfinite(replicates)]
+    value = _alpha(table, level)
+    if len(defined) < FEWEST_DEFINED * resamples:
+        return Alpha(
+            value=value, records=len(table), unscored="too few differing values for an interval"
+        )
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (float(edge) for edge in np.quantile(defined, [tail, 1 - tail]))
+    return Alpha(value=value, low=low, high=high, records=len(table))
+
+
+def _alpha(table: np.ndarray, level: Level) -> float:
+    """Return alpha of a records × values table of counts; NaN where only one value is used."""
+    import krippendorff
+
+    with warnings.catch_warnings():
+        # One value throughout gives 0/0, which is told by the NaN.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(
+            krippendorff.alpha(
+                value_counts=table,
+                value_domain=list(range(table.shape[1])),
+                level_of_measurement=level,
+            )
+        )

@@ -1,0 +1,108 @@
+"""How far each reviewer's votes can be trusted: Dawid–Skene, and a gold set with known answers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from curation.review.ballots import Ballot
+from curation.review.policy import Policy
+
+ITERATIONS = 100
+"""Most steps of expectation and maximisation; it converges in far fewer."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What the votes say of records and of reviewers."""
+
+    posteriors: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Record → outcome → probability; the probabilities of a record add up to 1."""
+    reviewers: dict[str, float] = field(default_factory=dict)
+    """Reviewer → probability, 0 to 1, that their vote is a record's true outcome."""
+
+
+def dawid_skene(
+    found: Iterable[Ballot], policy: Policy, gold: Mapping[str, str] | None = None
+) -> Reliability:
+    """Estimate each record's true outcome and each reviewer's reliability together.
+
+    The model is that of Dawid and Skene (1979), "Maximum Likelihood Estimation of Observer
+    Error-Rates Using the EM Algorithm", as crowd-kit fits it. A reviewer's reliability is the
+    share of right votes that the fitted error matrix and outcome frequencies imply.
+
+    Args:
+        found: Ballots of any number of records.
+        policy: Says what each ballot votes for.
+        gold: Record → known outcome; these are held fixed.
+    """
+    rows = [(b.record, b.reviewer, b.vote(policy.blocking, policy.keep_fidelity)) for b in found]
+    known = {record: outcome for record, outcome in (gold or {}).items() if rows}
+    outcomes = {vote for _, _, vote in rows} | set(known.values())
+    if len(outcomes) < 2:  # nobody ever voted otherwise: nothing to estimate
+        return Reliability(
+            {record: dict.fromkeys(outcomes, 1.0) for record, _, _ in rows},
+            {reviewer: 1.0 for _, reviewer, _ in rows},
+        )
+    import pandas as pd  # type: ignore[import-untyped]
+    from crowdkit.aggregation import DawidSkene
+
+    data = pd.DataFrame(rows, columns=["task", "worker", "label"])
+    truth = pd.Series(known, name="label") if known else None
+    if truth is not None:
+        truth.index.name = "task"
+    with warnings.catch_warnings():
+        # Under pandas 3, crowd-kit 1.4 warns of keywords that a later pandas takes away.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model = DawidSkene(n_iter=ITERATIONS).fit(data, truth)
+    assert model.probas_ is not None  # fit() sets it
+    posteriors = {
+        str(record): {str(label): float(value) for label, value in row.items()}
+        for record, row in model.probas_.fillna(0.0).iterrows()
+    }
+    return Reliability(posteriors, _right_votes(model.errors_, model.priors_))
+
+
+def _right_votes(errors: object, priors: object) -> dict[str, float]:
+    """Return each reviewer's probability of voting for the true outcome."""
+    frame = errors.fillna(0.0)  # type: ignore[attr-defined]
+    share = {str(label): float(value) for label, value in priors.items()}  # type: ignore[attr-defined]
+    right: dict[str, float] = {}
+    for (reviewer, label), row in frame.iterrows():
+        right[str(reviewer)] = right.get(str(reviewer), 0.0) + share[label] * float(row[label])
+    return dict(sorted(right.items()))
+
+
+@dataclass(frozen=True)
+class GoldScore:
+    """How one reviewer did on the records whose outcome is known."""
+
+    reviewer: str
+    right: int
+    seen: int
+
+    @property
+    def share(self) -> float | None:
+        """Share of right votes, or None where the reviewer saw no gold record."""
+        return self.right / self.seen if self.seen else None
+
+
+def against_gold(
+    found: Iterable[Ballot], policy: Policy, gold: Mapping[str, str]
+) -> list[GoldScore]:
+    """Return each reviewer's votes on gold records against their known outcomes.
+
+    Args:
+        found: Ballots; those about other records only name the reviewer.
+        policy: Says what each ballot votes for.
+        gold: Record → known outcome.
+    """
+    counts: dict[str, list[int]] = {}
+    for ballot in found:
+        tally = counts.setdefault(ballot.reviewer, [0, 0])
+        if ballot.record in gold:
+            vote = ballot.vote(policy.blocking, policy.keep_fidelity)
+            tally[0] += vote == gold[ballot.record]
+            tally[1] += 1
+    return [GoldScore(name, right, seen) for name, (right, seen) in sorted(counts.items())]

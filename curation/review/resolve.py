@@ -1,0 +1,189 @@
+"""From reviews to one defended decision a record: keep, edit, drop with a reason, or queue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from curation.review.ballots import KEEP, Ballot, ballots, by_record, only_of
+from curation.review.corrections import best_correction, preferences, prefers, unique
+from curation.review.policy import (
+    DISCARDED,
+    NOT_REVIEWED,
+    QUEUE,
+    UNSETTLED,
+    Policy,
+    Verdict,
+    judge,
+)
+from curation.review.reliability import Reliability, dawid_skene
+from workbench.persona import Persona
+from workbench.records import Drop, Example, Preference, Review
+
+STAGE = "resolve"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one record, and by which votes."""
+
+    record: str
+    outcome: Literal["keep", "edit", "rival", "drop", "queue"]
+    reason: str
+    """Empty for a kept record; else the reason of its drop, or why it is unsettled."""
+    detail: str
+    """The rule that decided and every reviewer's vote."""
+    reviews: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The decisions of a round, in the order of its examples."""
+
+    examples: list[Example] = field(default_factory=list)
+    """Kept answers; an edited one is a new example with the original among its parents."""
+    preferences: list[Preference] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+    queue: list[Decision] = field(default_factory=list)
+    """What the policy can't settle; in an unattended run these are among ``drops`` too."""
+    decisions: list[Decision] = field(default_factory=list)
+    strangers: int = 0
+    """Reviews of records that are not among the examples, such as gold rows."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of decisions by outcome, and of drops by reason."""
+        outcomes = Counter(decision.outcome for decision in self.decisions)
+        reasons = Counter(f"drop.{drop.reason}" for drop in self.drops)
+        return {
+            "examples": len(self.examples),
+            "preferences": len(self.preferences),
+            "queue": len(self.queue),
+            **dict(sorted(outcomes.items())),
+            **dict(sorted(reasons.items())),
+        }
+
+
+def resolve(
+    persona: Persona,
+    examples: Sequence[Example],
+    reviews: Iterable[Review],
+    policy: Policy,
+    bare: Mapping[str, str],
+    *,
+    rivals: Mapping[str, str] | None = None,
+    adjudications: Iterable[Review] = (),
+) -> Resolved:
+    """Decide on every example by the policy; no row is decided silently.
+
+    A correction that differs from the original and keeps to the safety boundary wins over it and
+    settles any disagreement; see :func:`curation.review.corrections.best_correction` for several.
+
+    Args:
+        persona: Its rules check the corrections.
+        examples: The reviewed candidates.
+        reviews: All reviews of the round, in any order.
+        policy: How votes become decisions.
+        bare: Example id → the base model's own answer, the rejected side of a preference.
+        rivals: Example id → the other answer of a pair that reviewers compared.
+        adjudications: An adjudicator's reviews of queued records; these are final.
+
+    Raises:
+        ValueError: Reviewers preferred a rival whose text is not in ``rivals``.
+    """
+    given = list(reviews)
+    seen = only_of(ballots(given), examples)
+    grouped, final = by_record(seen), by_record(ballots(adjudications))
+    trust = dawid_skene(seen, policy) if policy.rule == "dawid-skene" else Reliability()
+    declined = {review.record for review in given if review.status == "discarded"}
+    known = {example.id for example in examples}
+    resolved = Resolved(strangers=sum(review.record not in known for review in given))
+    for example in examples:
+        votes = grouped.get(example.id, [])
+        last = final.get(example.id, [])[-1:]
+        verdict = judge(last or votes, _final(policy) if last else policy, _of(trust, example))
+        if verdict.outcome == NOT_REVIEWED and not votes and example.id in declined:
+            verdict = Verdict(DISCARDED, "every reviewer discarded it")
+        case = _Case(persona, example, (*votes, *last), last or votes, trust, verdict)
+        _settle(case, policy, (rivals or {}).get(example.id), bare.get(example.id, ""), resolved)
+    return resolved
+
+
+@dataclass(frozen=True)
+class _Case:
+    persona: Persona
+    example: Example
+    every: tuple[Ballot, ...]
+    """All ballots about the record, an adjudicator's last."""
+    votes: list[Ballot]
+    """The ballots that decide."""
+    trust: Reliability
+    verdict: Verdict
+
+    @property
+    def reviews(self) -> tuple[str, ...]:
+        return tuple(ballot.review for ballot in self.every)
+
+    def detail(self, *notes: str) -> str:
+        votes = "; ".join(ballot.said() for ballot in self.every)
+        return ". ".join(part for part in (self.verdict.why, votes, *notes) if part)
+
+
+def _final(policy: Policy) -> Policy:
+    """Return the policy under which one adjudicator's word is enough."""
+    return policy.model_copy(update={"rule": "majority", "min_reviews": 1})
+
+
+def _of(trust: Reliability, example: Example) -> dict[str, float]:
+    return trust.posteriors.get(example.id, {})
+
+
+def _settle(case: _Case, policy: Policy, rival: str | None, bare: str, into: Resolved) -> None:
+    """Add the decision on one record, and all that follows from it, to ``into``."""
+    example, verdict = case.example, case.verdict
+    edit, refused = "", ""
+    if verdict.outcome != NOT_REVIEWED:
+        edit, refused = best_correction(case.persona, example, case.votes, case.trust)
+    outcome: Literal["keep", "edit", "rival", "drop", "queue"] = "drop"
+    if edit:
+        outcome = "edit"
+    elif verdict.outcome == QUEUE:
+        outcome = "queue"
+    elif verdict.outcome == KEEP:
+        outcome = "rival" if prefers("rival", case.votes) else "keep"
+    reason = {"drop": verdict.outcome, "queue": UNSETTLED}.get(outcome, "")
+    decision = Decision(example.id, outcome, reason, case.detail(refused), case.reviews)
+    into.decisions.append(decision)
+    if outcome == "queue":
+        into.queue.append(decision)
+    if outcome == "drop" or (outcome == "queue" and policy.unsettled == "drop"):
+        into.drops.append(
+            Drop(
+                record=example.id,
+                stage=STAGE,
+                reason=reason,
+                detail=decision.detail,
+                source=example.source,
+                parents=(example.id, *case.reviews),
+            )
+        )
+    if outcome in ("drop", "queue"):
+        return
+    kept = _kept(case, outcome, edit, rival)
+    into.examples.append(kept)
+    beaten = rival if prefers("candidate", case.votes) else None
+    into.preferences.extend(preferences(example, kept, case.reviews, rival=beaten, bare=bare))
+
+
+def _kept(case: _Case, outcome: str, edit: str, rival: str | None) -> Example:
+    if outcome == "keep":
+        return case.example.evolve(parents=unique(*case.example.parents, *case.reviews))
+    if outcome == "rival" and not rival:
+        raise ValueError(f"reviewers preferred the rival of {case.example.id}, which is not given")
+    return case.example.evolve(
+        answer=edit if outcome == "edit" else rival,
+        origin="edit" if outcome == "edit" else "teacher",
+        parents=unique(case.example.id, *case.example.parents, *case.reviews),
+    )
