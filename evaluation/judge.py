@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ async def _ask_all(
 ) -> list[Verdict]:
     # ragas reads this when it is imported, and takes no other value for a yes.
     os.environ["RAGAS_DO_NOT_TRACK"] = "true"
+    # It would log every failed try; failures are counted by kind instead.
+    logging.getLogger("instructor").setLevel(logging.CRITICAL)
     from openai import AsyncOpenAI
     from ragas.llms import llm_factory
     from ragas.metrics import DiscreteMetric
@@ -202,14 +205,22 @@ def _failure(endpoint: JudgeEndpoint, error: BaseException) -> str:
             ) from None
         if isinstance(cause, openai.APIStatusError):
             return f"judge_http_{cause.status_code}"
+        if _refused(cause):
+            return "judge_refused"
+        if isinstance(cause, ValidationError):
+            kinds = {problem["type"] for problem in cause.errors()}
+            return "judge_out_of_range" if kinds == {"literal_error"} else "judge_malformed"
     return "judge_malformed"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from, retries unwrapped."""
+    """Yield an error and what it came from."""
     while error is not None:
         yield error
-        attempts = getattr(error, "failed_attempts", None)
-        if attempts:
-            yield attempts[-1].exception
         error = error.__cause__ or error.__context__
+
+
+def _refused(error: BaseException) -> bool:
+    """Return whether the last completion that instructor saw was a refusal."""
+    choices = getattr(getattr(error, "last_completion", None), "choices", None) or [None]
+    return bool(getattr(getattr(choices[0], "message", None), "refusal", None))

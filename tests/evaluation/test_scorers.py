@@ -1,0 +1,168 @@
+from collections import Counter
+
+import pytest
+
+from evaluation import scorers
+from evaluation.judge import JudgeEndpoint
+from evaluation.scorers import Job, score_responses
+from evaluation.statistics import compare
+from workbench.errors import UserError
+from workbench.records import Response, user_prompt
+
+GOOD = "Put it down, champ. Rest today."
+BAD = "There are several causes of pain."
+
+
+def response(text: str, number: int = 1, arm: str = "base") -> Response:
+    return Response(
+        arm=arm, prompt_id=f"ex-{number}", prompt=user_prompt("My wrist hurts."), text=text
+    )
+
+
+def by_metric(scores):
+    return {score.metric: score for score in scores}
+
+
+def test_rules_give_one_or_nothing_and_a_judges_trait_stays_unscored(persona):
+    good = by_metric(score_responses(Job(persona, [response(GOOD)])))
+    bad = by_metric(score_responses(Job(persona, [response(BAD)])))
+
+    assert (good["address"].value, good["lists"].value) == (1.0, 1.0)
+    assert (bad["address"].value, bad["lists"].value) == (0.0, 0.0)
+    for scores in (good, bad):
+        assert (scores["kind"].value, scores["kind"].unscored) == (None, "no_judge")
+
+
+def test_fidelity_is_the_mean_over_scored_traits_and_names_its_parents(persona):
+    half = response("Champ, there are several causes.")
+    scores = by_metric(score_responses(Job(persona, [half])))
+
+    fidelity = scores["fidelity"]
+    assert fidelity.value == 0.5
+    assert fidelity.parents == (half.id, scores["address"].id, scores["lists"].id)
+
+
+def test_fidelity_without_any_scored_trait_is_unscored(persona):
+    job = Job(persona, [response(GOOD)])
+    only = scorers.fidelity(job, scorers.judged(job))
+    assert [(score.value, score.unscored) for score in only] == [(None, "no_trait_scored")]
+
+
+def test_an_empty_answer_is_scored_like_any_other(persona):
+    scores = by_metric(score_responses(Job(persona, [response("")])))
+    assert scores["address"].value == 0.0
+    assert scores["lists"].value == 1.0
+
+
+def test_every_response_gets_one_score_for_each_trait_and_fidelity(persona):
+    responses = [response(GOOD, n, arm) for arm in ("base", "sft") for n in range(3)]
+    scores = score_responses(Job(persona, responses))
+    assert Counter(score.metric for score in scores) == dict.fromkeys(
+        ("address", "lists", "kind", "fidelity"), 6
+    )
+    assert {score.response for score in scores} == {r.id for r in responses}
+
+
+def test_a_registered_scorer_runs_and_stays_out_of_fidelity(persona, monkeypatch):
+    monkeypatch.setattr(scorers, "SCORERS", dict(scorers.SCORERS))
+
+    @scorers.scorer("length")
+    def length(job):
+        return [scorers._score(r, "letters", float(len(r.text))) for r in job.responses]
+
+    scores = by_metric(score_responses(Job(persona, [response(GOOD)])))
+    assert scores["letters"].value == len(GOOD)
+    assert scores["fidelity"].value == 1.0
+    with pytest.raises(ValueError, match="'length' is registered already"):
+        scorers.scorer("length")(length)
+
+
+def endpoint(url: str, **changes) -> JudgeEndpoint:
+    return JudgeEndpoint(
+        **{"base_url": url, "model": "judge", "timeout": 0.4, "retries": 0, **changes}
+    )
+
+
+def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona, scripted_judge):
+    says, reply = scripted_judge.says, scripted_judge.Reply
+    failures = {
+        0: reply("no JSON at all"),
+        1: reply(status=500),
+        2: reply("", delay=1.0),
+        3: reply(refusal="I would rather not."),
+        4: says("2009.58"),
+        5: reply(status=429),
+    }
+
+    def script(prompt: str):
+        number = int(prompt.split("number ")[1].split(".")[0])
+        return failures.get(number) or says("yes" if number % 2 else "no")
+
+    responses = [response(f"Champ, number {n}. Rest now.", n) for n in range(30)]
+    responses += [response(f"Champ, number {n + 100}. Rest now.", n, "sft") for n in range(30)]
+    with scripted_judge.serve(script) as judge:
+        job = Job(persona, responses, endpoint(judge.url, concurrency=4))
+        scores = score_responses(job)
+
+    kind = [score for score in scores if score.metric == "kind"]
+    assert len(kind) == 60
+    assert Counter(score.unscored for score in kind if score.unscored) == {
+        "judge_malformed": 1,
+        "judge_http_500": 1,
+        "judge_timeout": 1,
+        "judge_refused": 1,
+        "judge_out_of_range": 1,
+        "judge_http_429": 1,
+    }
+    assert {s.prompt_id: s.value for s in kind if s.arm == "base" and s.value is not None} == {
+        f"ex-{n}": float(n % 2) for n in range(6, 30)
+    }
+    assert 1 < judge.most_busy <= 4
+    assert len(judge.prompts) == 60
+
+    cell = compare(scores).cell("base", "kind")
+    assert (cell.scored, cell.unscored, cell.mean) == (24, 6, 0.5)
+    assert compare(scores).cell("sft", "kind").difference.pairs == 24
+    # Fidelity of an unjudged answer is the mean of its two rule traits, not lowered by the judge.
+    fidelity = {s.prompt_id: s.value for s in scores if s.metric == "fidelity" and s.arm == "base"}
+    assert fidelity["ex-0"] == 1.0
+    assert fidelity["ex-6"] == pytest.approx(2 / 3)
+
+
+def test_the_judge_sees_question_asked_and_answer_as_they_are(persona, scripted_judge):
+    with scripted_judge.serve(lambda prompt: scripted_judge.says("yes")) as judge:
+        job = Job(persona, [response("Champ {braces} stay.")], endpoint(judge.url))
+        assert by_metric(score_responses(job))["kind"].value == 1.0
+    assert "Is the answer kind and {tough} at once?" in judge.prompts[0]
+    assert "<asked>\nMy wrist hurts.\n</asked>" in judge.prompts[0]
+    assert "<answer>\nChamp {braces} stay.\n</answer>" in judge.prompts[0]
+
+
+def test_a_broken_answer_is_asked_again(persona, scripted_judge):
+    replies = iter([scripted_judge.Reply("{"), scripted_judge.says("no")])
+    with scripted_judge.serve(lambda prompt: next(replies)) as judge:
+        job = Job(persona, [response(GOOD)], endpoint(judge.url, retries=1))
+        assert by_metric(score_responses(job))["kind"].value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("status", "line"), [(401, "refuses the API key"), (404, "is unknown there")]
+)
+def test_a_refused_key_and_an_unknown_model_stop_at_once(persona, scripted_judge, status, line):
+    reply = scripted_judge.Reply(status=status)
+    with scripted_judge.serve(lambda prompt: reply) as judge:
+        responses = [response(GOOD, n) for n in range(40)]
+        with pytest.raises(UserError, match=line):
+            score_responses(Job(persona, responses, endpoint(judge.url, concurrency=2)))
+    assert len(judge.prompts) < 10
+
+
+def test_a_judge_that_is_down_and_a_missing_key_are_told(persona, monkeypatch):
+    down = endpoint("http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match="the judge cannot be reached"):
+        score_responses(Job(persona, [response(GOOD)], down))
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    with pytest.raises(UserError, match=r"API key is not set \(JUDGE_KEY\)"):
+        score_responses(
+            Job(persona, [response(GOOD)], endpoint(down.base_url, api_key_env="JUDGE_KEY"))
+        )
