@@ -1,0 +1,73 @@
+"""Argilla's database and its first account."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import engine
+from alembic.config import Config
+from argilla_server.contexts import accounts
+from argilla_server.database import (
+    ALEMBIC_CONFIG_FILE,
+    AsyncSessionLocal,
+    async_engine,
+    sync_engine,
+)
+from argilla_server.enums import UserRole
+from argilla_server.models import User
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+
+def migrate(path: Path) -> None:
+    """Bring the database at ``path`` to the schema of this Argilla, and add the engine's tables."""
+    if not _has_users(path):
+        path.unlink(missing_ok=True)  # a first start that was killed; nobody has put anything in
+    fresh = not path.exists()
+    if fresh:
+        event.listen(Engine, "connect", _hurry)
+    # Not from the file: with it, alembic would silence every logger that exists by now.
+    config = Config()
+    config.set_main_option("script_location", str(Path(ALEMBIC_CONFIG_FILE).parent / "alembic"))
+    alembic.command.upgrade(config, "head")
+    if fresh:
+        event.remove(Engine, "connect", _hurry)
+    engine.install(sync_engine)
+    sync_engine.dispose()
+
+
+def _hurry(connection: Any, _record: Any) -> None:
+    # Some 25 migrations of an empty database need not wait for the disk after each statement.
+    connection.execute("PRAGMA synchronous = OFF")
+
+
+def _has_users(path: Path) -> bool:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as found:
+        return bool(found.execute("SELECT count(*) FROM users").fetchone()[0])
+    return False
+
+
+async def ensure_owner(username: str, password: str, api_key: str) -> None:
+    """Create the owner's account, or set its password and key to these."""
+    async with AsyncSessionLocal() as session:
+        owner = await accounts.get_user_by_username(session, username)
+        if owner is None:
+            await User.create(
+                session,
+                first_name=username,
+                username=username,
+                role=UserRole.owner,
+                password_hash=accounts.hash_password(password),
+                api_key=api_key,
+            )
+        elif owner.api_key != api_key or not accounts.verify_password(
+            password, owner.password_hash
+        ):
+            await owner.update(
+                session, password_hash=accounts.hash_password(password), api_key=api_key
+            )
+    await async_engine.dispose()

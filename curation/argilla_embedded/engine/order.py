@@ -1,0 +1,57 @@
+"""The order of search results: Argilla's sort keys as SQL, and the random order of a reviewer."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from argilla_server.search_engine.base import (
+    FilterScope,
+    MetadataFilterScope,
+    Order,
+    ResponseFilterScope,
+    SuggestionFilterScope,
+)
+
+from engine.filters import response_of, suggestion_of
+from engine.statement import Statement, json_path
+
+_SPAN = 2**64
+
+
+def shuffle(record_id: str, seed: str) -> float:
+    """Return a number in (0, 1] that looks random over records and users, and never changes."""
+    drawn = blake2b(record_id.encode(), key=seed.encode()[:64], digest_size=8).digest()
+    return (int.from_bytes(drawn) + 1) / _SPAN
+
+
+def keys(orders: list[Order], sql: Statement) -> list[tuple[str, str]]:
+    """Return (expression, ``ASC`` or ``DESC``) for each order; records without a value go last."""
+    return [
+        (_value(order.scope, str(order.order), sql), str(order.order).upper()) for order in orders
+    ]
+
+
+def _value(scope: FilterScope, order: str, sql: Statement) -> str:
+    # Of several values the smallest counts upward, the largest downward, as in Elasticsearch.
+    best = "min" if order == "asc" else "max"
+    if isinstance(scope, MetadataFilterScope):
+        path = sql.param(json_path(scope.metadata_property))
+        return f"(SELECT {best}(v.value) FROM json_each(r.metadata, {path}) v)"
+    if isinstance(scope, SuggestionFilterScope):
+        found = suggestion_of(scope.question, sql)
+        if scope.property in ("agent", "type"):
+            return f"(SELECT {best}(s.{scope.property}) FROM suggestions s WHERE {found})"
+        column = "score" if scope.property == "score" else "value"
+        return f"(SELECT {best}(v.value) FROM suggestions s, json_each(s.{column}) v WHERE {found})"
+    if isinstance(scope, ResponseFilterScope):
+        whose = response_of(scope, sql)
+        if not scope.question:
+            return f"(SELECT {best}(p.status) FROM responses p WHERE {whose})"
+        path = sql.param(json_path(scope.question, "value"))
+        # Several people's ratings count by their mean; labels have none.
+        return (
+            f"(SELECT CASE WHEN max(v.type) IN ('integer', 'real') THEN avg(v.value) "
+            f'ELSE {best}(v.value) END FROM responses p, json_each(p."values", {path}) v '
+            f"WHERE {whose})"
+        )
+    return f"r.{scope.property!s}"

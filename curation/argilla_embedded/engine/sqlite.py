@@ -1,0 +1,236 @@
+"""The search engine that Argilla calls: all of its ``SearchEngine``, over SQLite."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy
+from argilla_server.database import async_engine
+from argilla_server.enums import SimilarityOrder
+from argilla_server.errors.future import UnprocessableEntityError
+from argilla_server.models import (
+    Dataset,
+    MetadataProperty,
+    Record,
+    Response,
+    Suggestion,
+    User,
+    VectorSettings,
+)
+from argilla_server.search_engine.base import (
+    Filter,
+    MetadataMetrics,
+    Order,
+    SearchEngine,
+    SearchResponseItem,
+    SearchResponses,
+    TextQuery,
+)
+
+from engine import counts, order
+from engine.filters import condition
+from engine.statement import Statement, json_path
+from engine.tables import unit_vector
+from engine.text import text_condition
+from engine.vectors import nearest
+
+NAME = "sqlite"
+
+
+@SearchEngine.register(NAME)
+class SQLiteSearchEngine(SearchEngine):
+    """Answers from Argilla's own tables; what Argilla tells it about changes is known already."""
+
+    @classmethod
+    async def new_instance(cls) -> SQLiteSearchEngine:
+        """Return an engine; there is nothing to open, connections come from Argilla's pool."""
+        return cls()
+
+    async def close(self) -> None:
+        """Do nothing: the connections are Argilla's."""
+
+    async def ping(self) -> bool:
+        """Tell whether the database answers."""
+        return bool(await _rows("SELECT 1"))
+
+    async def info(self) -> dict[str, Any]:
+        """Return the engine's name and the version of SQLite."""
+        return {"name": NAME, "version": {"number": sqlite3.sqlite_version}}
+
+    async def create_index(self, dataset: Dataset) -> None:
+        """Do nothing: the triggers index every dataset."""
+
+    async def delete_index(self, dataset: Dataset) -> None:
+        """Do nothing: the words go with their records."""
+
+    async def configure_metadata_property(
+        self, dataset: Dataset, metadata_property: MetadataProperty
+    ) -> None:
+        """Do nothing: metadata is read where it lies."""
+
+    async def configure_index_vectors(self, vector_settings: VectorSettings) -> None:
+        """Do nothing: the triggers keep vectors of all settings."""
+
+    async def index_records(self, dataset: Dataset, records: Iterable[Record]) -> None:
+        """Do nothing: the triggers did it in the transaction that wrote the records."""
+
+    async def partial_record_update(self, record: Record, **update: Any) -> None:
+        """Do nothing: the record is read where it lies."""
+
+    async def delete_records(self, dataset: Dataset, records: Iterable[Record]) -> None:
+        """Do nothing: the triggers did it."""
+
+    async def update_record_response(self, response: Response) -> None:
+        """Do nothing: responses are read where they lie."""
+
+    async def delete_record_response(self, response: Response) -> None:
+        """Do nothing: responses are read where they lie."""
+
+    async def update_record_suggestion(self, suggestion: Suggestion) -> None:
+        """Do nothing: suggestions are read where they lie."""
+
+    async def delete_record_suggestion(self, suggestion: Suggestion) -> None:
+        """Do nothing: suggestions are read where they lie."""
+
+    async def get_dataset_progress(self, dataset: Dataset) -> dict[str, int]:
+        """Return ``total`` and the count of records of each status; nothing for a draft."""
+        if dataset.is_draft:
+            return {}
+        return counts.progress(await _rows(counts.RECORDS_BY_STATUS, dataset=dataset.id.hex))
+
+    async def get_dataset_user_progress(self, dataset: Dataset, user: User) -> dict[str, int]:
+        """Return ``total`` and the count of this user's responses of each status."""
+        if dataset.is_draft:
+            return {}
+        return counts.progress(
+            await _rows(counts.RESPONSES_BY_STATUS, dataset=dataset.id.hex, user=user.id.hex)
+        )
+
+    async def search(
+        self,
+        dataset: Dataset,
+        query: TextQuery | str | None = None,
+        filter: Filter | None = None,
+        sort: list[Order] | None = None,
+        offset: int = 0,
+        limit: int = 100,
+        user_id: str | UUID | None = None,
+    ) -> SearchResponses:
+        """Return one page of matching records, and how many match in all.
+
+        Without ``sort`` the best match comes first; for a ``user_id`` the match counts times a
+        random number that stays the same for this user and record, so that reviewers of the same
+        records meet them in different orders. Ties keep the order in which records were added.
+        """
+        sql = Statement()
+        conditions = [f"r.dataset_id = {sql.param(dataset.id)}"]
+        score = "1.0"
+        if query is not None:
+            matches, score = text_condition(dataset, query, sql)
+            conditions.append(f"({matches})")
+        if filter:
+            conditions.append(f"({condition(filter, sql)})")
+        if user_id and not sort:
+            score = f"({score}) * persona_shuffle(r.id, {sql.param(UUID(str(user_id)).hex)})"
+        by = order.keys(sort, sql) if sort else [(score, "DESC")]
+        found = await _page(sql, conditions, by, offset, limit)
+        total = found[0][1] if found else 0
+        if not found and offset:
+            total = (await _page(sql, conditions, by, 0, 1) or [(None, 0)])[0][1]
+        return SearchResponses(
+            items=[
+                SearchResponseItem(record_id=UUID(row[0]), score=None if sort else row[2])
+                for row in found
+            ],
+            total=total,
+        )
+
+    async def compute_metrics_for(self, metadata_property: MetadataProperty) -> MetadataMetrics:
+        """Return the property's counted terms, or its least and greatest number."""
+        rows = await _rows(
+            counts.statement_for(metadata_property),
+            dataset=metadata_property.dataset_id.hex,
+            path=json_path(metadata_property.name),
+        )
+        return counts.metrics(metadata_property, rows)
+
+    async def similarity_search(
+        self,
+        dataset: Dataset,
+        vector_settings: VectorSettings,
+        value: list[float] | None = None,
+        record: Record | None = None,
+        query: TextQuery | str | None = None,
+        filter: Filter | None = None,
+        max_results: int = 100,
+        order: SimilarityOrder = SimilarityOrder.most_similar,
+        threshold: float | None = None,
+    ) -> SearchResponses:
+        """Return the records whose vectors are most, or least, like a value or another record's.
+
+        The record itself is left out; ``total`` counts what is returned, at most ``max_results``.
+        """
+        if bool(value) == bool(record):
+            raise ValueError("give either a vector or a record to compare with")
+        wanted = value or (record and record.vector_value_by_vector_settings(vector_settings))
+        if not wanted:
+            raise ValueError(f"the record has no vector {vector_settings.name!r}")
+        if len(wanted) != vector_settings.dimensions:
+            raise UnprocessableEntityError(
+                f"Vector must have {vector_settings.dimensions} elements, got {len(wanted)}"
+            )
+        sql = Statement()
+        conditions = [f"u.settings_id = {sql.param(vector_settings.id)}"]
+        if record:
+            conditions.append(f"r.id <> {sql.param(record.id)}")
+        if query is not None:
+            conditions.append(f"({text_condition(dataset, query, sql)[0]})")
+        if filter:
+            conditions.append(f"({condition(filter, sql)})")
+        rows = await _rows(
+            f"{_with(sql)} SELECT u.record_id, u.unit FROM persona_vectors u "
+            f"JOIN records r ON r.id = u.record_id {' '.join(sql.joins)} "
+            f"WHERE {' AND '.join(conditions)} ORDER BY u.rowid",
+            **sql.params,
+        )
+        found = nearest(
+            rows,
+            unit_vector(json.dumps(wanted)),
+            least=order == SimilarityOrder.least_similar,
+            limit=max_results,
+        )
+        items = [
+            SearchResponseItem(record_id=UUID(record_id), score=score)
+            for record_id, score in found
+            if threshold is None or score >= threshold
+        ]
+        return SearchResponses(items=items, total=len(found))
+
+
+async def _page(
+    sql: Statement, conditions: list[str], by: list[tuple[str, str]], offset: int, limit: int
+) -> Sequence[Any]:
+    """Return (record id, total, first sort key, …) of one page."""
+    columns = "".join(f", {expression} AS o{i}" for i, (expression, _) in enumerate(by))
+    ordered = ", ".join(f"o{i} IS NULL, o{i} {way}" for i, (_, way) in enumerate(by))
+    return await _rows(
+        f"{_with(sql)} SELECT r.id, count(*) OVER () AS total{columns} FROM records r "
+        f"{' '.join(sql.joins)} WHERE {' AND '.join(conditions)} "
+        f"ORDER BY {ordered}, r.inserted_at, r.rowid LIMIT :limit OFFSET :offset",
+        **sql.params,
+        limit=limit,
+        offset=offset,
+    )
+
+
+def _with(sql: Statement) -> str:
+    return f"WITH {', '.join(sql.tables)}" if sql.tables else ""
+
+
+async def _rows(statement: str, **params: Any) -> Sequence[Any]:
+    async with async_engine.connect() as connection:
+        return (await connection.execute(sqlalchemy.text(statement), params)).all()

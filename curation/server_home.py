@@ -1,0 +1,186 @@
+"""The folder of an embedded Argilla server: its database, its secrets, and who holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import UserError
+from workbench.store import atomic_file
+
+HOME_VARIABLE = "PERSONA_ARGILLA_HOME"
+OWNER = "owner"
+_USERNAME = re.compile(r"\w[\w.@-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Login:
+    """One account of an Argilla server; its secrets stay out of ``repr`` and so out of logs."""
+
+    username: str
+    password: str = field(repr=False)
+    api_key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ServerHome:
+    """The paths of one embedded server.
+
+    Args:
+        path: The folder; made, for the user alone, when the server first starts.
+    """
+
+    path: Path
+
+    @classmethod
+    def default(cls) -> ServerHome:
+        """Return the home named by PERSONA_ARGILLA_HOME, else the one in the user's data folder."""
+        if named := os.environ.get(HOME_VARIABLE):
+            return cls(Path(named).expanduser())
+        import platformdirs
+
+        return cls(
+            Path(platformdirs.user_data_dir("persona-workbench", appauthor=False)) / "argilla"
+        )
+
+    @property
+    def database(self) -> Path:
+        """The SQLite database of Argilla."""
+        return self.path / "argilla.db"
+
+    @property
+    def log(self) -> Path:
+        """What the server and its job worker said; holds no secret."""
+        return self.path / "server.log"
+
+    @property
+    def secrets_file(self) -> Path:
+        """Accounts and keys, readable by the user alone."""
+        return self.path / "secrets.json"
+
+    @property
+    def state_file(self) -> Path:
+        """The server's process id, address and stage, written by the server."""
+        return self.path / "server.json"
+
+    def create(self) -> None:
+        """Make the folder, closed to other users.
+
+        Raises:
+            UserError: It cannot be made there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise UserError(
+                f"the server's folder cannot be made ({error.strerror})",
+                where=str(self.path),
+                fix=f"choose another with {HOME_VARIABLE}",
+            ) from None
+
+    def holder(self) -> int | None:
+        """Return the process id of the server that runs on this home, or None.
+
+        The server holds a lock for as long as it lives, however it ends: a file that a killed
+        server left behind does not count.
+        """
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            written = os.read(descriptor, 32)
+            return int(written) if written else 0
+        else:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the server last wrote about itself, or an empty mapping."""
+        try:
+            found = json.loads(self.state_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def last_log_line(self) -> str:
+        """Return the last line that the server logged, or an empty string."""
+        if not self.log.exists():
+            return ""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def secrets(self) -> Secrets:
+        """Return the accounts and keys of this home, made at random where there are none yet."""
+        if not self.secrets_file.exists():
+            fresh = Secrets(
+                auth_secret=secrets.token_hex(32),
+                owner=Login(OWNER, _password(), secrets.token_urlsafe(48)),
+                reviewers={},
+            )
+            self.save(fresh)
+            return fresh
+        try:
+            found = json.loads(self.secrets_file.read_text(encoding="utf-8"))
+            return Secrets(
+                auth_secret=found["auth_secret"],
+                owner=Login(**found["owner"]),
+                reviewers={name: Login(**login) for name, login in found["reviewers"].items()},
+            )
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                "the server's accounts cannot be read",
+                where=str(self.secrets_file),
+                fix="move the file away: new passwords are then made, nothing reviewed is lost",
+            ) from None
+
+    def save(self, kept: Secrets) -> None:
+        """Write accounts and keys, for the user's eyes alone."""
+        found = {
+            "auth_secret": kept.auth_secret,
+            "owner": vars(kept.owner),
+            "reviewers": {name: vars(login) for name, login in kept.reviewers.items()},
+        }
+        with atomic_file(self.secrets_file, mode=0o600) as file:
+            json.dump(found, file, ensure_ascii=False, indent=1)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """All accounts of a home, and the key that signs the web sign-ins."""
+
+    auth_secret: str = field(repr=False)
+    owner: Login
+    reviewers: Mapping[str, Login]
+
+    def with_reviewers(self, names: Iterable[str]) -> Secrets:
+        """Return these with an account, its key still unknown, for each new name.
+
+        Raises:
+            UserError: A name cannot be a user name.
+        """
+        reviewers = dict(self.reviewers)
+        for name in names:
+            if name == OWNER or not _USERNAME.fullmatch(name):
+                raise UserError(
+                    f"'{name}' cannot be a reviewer's name",
+                    where="reviewers",
+                    fix=f"use letters, digits, and . _ @ - (up to 64), and not '{OWNER}'",
+                )
+            reviewers.setdefault(name, Login(name, _password(), ""))
+        return Secrets(self.auth_secret, self.owner, reviewers)
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(12)
