@@ -1,0 +1,128 @@
+"""What depends on the machine: types of computation, peak memory, and silence of the libraries."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from workbench.models import compute_dtype
+
+_SAMPLE_EVERY = 0.05
+"""Seconds between two looks at the resident memory."""
+_NOISY = ("bitsandbytes", "accelerate", "peft", "trl", "transformers", "datasets")
+
+
+def device_fields(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's trainer fields with those of the device put in where it leaves them open.
+
+    ``bf16`` and ``fp16`` follow :func:`workbench.models.compute_dtype`: TRL's own default, bf16
+    everywhere, is several times slower on processors that only emulate it.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    filled = {"use_cpu": not on_gpu, "dataloader_pin_memory": on_gpu, **trainer}
+    if filled.get("bf16") is None and not filled.get("fp16"):
+        dtype = compute_dtype()
+        filled |= {"bf16": dtype is torch.bfloat16, "fp16": dtype is torch.float16}
+    return filled
+
+
+def quantization_fields(quantization: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a recipe's quantization with the device's compute type where it leaves it open."""
+    if not quantization or not quantization.get("load_in_4bit"):
+        return quantization
+    dtype = str(compute_dtype()).removeprefix("torch.")
+    return {"bnb_4bit_compute_dtype": dtype, **quantization}
+
+
+def device_name() -> str:
+    """Return the name of the GPU, or ``cpu`` and the number of its threads."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name(0))
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+class PeakMemory:
+    """Peak of the process's resident memory, and of the GPU's, within a ``with`` block, in MiB.
+
+    It samples: the kernel's own high-water mark is of the whole process, earlier stages included,
+    and setting it back would falsify what others measure by it.
+    """
+
+    def __init__(self) -> None:
+        self.resident_mib = 0.0
+        self.gpu_mib = 0.0
+        self._stop = threading.Event()
+
+    def __enter__(self) -> PeakMemory:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        self._stop.set()
+        self._thread.join()
+        if torch.cuda.is_available():
+            self.gpu_mib = torch.cuda.max_memory_allocated() / 2**20
+
+    def _sample(self) -> None:
+        import psutil
+
+        process = psutil.Process()
+        while True:
+            self.resident_mib = max(self.resident_mib, process.memory_info().rss / 2**20)
+            if self._stop.wait(_SAMPLE_EVERY):
+                return
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the libraries' bars, notices and telemetry; errors still show."""
+    import datasets
+    from huggingface_hub import constants
+    from transformers.utils import logging as transformers_logging
+
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    bars, verbosity = datasets.are_progress_bars_disabled(), transformers_logging.get_verbosity()
+    weights_bar = transformers_logging.is_progress_bar_enabled()
+    telemetry, tqdm = constants.HF_HUB_DISABLE_TELEMETRY, os.environ.get("TQDM_DISABLE")
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        datasets.disable_progress_bars()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        # TRL's trainers report their use to the hub when they are made.
+        constants.HF_HUB_DISABLE_TELEMETRY = True
+        os.environ["TQDM_DISABLE"] = "1"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()
+        transformers_logging.set_verbosity(verbosity)
+        if weights_bar:
+            transformers_logging.enable_progress_bar()
+        constants.HF_HUB_DISABLE_TELEMETRY = telemetry
+        if tqdm is None:
+            os.environ.pop("TQDM_DISABLE", None)
+        else:
+            os.environ["TQDM_DISABLE"] = tqdm

@@ -1,0 +1,215 @@
+"""Recipes: YAML whose keys are TRL's, PEFT's and bitsandbytes' own field names.
+
+A recipe is read as a whole: every mistake is told at once, each with its line and the nearest
+right name, before anything is loaded or trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from training.device import device_fields, quiet
+from training.fields import (
+    METHODS,
+    Method,
+    Problem,
+    check_section,
+    lora_section,
+    quantization_section,
+    trainer_config,
+    trainer_section,
+)
+from training.rules import contradictions
+from workbench.errors import UserError, UserErrors, nearest
+from workbench.yamlfile import line_of, read_yaml
+
+SHIPPED = Path(__file__).parent / "recipes"
+_KEYS = ("method", "trainer", "lora", "quantization")
+
+
+class Recipe(BaseModel):
+    """A recipe whose every value was checked against the library that it is for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method
+    trainer: dict[str, Any] = {}
+    """Fields of TRL's configuration of the method."""
+    lora: dict[str, Any] | None = None
+    """Fields of ``peft.LoraConfig``; None for DPO, which goes on with the SFT adapter."""
+    quantization: dict[str, Any] | None = None
+    """Fields of ``transformers.BitsAndBytesConfig``; None for full precision."""
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML that :func:`load_recipe` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def require(self, method: Method) -> None:
+        """Raise a UserError if the recipe is for another method."""
+        if self.method != method:
+            raise UserError(
+                f"the recipe is for {self.method}, not for {method}",
+                fix=f"use a recipe with 'method: {method}', such as {method}.yaml",
+            )
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a recipe: a path, or the name of a shipped one such as ``sft-embedded``.
+
+    Raises:
+        UserError: Neither; the line names the nearest shipped recipe.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+    stem = name.removesuffix(".yaml")
+    if stem not in shipped:
+        fix = nearest(stem, shipped) or f"shipped ones: {', '.join(shipped)}"
+        raise UserError(f"no recipe '{name}'", fix=fix)
+    return shipped[stem]
+
+
+def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
+    """Return ``["trainer.max_steps=4"]`` as ``{"trainer.max_steps": 4}``; values are YAML."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        fix = "write it as --set trainer.max_steps=4"
+        if not sign or not key.strip():
+            raise UserError("has no 'key=value'", where=f"--set {setting}", fix=fix)
+        try:
+            found[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError("its value is not YAML", where=f"--set {setting}", fix=fix) from None
+    return found
+
+
+def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Load and validate a recipe.
+
+    Args:
+        path: The YAML file.
+        overrides: Dotted key → value, put in place of the file's (``{"trainer.max_steps": 4}``).
+
+    Raises:
+        UserError: Unreadable file or broken YAML.
+        UserErrors: Every unknown key, wrong type and contradiction, each with its line.
+    """
+    data, lines = read_yaml(path)
+    data, problems = _overridden(data, overrides or {})
+    given = tuple(overrides or {})
+    recipe, found = _check(data)
+    problems += found
+    if problems:
+        placed = [(_where(p, path, lines, given), p) for p in problems]
+        placed.sort(key=lambda item: item[0])
+        raise UserErrors(
+            UserError(f"{'.'.join(p.path)} {p.what}".strip(), where=where, fix=p.fix)
+            for (_, where), p in placed
+        )
+    assert recipe is not None
+    return recipe
+
+
+def _where(
+    problem: Problem, path: Path, lines: dict[tuple[str | int, ...], int], given: tuple[str, ...]
+) -> tuple[int, str]:
+    """Return the line, for sorting, and the place to show; overrides come after the file."""
+    if (key := ".".join(problem.path)) in given:
+        return 1 << 30, f"--set {key}"
+    line = line_of(lines, problem.path)
+    return line, f"{path}:{line}"
+
+
+def _overridden(
+    data: dict[str, Any], overrides: dict[str, Any]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return a copy of ``data`` with the overrides in it."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+    problems = []
+    for dotted, value in overrides.items():
+        section, _, key = dotted.partition(".")
+        if section not in _KEYS or (key and not isinstance(result.get(section) or {}, dict)):
+            fix = nearest(section, _KEYS) or "write it as trainer.max_steps"
+            problems.append(Problem((dotted,), "is no key of a recipe", fix))
+        elif key:
+            result[section] = {**(result.get(section) or {}), key: value}
+        else:
+            result[section] = value
+    return result, problems
+
+
+def _check(data: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
+    problems = [
+        Problem((str(key),), "is no key of a recipe", nearest(str(key), _KEYS) or ", ".join(_KEYS))
+        for key in data
+        if key not in _KEYS
+    ]
+    method = data.get("method")
+    if method not in METHODS:
+        what = f"is {method!r}, which is not known" if "method" in data else "is missing"
+        fix = nearest(str(method), METHODS) or f"one of {', '.join(METHODS)}"
+        # Without the method nobody knows whose fields the trainer's keys are.
+        return None, [*problems, Problem(("method",), what, fix)]
+    parts: dict[str, dict[str, Any] | None] = {}
+    for name in _KEYS[1:]:
+        value = data.get(name)
+        if value is not None and not isinstance(value, dict):
+            problems.append(Problem((name,), "is not a mapping of fields to values"))
+            value = None
+        parts[name] = value
+    sections = {
+        "trainer": trainer_section(method),
+        "lora": lora_section(),
+        "quantization": quantization_section(),
+    }
+    clean: dict[str, Any] = {}
+    for name, section in sections.items():
+        part = parts[name]
+        clean[name], found = check_section(name, part, section) if part is not None else (None, [])
+        problems += found
+    trainer = clean["trainer"] or {}
+    # A misspelt key is not there for the rules: what they would say of its section misleads.
+    misspelt = {p.path[0] for p in problems if len(p.path) > 1 and "is no field" in p.what}
+    rules = contradictions(method, trainer, clean["lora"], clean["quantization"])
+    problems += [p for p in rules if p.path[0] not in misspelt & {"quantization"}]
+    if not problems:
+        problems += _constructed(method, trainer, clean["lora"], clean["quantization"])
+    recipe = Recipe.model_construct(
+        method=method, trainer=trainer, lora=clean["lora"], quantization=clean["quantization"]
+    )
+    return recipe, problems
+
+
+def _constructed(
+    method: Method,
+    trainer: dict[str, Any],
+    lora: dict[str, Any] | None,
+    quantization: dict[str, Any] | None,
+) -> list[Problem]:
+    """Make the real configurations, for what only the libraries know to be wrong."""
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+
+    problems = []
+    for name, make, values in (
+        ("trainer", trainer_config(method), {"output_dir": "unused", **device_fields(trainer)}),
+        ("lora", LoraConfig, lora),
+        ("quantization", BitsAndBytesConfig, quantization),
+    ):
+        if values is None:
+            continue
+        try:
+            with quiet():
+                make(**values)
+        except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+            said = " ".join(str(error).split())
+            named = [key for key in values if key in said]
+            problems.append(Problem((name, *named[:1]), f"is refused by {make.__name__}: {said}"))
+    return problems
