@@ -57,6 +57,7 @@ def _candidates(text: str, language: Language) -> Iterator[Found]:
         if luhn.is_valid(re.sub(r"\D", "", match.group(0))):
             yield Found("card number", *match.span())
     for phone in PhoneNumberMatcher(text, _REGION[language], leniency=Leniency.POSSIBLE):
-        # Dates and set schemes can be "possible" numbers; a phone number has 9 digits or more.
-        if sum(character.isdigit() for character in phone.raw_string) >= 9:
+        # Dates and set schemes can be "possible" numbers; national numbers have 9 to 11 digits.
+        digits = sum(character.isdigit() for character in phone.raw_string)
+        if 9 <= digits <= (15 if phone.raw_string.startswith("+") else 11):
             yield Found("phone number", phone.start, phone.end)

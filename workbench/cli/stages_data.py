@@ -137,7 +137,8 @@ def resolve_stage(job: Job) -> StageSpec:
 
 def _resolve(job: Job, work: Work) -> None:
     from curation.review.agreement import agreement
-    from curation.review.resolve import Policy, resolve
+    from curation.review.policy import Policy
+    from curation.review.resolve import resolve
 
     rows = list(read_records(work.input("filter/examples.jsonl"), Example))
     reviews = list(read_records(work.input("review/reviews.jsonl"), Review))
@@ -162,7 +163,7 @@ def _resolve(job: Job, work: Work) -> None:
     write_records(work.out / "examples.jsonl", resolved.examples)
     write_records(work.out / "preferences.jsonl", resolved.preferences)
     write_records(work.out / "drops.jsonl", resolved.drops)
-    measured = agreement(reviews, rows, seed=job.config.seed)
+    measured = agreement(rows, reviews, policy, problems=job.persona.problems, seed=job.config.seed)
     write_json(work.out / "agreement.json", measured.model_dump(mode="json"))
 
 
@@ -208,7 +209,7 @@ def check_settings(job: Job) -> None:
         UserErrors: Every mistake of the first section that has any.
     """
     from curation.filters import FilterSettings
-    from curation.review.resolve import Policy
+    from curation.review.policy import Policy
     from curation.split import SplitSettings
 
     section(FilterSettings, job.config.filter, "filter")

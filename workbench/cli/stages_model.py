@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cli.job import Job
+from workbench.config import section
 from workbench.models import has_gpu
 from workbench.records import Example
 from workbench.rounds import StageSpec, Work
@@ -85,6 +86,8 @@ def evaluate_stage(job: Job) -> StageSpec:
 
 def _evaluate(job: Job, work: Work) -> None:
     from evaluation.answer import Arm, answer_arms
+    from evaluation.judge import JudgeEndpoint
+    from evaluation.scorers import Job as ScorerJob
     from evaluation.scorers import score_responses
     from evaluation.statistics import compare
     from workbench.models import resolve_model
@@ -108,7 +111,8 @@ def _evaluate(job: Job, work: Work) -> None:
         batch_size=settings.batch_size,
         seed=job.config.seed,
     )
-    scores = score_responses(job.persona, responses, judge=job.config.judge)
+    judge = section(JudgeEndpoint, job.config.judge, "judge") if job.config.judge else None
+    scores = score_responses(ScorerJob(job.persona, responses, judge))
     comparison = compare(scores, base="base", seed=job.config.seed)
     work.counts.update(
         prompts=len(prompts),

@@ -1,0 +1,154 @@
+"""Filters: each drop has the right reason, and good rows are left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from curation.filters import FilterSettings, filter_examples
+from curation.filters.near import jaccard, near_pairs, shingles
+from curation.filters.personal import find_personal_data, mask_personal_data
+from workbench.persona import Persona, load_persona
+from workbench.records import Example, user_prompt
+from workbench.store import read_json_lines
+
+GOOD = (
+    "That stiff neck, champ, comes from eight hours of chin-first typing. Sit tall right now and "
+    "pull your chin straight back ten times. It works because the deep neck muscles wake up. "
+    "Today, swap the plank for two sets of ten rows. I'll check your screen height on Monday. 💪"
+)
+KOREAN = (
+    "회원님, 목이 뻣뻣하셨군요. 지금 바로 턱을 뒤로 당겨 보세요. "
+    "오늘은 플랭크 대신 로우를 두 세트만 해요. 제가 월요일에 꼭 확인할게요. "
+    "화면 높이도 같이 봐 드릴게요, 아셨죠. 물도 자주 드시고 한 시간마다 "
+    "꼭 일어나서 어깨를 크게 돌려 주세요, 그래야 목이 편해져요. 일찍 주무시고요."
+)
+
+
+@pytest.fixture(scope="module")
+def persona(repo: Path) -> Persona:
+    return load_persona(repo / "datasets" / "gym-trainer")
+
+
+def _example(answer: str, question: str = "My neck is stiff, what now?", line: int = 1) -> Example:
+    return Example(
+        prompt=user_prompt(question), answer=answer, topic="desk_posture", source=f"s.jsonl:{line}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (GOOD + " As an AI, I can't feel necks.", "refusal"),
+        ("I'm sorry, but I can't help with necks. " + GOOD, "refusal"),
+        (GOOD.replace("Sit tall", "Push through the sharp pain and sit tall"), "unsafe_advice"),
+        ("Sit up, champ. 💪", "too_short"),
+        (GOOD * 3, "too_long"),
+        (GOOD + " Write to coach@example.com.", "personal_data"),
+        (KOREAN, "wrong_language"),
+    ],
+)
+def test_a_faulty_answer_is_dropped_with_its_reason(
+    persona: Persona, answer: str, reason: str
+) -> None:
+    filtered = filter_examples([_example(answer)], persona)
+    assert [drop.reason for drop in filtered.dropped] == [reason]
+    assert filtered.kept_share == 0.0
+
+
+def test_a_good_row_is_kept_as_it_came(persona: Persona) -> None:
+    row = _example(GOOD)
+    assert filter_examples([row], persona).kept == [row]
+
+
+def test_the_later_of_two_near_duplicates_goes_and_names_the_earlier(persona: Persona) -> None:
+    rows = [_example(GOOD), _example(GOOD.replace("Monday", "Tuesday"), line=2)]
+    filtered = filter_examples(rows, persona)
+    assert filtered.kept == rows[:1]
+    (gone,) = filtered.dropped
+    assert (gone.record, gone.reason) == (rows[1].id, "near_duplicate")
+    assert gone.detail.endswith("alike to s.jsonl:1")
+
+
+def test_the_same_answer_to_another_question_is_no_near_duplicate(persona: Persona) -> None:
+    other = "Is it bad that I skipped three weeks of training because of the quarterly report?"
+    long = f"{other} I also slept badly, ate at my desk and took the lift every single day."
+    rows = [_example(GOOD), _example(GOOD.replace("neck", "hip"), question=long, line=2)]
+    assert filter_examples(rows, persona, FilterSettings(near_duplicate=0.9)).kept == rows
+
+
+def test_masked_rows_keep_their_story(persona: Persona) -> None:
+    row = _example(GOOD + " Write to coach@example.com.")
+    (kept,) = filter_examples([row], persona, FilterSettings(personal_data="mask")).kept
+    assert kept.answer.endswith("Write to [e-mail].")
+    assert kept.parents == (row.id,)
+
+
+def test_a_drop_does_not_repeat_the_personal_data(persona: Persona) -> None:
+    (gone,) = filter_examples([_example(GOOD + " coach@example.com")], persona).dropped
+    assert gone.detail == "e-mail"
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "kinds"),
+    [
+        ("mail me: a.b+c@mail.example.org!", "en", ["e-mail"]),
+        ("call 202-555-0142 tonight", "en", ["phone number"]),
+        ("전화는 010-1234-5678 입니다", "ko", ["phone number"]),
+        ("card 4111 1111 1111 1111", "en", ["card number"]),
+        ("card 4111 1111 1111 1112", "en", []),
+        ("주민번호 900101-1234568", "ko", ["resident number"]),
+        ("주민번호 900101-1234567", "ko", []),
+        ("3 sets of 8 to 12, rest 90 seconds, 10,000 steps, 2026-11-21", "en", []),
+        ("오늘은 12회씩 3세트, 1분 30초 쉬고 5,000보 걸어요", "ko", []),
+    ],
+)
+def test_personal_data_is_found_by_its_check_digits(
+    text: str, language: str, kinds: list[str]
+) -> None:
+    assert [f.kind for f in find_personal_data(text, language)] == kinds  # type: ignore[arg-type]
+
+
+def test_masking_leaves_the_rest_of_the_text() -> None:
+    text = "a@example.com or 202-555-0142, champ"
+    assert mask_personal_data(text, "en") == "[e-mail] or [phone number], champ"
+
+
+def test_likeness_is_jaccard_over_shingles() -> None:
+    assert shingles("Abcd ef!") == {"abcd ", "bcd e", "cd ef"}
+    assert jaccard({"a", "b", "c"}, {"b", "c", "d"}) == 0.5
+
+
+def test_near_pairs_finds_what_comparing_all_pairs_finds() -> None:
+    texts = [f"{GOOD} {n % 7} and {'x' * (n % 3)} {n}" for n in range(40)]
+    sets = [shingles(text) for text in texts]
+    every = {(i, j) for j in range(40) for i in range(j) if jaccard(sets[i], sets[j]) >= 0.8}
+    assert {(i, j) for i, j, _ in near_pairs(texts, 0.8)} == every
+
+
+@pytest.mark.parametrize("name", ["gym-trainer", "gym-trainer-ko"])
+def test_on_the_shipped_seeds_only_planted_faults_are_dropped(repo: Path, name: str) -> None:
+    folder = repo / "datasets" / name
+    persona = load_persona(folder)
+    rows = [
+        Example(
+            prompt=user_prompt(row["instruction"], row["input"]),
+            answer=row["output"],
+            topic=row["topic"],
+            source=f"seeds.jsonl:{line}",
+        )
+        for line, row in read_json_lines(folder / "seeds.jsonl")
+    ]
+    faults = {
+        f"seeds.jsonl:{r['row']}": r["fault"] for _, r in read_json_lines(folder / "faults.jsonl")
+    }
+    filtered = filter_examples(rows, persona)
+    wrongly = [drop.source for drop in filtered.dropped if drop.source not in faults]
+    reasons = Counter((faults[d.source], d.reason) for d in filtered.dropped if d.source in faults)
+    assert wrongly == []
+    assert reasons["near_duplicate", "near_duplicate"] == 3
+    assert reasons["refusal", "refusal"] == 2
+    assert reasons["unsafe_advice", "unsafe_advice"] >= 2
+    assert reasons["personal_data", "personal_data"] >= 1

@@ -1,0 +1,136 @@
+"""Where a model is served: one block of configuration for teacher, student and judge."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from workbench.errors import UserError
+
+_SECRET_KEYS = {"api_key", "key", "token", "apikey", "secret", "password"}
+_CHECK_SECONDS = 10.0
+
+
+class Endpoint(BaseModel):
+    """An OpenAI-compatible endpoint. It names where the key is and never holds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    base_url: str
+    """Address up to and including the version, such as ``http://127.0.0.1:8000/v1``."""
+    model: str = Field(min_length=1)
+    api_key_env: str = ""
+    """Name of the environment variable that holds the key."""
+    api_key_file: Path | None = None
+    """File that holds the key and nothing else."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds for one try of a request."""
+    attempts: int = Field(default=5, ge=1)
+    """Tries of a request in all."""
+    backoff: float = Field(default=1.0, ge=0)
+    """Seconds before the second try, at most; doubled for each further one, up to 60."""
+    concurrency: int = Field(default=8, ge=1)
+    """Requests under way at once."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_secret(cls, data: Any) -> Any:
+        if isinstance(data, dict) and (found := _SECRET_KEYS & {str(k).lower() for k in data}):
+            raise ValueError(
+                f"'{min(found)}' must not stand in a configuration; name the environment variable"
+                " that holds it in 'api_key_env', or a file in 'api_key_file'"
+            )
+        return data
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Endpoint:
+        if self.api_key_env and self.api_key_file:
+            raise ValueError("give 'api_key_env' or 'api_key_file', not both")
+        return self
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url is no address such as http://127.0.0.1:8000/v1")
+        # What stands in an address ends in logs and in runs.
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("base_url must hold no user, password or query")
+        return value.rstrip("/")
+
+    def api_key(self) -> str:
+        """Return the key, read anew at every use; a harmless word where none is configured.
+
+        Raises:
+            UserError: The variable is not set, or the file cannot be read or is empty.
+        """
+        if self.api_key_env:
+            if key := os.environ.get(self.api_key_env, "").strip():
+                return key
+            raise UserError(
+                "the API key is not set",
+                where=f"${self.api_key_env}",
+                fix=f"export {self.api_key_env}=<key>",
+            )
+        if self.api_key_file is None:
+            return "none"
+        try:
+            key = self.api_key_file.expanduser().read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UserError(
+                f"the API key cannot be read ({error.strerror})",
+                where=str(self.api_key_file),
+                fix="check 'api_key_file'",
+            ) from None
+        if not key:
+            raise UserError("holds no API key", where=str(self.api_key_file), fix="put it there")
+        return key
+
+    def refused(self, status: int) -> UserError:
+        """Return the error of an endpoint that refuses the key."""
+        place = f"${self.api_key_env}" if self.api_key_env else str(self.api_key_file or "")
+        return UserError(
+            f"refuses the API key (HTTP {status})",
+            where=self.base_url,
+            fix=f"check the key in {place}" if place else "name its key in 'api_key_env'",
+        )
+
+
+def check_reachable(endpoint: Endpoint) -> None:
+    """Ask the endpoint for its models, so that a wrong address or key shows before a job starts.
+
+    Raises:
+        UserError: Nothing answers there, or the key is refused. A server that does not list its
+            models passes.
+    """
+    import httpx
+
+    headers = {"Authorization": f"Bearer {endpoint.api_key()}"}
+    try:
+        reply = httpx.get(f"{endpoint.base_url}/models", headers=headers, timeout=_CHECK_SECONDS)
+    except httpx.TimeoutException:
+        raise UserError(
+            f"does not answer within {_CHECK_SECONDS:.0f} s",
+            where=endpoint.base_url,
+            fix="check the address and that the server is up",
+        ) from None
+    except httpx.TransportError as error:
+        raise UserError(
+            f"nothing answers there ({str(error) or type(error).__name__})",
+            where=endpoint.base_url,
+            fix="start the server or mend 'base_url'",
+        ) from None
+    except ValueError:
+        # A key with a line break or with letters that no header can hold.
+        raise UserError(
+            "the API key cannot be sent",
+            where=endpoint.base_url,
+            fix="check the key for stray signs",
+        ) from None
+    if reply.status_code in (401, 403):
+        raise endpoint.refused(reply.status_code)
