@@ -1,0 +1,57 @@
+"""Answers that were already paid for, kept by what was asked: one SQLite file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from generation.outcome import Outcome
+
+_TABLE = """CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, outcome TEXT NOT NULL, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+) WITHOUT ROWID"""
+_WAIT_SECONDS = 30.0
+
+
+def request_key(base_url: str, body: dict[str, Any]) -> str:
+    """Return the SHA-256 of everything that decides an answer: address, model, messages, params."""
+    text = json.dumps([base_url, body], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class AnswerCache:
+    """A store of finished outcomes that survives a kill at any moment.
+
+    Every answer is committed on its own in the write-ahead log, so what was put is there after a
+    kill of the process; several processes may share the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(_TABLE)
+
+    def get(self, key: str) -> Outcome | None:
+        """Return the outcome of an earlier request; it costs no tries and no tokens now."""
+        row = self._db.execute("SELECT outcome FROM answers WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        free = {"attempts": 0, "input_tokens": 0, "output_tokens": 0, "cached": True}
+        return Outcome.model_validate_json(row[0]).model_copy(update=free)
+
+    def put(self, key: str, outcome: Outcome) -> None:
+        """Keep an outcome. A failure is not kept: another run shall try again."""
+        if outcome.status != "failed":
+            self._db.execute(
+                "INSERT OR REPLACE INTO answers (key, outcome) VALUES (?, ?)",
+                (key, outcome.model_dump_json()),
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

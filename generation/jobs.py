@@ -1,0 +1,49 @@
+"""What the process that runs distilabel is asked to do; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.endpoint import Endpoint
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LocalModel(_Settings):
+    """Greedy answers of a model in a folder."""
+
+    kind: Literal["local"] = "local"
+    folder: Path
+    max_new_tokens: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    seed: int = 0
+
+
+class Served(_Settings):
+    """Answers of an endpoint."""
+
+    kind: Literal["served"] = "served"
+    endpoint: Endpoint
+    cache: Path
+    """The file of answers that were already paid for."""
+    shape: str = ""
+    """Name of the JSON shape that is asked for, or empty for text."""
+    temperature: float = Field(default=0.7, ge=0)
+    max_new_tokens: int = Field(default=1024, ge=1)
+    seed: int = 0
+
+
+class Job(_Settings):
+    """One run of the pipeline."""
+
+    name: str
+    rows: Path
+    """JSONL of ``{"key": int, "messages": […]}``."""
+    outcomes: Path
+    """Where ``{"key": int, "outcome": Outcome}`` goes."""
+    llm: Annotated[LocalModel | Served, Field(discriminator="kind")]

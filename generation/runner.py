@@ -1,0 +1,169 @@
+"""Distilabel in a process of its own, which ends whenever this one does.
+
+Distilabel forks its workers, clears the root logger's handlers and takes over SIGINT. After torch
+has computed in a process, a fork of it can hang; so pipelines never run in the caller's process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from generation.jobs import Job, LocalModel, Served
+from generation.outcome import Outcome
+from workbench.errors import UserError
+from workbench.progress import track
+from workbench.records import Messages, as_messages
+from workbench.store import atomic_file, cannot_write, read_json_lines
+
+LOG = "distilabel.log"
+_LOOK_EVERY = 1.0
+_SILENCE_AFTER_DEATH = 15.0
+"""Seconds without news after a worker is gone until the job is given up."""
+
+
+class Distilabel:
+    """A process that runs pipelines one after another; use it as a context manager.
+
+    Args:
+        workdir: Folder for the log, intermediate rows and distilabel's own files.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        self.workdir = workdir.resolve()
+        self.log = self.workdir / LOG
+
+    def __enter__(self) -> Self:
+        try:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            log = self.log.open("ab")
+        except OSError as error:
+            raise cannot_write(self.log, error) from None
+        with log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "generation.worker", str(self.workdir)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(self.workdir),
+                # Its own group, so that it ends as a whole; Ctrl-C reaches it through us alone.
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for stream in (self.process.stdin, self.process.stdout):
+            with suppress(BrokenPipeError):
+                stream.close() if stream else None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def run(
+        self, name: str, prompts: Sequence[Messages], llm: LocalModel | Served, *, label: str
+    ) -> list[Outcome]:
+        """Run one pipeline and return one outcome for each prompt, in their order.
+
+        Raises:
+            UserError: The pipeline could not run, was killed, or lost a row; the log says more.
+        """
+        if not prompts:
+            return []
+        job = Job(
+            name=f"{name}-{time.time_ns()}",
+            rows=self.workdir / f"{name}.prompts.jsonl",
+            outcomes=self.workdir / f"{name}.outcomes.jsonl",
+            llm=llm,
+        )
+        with atomic_file(job.rows) as file:
+            for key, prompt in enumerate(prompts):
+                row = {"key": key, "messages": as_messages(prompt)}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(job.model_dump_json().encode() + b"\n")
+            self.process.stdin.flush()
+        with track(label, len(prompts)) as advance:
+            self._follow(advance)
+        found = {row["key"]: row["outcome"] for _, row in read_json_lines(job.outcomes)}
+        if missing := [key for key in range(len(prompts)) if not found.get(key)]:
+            raise self._broken(f"distilabel lost {len(missing)} of {len(prompts)} rows")
+        job.rows.unlink()
+        job.outcomes.unlink()
+        return [Outcome.model_validate(found[key]) for key in range(len(prompts))]
+
+    def _follow(self, advance: Callable[..., None]) -> None:
+        """Show the progress until the job says that it is done."""
+        failed = 0
+        for news in self._news():
+            if "error" in news:
+                what = str(news["error"])
+                raise UserError(what) if news["mendable"] else self._broken(what)
+            if "finished" in news:
+                return
+            if "done" in news:
+                failed += news.get("failed", 0)
+                advance(news["done"], note=f"{failed} failed" if failed else "")
+        raise self._broken("the process that runs distilabel ended before its job did")
+
+    def _news(self) -> Iterator[dict[str, Any]]:
+        """Yield what the job tells; stop when it ends, or when its worker is gone for good."""
+        assert self.process.stdout is not None
+        # Distilabel waits for ever for a worker that was killed, so somebody must look.
+        worker, heard, rest = 0, time.monotonic(), b""
+        descriptor = self.process.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while True:
+                if selector.select(_LOOK_EVERY):
+                    chunk = os.read(descriptor, 65536)
+                    if not chunk:
+                        return
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    heard = time.monotonic()
+                    for line in lines:
+                        news = json.loads(line)
+                        worker = news.get("worker", worker)
+                        yield news
+                elif worker and not psutil.pid_exists(worker):
+                    if time.monotonic() - heard > _SILENCE_AFTER_DEATH:
+                        return
+                else:
+                    heard = time.monotonic()
+
+    def _broken(self, what: str) -> UserError:
+        return UserError(what, where=str(self.log), fix="its last lines say why; then run it again")
+
+
+def _environment(workdir: Path) -> dict[str, str]:
+    """Return the process's environment: offline, and writing nowhere but in ``workdir``."""
+    here = str(Path(__file__).resolve().parent.parent)
+    path = os.environ.get("PYTHONPATH")
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{here}{os.pathsep}{path}" if path else here,
+        "PYTHONUNBUFFERED": "1",
+        "HF_DATASETS_CACHE": str(workdir / "datasets"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "DISTILABEL_LOG_LEVEL": "INFO",
+        "TOKENIZERS_PARALLELISM": "false",
+        "COLUMNS": "160",
+    }

@@ -1,0 +1,186 @@
+"""Distilabel's LLM for OpenAI-compatible endpoints, made safe: bounded, cached, accountable."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from distilabel.models.llms.base import AsyncLLM
+from distilabel.models.llms.openai import OpenAILLM
+from pydantic import PrivateAttr
+
+from generation import events
+from generation.asking import FATAL, Asking
+from generation.cache import AnswerCache, request_key
+from generation.jobs import Served
+from generation.llms import as_output
+from generation.outcome import Outcome
+from workbench.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from distilabel.typing import GenerateOutput
+
+STOPPED = "stopped"
+"""Reason of the requests that were not made after the job had to stop."""
+_BREAKS = frozenset({"connection", "timeout", "server_error", "rate_limit"})
+_IN_A_ROW = 10
+"""So many requests failing one after another, each after all of its tries, stop the job."""
+
+
+class ServedLLM(OpenAILLM):  # type: ignore[misc]
+    """``OpenAILLM`` that ends every request as ok, failed or filtered.
+
+    In distilabel one failed request empties its whole batch; here it stays a failure of its own.
+    Answers are kept in a file, so that a job that was killed pays for none of them twice. The key
+    is read when the model is loaded, and is no attribute of it: steps are pickled and dumped.
+
+    Attributes:
+        api_key_env: Name of the environment variable of the key.
+        api_key_file: File of the key.
+        attempts: Tries of a request.
+        backoff: Seconds before the second try, at most.
+        concurrency: Requests under way at once, however large the batch.
+        cache: File of the answers that were already paid for.
+        shape: Name of the JSON shape that is asked for, or empty for text.
+    """
+
+    api_key_env: str = ""
+    api_key_file: str = ""
+    timeout: float = 120.0
+    attempts: int = 5
+    backoff: float = 1.0
+    concurrency: int = 8
+    cache: str = ""
+    shape: str = ""
+
+    _cache: AnswerCache | None = PrivateAttr(default=None)
+    _under_way: dict[str, asyncio.Future[Outcome]] = PrivateAttr(default_factory=dict)
+    _in_a_row: int = PrivateAttr(default=0)
+    _stop: str = PrivateAttr(default="")
+
+    @classmethod
+    def of(cls, settings: Served) -> Self:
+        """Return the LLM that a job asks for."""
+        endpoint = settings.endpoint
+        return cls(
+            model=endpoint.model,
+            base_url=endpoint.base_url,
+            api_key=None,
+            api_key_env=endpoint.api_key_env,
+            api_key_file=str(endpoint.api_key_file or ""),
+            timeout=endpoint.timeout,
+            attempts=endpoint.attempts,
+            backoff=endpoint.backoff,
+            concurrency=endpoint.concurrency,
+            cache=str(settings.cache),
+            shape=settings.shape,
+            generation_kwargs={
+                "temperature": settings.temperature,
+                "max_new_tokens": settings.max_new_tokens,
+                "seed": settings.seed,
+            },
+        )
+
+    def load(self) -> None:
+        """Open the client and the cache."""
+        from openai import AsyncOpenAI
+
+        AsyncLLM.load(self)
+        endpoint = Endpoint(
+            base_url=self.base_url,
+            model=self.model,
+            api_key_env=self.api_key_env,
+            api_key_file=Path(self.api_key_file) if self.api_key_file else None,
+        )
+        self._aclient = AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key(),
+            max_retries=0,
+            timeout=self.timeout,
+        )
+        self._cache = AnswerCache(Path(self.cache)) if self.cache else None
+        events.tell(worker=os.getpid())
+
+    def unload(self) -> None:
+        """Close the cache, and let go of what cannot be pickled."""
+        if self._cache:
+            self._cache.close()
+        self._cache = None
+        self._under_way = {}
+        super().unload()
+        events.tell(worker=0)
+
+    async def agenerate(  # type: ignore[override]
+        self,
+        input: Any,
+        num_generations: int = 1,
+        temperature: float = 0.7,
+        max_new_tokens: int = 1024,
+        seed: int = 0,
+    ) -> GenerateOutput:
+        """Answer one conversation.
+
+        Args:
+            input: A conversation in chat format.
+            num_generations: Answers to it, each with a seed of its own.
+            temperature: Of sampling.
+            max_new_tokens: Most tokens of an answer.
+            seed: Of the first answer.
+
+        Returns:
+            The texts that are ok, None for the others, and every :class:`Outcome`.
+        """
+        bodies = [
+            {
+                "model": self.model,
+                "messages": input,
+                "temperature": temperature,
+                "max_tokens": max_new_tokens,
+                "seed": seed + number,
+            }
+            for number in range(num_generations)
+        ]
+        return as_output(await asyncio.gather(*(self._shared(body) for body in bodies)))
+
+    async def _agenerate(
+        self, inputs: list[Any], num_generations: int = 1, **kwargs: Any
+    ) -> list[GenerateOutput]:
+        """Answer a batch, ``concurrency`` at a time."""
+        gate = asyncio.Semaphore(self.concurrency)
+
+        async def one(chat: Any) -> GenerateOutput:
+            async with gate:
+                output = await self.agenerate(chat, num_generations, **kwargs)
+            failed = output["generations"].count(None)
+            events.tell(done=1, failed=int(failed == num_generations))
+            return output
+
+        return await asyncio.gather(*(one(chat) for chat in inputs))
+
+    async def _shared(self, body: dict[str, Any]) -> Outcome:
+        """Answer equal requests by one request, and known ones from the cache."""
+        key = request_key(str(self.base_url), {**body, "shape": self.shape})
+        if (running := self._under_way.get(key)) is not None:
+            told = await running
+            free = {"attempts": 0, "input_tokens": 0, "output_tokens": 0, "cached": True}
+            return told.model_copy(update=free if told.status != "failed" else {"attempts": 0})
+        if self._cache and (known := self._cache.get(key)):
+            return known
+        self._under_way[key] = future = asyncio.get_running_loop().create_future()
+        outcome = await self._asked(body)
+        if self._cache:
+            self._cache.put(key, outcome)
+        future.set_result(outcome)
+        return outcome
+
+    async def _asked(self, body: dict[str, Any]) -> Outcome:
+        if self._stop:
+            return Outcome(status="failed", reason=STOPPED, detail=self._stop)
+        asking = Asking(self._aclient, body, self.shape, self.attempts, self.backoff)
+        outcome = await asking.outcome()
+        self._in_a_row = self._in_a_row + 1 if outcome.reason in _BREAKS else 0
+        if outcome.reason in FATAL or self._in_a_row >= _IN_A_ROW:
+            self._stop = self._stop or outcome.reason
+        return outcome

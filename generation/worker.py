@@ -1,0 +1,106 @@
+"""The process that runs distilabel: jobs come on standard input, news goes to standard output.
+
+It lives as long as its standard input is open, and its own workers live as long as it does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from queue import SimpleQueue
+
+from generation import events
+from generation.jobs import Job
+from generation.outcome import Outcome
+from workbench.errors import UserError
+from workbench.store import atomic_file, read_json_lines
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(workdir: Path) -> None:
+    """Run the jobs that come, until standard input closes."""
+    events.send_to(os.dup(1))
+    # Whatever a library prints goes to the log, which is where standard error already goes.
+    os.dup2(2, 1)
+    _tie_children()
+    jobs: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    while True:
+        job = Job.model_validate_json(jobs.get())
+        try:
+            _run(job, workdir)
+        except (RuntimeError, OSError, ValueError) as error:
+            traceback.print_exc()
+            cause = error.__cause__ or error
+            line = " ".join(f"{cause}".split())[:600] or type(cause).__name__
+            events.tell(error=line, mendable=isinstance(cause, UserError))
+        else:
+            events.tell(finished=job.name)
+
+
+def _listen(jobs: SimpleQueue[str]) -> None:
+    """Hand on the lines of standard input; when it closes, end the whole group at once."""
+    # Unbuffered: a fork must not inherit the lock of a buffered reader.
+    with open(0, "rb", buffering=0, closefd=False) as stream:
+        while line := stream.readline():
+            jobs.put(line.decode())
+    os.killpg(0, signal.SIGKILL)
+
+
+def _tie_children() -> None:
+    """Let the kernel end every child that this process forks when this process ends."""
+    if sys.platform != "linux":
+        return
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def tie() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    os.register_at_fork(after_in_child=tie)
+
+
+def _run(job: Job, workdir: Path) -> None:
+    from distilabel.pipeline import Pipeline
+    from distilabel.steps import LoadDataFromDicts
+    from distilabel.steps.tasks import ChatGeneration
+
+    from generation.llms import OUTCOME, make_llm
+
+    rows = [row for _, row in read_json_lines(job.rows)]
+    # Batches are barriers, so there is one; the LLM bounds what is under way inside it.
+    everything = len(rows)
+    pipelines = workdir / "pipelines"
+    with Pipeline(name=job.name, cache_dir=pipelines) as pipeline:
+        load = LoadDataFromDicts(name="prompts", data=rows, batch_size=everything)
+        chat = ChatGeneration(
+            name="answers",
+            llm=make_llm(job.llm),
+            input_batch_size=everything,
+            add_raw_input=False,
+            add_raw_output=False,
+        )
+        load >> chat
+    try:
+        # Distilabel's own cache deadlocks after a kill; the LLM keeps answers below it.
+        answered = pipeline.run(use_cache=False)["default"]["train"]
+        with atomic_file(job.outcomes) as file:
+            for row in answered:
+                told = row.get(f"llm_answers_{OUTCOME}")
+                outcome = Outcome.model_validate_json(told).model_dump_json() if told else "null"
+                file.write(f'{{"key": {row["key"]}, "outcome": {outcome}}}\n')
+    finally:
+        shutil.rmtree(pipelines, ignore_errors=True)
+        shutil.rmtree(workdir / "datasets", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

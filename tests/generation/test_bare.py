@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from generation.pipeline import bare_answers
+from workbench.errors import UserError
+from workbench.records import Example, user_prompt
+
+
+def example(question: str, answer: str = "Champ, go.", topic: str = "squat") -> Example:
+    return Example(prompt=user_prompt(question), answer=answer, topic=topic)
+
+
+def test_every_prompt_gets_an_answer_or_a_named_drop(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    twins = [example("the chair?"), example("the chair?", "Another answer.")]
+    endless = example("chair " * 400)
+    asked = [*twins, endless, example("walks right now", topic="sleep"), example("answers " * 30)]
+    bare = bare_answers(
+        asked, tiny_model, max_new_tokens=12, batch_size=2, workdir=tmp_path / "work"
+    )
+    by_id = {response.prompt_id: response for response in bare.responses}
+    assert list(by_id) == [e.id for e in asked if e is not endless]
+    for e in asked:
+        if e is not endless:
+            response = by_id[e.id]
+            assert (response.arm, response.prompt, response.topic) == ("bare", e.prompt, e.topic)
+            assert response.parents == (e.id,)
+            assert response.text.strip() and 1 <= response.tokens <= 12
+    first, second = (by_id[twin.id] for twin in twins)
+    assert first.text == second.text
+    (drop,) = bare.dropped
+    assert (drop.record, drop.stage, drop.reason) == (endless.id, "generate", "prompt_too_long")
+    assert "of at most 512" in drop.detail
+    assert bare.usage.requests == 5
+    assert (bare.usage.ok, bare.usage.failed) == (4, {"prompt_too_long": 1})
+    # Distilabel's own words go to its log, ours to the console.
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith("  the base model answers: 5/5")
+    assert "distilabel.pipeline" in (tmp_path / "work" / "distilabel.log").read_text()
+    assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["distilabel.log"]
+
+
+def test_an_unloadable_model_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError) as caught:
+        bare_answers([example("hi")], folder, workdir=tmp_path / "work")
+    assert str(tmp_path / "work" / "distilabel.log") in caught.value.where
+
+
+def test_no_examples_start_nothing(tmp_path: Path) -> None:
+    bare = bare_answers([], tmp_path / "nowhere", workdir=tmp_path / "work")
+    assert (bare.responses, bare.dropped) == ([], [])
