@@ -1,0 +1,129 @@
+"""A connection to any Argilla, and its failures as one line each."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from workbench.errors import UserError
+
+if TYPE_CHECKING:
+    from argilla import Argilla
+
+OLDEST = (2, 8)
+"""The server's oldest version that these calls were written for and tested with."""
+TIMEOUT = 60
+"""Seconds for one request."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where an Argilla is and who asks; the key stays out of ``repr`` and of every message."""
+
+    url: str
+    api_key: str = field(repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine, where no proxy may come between."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+
+@contextmanager
+def connected(connection: Connection) -> Iterator[Argilla]:
+    """Open a client of Argilla's SDK and turn its failures into one line each.
+
+    Raises:
+        UserError: Nothing answers, the key is wrong or may not do this, the server is older
+            than :data:`OLDEST`, or it fails or goes away in between.
+    """
+    import httpx
+    from argilla import Argilla
+    from argilla._exceptions import ArgillaAPIError, ArgillaError
+
+    try:
+        _check_version(connection)
+        client = Argilla(
+            api_url=connection.url,
+            api_key=connection.api_key,
+            timeout=TIMEOUT,
+            retries=1,
+            trust_env=not connection.is_local,
+        )
+        try:
+            yield client
+        finally:
+            client.http_client.close()
+    except httpx.HTTPStatusError as error:
+        code, said = error.response.status_code, error.response.text
+        raise _refused(connection, code, said) from None
+    except httpx.HTTPError as error:
+        raise UserError(
+            f"Argilla does not answer ({type(error).__name__})",
+            where=connection.url,
+            fix="check that it runs (`persona review status`), then run the same command again:"
+            " nothing is lost",
+        ) from None
+    except ArgillaAPIError as error:
+        raise _refused(connection, error.status_code, str(error)) from None
+    except ArgillaError as error:
+        cause = error.__cause__ or error
+        if "Credentials" in type(error).__name__:
+            raise _refused(connection, 401, "") from None
+        raise _refused(connection, getattr(cause, "status_code", 0), str(cause)) from None
+
+
+def _check_version(connection: Connection) -> None:
+    import httpx
+
+    with httpx.Client(
+        base_url=connection.url, timeout=TIMEOUT, trust_env=not connection.is_local
+    ) as api:
+        response = api.get("/api/v1/version")
+    try:
+        found = str(response.json()["version"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            "does not answer as an Argilla server does",
+            where=connection.url,
+            fix="check the address: it is the one that opens Argilla in a browser",
+        ) from None
+    numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:2])
+    if numbers < OLDEST:
+        needed = ".".join(str(part) for part in OLDEST)
+        raise UserError(
+            f"this is Argilla {found}, and {needed} or newer is needed",
+            where=connection.url,
+            fix="update that server, or use the embedded one (`persona review up`)",
+        )
+
+
+def _refused(connection: Connection, code: int, said: str) -> UserError:
+    """Return what the server's refusal means."""
+    if code == 401:
+        return UserError(
+            "the API key is not valid there",
+            where=connection.url,
+            fix="copy it from Argilla's 'My settings', or see `persona review logins`",
+        )
+    if code == 403:
+        return UserError(
+            "this account may not do that",
+            where=connection.url,
+            fix="use the owner's API key, or one of an admin of the workspace",
+        )
+    shown = said if len(said) <= 300 else f"{said[:300]}…"
+    return UserError(
+        f"Argilla refused ({code}): {shown}" if code else f"Argilla refused: {shown}",
+        where=connection.url,
+        fix="see the server's log; the same command can be run again",
+    )

@@ -1,0 +1,86 @@
+"""A round's dataset on the server, and all of its records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from curation.review.connection import Connection
+from workbench.errors import UserError
+
+if TYPE_CHECKING:
+    from argilla import Argilla, Dataset
+
+WORKSPACE = "review"
+PAGE = 250
+"""Records asked for in one request: a page of them stays well below a second and a megabyte."""
+PASSES = 5
+"""Readings of all pages after which missing records are an error."""
+
+
+def dataset_name(persona_id: str, round_name: str, *, queue: bool = False) -> str:
+    """Return the name of a round's dataset, or of its disagreement queue."""
+    return f"{persona_id}-{round_name}" + ("-queue" if queue else "")
+
+
+def find_dataset(client: Argilla, name: str) -> Dataset | None:
+    """Return the dataset ``name`` of the workspace :data:`WORKSPACE`, or None."""
+    from argilla import Dataset
+
+    spaces = {space.id for space in client.api.workspaces.list() if space.name == WORKSPACE}
+    for model in client.api.datasets.list():
+        if model.name == name and model.workspace_id in spaces:
+            return Dataset.from_model(model, client=client).get()
+    return None
+
+
+def existing_dataset(client: Argilla, connection: Connection, name: str) -> Dataset:
+    """Return the dataset ``name``.
+
+    Raises:
+        UserError: It was not pushed.
+    """
+    dataset = find_dataset(client, name)
+    if dataset is None:
+        raise UserError(
+            f"no dataset '{name}' in the workspace '{WORKSPACE}'",
+            where=connection.url,
+            fix="push the round first (`persona review push`)",
+        )
+    return dataset
+
+
+def records_of(client: Argilla, dataset: Dataset, include: str = "") -> list[dict[str, Any]]:
+    """Return all records of a dataset as an owner or admin sees them, as the API gives them.
+
+    The SDK's own records lose the time of a response, which a review keeps. Argilla orders pages
+    by a time that records of one push share, so a page can repeat a record and pass over another
+    while people work; it is read again until nothing is missing.
+
+    Args:
+        client: A client with an owner's or admin's key.
+        dataset: The dataset.
+        include: ``responses``, or nothing.
+
+    Raises:
+        UserError: Records are missing after :data:`PASSES` readings.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(PASSES):
+        total, offset = 1, 0
+        while offset < total:
+            params = {"offset": offset, "limit": PAGE, "include": include or None}
+            response = client.http_client.get(
+                f"/api/v1/datasets/{dataset.id}/records",
+                params={key: value for key, value in params.items() if value is not None},
+            )
+            response.raise_for_status()
+            page = response.json()
+            total, offset = page["total"], offset + PAGE
+            found |= {item["id"]: item for item in page["items"]}
+        if len(found) >= total:
+            return list(found.values())
+    raise UserError(
+        f"only {len(found)} of {total} records of '{dataset.name}' could be read",
+        where=client.api_url,
+        fix="run the same command again when records are no longer being added",
+    )
