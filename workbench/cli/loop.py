@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from workbench.cli import stages_data, stages_model
@@ -40,21 +41,30 @@ def run_stages(job: Job, names: Iterable[str], *, force: Sequence[str] = ()) -> 
             raise UserError(f"there is no stage '{name}'", where="--force", fix=fix)
     stages_data.check_settings(job)
     _check_space(job.runs)
-    outcomes = []
     with job.round.locked():
         job.remember()
-        for name in names:
-            console.print(f"[bold]{name}[/bold]")
-            outcome = run_stage(
-                job.round,
-                STAGES[name](job),
-                seed=job.config.seed,
-                force=name in force,
-                others=lambda: server_pids(job),
-            )
-            console.print(f"  {_told(outcome)}")
-            outcomes.append(outcome)
-    return outcomes
+        return [_run(job, STAGES[name](job), _wanted(job, name, force)) for name in names]
+
+
+def run_spec(job: Job, spec: StageSpec) -> Outcome:
+    """Run one stage of a round anew, whatever its manifest says."""
+    with job.round.locked():
+        job.remember()
+        return _run(job, spec, force=True)
+
+
+def _run(job: Job, spec: StageSpec, force: bool) -> Outcome:
+    console.print(f"[bold]{spec.name}[/bold]")
+    pids = partial(server_pids, job)
+    outcome = run_stage(job.round, spec, seed=job.config.seed, force=force, others=pids)
+    console.print(f"  {_told(outcome)}")
+    return outcome
+
+
+def _wanted(job: Job, name: str, force: Sequence[str]) -> bool:
+    """Return whether a stage is done again: asked for, or pulled before people had finished."""
+    manifest = job.round.manifest(name) if name == "review" else None
+    return name in force or bool(manifest and not manifest["counts"].get("complete", True))
 
 
 def _told(outcome: Outcome) -> str:

@@ -86,10 +86,9 @@ def evaluate_stage(job: Job) -> StageSpec:
 
 def _evaluate(job: Job, work: Work) -> None:
     from evaluation.answer import Arm, answer_arms
-    from evaluation.judge import JudgeEndpoint
-    from evaluation.scorers import Job as ScorerJob
     from evaluation.scorers import score_responses
     from evaluation.statistics import compare
+    from workbench.endpoint import Endpoint
     from workbench.models import resolve_model
     from workbench.prompts import system_prompt
 
@@ -111,8 +110,8 @@ def _evaluate(job: Job, work: Work) -> None:
         batch_size=settings.batch_size,
         seed=job.config.seed,
     )
-    judge = section(JudgeEndpoint, job.config.judge, "judge") if job.config.judge else None
-    scores = score_responses(ScorerJob(job.persona, responses, judge))
+    judge = section(Endpoint, job.config.judge, "judge") if job.config.judge else None
+    scores = score_responses(job.persona, responses, judge=judge)
     comparison = compare(scores, base="base", seed=job.config.seed)
     work.counts.update(
         prompts=len(prompts),

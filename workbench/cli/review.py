@@ -1,0 +1,115 @@
+"""``persona review``: the Argilla server, the rows on it, and what people said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from workbench.cli import stage_review
+from workbench.cli.job import Job, round_options
+
+
+@click.group()
+def review() -> None:
+    """Let people review the round's rows in Argilla.
+
+    \b
+    Example:
+      persona review up && persona review push
+    """
+
+
+def _command(function: Callable[..., Any]) -> click.Command:
+    return review.command(function.__name__.strip("_"))(round_options(function))
+
+
+@_command
+@click.option("--port", type=click.IntRange(1, 65535), help="Port; a free one by default.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def up(job: Job, port: int | None, host: str) -> None:
+    """Start the Argilla server and print its address and the reviewers' logins.
+
+    \b
+    Example:
+      persona review up --port 6900
+    """
+    stage_review.up(job, port=port, host=host)
+    stage_review.keep_mark(job).touch()
+    stage_review.tell_logins(job)
+
+
+@_command
+def push(job: Job) -> None:
+    """Put the filtered rows into the round's dataset; twice adds nothing twice.
+
+    \b
+    Example:
+      persona review push
+    """
+    stage_review.push_rows(job, stage_review.owner(stage_review.running(job)))
+
+
+@_command
+def status(job: Job) -> None:
+    """Show how far the reviewers are.
+
+    \b
+    Example:
+      persona review status
+    """
+    from curation.review.progress import status as review_status
+
+    connection = stage_review.owner(stage_review.running(job))
+    progress = review_status(connection, job.persona, job.round.name)
+    table = Table(title=f"{progress.dataset}: {progress.completed} of {progress.total} complete")
+    for name in ("reviewer", "submitted", "discarded", "drafts", "left"):
+        table.add_column(name, justify="left" if name == "reviewer" else "right")
+    for name, one in progress.reviewers.items():
+        cells = (one.submitted, one.discarded, one.drafts, one.left)
+        table.add_row(name, *(str(cell) for cell in cells))
+    Console(soft_wrap=True).print(table)
+
+
+@_command
+def pull(job: Job) -> None:
+    """Pull what people said so far into the round; twice gives the same file.
+
+    \b
+    Example:
+      persona review pull && persona resolve
+    """
+    from workbench.cli.loop import run_spec
+
+    stage_review.running(job)
+    run_spec(job.waiting(), stage_review.review_stage(job.waiting(), wait=False))
+    click.echo(job.round.stage("review") / "reviews.jsonl")
+
+
+@_command
+def logins(job: Job) -> None:
+    """Print the address and the reviewers' logins.
+
+    \b
+    Example:
+      persona review logins
+    """
+    stage_review.tell_logins(job)
+
+
+@_command
+def down(job: Job) -> None:
+    """Stop the Argilla server; everything reviewed is kept.
+
+    \b
+    Example:
+      persona review down
+    """
+    from curation.server import stop
+
+    stage_review.keep_mark(job).unlink(missing_ok=True)
+    ran = stop(stage_review.server_home(job))
+    click.echo("stopped" if ran else "was not running")

@@ -1,0 +1,204 @@
+"""The stage of people: rows go to Argilla, reviews come back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.cli.job import Job
+from workbench.errors import UserError
+from workbench.progress import console, track
+from workbench.records import Example
+from workbench.rounds import StageSpec, Work
+from workbench.store import read_records, write_records
+
+if TYPE_CHECKING:
+    from curation.review.connection import Connection
+    from curation.review.progress import Progress
+    from curation.server import Server, ServerHome
+
+HOME_VARIABLE = "PERSONA_ARGILLA_HOME"
+POLL_SECONDS = 10.0
+"""Seconds between two looks at how far the reviewers are."""
+
+
+def server_home(job: Job) -> ServerHome:
+    """Return the folder of the Argilla server that serves all rounds of ``job.runs``."""
+    from curation.server import ServerHome
+
+    if os.environ.get(HOME_VARIABLE):
+        return ServerHome.default()
+    return ServerHome((job.runs / ".argilla").absolute())
+
+
+def keep_mark(job: Job) -> Path:
+    """Return the file that says that the server was started to stay, by ``persona review up``."""
+    return server_home(job).path / "stays-up"
+
+
+def server_pids(job: Job) -> Iterable[int]:
+    """Return the process id of the running server, for the meter."""
+    from curation.server import status
+
+    pid = status(server_home(job)).pid
+    return (pid,) if pid else ()
+
+
+def review_stage(job: Job, *, wait: bool = True) -> StageSpec:
+    """Reviews of the filtered rows, pulled from Argilla.
+
+    People's where the job waits for them or none are recorded; else the persona's recorded ones,
+    submitted by the reviewers' own accounts. Without ``wait`` people's are pulled as they are.
+    """
+    recorded = job.persona_folder / "reviews.jsonl"
+    people = job.config.review.people or not recorded.exists()
+    return StageSpec(
+        "review",
+        partial(_review, job, people, wait),
+        inputs=("filter/examples.jsonl",),
+        files={} if people else {"reviews.jsonl": recorded},
+        settings={
+            "reviewers": list(job.config.review.reviewers),
+            "per_record": job.config.review.per_record,
+            "people": people,
+        },
+        packages=("argilla",),
+    )
+
+
+def up(job: Job, *, port: int | None = None, host: str = "127.0.0.1") -> Server:
+    """Return the running server, started if it was not."""
+    from curation.server import start
+
+    return start(
+        server_home(job),
+        job.config.review.reviewers,
+        port=port,
+        host=host,
+        reuse=True,
+        progress=lambda said: console.print(f"  Argilla: {said}"),
+    )
+
+
+def owner(server: Server) -> Connection:
+    """Return the owner's connection to the embedded server."""
+    from curation.review.connection import Connection
+
+    return Connection(server.url, server.owner_api_key)
+
+
+def running(job: Job) -> Server:
+    """Return the server that runs already.
+
+    Raises:
+        UserError: None runs.
+    """
+    from curation.server import status
+
+    if not status(server_home(job)).running:
+        raise UserError("the Argilla server is not running", fix="run `persona review up` first")
+    return up(job)
+
+
+def push_rows(job: Job, connection: Connection) -> None:
+    """Put the filtered rows into the round's dataset; rows already there stay as they are."""
+    from curation.review.push import push
+
+    rows = _rows(job)
+    sources = {f"seeds.jsonl:{line}" for line in job.persona.exemplars}
+    pushed = push(
+        connection,
+        job.persona,
+        job.round.name,
+        rows,
+        reviewers_per_record=job.config.review.per_record,
+        exemplars=[row for row in rows if row.source in sources],
+    )
+    console.print(f"  {pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
+
+
+def _rows(job: Job) -> list[Example]:
+    path = job.round.folder / "filter/examples.jsonl"
+    if not path.exists():
+        raise UserError(
+            "there are no filtered rows to review yet",
+            where=str(job.round.folder),
+            fix="run persona import, generate and filter first, or persona run",
+        )
+    return list(read_records(path, Example))
+
+
+def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
+    from curation.review.progress import status as review_status
+    from curation.review.pull import pull
+    from curation.server import stop
+
+    server = up(job)
+    try:
+        push_rows(job, owner(server))
+        if not people:
+            _submit(job, server, work)
+        elif wait:
+            _wait_for_people(job, server)
+        reviews = pull(owner(server), job.persona, job.round.name)
+        progress = review_status(owner(server), job.persona, job.round.name)
+    finally:
+        # An unattended run leaves nothing behind, also when it goes on after a kill.
+        if not people and not keep_mark(job).exists():
+            stop(server_home(job))
+    work.counts.update(
+        reviews=len(reviews),
+        reviewers=len({review.reviewer for review in reviews}),
+        complete=progress.enough(),
+    )
+    write_records(work.out / "reviews.jsonl", reviews)
+
+
+def _submit(job: Job, server: Server, work: Work) -> None:
+    """Submit the persona's recorded reviews, each by its reviewer's own account."""
+    from curation.review.connection import Connection
+    from curation.review.recorded import submit_recorded
+
+    submitted = submit_recorded(
+        job.persona_folder,
+        job.persona,
+        job.round.name,
+        _rows(job),
+        {
+            name: Connection(server.url, server.login(name).api_key)
+            for name in job.config.review.reviewers
+        },
+    )
+    # What was submitted before a kill counts too, so that the manifest does not depend on kills.
+    work.counts.update(submitted=submitted.new + submitted.already, left_out=submitted.left_out)
+
+
+def _wait_for_people(job: Job, server: Server) -> None:
+    from curation.review.progress import status
+
+    progress = status(owner(server), job.persona, job.round.name)
+    tell_logins(job, progress)
+    with track("waiting for reviews", progress.total) as advance:
+        done = 0
+        while True:
+            advance(progress.completed - done)
+            done = progress.completed
+            if progress.enough():
+                return
+            time.sleep(POLL_SECONDS)
+            progress = status(owner(server), job.persona, job.round.name)
+
+
+def tell_logins(job: Job, progress: Progress | None = None) -> None:
+    """Print the address and the reviewers' logins: asked for, and the one place to show them."""
+    from curation.server import show_logins, status
+
+    url = progress.url if progress else status(server_home(job)).url
+    console.print(f"  Review at {url or '(not running)'}")
+    for login in show_logins(server_home(job)):
+        if login.username in job.config.review.reviewers:
+            console.print(f"    user {login.username}   password {login.password}")
