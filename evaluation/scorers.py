@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evaluation.judge import JudgeEndpoint, Question, ask_judge
+from evaluation.judge import Question, ask_judge
 from workbench.checks import Judge
+from workbench.endpoint import Endpoint
 from workbench.persona import Persona, Trait
 from workbench.progress import track
 from workbench.records import Response, Score, last_user_turn
@@ -37,7 +38,7 @@ class Job:
 
     persona: Persona
     responses: Sequence[Response]
-    judge: JudgeEndpoint | None = None
+    judge: Endpoint | None = None
 
 
 Scorer = Callable[[Job], list[Score]]
@@ -57,12 +58,15 @@ def scorer(name: str) -> Callable[[Scorer], Scorer]:
     return register
 
 
-def score_responses(job: Job) -> list[Score]:
+def score_responses(
+    persona: Persona, responses: Sequence[Response], *, judge: Endpoint | None = None
+) -> list[Score]:
     """Run every scorer, then derive fidelity; one score for each response and metric.
 
     Raises:
         UserError: The judge's endpoint is down or refuses us.
     """
+    job = Job(persona, responses, judge)
     scores = [score for run in SCORERS.values() for score in run(job)]
     return scores + fidelity(job, scores)
 

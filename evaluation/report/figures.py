@@ -1,0 +1,211 @@
+"""Figures as inline SVG; colours come from the page's style sheet, so they follow its theme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from evaluation.statistics import Difference
+
+Point = tuple[float, float]
+WIDTH = 760
+"""Width of a wide figure in its own units; the page scales it."""
+_LABEL = 210
+_ROW = 22
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One row of the forest plot."""
+
+    label: str
+    arm: int
+    """Position of the arm among all arms: its colour and marker."""
+    difference: Difference
+    text: str
+    """The difference and its interval in words."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: its name, its style and its points."""
+
+    label: str
+    style: str
+    points: Sequence[Point]
+
+
+def svg(width: float, height: float, title: str, body: Sequence[Markup], kind: str) -> Markup:
+    """Return an SVG image with a title for screen readers."""
+    return Markup('<svg class="{}" role="img" viewBox="0 0 {} {}" aria-label="{}">{}</svg>').format(
+        kind, _n(width), _n(height), title, Markup("").join(body)
+    )
+
+
+def bars(rows: Sequence[tuple[str, int, float | None, str]], title: str) -> Markup:
+    """Return horizontal bars of shares: (label, arm, share from 0 to 1, value in words)."""
+    left, right, height = _LABEL, 70, 34
+    scale = WIDTH - left - right
+    body = []
+    for row, (label, arm, share, text) in enumerate(rows):
+        y = row * height
+        end = left + scale * (share or 0)
+        body += [
+            _text(left - 14, y + 21, label, "end", "label"),
+            Markup('<rect class="track" x="{}" y="{}" width="{}" height="16" rx="3"/>').format(
+                _n(left), _n(y + 8), _n(scale)
+            ),
+            Markup('<rect class="bar arm-{}" x="{}" y="{}" width="{}" height="16" rx="3"/>').format(
+                arm, _n(left), _n(y + 8), _n(end - left)
+            ),
+            _text(WIDTH - right + 12, y + 22, text, "start", "value"),
+        ]
+    return svg(WIDTH, len(rows) * height, title, body, "bars")
+
+
+def forest(groups: Sequence[tuple[str, Sequence[Estimate]]], title: str, axis: str) -> Markup:
+    """Return a forest plot: differences to the base, with intervals, on one scale in points.
+
+    Args:
+        groups: (metric, its estimates), drawn from top to bottom.
+        title: What the figure shows.
+        axis: Name of the scale.
+    """
+    ends = [
+        100 * value
+        for _, rows in groups
+        for r in rows
+        for value in (r.difference.mean, r.difference.low, r.difference.high, 0.0)
+        if value is not None
+    ]
+    ticks = nice_ticks(min(ends), max(ends), 6)
+    right, top = 190, 8
+    x = _scale(ticks[0], ticks[-1], _LABEL, WIDTH - right)
+    height = top + sum(len(rows) * _ROW + 10 for _, rows in groups)
+    body = [_tick(x(tick), top, height, tick) for tick in ticks]
+    y = float(top)
+    for metric, rows in groups:
+        body.append(_text(_LABEL - 14, y + 15, metric, "end", "label"))
+        for row in rows:
+            body += _estimate(row, x, y + 11)
+            body.append(_text(WIDTH - right + 14, y + 15, row.text, "start", "value"))
+            y += _ROW
+        y += 10
+        body.append(
+            Markup('<line class="rule" x1="0" x2="{}" y1="{}" y2="{}"/>').format(
+                WIDTH, _n(y - 5), _n(y - 5)
+            )
+        )
+    body.append(_text((_LABEL + WIDTH - right) / 2, height + 36, axis, "middle", "axis"))
+    return svg(WIDTH, height + 42, title, body, "forest")
+
+
+def _estimate(row: Estimate, x: Callable[[float], float], y: float) -> list[Markup]:
+    found = row.difference
+    parts = []
+    if found.low is not None and found.high is not None:
+        parts.append(
+            Markup('<line class="whisker arm-{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+                row.arm, _n(x(100 * found.low)), _n(x(100 * found.high)), _n(y), _n(y)
+            )
+        )
+    parts.append(marker(row.arm, x(100 * found.mean), y, f"{row.label}: {row.text}"))
+    return parts
+
+
+def marker(arm: int, x: float, y: float, title: str = "") -> Markup:
+    """Return an arm's marker; shapes differ, so that colour is not needed to tell arms apart."""
+    shapes = (
+        "M-5,0A5,5 0 1,0 5,0A5,5 0 1,0 -5,0Z",
+        "M-4.5,-4.5H4.5V4.5H-4.5Z",
+        "M0,-5.5L5.5,4.5H-5.5Z",
+        "M0,-6L6,0L0,6L-6,0Z",
+        "M-5.5,-4.5H5.5L0,5.5Z",
+    )
+    return Markup(
+        '<path class="marker arm-{}" transform="translate({} {})" d="{}"><title>{}</title></path>'
+    ).format(arm, _n(x), _n(y), shapes[arm % len(shapes)], title)
+
+
+def curves(lines: Sequence[Line], title: str, step: str) -> Markup:
+    """Return a line chart over training steps, each line named at its end of the legend."""
+    width, height, left, top, bottom = 360, 210, 48, 34, 36
+    points = [point for line in lines for point in line.points]
+    steps = nice_ticks(0, max(p[0] for p in points), 5)
+    values = nice_ticks(min(p[1] for p in points), max(p[1] for p in points), 5)
+    x = _scale(steps[0], steps[-1], left, width - 12)
+    y = _scale(values[0], values[-1], height - bottom, top)
+    body = []
+    for value in values:
+        body.append(
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+                left, width - 12, _n(y(value)), _n(y(value))
+            )
+        )
+        body.append(_text(left - 8, y(value) + 4, _short(value), "end", "tick"))
+    body += [_text(x(s), height - bottom + 16, _short(s), "middle", "tick") for s in steps]
+    body.append(_text((left + width - 12) / 2, height - 4, step, "middle", "axis"))
+    at = float(left)
+    for line in lines:
+        path = " ".join(
+            f"{'L' if i else 'M'}{_n(x(a))},{_n(y(b))}" for i, (a, b) in enumerate(line.points)
+        )
+        body.append(Markup('<path class="curve {}" d="{}"/>').format(line.style, path))
+        body += [
+            Markup('<circle class="dot {}" cx="{}" cy="{}" r="2.5"/>').format(
+                line.style, _n(x(a)), _n(y(b))
+            )
+            for a, b in line.points
+            if len(line.points) <= 20
+        ]
+        body.append(
+            Markup('<line class="curve {}" x1="{}" x2="{}" y1="12" y2="12"/>').format(
+                line.style, _n(at), _n(at + 18)
+            )
+        )
+        body.append(_text(at + 24, 16, line.label, "start", "tick"))
+        at += 150
+    return svg(width, height, title, body, "chart")
+
+
+def nice_ticks(low: float, high: float, about: int) -> list[float]:
+    """Return some ``about`` round values that enclose ``low`` and ``high``."""
+    span = (high - low) or abs(high) or 1.0
+    raw = span / max(about - 1, 1)
+    size = 10 ** math.floor(math.log10(raw))
+    unit = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
+    first, last = math.floor(low / unit + 1e-9), math.ceil(high / unit - 1e-9)
+    return [round(unit * i, 10) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    return lambda value: start + (value - low) / (high - low) * (end - start)
+
+
+def _tick(x: float, top: float, height: float, value: float) -> Markup:
+    line = Markup('<line class="grid {}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+        "" if value else "zero", _n(x), _n(x), _n(top), _n(height)
+    )
+    return line + _text(x, height + 16, _signed(value), "middle", "tick")
+
+
+def _text(x: float, y: float, text: str, anchor: str, kind: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+        kind, _n(x), _n(y), anchor, text
+    )
+
+
+def _signed(value: float) -> str:
+    sign = "" if not value else "+" if value > 0 else "\N{MINUS SIGN}"
+    return f"{sign}{_short(abs(value))}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".rstrip("0").rstrip(".")

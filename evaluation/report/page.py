@@ -1,0 +1,162 @@
+"""The page: what the template is given, and the file that comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from evaluation.report import figures, results, rows
+from evaluation.report.source import Source, read_round
+from evaluation.report.words import Words
+from evaluation.scorers import FIDELITY
+from workbench.persona import Persona
+
+_CURVES = {
+    "loss": ("loss", "eval_loss"),
+    "accuracy": ("mean_token_accuracy", "eval_mean_token_accuracy"),
+    "margin": ("rewards/margins", "eval_rewards/margins"),
+    "preferred": ("rewards/accuracies", "eval_rewards/accuracies"),
+}
+"""Panel → its keys in a curve file: training side, then validation side."""
+
+
+def build_report(round_dir: Path, persona: Persona, persona_dir: Path) -> str:
+    """Return the round's report: one HTML page that needs nothing but itself.
+
+    Every number comes from the round's files; parts whose files are missing are left out.
+
+    Args:
+        round_dir: Folder of the round, ``evaluate/`` finished.
+        persona: Whose language and trait names the page uses.
+        persona_dir: Folder of the persona; ``faults.jsonl`` in it names the planted faults.
+
+    Raises:
+        UserError: The round has not been evaluated, or a file of it is broken.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    source, words = read_round(round_dir, persona, persona_dir), Words(persona)
+    environment = Environment(
+        loader=PackageLoader("evaluation.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "arm_name": words.arm,
+        "reason_name": words.reason,
+        "topic_name": persona.topic_name,
+    }
+    template = environment.get_template("page.html.j2")
+    return template.render(**content(source, words))
+
+
+def content(source: Source, words: Words) -> dict[str, Any]:
+    """Return everything that the template shows."""
+    comparison = source.comparison
+    arms = list(comparison.arms)
+    cards = results.cards(source, words)
+    return {
+        "t": words,
+        "style": Markup(files("evaluation.report").joinpath("style.css").read_text("utf-8")),
+        "persona": source.persona,
+        "round": source.folder.name,
+        "date": next((m["started"][:10] for m in _newest_first(source)), ""),
+        "comparison": comparison,
+        "base": comparison.base,
+        "after": results.headline_arm(comparison),
+        "verdict": results.verdict(comparison, words),
+        "bars": _bars(source, words, arms),
+        "table": results.table_rows(comparison),
+        "forest": _forest(source, words, arms),
+        "arms": arms,
+        "marker": lambda arm: figures.svg(
+            14, 14, words.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
+        ),
+        "cards": cards[: results.SHOWN],
+        "more_cards": cards[results.SHOWN :],
+        "charts": charts(source, words),
+        "flow": rows.flow(source),
+        "topics": rows.topics(source),
+        "dropped": rows.dropped(source),
+        "faults": rows.faults(source),
+        "agreement": rows.agreement(source),
+        "agreement_records": source.json("resolve/agreement.json").get("overlapping"),
+        "manifests": source.manifests,
+        "config": source.text("config.yaml"),
+        "settings": _settings(source),
+        "versions": _versions(source),
+    }
+
+
+def _newest_first(source: Source) -> list[dict[str, Any]]:
+    dated = [manifest for manifest in source.manifests.values() if manifest.get("started")]
+    return sorted(dated, key=lambda manifest: str(manifest["started"]), reverse=True)
+
+
+def _bars(source: Source, words: Words, arms: Sequence[str]) -> Markup:
+    cells = [source.comparison.cell(arm, FIDELITY) for arm in arms]
+    shown = [(words.arm(c.arm), i, c.mean, words.percent(c.mean)) for i, c in enumerate(cells)]
+    told = ", ".join(f"{label} {text}" for label, _, _, text in shown)
+    return figures.bars(shown, f"{words('bars.title')}: {told}")
+
+
+def _forest(source: Source, words: Words, arms: Sequence[str]) -> Markup | None:
+    groups = []
+    for metric, cells in results.table_rows(source.comparison):
+        estimates = [
+            figures.Estimate(
+                words.arm(cell.arm),
+                arms.index(cell.arm),
+                cell.difference,
+                f"{words.points(cell.difference.mean)} ({words.interval(cell.difference)})",
+            )
+            for cell in cells
+            if cell.difference
+        ]
+        if estimates:
+            groups.append((words.metric(metric), estimates))
+    if not groups:
+        return None
+    return figures.forest(groups, words("forest.title"), words("forest.axis"))
+
+
+def charts(source: Source, words: Words) -> list[tuple[str, str, Markup]]:
+    """Return (stage, panel, figure) for every curve that the round's training logged."""
+    found = []
+    for stage in ("sft", "dpo"):
+        log = source.rows(f"{stage}/curve.jsonl")
+        for panel, keys in _CURVES.items():
+            lines = [
+                figures.Line(words(f"curve.{side}"), side, points)
+                for side, key in zip(("train", "validation"), keys, strict=True)
+                if (points := [(e["step"], e[key]) for e in log if e.get(key) is not None])
+            ]
+            if lines:
+                title = f"{words(f'stage.{stage}')}: {words(f'panel.{panel}')}"
+                figure = figures.curves(lines, title, words("curve.step"))
+                found.append((stage, panel, figure))
+    return found
+
+
+def _settings(source: Source) -> dict[str, Any]:
+    """Return model and seed as the manifests have them, and the persona's version."""
+    found: dict[str, Any] = {}
+    for manifest in source.manifests.values():
+        if model := manifest.get("settings", {}).get("model"):
+            found["model"] = model
+        if "seed" in manifest:
+            found["seed"] = manifest["seed"]
+    return found
+
+
+def _versions(source: Source) -> dict[str, str]:
+    versions: dict[str, str] = {}
+    for manifest in source.manifests.values():
+        versions |= manifest.get("versions", {})
+    return dict(sorted(versions.items()))

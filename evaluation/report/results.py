@@ -1,0 +1,191 @@
+"""The evaluation as the report shows it: verdict, table of arms and traits, answers in pairs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from evaluation.report.marks import Piece, marked
+from evaluation.report.source import Source
+from evaluation.report.words import Words
+from evaluation.scorers import FIDELITY
+from evaluation.statistics import Cell, Comparison
+from workbench.records import Response, Score
+
+HEADLINE = ("sft+dpo", "dpo", "sft")
+"""The arm that the verdict is about: the first of these that answered, else the last arm."""
+PROMPTED = "base+prompt"
+SHOWN = 6
+"""Questions whose answers are shown without unfolding."""
+
+
+def headline_arm(comparison: Comparison) -> str | None:
+    """Return the arm that the verdict is about; None where only the base answered."""
+    others = [arm for arm in comparison.arms if arm != comparison.base]
+    return next((arm for arm in HEADLINE if arm in others), others[-1] if others else None)
+
+
+def verdict(comparison: Comparison, words: Words) -> list[str]:
+    """Return the verdict: one sentence, and a second about the system prompt where it was tried."""
+    arm = headline_arm(comparison)
+    base = comparison.cell(comparison.base, FIDELITY)
+    cell = comparison.cell(arm, FIDELITY) if arm else None
+    if cell is None or cell.difference is None:
+        return [words("verdict.base_only", base=words.percent(base.mean))]
+    difference = cell.difference
+    values = {
+        "arm": words.arm(cell.arm),
+        "value": words.percent(cell.mean),
+        "base": words.percent(base.mean),
+        "points": words.points(difference.mean),
+        "interval": words.interval(difference),
+        "pairs": difference.pairs,
+    }
+    kind = "unclear"
+    if difference.excludes_zero:
+        kind = "better" if difference.mean > 0 else "worse"
+    sentences = [words(f"verdict.{kind}", **values)]
+    if PROMPTED in comparison.arms and cell.arm != PROMPTED:
+        prompted = comparison.cell(PROMPTED, FIDELITY)
+        if prompted.difference:
+            sentences.append(
+                words(
+                    "verdict.prompt",
+                    value=words.percent(prompted.mean),
+                    points=words.points(prompted.difference.mean),
+                    interval=words.interval(prompted.difference),
+                )
+            )
+    return sentences
+
+
+def table_rows(comparison: Comparison) -> list[tuple[str, list[Cell]]]:
+    """Return (metric, cells in the order of arms); fidelity first."""
+    metrics = sorted(comparison.metrics, key=lambda metric: metric != FIDELITY)
+    return [(m, [comparison.cell(arm, m) for arm in comparison.arms]) for m in metrics]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One arm's answer to one question.
+
+    Attributes:
+        arm: Who answered.
+        pieces: The answer, the words that earned or lost a trait marked.
+        analysis: One line on the traits that it shows and lacks.
+        fidelity: Mean over its scored traits, or None.
+    """
+
+    arm: str
+    pieces: list[Piece]
+    analysis: str
+    fidelity: float | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One held-out question with its answers before and after; ``others`` are the other arms'."""
+
+    prompt_id: str
+    topic: str
+    question: str
+    before: Side
+    after: Side
+    others: list[Side]
+
+
+def cards(source: Source, words: Words) -> list[Card]:
+    """Return a card for every held-out question, taken in turn from the topics.
+
+    The order follows the file alone, never how well an answer came out.
+    """
+    comparison, after = source.comparison, headline_arm(source.comparison)
+    if after is None:
+        return []
+    answers: dict[str, dict[str, Response]] = defaultdict(dict)
+    for response in source.responses:
+        answers[response.prompt_id][response.arm] = response
+    scores: dict[str, list[Score]] = defaultdict(list)
+    for score in source.scores:
+        scores[score.response].append(score)
+    found = []
+    for prompt_id, by_arm in answers.items():
+        if not {comparison.base, after} <= by_arm.keys():
+            continue
+        response = by_arm[comparison.base]
+        base = scores[response.id]
+
+        def side(
+            arm: str,
+            against: Sequence[Score] = (),
+            by_arm: dict[str, Response] = by_arm,
+        ) -> Side:
+            own = by_arm[arm]
+            return _side(source, words, own, scores[own.id], against)
+
+        found.append(
+            Card(
+                prompt_id=prompt_id,
+                topic=response.topic,
+                question="\n".join(m.content for m in response.prompt if m.role != "system"),
+                before=side(comparison.base),
+                after=side(after, base),
+                others=[side(a, base) for a in by_arm if a not in (comparison.base, after)],
+            )
+        )
+    return _in_turn(found)
+
+
+def _in_turn(found: Iterable[Card]) -> list[Card]:
+    by_topic: dict[str, list[Card]] = defaultdict(list)
+    for card in found:
+        by_topic[card.topic].append(card)
+    turns = [(turn, card) for group in by_topic.values() for turn, card in enumerate(group)]
+    return [card for _, card in sorted(turns, key=lambda pair: pair[0])]
+
+
+def _side(
+    source: Source,
+    words: Words,
+    response: Response,
+    scores: Sequence[Score],
+    against: Sequence[Score],
+) -> Side:
+    traits = [trait.id for trait in source.persona.traits]
+    own = {s.metric: s.value for s in scores if s.metric in traits and s.value is not None}
+    base = {s.metric: s.value for s in against if s.metric in own and s.value is not None}
+    return Side(
+        arm=response.arm,
+        pieces=marked(response.text, source.persona, own),
+        analysis=analysis(own, base, words),
+        fidelity=next((s.value for s in scores if s.metric == FIDELITY), None),
+    )
+
+
+def analysis(own: dict[str, float], base: dict[str, float], words: Words) -> str:
+    """Return one line on an answer's traits, and what it earned or lost against ``base``.
+
+    Args:
+        own: Trait → value of the answer, scored ones only.
+        base: The same of the answer that it is compared with; empty for none.
+        words: The phrases.
+    """
+
+    def named(traits: Iterable[str]) -> str:
+        return ", ".join(words.metric(trait) for trait in traits)
+
+    shown = [trait for trait, value in own.items() if value >= 1]
+    missing = [trait for trait in own if trait not in shown]
+    line = [words("analysis.shows", shown=len(shown), all=len(own))]
+    earned = [trait for trait in shown if base.get(trait, 1.0) < 1]
+    lost = [trait for trait in missing if base.get(trait, 0.0) >= 1]
+    still = [trait for trait in missing if trait not in lost]
+    if earned:
+        line.append(words("analysis.earned", traits=named(earned)))
+    if lost:
+        line.append(words("analysis.lost", traits=named(lost)))
+    if still:
+        key = "analysis.still" if base else "analysis.missing"
+        line.append(words(key, traits=named(still)))
+    return " ".join(line)

@@ -1,0 +1,96 @@
+"""Numbers and names as a reader sees them, in the persona's language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evaluation.scorers import FIDELITY
+from evaluation.statistics import Difference
+from workbench.language import phrases, say
+from workbench.persona import Persona
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The report's phrases in one language."""
+
+    persona: Persona
+
+    @property
+    def language(self) -> str:
+        """Code of the language, as HTML's ``lang`` takes it."""
+        return self.persona.language
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return the phrase ``report.<key>`` with ``values`` filled in."""
+        return say(self.language, f"report.{key}", **values)
+
+    def known(self, group: str, name: str) -> str:
+        """Return the phrase ``report.<group>.<name>``, or the name itself where there is none."""
+        found = phrases(self.language).get(f"report.{group}.{name}")
+        return found or name.replace("_", " ")
+
+    def arm(self, name: str) -> str:
+        """Return an arm's name."""
+        return phrases(self.language).get(f"report.arm.{name}", name)
+
+    def metric(self, name: str) -> str:
+        """Return the name of a trait or another metric."""
+        if name == FIDELITY:
+            return self("fidelity")
+        traits = {trait.id: trait.name for trait in self.persona.traits}
+        return traits.get(name) or self.known("metric", name)
+
+    def reason(self, name: str) -> str:
+        """Return why a row was dropped or a score is missing."""
+        if name.startswith("judge_http_"):
+            return self("unscored.judge_http", status=name.removeprefix("judge_http_"))
+        problems = self.persona.problems
+        return problems.get(name) or self.known("reason", name)
+
+    def question(self, name: str) -> str:
+        """Return the name of what reviewers were asked; ``problem:<id>`` is one problem."""
+        if name.startswith("problem:"):
+            return self.reason(name.removeprefix("problem:"))
+        return self.known("question", name)
+
+    def percent(self, value: float | None) -> str:
+        """Return a share as whole percent, or a dash where there is none."""
+        return "–" if value is None else f"{value * 100:.0f}%"
+
+    def points(self, value: float) -> str:
+        """Return a difference of shares in signed percentage points, one decimal."""
+        return _signed(value * 100, 1)
+
+    def interval(self, difference: Difference) -> str:
+        """Return the interval of a difference in percentage points; a dash where there is none."""
+        if difference.low is None or difference.high is None:
+            return "–"
+        return self("interval", low=self.points(difference.low), high=self.points(difference.high))
+
+    def seconds(self, value: float) -> str:
+        """Return a duration: seconds below two minutes, then minutes and seconds."""
+        if value < 120:
+            return self("seconds", seconds=f"{value:.1f}" if value < 10 else f"{value:.0f}")
+        return self("minutes", minutes=int(value // 60), seconds=f"{int(value % 60):02d}")
+
+    def number(self, value: float) -> str:
+        """Return a plain number with two decimals."""
+        return _signed(value, 2).removeprefix("+")
+
+    def count(self, value: int) -> str:
+        """Return a whole number with its thousands set apart."""
+        return f"{value:,}"
+
+    def mib(self, value: float) -> str:
+        """Return an amount of memory in MiB, or GiB from 1024 MiB on."""
+        return f"{value / 1024:.1f} GiB" if value >= 1024 else f"{value:.0f} MiB"
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{abs(value):.{digits}f}"
+    if not float(text):
+        return text
+    return (MINUS if value < 0 else "+") + text
