@@ -19,8 +19,6 @@ LONGEST_WAIT = 60.0
 """Seconds that a retry waits at most, whatever ``Retry-After`` says."""
 LONGEST_TEXT = 20_000
 """Characters of the longest answer that is taken; what is longer did not keep to its limits."""
-FATAL = frozenset({"auth", "not_found", "quota", "rejected"})
-"""Failures that every further request would meet as well."""
 _AGAIN = (
     "That is not what was asked for: {error}. "
     "Answer again, with the complete JSON object and nothing else."
@@ -81,6 +79,8 @@ class Asking:
     shape: str = ""
     attempts: int = 5
     backoff: float = 1.0
+    schema: bool = True
+    """Whether the server takes JSON schemas; becomes False when it refuses one."""
     tried: int = field(default=0, init=False)
     input_tokens: int = field(default=0, init=False)
     output_tokens: int = field(default=0, init=False)
@@ -88,7 +88,7 @@ class Asking:
     async def outcome(self) -> Outcome:
         """Ask until there is an answer, or no try left."""
         body = dict(self.body)
-        if self.shape:
+        if self.shape and self.schema:
             body["response_format"] = response_format(self.shape)
         try:
             async for attempt in AsyncRetrying(
@@ -179,16 +179,16 @@ class Asking:
             return Failure("auth", detail, http=status)
         if status == 404:
             return Failure("not_found", detail, http=status)
+        if status == 429 and error.code == "insufficient_quota":
+            return Failure("quota", detail, http=status)
+        after = retry_after(error.response.headers)
         if status == 429:
-            if error.code == "insufficient_quota":
-                return Failure("quota", detail, http=status)
-            after = retry_after(error.response.headers)
             return Failure("rate_limit", detail, http=status, again=True, after=after)
         if status >= 500 or status in (408, 409, 425):
-            after = retry_after(error.response.headers)
             return Failure("server_error", detail, http=status, again=True, after=after)
         if status in (400, 422) and body.pop("response_format", None):
             # Not every server knows JSON schemas; the prompt asks for the shape as well.
+            self.schema = False
             return Failure("no_schema_support", detail, http=status, again=True, after=0)
         return Failure("rejected", detail, http=status)
 

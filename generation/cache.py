@@ -41,8 +41,7 @@ class AnswerCache:
         row = self._db.execute("SELECT outcome FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
-        free = {"attempts": 0, "input_tokens": 0, "output_tokens": 0, "cached": True}
-        return Outcome.model_validate_json(row[0]).model_copy(update=free)
+        return Outcome.model_validate_json(row[0]).free()
 
     def put(self, key: str, outcome: Outcome) -> None:
         """Keep an outcome. A failure is not kept: another run shall try again."""

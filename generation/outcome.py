@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from workbench.records import Drop
+
+STAGE = "generate"
 
 
 class Outcome(BaseModel):
@@ -37,32 +40,52 @@ class Outcome(BaseModel):
             raise ValueError("an outcome is ok, or has a reason")
         return self
 
-
-@dataclass(frozen=True)
-class Usage:
-    """What a job asked, got and used."""
-
-    requests: int = 0
-    ok: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
-    filtered: dict[str, int] = field(default_factory=dict)
-    cached: int = 0
-    """Requests answered from the cache; they are among ``ok`` and ``filtered``."""
-    attempts: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    @classmethod
-    def of(cls, outcomes: Iterable[Outcome]) -> Usage:
-        """Count outcomes; ``ok``, ``failed`` and ``filtered`` add up to ``requests``."""
-        found = list(outcomes)
-        return cls(
-            requests=len(found),
-            ok=sum(outcome.status == "ok" for outcome in found),
-            failed=dict(Counter(o.reason for o in found if o.status == "failed")),
-            filtered=dict(Counter(o.reason for o in found if o.status == "filtered")),
-            cached=sum(outcome.cached for outcome in found),
-            attempts=sum(outcome.attempts for outcome in found),
-            input_tokens=sum(outcome.input_tokens for outcome in found),
-            output_tokens=sum(outcome.output_tokens for outcome in found),
+    def free(self) -> Outcome:
+        """Return the same outcome as it counts when it was already there."""
+        return self.model_copy(
+            update={"attempts": 0, "input_tokens": 0, "output_tokens": 0, "cached": True}
         )
+
+    def drop(self, record: str, *, source: str, parents: tuple[str, ...] = ()) -> Drop:
+        """Return the drop of the record whose request ended like this, without an answer."""
+        about = [f"HTTP {self.http}"] if self.http else []
+        about += [f"{self.attempts} tries"] if self.attempts > 1 else []
+        about += [self.detail] if self.detail else []
+        return Drop(
+            record=record,
+            stage=STAGE,
+            reason=self.reason,
+            detail=", ".join(about),
+            source=source,
+            parents=parents,
+        )
+
+
+class Usage(TypedDict):
+    """What a job asked, got and used; ok, failed and filtered add up to the requests."""
+
+    requests: int
+    ok: int
+    failed: dict[str, int]
+    filtered: dict[str, int]
+    cached: int
+    """Requests answered from the cache; they are among ``ok`` and ``filtered``."""
+    attempts: int
+    """Tries that went over the wire."""
+    input_tokens: int
+    output_tokens: int
+
+
+def usage_of(outcomes: Iterable[Outcome]) -> Usage:
+    """Count outcomes."""
+    found = list(outcomes)
+    return Usage(
+        requests=len(found),
+        ok=sum(outcome.status == "ok" for outcome in found),
+        failed=dict(Counter(o.reason for o in found if o.status == "failed")),
+        filtered=dict(Counter(o.reason for o in found if o.status == "filtered")),
+        cached=sum(outcome.cached for outcome in found),
+        attempts=sum(outcome.attempts for outcome in found),
+        input_tokens=sum(outcome.input_tokens for outcome in found),
+        output_tokens=sum(outcome.output_tokens for outcome in found),
+    )

@@ -12,18 +12,17 @@ from distilabel.models.llms.openai import OpenAILLM
 from pydantic import PrivateAttr
 
 from generation import events
-from generation.asking import FATAL, Asking
+from generation.asking import Asking
 from generation.cache import AnswerCache, request_key
 from generation.jobs import Served
 from generation.llms import as_output
 from generation.outcome import Outcome
+from generation.stops import FATAL, STOPPED
 from workbench.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from distilabel.typing import GenerateOutput
 
-STOPPED = "stopped"
-"""Reason of the requests that were not made after the job had to stop."""
 _BREAKS = frozenset({"connection", "timeout", "server_error", "rate_limit"})
 _IN_A_ROW = 10
 """So many requests failing one after another, each after all of its tries, stop the job."""
@@ -59,6 +58,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
     _under_way: dict[str, asyncio.Future[Outcome]] = PrivateAttr(default_factory=dict)
     _in_a_row: int = PrivateAttr(default=0)
     _stop: str = PrivateAttr(default="")
+    _schema: bool = PrivateAttr(default=True)
 
     @classmethod
     def of(cls, settings: Served) -> Self:
@@ -112,7 +112,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         super().unload()
         events.tell(worker=0)
 
-    async def agenerate(  # type: ignore[override]
+    async def agenerate(
         self,
         input: Any,
         num_generations: int = 1,
@@ -163,9 +163,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         """Answer equal requests by one request, and known ones from the cache."""
         key = request_key(str(self.base_url), {**body, "shape": self.shape})
         if (running := self._under_way.get(key)) is not None:
-            told = await running
-            free = {"attempts": 0, "input_tokens": 0, "output_tokens": 0, "cached": True}
-            return told.model_copy(update=free if told.status != "failed" else {"attempts": 0})
+            return (await running).free()
         if self._cache and (known := self._cache.get(key)):
             return known
         self._under_way[key] = future = asyncio.get_running_loop().create_future()
@@ -178,8 +176,11 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
     async def _asked(self, body: dict[str, Any]) -> Outcome:
         if self._stop:
             return Outcome(status="failed", reason=STOPPED, detail=self._stop)
-        asking = Asking(self._aclient, body, self.shape, self.attempts, self.backoff)
+        asking = Asking(
+            self._aclient, body, self.shape, self.attempts, self.backoff, schema=self._schema
+        )
         outcome = await asking.outcome()
+        self._schema = self._schema and asking.schema
         self._in_a_row = self._in_a_row + 1 if outcome.reason in _BREAKS else 0
         if outcome.reason in FATAL or self._in_a_row >= _IN_A_ROW:
             self._stop = self._stop or outcome.reason

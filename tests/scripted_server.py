@@ -1,0 +1,245 @@
+"""An OpenAI-compatible chat server on loopback whose replies are a function of the request.
+
+It stands in for a teacher or a judge: tests script its answers and its failures, and read what it
+was asked. It is a real server on a real socket; no client is patched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chat request as the server saw it."""
+
+    body: dict[str, Any]
+    number: int
+    """0-based number among all requests."""
+    time: int
+    """0-based number among the requests with the same first turns, retries included."""
+
+    @property
+    def prompt(self) -> str:
+        """The first user turn: retries add turns after it."""
+        return next(m["content"] for m in self.body["messages"] if m["role"] == "user")
+
+    @property
+    def system(self) -> str:
+        return next((m["content"] for m in self.body["messages"] if m["role"] == "system"), "")
+
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """The JSON schema that is asked for, if one is."""
+        wanted = self.body.get("response_format") or {}
+        return wanted["json_schema"]["schema"] if wanted.get("type") == "json_schema" else None
+
+    @property
+    def share(self) -> float:
+        """A number from 0 to 1 that is always the same for the same first user turn."""
+        return int(hashlib.sha256(self.prompt.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One scripted reply; ``raw`` stands in for the whole body."""
+
+    content: str | None = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    raw: bytes | None = None
+    finish_reason: str = "stop"
+    refusal: str | None = None
+    reset: bool = False
+    code: str = "scripted"
+
+
+Script = Callable[[Request], Reply]
+
+
+def says(text: str, *, delay: float = 0.0, finish_reason: str = "stop") -> Reply:
+    return Reply(text, delay=delay, finish_reason=finish_reason)
+
+
+def conforms(request: Request) -> Reply:
+    """Answer in the schema that is asked for, else by an echo of the question."""
+    if request.schema is None:
+        return says(f"Answer to: {request.prompt[-200:]}")
+    return says(json.dumps(instance(request.schema, request.prompt), ensure_ascii=False))
+
+
+def fails(status: int, *, code: str = "scripted", **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status=status, headers=named, code=code)
+
+
+def instance(schema: dict[str, Any], seed: str, path: str = "") -> Any:
+    """Return a small value that fits a JSON schema, other strings for another ``seed``."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            properties = schema.get("properties", {})
+            return {
+                name: instance(part, seed, f"{path}.{name}") for name, part in properties.items()
+            }
+        case "array":
+            return [instance(schema["items"], seed, f"{path}.{n}") for n in range(5)]
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return True
+    return hashlib.sha256(f"{seed}{path}".encode()).hexdigest()[:24]
+
+
+FAILURES: dict[str, Reply] = {
+    "rate_limit": fails(429, Retry_After="0"),
+    "server_error": fails(500),
+    "timeout": says("late", delay=30.0),
+    "connection": Reply(reset=True),
+    "malformed_reply": Reply(raw=b'{"id": "1", "choices": [{"mess'),
+    "wrong_body": Reply(raw=b'{"answer": "a body of another shape"}'),
+    "empty_answer": says("   "),
+    "too_long": says("word " * 20_000),
+}
+"""The ways in which an endpoint lets a job down, by the name of what becomes of the request."""
+
+
+class ScriptedServer:
+    """The server, as a context manager.
+
+    Args:
+        script: What to reply to a request.
+        api_key: The only key that is let in; any, by default.
+
+    Attributes:
+        url: Base address, with ``/v1``.
+        requests: Every chat request, in the order of arrival.
+        most_at_once: Most requests that were under way at once.
+    """
+
+    def __init__(self, script: Script = conforms, *, api_key: str = "") -> None:
+        self.script, self.api_key = script, api_key
+        self.requests: list[Request] = []
+        self.at_once = self.most_at_once = 0
+        self._seen: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._server = _Listener(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def reply(self, body: dict[str, Any]) -> Reply:
+        """Count a request and return its scripted reply, after its delay."""
+        first = json.dumps(body["messages"][:2], sort_keys=True)
+        with self._lock:
+            request = Request(body, len(self.requests), self._seen[first])
+            self._seen[first] += 1
+            self.requests.append(request)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            reply = self.script(request)
+            self._closing.wait(reply.delay) if reply.delay else None
+            return reply
+        finally:
+            with self._lock:
+                self.at_once -= 1
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that left, as those that ran out of time do."""
+
+
+def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # Headers and body are two writes; Nagle's algorithm would hold back the second.
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            if self._let_in():
+                self._send(
+                    200, json.dumps({"object": "list", "data": [{"id": "scripted"}]}).encode()
+                )
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if not self._let_in():
+                return
+            reply = server.reply(body)
+            if reply.reset:
+                # No lingering: the client gets a reset instead of an end.
+                linger = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.connection.close()
+                self.close_connection = True
+                return
+            self._send(reply.status, _payload(reply, body), reply.headers)
+
+        def _let_in(self) -> bool:
+            if server.api_key and self.headers["Authorization"] != f"Bearer {server.api_key}":
+                self._send(401, b'{"error": {"message": "wrong key", "code": "invalid_api_key"}}')
+                return False
+            return True
+
+        def _send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+def _payload(reply: Reply, body: dict[str, Any]) -> bytes:
+    if reply.raw is not None:
+        return reply.raw
+    if reply.status != 200:
+        return json.dumps({"error": {"message": "scripted failure", "code": reply.code}}).encode()
+    message = {"role": "assistant", "content": reply.content, "refusal": reply.refusal}
+    asked = sum(len(turn["content"].split()) for turn in body["messages"])
+    said = len((reply.content or "").split())
+    usage = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+    choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
+    return json.dumps(
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": body["model"],
+            "choices": [choice],
+            "usage": usage,
+        }
+    ).encode()
