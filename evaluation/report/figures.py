@@ -45,27 +45,6 @@ def svg(width: float, height: float, title: str, body: Sequence[Markup], kind: s
     )
 
 
-def bars(rows: Sequence[tuple[str, int, float | None, str]], title: str) -> Markup:
-    """Return horizontal bars of shares: (label, arm, share from 0 to 1, value in words)."""
-    left, right, height = _LABEL, 70, 34
-    scale = WIDTH - left - right
-    body = []
-    for row, (label, arm, share, text) in enumerate(rows):
-        y = row * height
-        end = left + scale * (share or 0)
-        body += [
-            _text(left - 14, y + 21, label, "end", "label"),
-            Markup('<rect class="track" x="{}" y="{}" width="{}" height="16" rx="3"/>').format(
-                _n(left), _n(y + 8), _n(scale)
-            ),
-            Markup('<rect class="bar arm-{}" x="{}" y="{}" width="{}" height="16" rx="3"/>').format(
-                arm, _n(left), _n(y + 8), _n(end - left)
-            ),
-            _text(WIDTH - right + 12, y + 22, text, "start", "value"),
-        ]
-    return svg(WIDTH, len(rows) * height, title, body, "bars")
-
-
 def forest(groups: Sequence[tuple[str, Sequence[Estimate]]], title: str, axis: str) -> Markup:
     """Return a forest plot: differences to the base, with intervals, on one scale in points.
 
@@ -132,7 +111,7 @@ def marker(arm: int, x: float, y: float, title: str = "") -> Markup:
 
 def curves(lines: Sequence[Line], title: str, step: str) -> Markup:
     """Return a line chart over training steps, each line named at its end of the legend."""
-    width, height, left, top, bottom = 360, 210, 48, 34, 36
+    width, height, left, top, bottom = 440, 240, 48, 34, 40
     points = [point for line in lines for point in line.points]
     steps = nice_ticks(0, max(p[0] for p in points), 5)
     values = nice_ticks(min(p[1] for p in points), max(p[1] for p in points), 5)

@@ -69,9 +69,10 @@ def content(source: Source, words: Words) -> dict[str, Any]:
         "date": next((m["started"][:10] for m in _newest_first(source)), ""),
         "comparison": comparison,
         "base": comparison.base,
+        "scored": _scored_traits(source),
         "after": results.headline_arm(comparison),
         "verdict": results.verdict(comparison, words),
-        "bars": _bars(source, words, arms),
+        "bars": [comparison.cell(arm, FIDELITY) for arm in arms],
         "table": results.table_rows(comparison),
         "forest": _forest(source, words, arms),
         "arms": arms,
@@ -82,6 +83,7 @@ def content(source: Source, words: Words) -> dict[str, Any]:
         "more_cards": cards[results.SHOWN :],
         "charts": charts(source, words),
         "flow": rows.flow(source),
+        "edited": rows.edited(source),
         "topics": rows.topics(source),
         "dropped": rows.dropped(source),
         "faults": rows.faults(source),
@@ -94,16 +96,15 @@ def content(source: Source, words: Words) -> dict[str, Any]:
     }
 
 
+def _scored_traits(source: Source) -> int:
+    """Return the number of traits that any answer was scored on."""
+    scored = {cell.metric for cell in source.comparison.cells if cell.scored}
+    return sum(trait.id in scored for trait in source.persona.traits)
+
+
 def _newest_first(source: Source) -> list[dict[str, Any]]:
     dated = [manifest for manifest in source.manifests.values() if manifest.get("started")]
     return sorted(dated, key=lambda manifest: str(manifest["started"]), reverse=True)
-
-
-def _bars(source: Source, words: Words, arms: Sequence[str]) -> Markup:
-    cells = [source.comparison.cell(arm, FIDELITY) for arm in arms]
-    shown = [(words.arm(c.arm), i, c.mean, words.percent(c.mean)) for i, c in enumerate(cells)]
-    told = ", ".join(f"{label} {text}" for label, _, _, text in shown)
-    return figures.bars(shown, f"{words('bars.title')}: {told}")
 
 
 def _forest(source: Source, words: Words, arms: Sequence[str]) -> Markup | None:
@@ -145,8 +146,8 @@ def charts(source: Source, words: Words) -> list[tuple[str, str, Markup]]:
 
 
 def _settings(source: Source) -> dict[str, Any]:
-    """Return model and seed as the manifests have them, and the persona's version."""
-    found: dict[str, Any] = {}
+    """Return model and seed as the manifests have them; empty and None where none does."""
+    found: dict[str, Any] = {"model": "", "seed": None}
     for manifest in source.manifests.values():
         if model := manifest.get("settings", {}).get("model"):
             found["model"] = model

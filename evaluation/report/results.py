@@ -173,11 +173,14 @@ def analysis(own: dict[str, float], base: dict[str, float], words: Words) -> str
     """
 
     def named(traits: Iterable[str]) -> str:
-        return ", ".join(words.metric(trait) for trait in traits)
+        return "; ".join(words.metric(trait) for trait in traits)
 
     shown = [trait for trait, value in own.items() if value >= 1]
     missing = [trait for trait in own if trait not in shown]
-    line = [words("analysis.shows", shown=len(shown), all=len(own))]
+    if not own:
+        return words("analysis.unscored")
+    key = "all" if not missing else "shows" if shown else "none"
+    line = [words(f"analysis.{key}", shown=len(shown), all=len(own))]
     earned = [trait for trait in shown if base.get(trait, 1.0) < 1]
     lost = [trait for trait in missing if base.get(trait, 0.0) >= 1]
     still = [trait for trait in missing if trait not in lost]
@@ -185,7 +188,7 @@ def analysis(own: dict[str, float], base: dict[str, float], words: Words) -> str
         line.append(words("analysis.earned", traits=named(earned)))
     if lost:
         line.append(words("analysis.lost", traits=named(lost)))
-    if still:
+    if still and shown:
         key = "analysis.still" if base else "analysis.missing"
         line.append(words(key, traits=named(still)))
     return " ".join(line)

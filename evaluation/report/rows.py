@@ -22,6 +22,12 @@ _FLOW = (
 )
 
 
+def edited(source: Source) -> int:
+    """Return the number of kept rows that reviewers corrected."""
+    kept = source.records("resolve/examples.jsonl", Example)
+    return sum(example.origin == "edit" for example in kept)
+
+
 def flow(source: Source) -> list[tuple[str, int]]:
     """Return (step, rows left after it) for the files that the round has."""
     return [
@@ -155,11 +161,15 @@ def _fate(source: Source, where: str, record: str) -> tuple[str, str]:
     return ("filters", "masked") if made else ("nobody", "")
 
 
-def agreement(source: Source) -> list[tuple[str, dict[str, Any]]]:
-    """Return (question, its Krippendorff's alpha) for the questions that have a value."""
+Alphas = list[tuple[str, dict[str, Any]]]
+
+
+def agreement(source: Source) -> tuple[Alphas, Alphas]:
+    """Return (question, its alpha) where there is one: of the questions, and of the problems.
+
+    Problems that hardly anyone named have alphas near 0 or 1 that say little, so they go apart.
+    """
     data = source.json("resolve/agreement.json")
-    return [
-        (name, alpha)
-        for name, alpha in data.get("questions", {}).items()
-        if alpha.get("value") is not None
-    ]
+    found = [(n, a) for n, a in data.get("questions", {}).items() if a.get("value") is not None]
+    problems = [pair for pair in found if pair[0].startswith("problem:")]
+    return [pair for pair in found if pair not in problems], problems

@@ -68,6 +68,9 @@ class Words:
         """Return the interval of a difference in percentage points; a dash where there is none."""
         if difference.low is None or difference.high is None:
             return "–"
+        if difference.method == "percentile" and difference.low == difference.high:
+            # Resampling values that are all alike says nothing of what else could have come.
+            return self("interval.same")
         return self("interval", low=self.points(difference.low), high=self.points(difference.high))
 
     def seconds(self, value: float) -> str:

@@ -3,9 +3,9 @@ from collections import Counter
 import pytest
 
 from evaluation import scorers
-from evaluation.judge import JudgeEndpoint
 from evaluation.scorers import Job, score_responses
 from evaluation.statistics import compare
+from workbench.endpoint import Endpoint
 from workbench.errors import UserError
 from workbench.records import Response, user_prompt
 
@@ -24,8 +24,8 @@ def by_metric(scores):
 
 
 def test_rules_give_one_or_nothing_and_a_judges_trait_stays_unscored(persona):
-    good = by_metric(score_responses(Job(persona, [response(GOOD)])))
-    bad = by_metric(score_responses(Job(persona, [response(BAD)])))
+    good = by_metric(score_responses(persona, [response(GOOD)]))
+    bad = by_metric(score_responses(persona, [response(BAD)]))
 
     assert (good["address"].value, good["lists"].value) == (1.0, 1.0)
     assert (bad["address"].value, bad["lists"].value) == (0.0, 0.0)
@@ -35,7 +35,7 @@ def test_rules_give_one_or_nothing_and_a_judges_trait_stays_unscored(persona):
 
 def test_fidelity_is_the_mean_over_scored_traits_and_names_its_parents(persona):
     half = response("Champ, there are several causes.")
-    scores = by_metric(score_responses(Job(persona, [half])))
+    scores = by_metric(score_responses(persona, [half]))
 
     fidelity = scores["fidelity"]
     assert fidelity.value == 0.5
@@ -49,14 +49,14 @@ def test_fidelity_without_any_scored_trait_is_unscored(persona):
 
 
 def test_an_empty_answer_is_scored_like_any_other(persona):
-    scores = by_metric(score_responses(Job(persona, [response("")])))
+    scores = by_metric(score_responses(persona, [response("")]))
     assert scores["address"].value == 0.0
     assert scores["lists"].value == 1.0
 
 
 def test_every_response_gets_one_score_for_each_trait_and_fidelity(persona):
     responses = [response(GOOD, n, arm) for arm in ("base", "sft") for n in range(3)]
-    scores = score_responses(Job(persona, responses))
+    scores = score_responses(persona, responses)
     assert Counter(score.metric for score in scores) == dict.fromkeys(
         ("address", "lists", "kind", "fidelity"), 6
     )
@@ -70,17 +70,15 @@ def test_a_registered_scorer_runs_and_stays_out_of_fidelity(persona, monkeypatch
     def length(job):
         return [scorers._score(r, "letters", float(len(r.text))) for r in job.responses]
 
-    scores = by_metric(score_responses(Job(persona, [response(GOOD)])))
+    scores = by_metric(score_responses(persona, [response(GOOD)]))
     assert scores["letters"].value == len(GOOD)
     assert scores["fidelity"].value == 1.0
     with pytest.raises(ValueError, match="'length' is registered already"):
         scorers.scorer("length")(length)
 
 
-def endpoint(url: str, **changes) -> JudgeEndpoint:
-    return JudgeEndpoint(
-        **{"base_url": url, "model": "judge", "timeout": 0.4, "retries": 0, **changes}
-    )
+def endpoint(url: str, **changes) -> Endpoint:
+    return Endpoint(**{"base_url": url, "model": "judge", "timeout": 0.4, "attempts": 1, **changes})
 
 
 def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona, scripted_judge):
@@ -101,8 +99,7 @@ def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona, scripted_ju
     responses = [response(f"Champ, number {n}. Rest now.", n) for n in range(30)]
     responses += [response(f"Champ, number {n + 100}. Rest now.", n, "sft") for n in range(30)]
     with scripted_judge.serve(script) as judge:
-        job = Job(persona, responses, endpoint(judge.url, concurrency=4))
-        scores = score_responses(job)
+        scores = score_responses(persona, responses, judge=endpoint(judge.url, concurrency=4))
 
     kind = [score for score in scores if score.metric == "kind"]
     assert len(kind) == 60
@@ -131,8 +128,9 @@ def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona, scripted_ju
 
 def test_the_judge_sees_question_asked_and_answer_as_they_are(persona, scripted_judge):
     with scripted_judge.serve(lambda prompt: scripted_judge.says("yes")) as judge:
-        job = Job(persona, [response("Champ {braces} stay.")], endpoint(judge.url))
-        assert by_metric(score_responses(job))["kind"].value == 1.0
+        asked = [response("Champ {braces} stay.")]
+        scores = by_metric(score_responses(persona, asked, judge=endpoint(judge.url)))
+    assert scores["kind"].value == 1.0
     assert "Is the answer kind and {tough} at once?" in judge.prompts[0]
     assert "<asked>\nMy wrist hurts.\n</asked>" in judge.prompts[0]
     assert "<answer>\nChamp {braces} stay.\n</answer>" in judge.prompts[0]
@@ -141,8 +139,9 @@ def test_the_judge_sees_question_asked_and_answer_as_they_are(persona, scripted_
 def test_a_broken_answer_is_asked_again(persona, scripted_judge):
     replies = iter([scripted_judge.Reply("{"), scripted_judge.says("no")])
     with scripted_judge.serve(lambda prompt: next(replies)) as judge:
-        job = Job(persona, [response(GOOD)], endpoint(judge.url, retries=1))
-        assert by_metric(score_responses(job))["kind"].value == 0.0
+        patient = endpoint(judge.url, attempts=2)
+        scores = by_metric(score_responses(persona, [response(GOOD)], judge=patient))
+    assert scores["kind"].value == 0.0
 
 
 @pytest.mark.parametrize(
@@ -153,16 +152,15 @@ def test_a_refused_key_and_an_unknown_model_stop_at_once(persona, scripted_judge
     with scripted_judge.serve(lambda prompt: reply) as judge:
         responses = [response(GOOD, n) for n in range(40)]
         with pytest.raises(UserError, match=line):
-            score_responses(Job(persona, responses, endpoint(judge.url, concurrency=2)))
+            score_responses(persona, responses, judge=endpoint(judge.url, concurrency=2))
     assert len(judge.prompts) < 10
 
 
 def test_a_judge_that_is_down_and_a_missing_key_are_told(persona, monkeypatch):
     down = endpoint("http://127.0.0.1:9/v1")
-    with pytest.raises(UserError, match="the judge cannot be reached"):
-        score_responses(Job(persona, [response(GOOD)], down))
+    with pytest.raises(UserError, match="nothing answers there"):
+        score_responses(persona, [response(GOOD)], judge=down)
     monkeypatch.delenv("JUDGE_KEY", raising=False)
-    with pytest.raises(UserError, match=r"API key is not set \(JUDGE_KEY\)"):
-        score_responses(
-            Job(persona, [response(GOOD)], endpoint(down.base_url, api_key_env="JUDGE_KEY"))
-        )
+    with pytest.raises(UserError, match="JUDGE_KEY: the API key is not set"):
+        keyed = endpoint(down.base_url, api_key_env="JUDGE_KEY")
+        score_responses(persona, [response(GOOD)], judge=keyed)

@@ -1,0 +1,211 @@
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from evaluation.report import build_report
+from evaluation.statistics import Comparison
+from workbench.errors import UserError
+from workbench.language import phrases
+from workbench.persona import Persona
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order; gathers text, headings and what attributes point at."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.headings: list[str] = []
+        self.targets: list[str] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+        self.svgs: list[dict] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.add(tag)
+        self.targets += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action")]
+        self.ids += [v for k, v in attrs if k == "id"]
+        if tag == "svg":
+            self.svgs.append(found)
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> in the wrong place"
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        self.words.append(data)
+        if {"h1", "h2", "h3"} & set(self.open):
+            self.headings[-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def html(round_folder, persona, persona_folder) -> str:
+    return build_report(round_folder, persona, persona_folder)
+
+
+@pytest.fixture
+def page(html) -> Page:
+    return Page(html)
+
+
+def points(value: float) -> str:
+    return f"{value * 100:+.1f}".replace("-", "−")
+
+
+def test_the_verdict_tells_what_the_comparison_holds(page, round_folder):
+    comparison = Comparison.model_validate_json(
+        (round_folder / "evaluate/comparison.json").read_text()
+    )
+    base = comparison.cell("base", "fidelity")
+    cell = comparison.cell("sft+dpo", "fidelity")
+    low, high = points(cell.difference.low), points(cell.difference.high)
+
+    # Three of five answers show both rule traits, the other two none of them.
+    assert (base.mean, cell.mean) == (0.0, 0.6)
+    assert (
+        f"With SFT + DPO, an answer shows 60% of the persona's traits instead of 0%: +60.0 points"
+        f" (95% interval {low} to {high}), on 5 questions that training never saw." in page.text
+    )
+
+
+def test_every_cell_of_the_table_is_that_of_the_comparison(html, round_folder, persona):
+    comparison = Comparison.model_validate_json(
+        (round_folder / "evaluate/comparison.json").read_text()
+    )
+    table = re.search(r'<table class="heat">(.*?)</table>', html, re.S).group(1)
+    rows = [re.sub(r"<[^>]+>", " ", row) for row in table.split("<tr")[2:]]
+    assert len(rows) == len(comparison.metrics)
+    for metric, row in zip(("fidelity", "address", "lists", "kind"), rows, strict=True):
+        told = " ".join(row.split())
+        for arm in comparison.arms:
+            cell = comparison.cell(arm, metric)
+            if cell.mean is None:
+                assert told.count("not scored needs a judge, none is configured (5)") == 4
+                continue
+            assert f"{cell.mean * 100:.0f}%" in told
+            if cell.difference and cell.difference.method == "bca":
+                ends = cell.difference.low, cell.difference.high
+                assert "({} to {})".format(*map(points, ends)) in told
+
+
+def test_every_arm_is_named_and_every_answer_shown_as_text(page, html):
+    for name in ("Base model", "Base + system prompt", "SFT", "SFT + DPO"):
+        assert name in page.text
+    assert "There are several causes of <pain>." in page.text
+    assert "&lt;pain&gt;" in html
+
+
+def test_before_and_after_stand_with_what_was_earned(page):
+    assert "Shows none of the 2 traits." in page.text
+    assert "Shows all 2 traits. Earned: Form of address; No lists." in page.text
+    assert "Shows 1 of 2 traits. Earned: Form of address. Still missing: No lists." in page.text
+
+
+def test_words_that_earned_or_lost_a_trait_are_marked(html):
+    assert '<mark class="earned" title="Form of address">champ</mark>' in html
+    assert '<mark class="lost" title="No lists">There are several</mark>' in html
+
+
+def test_planted_faults_are_told_by_who_caught_them(page):
+    assert (
+        "5 faults were planted in the imported rows to see what finds them: 4 were caught"
+        " (2 by filters, 2 by reviewers), 1 got through." in page.text
+    )
+    assert "Of the 1 rows without a planted fault, filters took out 0 and reviewers 1." in page.text
+    assert "1 more stand in rows that this round did not import." in page.text
+    assert "5 Unsafe advice Fault of row 5. missed" in page.text
+    assert "4 Personal data Fault of row 4. filters: masked" in page.text
+
+
+def test_data_training_stages_and_reproduction_are_there(page):
+    assert "6 imported 5 left by the filters 3 kept by the reviewers, 1 of them" in page.text
+    assert "Low fidelity 2" in page.text
+    assert "Fidelity (1 to 5) 0.62 0.50 to 0.75" in page.text
+    assert "All stages 3 min 06 s 1.5 GiB" in page.text
+    assert "persona run --persona datasets/coach --model tiny-llama --seed 7" in page.text
+    assert "torch 2.13.0" in page.text
+    titles = [svg["aria-label"] for svg in page.svgs if svg["class"] == "chart"]
+    assert titles == ["SFT: loss", "DPO: loss", "DPO: reward margin, chosen over rejected"]
+
+
+def test_the_page_needs_nothing_but_itself(page, html):
+    assert not page.tags & {"script", "link", "iframe", "object", "embed"}
+    assert not re.search(r"https?://|url\(|@import|//[a-z]+\.", html)
+    assert all(target.startswith("#") for target in page.targets)
+    assert {target[1:] for target in page.targets} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.svgs)
+
+
+def test_a_korean_persona_gets_a_korean_page(round_folder, korean, persona_folder):
+    html = build_report(round_folder, korean, persona_folder)
+    page = Page(html)
+    assert '<html lang="ko">' in html
+    assert "특성별 결과" in page.headings
+    assert "전과 후" in page.headings
+    assert "SFT + DPO 모델의 답변은 페르소나 특성의 60%를 보여 줍니다." in page.text
+    assert "얻은 점: 호칭; 목록 없음." in page.text
+    english = {text for key, text in phrases("en").items() if key.startswith("report.")}
+    assert not english & set(page.headings) - set(phrases("ko").values())
+
+
+def test_what_a_round_lacks_is_left_out(tmp_path, persona, examples, round_folder):
+    bare = tmp_path / "round-002"
+    shutil.copytree(round_folder / "evaluate", bare / "evaluate")
+    (bare / "evaluate/manifest.json").unlink()
+
+    page = Page(build_report(bare, persona, tmp_path / "nowhere"))
+
+    assert [h for h in page.headings if h.startswith("How training")] == []
+    gone = {"training", "data", "stages"}
+    assert not gone & set(page.ids)
+    assert {"traits", "forest", "answers", "reproduce", "definitions"} <= set(page.ids)
+
+
+def test_without_dpo_the_verdict_is_about_sft(tmp_path, persona, examples, evaluation):
+    evaluation(tmp_path / "round", persona, examples, ["base", "sft"])
+    page = Page(build_report(tmp_path / "round", persona, tmp_path))
+    assert "With SFT, an answer shows 60% of the persona's traits" in page.text
+    assert "DPO" not in page.text.split("What the numbers mean")[0]
+
+
+def test_with_the_base_alone_there_is_no_comparison_to_tell(
+    tmp_path, persona, examples, evaluation
+):
+    evaluation(tmp_path / "round", persona, examples, ["base"])
+    page = Page(build_report(tmp_path / "round", persona, tmp_path))
+    assert "Only the base model answered: its answers show 0%" in page.text
+    assert not {"forest", "answers"} & set(page.ids)
+
+
+def test_an_arm_no_better_than_the_base_is_told_so(tmp_path, persona, examples, evaluation):
+    evaluation(tmp_path / "round", persona, examples[:2], ["base", "sft"])
+    page = Page(build_report(tmp_path / "round", persona, tmp_path))
+    assert "No difference can be told: with SFT" in page.text
+    assert "(0.0 points, 95% interval same on all, 2 held-out questions)" in page.text
+
+
+def test_a_round_that_was_not_evaluated_is_told(tmp_path, persona: Persona):
+    with pytest.raises(UserError, match="has not been evaluated"):
+        build_report(tmp_path, persona, tmp_path)
