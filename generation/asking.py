@@ -174,7 +174,8 @@ class Asking:
         """Return the failure that an HTTP status means."""
         status = error.status_code
         # The server's words, but never the request's headers.
-        detail = " ".join(str(error.message).split())[:200]
+        said = error.body.get("message") if isinstance(error.body, dict) else None
+        detail = " ".join(str(said or error.message).split())[:200]
         if status in (401, 403):
             return Failure("auth", detail, http=status)
         if status == 404:

@@ -74,9 +74,9 @@ class BatchedLLM(LLM):  # type: ignore[misc]
     def load(self) -> None:
         """Load tokenizer and model."""
         super().load()
+        events.tell(worker=os.getpid())
         self._tokenizer = load_tokenizer(Path(self.model))
         self._model = load_model(Path(self.model)).eval()
-        events.tell(worker=os.getpid())
 
     def unload(self) -> None:
         """Forget the model."""

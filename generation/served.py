@@ -88,6 +88,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         from openai import AsyncOpenAI
 
         AsyncLLM.load(self)
+        events.tell(worker=os.getpid())
         endpoint = Endpoint(
             base_url=self.base_url,
             model=self.model,
@@ -101,7 +102,6 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
             timeout=self.timeout,
         )
         self._cache = AnswerCache(Path(self.cache)) if self.cache else None
-        events.tell(worker=os.getpid())
 
     def unload(self) -> None:
         """Close the cache, and let go of what cannot be pickled."""

@@ -69,32 +69,16 @@ def _tie_children() -> None:
 
 
 def _run(job: Job, workdir: Path) -> None:
-    from distilabel.pipeline import Pipeline
-    from distilabel.steps import LoadDataFromDicts
-    from distilabel.steps.tasks import ChatGeneration
+    from generation.prompt_pipeline import OUTCOME_COLUMN, prompt_pipeline
 
-    from generation.llms import OUTCOME, make_llm
-
-    rows = [row for _, row in read_json_lines(job.rows)]
-    # Batches are barriers, so there is one; the LLM bounds what is under way inside it.
-    everything = len(rows)
     pipelines = workdir / "pipelines"
-    with Pipeline(name=job.name, cache_dir=pipelines) as pipeline:
-        load = LoadDataFromDicts(name="prompts", data=rows, batch_size=everything)
-        chat = ChatGeneration(
-            name="answers",
-            llm=make_llm(job.llm),
-            input_batch_size=everything,
-            add_raw_input=False,
-            add_raw_output=False,
-        )
-        load >> chat
+    rows = [row for _, row in read_json_lines(job.rows)]
     try:
         # Distilabel's own cache deadlocks after a kill; the LLM keeps answers below it.
-        answered = pipeline.run(use_cache=False)["default"]["train"]
+        answered = prompt_pipeline(job, rows, pipelines).run(use_cache=False)["default"]["train"]
         with atomic_file(job.outcomes) as file:
             for row in answered:
-                told = row.get(f"llm_answers_{OUTCOME}")
+                told = row.get(OUTCOME_COLUMN)
                 outcome = Outcome.model_validate_json(told).model_dump_json() if told else "null"
                 file.write(f'{{"key": {row["key"]}, "outcome": {outcome}}}\n')
     finally:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+import torch
+from click.testing import CliRunner, Result
 
-from generation.pipeline import bare_answers
+from generation.pipeline import Bare, bare_answers
 from workbench.errors import UserError
 from workbench.records import Example, user_prompt
 
@@ -13,14 +17,22 @@ def example(question: str, answer: str = "Champ, go.", topic: str = "squat") -> 
     return Example(prompt=user_prompt(question), answer=answer, topic=topic)
 
 
-def test_every_prompt_gets_an_answer_or_a_named_drop(
-    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def in_a_command(work: Callable[[], Bare]) -> tuple[Bare, Result]:
+    """Call ``work`` as a command of the command line does, after torch has used its threads."""
+    torch.randn(600, 600) @ torch.randn(600, 600)
+    results: list[Bare] = []
+    command = click.Command("generate", callback=lambda: results.append(work()))
+    result = CliRunner().invoke(command, catch_exceptions=False)
+    return results[0], result
+
+
+def test_every_prompt_gets_an_answer_or_a_named_drop(tiny_model: Path, tmp_path: Path) -> None:
     twins = [example("the chair?"), example("the chair?", "Another answer.")]
     endless = example("chair " * 400)
     asked = [*twins, endless, example("walks right now", topic="sleep"), example("answers " * 30)]
-    bare = bare_answers(
-        asked, tiny_model, max_new_tokens=12, batch_size=2, workdir=tmp_path / "work"
+    work = tmp_path / "work"
+    bare, result = in_a_command(
+        lambda: bare_answers(asked, tiny_model, max_new_tokens=12, batch_size=2, workdir=work)
     )
     by_id = {response.prompt_id: response for response in bare.responses}
     assert list(by_id) == [e.id for e in asked if e is not endless]
@@ -38,11 +50,10 @@ def test_every_prompt_gets_an_answer_or_a_named_drop(
     assert bare.usage["requests"] == 5
     assert (bare.usage["ok"], bare.usage["failed"]) == (4, {"prompt_too_long": 1})
     # Distilabel's own words go to its log, ours to the console.
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.splitlines()[-1].startswith("  the base model answers: 5/5")
-    assert "distilabel.pipeline" in (tmp_path / "work" / "distilabel.log").read_text()
-    assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["distilabel.log"]
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1].startswith("  the base model answers: 5/5")
+    assert "distilabel.pipeline" in (work / "distilabel.log").read_text()
+    assert [p.name for p in work.iterdir()] == ["distilabel.log"]
 
 
 def test_an_unloadable_model_is_one_line(tmp_path: Path) -> None:

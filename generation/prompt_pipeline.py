@@ -1,0 +1,49 @@
+"""Our one pipeline: prompts in, one answer each out, in distilabel's own steps."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from distilabel.pipeline import Pipeline
+from distilabel.pipeline.base import _STEP_NOT_LOADED_CODE
+from distilabel.steps import LoadDataFromDicts
+from distilabel.steps.tasks import ChatGeneration
+
+from generation.jobs import Job
+from generation.llms import OUTCOME, make_llm
+
+ANSWERS = "answers"
+"""Name of the step that asks the LLM."""
+OUTCOME_COLUMN = f"llm_{ANSWERS}_{OUTCOME}"
+
+
+class PromptPipeline(Pipeline):  # type: ignore[misc]
+    """Distilabel's pipeline, which looks for its loaded steps every 50 ms instead of 2.5 s."""
+
+    def _run_steps(self, steps: Any) -> None:
+        super()._run_steps(steps)
+        # What comes next looks at once, and then again only after 2.5 s.
+        while not self._stop_called and any(
+            self._steps_load_status[step] == _STEP_NOT_LOADED_CODE for step in steps
+        ):
+            time.sleep(0.05)
+
+
+def prompt_pipeline(job: Job, rows: list[dict[str, Any]], cache_dir: Path) -> PromptPipeline:
+    """Return the pipeline of a job over ``{"key": int, "messages": […]}`` rows."""
+    # Batches are barriers, so there is one; the LLM bounds what is under way inside it.
+    everything = len(rows)
+    pipeline = PromptPipeline(name=job.name, cache_dir=cache_dir)
+    with pipeline:
+        load = LoadDataFromDicts(name="prompts", data=rows, batch_size=everything)
+        chat = ChatGeneration(
+            name=ANSWERS,
+            llm=make_llm(job.llm),
+            input_batch_size=everything,
+            add_raw_input=False,
+            add_raw_output=False,
+        )
+        load >> chat
+    return pipeline

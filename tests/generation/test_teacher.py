@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails, says
+
+from generation.outcome import Outcome
+from generation.pipeline import teacher_rows
+from generation.stops import stop_if_hopeless
+from workbench.endpoint import Endpoint
+from workbench.errors import UserError
+from workbench.persona import Persona
+from workbench.prompts import system_prompt
+from workbench.records import Example
+
+SECRET = "sk-very-secret-4711"
+KINDS = sorted(FAILURES)
+BECOMES = {"wrong_body": "malformed_reply"}
+
+
+def endpoint_of(server: ScriptedServer, **fields: object) -> Endpoint:
+    return Endpoint.model_validate(
+        {"base_url": server.url, "model": "m", "backoff": 0.02, **fields}
+    )
+
+
+def files_with(text: str, folder: Path) -> list[Path]:
+    wanted = text.encode()
+    return [p for p in folder.rglob("*") if p.is_file() and wanted in p.read_bytes()]
+
+
+def test_a_healthy_teacher_fills_every_topic_and_is_paid_once(
+    persona: Persona,
+    seeds: list[Example],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+    work = tmp_path / "work"
+    with ScriptedServer(lambda r: replace(conforms(r), delay=0.1), api_key=SECRET) as server:
+        endpoint = endpoint_of(server, api_key_env="TEACHER_KEY")
+        first = teacher_rows(persona, seeds, endpoint, per_topic=6, workdir=work, concurrency=4)
+        asked = len(server.requests)
+        second = teacher_rows(persona, seeds, endpoint, per_topic=6, workdir=work)
+        assert len(server.requests) == asked
+        assert 1 < server.most_at_once <= 4
+        system = server.requests[-1].system
+    assert Counter(example.topic for example in first.examples) == {"squat": 6, "sleep": 6}
+    assert first.planned == len(first.examples) == 12
+    assert first.missing == {}
+    for example in first.examples:
+        assert example.answer == f"Answer to: {example.question}"
+        assert (example.origin, example.source) == ("teacher", "m")
+        assert example.parents == (persona.record_id, *(seed.id for seed in seeds[:3]))
+    assert system == system_prompt(persona, seeds[:3])
+    # Two requests a topic for the questions, one an answer.
+    assert first.usage["requests"] == first.usage["attempts"] == asked == 4 + 12
+    assert first.usage["ok"] == 16
+    assert first.usage["input_tokens"] > 0
+    assert second.examples == first.examples
+    assert second.dropped == first.dropped
+    assert second.usage["cached"] == 16
+    assert (second.usage["attempts"], second.usage["input_tokens"]) == (0, 0)
+    assert files_with(SECRET, tmp_path) == []
+    assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_failures_stay_with_their_rows_and_a_rerun_asks_only_for_those(
+    persona: Persona, seeds: list[Example], tmp_path: Path
+) -> None:
+    def kind(request: Request) -> str:
+        return KINDS[int(request.share / 0.3 * len(KINDS))] if request.share < 0.3 else ""
+
+    def failing(request: Request) -> Reply:
+        failure = kind(request) if request.system else ""
+        return FAILURES[failure] if failure else conforms(request)
+
+    work = tmp_path / "work"
+    with ScriptedServer(failing) as server:
+        endpoint = endpoint_of(server, attempts=2, timeout=0.5, concurrency=16)
+        taught = teacher_rows(persona, seeds, endpoint, per_topic=60, workdir=work)
+        asked = {r.prompt: kind(r) for r in server.requests if r.system}
+        made = len(server.requests)
+        server.script = conforms
+        mended = teacher_rows(persona, seeds, endpoint, per_topic=60, workdir=work)
+        again = server.requests[made:]
+    failed = {prompt: kind for prompt, kind in asked.items() if kind}
+    assert set(failed.values()) == set(KINDS)
+    assert taught.planned == len(asked) == 120
+    assert {example.question for example in taught.examples} == asked.keys() - failed.keys()
+    expected = Counter(BECOMES.get(kind, kind) for kind in failed.values())
+    assert Counter(drop.reason for drop in taught.dropped) == expected
+    usage = taught.usage
+    assert usage["filtered"] == {"too_long": expected.pop("too_long")}
+    assert usage["failed"] == expected
+    lost = sum(usage["failed"].values()) + sum(usage["filtered"].values())
+    assert usage["ok"] + lost == usage["requests"] == 24 + 120
+    assert usage["attempts"] == made
+    assert all(drop.stage == "generate" and drop.source == "m" for drop in taught.dropped)
+    # An answer that was filtered was paid for; what failed was not.
+    unpaid = {prompt for prompt, kind in failed.items() if kind != "too_long"}
+    assert {request.prompt for request in again} == unpaid
+    assert len(again) == len(unpaid)
+    assert len(mended.examples) == 120 - usage["filtered"]["too_long"]
+
+
+def test_an_unknown_model_is_one_line(
+    persona: Persona, seeds: list[Example], tmp_path: Path
+) -> None:
+    with ScriptedServer(lambda request: fails(404)) as server:
+        with pytest.raises(UserError) as caught:
+            teacher_rows(
+                persona, seeds, endpoint_of(server), per_topic=1, workdir=tmp_path / "work"
+            )
+        assert caught.value.line() == (
+            f"{server.url}: does not know the model 'm' (scripted failure)"
+            " — mend 'model' or 'base_url'"
+        )
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "line"),
+    [
+        (
+            [{"reason": "timeout"}, {"reason": "server_error"}, {"reason": "timeout"}],
+            "http://t/v1: all 3 requests failed (timeout 2, server_error 1)"
+            " — mend the endpoint, then run the same command again",
+        ),
+        (
+            [{"status": "ok"}, {"reason": "quota"}],
+            "http://t/v1: the account has no quota left"
+            " — top it up, then run the same command again: 1 finished answers are kept",
+        ),
+        (
+            [{"status": "ok"}, {"reason": "auth", "http": 403}],
+            "http://t/v1: refuses the API key (HTTP 403) — name its key in 'api_key_env'",
+        ),
+    ],
+)
+def test_a_hopeless_endpoint_is_one_line(outcomes: list[dict[str, object]], line: str) -> None:
+    found = [Outcome.model_validate({"status": "failed", **outcome}) for outcome in outcomes]
+    with pytest.raises(UserError) as caught:
+        stop_if_hopeless(Endpoint(base_url="http://t/v1", model="m"), found)
+    assert caught.value.line() == line
+
+
+def test_a_teacher_that_goes_down_stops_the_job_and_what_it_said_is_kept(
+    persona: Persona, seeds: list[Example], tmp_path: Path
+) -> None:
+    def script(request: Request) -> Reply:
+        answered = sum(bool(r.system) for r in server.requests) > 20
+        return fails(503) if request.system and answered else conforms(request)
+
+    with ScriptedServer(script) as server:
+        endpoint = endpoint_of(server, attempts=1, concurrency=2)
+        with pytest.raises(UserError) as caught:
+            teacher_rows(persona, seeds, endpoint, per_topic=50, workdir=tmp_path / "work")
+        made = sum(bool(request.system) for request in server.requests)
+    assert made < 40
+    line = caught.value.line()
+    assert (
+        f"is down: stopped after server_error {made - 20}, with {100 - made} requests not" in line
+    )
+    assert line.endswith("when it is up, run the same command again: 20 finished answers are kept")
+
+
+def test_a_teacher_that_repeats_itself_leaves_gaps_that_are_told(
+    persona: Persona, seeds: list[Example], tmp_path: Path
+) -> None:
+    def script(request: Request) -> Reply:
+        if request.system:
+            return conforms(request)
+        return says('{"questions": ["Why do my heels lift?", "How deep should I squat?"]}')
+
+    with ScriptedServer(script) as server:
+        taught = teacher_rows(
+            persona, seeds, endpoint_of(server), per_topic=2, workdir=tmp_path / "work"
+        )
+    assert [example.question for example in taught.examples] == ["Why do my heels lift?"]
+    assert taught.missing == {"squat": 1, "sleep": 2}
+    assert taught.planned == len(taught.examples) + sum(taught.missing.values())
+    # Three rounds: two topics in each, two questions an answer, of which one was taken.
+    assert Counter(drop.reason for drop in taught.dropped) == {"near_duplicate_question": 11}
