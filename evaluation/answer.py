@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.decoding import Decoded, greedy_answers
 from workbench.errors import UserError
 from workbench.models import load_model, load_tokenizer
 from workbench.progress import track
 from workbench.prompts import with_system
-from workbench.records import Example, Message, Response, as_messages
+from workbench.records import Example, Messages, Response
 
 if TYPE_CHECKING:
     import torch
-
-Chat = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,8 @@ def answer_arms(
         dtype: Type of weights and computation; the device's best by default.
 
     Raises:
-        UserError: No prompt or arm, a name given twice, or an adapter that does not fit the base.
+        UserError: No prompt or arm, a name given twice, an adapter that does not fit the base, or
+            a prompt that is too long for the model.
     """
     _check(arms, examples)
     from transformers import set_seed
@@ -94,24 +94,17 @@ def answer_arms(
     with track("answering held-out prompts", len(arms) * len(examples)) as advance:
         for arm in arms:
             with speaker.as_arm(arm):
-                answers = _in_batches(
-                    speaker,
+                answers = greedy_answers(
+                    speaker.model,
+                    speaker.tokenizer,
                     [_asked(arm, example) for example in examples],
-                    max_new_tokens,
-                    batch_size,
-                    partial(advance, note=arm.name),
+                    max_new_tokens=max_new_tokens,
+                    batch_size=batch_size,
+                    advance=partial(advance, note=arm.name),
                 )
             responses += [
-                Response(
-                    arm=arm.name,
-                    prompt_id=example.id,
-                    prompt=example.prompt,
-                    text=text,
-                    topic=example.topic,
-                    tokens=tokens,
-                    parents=(example.id,),
-                )
-                for example, (text, tokens) in zip(examples, answers, strict=True)
+                _response(arm, example, answer, max_new_tokens)
+                for example, answer in zip(examples, answers, strict=True)
             ]
     return responses
 
@@ -135,7 +128,25 @@ def _check(arms: Sequence[Arm], examples: Sequence[Example]) -> None:
             )
 
 
-def _asked(arm: Arm, example: Example) -> Chat:
+def _response(arm: Arm, example: Example, decoded: Decoded | None, max_new_tokens: int) -> Response:
+    if decoded is None:
+        raise UserError(
+            f"a prompt of arm '{arm.name}' leaves no room for {max_new_tokens} new tokens",
+            where=example.source or example.id,
+            fix="shorten it or the system prompt, or lower evaluate.max_new_tokens",
+        )
+    return Response(
+        arm=arm.name,
+        prompt_id=example.id,
+        prompt=example.prompt,
+        text=decoded.text,
+        topic=example.topic,
+        tokens=decoded.tokens,
+        parents=(example.id,),
+    )
+
+
+def _asked(arm: Arm, example: Example) -> Messages:
     return with_system(arm.system, example.prompt) if arm.system else example.prompt
 
 
@@ -161,14 +172,27 @@ class _Speaker:
                 self.model = PeftModel.from_pretrained(self.model, adapter, adapter_name=name)
             else:
                 self.model.load_adapter(adapter, adapter_name=name)
+            problem = self._differing_weights(adapter, name)
         # What PEFT and torch raise for weights of another shape and for unknown modules.
         except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            problem = str(error).strip().splitlines()[0]
+        if problem:
             raise UserError(
-                f"the adapter of arm '{arm}' does not fit the base model {folder.name}: {reason}",
+                f"the adapter of arm '{arm}' does not fit the base model {folder.name}: {problem}",
                 where=str(adapter),
                 fix="use the base model that it was trained on",
-            ) from None
+            )
+
+    def _differing_weights(self, adapter: Path, name: str) -> str:
+        """Return what PEFT passes over in silence: weights that only file or model has."""
+        from peft import get_peft_model_state_dict
+        from safetensors import safe_open
+
+        with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+            saved = set(file.keys())
+        fitted = set(get_peft_model_state_dict(self.model, adapter_name=name))
+        differing = sorted(saved ^ fitted)
+        return f"{len(differing)} weights differ, such as {differing[0]}" if differing else ""
 
     def as_arm(self, arm: Arm) -> AbstractContextManager[Any]:
         """Switch to the arm's adapter, or all adapters off while the context lasts."""
@@ -179,62 +203,3 @@ class _Speaker:
             self.model.disable_adapter() if self.names else nullcontext()
         )
         return off
-
-    def length(self, chat: Chat) -> int:
-        """Return the number of tokens of a prompt under the chat template."""
-        return len(self._encode([chat])["input_ids"][0])
-
-    def _encode(self, chats: Sequence[Chat], **options: Any) -> Any:
-        return self.tokenizer.apply_chat_template(
-            [as_messages(chat) for chat in chats],
-            add_generation_prompt=True,
-            return_dict=True,
-            **options,
-        )
-
-    def speak(self, chats: Sequence[Chat], max_new_tokens: int) -> Iterator[tuple[str, int]]:
-        """Yield the text and number of new tokens of the greedy answer to each chat."""
-        import torch
-
-        inputs = self._encode(chats, padding=True, return_tensors="pt").to(self.model.device)
-        ends = self._ends()
-        with torch.inference_mode():
-            output = self.model.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                # Sampling fields of the model's own generation config mean nothing here.
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                eos_token_id=ends,
-                pad_token_id=self.tokenizer.pad_token_id,
-            )
-        for row in output[:, inputs["input_ids"].shape[1] :].tolist():
-            stop = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
-            text = self.tokenizer.decode(row[:stop], skip_special_tokens=True)
-            yield text.strip(), stop
-
-    def _ends(self) -> list[int]:
-        """Return every token that ends an answer: the model's own and the template's."""
-        own = self.model.generation_config.eos_token_id
-        own = own if isinstance(own, list) else [own]
-        return sorted({*own, self.tokenizer.eos_token_id} - {None})
-
-
-def _in_batches(
-    speaker: _Speaker,
-    chats: Sequence[Chat],
-    max_new_tokens: int,
-    batch_size: int,
-    advance: Callable[[int], None],
-) -> list[tuple[str, int]]:
-    """Answer ``chats`` longest first: little padding, and too little memory shows early."""
-    order = sorted(range(len(chats)), key=lambda i: speaker.length(chats[i]), reverse=True)
-    answers: dict[int, tuple[str, int]] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        spoken = speaker.speak([chats[i] for i in batch], max_new_tokens)
-        answers |= dict(zip(batch, spoken, strict=True))
-        advance(len(batch))
-    return [answers[i] for i in range(len(chats))]

@@ -99,15 +99,30 @@ def test_user_mistakes_are_told(tiny_model, examples, adapters, tmp_path):
         answer(Arm("sft", tmp_path), examples, tiny_model)
 
 
-def test_an_adapter_for_another_base_is_told(tiny_model, examples, adapters, tmp_path):
+def test_a_prompt_that_is_too_long_for_the_model_is_told(tiny_model, examples):
+    arm = Arm("base+prompt", system="champ " * 600)
+    line = "seeds.jsonl:1: a prompt of arm 'base.prompt' leaves no room for 12 new tokens"
+    with pytest.raises(UserError, match=line):
+        answer(arm, examples[:1], tiny_model, max_new_tokens=12)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"hidden_size": 32, "intermediate_size": 64}, "Error.s. in loading state_dict"),
+        ({"num_hidden_layers": 1}, "14 weights differ, such as base_model.model.model.layers.1"),
+    ],
+)
+def test_an_adapter_for_another_base_is_told(
+    tiny_model, examples, adapters, tmp_path, change, problem
+):
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-    small = tmp_path / "smaller"
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    tokenizer.save_pretrained(small)
+    other = tmp_path / "other"
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(other)
     config = LlamaConfig.from_pretrained(tiny_model)
-    config.hidden_size, config.intermediate_size = 32, 64
-    AutoModelForCausalLM.from_config(config).save_pretrained(small)
+    config.update(change)
+    AutoModelForCausalLM.from_config(config).save_pretrained(other)
 
-    with pytest.raises(UserError, match="adapter of arm 'sft' does not fit the base model smaller"):
-        answer(Arm("sft", adapters[0]), examples, small)
+    with pytest.raises(UserError, match=f"arm 'sft' does not fit the base model other: {problem}"):
+        answer(Arm("sft", adapters[0]), examples, other)
