@@ -27,6 +27,7 @@ from training.device import (
     quiet,
 )
 from training.fields import Method, trainer_config
+from training.head import cpu_head
 from training.recipe import Recipe
 from workbench.models import load_model, load_tokenizer
 from workbench.store import atomic_file, cannot_write, file_hash, write_json
@@ -168,12 +169,17 @@ def run(task: Task, read: Reader, builder: Builder) -> TrainSummary:
         UserError: Bad data, an adapter of another base, a loss that is no number, no space left.
     """
     begun = time.monotonic()
-    with _full_disk(task.out), quiet(), PeakMemory() as peak, ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.enter_context(_full_disk(task.out))
+        stack.enter_context(quiet())
+        stack.enter_context(cpu_head())
+        peak = stack.enter_context(PeakMemory())
+        shown = stack.enter_context(ExitStack())
         checkpoint = prepare(task.checkpoints, task.identity())
         trainer, parts = build(task, read, builder)
-        _watch(trainer, task, stack)
+        _watch(trainer, task, shown)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        stack.close()
+        shown.close()
         save_adapter(trainer.model, task.out / "adapter", task.base_name)
     curve = list(_curve(trainer.state.log_history))
     losses = [entry["loss"] for entry in curve if "loss" in entry]
