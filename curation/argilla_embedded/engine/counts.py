@@ -14,20 +14,22 @@ from argilla_server.search_engine.base import (
     TermsMetrics,
 )
 
-RECORDS_BY_STATUS = "SELECT status, count(*) FROM records WHERE dataset_id = :dataset GROUP BY 1"
+RECORDS_BY_STATUS = """
+SELECT status, count(*) FROM persona_records WHERE dataset_id = :dataset GROUP BY 1
+"""
 
 RESPONSES_BY_STATUS = """
-SELECT p.status, count(*) FROM responses p JOIN records r ON r.id = p.record_id
-WHERE p.user_id = :user AND r.dataset_id = :dataset GROUP BY 1
+SELECT status, count(*) FROM persona_responses
+WHERE dataset_id = :dataset AND user_id = :user GROUP BY 1
 """
 
 TERMS = """
-SELECT v.value, count(*) AS n FROM records r, json_each(r.metadata, :path) v
+SELECT v.value, count(*) AS n FROM persona_records r, json_each(r.metadata, :path) v
 WHERE r.dataset_id = :dataset AND v.value IS NOT NULL GROUP BY 1 ORDER BY n DESC, 1
 """
 
 RANGE = """
-SELECT min(v.value), max(v.value) FROM records r, json_each(r.metadata, :path) v
+SELECT min(v.value), max(v.value) FROM persona_records r, json_each(r.metadata, :path) v
 WHERE r.dataset_id = :dataset AND v.type IN ('integer', 'real')
 """
 

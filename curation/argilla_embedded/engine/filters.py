@@ -46,10 +46,9 @@ def condition(filter: Filter, sql: Statement) -> str:
 
 def suggestion_of(question: str, sql: Statement) -> str:
     """Return the join condition of ``r``'s suggestion ``s`` to a question of that name."""
-    name = sql.param(question)
     return (
         "s.record_id = r.id AND s.question_id = (SELECT q.id FROM questions q "
-        f"WHERE q.name = {name} AND q.dataset_id = r.dataset_id)"
+        f"WHERE q.name = {sql.param(question)} AND q.dataset_id = {sql.param(sql.dataset)})"
     )
 
 

@@ -35,23 +35,30 @@ def _value(scope: FilterScope, order: str, sql: Statement) -> str:
     # Of several values the smallest counts upward, the largest downward, as in Elasticsearch.
     best = "min" if order == "asc" else "max"
     if isinstance(scope, MetadataFilterScope):
-        path = sql.param(json_path(scope.metadata_property))
-        return f"(SELECT {best}(v.value) FROM json_each(r.metadata, {path}) v)"
+        return _one("r.metadata", sql.param(json_path(scope.metadata_property)), best)
     if isinstance(scope, SuggestionFilterScope):
         found = suggestion_of(scope.question, sql)
         if scope.property in ("agent", "type"):
-            return f"(SELECT {best}(s.{scope.property}) FROM suggestions s WHERE {found})"
-        column = "score" if scope.property == "score" else "value"
-        return f"(SELECT {best}(v.value) FROM suggestions s, json_each(s.{column}) v WHERE {found})"
+            return f"(SELECT s.{scope.property} FROM suggestions s WHERE {found})"
+        value = _one("s.score" if scope.property == "score" else "s.value", "'$'", best)
+        return f"(SELECT {value} FROM suggestions s WHERE {found})"
     if isinstance(scope, ResponseFilterScope):
         whose = response_of(scope, sql)
         if not scope.question:
             return f"(SELECT {best}(p.status) FROM responses p WHERE {whose})"
-        path = sql.param(json_path(scope.question, "value"))
+        value = _one('p."values"', sql.param(json_path(scope.question, "value")), best)
         # Several people's ratings count by their mean; labels have none.
         return (
-            f"(SELECT CASE WHEN max(v.type) IN ('integer', 'real') THEN avg(v.value) "
-            f'ELSE {best}(v.value) END FROM responses p, json_each(p."values", {path}) v '
-            f"WHERE {whose})"
+            f"(SELECT CASE WHEN typeof({best}(v)) = 'text' THEN {best}(v) ELSE avg(v) END "
+            f"FROM (SELECT {value} AS v FROM responses p WHERE {whose}))"
         )
     return f"r.{scope.property!s}"
+
+
+def _one(column: str, path: str, best: str) -> str:
+    """Return the value at ``path`` of a JSON column, the ``best`` one where it is a list."""
+    return (
+        f"CASE json_type({column}, {path}) WHEN 'array' "
+        f"THEN (SELECT {best}(value) FROM json_each({column}, {path})) "
+        f"ELSE json_extract({column}, {path}) END"
+    )

@@ -36,7 +36,7 @@ from engine.filters import condition
 from engine.statement import Statement, json_path
 from engine.tables import unit_vector
 from engine.text import text_condition
-from engine.vectors import nearest
+from engine.vectors import vectors_of
 
 NAME = "sqlite"
 
@@ -126,14 +126,8 @@ class SQLiteSearchEngine(SearchEngine):
         random number that stays the same for this user and record, so that reviewers of the same
         records meet them in different orders. Ties keep the order in which records were added.
         """
-        sql = Statement()
-        conditions = [f"r.dataset_id = {sql.param(dataset.id)}"]
-        score = "1.0"
-        if query is not None:
-            matches, score = text_condition(dataset, query, sql)
-            conditions.append(f"({matches})")
-        if filter:
-            conditions.append(f"({condition(filter, sql)})")
+        sql = Statement(dataset.id)
+        conditions, score = _conditions(dataset, query, filter, sql, ranked=not sort)
         if user_id and not sort:
             score = f"({score}) * persona_shuffle(r.id, {sql.param(UUID(str(user_id)).hex)})"
         by = order.keys(sort, sql) if sort else [(score, "DESC")]
@@ -183,25 +177,12 @@ class SQLiteSearchEngine(SearchEngine):
             raise UnprocessableEntityError(
                 f"Vector must have {vector_settings.dimensions} elements, got {len(wanted)}"
             )
-        sql = Statement()
-        conditions = [f"u.settings_id = {sql.param(vector_settings.id)}"]
-        if record:
-            conditions.append(f"r.id <> {sql.param(record.id)}")
-        if query is not None:
-            conditions.append(f"({text_condition(dataset, query, sql)[0]})")
-        if filter:
-            conditions.append(f"({condition(filter, sql)})")
-        rows = await _rows(
-            f"{_with(sql)} SELECT u.record_id, u.unit FROM persona_vectors u "
-            f"JOIN records r ON r.id = u.record_id {' '.join(sql.joins)} "
-            f"WHERE {' AND '.join(conditions)} ORDER BY u.rowid",
-            **sql.params,
-        )
-        found = nearest(
-            rows,
+        found = (await vectors_of(vector_settings.id.hex, _rows)).nearest(
             unit_vector(json.dumps(wanted)),
             least=order == SimilarityOrder.least_similar,
             limit=max_results,
+            among=await _matching(dataset, query, filter),
+            without=record.id.hex if record else None,
         )
         items = [
             SearchResponseItem(record_id=UUID(record_id), score=score)
@@ -211,16 +192,51 @@ class SQLiteSearchEngine(SearchEngine):
         return SearchResponses(items=items, total=len(found))
 
 
+async def _matching(
+    dataset: Dataset, query: TextQuery | str | None, filter: Filter | None
+) -> list[int] | None:
+    """Return the keys of the records that match; None where nothing is asked."""
+    if query is None and not filter:
+        return None
+    sql = Statement(dataset.id)
+    conditions = _conditions(dataset, query, filter, sql)[0]
+    rows = await _rows(
+        f"{_with(sql)} SELECT r.key FROM persona_records r {' '.join(sql.joins)} "
+        f"WHERE {' AND '.join(conditions)}",
+        **sql.params,
+    )
+    return [row[0] for row in rows]
+
+
+def _conditions(
+    dataset: Dataset,
+    query: TextQuery | str | None,
+    filter: Filter | None,
+    sql: Statement,
+    *,
+    ranked: bool = False,
+) -> tuple[list[str], str]:
+    """Return the conditions of a search on a record ``r``, and the score of its text query."""
+    conditions = [f"r.dataset_id = {sql.param(dataset.id)}"]
+    score = "1.0"
+    if query is not None:
+        matches, score = text_condition(dataset, query, sql, ranked=ranked)
+        conditions.append(f"({matches})")
+    if filter:
+        conditions.append(f"({condition(filter, sql)})")
+    return conditions, score
+
+
 async def _page(
     sql: Statement, conditions: list[str], by: list[tuple[str, str]], offset: int, limit: int
 ) -> Sequence[Any]:
     """Return (record id, total, first sort key, …) of one page."""
     columns = "".join(f", {expression} AS o{i}" for i, (expression, _) in enumerate(by))
-    ordered = ", ".join(f"o{i} IS NULL, o{i} {way}" for i, (_, way) in enumerate(by))
+    ordered = ", ".join(f"o{i} {way} NULLS LAST" for i, (_, way) in enumerate(by))
     return await _rows(
-        f"{_with(sql)} SELECT r.id, count(*) OVER () AS total{columns} FROM records r "
+        f"{_with(sql)} SELECT r.id, count(*) OVER () AS total{columns} FROM persona_records r "
         f"{' '.join(sql.joins)} WHERE {' AND '.join(conditions)} "
-        f"ORDER BY {ordered}, r.inserted_at, r.rowid LIMIT :limit OFFSET :offset",
+        f"ORDER BY {ordered}, r.key LIMIT :limit OFFSET :offset",
         **sql.params,
         limit=limit,
         offset=offset,

@@ -9,8 +9,9 @@ from uuid import UUID
 
 @dataclass
 class Statement:
-    """Named parameters, common table expressions and joins of a search."""
+    """Named parameters, common table expressions and joins of a search in one dataset."""
 
+    dataset: UUID
     params: dict[str, Any] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
     joins: list[str] = field(default_factory=list)

@@ -1,14 +1,18 @@
 """The engine's own tables in Argilla's database, kept by triggers, and its SQL functions.
 
-``persona_text`` (full text) has one row for each searchable field of a record; its ``scope`` holds
-two words, the dataset and the field, so that both can be asked for inside the full-text index.
-``persona_vectors`` has each vector scaled to length 1, as 32-bit floats. Both are written by
-triggers in the transaction that writes the record: a crash leaves all of it or nothing.
+``persona_records`` is Argilla's table of records without the texts, which would make every scan
+read some kilobytes a record; its ``key`` counts records in the order in which they were added.
+``persona_text`` (full text) has a row for each searchable field of a record, at the record's key
+times 1024; its ``scope`` holds two words, the dataset and the field, so that both can be asked
+for inside the index. ``persona_responses`` knows the dataset of each response, and
+``persona_vectors`` each vector scaled to length 1, as 32-bit floats. All are written by triggers in
+the transaction that writes the record: after a crash all of it is there or nothing.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 import numpy as np
@@ -19,96 +23,125 @@ from engine.order import shuffle
 from engine.words import field_words
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS persona_text_rows (
-  id INTEGER PRIMARY KEY, record_id TEXT NOT NULL, field_id TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS persona_text_rows_record ON persona_text_rows (record_id);
-CREATE VIRTUAL TABLE IF NOT EXISTS persona_text USING fts5(
-  record_id UNINDEXED, scope, words,
-  tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* P* S* C*'");
-CREATE TABLE IF NOT EXISTS persona_vectors (
-  vector_id TEXT PRIMARY KEY, settings_id TEXT NOT NULL, record_id TEXT NOT NULL,
-  unit BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS persona_vectors_settings ON persona_vectors (settings_id);
-CREATE INDEX IF NOT EXISTS persona_records_status ON records (dataset_id, status);
-CREATE INDEX IF NOT EXISTS persona_records_dataset ON records (id, dataset_id);
-CREATE INDEX IF NOT EXISTS persona_responses_user ON responses (user_id, record_id, status);
-CREATE INDEX IF NOT EXISTS persona_responses_record ON responses (record_id, user_id, status);
+CREATE TABLE persona_records (
+  key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, dataset_id TEXT NOT NULL,
+  status TEXT, external_id TEXT, inserted_at TEXT, updated_at TEXT, metadata TEXT);
+CREATE INDEX persona_records_status ON persona_records (dataset_id, status);
+CREATE VIRTUAL TABLE persona_text USING fts5(
+  scope, words, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* P* S* C*'");
+CREATE TABLE persona_responses (
+  id TEXT PRIMARY KEY, dataset_id TEXT NOT NULL, user_id TEXT NOT NULL, status TEXT NOT NULL);
+CREATE INDEX persona_responses_status
+  ON persona_responses (dataset_id, user_id, status);
+CREATE INDEX persona_responses_record ON responses (record_id, user_id, status);
+CREATE TABLE persona_vectors (
+  key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, settings_id TEXT NOT NULL,
+  record_id TEXT NOT NULL, unit BLOB NOT NULL);
+CREATE INDEX persona_vectors_settings ON persona_vectors (settings_id);
 """
 
+_COLUMNS = "status, external_id, inserted_at, updated_at, metadata"
+_ADD_RECORDS = f"""
+INSERT INTO persona_records (id, dataset_id, {_COLUMNS})
+  SELECT id, dataset_id, {_COLUMNS} FROM records n WHERE {{which}} ORDER BY inserted_at, rowid;
+"""
+_CHANGE_RECORD = f"""
+UPDATE persona_records SET ({_COLUMNS}) =
+  ({", ".join(f"NEW.{name}" for name in _COLUMNS.split(", "))}) WHERE id = NEW.id;
+"""
 _ADD_WORDS = """
-INSERT INTO persona_text_rows (record_id, field_id)
-  SELECT {record}.id, f.id FROM fields f
-  WHERE f.dataset_id = {record}.dataset_id AND json_extract(f.settings, '$.type') <> 'image';
-INSERT INTO persona_text (rowid, record_id, scope, words)
-  SELECT t.id, {record}.id, 'd' || {record}.dataset_id || ' f' || f.id,
+INSERT INTO persona_text (rowid, scope, words)
+  SELECT r.key * 1024 + (SELECT count(*) FROM fields g
+                         WHERE g.dataset_id = f.dataset_id AND g.id < f.id),
+         'd' || f.dataset_id || ' f' || f.id,
          persona_words(json_extract(f.settings, '$.type'), v.value)
-  FROM persona_text_rows t JOIN fields f ON f.id = t.field_id
-       JOIN json_each({record}.fields) v ON v.key = f.name
-  WHERE t.record_id = {record}.id;
+  FROM persona_records r JOIN records n ON n.id = r.id
+       JOIN fields f ON f.dataset_id = r.dataset_id JOIN json_each(n.fields) v ON v.key = f.name
+  WHERE {which} AND json_extract(f.settings, '$.type') <> 'image';
 """
 _DROP_WORDS = """
 DELETE FROM persona_text WHERE rowid IN (
-  SELECT id FROM persona_text_rows WHERE record_id = OLD.id);
-DELETE FROM persona_text_rows WHERE record_id = OLD.id;
+  SELECT r.key * 1024 + i.value FROM persona_records r, (
+    WITH RECURSIVE i (value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM i WHERE value + 1 <
+      (SELECT count(*) FROM fields WHERE dataset_id = OLD.dataset_id)) SELECT value FROM i) i
+  WHERE r.id = OLD.id);
 """
-_ADD_VECTOR = """
-INSERT OR REPLACE INTO persona_vectors (vector_id, settings_id, record_id, unit)
-  SELECT v.id, v.vector_settings_id, v.record_id, persona_unit(v.value)
-  FROM vectors v WHERE {which};
+_ADD_RESPONSES = """
+INSERT INTO persona_responses (id, dataset_id, user_id, status)
+  SELECT n.id, r.dataset_id, n.user_id, n.status
+  FROM responses n JOIN persona_records r ON r.id = n.record_id WHERE {which};
 """
+_ADD_VECTORS = """
+INSERT OR REPLACE INTO persona_vectors (id, settings_id, record_id, unit)
+  SELECT n.id, n.vector_settings_id, n.record_id, persona_unit(n.value)
+  FROM vectors n WHERE {which};
+"""
+_THIS = "n.id = NEW.id"
 _TRIGGERS = {
-    "persona_record_added": ("AFTER INSERT ON records", _ADD_WORDS.format(record="NEW")),
-    "persona_record_changed": (
-        "AFTER UPDATE OF fields ON records WHEN OLD.fields IS NOT NEW.fields",
-        _DROP_WORDS + _ADD_WORDS.format(record="NEW"),
+    "persona_record_added": (
+        "AFTER INSERT ON records",
+        _ADD_RECORDS.format(which=_THIS) + _ADD_WORDS.format(which=_THIS),
     ),
-    "persona_record_dropped": ("AFTER DELETE ON records", _DROP_WORDS),
-    "persona_vector_added": ("AFTER INSERT ON vectors", _ADD_VECTOR.format(which="v.id = NEW.id")),
+    "persona_record_changed": ("AFTER UPDATE ON records", _CHANGE_RECORD),
+    "persona_record_rewritten": (
+        "AFTER UPDATE OF fields ON records WHEN OLD.fields IS NOT NEW.fields",
+        _DROP_WORDS + _ADD_WORDS.format(which=_THIS),
+    ),
+    "persona_record_dropped": (
+        "AFTER DELETE ON records",
+        _DROP_WORDS + "DELETE FROM persona_records WHERE id = OLD.id;",
+    ),
+    "persona_response_added": ("AFTER INSERT ON responses", _ADD_RESPONSES.format(which=_THIS)),
+    "persona_response_changed": (
+        "AFTER UPDATE OF status ON responses",
+        "UPDATE persona_responses SET status = NEW.status WHERE id = NEW.id;",
+    ),
+    "persona_response_dropped": (
+        "AFTER DELETE ON responses",
+        "DELETE FROM persona_responses WHERE id = OLD.id;",
+    ),
+    "persona_vector_added": ("AFTER INSERT ON vectors", _ADD_VECTORS.format(which=_THIS)),
     "persona_vector_changed": (
         "AFTER UPDATE OF value ON vectors",
-        _ADD_VECTOR.format(which="v.id = NEW.id"),
+        _ADD_VECTORS.format(which=_THIS),
     ),
     "persona_vector_dropped": (
         "AFTER DELETE ON vectors",
-        "DELETE FROM persona_vectors WHERE vector_id = OLD.id;",
+        "DELETE FROM persona_vectors WHERE id = OLD.id;",
     ),
 }
 
 
-def install(engine: Engine) -> None:
-    """Create what is missing of tables, indexes and triggers, and fill them from the records.
+_SCHEMA = zlib.crc32(repr((_TABLES, _TRIGGERS)).encode()) >> 1  # SQLite's number has 31 bits
 
-    Filling happens once: for a database that Argilla had used before without this engine.
+
+def install(engine: Engine) -> None:
+    """Make tables, indexes and triggers, and fill them from the records that are there.
+
+    Does nothing where this version of them stands already; an older one is replaced whole.
     """
     with engine.begin() as connection:
         raw: Any = connection.connection.dbapi_connection
+        names = {row[0] for row in raw.execute("SELECT name FROM sqlite_master")}
+        stands = raw.execute("PRAGMA user_version").fetchone()[0] == _SCHEMA
+        if stands and _TRIGGERS.keys() <= names:
+            return
+        raw.execute("BEGIN IMMEDIATE")
+        for kind in ("trigger", "index", "table"):
+            # A full-text table takes the tables that lie under it along.
+            found = (
+                "SELECT name FROM sqlite_master WHERE type = ? "
+                "AND name GLOB 'persona_*' AND NOT name GLOB 'persona_text_*'"
+            )
+            for (name,) in raw.execute(found, (kind,)).fetchall():
+                raw.execute(f"DROP {kind} {name}")
         for statement in _TABLES.strip().split(";\n"):
             raw.execute(statement.removesuffix(";"))
-        known = {row[0] for row in raw.execute("SELECT name FROM sqlite_master")}
+        for statement in (_ADD_RECORDS, _ADD_WORDS, _ADD_RESPONSES, _ADD_VECTORS):
+            raw.execute(statement.format(which="1").strip().removesuffix(";"))
         for name, (when, body) in _TRIGGERS.items():
-            if name not in known:
-                raw.execute(f"CREATE TRIGGER {name} {when} BEGIN {body} END")
-        if not _TRIGGERS.keys() <= known:
-            _fill(raw)
-
-
-def _fill(raw: Any) -> None:
-    raw.execute("DELETE FROM persona_text")
-    raw.execute("DELETE FROM persona_text_rows")
-    raw.execute("DELETE FROM persona_vectors")
-    raw.execute(
-        "INSERT INTO persona_text_rows (record_id, field_id) SELECT r.id, f.id FROM records r "
-        "JOIN fields f ON f.dataset_id = r.dataset_id "
-        "AND json_extract(f.settings, '$.type') <> 'image'"
-    )
-    raw.execute(
-        "INSERT INTO persona_text (rowid, record_id, scope, words) "
-        "SELECT t.id, r.id, 'd' || r.dataset_id || ' f' || f.id, "
-        "persona_words(json_extract(f.settings, '$.type'), v.value) FROM persona_text_rows t "
-        "JOIN records r ON r.id = t.record_id JOIN fields f ON f.id = t.field_id "
-        "JOIN json_each(r.fields) v ON v.key = f.name"
-    )
-    raw.execute(_ADD_VECTOR.format(which="1").strip().removesuffix(";"))
+            raw.execute(f"CREATE TRIGGER {name} {when} BEGIN {body} END")
+        raw.execute(f"PRAGMA user_version = {_SCHEMA}")
 
 
 def unit_vector(value: str | None) -> bytes:

@@ -8,19 +8,25 @@ from argilla_server.search_engine.base import TextQuery
 from engine.query import Leaf, Node, Not, parse
 from engine.statement import Statement
 
+# Without CAST the key has no type, and SQLite joins on it without an index.
 # LIMIT -1 keeps SQLite from merging the two SELECTs, where bm25 may not be called.
-_LEAF = """{name} AS MATERIALIZED (
-  SELECT record_id, max(score) AS score FROM (
-    SELECT record_id, -bm25(persona_text, 0.0, 0.0, 1.0) AS score
+_RANKED = """{name} AS MATERIALIZED (
+  SELECT key, max(score) AS score FROM (
+    SELECT CAST(rowid / 1024 AS INTEGER) AS key, -bm25(persona_text, 0.0, 1.0) AS score
     FROM persona_text WHERE persona_text MATCH {match} LIMIT -1)
-  GROUP BY record_id)"""
+  GROUP BY key)"""
+_UNRANKED = """{name} AS MATERIALIZED (
+  SELECT DISTINCT CAST(rowid / 1024 AS INTEGER) AS key
+  FROM persona_text WHERE persona_text MATCH {match})"""
 
 
-def text_condition(dataset: Dataset, query: TextQuery | str, sql: Statement) -> tuple[str, str]:
+def text_condition(
+    dataset: Dataset, query: TextQuery | str, sql: Statement, *, ranked: bool
+) -> tuple[str, str]:
     """Return (condition, score) of a text query on a record ``r``; its tables go to ``sql``.
 
     Each word may stand in another field, as in Argilla, unless the query names a field. The score
-    is the sum over words of the best field's BM25.
+    is the sum over words of the best field's BM25; unless ``ranked`` it is not worked out, and 0.
 
     Raises:
         ValueError: The query names a field that the dataset does not have.
@@ -35,18 +41,18 @@ def text_condition(dataset: Dataset, query: TextQuery | str, sql: Statement) -> 
     tree = parse(asked.q)
     if tree is None:
         return "0", "0.0"
-    return _condition(tree, scope, sql)
+    return _condition(tree, scope, sql, ranked)
 
 
-def _condition(node: Node, scope: str, sql: Statement) -> tuple[str, str]:
+def _condition(node: Node, scope: str, sql: Statement, ranked: bool) -> tuple[str, str]:
     if isinstance(node, Leaf):
         name = f"t{len(sql.tables)}"
         match = sql.param(f'scope : "{scope}" AND words : ({node.match})')
-        sql.tables.append(_LEAF.format(name=name, match=match))
-        sql.joins.append(f"LEFT JOIN {name} ON {name}.record_id = r.id")
-        return f"{name}.record_id IS NOT NULL", f"coalesce({name}.score, 0.0)"
+        sql.tables.append((_RANKED if ranked else _UNRANKED).format(name=name, match=match))
+        sql.joins.append(f"LEFT JOIN {name} ON {name}.key = r.key")
+        return f"{name}.key IS NOT NULL", f"coalesce({name}.score, 0.0)" if ranked else "0.0"
     if isinstance(node, Not):
-        return f"NOT ({_condition(node.node, scope, sql)[0]})", "0.0"
-    parts = [_condition(inner, scope, sql) for inner in node.nodes]
+        return f"NOT ({_condition(node.node, scope, sql, False)[0]})", "0.0"
+    parts = [_condition(inner, scope, sql, ranked) for inner in node.nodes]
     both = [f"({condition})" for condition, _ in parts]
     return f" {node.join} ".join(both), " + ".join(score for _, score in parts)
