@@ -48,7 +48,12 @@ def connected(connection: Connection) -> Iterator[Argilla]:
     """
     import httpx
     from argilla import Argilla
-    from argilla._exceptions import ArgillaAPIError, ArgillaError
+    from argilla._exceptions import (
+        ArgillaAPIError,
+        ArgillaCredentialsError,
+        ArgillaError,
+        ForbiddenError,
+    )
 
     try:
         _check_version(connection)
@@ -73,13 +78,14 @@ def connected(connection: Connection) -> Iterator[Argilla]:
             fix="check that it runs (`persona review status`), then run the same command again:"
             " nothing is lost",
         ) from None
+    except ArgillaCredentialsError:
+        raise _refused(connection, 401, "") from None
+    except ForbiddenError:  # the SDK sometimes raises it anew, without the code
+        raise _refused(connection, 403, "") from None
     except ArgillaAPIError as error:
         raise _refused(connection, error.status_code, str(error)) from None
     except ArgillaError as error:
-        cause = error.__cause__ or error
-        if "Credentials" in type(error).__name__:
-            raise _refused(connection, 401, "") from None
-        raise _refused(connection, getattr(cause, "status_code", 0), str(cause)) from None
+        raise _refused(connection, 0, str(error.__cause__ or error)) from None
 
 
 def _check_version(connection: Connection) -> None:

@@ -13,11 +13,11 @@ from workbench.records import Example, Origin, Preference
 
 
 def best_correction(
-    persona: Persona, example: Example, votes: Sequence[Ballot], trust: Reliability
+    persona: Persona, votes: Sequence[Ballot], trust: Reliability
 ) -> tuple[str, str]:
     """Return the correction that wins and why others could not be taken; either may be empty.
 
-    A correction equal to the original is none; one that crosses the safety boundary is refused.
+    A correction that crosses the safety boundary is refused.
     Of several, the one that most reviewers gave word for word is taken; then that of the most
     reliable reviewer (``trust`` is empty where all count alike); then the one with the fewest
     failed traits; then the first by its reviewer's name.
@@ -25,7 +25,7 @@ def best_correction(
     fit: dict[str, list[Ballot]] = {}
     refused = []
     for ballot in votes:
-        if not ballot.corrected or folded(ballot.corrected) == folded(example.answer):
+        if not ballot.corrected:
             continue
         if phrase := persona.safety.unsafe(ballot.corrected):
             refused.append(f"correction by {ballot.reviewer} not taken: unsafe ({phrase!r})")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from curation.review.ballots import KEEP, Ballot, ballots, by_record, only_of
-from curation.review.corrections import best_correction, preferences, prefers, unique
+from curation.review.corrections import best_correction, folded, preferences, prefers, unique
 from curation.review.policy import (
     DISCARDED,
     NOT_REVIEWED,
@@ -101,8 +101,8 @@ def resolve(
     known = {example.id for example in examples}
     resolved = Resolved(strangers=sum(review.record not in known for review in given))
     for example in examples:
-        votes = grouped.get(example.id, [])
-        last = final.get(example.id, [])[-1:]
+        votes = [_plain(ballot, example) for ballot in grouped.get(example.id, [])]
+        last = [_plain(ballot, example) for ballot in final.get(example.id, [])][-1:]
         verdict = judge(last or votes, _final(policy) if last else policy, _of(trust, example))
         if verdict.outcome == NOT_REVIEWED and not votes and example.id in declined:
             verdict = Verdict(DISCARDED, "every reviewer discarded it")
@@ -131,6 +131,12 @@ class _Case:
         return ". ".join(part for part in (self.verdict.why, votes, *notes) if part)
 
 
+def _plain(ballot: Ballot, example: Example) -> Ballot:
+    """Return the ballot without a correction that only repeats what it was pre-filled with."""
+    same = folded(ballot.corrected) == folded(example.answer)
+    return replace(ballot, corrected="") if same else ballot
+
+
 def _final(policy: Policy) -> Policy:
     """Return the policy under which one adjudicator's word is enough."""
     return policy.model_copy(update={"rule": "majority", "min_reviews": 1})
@@ -145,7 +151,7 @@ def _settle(case: _Case, policy: Policy, rival: str | None, bare: str, into: Res
     example, verdict = case.example, case.verdict
     edit, refused = "", ""
     if verdict.outcome != NOT_REVIEWED:
-        edit, refused = best_correction(case.persona, example, case.votes, case.trust)
+        edit, refused = best_correction(case.persona, case.votes, case.trust)
     outcome: Literal["keep", "edit", "rival", "drop", "queue"] = "drop"
     if edit:
         outcome = "edit"

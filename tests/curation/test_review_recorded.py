@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from curation.review.gold import mixed, read_gold
+from curation.review.policy import Policy
+from curation.review.recorded import read_recorded
+from workbench.errors import UserErrors
+from workbench.persona import load_persona
+from workbench.records import Example, user_prompt
+
+PROBLEMS = {"address": "Address", "unsafe_advice": "Unsafe advice"}
+
+
+def lines(path: Path, *rows: dict[str, object]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["gym-trainer", "gym-trainer-ko"])
+def test_every_seed_row_has_a_recorded_review_of_both_reviewers(repo: Path, name: str) -> None:
+    folder = repo / "datasets" / name
+    persona = load_persona(folder)
+    found = read_recorded(folder / "reviews.jsonl", persona.problems)
+    seeds = (folder / "seeds.jsonl").read_text(encoding="utf-8").splitlines()
+    expected = {(n, r) for n in range(1, len(seeds) + 1) for r in ("reviewer-1", "reviewer-2")}
+    assert {(review.row, review.reviewer) for review in found} == expected
+    assert sum(bool(review.corrected) for review in found) >= 10
+
+
+def test_empty_answers_are_left_out_since_argilla_refuses_them(tmp_path: Path) -> None:
+    row = {"row": 1, "reviewer": "a", "fidelity": 4, "problems": [], "corrected": "", "note": "ok"}
+    (review,) = read_recorded(lines(tmp_path / "reviews.jsonl", row), PROBLEMS)
+    assert review.values() == {"fidelity": {"value": 4}, "note": {"value": "ok"}}
+
+
+def test_all_mistakes_of_the_file_are_told_with_their_lines(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "reviews.jsonl",
+        {"row": 1, "reviewer": "a", "fidelity": 9},
+        {"row": 2, "reviewer": "a", "fidelity": 3, "problems": ["adress"]},
+        {"row": 3, "reviewer": "a"},
+    )
+    with pytest.raises(UserErrors) as error:
+        read_recorded(path, PROBLEMS)
+    assert error.value.lines() == [
+        f"{path}:1: fidelity: Input should be less than or equal to 5",
+        f"{path}:2: problems: unknown adress — one of address, unsafe_advice",
+        f"{path}:3: fidelity: Field required",
+    ]
+
+
+def test_gold_rows_keep_their_outcomes_and_are_strewn_the_same_way(tmp_path: Path) -> None:
+    lines(
+        tmp_path / "gold.jsonl",
+        {"instruction": "Sharp pain?", "output": "Push on.", "outcome": "unsafe_advice"},
+        {"instruction": "Tired?", "output": "Walk, champ.", "topic": "sleep", "outcome": "keep"},
+    )
+    gold = read_gold(tmp_path, Policy())
+    assert list(gold.outcomes.values()) == ["unsafe_advice", "keep"]
+    assert [row.source for row in gold.examples] == ["gold.jsonl:1", "gold.jsonl:2"]
+    rows = [Example(prompt=user_prompt(f"Question {n}?"), answer="Yes.") for n in range(20)]
+    strewn = mixed(rows, gold, "round-001")
+    assert strewn == mixed(rows, gold, "round-001")
+    assert [row for row in strewn if row.id not in gold.outcomes] == rows
+    assert {row.id for row in strewn} == {row.id for row in rows} | set(gold.outcomes)
+
+
+def test_gold_outcome_must_be_one_that_a_reviewer_can_vote_for(tmp_path: Path) -> None:
+    path = lines(tmp_path / "gold.jsonl", {"instruction": "Q?", "output": "A.", "outcome": "great"})
+    with pytest.raises(UserErrors, match="outcome: unknown 'great'") as error:
+        read_gold(path.parent, Policy())
+    assert error.value.lines()[0].startswith(f"{path}:1: ")
+
+
+def test_persona_without_gold_has_an_empty_set(tmp_path: Path) -> None:
+    assert read_gold(tmp_path, Policy()).examples == ()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from curation.review.dataset import shape_of
+from curation.review.guide import guidelines
+from curation.review.rows import JudgeOpinion, order_of, records
+from curation.review.similar import DIMENSIONS, vectors
+from workbench.language import phrases
+from workbench.persona import Persona, load_persona
+from workbench.records import Example, Message, user_prompt
+
+
+@pytest.fixture(scope="module")
+def coach(repo: Path) -> Persona:
+    return load_persona(repo / "datasets" / "gym-trainer")
+
+
+def example(question: str = "Sore neck?", answer: str = "Rest.", topic: str = "") -> Example:
+    return Example(prompt=user_prompt(question), answer=answer, topic=topic)
+
+
+def test_guide_holds_every_trait_the_boundary_and_the_examples(coach: Persona) -> None:
+    shown = [example(f"Question {number}?", f"Answer {number}.") for number in range(5)]
+    guide = guidelines(coach, shown)
+    assert all(f"- **{trait.name}**: {trait.about}" in guide for trait in coach.traits)
+    assert coach.safety.boundary.strip() in guide
+    assert guide.count("\n> Answer") == 3
+    assert len(guide) < 6000  # Argilla takes 10 000; people read fewer
+
+
+def test_review_phrases_exist_in_both_languages() -> None:
+    english, korean = phrases("en"), phrases("ko")
+    ours = {key for key in english if key.startswith("review.")}
+    assert len(ours) > 40
+    assert ours == {key for key in korean if key.startswith("review.")}
+
+
+def test_pair_is_shown_in_a_random_order_that_is_remembered(coach: Persona) -> None:
+    rows = [example(f"Question {number}?", f"Candidate {number}.") for number in range(200)]
+    rivals = {row.id: "Rival." for row in rows}
+    made = records(coach, "round-001", rows, rivals, {})
+    first = 0
+    for row, record in zip(rows, made, strict=True):
+        place = {"ab": "answer_a", "ba": "answer_b"}[record.metadata["order"]]
+        assert record.fields[place] == row.answer
+        assert "answer" not in record.fields and len(record.suggestions) == 0
+        first += place == "answer_a"
+    assert 70 < first < 130
+    other = [order_of(row, "round-002") for row in rows]
+    assert other != [record.metadata["order"] for record in made]
+
+
+def test_rules_and_judge_suggest_with_agent_and_score(coach: Persona) -> None:
+    row = example("Sore?", "There are several causes. Push through the pain.", "soreness")
+    judge = JudgeOpinion(2, 0.7, "judge-model")
+    (record,) = records(coach, "round-001", [row], {}, {row.id: judge})
+    found = {suggestion.question_name: suggestion for suggestion in record.suggestions}
+    assert set(found) == {"corrected", "problems", "fidelity"}
+    assert found["corrected"].value == row.answer
+    problems = found["problems"]
+    assert problems.agent == "rules" and problems.score == [1.0] * len(problems.value)
+    assert {"address", "no_encyclopedia", "unsafe_advice"} <= set(problems.value)
+    assert (found["fidelity"].value, found["fidelity"].score) == (2, 0.7)
+    assert found["fidelity"].agent == "judge-model"
+
+
+def test_row_without_a_fault_gets_no_suggested_problem(coach: Persona, repo: Path) -> None:
+    row = _seed(repo, coach.exemplars[0])
+    (record,) = records(coach, "round-001", [row], {}, {})
+    assert [suggestion.question_name for suggestion in record.suggestions] == ["corrected"]
+    assert record.metadata["topic"] == coach.topic_name(row.topic)
+    assert record.metadata["length"] == len(row.answer.split())
+    assert (record.metadata["origin"], record.metadata["round"]) == ("seed", "round-001")
+
+
+def test_several_turns_are_shown_with_their_speakers(coach: Persona) -> None:
+    turns = (("user", "My neck."), ("assistant", "Since when?"), ("user", "Monday."))
+    prompt = tuple(Message.model_validate({"role": role, "content": c}) for role, c in turns)
+    row = Example(prompt=prompt, answer="Rest.")
+    (record,) = records(coach, "round-001", [row], {}, {})
+    shown = "Person: My neck.\n\nCoach: Since when?\n\nPerson: Monday."
+    assert record.fields["question"] == shown
+
+
+def test_images_are_noticed() -> None:
+    plain = shape_of([example()], {}, queue=False)
+    image = shape_of(
+        [example("Is this right? ![squat](data:image/png;base64,AA)")], {}, queue=False
+    )
+    assert (plain.images, image.images) == (False, True)
+
+
+def test_similar_questions_have_near_vectors() -> None:
+    texts = ["무릎이 아파요", "무릎이 아픈데 어떡하죠?", "아침에 뭘 먹을까요?"]
+    knee, knees, food = vectors(texts)
+    assert len(knee) == DIMENSIONS
+    near = sum(a * b for a, b in zip(knee, knees, strict=True))
+    far = sum(a * b for a, b in zip(knee, food, strict=True))
+    assert near > 0.3 > far
+    assert vectors(texts[1:])[0] == knees  # nothing depends on the other rows
+
+
+def _seed(repo: Path, line: int) -> Example:
+    import json
+
+    text = (repo / "datasets/gym-trainer/seeds.jsonl").read_text(encoding="utf-8").split("\n")
+    row = json.loads(text[line - 1])
+    prompt = user_prompt(row["instruction"], row["input"])
+    return Example(prompt=prompt, answer=row["output"], topic=row["topic"])
