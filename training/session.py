@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,6 +177,7 @@ def run(task: Task, read: Reader, builder: Builder) -> TrainSummary:
         shown = stack.enter_context(ExitStack())
         checkpoint = prepare(task.checkpoints, task.identity())
         trainer, parts = build(task, read, builder)
+        stack.enter_context(_no_needless_casts(trainer))
         _watch(trainer, task, shown)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         shown.close()
@@ -220,6 +221,20 @@ def _watch(trainer: Trainer, task: Task, stack: ExitStack) -> None:
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watch(f"Training {task.recipe.method.upper()}", stack))
+
+
+def _no_needless_casts(trainer: Trainer) -> AbstractContextManager[None]:
+    """Keep the adapters' inputs in the half precision of autocast, which casts the weights.
+
+    PEFT looks for autocast on CUDA alone; on a CPU it would keep a float32 copy of every layer's
+    input for the backward pass, some gigabytes of them.
+    """
+    from peft.helpers import disable_input_dtype_casting
+
+    context: AbstractContextManager[None] = disable_input_dtype_casting(
+        trainer.model, active=trainer.args.bf16 or trainer.args.fp16
+    )
+    return context
 
 
 def _effective(recipe: Recipe) -> Recipe:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.dpo import train_dpo
+from training.recipe import Recipe
+from training.session import TrainSummary
+from training.sft import train_sft
+from workbench.errors import UserError
+from workbench.store import file_hash
+
+from .conftest import DPO, SFT
+
+BASE = "tiny-llama"
+
+
+def recipe(**trainer: Any) -> Recipe:
+    return Recipe.model_validate({**DPO, "trainer": {**DPO["trainer"], **trainer}})  # type: ignore[dict-item]
+
+
+@pytest.fixture(scope="module")
+def sft_adapter(tiny_model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sft")
+    train_sft(Recipe.model_validate(SFT), tiny_model, examples, None, out, seed=0, base_name=BASE)
+    return out / "adapter"
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["second adapter", "precomputed"])
+def trained(
+    request: pytest.FixtureRequest,
+    tiny_model: Path,
+    sft_adapter: Path,
+    preferences: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, TrainSummary]:
+    out = tmp_path_factory.mktemp("dpo")
+    summary = train_dpo(
+        recipe(precompute_ref_log_probs=request.param),
+        tiny_model,
+        sft_adapter,
+        preferences,
+        None,
+        out,
+        seed=0,
+        base_name=BASE,
+    )
+    return out, summary
+
+
+def test_the_loss_starts_at_ln_2_and_the_margin_rises(
+    trained: tuple[Path, TrainSummary],
+) -> None:
+    out, summary = trained
+    curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+    margins = [entry["rewards/margins"] for entry in curve]
+
+    # Equal policy and reference: every log-ratio is 0, whatever the pair.
+    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=2e-3)
+    assert margins[0] == pytest.approx(0, abs=5e-3)
+    assert margins[-1] > margins[0] + 0.1
+    assert summary.loss_last < math.log(2) - 0.05
+    assert summary.final["rewards/accuracies"] == 1.0
+
+
+def test_only_the_trained_adapter_is_written(
+    trained: tuple[Path, TrainSummary], sft_adapter: Path
+) -> None:
+    out, _ = trained
+    config = json.loads((out / "adapter" / "adapter_config.json").read_text())
+
+    assert not (out / "adapter" / "ref").exists()
+    assert config["base_model_name_or_path"] == BASE
+    assert config["r"] == 8
+    assert file_hash(out / "adapter" / "adapter_model.safetensors") != file_hash(
+        sft_adapter / "adapter_model.safetensors"
+    )
+
+
+def test_the_trained_adapter_loads_with_plain_peft(
+    trained: tuple[Path, TrainSummary], tiny_model: Path
+) -> None:
+    from peft import PeftModel
+
+    from workbench.models import load_model
+
+    out, summary = trained
+    model = PeftModel.from_pretrained(load_model(tiny_model), out / "adapter")
+
+    assert list(model.peft_config) == ["default"]
+    assert (
+        sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
+        == summary.trainable_parameters
+    )
+
+
+def test_an_adapter_for_another_base_is_refused_by_its_name(
+    tiny_model: Path, sft_adapter: Path, preferences: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="was trained on tiny-llama, not on other-base"):
+        train_dpo(
+            recipe(),
+            tiny_model,
+            sft_adapter,
+            preferences,
+            None,
+            tmp_path,
+            seed=0,
+            base_name="other-base",
+        )
+
+
+def test_an_adapter_for_another_base_is_refused_by_its_shapes(
+    tiny_model: Path, sft_adapter: Path, preferences: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    wider = tmp_path / "wider"
+    config = LlamaConfig.from_pretrained(tiny_model, hidden_size=128, intermediate_size=256)
+    LlamaForCausalLM(config).save_pretrained(wider)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(wider)
+
+    with pytest.raises(UserError, match=r"layers.0.mlp.down_proj has 256 in_features, not 128"):
+        train_dpo(
+            recipe(),
+            wider,
+            sft_adapter,
+            preferences,
+            None,
+            tmp_path / "out",
+            seed=0,
+            base_name=BASE,
+        )
+
+
+def test_a_folder_without_an_adapter_is_one_line(
+    tiny_model: Path, preferences: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"no adapter there.*train SFT first"):
+        train_dpo(recipe(), tiny_model, tmp_path, preferences, None, tmp_path / "out", seed=0)

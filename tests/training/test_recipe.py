@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.recipe import SHIPPED, Recipe, load_recipe, parse_overrides, recipe_path
+from workbench.errors import UserError
+
+from .conftest import DPO, SFT, WriteRecipe
+
+MISTAKEN = """\
+method: sft
+trainer:
+  max_stepz: 4
+  learning_rate: fast
+  seed: 3
+  optim: adamw_torc
+  bf16: true
+  fp16: true
+  max_steps: true
+  save_steps: 7
+lora:
+  rank_patern: {}
+  target_modules: [lm_head]
+  lora_dropout: 3
+quantization:
+  load_in_4bit: true
+  bnb_4bit_quant_type: nf5
+extra: 1
+"""
+
+
+def told(path: Path, overrides: dict[str, Any] | None = None) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        load_recipe(path, overrides)
+    return [line.removeprefix(f"{path}:") for line in caught.value.lines()]
+
+
+def test_every_mistake_is_told_at_once_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(MISTAKEN)
+
+    lines = told(path)
+
+    assert [line.split(" ")[0] for line in lines] == [
+        "3:",
+        "4:",
+        "5:",
+        "6:",
+        "8:",
+        "9:",
+        "10:",
+        "12:",
+        "13:",
+        "14:",
+        "17:",
+        "18:",
+    ]
+    assert lines[0] == ("3: trainer.max_stepz is no field of SFTConfig — did you mean 'max_steps'?")
+    assert "should be a valid number" in lines[1]
+    assert "give --seed" in lines[2]
+    assert "did you mean 'adamw_torch'?" in lines[3]
+    assert "trainer.fp16 contradicts bf16" in lines[4]
+    assert "trainer.max_steps is True, which is no number" in lines[5]
+    assert "make save_steps a multiple of logging_steps" in lines[6]
+    assert "did you mean 'rank_pattern'?" in lines[7]
+    assert "lm_head" in lines[8] and "never be trained" in lines[8]
+    assert "give 0 to 0.99" in lines[9]
+    assert "did you mean 'nf4'?" in lines[10]
+    assert lines[11].startswith("18: extra is no key of a recipe")
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in SHIPPED.glob("*.yaml")))
+def test_a_shipped_recipe_validates_and_its_effective_form_loads_again(
+    name: str, tmp_path: Path
+) -> None:
+    recipe = load_recipe(recipe_path(name))
+    again = tmp_path / "again.yaml"
+    again.write_text(recipe.to_yaml())
+
+    assert recipe.method == name.split("-")[0]
+    assert recipe.quantization is not None
+    assert recipe.quantization["bnb_4bit_quant_type"] == "nf4"
+    assert recipe.quantization["bnb_4bit_use_double_quant"] is True
+    assert load_recipe(again) == recipe
+
+
+def test_the_gpu_recipe_holds_the_guides_defaults() -> None:
+    trainer = load_recipe(recipe_path("sft")).trainer
+
+    assert (trainer["per_device_train_batch_size"], trainer["gradient_accumulation_steps"]) == (
+        2,
+        4,
+    )
+    assert (trainer["max_steps"], trainer["learning_rate"]) == (60, 2e-4)
+    assert load_recipe(recipe_path("sft")).lora == {
+        "r": 16,
+        "lora_alpha": 16,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": "all-linear",
+    }
+
+
+def test_numbers_as_guides_write_them_are_numbers(tmp_path: Path) -> None:
+    # YAML 1.1 reads 2e-4, without a point, as text.
+    path = tmp_path / "recipe.yaml"
+    path.write_text("method: sft\ntrainer: {learning_rate: 2e-4}\nlora: {r: 8}\n")
+
+    assert load_recipe(path).trainer == {"learning_rate": 2e-4}
+
+
+def test_overrides_replace_values_and_are_checked_like_them(write_recipe: WriteRecipe) -> None:
+    path = write_recipe(SFT)
+    overrides = parse_overrides(["trainer.max_steps=4", "lora.r=2", "quantization=null"])
+
+    recipe = load_recipe(path, overrides)
+
+    assert recipe.trainer["max_steps"] == 4
+    assert recipe.lora is not None and recipe.lora["r"] == 2
+    assert recipe.quantization is None
+    assert told(path, {"trainer.max_step": 4}) == [
+        "--set trainer.max_step: trainer.max_step is no field of SFTConfig"
+        " — did you mean 'max_steps'?"
+    ]
+    assert told(path, {"trainr.max_steps": 4})[0].endswith("did you mean 'trainer'?")
+
+
+def test_an_override_without_a_value_is_refused() -> None:
+    with pytest.raises(UserError, match="has no 'key=value'"):
+        parse_overrides(["trainer.max_steps"])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"method": "sftt"}, "did you mean 'sft'?"),
+        ({"lora": None}, "lora is missing"),
+        ({"trainer": {"max_steps": 5, "num_train_epochs": 2}}, "overruled by max_steps"),
+        ({"trainer": {"max_steps": 0}}, "trainer.max_steps is 0"),
+        ({"trainer": {"load_best_model_at_end": True}}, "needs an evaluation while training"),
+        ({"trainer": {"eval_strategy": "steps", "output_dir": "x"}}, "given by the command"),
+        ({"trainer": {"packing": True, "max_length": None, "warmup_steps": -2}}, "warmup_steps"),
+        ({"quantization": {"bnb_4bit_quant_type": "nf4"}}, "quantizes nothing"),
+        (
+            {"quantization": {"load_in_4bit": True, "load_in_8bit": True}},
+            "contradicts load_in_4bit",
+        ),
+    ],
+)
+def test_a_contradiction_is_told(
+    change: dict[str, Any], expected: str, write_recipe: WriteRecipe
+) -> None:
+    assert any(expected in line for line in told(write_recipe({**SFT, **change})))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"lora": {"r": 4}}, "fixed by the SFT adapter"),
+        ({"trainer": {"loss_type": ["sigmod"]}}, "did you mean 'sigmoid'?"),
+        ({"trainer": {"loss_type": ["exo_pair"]}}, "exo_pair needs label_smoothing"),
+        ({"trainer": {"loss_weights": [1, 2]}}, "2 weights for 1 losses"),
+        ({"trainer": {"sync_ref_model": True}}, "does not work with an adapter"),
+        ({"trainer": {"packing": True}}, "trainer.packing is no field of DPOConfig"),
+    ],
+)
+def test_a_contradiction_of_dpo_is_told(
+    change: dict[str, Any], expected: str, write_recipe: WriteRecipe
+) -> None:
+    assert any(expected in line for line in told(write_recipe({**DPO, **change})))
+
+
+def test_a_recipe_cannot_be_changed_or_used_for_another_method(write_recipe: WriteRecipe) -> None:
+    recipe = load_recipe(write_recipe(SFT))
+
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.method = "dpo"  # type: ignore[misc]
+    with pytest.raises(UserError, match="for sft, not for dpo"):
+        recipe.require("dpo")
+    assert isinstance(recipe, Recipe)
+
+
+def test_an_unknown_recipe_names_the_nearest_shipped_one() -> None:
+    with pytest.raises(UserError, match="did you mean 'sft-embedded'"):
+        recipe_path("sft-embeded")

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.adapters import save_adapter
+from training.data import read_examples
+from training.device import quiet
+from training.head import cpu_head
+from training.recipe import Recipe, load_recipe
+from training.session import Task, TrainSummary, build
+from training.sft import sft_trainer, train_sft
+from workbench.errors import UserError
+from workbench.models import load_model, load_tokenizer
+from workbench.records import Example, as_messages, user_prompt
+from workbench.store import file_hash, read_records, write_records
+
+from .conftest import SFT
+
+BASE = "tiny-llama"
+
+
+def recipe(**trainer: Any) -> Recipe:
+    return Recipe.model_validate({**SFT, "trainer": {**SFT["trainer"], **trainer}})  # type: ignore[dict-item]
+
+
+def curve(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tiny_model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TrainSummary]:
+    out = tmp_path_factory.mktemp("sft")
+    evaluated = recipe(eval_strategy="steps", eval_steps=6)
+    summary = train_sft(evaluated, tiny_model, examples, examples, out, seed=3, base_name=BASE)
+    return out, summary
+
+
+def test_the_loss_falls_and_every_file_is_there(trained: tuple[Path, TrainSummary]) -> None:
+    out, summary = trained
+    losses = [entry["loss"] for entry in curve(out) if "loss" in entry]
+    held_out = [entry["eval_loss"] for entry in curve(out) if "eval_loss" in entry]
+
+    assert len(losses) == 12
+    assert losses[-1] < losses[0] - 0.5
+    assert len(held_out) == 2 and held_out[1] < held_out[0]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "adapter",
+        "curve.jsonl",
+        "recipe.yaml",
+        "summary.json",
+    ]
+    assert TrainSummary.model_validate_json((out / "summary.json").read_text()) == summary
+    assert (summary.steps, summary.rows, summary.validation_rows) == (12, 12, 12)
+    assert (summary.loss_first, summary.loss_last) == (losses[0], losses[-1])
+    assert summary.cut_rows == 0 and summary.resumed_from == 0
+    assert 0 < summary.seconds <= summary.total_seconds
+    seconds = [entry["seconds"] for entry in curve(out)]
+    assert seconds == sorted(seconds)
+
+
+def test_the_effective_recipe_is_written_and_loads(trained: tuple[Path, TrainSummary]) -> None:
+    out, _ = trained
+    written = load_recipe(out / "recipe.yaml")
+
+    assert written.trainer["max_steps"] == 12
+    assert isinstance(written.trainer["bf16"], bool)
+    assert written.quantization is not None
+    assert written.quantization["bnb_4bit_compute_dtype"] in ("bfloat16", "float16", "float32")
+
+
+def test_the_adapter_loads_with_plain_peft_and_names_no_path(
+    trained: tuple[Path, TrainSummary], tiny_model: Path
+) -> None:
+    from peft import PeftModel
+
+    out, summary = trained
+    config = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    model = PeftModel.from_pretrained(load_model(tiny_model), out / "adapter")
+    loaded = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
+
+    assert config["base_model_name_or_path"] == BASE
+    assert not [p for p in (out / "adapter").iterdir() if str(tiny_model) in p.read_text("latin-1")]
+    assert not list((out / "adapter").glob("*.bin"))
+    assert loaded == summary.trainable_parameters
+    assert any(p.abs().sum() > 0 for n, p in model.named_parameters() if "lora_B" in n)
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_does_not(
+    trained: tuple[Path, TrainSummary], tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    weights = "adapter/adapter_model.safetensors"
+    evaluated = recipe(eval_strategy="steps", eval_steps=6)
+    for name, seed in (("same", 3), ("other", 4)):
+        train_sft(
+            evaluated, tiny_model, examples, examples, tmp_path / name, seed=seed, base_name=BASE
+        )
+
+    assert file_hash(tmp_path / "same" / weights) == file_hash(trained[0] / weights)
+    assert file_hash(tmp_path / "other" / weights) != file_hash(trained[0] / weights)
+
+
+def batch(tiny_model: Path, examples: Path, out: Path) -> tuple[Any, Any]:
+    task = Task(recipe(), tiny_model, BASE, examples, None, out, 0)
+    with quiet(), cpu_head():
+        trainer, parts = build(task, read_examples, sft_trainer)
+        return next(iter(trainer.get_train_dataloader())), (trainer, parts)
+
+
+def test_the_end_of_turn_token_is_trained_on_and_padding_is_not(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    rows, (_, parts) = batch(tiny_model, examples, tmp_path)
+    tokenizer = parts.tokenizer
+
+    # The trap: the padding token is the end-of-turn token.
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    for ids, labels, mask in zip(
+        rows["input_ids"].tolist(),
+        rows["labels"].tolist(),
+        rows["attention_mask"].tolist(),
+        strict=True,
+    ):
+        learned = [label for label in labels if label != -100]
+        assert learned.count(tokenizer.eos_token_id) == 1
+        assert tokenizer.decode(learned).startswith("champ walks")
+        assert all(label == -100 for label, real in zip(labels, mask, strict=True) if not real)
+        assert all(a == b for a, b in zip(ids, labels, strict=True) if b != -100)
+
+
+def test_a_training_row_starts_with_the_prompt_as_it_is_at_inference(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    _, (trainer, _) = batch(tiny_model, examples, tmp_path)
+    tokenizer = load_tokenizer(tiny_model)
+
+    for example, row in zip(read_records(examples, Example), trainer.train_dataset, strict=True):
+        prompt = tokenizer.apply_chat_template(
+            as_messages(example.prompt), add_generation_prompt=True, return_dict=True
+        )["input_ids"]
+        assert row["input_ids"][: len(prompt)] == prompt
+        assert row["labels"][: len(prompt)] == [-100] * len(prompt)
+        assert row["labels"][len(prompt)] == row["input_ids"][len(prompt)]
+
+
+def test_the_cpu_head_changes_the_time_but_not_the_loss(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    rows, (trainer, _) = batch(tiny_model, examples, tmp_path)
+    inputs = trainer._prepare_inputs(dict(rows))
+
+    def loss_and_gradient() -> tuple[float, Any]:
+        trainer.model.zero_grad()
+        with trainer.compute_loss_context_manager():
+            loss = trainer.compute_loss(trainer.model, dict(inputs))
+        loss.backward()
+        weights = [p for p in trainer.model.parameters() if p.grad is not None]
+        return loss.item(), torch.cat([p.grad.flatten() for p in weights])
+
+    plain, plain_gradient = loss_and_gradient()
+    with cpu_head():
+        cut, cut_gradient = loss_and_gradient()
+
+    assert cut == pytest.approx(plain, rel=1e-4)
+    assert torch.nn.functional.cosine_similarity(cut_gradient, plain_gradient, dim=0) > 0.999
+
+
+def test_adapters_are_trained_in_float32(tiny_model: Path, examples: Path, tmp_path: Path) -> None:
+    _, (trainer, _) = batch(tiny_model, examples, tmp_path)
+
+    assert {str(p.dtype) for p in trainer.model.parameters() if p.requires_grad} == {
+        "torch.float32"
+    }
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_adapter(
+    trained: tuple[Path, TrainSummary],
+    tiny_model: Path,
+    examples: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import multiprocessing
+
+    out = tmp_path / "killed"
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_and_die, args=(tiny_model, examples, out)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    # What a kill in the middle of a write leaves behind.
+    (out / "checkpoints" / "checkpoint-11").mkdir()
+    evaluated = recipe(eval_strategy="steps", eval_steps=6)
+
+    summary = train_sft(evaluated, tiny_model, examples, examples, out, seed=3, base_name=BASE)
+
+    assert summary.resumed_from == 8
+    assert "going on from step 8" in capsys.readouterr().err
+    assert [e["step"] for e in curve(out) if "loss" in e] == list(range(1, 13))
+    whole = [e["loss"] for e in curve(trained[0]) if "loss" in e]
+    assert [e["loss"] for e in curve(out) if "loss" in e] == pytest.approx(whole, rel=1e-3)
+    assert not (out / "checkpoints").exists()
+
+
+def _train_and_die(model: Path, examples: Path, out: Path) -> None:
+    import os
+    import signal
+
+    from transformers import TrainerCallback
+
+    class Killer(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 10:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    import training.sft
+
+    make = training.sft.sft_trainer
+
+    def mortal(parts: Any) -> Any:
+        trainer = make(parts)
+        trainer.add_callback(Killer())
+        return trainer
+
+    training.sft.sft_trainer = mortal
+    evaluated = recipe(eval_strategy="steps", eval_steps=6)
+    train_sft(evaluated, model, examples, examples, out, seed=3, base_name=BASE)
+
+
+def test_checkpoints_of_another_run_are_not_gone_on_from(
+    tiny_model: Path, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from training.checkpoints import prepare
+
+    folder = tmp_path / "checkpoints"
+    assert prepare(folder, "one") is None
+    (folder / "checkpoint-4").mkdir()
+    (folder / "checkpoint-4" / "trainer_state.json").write_text('{"global_step": 4}')
+
+    assert prepare(folder, "one") == folder / "checkpoint-4"
+    assert prepare(folder, "two") is None
+    assert not (folder / "checkpoint-4").exists()
+    assert "different run" in capsys.readouterr().err
+
+
+def test_no_rows_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "train.jsonl"
+    empty.touch()
+
+    with pytest.raises(UserError, match=r"train.jsonl: has no rows to train on"):
+        train_sft(recipe(), tiny_model, empty, None, tmp_path / "out", seed=0)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from training.watch import Watch
+
+    state = TrainerState(log_history=[{"loss": math.nan, "step": 7}], global_step=7)
+    with pytest.raises(UserError, match=r"loss is nan at step 7.*lower learning_rate"):
+        Watch("", None).on_log(TrainingArguments(), state, TrainerControl())  # type: ignore[arg-type]
+
+
+def test_rows_over_max_length_are_counted_and_told(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "train.jsonl"
+    prompts = ["short", "short", "long " * 100]
+    answers = ["walks", "walks " * 100, "walks"]
+    rows = [
+        Example(prompt=user_prompt(prompt), answer=answer)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    write_records(path, rows)
+
+    short = recipe(max_length=64, max_steps=1, save_steps=1)
+    summary = train_sft(short, tiny_model, path, None, tmp_path / "out", seed=0)
+
+    told = capsys.readouterr().err
+    assert "1 of 3 rows left out, their prompt alone fills max_length (64 tokens)" in told
+    assert "1 of 2 rows are longer than max_length (64 tokens) and lose their end" in told
+    assert (summary.rows, summary.cut_rows) == (2, 1)
+
+
+def test_a_max_length_that_leaves_no_answer_is_refused(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="every prompt fills max_length"):
+        train_sft(recipe(max_length=8), tiny_model, examples, None, tmp_path / "out", seed=0)
+
+
+def test_nothing_of_the_libraries_is_printed(
+    tiny_model: Path, examples: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train_sft(recipe(max_steps=4), tiny_model, examples, None, tmp_path / "out", seed=0)
+
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert [line.split(":")[0].strip() for line in printed.err.splitlines()] == ["Training SFT"]
+    assert "loss" in printed.err
+
+
+def test_an_adapter_is_replaced_whole(tiny_model: Path, examples: Path, tmp_path: Path) -> None:
+    _, (trainer, _) = batch(tiny_model, examples, tmp_path)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "stale").touch()
+
+    save_adapter(trainer.model, folder, BASE)
+
+    assert not (folder / "stale").exists()
+    assert not (tmp_path / ".adapter.partial").exists()
+    assert (folder / "adapter_model.safetensors").stat().st_size > 0
