@@ -10,12 +10,12 @@ from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
-    field_validator,
     model_validator,
 )
 
@@ -26,23 +26,31 @@ _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
+@lru_cache(maxsize=1024)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return ``pattern`` compiled, case-insensitive."""
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        compiled(pattern)
+    except re.error as error:
+        raise ValueError(f"bad pattern {pattern!r}: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression of Python's ``re``; case does not matter."""
+
+
 class _Check(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class _Patterns(_Check):
-    patterns: tuple[str, ...] = Field(min_length=1)
+    patterns: tuple[Pattern, ...] = Field(min_length=1)
     where: Where = "anywhere"
-
-    @field_validator("patterns")
-    @classmethod
-    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            try:
-                compiled(pattern)
-            except re.error as error:
-                raise ValueError(f"bad pattern {pattern!r}: {error}") from None
-        return patterns
 
     def found(self, text: str) -> list[str]:
         """Return the text that each matching pattern matched first."""
@@ -154,12 +162,6 @@ Check = Annotated[
     ),
 ]
 """What a trait's ``check`` may be."""
-
-
-@lru_cache(maxsize=1024)
-def compiled(pattern: str) -> re.Pattern[str]:
-    """Return ``pattern`` compiled, case-insensitive."""
-    return re.compile(pattern, re.IGNORECASE)
 
 
 def sentences(text: str) -> list[str]:

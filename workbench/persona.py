@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from workbench.checks import Check, EmojiHabit, Judge, LengthRange, compiled
+from workbench.checks import Check, EmojiHabit, Judge, LengthRange, Pattern, compiled
 from workbench.errors import UserError
 from workbench.yamlfile import read_yaml, validate
 
@@ -45,17 +44,7 @@ class Safety(_Part):
     """Where the persona stops, and what it never advises."""
 
     boundary: str = Field(min_length=1)
-    unsafe_patterns: tuple[str, ...] = ()
-
-    @field_validator("unsafe_patterns")
-    @classmethod
-    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            try:
-                compiled(pattern)
-            except re.error as error:
-                raise ValueError(f"bad pattern {pattern!r}: {error}") from None
-        return patterns
+    unsafe_patterns: tuple[Pattern, ...] = ()
 
     def unsafe(self, text: str) -> str:
         """Return the first unsafe phrase in ``text``, or an empty string."""

@@ -67,13 +67,10 @@ def as_messages(messages: Messages) -> list[dict[str, str]]:
     return [message.model_dump() for message in messages]
 
 
-class Example(Record):
-    """A prompt and an answer, with its origin."""
-
-    prefix: ClassVar[str] = "ex"
+class Row(Record):
+    """What examples and preferences share: a prompt, and where it came from."""
 
     prompt: Messages = Field(min_length=1)
-    answer: str = Field(min_length=1)
     topic: str = ""
     origin: Origin = "seed"
     source: str = ""
@@ -85,17 +82,21 @@ class Example(Record):
         return last_user_turn(self.prompt)
 
 
-class Preference(Record):
+class Example(Row):
+    """A prompt and an answer, with its origin."""
+
+    prefix: ClassVar[str] = "ex"
+
+    answer: str = Field(min_length=1)
+
+
+class Preference(Row):
     """Two answers to one prompt, the first preferred."""
 
     prefix: ClassVar[str] = "pf"
 
-    prompt: Messages = Field(min_length=1)
     chosen: str = Field(min_length=1)
     rejected: str = Field(min_length=1)
-    topic: str = ""
-    origin: Origin = "seed"
-    source: str = ""
 
     @model_validator(mode="after")
     def _differ(self) -> Self:

@@ -103,8 +103,14 @@ def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path)
         return model.model_validate(data)
     except ValidationError as error:
         found = []
-        for item in error.errors():
+        mistakes = error.errors()
+        for item in mistakes:
             location = tuple(item["loc"])
+            # A list all of whose items are wrong is called too short as well: said once is enough.
+            if item["type"] == "too_short" and any(
+                other["loc"][: len(location)] == location != other["loc"] for other in mistakes
+            ):
+                continue
             keys = ".".join(str(part) for part in location)
             line = line_of(lines, location)
             message, fix = item["msg"].removeprefix("Value error, "), ""

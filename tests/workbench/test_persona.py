@@ -77,7 +77,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path: Path) -> Non
         ":7: voice.register: is missing",
         ":9: voice.registre: unknown key — did you mean 'register'?",
         ":11: voice.length: min 50 is more than max 40",
-        ":24: traits.0.check.matches.patterns: bad pattern '(champ': missing ), unterminated"
+        ":24: traits.0.check.matches.patterns.0: bad pattern '(champ': missing ), unterminated"
         " subpattern at position 0",
     ]
 

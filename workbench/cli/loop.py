@@ -57,8 +57,20 @@ def _run(job: Job, spec: StageSpec, force: bool) -> Outcome:
     console.print(f"[bold]{spec.name}[/bold]")
     pids = partial(server_pids, job)
     outcome = run_stage(job.round, spec, seed=job.config.seed, force=force, others=pids)
+    _give_memory_back()
     console.print(f"  {_told(outcome)}")
     return outcome
+
+
+def _give_memory_back() -> None:
+    """Return freed memory to the system, which glibc keeps otherwise: stages share one process."""
+    import ctypes
+    import gc
+    import sys
+
+    gc.collect()
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _wanted(job: Job, name: str, force: Sequence[str]) -> bool:

@@ -1,0 +1,268 @@
+"""The loop at its smallest size, for real: embedded model, real Argilla server, no network.
+
+It is killed twice on its way, once among people's reviews and once in training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.offline import LoopbackOnly
+from workbench.records import Example, Preference, Response, Review, Score, Split
+from workbench.rounds import MANIFEST
+from workbench.store import file_hash, read_records
+
+pytestmark = pytest.mark.slow
+STAGES = (
+    "import",
+    "generate",
+    "filter",
+    "review",
+    "resolve",
+    "split",
+    "sft",
+    "dpo",
+    "evaluate",
+    "report",
+)
+ARMS = ["base", "base+prompt", "sft", "sft+dpo"]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What is known after the loop."""
+
+    folder: Path
+    runs: Path
+    output: str
+    again: str
+    again_seconds: float
+    attempts: int | None
+
+
+def _persona(runs: Path, *arguments: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "workbench.cli.main",
+        *arguments,
+        *("--preset", "smoke", "--runs", str(runs)),
+    ]
+
+
+@dataclass
+class Runner:
+    """Runs the command, inside the namespace where there is one."""
+
+    repo: Path
+    runs: Path
+    inside: LoopbackOnly | None
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = _persona(self.runs, *arguments)
+        return subprocess.Popen(
+            self.inside.command(*command) if self.inside else command,
+            cwd=self.repo,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PERSONA_ARGILLA_HOME": ""},
+        )
+
+    def killed_when(self, ready: Callable[[], bool]) -> None:
+        """Start the run and kill its whole process group as soon as ``ready``."""
+        process = self.start("run")
+        while not ready():
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    def finished(self) -> tuple[str, float]:
+        began = time.monotonic()
+        process = self.start("run")
+        output = process.communicate()[0]
+        assert process.returncode == 0, output
+        return output, time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def loop(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    folder = tmp_path_factory.mktemp("loop")
+    runs = folder / "runs"
+    round_ = runs / "gym-trainer" / "round-001"
+    missing = LoopbackOnly.missing()
+    inside = None if missing else LoopbackOnly(folder).__enter__()
+    runner = Runner(repo, runs, inside)
+    try:
+        # Reviews are coming in: Argilla runs, some responses are submitted.
+        runner.killed_when(lambda: _database_holds_a_response(runs / ".argilla" / "argilla.db"))
+        runner.killed_when(lambda: (round_ / ".sft.partial").exists())
+        output, _ = runner.finished()
+        again, seconds = runner.finished()
+        attempts = inside.attempts_to_leave() if inside else None
+        yield Loop(round_, runs, output, again, seconds, attempts)
+    finally:
+        if inside:
+            inside.__exit__()
+
+
+def _database_holds_a_response(database: Path) -> bool:
+    import sqlite3
+
+    if not database.exists():
+        return False
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        return bool(connection.execute("select count(*) from responses").fetchone()[0])
+    except sqlite3.OperationalError:
+        return False  # the tables are not made yet, or the file is being written
+    finally:
+        connection.close()
+
+
+def _rows(loop: Loop, name: str, kind: type[Any]) -> list[Any]:
+    return list(read_records(loop.folder / name, kind))
+
+
+def test_every_stage_ends_with_its_manifest_and_the_table_names_them(loop: Loop) -> None:
+    assert [stage for stage in STAGES if (loop.folder / stage / MANIFEST).exists()] == list(STAGES)
+    table = [line for line in loop.output.splitlines() if line.startswith("│")]
+    assert [line.split()[1] for line in table[: len(STAGES)]] == list(STAGES)
+    assert loop.output.strip().splitlines()[-1] == f"Report: {loop.folder / 'report/report.html'}"
+
+
+def test_every_file_is_explained_by_its_manifest(loop: Loop) -> None:
+    for stage in STAGES:
+        folder = loop.folder / stage
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = {
+            path.relative_to(folder).as_posix(): file_hash(path)
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != MANIFEST
+        }
+        assert {name: said["sha256"] for name, said in manifest["outputs"].items()} == files
+        for name, digest in manifest["inputs"].items():
+            if (loop.folder / name).exists():
+                assert file_hash(loop.folder / name) == digest
+
+
+def test_a_second_run_redoes_nothing_and_is_quick(loop: Loop) -> None:
+    assert loop.again.count("already done") == len(STAGES)
+    assert loop.again_seconds < 20
+
+
+def test_nothing_tries_to_leave_loopback(loop: Loop) -> None:
+    if loop.attempts is None:
+        pytest.skip(f"NO NETWORK NAMESPACE HERE: {LoopbackOnly.missing()}")
+    assert loop.attempts == 0
+
+
+def test_an_attempt_to_leave_would_be_counted(tmp_path: Path) -> None:
+    if reason := LoopbackOnly.missing():
+        pytest.skip(f"NO NETWORK NAMESPACE HERE: {reason}")
+    code = "import socket; socket.getaddrinfo('example.org', 443)"
+    with LoopbackOnly(tmp_path) as inside:
+        subprocess.run(inside.command(sys.executable, "-c", code), capture_output=True)
+        assert inside.attempts_to_leave() >= 1
+
+
+def test_killed_twice_yet_no_row_is_lost_or_doubled(loop: Loop) -> None:
+    filtered = [row.id for row in _rows(loop, "filter/examples.jsonl", Example)]
+    reviews = _rows(loop, "review/reviews.jsonl", Review)
+    said = sorted((review.record, review.reviewer) for review in reviews)
+    assert said == sorted((row, f"reviewer-{n}") for row in filtered for n in (1, 2))
+    splits = _rows(loop, "split/splits.jsonl", Split)
+    assert len({split.record for split in splits}) == len(splits)
+
+
+def test_no_topic_is_on_two_sides(loop: Loop) -> None:
+    topics: dict[str, set[str]] = {}
+    for side in ("train", "validation", "test"):
+        for row in _rows(loop, f"split/{side}.jsonl", Example):
+            topics.setdefault(row.topic, set()).add(side)
+        for row in _rows(loop, f"split/preferences-{side}.jsonl", Preference):
+            topics.setdefault(row.topic, set()).add(side)
+    assert {topic: sides for topic, sides in topics.items() if len(sides) > 1} == {}
+
+
+def test_rejected_answers_are_really_the_base_models_own(loop: Loop) -> None:
+    bare = {r.id: r.text for r in _rows(loop, "generate/bare.jsonl", Response)}
+    pairs = [
+        pair
+        for side in ("train", "validation", "test")
+        for pair in _rows(loop, f"split/preferences-{side}.jsonl", Preference)
+    ]
+    against_bare = [pair for pair in pairs if pair.rejected in bare.values()]
+    assert len(against_bare) >= 20
+    assert all(pair.chosen not in bare.values() for pair in pairs)
+
+
+def test_every_arm_answers_every_held_out_prompt_and_is_scored_or_says_why(loop: Loop) -> None:
+    responses = _rows(loop, "evaluate/responses.jsonl", Response)
+    prompts = {r.prompt_id for r in responses}
+    held_out = {row.id for row in _rows(loop, "split/test.jsonl", Example)}
+    assert prompts <= held_out
+    assert sorted((r.arm, r.prompt_id) for r in responses) == sorted(
+        (arm, prompt) for arm in ARMS for prompt in prompts
+    )
+    scores = _rows(loop, "evaluate/scores.jsonl", Score)
+    unscored = {(s.metric, s.unscored) for s in scores if s.value is None}
+    assert unscored == {("tough_kind", "no_judge"), ("fits_question", "no_judge")}
+
+
+def test_the_report_shows_the_arms_and_loads_nothing(loop: Loop) -> None:
+    html = (loop.folder / "report/report.html").read_text(encoding="utf-8")
+    loaded: list[str] = []
+
+    class Loads(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            named = {"src", "srcset", "data"} | ({"href"} if tag == "link" else set())
+            loaded.extend(v for k, v in attrs if k in named and v and not v.startswith("data:"))
+
+    Loads().feed(html)
+    assert loaded == []
+    assert all(arm in html for arm in ARMS)
+
+
+def test_no_secret_is_in_the_rounds_files(loop: Loop) -> None:
+    kept = json.loads((loop.runs / ".argilla" / "secrets.json").read_text(encoding="utf-8"))
+    accounts = [kept["owner"], *kept["reviewers"].values()]
+    secrets = [kept["auth_secret"], *(a[key] for a in accounts for key in ("password", "api_key"))]
+    assert all(len(secret) >= 12 for secret in secrets)
+    for path in loop.folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert [s for s in secrets if s.encode() in content] == []
+    assert [s for s in secrets if s in loop.output] == []
+
+
+def test_the_review_server_is_gone_after_an_unattended_run(loop: Loop) -> None:
+    from curation.server import ServerHome, status
+
+    state = json.loads((loop.runs / ".argilla" / "server.json").read_text(encoding="utf-8"))
+    assert status(ServerHome(loop.runs / ".argilla")).stage == "stopped"
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(state["port"]))) != 0
+
+
+def test_forcing_a_stage_redoes_it_and_what_hangs_on_it(loop: Loop, repo: Path) -> None:
+    done = subprocess.run(
+        _persona(loop.runs, "split", "--force"), cwd=repo, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "already done" not in done.stderr
