@@ -19,16 +19,17 @@ from argilla_server.database import (
 )
 from argilla_server.enums import UserRole
 from argilla_server.models import User
+from household import HouseholdError
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 
 def migrate(path: Path) -> None:
     """Bring the database at ``path`` to the schema of this Argilla, and add the engine's tables."""
-    if not _has_users(path):
-        path.unlink(missing_ok=True)  # a first start that was killed; nobody has put anything in
-    fresh = not path.exists()
-    if fresh:
+    fresh = not _has_accounts(path)
+    if fresh:  # no file, or a first start that was killed: nobody can have put anything in
+        for leftover in path.parent.glob(f"{path.name}*"):
+            leftover.unlink()
         event.listen(Engine, "connect", _hurry)
     # Not from the file: with it, alembic would silence every logger that exists by now.
     config = Config()
@@ -45,10 +46,16 @@ def _hurry(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous = OFF")
 
 
-def _has_users(path: Path) -> bool:
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as found:
-        return bool(found.execute("SELECT count(*) FROM users").fetchone()[0])
-    return False
+def _has_accounts(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as found:
+            return bool(found.execute("SELECT count(*) FROM users").fetchone()[0])
+    except sqlite3.DatabaseError as problem:
+        if "no such table" in str(problem):
+            return False
+        raise HouseholdError(f"{path.name}: {problem}") from problem
 
 
 async def ensure_owner(username: str, password: str, api_key: str) -> None:

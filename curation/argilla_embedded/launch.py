@@ -16,7 +16,6 @@ import shutil
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -73,18 +72,18 @@ def _serve(home: Path, host: str, listener: socket.socket, redis: Redis, lock: i
     _publish(home, stage="database")
     database.migrate(home / "argilla.db")
     jobs.take_up_abandoned()
-    worker = jobs.fork_worker(close=[lock, listener.fileno()])
+    ready = {"stage": "ready", "host": host, "port": port, "redis": redis.pid}
+    worker = jobs.JobWorker(lambda pid: _publish(home, **ready, worker=pid))
+    worker.fork(close=[lock, listener.fileno()])
     try:
         asyncio.run(database.ensure_owner(**secrets["owner"]))
-        jobs.retry_in_background()
 
         class Announced(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
                 if self.started:
-                    _publish(
-                        home, stage="ready", host=host, port=port, worker=worker, redis=redis.pid
-                    )
+                    _publish(home, **ready, worker=worker.pid)
+                    worker.watch()
 
         config = uvicorn.Config(
             "argilla_server:app",
@@ -94,7 +93,7 @@ def _serve(home: Path, host: str, listener: socket.socket, redis: Redis, lock: i
         )
         Announced(config).run(sockets=[listener])
     finally:
-        _end(worker)
+        worker.end()
 
 
 def _configure(home: Path, redis_url: str, auth_secret: str) -> None:
@@ -138,22 +137,6 @@ def _publish(home: Path, **state: Any) -> None:
     draft = home / "server.json.part"
     draft.write_text(json.dumps({"pid": os.getpid(), **state}), encoding="utf-8")
     draft.replace(home / "server.json")
-
-
-def _end(worker: int, patience: float = 10.0) -> None:
-    """Let the worker finish its job; end it and the job after ``patience`` seconds."""
-    deadline = time.monotonic() + patience
-    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.kill(worker, number)
-            while time.monotonic() < deadline:
-                if os.waitpid(worker, os.WNOHANG)[0]:
-                    return
-                time.sleep(0.02)
-        except (ProcessLookupError, ChildProcessError):
-            return
-        deadline += 3
-    os.waitpid(worker, 0)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -72,7 +72,7 @@ INSERT INTO persona_responses (id, dataset_id, user_id, status)
   FROM responses n JOIN persona_records r ON r.id = n.record_id WHERE {which};
 """
 _ADD_VECTORS = """
-INSERT OR REPLACE INTO persona_vectors (id, settings_id, record_id, unit)
+INSERT INTO persona_vectors (id, settings_id, record_id, unit)
   SELECT n.id, n.vector_settings_id, n.record_id, persona_unit(n.value)
   FROM vectors n WHERE {which};
 """
@@ -101,9 +101,10 @@ _TRIGGERS = {
         "DELETE FROM persona_responses WHERE id = OLD.id;",
     ),
     "persona_vector_added": ("AFTER INSERT ON vectors", _ADD_VECTORS.format(which=_THIS)),
+    # Dropped and added, for a new key; OR REPLACE would be overruled by the upsert that fires this.
     "persona_vector_changed": (
         "AFTER UPDATE OF value ON vectors",
-        _ADD_VECTORS.format(which=_THIS),
+        "DELETE FROM persona_vectors WHERE id = NEW.id;" + _ADD_VECTORS.format(which=_THIS),
     ),
     "persona_vector_dropped": (
         "AFTER DELETE ON vectors",

@@ -1,0 +1,269 @@
+"""Start, stop and survival of the embedded Argilla server, as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from curation.server import Server, ServerHome, show_logins, start, status, stop
+from curation.server_home import HOME_VARIABLE
+from tests.curation.argilla_api import Api
+from workbench.errors import UserError
+
+FIELDS = [{"name": "question", "title": "q", "required": True, "settings": {"type": "text"}}]
+RATING = {"type": "rating", "options": [{"value": value} for value in range(6)]}
+QUESTIONS = [{"name": "fidelity", "title": "f", "required": True, "settings": RATING}]
+SMALL = {"fields": FIELDS, "questions": QUESTIONS}
+
+
+def until(done: Callable[[], bool], seconds: float = 15.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return done()
+
+
+def household(pid: int) -> list[psutil.Process]:
+    """The launcher and everything that it started."""
+    launcher = psutil.Process(pid)
+    return [launcher, *launcher.children(recursive=True)]
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+def home(argilla_home: ServerHome, argilla_server: Server, tmp_path: Path) -> Iterator[ServerHome]:
+    """A home that need not migrate: the database and accounts of the running one, copied."""
+    mine = ServerHome(tmp_path / "home")
+    mine.create()
+    for name in ("argilla.db", "argilla.db-wal", "secrets.json"):
+        if (argilla_home.path / name).exists():
+            shutil.copy2(argilla_home.path / name, mine.path / name)
+    yield mine
+    stop(mine)
+
+
+def test_a_reviewer_signs_in_with_the_password_that_is_shown(
+    argilla_server: Server, argilla_home: ServerHome
+) -> None:
+    shown = {login.username: login for login in show_logins(argilla_home)}
+    assert set(shown) == {"owner", "minji", "alex"}
+    answer = httpx.post(
+        f"{argilla_server.url}/api/v1/token",
+        data={"username": "minji", "password": shown["minji"].password},
+        trust_env=False,
+    )
+    assert answer.status_code == 201
+    page = httpx.get(f"{argilla_server.url}/", trust_env=False)
+    assert "<title" in page.text
+
+
+def test_secrets_are_random_private_and_nowhere_else(
+    argilla_server: Server, argilla_home: ServerHome
+) -> None:
+    assert stat.S_IMODE(argilla_home.secrets_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(argilla_home.path.stat().st_mode) == 0o700
+    open_to_others = [
+        path
+        for path in argilla_home.path.rglob("*")
+        if path.stat().st_mode & 0o077 and path.is_file()
+    ]
+    assert [p for p in open_to_others if "tmp" not in p.parts] == []
+    logins = show_logins(argilla_home)
+    secrets = [s for login in logins for s in (login.password, login.api_key)]
+    assert len(set(secrets)) == 6
+    assert min(len(secret) for secret in secrets) >= 16
+    told = repr(argilla_server) + repr(logins) + argilla_home.log.read_text()
+    told += argilla_home.state_file.read_text()
+    told += " ".join(" ".join(p.cmdline()) for p in household(argilla_server.pid))
+    assert [secret for secret in secrets if secret in told] == []
+
+
+def test_it_listens_on_loopback_alone(argilla_server: Server) -> None:
+    listening = {
+        connection.laddr.ip
+        for process in household(argilla_server.pid)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_the_whole_household_fits_in_600_mib(argilla_server: Server) -> None:
+    resident = sum(p.memory_info().rss for p in household(argilla_server.pid))
+    assert resident < 600 * 2**20
+
+
+def test_a_reviewer_cannot_reach_what_is_not_theirs(argilla_server: Server) -> None:
+    owner, minji, alex = (Api(argilla_server, name) for name in ("owner", "minji", "alex"))
+    dataset = owner.dataset("private", SMALL, overlap=2)
+    record = owner.push(dataset, [{"external_id": "a", "fields": {"question": "?"}}])["a"]
+    answered = minji.answer(record, "submitted", fidelity=4)
+    found = alex.call("POST", f"me/datasets/{dataset}/records/search?include=responses", {})
+    assert found["items"][0]["record"]["responses"] == []
+    alex.call("GET", f"datasets/{dataset}/records?include=responses", status=403)
+    alex.call("POST", f"datasets/{dataset}/records/search", {}, status=403)
+    taken_over = {"status": "submitted", "values": {"fidelity": {"value": 1}}}
+    alex.call("PUT", f"responses/{answered['id']}", taken_over, status=403)
+    alex.call("DELETE", f"responses/{answered['id']}", status=403)
+    alex.call("GET", "users", status=403)
+    other = owner.call("POST", "workspaces", {"name": "elsewhere"})
+    body = {"name": "hidden", "workspace_id": other["id"]}
+    hidden = owner.call("POST", "datasets", body)["id"]
+    alex.call("GET", f"datasets/{hidden}", status=403)
+    visible = [item["id"] for item in alex.call("GET", "me/datasets")["items"]]
+    assert (dataset in visible, hidden in visible) == (True, False)
+
+
+def test_a_second_start_is_refused_or_joins(
+    argilla_server: Server, argilla_home: ServerHome
+) -> None:
+    with pytest.raises(
+        UserError, match=rf"already runs on this home \(process {argilla_server.pid}"
+    ):
+        start(argilla_home, ["minji"])
+    again = start(argilla_home, ["alex"], reuse=True)
+    assert (again.pid, again.url) == (argilla_server.pid, argilla_server.url)
+    assert again.login("minji").api_key == argilla_server.login("minji").api_key
+    assert status(argilla_home).stage == "ready"
+
+
+def test_a_wrong_reviewer_name_is_refused(argilla_home: ServerHome) -> None:
+    with pytest.raises(UserError, match="'a b' cannot be a reviewer's name"):
+        start(argilla_home, ["a b"], reuse=True)
+    with pytest.raises(UserError, match="'owner' cannot be"):
+        start(argilla_home, ["owner"], reuse=True)
+
+
+def test_webhooks_are_called_by_the_job_worker(argilla_server: Server) -> None:
+    heard: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append(json.loads(body)["type"])
+            self.send_response(500 if len(heard) == 1 else 200)  # the first call must be repeated
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        owner = Api(argilla_server, "owner")
+        url = f"http://127.0.0.1:{listener.server_port}/"
+        body = {"url": url, "events": ["dataset.created"], "description": "test"}
+        hook = owner.call("POST", "webhooks", body)
+        owner.call("POST", "datasets", {"name": "heard", "workspace_id": owner.workspace()})
+        assert until(lambda: len(heard) == 2, 30)
+        owner.call("DELETE", f"webhooks/{hook['id']}")
+        listener.shutdown()
+    assert heard == ["dataset.created"] * 2
+
+
+def test_a_taken_port_is_refused_when_asked_for_and_avoided_when_not(home: ServerHome) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} is taken"):
+            start(home, [], port=port)
+        assert status(home).stage == "stopped"
+        home.state_file.write_text(json.dumps({"port": port}))
+        server = start(home, [])
+        assert server.port != port
+
+
+def test_a_clean_stop_leaves_nothing_and_a_new_start_knows_the_new_reviewer(
+    home: ServerHome,
+) -> None:
+    first = start(home, ["minji"])
+    processes = household(first.pid)
+    assert len(processes) >= 3  # server, worker, Redis
+    assert stop(home) is True
+    assert alive(processes) == []
+    assert (status(home).stage, stop(home)) == ("stopped", False)
+    assert not (home.path / "tmp").exists()
+    second = start(home, ["minji", "서연"])
+    assert second.login("minji").api_key == first.login("minji").api_key
+    assert Api(second, "서연").call("GET", "me")["role"] == "annotator"
+    with pytest.raises(UserError, match="no account 'nobody'"):
+        second.login("nobody")
+
+
+def test_kill_9_keeps_every_response_and_leaves_no_orphan(home: ServerHome) -> None:
+    server = start(home, ["minji"])
+    owner, minji = Api(server, "owner"), Api(server, "minji")
+    dataset = owner.dataset("killed", SMALL, overlap=1)
+    rows = [{"external_id": f"{i:02}", "fields": {"question": f"n{i}"}} for i in range(20)]
+    records = owner.push(dataset, rows)
+    for record in records.values():
+        minji.answer(record, "submitted", fidelity=4)
+    processes = household(server.pid)
+    os.kill(server.pid, signal.SIGKILL)
+    assert until(lambda: alive(processes) == [])
+    assert (
+        status(home).stage == "stopped"
+    )  # server.json still says ready, but nobody holds the home
+    again = start(home, ["minji"])
+    mine = Api(again, "minji").call("GET", f"me/datasets/{dataset}/metrics")["responses"]
+    assert (mine["submitted"], mine["pending"]) == (20, 0)
+    assert Api(again, "owner").search(dataset, "n7").ids == ["07"]
+
+
+def test_a_killed_worker_is_replaced(home: ServerHome) -> None:
+    server = start(home, [])
+    worker = home.state()["worker"]
+    os.kill(worker, signal.SIGKILL)
+    assert until(lambda: home.state().get("worker") not in (worker, None))
+    assert home.state()["worker"] in [p.pid for p in household(server.pid)]
+
+
+def test_a_server_that_cannot_start_says_why_in_one_line(home: ServerHome) -> None:
+    home.database.write_bytes(b"this is no database, but long enough to be read as one" * 40)
+    with pytest.raises(UserError) as caught:
+        start(home, [])
+    line = caught.value.line()
+    assert "ended with exit code" in line
+    assert "not a database" in line
+    assert str(home.log) in line
+    assert status(home).stage == "stopped"
+
+
+def test_a_missing_environment_says_make_setup(
+    home: ServerHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONA_ARGILLA_PYTHON", "/nowhere/bin/python")
+    with pytest.raises(UserError, match="run `make setup`"):
+        start(home, [])
+
+
+def test_an_open_host_is_warned_of(home: ServerHome, caplog: pytest.LogCaptureFixture) -> None:
+    server = start(home, [], host="0.0.0.0")
+    assert "Argilla will listen on 0.0.0.0, open to other machines" in caplog.text
+    assert server.url == f"http://127.0.0.1:{server.port}"
+
+
+def test_the_home_is_in_the_users_data_folder_or_where_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(HOME_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert ServerHome.default().path == tmp_path / "persona-workbench" / "argilla"
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "named"))
+    assert ServerHome.default().path == tmp_path / "named"
