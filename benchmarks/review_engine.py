@@ -22,7 +22,7 @@ WORDS = """
 squat bench row curl plank stretch run walk knee back wrist neck shoulder desk office lunch sleep
 water protein warm rest set rep weight slow breath pain sharp dull morning evening
 허리가 무릎이 어깨를 스트레칭 운동을 점심에 퇴근하고 천천히 통증이 물을 단백질 수면 자세를
-""".split()
+"""
 DIMENSIONS = 384
 
 
@@ -33,6 +33,7 @@ def fill(records: int) -> tuple[UUID, list[UUID]]:
     from sqlalchemy import insert
 
     draw = random.Random(7)
+    words = WORDS.split()
     now = datetime(2026, 1, 1)
     dataset, workspace = uuid4(), uuid4()
     users = [uuid4() for _ in range(3)]
@@ -42,7 +43,7 @@ def fill(records: int) -> tuple[UUID, list[UUID]]:
         return {"id": uuid4(), **common, **values}
 
     def text(length: int) -> str:
-        return " ".join(draw.choices(WORDS, k=length)) + f" n{draw.randrange(1000)} 💪"
+        return " ".join(draw.choices(words, k=length)) + f" n{draw.randrange(1000)} 💪"
 
     fields = [
         row(name=name, title=name, required=True, settings={"type": "text"}, dataset_id=dataset)
@@ -178,18 +179,14 @@ async def measure(dataset_id: UUID, users: list[UUID], repeats: int) -> dict[str
 
     def several(user: User) -> base.Filter:
         suggested = base.SuggestionFilterScope("fidelity", "value")
-        topic = base.MetadataFilterScope("topic")
+        topic_of = base.MetadataFilterScope("topic")
         stated = base.ResponseFilterScope(property="status", user=user)
         return base.AndFilter(
             [
-                base.TermsFilter(
-                    base.MetadataFilterScope("topic"), ["topic-1", "topic-2", "topic-3"]
-                ),
+                base.TermsFilter(topic_of, [f"topic-{i}" for i in (1, 2, 3)]),
                 base.RangeFilter(base.MetadataFilterScope("length"), ge=100, le=800),
                 base.RangeFilter(suggested, ge=2),
-                base.TermsFilter(
-                    base.ResponseFilterScope(property="status", user=user), ["submitted"]
-                ),
+                base.TermsFilter(stated, ["submitted"]),
             ]
         )
 
@@ -202,7 +199,7 @@ async def measure(dataset_id: UUID, users: list[UUID], repeats: int) -> dict[str
         ]
 
     def words() -> str:
-        return " ".join(draw.sample(WORDS, 2))
+        return " ".join(draw.sample(WORDS.split(), 2))
 
     def vector() -> list[float]:
         return [draw.gauss(0, 1) for _ in range(DIMENSIONS)]
@@ -256,7 +253,8 @@ def main() -> None:
     dataset, users = fill(records)
     filled = time.perf_counter() - begun
     calls = asyncio.run(measure(dataset, users, repeats))
-    print(json.dumps({"fill_s": filled, "dataset": str(dataset), "calls_ms": calls}))
+    keys = [user.hex for user in users]
+    print(json.dumps({"fill_s": filled, "dataset": str(dataset), "keys": keys, "calls_ms": calls}))
 
 
 if __name__ == "__main__":

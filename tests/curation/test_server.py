@@ -176,7 +176,9 @@ def test_webhooks_are_called_by_the_job_worker(argilla_server: Server) -> None:
     assert heard == ["dataset.created"] * 2
 
 
-def test_a_taken_port_is_refused_when_asked_for_and_avoided_when_not(home: ServerHome) -> None:
+def test_a_taken_port_is_refused_or_avoided_and_an_open_host_warned_of(
+    home: ServerHome, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -185,8 +187,10 @@ def test_a_taken_port_is_refused_when_asked_for_and_avoided_when_not(home: Serve
             start(home, [], port=port)
         assert status(home).stage == "stopped"
         home.state_file.write_text(json.dumps({"port": port}))
-        server = start(home, [])
-        assert server.port != port
+        server = start(home, [], host="0.0.0.0")
+    assert server.port != port
+    assert server.url == f"http://127.0.0.1:{server.port}"
+    assert "Argilla will listen on 0.0.0.0, open to other machines" in caplog.text
 
 
 def test_a_clean_stop_leaves_nothing_and_a_new_start_knows_the_new_reviewer(
@@ -206,8 +210,14 @@ def test_a_clean_stop_leaves_nothing_and_a_new_start_knows_the_new_reviewer(
         second.login("nobody")
 
 
-def test_kill_9_keeps_every_response_and_leaves_no_orphan(home: ServerHome) -> None:
+def test_kill_9_of_worker_or_server_loses_no_response_and_leaves_no_orphan(
+    home: ServerHome,
+) -> None:
     server = start(home, ["minji"])
+    worker = home.state()["worker"]
+    os.kill(worker, signal.SIGKILL)
+    assert until(lambda: home.state().get("worker") not in (worker, None))
+    assert home.state()["worker"] in [p.pid for p in household(server.pid)]
     owner, minji = Api(server, "owner"), Api(server, "minji")
     dataset = owner.dataset("killed", SMALL, overlap=1)
     rows = [{"external_id": f"{i:02}", "fields": {"question": f"n{i}"}} for i in range(20)]
@@ -224,14 +234,6 @@ def test_kill_9_keeps_every_response_and_leaves_no_orphan(home: ServerHome) -> N
     mine = Api(again, "minji").call("GET", f"me/datasets/{dataset}/metrics")["responses"]
     assert (mine["submitted"], mine["pending"]) == (20, 0)
     assert Api(again, "owner").search(dataset, "n7").ids == ["07"]
-
-
-def test_a_killed_worker_is_replaced(home: ServerHome) -> None:
-    server = start(home, [])
-    worker = home.state()["worker"]
-    os.kill(worker, signal.SIGKILL)
-    assert until(lambda: home.state().get("worker") not in (worker, None))
-    assert home.state()["worker"] in [p.pid for p in household(server.pid)]
 
 
 def test_a_server_that_cannot_start_says_why_in_one_line(home: ServerHome) -> None:
@@ -251,12 +253,6 @@ def test_a_missing_environment_says_make_setup(
     monkeypatch.setenv("PERSONA_ARGILLA_PYTHON", "/nowhere/bin/python")
     with pytest.raises(UserError, match="run `make setup`"):
         start(home, [])
-
-
-def test_an_open_host_is_warned_of(home: ServerHome, caplog: pytest.LogCaptureFixture) -> None:
-    server = start(home, [], host="0.0.0.0")
-    assert "Argilla will listen on 0.0.0.0, open to other machines" in caplog.text
-    assert server.url == f"http://127.0.0.1:{server.port}"
 
 
 def test_the_home_is_in_the_users_data_folder_or_where_it_is_told(
