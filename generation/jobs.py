@@ -36,6 +36,8 @@ class Served(_Settings):
     temperature: float = Field(default=0.7, ge=0)
     max_new_tokens: int = Field(default=1024, ge=1)
     seed: int = 0
+    budget: float | None = Field(default=None, ge=0)
+    """Money that this job may spend, in the currency of the endpoint's price."""
 
 
 class Job(_Settings):

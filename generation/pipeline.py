@@ -1,6 +1,7 @@
 """The stage's two jobs: the base model's own answers, and a teacher's new rows."""
 
 from generation.bare import Bare, bare_answers
+from generation.cost import Plan, plan_teacher
 from generation.teacher import Taught, teacher_rows
 
-__all__ = ["Bare", "Taught", "bare_answers", "teacher_rows"]
+__all__ = ["Bare", "Plan", "Taught", "bare_answers", "plan_teacher", "teacher_rows"]

@@ -20,6 +20,8 @@ PER_REQUEST = 5
 """Questions that one request asks for; with more, models repeat themselves."""
 SHOWN = 6
 """Earlier questions that a request shows."""
+ROUNDS = 3
+"""Times that a topic's missing questions are asked for."""
 TWINS = 90.0
 """Similarity (0 to 100) from which two questions are the same; order of words aside."""
 

@@ -111,7 +111,7 @@ class Distilabel:
 
     def _follow(self, advance: Callable[..., None]) -> None:
         """Show the progress until the job says that it is done."""
-        failed = 0
+        failed, done, paid, started = 0, 0, 0.0, time.monotonic()
         for news in self._news():
             if "error" in news:
                 what = str(news["error"])
@@ -120,7 +120,12 @@ class Distilabel:
                 return
             if "done" in news:
                 failed += news.get("failed", 0)
-                advance(news["done"], note=f"{failed} failed" if failed else "")
+                paid += news.get("paid", 0.0)
+                done += news["done"]
+                notes = [f"{done / max(time.monotonic() - started, 0.001):.1f}/s"]
+                notes += [f"cost {paid:.4f}"] if paid else []
+                notes += [f"{failed} failed"] if failed else []
+                advance(news["done"], note=", ".join(notes))
         raise self._broken("the process that runs distilabel ended before its job did")
 
     def _news(self) -> Iterator[dict[str, Any]]:

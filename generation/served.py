@@ -13,12 +13,13 @@ from pydantic import PrivateAttr
 
 from generation import events
 from generation.asking import Asking
+from generation.budget import Budget
 from generation.cache import AnswerCache, request_key
 from generation.jobs import Served
 from generation.llms import as_output
 from generation.outcome import Outcome
-from generation.stops import FATAL, STOPPED
-from workbench.endpoint import Endpoint
+from generation.stops import FATAL, OVER_BUDGET, STOPPED
+from workbench.endpoint import Endpoint, Price
 
 if TYPE_CHECKING:
     from distilabel.typing import GenerateOutput
@@ -43,6 +44,8 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         concurrency: Requests under way at once, however large the batch.
         cache: File of the answers that were already paid for.
         shape: Name of the JSON shape that is asked for, or empty for text.
+        price: Of a million tokens.
+        budget: Money for all requests; needs a price.
     """
 
     api_key_env: str = ""
@@ -53,11 +56,14 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
     concurrency: int = 8
     cache: str = ""
     shape: str = ""
+    price: Price | None = None
+    budget: float | None = None
 
     _cache: AnswerCache | None = PrivateAttr(default=None)
     _under_way: dict[str, asyncio.Future[Outcome]] = PrivateAttr(default_factory=dict)
     _in_a_row: int = PrivateAttr(default=0)
     _stop: str = PrivateAttr(default="")
+    _budget: Budget | None = PrivateAttr(default=None)
     _schema: bool = PrivateAttr(default=True)
 
     @classmethod
@@ -76,6 +82,8 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
             concurrency=endpoint.concurrency,
             cache=str(settings.cache),
             shape=settings.shape,
+            price=endpoint.price,
+            budget=settings.budget,
             generation_kwargs={
                 "temperature": settings.temperature,
                 "max_new_tokens": settings.max_new_tokens,
@@ -108,7 +116,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         if self._cache:
             self._cache.close()
         self._cache = None
-        self._under_way = {}
+        self._under_way, self._budget = {}, None
         super().unload()
         events.tell(worker=0)
 
@@ -149,15 +157,21 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
     ) -> list[GenerateOutput]:
         """Answer a batch, ``concurrency`` at a time."""
         gate = asyncio.Semaphore(self.concurrency)
+        if self.price and self.budget is not None and self._budget is None:
+            self._budget = Budget(self.price, self.budget)
 
         async def one(chat: Any) -> GenerateOutput:
             async with gate:
                 output = await self.agenerate(chat, num_generations, **kwargs)
-            failed = output["generations"].count(None)
-            events.tell(done=1, failed=int(failed == num_generations))
+            failed = int(None in output["generations"])
+            events.tell(done=1, failed=failed, paid=self._paid(output["statistics"]))
             return output
 
         return await asyncio.gather(*(one(chat) for chat in inputs))
+
+    def _paid(self, counts: dict[str, list[int]]) -> float:
+        tokens = sum(counts["input_tokens"]), sum(counts["output_tokens"])
+        return self.price.of(*tokens) if self.price else 0.0
 
     async def _shared(self, body: dict[str, Any]) -> Outcome:
         """Answer equal requests by one request, and known ones from the cache."""
@@ -174,6 +188,18 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         return outcome
 
     async def _asked(self, body: dict[str, Any]) -> Outcome:
+        if self._budget is None:
+            return await self._to_the_end(body)
+        worst = self._budget.worst(body, self.attempts)
+        if not await self._budget.reserve(worst):
+            self._stop = self._stop or OVER_BUDGET
+            return await self._to_the_end(body)
+        outcome = await self._to_the_end(body)
+        paid = self._budget.price.of(outcome.input_tokens, outcome.output_tokens)
+        await self._budget.settle(worst, paid)
+        return outcome
+
+    async def _to_the_end(self, body: dict[str, Any]) -> Outcome:
         if self._stop:
             return Outcome(status="failed", reason=STOPPED, detail=self._stop)
         asking = Asking(

@@ -11,6 +11,8 @@ from workbench.errors import UserError
 
 STOPPED = "stopped"
 """Reason of the requests that were not made after the job had to stop."""
+OVER_BUDGET = "budget"
+"""Detail of the requests that were not made since the budget was used up."""
 FATAL = frozenset({"auth", "not_found", "quota"})
 """Failures that every further request would meet as well."""
 _KEPT = "run the same command again: {kept} finished answers are kept"
@@ -37,6 +39,12 @@ def stop_if_hopeless(endpoint: Endpoint, outcomes: Sequence[Outcome]) -> None:
             raise UserError("the account has no quota left", where=endpoint.base_url, fix=fix)
     failures = Counter(outcome.reason for outcome in outcomes if outcome.status == "failed")
     unmade = failures.pop(STOPPED, 0)
+    if any(outcome.reason == STOPPED and outcome.detail == OVER_BUDGET for outcome in outcomes):
+        raise UserError(
+            f"stopped at the budget, with {unmade} requests not made",
+            where=endpoint.base_url,
+            fix=f"raise the budget, then {_KEPT.format(kept=kept)}",
+        )
     kinds = ", ".join(f"{kind} {count}" for kind, count in failures.most_common())
     if unmade:
         raise UserError(

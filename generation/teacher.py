@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from generation.jobs import Served
-from generation.outcome import Outcome, Usage, usage_of
-from generation.questions import Pool, question_id
+from generation.outcome import Outcome, Usage, cost_of, usage_of
+from generation.questions import ROUNDS, Pool, question_id
 from generation.runner import Distilabel
 from generation.stops import stop_if_hopeless
 from workbench.endpoint import Endpoint, check_reachable
+from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.progress import console
 from workbench.prompts import system_prompt, with_system
 from workbench.records import Drop, Example, user_prompt
 
-ROUNDS = 3
-"""Times that a topic's missing questions are asked for."""
 EXEMPLARS = 3
 CACHE = "answers.sqlite"
 _QUESTION_TEMPERATURE = 1.0
@@ -40,6 +39,15 @@ class Taught:
     planned: int
     missing: dict[str, int] = field(default_factory=dict)
     """Topic → questions that the teacher did not come up with."""
+    steps: dict[str, Usage] = field(default_factory=dict)
+    """The usage of each step: ``questions`` and ``answers``."""
+    spent: float = 0.0
+    """Money for all tokens, by the endpoint's price."""
+
+    @property
+    def share(self) -> float:
+        """Rows that came of those that were planned, 0 to 1."""
+        return len(self.examples) / self.planned if self.planned else 1.0
 
 
 def teacher_rows(
@@ -51,6 +59,7 @@ def teacher_rows(
     seed: int = 0,
     workdir: Path,
     concurrency: int | None = None,
+    budget: float | None = None,
 ) -> Taught:
     """Return new rows of a teacher: ``per_topic`` questions a topic, answered in persona.
 
@@ -65,25 +74,28 @@ def teacher_rows(
         seed: Of what is shown and, where the server heeds it, of sampling.
         workdir: Folder for the kept answers, the log and what distilabel leaves.
         concurrency: Requests under way at once; the endpoint's own by default.
+        budget: Money that this call may spend, in the currency of the endpoint's price.
 
     Raises:
         UserError: The teacher cannot be reached, refuses the key, went down on the way, or
-            answered nothing at all; finished answers stay kept.
+            answered nothing at all, or the budget is used up; finished answers stay kept.
     """
+    if budget is not None and endpoint.price is None:
+        raise UserError("a budget needs a price", where=endpoint.base_url, fix="set its 'price'")
     check_reachable(endpoint)
     if concurrency:
         endpoint = endpoint.model_copy(update={"concurrency": concurrency})
-    served = Served(endpoint=endpoint, cache=(workdir / CACHE).resolve(), seed=seed)
+    served = Served(endpoint=endpoint, cache=(workdir / CACHE).resolve(), seed=seed, budget=budget)
     pool = Pool(persona, seeds, per_topic, seed)
     with Distilabel(workdir) as distilabel:
         outcomes = _ask_questions(distilabel, pool, served)
         questions = [(topic, text) for topic, texts in pool.questions.items() for text in texts]
-        shown = _exemplars(persona, seeds)
+        shown = exemplars_of(persona, seeds)
         system = system_prompt(persona, shown)
         answers = distilabel.run(
             "teacher-answers",
             [with_system(system, user_prompt(question)) for _, question in questions],
-            served.model_copy(update={"temperature": _ANSWER_TEMPERATURE}),
+            _after(served, outcomes, temperature=_ANSWER_TEMPERATURE),
             label="the teacher answers",
         )
     stop_if_hopeless(endpoint, answers)
@@ -106,20 +118,20 @@ def teacher_rows(
     if missing := pool.missing():
         lacking = ", ".join(f"{topic} {count}" for topic, count in missing.items())
         console.print(f"  the teacher came up with too few new questions; missing: {lacking}")
+    steps = {"questions": usage_of(outcomes), "answers": usage_of(answers)}
     return Taught(
         examples=examples,
         dropped=dropped,
         usage=usage_of([*outcomes, *answers]),
         planned=per_topic * len(persona.topics),
         missing=missing,
+        steps=steps,
+        spent=sum(cost_of(usage, endpoint.price) for usage in steps.values()),
     )
 
 
 def _ask_questions(distilabel: Distilabel, pool: Pool, served: Served) -> list[Outcome]:
     """Fill the pool; ask again for what is missing, a few times."""
-    settings = served.model_copy(
-        update={"shape": "questions", "temperature": _QUESTION_TEMPERATURE}
-    )
     outcomes: list[Outcome] = []
     for turn in range(1, ROUNDS + 1):
         requests = pool.requests(turn)
@@ -128,7 +140,7 @@ def _ask_questions(distilabel: Distilabel, pool: Pool, served: Served) -> list[O
         found = distilabel.run(
             f"teacher-questions-{turn}",
             [request.prompt for request in requests],
-            settings,
+            _after(served, outcomes, shape="questions", temperature=_QUESTION_TEMPERATURE),
             label=f"the teacher writes questions (round {turn})",
         )
         stop_if_hopeless(served.endpoint, found)
@@ -138,7 +150,15 @@ def _ask_questions(distilabel: Distilabel, pool: Pool, served: Served) -> list[O
     return outcomes
 
 
-def _exemplars(persona: Persona, seeds: Sequence[Example]) -> list[Example]:
+def _after(served: Served, outcomes: Sequence[Outcome], **changes: object) -> Served:
+    """Return the settings of the next step, with what earlier ones left of the budget."""
+    left = served.budget
+    if left is not None:
+        left = max(0.0, left - cost_of(usage_of(outcomes), served.endpoint.price))
+    return served.model_copy(update={"budget": left, **changes})
+
+
+def exemplars_of(persona: Persona, seeds: Sequence[Example]) -> list[Example]:
     """Return the answers to show: those that the persona names, else the first sound ones."""
     named = {f"seeds.jsonl:{line}" for line in persona.exemplars}
     chosen = [seed for seed in seeds if seed.source in named]

@@ -15,6 +15,20 @@ _SECRET_KEYS = {"api_key", "key", "token", "apikey", "secret", "password"}
 _CHECK_SECONDS = 10.0
 
 
+class Price(BaseModel):
+    """What a million tokens cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    currency: str = "USD"
+
+    def of(self, input_tokens: float, output_tokens: float) -> float:
+        """Return what so many tokens cost."""
+        return (self.input * input_tokens + self.output * output_tokens) / 1_000_000
+
+
 class Endpoint(BaseModel):
     """An OpenAI-compatible endpoint. It names where the key is and never holds it."""
 
@@ -35,6 +49,8 @@ class Endpoint(BaseModel):
     """Seconds before the second try, at most; doubled for each further one, up to 60."""
     concurrency: int = Field(default=8, ge=1)
     """Requests under way at once."""
+    price: Price | None = None
+    """Of a million tokens, for estimates and budgets."""
 
     @model_validator(mode="before")
     @classmethod
