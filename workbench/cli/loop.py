@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ STAGES: dict[str, Callable[[Job], StageSpec]] = {
     "evaluate": stages_model.evaluate_stage,
     "report": stages_model.report_stage,
 }
+# On a CPU it says at every start that a faster kernel could be fetched from a hub; it works without.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 SPACE_MIB = 300
 """Free space that a round needs at the least: adapters, caches, the review server's database."""
 
@@ -36,14 +39,28 @@ def run_stages(job: Job, names: Iterable[str], *, force: Sequence[str] = ()) -> 
         UserError: An unknown stage, a mistake in the configuration, or what a stage says.
     """
     for name in force:
-        if name not in STAGES:
-            fix = nearest(name, STAGES) or f"one of {', '.join(STAGES)}"
-            raise UserError(f"there is no stage '{name}'", where="--force", fix=fix)
-    stages_data.check_settings(job)
+        _known(name, "--force")
+    names = list(names)
     _check_space(job.runs)
     with job.round.locked():
+        if any(job.round.manifest(name) is None for name in names):
+            stages_data.check_settings(job)
+            stages_model.check_settings(job, names)
         job.remember()
         return [_run(job, STAGES[name](job), _wanted(job, name, force)) for name in names]
+
+
+def stages_until(last: str | None) -> list[str]:
+    """Return the names of the stages up to ``last``, in order; all by default."""
+    names = list(STAGES)
+    return names[: names.index(_known(last, "--until")) + 1] if last else names
+
+
+def _known(name: str, where: str) -> str:
+    if name not in STAGES:
+        fix = nearest(name, STAGES) or f"one of {', '.join(STAGES)}"
+        raise UserError(f"there is no stage '{name}'", where=where, fix=fix)
+    return name
 
 
 def run_spec(job: Job, spec: StageSpec) -> Outcome:

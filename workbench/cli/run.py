@@ -20,7 +20,8 @@ from workbench.rounds import Outcome
     is_flag=True,
     help="Stop for review: print address and logins, go on when enough is reviewed.",
 )
-def run(job: Job, force: tuple[str, ...], wait_for_people: bool) -> None:
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+def run(job: Job, force: tuple[str, ...], wait_for_people: bool, until: str | None) -> None:
     """Run every stage in order; what is done already is not done again.
 
     \b
@@ -28,16 +29,18 @@ def run(job: Job, force: tuple[str, ...], wait_for_people: bool) -> None:
       persona run
       persona run --persona datasets/gym-trainer-ko --seed 1
       persona run --force sft
+      persona run --until split
     """
-    from workbench.cli.loop import STAGES, run_stages
+    from workbench.cli.loop import run_stages, stages_until
 
     job = job.waiting() if wait_for_people else job
-    outcomes = run_stages(job, STAGES, force=force)
-    _print_summary(outcomes, job.round.stage("report") / "report.html")
+    outcomes = run_stages(job, stages_until(until), force=force)
+    last = job.round.stage(outcomes[-1].stage)
+    _print_summary(outcomes, last / "report.html" if last.name == "report" else last)
 
 
-def _print_summary(outcomes: list[Outcome], report: Path) -> None:
-    """Print the closing table of stages, and where the report lies."""
+def _print_summary(outcomes: list[Outcome], result: Path) -> None:
+    """Print the closing table of stages, and where the result lies."""
     table = Table(title="Stages", title_justify="left")
     for name in ("stage", "state", "time (s)", "peak memory (MiB)"):
         table.add_column(name, justify="left" if name in ("stage", "state") else "right")
@@ -55,4 +58,5 @@ def _print_summary(outcomes: list[Outcome], report: Path) -> None:
     )
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"Report: {report}", highlight=False)
+    name = "Report" if result.suffix == ".html" else "Files"
+    console.print(f"{name}: {result}", highlight=False)

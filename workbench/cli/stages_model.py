@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.cli.job import Job
 from workbench.config import section
@@ -13,6 +14,9 @@ from workbench.records import Example
 from workbench.rounds import StageSpec, Work
 from workbench.sampling import take_spread
 from workbench.store import existing, read_records, write_json, write_records
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
 
 
 def recipe_path(job: Job, method: str) -> Path:
@@ -24,6 +28,27 @@ def recipe_path(job: Job, method: str) -> Path:
         return existing(Path(named))
     suffix = "" if has_gpu() else "-embedded"
     return Path(str(files("training").joinpath(f"recipes/{method}{suffix}.yaml")))
+
+
+def check_settings(job: Job, names: Sequence[str]) -> None:
+    """Check recipes and model before anything runs, as far as the named stages need them.
+
+    Raises:
+        UserError: A recipe with its mistakes, or a model that cannot be had.
+    """
+    from workbench.models import resolve_model
+
+    for method in ("sft", "dpo"):
+        if method in names:
+            _recipe(job, method)
+    if {"generate", "sft", "dpo", "evaluate"} & set(names):
+        resolve_model(job.config.model)
+
+
+def _recipe(job: Job, method: str) -> Recipe:
+    from training.recipe import load_recipe
+
+    return load_recipe(recipe_path(job, method), job.config.train.overrides.get(method, {}))
 
 
 def sft_stage(job: Job) -> StageSpec:
@@ -52,11 +77,10 @@ def _training_stage(job: Job, method: str, rows: str, inputs: tuple[str, ...]) -
 
 def _train(job: Job, method: str, sides: tuple[str, str], work: Work) -> None:
     from training.dpo import train_dpo
-    from training.recipe import load_recipe
     from training.sft import train_sft
     from workbench.models import resolve_model
 
-    recipe = load_recipe(recipe_path(job, method), job.config.train.overrides.get(method, {}))
+    recipe = _recipe(job, method)
     model = resolve_model(job.config.model)
     train, validation = (work.input(side) for side in sides)
     always: dict[str, Any] = {"seed": job.config.seed, "base_name": job.config.model}
