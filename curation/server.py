@@ -41,6 +41,7 @@ _SAID = {
     "database": "preparing the database",
     "ready": "signing in",
 }
+_LOG_KEPT = 2**20  # bytes; a longer log is begun anew at the next start
 _LOGGER = logging.getLogger(__name__)
 _STARTED: dict[int, subprocess.Popen[bytes]] = {}  # children of this process, to be reaped
 
@@ -128,12 +129,11 @@ def start(
         _LOGGER.warning("warning: Argilla will listen on %s, open to other machines", host)
     home.save(accounts)
     wanted = port or int(home.state().get("port", DEFAULT_PORT))
-    home.state_file.unlink(missing_ok=True)
-    process = _spawn(home, host, wanted, strict=port is not None)
+    child = _spawn(home, host, wanted, strict=port is not None)
     try:
-        return _usable(home, process, timeout, tell, reviewers)
+        return _usable(home, child, timeout, tell, reviewers)
     except BaseException:
-        if process.poll() is None:
+        if child.process.poll() is None:
             stop(home, timeout=10)
         raise
 
@@ -149,8 +149,7 @@ def stop(home: ServerHome, timeout: float = 30.0) -> bool:
         return False
     _signal(pid, signal.SIGTERM)
     if not _wait(lambda: home.holder() is None, timeout):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)  # the launcher leads its own group
+        _signal(pid, signal.SIGKILL)  # Redis and the worker end with it
         _wait(lambda: home.holder() is None, 10)
     if (child := _STARTED.pop(pid, None)) is not None:
         child.wait()
@@ -174,11 +173,23 @@ def show_logins(home: ServerHome) -> list[Login]:
     return [accounts.owner, *accounts.reviewers.values()]
 
 
-def _spawn(home: ServerHome, host: str, port: int, *, strict: bool) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True)
+class _Child:
+    """A server that this process starts, and where in the log its own lines begin."""
+
+    process: subprocess.Popen[bytes]
+    log_from: int
+
+
+def _spawn(home: ServerHome, host: str, port: int, *, strict: bool) -> _Child:
     command = [str(server_python()), str(_LAUNCHER), str(home.path), "--host", host]
     command += ["--port", str(port), *(["--strict-port"] if strict else [])]
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    descriptor = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log_from = os.fstat(descriptor).st_size
+    if log_from > _LOG_KEPT:
+        os.truncate(descriptor, 0)
+        log_from = 0
     try:
         process = subprocess.Popen(
             command,
@@ -192,7 +203,7 @@ def _spawn(home: ServerHome, host: str, port: int, *, strict: bool) -> subproces
     finally:
         os.close(descriptor)
     _STARTED[process.pid] = process
-    return process
+    return _Child(process, log_from)
 
 
 def server_python() -> Path:
@@ -214,7 +225,7 @@ def server_python() -> Path:
 
 def _usable(
     home: ServerHome,
-    process: subprocess.Popen[bytes] | None,
+    child: _Child | None,
     timeout: float,
     tell: Progress,
     reviewers: Sequence[str],
@@ -222,9 +233,9 @@ def _usable(
     deadline = time.monotonic() + timeout
     stage = ""
     while stage != "ready":
-        if process is not None and process.poll() is not None:
-            raise _ended(home, process)
-        if process is None and home.holder() is None:
+        if child is not None and child.process.poll() is not None:
+            raise _ended(home, child)
+        if child is None and home.holder() is None:
             raise UserError("the running server ended", where=str(home.path), fix="start it again")
         if time.monotonic() > deadline:
             raise UserError(
@@ -232,7 +243,9 @@ def _usable(
                 where=str(home.log),
                 fix="wait longer, or read the log",
             )
-        seen = str(home.state().get("stage", ""))
+        state = home.state()
+        of_another = child is not None and state.get("pid") != child.process.pid
+        seen = "" if of_another else str(state.get("stage", ""))
         if seen != stage and seen in _SAID:
             tell(_SAID[seen])
         stage = seen
@@ -249,12 +262,13 @@ def _usable(
     )
 
 
-def _ended(home: ServerHome, process: subprocess.Popen[bytes]) -> UserError:
-    if process.returncode == _EXIT_HELD:
+def _ended(home: ServerHome, child: _Child) -> UserError:
+    code = child.process.returncode
+    if code == _EXIT_HELD:
         return _held(home)
-    said = str(home.state().get("reason") or home.last_log_line() or "nothing")
+    said = str(home.state().get("reason") or home.last_log_line(child.log_from) or "nothing")
     return UserError(
-        f"the Argilla server ended with exit code {process.returncode}, saying: {said}",
+        f"the Argilla server ended with exit code {code}, saying: {said}",
         where=str(home.log),
         fix="read the log",
     )
@@ -295,8 +309,12 @@ def _is_taken(host: str, port: int) -> bool:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if str(_LAUNCHER) in process.cmdline():  # never another process that got its number
+            process.send_signal(number)
 
 
 def _wait(done: Callable[[], bool], seconds: float) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,8 +100,9 @@ class ServerHome:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            written = os.read(descriptor, 32)
-            return int(written) if written else 0
+            while not (written := os.read(descriptor, 32)):  # it took the lock this very moment
+                time.sleep(0.01)
+            return int(written)
         else:
             return None
         finally:
@@ -114,11 +116,11 @@ class ServerHome:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def last_log_line(self) -> str:
-        """Return the last line that the server logged, or an empty string."""
+    def last_log_line(self, begin: int = 0) -> str:
+        """Return the last line that was logged after byte ``begin``, or an empty string."""
         if not self.log.exists():
             return ""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = self.log.read_bytes()[begin:].decode("utf-8", errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def secrets(self) -> Secrets:

@@ -59,20 +59,21 @@ def main() -> int:
 
 def _serve(home: Path, host: str, listener: socket.socket, redis: Redis, lock: int) -> None:
     port = listener.getsockname()[1]
-    _publish(home, stage="redis")
+    at = {"host": host, "port": port}
+    _publish(home, stage="redis", **at)
     redis.start()
     secrets = json.loads((home / "secrets.json").read_text(encoding="utf-8"))
     _configure(home, redis.url, secrets["auth_secret"])
 
-    _publish(home, stage="argilla")
+    _publish(home, stage="argilla", **at)
     import database
     import jobs
     import uvicorn
 
-    _publish(home, stage="database")
+    _publish(home, stage="database", **at)
     database.migrate(home / "argilla.db")
     jobs.take_up_abandoned()
-    ready = {"stage": "ready", "host": host, "port": port, "redis": redis.pid}
+    ready = {"stage": "ready", **at, "redis": redis.pid}
     worker = jobs.JobWorker(lambda pid: _publish(home, **ready, worker=pid))
     worker.fork(close=[lock, listener.fileno()])
     try:

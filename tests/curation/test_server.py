@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import stat
 import threading
 import time
@@ -203,9 +205,15 @@ def test_a_clean_stop_leaves_nothing_and_a_new_start_knows_the_new_reviewer(
     assert alive(processes) == []
     assert (status(home).stage, stop(home)) == ("stopped", False)
     assert not (home.path / "tmp").exists()
-    second = start(home, ["minji", "서연"])
+    with contextlib.closing(sqlite3.connect(home.database)) as database:
+        database.execute("PRAGMA user_version = 1")  # as an older engine's tables would say
+    second = start(home, ["minji", "서연"])  # whose engine's tables are made anew
     assert second.login("minji").api_key == first.login("minji").api_key
     assert Api(second, "서연").call("GET", "me")["role"] == "annotator"
+    owner = Api(second, "owner")
+    dataset = owner.dataset("after", SMALL, overlap=1)
+    owner.push(dataset, [{"external_id": "a", "fields": {"question": "lunge"}}])
+    assert owner.search(dataset, "lunge").ids == ["a"]
     with pytest.raises(UserError, match="no account 'nobody'"):
         second.login("nobody")
 
