@@ -19,6 +19,7 @@ from curation.review.policy import (
     judge,
 )
 from curation.review.reliability import Reliability, dawid_skene
+from workbench.errors import UserError, nearest
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference, Review
 
@@ -91,8 +92,10 @@ def resolve(
         adjudications: An adjudicator's reviews of queued records; these are final.
 
     Raises:
+        UserError: The policy names a problem that the persona's reviewers can't.
         ValueError: Reviewers preferred a rival whose text is not in ``rivals``.
     """
+    _check(policy, persona)
     given = list(reviews)
     seen = only_of(ballots(given), examples)
     grouped, final = by_record(seen), by_record(ballots(adjudications))
@@ -109,6 +112,17 @@ def resolve(
         case = _Case(persona, example, (*votes, *last), last or votes, trust, verdict)
         _settle(case, policy, (rivals or {}).get(example.id), bare.get(example.id, ""), resolved)
     return resolved
+
+
+def _check(policy: Policy, persona: Persona) -> None:
+    """Refuse a blocking problem that nobody can name: it would never block anything."""
+    known = persona.problems
+    if unknown := [problem for problem in policy.blocking if problem not in known]:
+        raise UserError(
+            f"blocking: unknown problem '{unknown[0]}'",
+            where="review.policy",
+            fix=nearest(unknown[0], known) or f"one of {', '.join(known)}",
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 
 from curation.review.policy import Policy
 from curation.review.resolve import resolve
+from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.records import Example, Review, user_prompt
 
@@ -252,3 +253,11 @@ def test_every_row_has_exactly_one_decision_in_the_order_of_the_examples(persona
     resolved = resolve(persona, rows, reversed(said), Policy(), {})
     assert [one.record for one in resolved.decisions] == [row.id for row in rows]
     assert len(resolved.examples) + len(resolved.drops) == len(rows)
+
+
+def test_policy_that_blocks_on_an_unknown_problem_is_refused(persona: Persona) -> None:
+    with pytest.raises(UserError) as error:
+        resolve(persona, [], [], Policy(blocking=("unsafe_advise",)), {})
+    assert error.value.line() == (
+        "review.policy: blocking: unknown problem 'unsafe_advise' — did you mean 'unsafe_advice'?"
+    )

@@ -1,0 +1,164 @@
+"""Whatever goes wrong between here and Argilla is one line, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+import pytest
+
+from curation.review.connection import Connection
+from curation.review.pull import pull
+from curation.review.push import push
+from curation.review.recorded import submit_recorded
+from curation.server import Server, ServerHome
+from tests.curation.review_team import answer, few, joined, owner_of, reviewers_of
+from workbench.errors import UserError
+from workbench.persona import Persona, load_persona
+
+
+@pytest.fixture(scope="module")
+def owner(argilla_home: ServerHome, argilla_server: Server) -> Connection:
+    return owner_of(joined(argilla_home))
+
+
+@pytest.fixture(scope="module")
+def logins(argilla_home: ServerHome, argilla_server: Server) -> dict[str, Connection]:
+    return reviewers_of(joined(argilla_home))
+
+
+@pytest.fixture(scope="module")
+def coach(repo: Path) -> Persona:
+    return load_persona(repo / "datasets" / "gym-trainer")
+
+
+class _Relay(BaseHTTPRequestHandler):
+    """Hands requests on to the real server until one whose path holds ``cut``; then it is gone."""
+
+    target: ClassVar[str] = ""
+    cut: ClassVar[str] = "\0"
+    version: ClassVar[str] = ""
+
+    def _hand_on(self) -> None:
+        if self.cut in self.path:
+            self.connection.close()
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {k: v for k, v in self.headers.items() if k.lower().startswith("x-argilla")}
+        headers["Content-Type"] = "application/json"
+        with httpx.Client(trust_env=False) as api:
+            found = api.request(
+                self.command, self.target + self.path, content=body, headers=headers
+            )
+        content = found.content
+        if self.version and self.path.endswith("/version"):
+            content = json.dumps({"version": self.version}).encode()
+        self.send_response(found.status_code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = _hand_on
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def relay(target: str, **behaviour: str) -> Iterator[str]:
+    handler = type("Relay", (_Relay,), {"target": target, **behaviour})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+def test_reviewer_without_an_account_is_one_line(
+    logins: dict[str, Connection], coach: Persona, repo: Path
+) -> None:
+    with pytest.raises(UserError, match="no account for the reviewer reviewer-2"):
+        submit_recorded(
+            repo / "datasets" / "gym-trainer",
+            coach,
+            "round-010",
+            [],
+            {"reviewer-1": logins["reviewer-1"]},
+        )
+
+
+def test_changed_specification_after_the_push_is_one_line(
+    owner: Connection, coach: Persona
+) -> None:
+    push(owner, coach, "round-002", few(1), reviewers_per_record=2)
+    changed = coach.model_copy(update={"must": ("Rhyme.",)})
+    with pytest.raises(UserError, match="pushed with another specification") as error:
+        push(owner, changed, "round-002", few(2), reviewers_per_record=2)
+    assert error.value.fix == "review it as it is, or start a new round with the changed persona"
+    with pytest.raises(UserError, match="asks for 2 reviewers per record, not 3"):
+        push(owner, coach, "round-002", few(2), reviewers_per_record=3)
+
+
+def test_wrong_key_foreign_account_and_missing_round_are_one_line(
+    argilla_server: Server, owner: Connection, logins: dict[str, Connection], coach: Persona
+) -> None:
+    with pytest.raises(UserError, match="the API key is not valid there") as error:
+        pull(Connection(argilla_server.url, "wrong"), coach, "round-001")
+    assert "wrong" not in error.value.line()
+    with pytest.raises(UserError, match="this account may not do that"):
+        push(logins["reviewer-1"], coach, "round-099", few(1), reviewers_per_record=1)
+    with pytest.raises(UserError, match="no dataset 'gym-trainer-round-098'"):
+        pull(owner, coach, "round-098")
+    with pytest.raises(UserError, match="does not answer"):
+        pull(Connection("http://127.0.0.1:9", "key"), coach, "round-001")
+
+
+def test_server_gone_in_the_middle_of_a_pull_is_one_line_and_the_next_pull_is_whole(
+    owner: Connection, logins: dict[str, Connection], coach: Persona
+) -> None:
+    rows = few(251)  # two pages
+    name = push(owner, coach, "round-008", rows, reviewers_per_record=1).dataset
+    answer(logins["reviewer-1"], name, rows[0].id, fidelity=5)
+    with relay(owner.url, cut="offset=250") as url:
+        with pytest.raises(UserError, match="does not answer") as error:
+            pull(Connection(url, owner.api_key), coach, "round-008")
+        assert "nothing is lost" in error.value.line()
+        assert "\n" not in error.value.line() and owner.api_key not in error.value.line()
+    assert [review.record for review in pull(owner, coach, "round-008")] == [rows[0].id]
+
+
+def test_argilla_of_an_older_version_is_one_line(owner: Connection, coach: Persona) -> None:
+    with (
+        relay(owner.url, version="2.3.1") as url,
+        pytest.raises(UserError, match=r"this is Argilla 2\.3\.1, and 2\.8 or newer is needed"),
+    ):
+        push(Connection(url, owner.api_key), coach, "round-009", few(1), reviewers_per_record=1)
+
+
+def test_address_of_something_else_is_one_line(coach: Persona) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{httpd.server_port}"
+        with pytest.raises(UserError, match="does not answer as an Argilla server does"):
+            pull(Connection(url, "key"), coach, "round-001")
+        httpd.shutdown()
+
+
+def test_key_is_in_no_representation(owner: Connection) -> None:
+    assert owner.api_key not in repr(owner)

@@ -1,0 +1,77 @@
+"""What a reviewer is asked; the SDK makes settings with a client alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from curation.review.connection import Connection, connected
+from curation.review.dataset import Shape, seal_of, settings
+from curation.server import Server, ServerHome
+from tests.curation.review_team import joined, owner_of
+from workbench.persona import Persona, load_persona
+
+
+@pytest.fixture(scope="module")
+def owner(argilla_home: ServerHome, argilla_server: Server) -> Connection:
+    return owner_of(joined(argilla_home))
+
+
+@pytest.fixture(scope="module")
+def coach(repo: Path) -> Persona:
+    return load_persona(repo / "datasets" / "gym-trainer")
+
+
+@pytest.fixture(scope="module")
+def korean(repo: Path) -> Persona:
+    return load_persona(repo / "datasets" / "gym-trainer-ko")
+
+
+def test_guide_and_titles_are_in_the_language_of_the_persona(
+    owner: Connection, korean: Persona
+) -> None:
+    with connected(owner):  # the SDK makes settings with a client alone
+        made = settings(korean, (), Shape(), min_submitted=2)
+        assert made.guidelines.startswith(f"# {korean.name}: 검토 안내")
+        assert made.fields["question"].title == "질문"
+        assert made.questions["problems"].title == "무엇이 잘못됐나요?"
+        assert made.questions["problems"].labels == list(korean.problems)
+        assert made.metadata["topic"].title == "주제"
+
+
+def test_settings_for_single_answers_ask_nothing_about_pairs(
+    owner: Connection, coach: Persona
+) -> None:
+    with connected(owner):  # the SDK makes settings with a client alone
+        made = settings(coach, (), Shape(), min_submitted=3)
+        assert [field.name for field in made.fields] == ["question", "answer"]
+        names = [question.name for question in made.questions]
+        assert names == ["fidelity", "problems", "corrected", "note"]
+        assert [question.required for question in made.questions] == [True, False, False, False]
+        assert made.distribution.min_submitted == 3
+
+
+def test_order_of_a_pair_is_metadata_that_annotators_do_not_see(
+    owner: Connection, coach: Persona
+) -> None:
+    with connected(owner):  # the SDK makes settings with a client alone
+        made = settings(coach, (), Shape(pairs=True), min_submitted=2)
+        assert made.metadata["order"].visible_for_annotators is False
+        assert made.metadata["topic"].visible_for_annotators is True
+        assert made.questions["better"].labels == ["a", "b", "tie", "both_bad"]
+
+
+def test_seal_changes_with_the_specification_and_with_what_is_asked(
+    owner: Connection, coach: Persona
+) -> None:
+    with connected(owner):  # the SDK makes settings with a client alone
+
+        def seal(persona: Persona, shape: Shape, reviewers: int = 2) -> str:
+            return seal_of(settings(persona, (), shape, min_submitted=reviewers).guidelines)
+
+        first = seal(coach, Shape())
+        assert len(first) == 16
+        assert seal(coach, Shape()) == first and seal(coach, Shape(), reviewers=3) == first
+        assert seal(coach.model_copy(update={"must": ("Rhyme.",)}), Shape()) != first
+        assert seal(coach, Shape(pairs=True)) != first
