@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curation.review.connection import Connection, connected
+from curation.review.corrections import folded
 from curation.review.dataset import seal_of, settings, shape_of
 from curation.review.remote import WORKSPACE, dataset_name, find_dataset, records_of
 from curation.review.rows import JudgeOpinion, records
@@ -53,7 +54,8 @@ def push(
         examples: The rows; a record's id is its example's.
         reviewers_per_record: Submitted reviews that complete a record.
         exemplars: Right answers for the guidelines.
-        rivals: Example id → another answer to compare the candidate with.
+        rivals: Example id → another answer to compare the candidate with; where both are the
+            same text there is nothing to compare.
         judged: Example id → what a judge model suggests.
         opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
 
@@ -63,7 +65,12 @@ def push(
     """
     queue = opinions is not None
     name = dataset_name(persona.id, round_name, queue=queue)
-    shape = shape_of(examples, rivals or {}, queue=queue)
+    pairs = {
+        row.id: text
+        for row in examples
+        if (text := (rivals or {}).get(row.id)) and folded(text) != folded(row.answer)
+    }
+    shape = shape_of(examples, pairs, queue=queue)
     with connected(connection) as client:
         wanted = settings(persona, exemplars, shape, min_submitted=reviewers_per_record)
         dataset = find_dataset(client, name)
@@ -76,7 +83,7 @@ def push(
         with track("sending rows to Argilla", len(fresh)) as advance:
             for start in range(0, len(fresh), BATCH):
                 batch = fresh[start : start + BATCH]
-                made = records(persona, round_name, batch, rivals or {}, judged or {}, opinions)
+                made = records(persona, round_name, batch, pairs, judged or {}, opinions)
                 for record in made:
                     record.dataset = dataset
                 models = [record.api_model() for record in made]

@@ -156,6 +156,15 @@ def test_annotators_do_not_see_which_answer_of_a_pair_is_the_candidate(
     assert item["record"]["suggestions"] == []
 
 
+def test_two_answers_of_the_same_text_are_shown_as_one(owner: Connection, coach: Persona) -> None:
+    (row,) = few(1)
+    same = {row.id: row.answer + " "}
+    name = push(owner, coach, "round-013", [row], reviewers_per_record=1, rivals=same).dataset
+    with connected(owner) as client:
+        (held,) = records_of(client, existing_dataset(client, owner, name))
+    assert set(held["fields"]) == {"question", "answer"}
+
+
 def test_queue_shows_both_opinions_and_its_answer_is_final(
     owner: Connection, logins: dict[str, Connection], coach: Persona
 ) -> None:
