@@ -160,6 +160,13 @@ class _Speaker:
         for arm in arms:
             if arm.adapter and arm.adapter not in self.names:
                 self._attach(arm.name, arm.adapter, folder)
+        for weight in self.model.parameters():
+            # Adapters compute in the base's type, as they did in training; float32 ones would
+            # make every layer convert its input, which doubles the time of a token.
+            weight.data = weight.data.to(self.model.dtype)
+            # PEFT freezes the base, and for frozen weights torch copies the whole output layer
+            # once for each prompt of a batch (bmm in place of mm): seconds, and a GiB.
+            weight.requires_grad_(True)
         self.model.eval()
 
     def _attach(self, arm: str, adapter: Path, folder: Path) -> None:
