@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distilabel.pipeline import Pipeline
-from distilabel.pipeline.base import _STEP_NOT_LOADED_CODE
+from distilabel.pipeline import Pipeline, local
+from distilabel.pipeline.base import _STEP_LOAD_FAILED_CODE, _STEP_NOT_LOADED_CODE
 from distilabel.steps import LoadDataFromDicts
 from distilabel.steps.tasks import ChatGeneration
 
@@ -16,6 +16,7 @@ from generation.llms import OUTCOME, make_llm
 
 ANSWERS = "answers"
 """Name of the step that asks the LLM."""
+_REASON_SECONDS = 10.0
 OUTCOME_COLUMN = f"llm_{ANSWERS}_{OUTCOME}"
 
 
@@ -28,6 +29,11 @@ class PromptPipeline(Pipeline):  # type: ignore[misc]
         while not self._stop_called and any(
             self._steps_load_status[step] == _STEP_NOT_LOADED_CODE for step in steps
         ):
+            time.sleep(0.05)
+        # A failure is known before its reason, which comes from the worker by another way.
+        end = time.monotonic() + _REASON_SECONDS
+        failed = _STEP_LOAD_FAILED_CODE in (self._steps_load_status[step] for step in steps)
+        while failed and local._SUBPROCESS_EXCEPTION is None and time.monotonic() < end:
             time.sleep(0.05)
 
 
