@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from evaluation.judge import Question, ask_judge
 from workbench.checks import Judge
 from workbench.endpoint import Endpoint
-from workbench.persona import Persona, Trait
+from workbench.persona import FIDELITY, Persona, Trait
 from workbench.progress import track
 from workbench.records import Response, Score, last_user_turn
 
-FIDELITY = "fidelity"
-"""Metric: the mean over the traits that a response was scored on."""
 NO_JUDGE = "no_judge"
 """Why a judge's trait is unscored where no judge is configured."""
 NO_TRAIT = "no_trait_scored"

@@ -22,22 +22,10 @@ import pytest
 
 from tests.offline import LoopbackOnly
 from workbench.records import Example, Preference, Response, Review, Score, Split
-from workbench.rounds import MANIFEST
+from workbench.rounds import MANIFEST, STAGES
 from workbench.store import file_hash, read_records
 
 pytestmark = pytest.mark.slow
-STAGES = (
-    "import",
-    "generate",
-    "filter",
-    "review",
-    "resolve",
-    "split",
-    "sft",
-    "dpo",
-    "evaluate",
-    "report",
-)
 ARMS = ["base", "base+prompt", "sft", "sft+dpo"]
 
 

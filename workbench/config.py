@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.embedded import EMBEDDED
+from workbench.endpoint import Endpoint
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.yamlfile import read_yaml, validate
 
@@ -69,10 +70,10 @@ class RunConfig(Section):
     """Files of rows to import; the persona's own ``seeds.jsonl`` by default."""
     rows: int | None = Field(default=None, ge=12)
     """Take about so many of the imported rows, spread over the topics; all by default."""
-    teacher: dict[str, Any] | None = None
-    """An OpenAI-compatible endpoint: fields of ``workbench.endpoint.Endpoint``."""
-    judge: dict[str, Any] | None = None
-    """The same, for the judge."""
+    teacher: Endpoint | None = None
+    """Whoever writes new rows: an OpenAI-compatible endpoint."""
+    judge: Endpoint | None = None
+    """Whoever answers the traits' questions; without one they stay unscored."""
     generate: Generate = Generate()
     filter: dict[str, Any] = Field(default_factory=dict)
     """Fields of ``curation.filters.FilterSettings``."""
@@ -110,6 +111,11 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
     data, lines = read_yaml(path)
     config = validate(RunConfig, {**data, **(changes or {})}, lines, path)
     return config
+
+
+def dumped(part: BaseModel | None) -> dict[str, Any] | None:
+    """Return a part of the configuration as the JSON values that a manifest keeps."""
+    return part.model_dump(mode="json") if part else None
 
 
 def section(model: type[Section] | type[BaseModel], data: dict[str, Any], name: str) -> Any:

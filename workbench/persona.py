@@ -24,6 +24,8 @@ GENERAL_PROBLEMS = (
     "off_topic",
 )
 """Problems of an answer that any persona's reviewer may name, beside the spec's traits."""
+FIDELITY = "fidelity"
+"""Metric: the mean over the traits that a response was scored on."""
 _IDENTIFIER = r"^[a-z0-9][a-z0-9_-]*$"
 
 
@@ -105,7 +107,7 @@ class Persona(_Part):
         counts = Counter(trait.id for trait in traits)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"trait given twice: {', '.join(twice)}")
-        if reserved := set(counts) & set(GENERAL_PROBLEMS):
+        if reserved := set(counts) & {*GENERAL_PROBLEMS, FIDELITY}:
             raise ValueError(f"reserved name: {', '.join(sorted(reserved))}")
         return traits
 

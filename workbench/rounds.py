@@ -24,6 +24,19 @@ from workbench.progress import console
 from workbench.store import cannot_write, file_hash, write_json
 
 MANIFEST = "manifest.json"
+STAGES = (
+    "import",
+    "generate",
+    "filter",
+    "review",
+    "resolve",
+    "split",
+    "sft",
+    "dpo",
+    "evaluate",
+    "report",
+)
+"""Names of the stages' folders, in the order in which a reader meets them."""
 Manifest = dict[str, Any]
 
 

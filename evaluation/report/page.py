@@ -12,8 +12,7 @@ from markupsafe import Markup
 from evaluation.report import figures, results, rows
 from evaluation.report.source import Source, read_round
 from evaluation.report.words import Words
-from evaluation.scorers import FIDELITY
-from workbench.persona import Persona
+from workbench.persona import FIDELITY, Persona
 
 _CURVES = {
     "loss": ("loss", "eval_loss"),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from evaluation.report.marks import Piece, marked
 from evaluation.report.source import Source
 from evaluation.report.words import Words
-from evaluation.scorers import FIDELITY
 from evaluation.statistics import Cell, Comparison
+from workbench.persona import FIDELITY
 from workbench.records import Response, Score
 
 HEADLINE = ("sft+dpo", "dpo", "sft")

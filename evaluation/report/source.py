@@ -12,21 +12,9 @@ from evaluation.statistics import Comparison
 from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Record, Response, Score
+from workbench.rounds import STAGES
 from workbench.store import read_json_lines, read_records
 
-STAGES = (
-    "import",
-    "generate",
-    "filter",
-    "review",
-    "resolve",
-    "split",
-    "sft",
-    "dpo",
-    "evaluate",
-    "report",
-)
-"""Order in which stages are shown; others come after them by their start."""
 DROPPING = ("import", "generate", "filter", "resolve")
 """Stages that take rows out, in order."""
 R = TypeVar("R", bound=Record)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.scorers import FIDELITY
 from evaluation.statistics import Difference
 from workbench.language import phrases, say
-from workbench.persona import Persona
+from workbench.persona import FIDELITY, Persona
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -82,14 +78,3 @@ def examples() -> list[Example]:
         )
         for number, question in enumerate(questions, start=1)
     ]
-
-
-@pytest.fixture(scope="session")
-def scripted_judge() -> ModuleType:
-    """The module beside this one; tests are no package, so it is loaded by its path."""
-    path = Path(__file__).with_name("scripted_judge.py")
-    spec = importlib.util.spec_from_file_location("scripted_judge", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scripted_judge"] = module
-    spec.loader.exec_module(module)
-    return module

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from evaluation import scorers
 from evaluation.scorers import Job, score_responses
 from evaluation.statistics import compare
+from tests.scripted_server import Reply, Request, ScriptedServer
 from workbench.endpoint import Endpoint
 from workbench.errors import UserError
 from workbench.records import Response, user_prompt
@@ -77,28 +79,32 @@ def test_a_registered_scorer_runs_and_stays_out_of_fidelity(persona, monkeypatch
         scorers.scorer("length")(length)
 
 
+def says(value: str) -> Reply:
+    """A judge's verdict in the form that ragas asks for."""
+    return Reply(json.dumps({"reason": "Because.", "value": value}))
+
+
 def endpoint(url: str, **changes) -> Endpoint:
     return Endpoint(**{"base_url": url, "model": "judge", "timeout": 0.4, "attempts": 1, **changes})
 
 
-def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona, scripted_judge):
-    says, reply = scripted_judge.says, scripted_judge.Reply
+def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona):
     failures = {
-        0: reply("no JSON at all"),
-        1: reply(status=500),
-        2: reply("", delay=1.0),
-        3: reply(refusal="I would rather not."),
+        0: Reply("no JSON at all"),
+        1: Reply(status=500),
+        2: Reply("", delay=1.0),
+        3: Reply(refusal="I would rather not."),
         4: says("2009.58"),
-        5: reply(status=429),
+        5: Reply(status=429),
     }
 
-    def script(prompt: str):
-        number = int(prompt.split("number ")[1].split(".")[0])
+    def script(request: Request) -> Reply:
+        number = int(request.prompt.split("number ")[1].split(".")[0])
         return failures.get(number) or says("yes" if number % 2 else "no")
 
     responses = [response(f"Champ, number {n}. Rest now.", n) for n in range(30)]
     responses += [response(f"Champ, number {n + 100}. Rest now.", n, "sft") for n in range(30)]
-    with scripted_judge.serve(script) as judge:
+    with ScriptedServer(script) as judge:
         scores = score_responses(persona, responses, judge=endpoint(judge.url, concurrency=4))
 
     kind = [score for score in scores if score.metric == "kind"]
@@ -114,8 +120,8 @@ def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona, scripted_ju
     assert {s.prompt_id: s.value for s in kind if s.arm == "base" and s.value is not None} == {
         f"ex-{n}": float(n % 2) for n in range(6, 30)
     }
-    assert 1 < judge.most_busy <= 4
-    assert len(judge.prompts) == 60
+    assert 1 < judge.most_at_once <= 4
+    assert len(judge.requests) == 60
 
     cell = compare(scores).cell("base", "kind")
     assert (cell.scored, cell.unscored, cell.mean) == (24, 6, 0.5)
@@ -126,19 +132,19 @@ def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona, scripted_ju
     assert fidelity["ex-6"] == pytest.approx(2 / 3)
 
 
-def test_the_judge_sees_question_asked_and_answer_as_they_are(persona, scripted_judge):
-    with scripted_judge.serve(lambda prompt: scripted_judge.says("yes")) as judge:
+def test_the_judge_sees_question_asked_and_answer_as_they_are(persona):
+    with ScriptedServer(lambda _: says("yes")) as judge:
         asked = [response("Champ {braces} stay.")]
         scores = by_metric(score_responses(persona, asked, judge=endpoint(judge.url)))
     assert scores["kind"].value == 1.0
-    assert "Is the answer kind and {tough} at once?" in judge.prompts[0]
-    assert "<asked>\nMy wrist hurts.\n</asked>" in judge.prompts[0]
-    assert "<answer>\nChamp {braces} stay.\n</answer>" in judge.prompts[0]
+    assert "Is the answer kind and {tough} at once?" in judge.requests[0].prompt
+    assert "<asked>\nMy wrist hurts.\n</asked>" in judge.requests[0].prompt
+    assert "<answer>\nChamp {braces} stay.\n</answer>" in judge.requests[0].prompt
 
 
-def test_a_broken_answer_is_asked_again(persona, scripted_judge):
-    replies = iter([scripted_judge.Reply("{"), scripted_judge.says("no")])
-    with scripted_judge.serve(lambda prompt: next(replies)) as judge:
+def test_a_broken_answer_is_asked_again(persona):
+    replies = iter([Reply("{"), says("no")])
+    with ScriptedServer(lambda _: next(replies)) as judge:
         patient = endpoint(judge.url, attempts=2)
         scores = by_metric(score_responses(persona, [response(GOOD)], judge=patient))
     assert scores["kind"].value == 0.0
@@ -147,13 +153,13 @@ def test_a_broken_answer_is_asked_again(persona, scripted_judge):
 @pytest.mark.parametrize(
     ("status", "line"), [(401, "refuses the API key"), (404, "is unknown there")]
 )
-def test_a_refused_key_and_an_unknown_model_stop_at_once(persona, scripted_judge, status, line):
-    reply = scripted_judge.Reply(status=status)
-    with scripted_judge.serve(lambda prompt: reply) as judge:
+def test_a_refused_key_and_an_unknown_model_stop_at_once(persona, status, line):
+    reply = Reply(status=status)
+    with ScriptedServer(lambda _: reply) as judge:
         responses = [response(GOOD, n) for n in range(40)]
         with pytest.raises(UserError, match=line):
             score_responses(persona, responses, judge=endpoint(judge.url, concurrency=2))
-    assert len(judge.prompts) < 10
+    assert len(judge.requests) < 10
 
 
 def test_a_judge_that_is_down_and_a_missing_key_are_told(persona, monkeypatch):

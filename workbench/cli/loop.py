@@ -26,7 +26,7 @@ STAGES: dict[str, Callable[[Job], StageSpec]] = {
     "evaluate": stages_model.evaluate_stage,
     "report": stages_model.report_stage,
 }
-# On a CPU it says at every start that a faster kernel could be fetched from a hub; it works without.
+# It says at every start on a CPU that a faster kernel is on a hub; it works without.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 SPACE_MIB = 300
 """Free space that a round needs at the least: adapters, caches, the review server's database."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from workbench.cli.job import Job
-from workbench.config import section
+from workbench.config import dumped, section
 from workbench.records import Drop, Example, Preference, Response, Review
 from workbench.rounds import StageSpec, Work
 from workbench.store import existing, read_records, write_json, write_records
@@ -49,7 +49,7 @@ def generate_stage(job: Job) -> StageSpec:
         inputs=("import/examples.jsonl",),
         settings={
             "model": job.config.model,
-            "teacher": job.config.teacher,
+            "teacher": dumped(job.config.teacher),
             **job.config.generate.model_dump(mode="json", exclude={"concurrency"}),
         },
         packages=("distilabel", "openai", "torch", "transformers"),
@@ -68,12 +68,11 @@ def _generate(job: Job, work: Work) -> None:
     scratch = work.round.folder / ".generate.scratch"
     if job.config.teacher:
         from generation.pipeline import teacher_rows
-        from workbench.endpoint import Endpoint
 
         answered = teacher_rows(
             job.persona,
             seeds,
-            section(Endpoint, job.config.teacher, "teacher"),
+            job.config.teacher,
             per_topic=settings.per_topic,
             seed=job.config.seed,
             workdir=scratch / "teacher",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.job import Job
-from workbench.config import section
+from workbench.config import dumped
 from workbench.models import has_gpu
 from workbench.records import Example
 from workbench.rounds import StageSpec, Work
@@ -101,7 +101,7 @@ def evaluate_stage(job: Job) -> StageSpec:
         files={"persona.yaml": job.persona_folder / "persona.yaml"},
         settings={
             "model": job.config.model,
-            "judge": job.config.judge,
+            "judge": dumped(job.config.judge),
             **job.config.evaluate.model_dump(mode="json"),
         },
         packages=("peft", "ragas", "scipy", "torch", "transformers"),
@@ -112,7 +112,6 @@ def _evaluate(job: Job, work: Work) -> None:
     from evaluation.answer import Arm, answer_arms
     from evaluation.scorers import score_responses
     from evaluation.statistics import compare
-    from workbench.endpoint import Endpoint
     from workbench.models import resolve_model
     from workbench.prompts import system_prompt
 
@@ -134,8 +133,7 @@ def _evaluate(job: Job, work: Work) -> None:
         batch_size=settings.batch_size,
         seed=job.config.seed,
     )
-    judge = section(Endpoint, job.config.judge, "judge") if job.config.judge else None
-    scores = score_responses(job.persona, responses, judge=judge)
+    scores = score_responses(job.persona, responses, judge=job.config.judge)
     comparison = compare(scores, base="base", seed=job.config.seed)
     work.counts.update(
         prompts=len(prompts),
@@ -149,14 +147,13 @@ def _evaluate(job: Job, work: Work) -> None:
 
 
 REPORTED = (
-    "import/examples.jsonl",
-    "generate/bare.jsonl",
-    "filter/drops.jsonl",
-    "review/reviews.jsonl",
-    "resolve/drops.jsonl",
-    "split/splits.jsonl",
+    *(f"{stage}/drops.jsonl" for stage in ("import", "generate", "filter", "resolve")),
+    *(f"{stage}/examples.jsonl" for stage in ("import", "generate", "filter", "resolve")),
+    "resolve/agreement.json",
+    *(f"split/{side}.jsonl" for side in ("train", "validation", "test", "preferences-train")),
     "sft/curve.jsonl",
     "dpo/curve.jsonl",
+    "evaluate/responses.jsonl",
     "evaluate/scores.jsonl",
     "evaluate/comparison.json",
 )
@@ -164,7 +161,14 @@ REPORTED = (
 
 def report_stage(job: Job) -> StageSpec:
     """One self-contained HTML file about the round."""
-    return StageSpec("report", partial(_report, job), inputs=REPORTED, packages=("matplotlib",))
+    faults = job.persona_folder / "faults.jsonl"
+    return StageSpec(
+        "report",
+        partial(_report, job),
+        inputs=REPORTED,
+        files={"faults.jsonl": faults} if faults.exists() else {},
+        packages=("jinja2",),
+    )
 
 
 def _report(job: Job, work: Work) -> None:
