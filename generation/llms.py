@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,9 @@ from pydantic import PrivateAttr
 from generation import events
 from generation.jobs import LocalModel, Served
 from generation.outcome import Outcome
+from workbench.decoding import Decoded, greedy_answers, prompt_ids
 from workbench.models import load_model, load_tokenizer
+from workbench.records import Message, Messages
 
 if TYPE_CHECKING:
     from distilabel.typing import GenerateOutput
@@ -109,74 +110,34 @@ class BatchedLLM(LLM):  # type: ignore[misc]
         import torch
 
         torch.manual_seed(seed)
-        texts = [self._rendered(chat) for chat in inputs]
-        counts = Counter(texts)
-        lengths = {text: len(self._tokenizer(text)["input_ids"]) for text in counts}
-        room = getattr(self._model.config, "max_position_embeddings", None) or 10**9
-        fitting = [text for text in lengths if lengths[text] + max_new_tokens <= room]
-        outcomes = {
-            text: Outcome(
-                status="failed",
-                reason="prompt_too_long",
-                detail=f"{lengths[text]} tokens and {max_new_tokens} new ones, of at most {room}",
-            )
-            for text in lengths.keys() - set(fitting)
-        }
-        refused = sum(counts[text] for text in outcomes)
-        events.tell(done=refused, failed=refused)
-        # Longest first: little padding, and too little memory shows early.
-        order = sorted(fitting, key=lambda text: (-lengths[text], text))
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            outcomes |= dict(zip(batch, self._answer(batch, max_new_tokens), strict=True))
-            events.tell(done=sum(counts[text] for text in batch))
-        return [as_output([outcomes[text]]) for text in texts]
-
-    def _rendered(self, chat: list[dict[str, str]]) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=True
+        chats = [tuple(Message.model_validate(turn) for turn in chat) for chat in inputs]
+        answers = greedy_answers(
+            self._model,
+            self._tokenizer,
+            chats,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            advance=lambda count: events.tell(done=count),
         )
-        return text
-
-    def _answer(self, texts: list[str], max_new_tokens: int) -> list[Outcome]:
-        import torch
-
-        # The template has written the special tokens already.
-        inputs = self._tokenizer(
-            texts, padding=True, add_special_tokens=False, return_tensors="pt"
-        ).to(self._model.device)
-        own = self._model.generation_config.eos_token_id
-        ends = {*(own if isinstance(own, list) else [own]), self._tokenizer.eos_token_id} - {None}
-        with torch.inference_mode():
-            output = self._model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                # Sampling fields of the model's own generation config mean nothing here.
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                eos_token_id=sorted(ends),
-                pad_token_id=self._tokenizer.pad_token_id,
-            )
-        width = inputs["input_ids"].shape[1]
-        sizes = inputs["attention_mask"].sum(dim=1).tolist()
         return [
-            self._outcome(row, ends, size)
-            for row, size in zip(output[:, width:].tolist(), sizes, strict=True)
+            as_output([_outcome(answer) if answer else self._too_long(chat, max_new_tokens)])
+            for chat, answer in zip(chats, answers, strict=True)
         ]
 
-    def _outcome(self, row: list[int], ends: set[int], input_tokens: int) -> Outcome:
-        stop = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
-        text = self._tokenizer.decode(row[:stop], skip_special_tokens=True).strip()
-        empty = not text
-        return Outcome(
-            status="filtered" if empty else "ok",
-            reason="empty_answer" if empty else "",
-            text=text,
-            attempts=1,
-            input_tokens=input_tokens,
-            output_tokens=stop,
-            tokens=stop,
-        )
+    def _too_long(self, chat: Messages, max_new_tokens: int) -> Outcome:
+        asked = len(prompt_ids(self._tokenizer, chat))
+        room = self._model.config.max_position_embeddings
+        detail = f"{asked} tokens and {max_new_tokens} new ones, of at most {room}"
+        return Outcome(status="failed", reason="prompt_too_long", detail=detail)
+
+
+def _outcome(answer: Decoded) -> Outcome:
+    return Outcome(
+        status="ok" if answer.text else "filtered",
+        reason="" if answer.text else "empty_answer",
+        text=answer.text,
+        attempts=1,
+        input_tokens=answer.prompt_tokens,
+        output_tokens=answer.tokens,
+        tokens=answer.tokens,
+    )
