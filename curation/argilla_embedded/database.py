@@ -18,10 +18,22 @@ from argilla_server.database import (
     sync_engine,
 )
 from argilla_server.enums import UserRole
-from argilla_server.models import User
+from argilla_server.models import User, Vector
 from household import HouseholdError
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+
+
+def load_names_of_vectors() -> None:
+    """Let a record's vectors come from the database with their names.
+
+    Argilla 2.8 names the vectors of ``GET /records/{id}`` from a relation that it has not loaded;
+    a lazy load is impossible there (MissingGreenlet), so it answers 500 and the page's "Find
+    similar" fails. Must be called before the first query.
+    """
+    link = Vector.__mapper__.get_property("vector_settings", _configure_mappers=False)
+    link.lazy = "joined"
+    link.strategy_key = (("lazy", "joined"),)
 
 
 def migrate(path: Path) -> None:

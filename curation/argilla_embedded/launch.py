@@ -71,6 +71,7 @@ def _serve(home: Path, host: str, listener: socket.socket, redis: Redis, lock: i
     import uvicorn
 
     _publish(home, stage="database", **at)
+    database.load_names_of_vectors()
     database.migrate(home / "argilla.db")
     jobs.take_up_abandoned()
     ready = {"stage": "ready", **at, "redis": redis.pid}

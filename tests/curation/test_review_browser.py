@@ -225,9 +225,6 @@ def test_what_a_reviewer_clicks_is_what_is_pulled(
     assert discarded.status == "discarded"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Argilla 2.8 answers 500 to GET /records/{id} of a record with vectors"
-)
 def test_find_similar_shows_the_nearest_question_first(
     ui: ReviewPage, server: Server, persona: Persona
 ) -> None:
