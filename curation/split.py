@@ -1,18 +1,28 @@
-"""Train, validation and test by topic group, so that no test question has a sibling in training."""
+"""Train, validation and test by group of kin, so that no test question has a sibling in training.
+
+Rows of one topic, rows that share an ancestor (the same row, its edit, a pair made of it) and rows
+whose questions are near duplicates or paraphrases are one group, and a group goes whole to one
+side. A group that an earlier round has put on a side stays there.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.filters.near import near_pairs
+from curation.filters.near import sibling_pairs
+from curation.kinship import SIMILARITY, questions_of, record_ids
 from workbench.errors import UserError
-from workbench.records import Example, Preference, Side, Split
+from workbench.records import Drop, Example, Preference, Side, Split
+
+STAGE = "split"
+JOINS_TWO_SIDES = "joins_two_sides"
+SIDES: tuple[Side, ...] = get_args(Side)
 
 
 class SplitSettings(BaseModel):
@@ -23,8 +33,16 @@ class SplitSettings(BaseModel):
     test: float = Field(default=0.2, gt=0, lt=1)
     """Share of the rows that the test side gets at the least."""
     validation: float = Field(default=0.08, ge=0, lt=1)
-    sibling: float = Field(default=0.6, gt=0, le=1)
-    """Jaccard similarity of two questions from which they are siblings, whatever their topic."""
+    sibling: float = Field(default=SIMILARITY, gt=0, le=1)
+    """Similarity of two questions from which they are siblings, whatever their topic."""
+
+
+class Placed(NamedTuple):
+    """A row of an earlier round, and the side that it was put on there."""
+
+    row: Example | Preference
+    side: Side
+    round: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,8 @@ class SplitRows:
     examples: dict[Side, list[Example]]
     preferences: dict[Side, list[Preference]]
     splits: list[Split]
+    drops: list[Drop] = field(default_factory=list)
+    """Rows that would have joined two sides."""
 
     def groups(self, side: Side) -> list[str]:
         """Return the groups on a side, sorted."""
@@ -46,25 +66,46 @@ def split_rows(
     *,
     seed: int,
     settings: SplitSettings | None = None,
+    earlier: Sequence[Placed] = (),
 ) -> SplitRows:
     """Put whole groups of rows on one side each.
 
-    Rows of one topic, rows that share an ancestor and rows whose questions are near duplicates are
-    in one group. Which groups are held out depends on the seed and their names alone, so a run
-    repeated with the same rows gives the same sides.
+    Which new groups are held out depends on the seed and their names alone, so a run repeated with
+    the same rows gives the same sides, in whatever order the rows come. A new row that is kin to
+    rows on two sides is dropped as :data:`JOINS_TWO_SIDES`: moving the others would leak what
+    earlier rounds were trained or tested on.
+
+    Args:
+        examples: Curated rows.
+        preferences: Pairs; each follows its question's group.
+        seed: Draws the groups that are held out.
+        settings: Shares and likeness.
+        earlier: The rows of earlier rounds, whose sides stand.
 
     Raises:
-        UserError: Too few groups to fill the sides asked for.
+        UserError: Too few groups to fill the sides asked for, or earlier rounds contradict
+            each other.
     """
     settings = settings or SplitSettings()
     rows: list[Example | Preference] = [*examples, *preferences]
-    groups = _groups(rows, settings.sibling)
-    members: dict[str, int] = defaultdict(int)
-    for group in groups[: len(examples)]:
-        members[group] += 1
-    sides = _assign(dict(members), len(examples), seed, settings)
-    result: SplitRows = SplitRows({side: [] for side in _SIDES}, {side: [] for side in _SIDES}, [])
-    for row, group in zip(rows, groups, strict=True):
+    kin = _Kin([*(placed.row for placed in earlier), *rows], settings.sibling)
+    for placed in earlier:
+        kin.place(placed)
+    known = {placed.row.id for placed in earlier}
+    drops = []
+    refused: set[str] = set()
+    for row in sorted(rows, key=lambda row: (row.id not in known, row.id)):
+        if row.id not in refused and (why := kin.admit(row)):
+            refused.add(row.id)
+            drops.append(_drop(row, why))
+    rows = [row for row in rows if row.id not in refused]
+    groups = {row.id: kin.group(row) for row in rows}
+    members = Counter(groups[row.id] for row in rows if isinstance(row, Example))
+    fixed = kin.sides()
+    sides = fixed | _assign(members, fixed, seed, settings)
+    result = SplitRows({side: [] for side in SIDES}, {side: [] for side in SIDES}, [], drops)
+    for row in rows:
+        group = groups[row.id]
         side = sides.get(group, "train")
         if isinstance(row, Example):
             result.examples[side].append(row)
@@ -74,59 +115,127 @@ def split_rows(
     return result
 
 
-_SIDES: tuple[Side, ...] = ("train", "validation", "test")
+class _Kin:
+    """Groups of kin, grown row by row: connected components over keys that rows share."""
+
+    def __init__(self, rows: Sequence[Example | Preference], threshold: float) -> None:
+        from scipy.cluster.hierarchy import DisjointSet
+
+        texts = list(dict.fromkeys(text for row in rows for text in questions_of(row)))
+        self._near: dict[str, list[str]] = defaultdict(list)
+        for one, other, _ in sibling_pairs(texts, threshold):
+            self._near[_asked(texts[one])].append(_asked(texts[other]))
+            self._near[_asked(texts[other])].append(_asked(texts[one]))
+        self._joined = DisjointSet()
+        self._side: dict[str, tuple[Side, str]] = {}
+        """Root of a component → its side, and who put it there."""
+        self._labels: dict[str, str] = {}
+
+    def place(self, placed: Placed) -> None:
+        """Take up a row of an earlier round."""
+        name = f"{placed.round} {placed.row.source or placed.row.id}"
+        found = self._sides_of(placed.row) | {placed.side: name}
+        if len(found) > 1:
+            raise UserError(
+                "earlier rounds have put kin on two sides: " + _told(found),
+                fix="`persona split --check` lists them all; make that round's split again",
+            )
+        self._join(placed.row, found)
+
+    def admit(self, row: Example | Preference) -> str:
+        """Take up a new row, or return why it can't be: it is kin to rows on two sides."""
+        found = self._sides_of(row)
+        if len(found) > 1:
+            return f"kin to {_told(found)}"
+        self._join(row, found)
+        return ""
+
+    def group(self, row: Example | Preference) -> str:
+        """Return the name of the group that ``row`` is in."""
+        return self._labels[self._joined[row.id]]
+
+    def sides(self) -> dict[str, Side]:
+        """Return the groups whose side stands already."""
+        return {self._labels[root]: side for root, (side, _) in self._side.items()}
+
+    def _sides_of(self, row: Example | Preference) -> dict[Side, str]:
+        roots = {self._joined[key] for key in self._kin_keys(row)}
+        return dict(self._side[root] for root in sorted(roots) if root in self._side)
+
+    def _kin_keys(self, row: Example | Preference) -> list[str]:
+        """Return the keys that rows taken up before share with ``row``, or nearly so."""
+        own = _keys(row)
+        near = [key for name in own for key in self._near.get(name, ())]
+        return [key for key in (*own, *near) if key in self._joined]
+
+    def _join(self, row: Example | Preference, sides: Mapping[Side, str]) -> None:
+        links = self._kin_keys(row)
+        roots = {self._joined[key] for key in links}
+        label = min([row.topic or f"row:{row.id}", *(self._labels.pop(root) for root in roots)])
+        for root in roots:
+            self._side.pop(root, None)
+        for key in _keys(row):
+            self._joined.add(key)
+        for key in (*_keys(row), *links):
+            self._joined.merge(row.id, key)
+        root = self._joined[row.id]
+        self._labels[root] = label
+        for entry in sides.items():
+            self._side[root] = entry
 
 
-def _groups(rows: Sequence[Example | Preference], threshold: float) -> list[str]:
-    """Return the group of each row: connected components over topic, ancestors and likeness."""
-    from scipy.cluster.hierarchy import DisjointSet
-
-    joined = DisjointSet(range(len(rows)))
-    first: dict[str, int] = {}
-    for index, row in enumerate(rows):
-        ancestors = [p for p in row.parents if p.startswith(("ex-", "pf-"))]
-        keys = [row.id, *ancestors, *([f"topic:{row.topic}"] if row.topic else [])]
-        for key in keys:
-            joined.merge(first.setdefault(key, index), index)
-    where: dict[str, int] = {}
-    for index, row in enumerate(rows):
-        joined.merge(where.setdefault(_question(row), index), index)
-    questions = list(where)
-    for earlier, later, _ in near_pairs(questions, threshold):
-        joined.merge(where[questions[earlier]], where[questions[later]])
-    names: dict[int, str] = {}
-    for index, row in enumerate(rows):
-        root = joined[index]
-        label = row.topic or f"row:{row.id}"
-        names[root] = min(names.get(root, label), label)
-    return [names[joined[index]] for index in range(len(rows))]
+def _keys(row: Example | Preference) -> list[str]:
+    """Return what rows of one group may share; the row's own id comes first."""
+    topic = [f"topic:{row.topic}"] if row.topic else []
+    return [row.id, *record_ids(row.parents), *topic, *(_asked(q) for q in questions_of(row))]
 
 
-def _question(row: Example | Preference) -> str:
-    return "\n".join(message.content for message in row.prompt if message.role == "user")
+def _asked(text: str) -> str:
+    return f"question:{text}"
+
+
+def _told(sides: Mapping[Side, str]) -> str:
+    return ", ".join(f"{who} ({side})" for side, who in sorted(sides.items()))
+
+
+def _drop(row: Example | Preference, why: str) -> Drop:
+    return Drop(
+        record=row.id,
+        stage=STAGE,
+        reason=JOINS_TWO_SIDES,
+        detail=why,
+        source=row.source,
+        parents=(row.id,),
+    )
 
 
 def _assign(
-    members: dict[str, int], total: int, seed: int, settings: SplitSettings
+    members: Mapping[str, int], fixed: Mapping[str, Side], seed: int, settings: SplitSettings
 ) -> dict[str, Side]:
-    """Give whole groups to test, then to validation, until each has its share."""
-    order = sorted(members, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).hexdigest())
+    """Give whole new groups to test, then to validation, until each has its share."""
+    free = [group for group in members if group not in fixed]
+    order = sorted(free, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).hexdigest())
+    total = sum(members.values())
     wanted: list[tuple[Literal["test", "validation"], float]] = [
         ("test", settings.test * total),
         ("validation", settings.validation * total),
     ]
     sides: dict[str, Side] = {}
     for side, share in wanted:
-        held = 0
+        held = sum(members[group] for group in _on(side, fixed) if group in members)
         while held < share and order:
             # The group that comes closest to what is still missing; the seeded order breaks ties.
             group = min(order, key=lambda g: abs(share - held - members[g]) // 3)
             order.remove(group)
             sides[group] = side
             held += members[group]
-    if not order:
+    if not order and not any(group in members for group in _on("train", fixed)):
         raise UserError(
             f"{len(members)} groups of rows are too few for train, validation and test",
             fix="give rows a topic each, at least three different ones",
         )
     return sides | dict.fromkeys(order, "train")
+
+
+def _on(side: Side, fixed: Mapping[str, Side]) -> Iterable[str]:
+    return (group for group, its in fixed.items() if its == side)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 import pytest
 
-from curation.split import SplitRows, SplitSettings, split_rows
+from curation.split import Placed, SplitRows, SplitSettings, split_rows
 from workbench.errors import UserError
 from workbench.records import Example, Preference, user_prompt
 
@@ -114,3 +115,98 @@ def test_too_few_groups_is_told() -> None:
 def test_without_validation_only_test_is_held_out() -> None:
     made = split_rows(_rows(), [], seed=0, settings=SplitSettings(validation=0))
     assert len(made.examples["validation"]) == 0
+
+
+def _placed(made: SplitRows) -> list[Placed]:
+    """Return the rows of a split as a later round finds them."""
+    kinds = (made.examples, made.preferences)
+    return [
+        Placed(row, side, "round-001")
+        for kind in kinds
+        for side, rows in kind.items()
+        for row in rows  # type: ignore[attr-defined]
+    ]
+
+
+def test_a_group_keeps_its_side_in_later_rounds_whatever_the_seed() -> None:
+    rows = _rows()
+    first = _split(rows)
+    new = [
+        _example(topic, n, prompt=user_prompt(sha256(f"{topic} {n}".encode()).hexdigest()))
+        for topic in (*TOPICS, "topic_new")
+        for n in range(4)
+    ]
+    later = split_rows([*rows[:50], *new], [], seed=5, earlier=_placed(first))
+    side_of = {row.topic: side for side, rows in first.examples.items() for row in rows}
+    for side, found in later.examples.items():
+        assert {row.topic for row in found} - {"topic_new"} == {
+            topic for topic, its in side_of.items() if its == side
+        }
+    assert later.drops == []
+
+
+def test_a_question_held_out_earlier_holds_out_its_paraphrase_though_it_is_gone_itself() -> None:
+    rows = _rows()
+    first = _split(rows)
+    held = first.examples["test"][0]
+    reordered = " ".join(reversed(held.question.split()))
+    new = _example("", 0, prompt=user_prompt(reordered))
+    others = [row for row in rows if row.topic != held.topic]
+    later = split_rows([*others, new], [], seed=0, earlier=_placed(first))
+    assert _sides(later)[new.id] == "test"
+
+
+def test_a_new_row_that_would_join_two_sides_is_dropped_and_names_both() -> None:
+    rows = _rows()
+    first = _split(rows)
+    held, trained = first.examples["test"][0], first.examples["train"][0]
+    joining = _example(trained.topic, 99, prompt=held.prompt, source="new.jsonl:3")
+    pair = Preference(prompt=held.prompt, chosen="Yes.", rejected="No.", topic=trained.topic)
+    later = split_rows([*rows, joining], [pair], seed=0, earlier=_placed(first))
+    assert {(drop.record, drop.reason, drop.stage) for drop in later.drops} == {
+        (joining.id, "joins_two_sides", "split"),
+        (pair.id, "joins_two_sides", "split"),
+    }
+    assert "(test)" in later.drops[0].detail and "(train)" in later.drops[0].detail
+    assert {row: _sides(later)[row] for row in _sides(first)} == _sides(first)
+
+
+def test_in_a_first_round_a_row_of_two_topics_joins_them_instead() -> None:
+    rows = _rows()
+    joining = _example(TOPICS[1], 99, prompt=rows[0].prompt)
+    made = _split([*rows, joining])
+    assert made.drops == []
+    assert len({_sides(made)[r.id] for r in rows if r.topic in TOPICS[:2]}) == 1
+
+
+def test_earlier_rounds_that_contradict_each_other_are_told() -> None:
+    rows = _rows()
+    earlier = [Placed(rows[0], "train", "round-001"), Placed(rows[1], "test", "round-002")]
+    with pytest.raises(UserError, match=r"kin on two sides: round-002 ex-.* \(test\), round-001"):
+        split_rows(rows, [], seed=0, earlier=earlier)
+
+
+def test_a_later_round_of_old_topics_alone_needs_no_new_groups() -> None:
+    rows = _rows()
+    first = _split(rows)
+    only = [row for row in rows if row.topic == first.examples["train"][0].topic]
+    later = split_rows(only, [], seed=0, earlier=_placed(first))
+    assert len(later.examples["train"]) == len(only)
+
+
+def test_what_is_split_passes_the_leak_check() -> None:
+    from curation.kinship import questions_of
+    from curation.leaks import Item, find_leaks
+
+    rows = _rows()
+    turned = [
+        _example("", n, prompt=user_prompt(" ".join(reversed(row.question.split()))))
+        for n, row in enumerate(rows[::7])
+    ]
+    made = _split([*rows, *turned])
+    items = [
+        Item(row.id, side, questions_of(row), (row.id,), row.topic)
+        for side, found in made.examples.items()
+        for row in found
+    ]
+    assert find_leaks(items, topics=True) == []
