@@ -8,7 +8,7 @@ RUN_FLAGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 
-.PHONY: run test check setup model bench-review clean
+.PHONY: run test check setup model docs bench-review bench-generation clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -20,6 +20,17 @@ check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Measure on a quiet machine: each prints a table with a ratio or a limit beside every figure.
+bench-review: setup
+	$(BIN)/python benchmarks/bench_review.py
+
+bench-generation: setup
+	$(BIN)/python benchmarks/bench_generation.py
+
+# The README's tree, from the files' own first lines.
+docs: $(VENV)/.ready
+	$(BIN)/python -m tests.readme_tree
 
 setup: $(VENV)/.ready $(ARGILLA)/.ready model
 
