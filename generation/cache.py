@@ -6,14 +6,31 @@ import hashlib
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from generation.outcome import Outcome
+from workbench.endpoint import Price
 
 _TABLE = """CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, outcome TEXT NOT NULL, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
 ) WITHOUT ROWID"""
+_PAID = """CREATE TABLE IF NOT EXISTS paid (
+    step TEXT NOT NULL, attempts INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL
+)"""
 _WAIT_SECONDS = 30.0
+
+
+class Paid(NamedTuple):
+    """What one step's requests took, failed ones too, over every run that used the file."""
+
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def cost(self, price: Price | None) -> float:
+        """Return what the tokens cost; nothing where no price is known."""
+        return price.of(self.input_tokens, self.output_tokens) if price else 0.0
 
 
 def request_key(base_url: str, body: dict[str, Any]) -> str:
@@ -35,6 +52,7 @@ class AnswerCache:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(_TABLE)
+        self._db.execute(_PAID)
 
     def get(self, key: str) -> Outcome | None:
         """Return the outcome of an earlier request; it costs no tries and no tokens now."""
@@ -43,13 +61,29 @@ class AnswerCache:
             return None
         return Outcome.model_validate_json(row[0]).free()
 
-    def put(self, key: str, outcome: Outcome) -> None:
-        """Keep an outcome. A failure is not kept: another run shall try again."""
+    def put(self, key: str, outcome: Outcome, step: str = "") -> None:
+        """Keep an outcome and what it took, in one transaction.
+
+        Of a failure only what it took is kept: another run shall try again.
+        """
+        self._db.execute("BEGIN IMMEDIATE")
         if outcome.status != "failed":
             self._db.execute(
                 "INSERT OR REPLACE INTO answers (key, outcome) VALUES (?, ?)",
                 (key, outcome.model_dump_json()),
             )
+        if outcome.attempts:
+            took = (outcome.attempts, outcome.input_tokens, outcome.output_tokens)
+            self._db.execute("INSERT INTO paid VALUES (?, ?, ?, ?)", (step, *took))
+        self._db.execute("COMMIT")
+
+    def paid(self) -> dict[str, Paid]:
+        """Return what each step took so far; a request that was killed on its way is not in it."""
+        rows = self._db.execute(
+            "SELECT step, sum(attempts), sum(input_tokens), sum(output_tokens) FROM paid"
+            " GROUP BY step"
+        )
+        return {step: Paid(*sums) for step, *sums in rows}
 
     def close(self) -> None:
         """Close the file."""

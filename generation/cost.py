@@ -70,18 +70,33 @@ class Plan:
         low_high = [step.money(self.price) for step in self.steps]
         return sum(low_high, Range(0, 0))
 
+    def summary(self) -> dict[str, dict[str, list[float]]]:
+        """Return each step's lowest and highest numbers, as a manifest keeps them."""
+        return {
+            step.name: {
+                name: [round(span.low, 4), round(span.high, 4)]
+                for name, span in (
+                    ("requests", step.requests),
+                    ("input_tokens", step.input_tokens),
+                    ("output_tokens", step.output_tokens),
+                    *((("money", step.money(self.price)),) if self.price else ()),
+                )
+            }
+            for step in self.steps
+        }
+
     def lines(self) -> list[str]:
         """Return the plan for people to read: one line a step, and the sum."""
-        told = [f"{self.rows} rows over {len(self.topics)} topics"]
+        lines = [f"{self.rows} rows over {len(self.topics)} topics"]
         for step in self.steps:
-            told.append(
-                f"{step.name}: {_told(step.requests)} requests,"
-                f" {_told(step.input_tokens)} tokens in, {_told(step.output_tokens)} out"
+            lines.append(
+                f"{step.name}: {told(step.requests)} requests,"
+                f" {told(step.input_tokens)} tokens in, {told(step.output_tokens)} out"
             )
         if self.price is None or self.money is None:
-            return [*told, "cost: unknown, the endpoint has no 'price'"]
+            return [*lines, "cost: unknown, the endpoint has no 'price'"]
         money, currency = self.money, self.price.currency
-        return [*told, f"cost: {money.low:.2f} to {money.high:.2f} {currency}, without retries"]
+        return [*lines, f"cost: {money.low:.2f} to {money.high:.2f} {currency}, without retries"]
 
 
 def plan_teacher(
@@ -132,6 +147,7 @@ def _whole(number: int) -> Range:
     return Range(number, number)
 
 
-def _told(span: Range) -> str:
+def told(span: Range) -> str:
+    """Return a range of whole numbers for people, one number where both ends are the same."""
     low, high = round(span.low), round(span.high)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

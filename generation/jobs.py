@@ -31,6 +31,8 @@ class Served(_Settings):
     endpoint: Endpoint
     cache: Path
     """The file of answers that were already paid for."""
+    step: str = ""
+    """Name under which the file counts what this job takes."""
     shape: str = ""
     """Name of the JSON shape that is asked for, or empty for text."""
     temperature: float = Field(default=0.7, ge=0)
@@ -38,6 +40,8 @@ class Served(_Settings):
     seed: int = 0
     budget: float | None = Field(default=None, ge=0)
     """Money that this job may spend, in the currency of the endpoint's price."""
+    spent: float = 0.0
+    """Money that was spent before it, for progress."""
 
 
 class Job(_Settings):

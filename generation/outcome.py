@@ -8,7 +8,6 @@ from typing import Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from workbench.endpoint import Price
 from workbench.records import Drop
 
 STAGE = "generate"
@@ -75,11 +74,6 @@ class Usage(TypedDict):
     """Tries that went over the wire."""
     input_tokens: int
     output_tokens: int
-
-
-def cost_of(usage: Usage, price: Price | None) -> float:
-    """Return what the tokens cost; nothing where no price is known."""
-    return price.of(usage["input_tokens"], usage["output_tokens"]) if price else 0.0
 
 
 def usage_of(outcomes: Iterable[Outcome]) -> Usage:

@@ -101,7 +101,7 @@ class Distilabel:
             self.process.stdin.write(job.model_dump_json().encode() + b"\n")
             self.process.stdin.flush()
         with track(label, len(prompts)) as advance:
-            self._follow(advance)
+            self._follow(advance, llm)
         found = {row["key"]: row["outcome"] for _, row in read_json_lines(job.outcomes)}
         if missing := [key for key in range(len(prompts)) if not found.get(key)]:
             raise self._broken(f"distilabel lost {len(missing)} of {len(prompts)} rows")
@@ -109,9 +109,11 @@ class Distilabel:
         job.outcomes.unlink()
         return [Outcome.model_validate(found[key]) for key in range(len(prompts))]
 
-    def _follow(self, advance: Callable[..., None]) -> None:
+    def _follow(self, advance: Callable[..., None], llm: LocalModel | Served) -> None:
         """Show the progress until the job says that it is done."""
-        failed, done, paid, started = 0, 0, 0.0, time.monotonic()
+        price = llm.endpoint.price if isinstance(llm, Served) else None
+        paid = llm.spent if isinstance(llm, Served) else 0.0
+        failed, done, started = 0, 0, time.monotonic()
         for news in self._news():
             if "error" in news:
                 what = str(news["error"])
@@ -123,7 +125,7 @@ class Distilabel:
                 paid += news.get("paid", 0.0)
                 done += news["done"]
                 notes = [f"{done / max(time.monotonic() - started, 0.001):.1f}/s"]
-                notes += [f"cost {paid:.4f}"] if paid else []
+                notes += [f"cost {paid:.4f} {price.currency}"] if price else []
                 notes += [f"{failed} failed"] if failed else []
                 advance(news["done"], note=", ".join(notes))
         raise self._broken("the process that runs distilabel ended before its job did")

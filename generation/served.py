@@ -43,6 +43,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         backoff: Seconds before the second try, at most.
         concurrency: Requests under way at once, however large the batch.
         cache: File of the answers that were already paid for.
+        step: Name under which that file counts what is paid.
         shape: Name of the JSON shape that is asked for, or empty for text.
         price: Of a million tokens.
         budget: Money for all requests; needs a price.
@@ -55,6 +56,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
     backoff: float = 1.0
     concurrency: int = 8
     cache: str = ""
+    step: str = ""
     shape: str = ""
     price: Price | None = None
     budget: float | None = None
@@ -81,6 +83,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
             backoff=endpoint.backoff,
             concurrency=endpoint.concurrency,
             cache=str(settings.cache),
+            step=settings.step,
             shape=settings.shape,
             price=endpoint.price,
             budget=settings.budget,
@@ -183,7 +186,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         self._under_way[key] = future = asyncio.get_running_loop().create_future()
         outcome = await self._asked(body)
         if self._cache:
-            self._cache.put(key, outcome)
+            self._cache.put(key, outcome, self.step)
         future.set_result(outcome)
         return outcome
 

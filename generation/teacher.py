@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from generation.cache import AnswerCache, Paid
 from generation.jobs import Served
-from generation.outcome import Outcome, Usage, cost_of, usage_of
+from generation.outcome import Outcome, Usage, usage_of
 from generation.questions import ROUNDS, Pool, question_id
 from generation.runner import Distilabel
 from generation.stops import stop_if_hopeless
@@ -41,8 +42,10 @@ class Taught:
     """Topic → questions that the teacher did not come up with."""
     steps: dict[str, Usage] = field(default_factory=dict)
     """The usage of each step: ``questions`` and ``answers``."""
+    paid: dict[str, Paid] = field(default_factory=dict)
+    """What each step took, earlier runs in the same folder included."""
     spent: float = 0.0
-    """Money for all tokens, by the endpoint's price."""
+    """Money for all of that, by the endpoint's price."""
 
     @property
     def share(self) -> float:
@@ -58,7 +61,6 @@ def teacher_rows(
     per_topic: int,
     seed: int = 0,
     workdir: Path,
-    concurrency: int | None = None,
     budget: float | None = None,
 ) -> Taught:
     """Return new rows of a teacher: ``per_topic`` questions a topic, answered in persona.
@@ -73,8 +75,8 @@ def teacher_rows(
         per_topic: New questions for each topic.
         seed: Of what is shown and, where the server heeds it, of sampling.
         workdir: Folder for the kept answers, the log and what distilabel leaves.
-        concurrency: Requests under way at once; the endpoint's own by default.
-        budget: Money that this call may spend, in the currency of the endpoint's price.
+        budget: Money that all calls on this folder together may spend, in the currency of the
+            endpoint's price.
 
     Raises:
         UserError: The teacher cannot be reached, refuses the key, went down on the way, or
@@ -83,8 +85,6 @@ def teacher_rows(
     if budget is not None and endpoint.price is None:
         raise UserError("a budget needs a price", where=endpoint.base_url, fix="set its 'price'")
     check_reachable(endpoint)
-    if concurrency:
-        endpoint = endpoint.model_copy(update={"concurrency": concurrency})
     served = Served(endpoint=endpoint, cache=(workdir / CACHE).resolve(), seed=seed, budget=budget)
     pool = Pool(persona, seeds, per_topic, seed)
     with Distilabel(workdir) as distilabel:
@@ -95,7 +95,7 @@ def teacher_rows(
         answers = distilabel.run(
             "teacher-answers",
             [with_system(system, user_prompt(question)) for _, question in questions],
-            _after(served, outcomes, temperature=_ANSWER_TEMPERATURE),
+            _next(served, "answers", temperature=_ANSWER_TEMPERATURE),
             label="the teacher answers",
         )
     stop_if_hopeless(endpoint, answers)
@@ -118,15 +118,16 @@ def teacher_rows(
     if missing := pool.missing():
         lacking = ", ".join(f"{topic} {count}" for topic, count in missing.items())
         console.print(f"  the teacher came up with too few new questions; missing: {lacking}")
-    steps = {"questions": usage_of(outcomes), "answers": usage_of(answers)}
+    paid = paid_so_far(served.cache)
     return Taught(
         examples=examples,
         dropped=dropped,
         usage=usage_of([*outcomes, *answers]),
         planned=per_topic * len(persona.topics),
         missing=missing,
-        steps=steps,
-        spent=sum(cost_of(usage, endpoint.price) for usage in steps.values()),
+        steps={"questions": usage_of(outcomes), "answers": usage_of(answers)},
+        paid=paid,
+        spent=sum(step.cost(endpoint.price) for step in paid.values()),
     )
 
 
@@ -140,7 +141,7 @@ def _ask_questions(distilabel: Distilabel, pool: Pool, served: Served) -> list[O
         found = distilabel.run(
             f"teacher-questions-{turn}",
             [request.prompt for request in requests],
-            _after(served, outcomes, shape="questions", temperature=_QUESTION_TEMPERATURE),
+            _next(served, "questions", shape="questions", temperature=_QUESTION_TEMPERATURE),
             label=f"the teacher writes questions (round {turn})",
         )
         stop_if_hopeless(served.endpoint, found)
@@ -150,12 +151,20 @@ def _ask_questions(distilabel: Distilabel, pool: Pool, served: Served) -> list[O
     return outcomes
 
 
-def _after(served: Served, outcomes: Sequence[Outcome], **changes: object) -> Served:
-    """Return the settings of the next step, with what earlier ones left of the budget."""
-    left = served.budget
-    if left is not None:
-        left = max(0.0, left - cost_of(usage_of(outcomes), served.endpoint.price))
-    return served.model_copy(update={"budget": left, **changes})
+def _next(served: Served, step: str, **changes: object) -> Served:
+    """Return the settings of the next step, with what is left of the budget."""
+    spent = sum(paid.cost(served.endpoint.price) for paid in paid_so_far(served.cache).values())
+    left = None if served.budget is None else max(0.0, served.budget - spent)
+    return served.model_copy(update={"step": step, "spent": spent, "budget": left, **changes})
+
+
+def paid_so_far(cache: Path) -> dict[str, Paid]:
+    """Return what each step took over every run that used a file of answers."""
+    answers = AnswerCache(cache)
+    try:
+        return answers.paid()
+    finally:
+        answers.close()
 
 
 def exemplars_of(persona: Persona, seeds: Sequence[Example]) -> list[Example]:

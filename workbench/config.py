@@ -25,7 +25,10 @@ class Generate(Section):
 
     per_topic: int = Field(default=3, ge=1)
     """New questions to ask of a teacher for each topic, where one is configured."""
-    concurrency: int = Field(default=8, ge=1)
+    budget: float | None = Field(default=None, ge=0)
+    """Money that the teacher may cost in all, in the currency of its price; no bound by default."""
+    min_share: float = Field(default=0.9, ge=0, le=1)
+    """Least share of the planned rows that must come; below it the command's exit code is 3."""
     max_new_tokens: int = Field(default=96, ge=8)
     """Longest bare answer of the base model, in tokens."""
     batch_size: int = Field(default=16, ge=1)

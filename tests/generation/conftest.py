@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, user_prompt
-
-if "scripted_server" not in sys.modules:
-    # Tests are no package, so the shared server is loaded by its path.
-    _path = Path(__file__).resolve().parent.parent / "scripted_server.py"
-    _spec = importlib.util.spec_from_file_location("scripted_server", _path)
-    assert _spec and _spec.loader
-    _module = importlib.util.module_from_spec(_spec)
-    sys.modules["scripted_server"] = _module
-    _spec.loader.exec_module(_module)
 
 PERSONA = """\
 id: tester

@@ -10,10 +10,10 @@ from typing import Any
 
 import openai
 import pytest
-from scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails, says
 
 from generation.asking import Asking, retry_after
 from generation.outcome import Outcome, usage_of
+from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails, says
 
 
 def ask(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from scripted_server import ScriptedServer
 
+from tests.scripted_server import ScriptedServer
 from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
 

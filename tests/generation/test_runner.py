@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from scripted_server import Reply, Request, ScriptedServer, conforms, says
 
 from generation import runner
 from generation.jobs import Served
 from generation.pipeline import teacher_rows
 from generation.runner import Distilabel
+from tests.scripted_server import Reply, Request, ScriptedServer, conforms, says
 from workbench.endpoint import Endpoint
 from workbench.errors import UserError
 from workbench.persona import Persona

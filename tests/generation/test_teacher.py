@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails, says
 
 from generation.outcome import Outcome
 from generation.pipeline import teacher_rows
 from generation.stops import stop_if_hopeless
+from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails, says
 from workbench.endpoint import Endpoint
 from workbench.errors import UserError
 from workbench.persona import Persona
@@ -42,8 +42,8 @@ def test_a_healthy_teacher_fills_every_topic_and_is_paid_once(
     monkeypatch.setenv("TEACHER_KEY", SECRET)
     work = tmp_path / "work"
     with ScriptedServer(lambda r: replace(conforms(r), delay=0.1), api_key=SECRET) as server:
-        endpoint = endpoint_of(server, api_key_env="TEACHER_KEY")
-        first = teacher_rows(persona, seeds, endpoint, per_topic=6, workdir=work, concurrency=4)
+        endpoint = endpoint_of(server, api_key_env="TEACHER_KEY", concurrency=4)
+        first = teacher_rows(persona, seeds, endpoint, per_topic=6, workdir=work)
         asked = len(server.requests)
         second = teacher_rows(persona, seeds, endpoint, per_topic=6, workdir=work)
         assert len(server.requests) == asked

@@ -47,6 +47,11 @@ class Job:
         """Return the same job, with other files of rows."""
         return self._with(sources=files)
 
+    def generating(self, **given: Any) -> Job:
+        """Return the same job, with the settings of ``generate`` that are not None."""
+        changes = {name: value for name, value in given.items() if value is not None}
+        return self._with(generate=self.config.generate.model_copy(update=changes))
+
     def _with(self, **changes: Any) -> Job:
         return replace(self, config=self.config.model_copy(update=changes))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from workbench.cli import stages_data, stages_model
 from workbench.cli.job import Job
+from workbench.cli.stage_generate import generate_stage
 from workbench.cli.stage_review import review_stage, server_pids
 from workbench.errors import UserError, nearest
 from workbench.progress import console
@@ -16,7 +17,7 @@ from workbench.rounds import Outcome, StageSpec, run_stage
 
 STAGES: dict[str, Callable[[Job], StageSpec]] = {
     "import": stages_data.import_stage,
-    "generate": stages_data.generate_stage,
+    "generate": generate_stage,
     "filter": stages_data.filter_stage,
     "review": review_stage,
     "resolve": stages_data.resolve_stage,

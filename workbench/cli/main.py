@@ -13,7 +13,7 @@ from workbench.errors import EXIT_USER_ERROR, UserError
 COMMANDS = {
     "run": ("workbench.cli.run", "run", "The whole loop: every stage in order, done ones skipped."),
     "import": ("workbench.cli.stages_cli", "import_", "Read rows of JSONL into the round."),
-    "generate": ("workbench.cli.stages_cli", "generate", "Teacher's rows, and the bare answers."),
+    "generate": ("workbench.cli.generate", "generate", "Teacher's rows, and the bare answers."),
     "filter": ("workbench.cli.stages_cli", "filter_", "Drop faulty rows, each with its reason."),
     "review": ("workbench.cli.review", "review", "Argilla: up, push, status, pull, down, logins."),
     "resolve": ("workbench.cli.stages_cli", "resolve", "Turn reviews into a decision per row."),

@@ -64,10 +64,6 @@ import_ = _command(
     ),
 )
 train = _command("train", click.argument("method", type=click.Choice(["sft", "dpo"]))(_train))
-generate = _stage_command(
-    "generate",
-    "Ask the teacher for rows where one is configured, and the base model for its bare answers.",
-)
 filter_ = _stage_command(
     "filter", "Drop rows that a rule can tell are faulty, each with one named reason."
 )

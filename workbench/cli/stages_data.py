@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from workbench.cli.job import Job
-from workbench.config import dumped, section
+from workbench.config import section
 from workbench.records import Drop, Example, Preference, Response, Review
 from workbench.rounds import StageSpec, Work
 from workbench.store import existing, read_records, write_json, write_records
@@ -38,60 +38,6 @@ def _import(job: Job, work: Work) -> None:
     work.counts.update(kept=len(taken), preferences=len(preferences), dropped=len(dropped))
     write_records(work.out / "examples.jsonl", taken)
     write_records(work.out / "preferences.jsonl", preferences)
-    write_records(work.out / "drops.jsonl", dropped)
-
-
-def generate_stage(job: Job) -> StageSpec:
-    """New rows from a teacher where there is one; the base model's bare answer to every row."""
-    return StageSpec(
-        "generate",
-        partial(_generate, job),
-        inputs=("import/examples.jsonl",),
-        settings={
-            "model": job.config.model,
-            "teacher": dumped(job.config.teacher),
-            **job.config.generate.model_dump(mode="json", exclude={"concurrency"}),
-        },
-        packages=("distilabel", "openai", "torch", "transformers"),
-        resumable=True,
-    )
-
-
-def _generate(job: Job, work: Work) -> None:
-    from generation.pipeline import bare_answers
-    from workbench.models import resolve_model
-
-    settings = job.config.generate
-    seeds = list(read_records(work.input("import/examples.jsonl"), Example))
-    taught: list[Example] = []
-    dropped: list[Drop] = []
-    scratch = work.round.folder / ".generate.scratch"
-    if job.config.teacher:
-        from generation.pipeline import teacher_rows
-
-        answered = teacher_rows(
-            job.persona,
-            seeds,
-            job.config.teacher,
-            per_topic=settings.per_topic,
-            seed=job.config.seed,
-            workdir=scratch / "teacher",
-            concurrency=settings.concurrency,
-        )
-        taught, dropped = answered.examples, answered.dropped
-        work.counts.update(answered.usage)
-    bare = bare_answers(
-        [*seeds, *taught],
-        resolve_model(job.config.model),
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        workdir=scratch / "bare",
-        seed=job.config.seed,
-    )
-    dropped = [*dropped, *bare.dropped]
-    work.counts.update(taught=len(taught), bare=len(bare.responses), dropped=len(dropped))
-    write_records(work.out / "examples.jsonl", taught)
-    write_records(work.out / "bare.jsonl", bare.responses)
     write_records(work.out / "drops.jsonl", dropped)
 
 

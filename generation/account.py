@@ -1,0 +1,50 @@
+"""What became of a teacher's job: every planned row, and what it took against its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from generation.cache import Paid
+from generation.cost import Plan, told
+from generation.teacher import Taught
+
+
+def account_lines(plan: Plan, taught: Taught) -> list[str]:
+    """Return lines for people: the planned rows by what became of them, then each step's cost.
+
+    What a step took includes earlier runs that were stopped or killed; the plan knows no retries.
+    """
+    lines = [_rows(taught)]
+    for step in plan.steps:
+        took = taught.paid.get(step.name, Paid())
+        lines.append(
+            f"{step.name}: {took.attempts:,} requests ({told(step.requests)} planned),"
+            f" {took.input_tokens:,} tokens in ({told(step.input_tokens)}),"
+            f" {took.output_tokens:,} out ({told(step.output_tokens)})"
+        )
+        if plan.price is not None:
+            money = step.money(plan.price)
+            lines[-1] += (
+                f", {took.cost(plan.price):.4f} {plan.price.currency}"
+                f" ({money.low:.4f} to {money.high:.4f})"
+            )
+    return lines
+
+
+def _rows(taught: Taught) -> str:
+    """Return where the planned rows are; the parts add up."""
+    answers = taught.steps["answers"]
+    parts = [f"{len(taught.examples)} answered"]
+    parts += [
+        f"{sum(kinds.values())} {name} ({_kinds(kinds)})"
+        for name, kinds in (("failed", answers["failed"]), ("filtered", answers["filtered"]))
+        if kinds
+    ]
+    if taught.missing:
+        parts.append(f"{sum(taught.missing.values())} without a question")
+    return f"{taught.planned} rows planned = {' + '.join(parts)}"
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{kind} {count}" for kind, count in ordered)

@@ -1,0 +1,111 @@
+"""The stage of candidates: a teacher's rows where one is configured, and the bare answers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli.job import Job
+from workbench.progress import console
+from workbench.records import Drop, Example
+from workbench.rounds import StageSpec, Work
+from workbench.store import read_records, write_records
+
+if TYPE_CHECKING:
+    from generation.pipeline import Plan, Taught
+
+HOW = frozenset({"budget", "min_share"})
+"""Settings that decide how far the job goes, and not which rows it makes."""
+WHO = frozenset({"base_url", "model"})
+"""What of an endpoint decides its answers."""
+
+
+def generate_stage(job: Job) -> StageSpec:
+    """New rows from a teacher where there is one; the base model's bare answer to every row."""
+    teacher = job.config.teacher
+    return StageSpec(
+        "generate",
+        partial(_generate, job),
+        inputs=("import/examples.jsonl",),
+        settings={
+            "model": job.config.model,
+            "teacher": teacher.model_dump(include=set(WHO)) if teacher else None,
+            **job.config.generate.model_dump(mode="json", exclude=set(HOW)),
+        },
+        packages=("distilabel", "openai", "torch", "transformers"),
+        resumable=True,
+    )
+
+
+def teacher_plan(job: Job, seeds: list[Example]) -> Plan | None:
+    """Return what the teacher will be asked; None where no teacher is configured."""
+    from generation.pipeline import plan_teacher
+
+    if job.config.teacher is None:
+        return None
+    return plan_teacher(
+        job.persona,
+        seeds,
+        job.config.teacher,
+        per_topic=job.config.generate.per_topic,
+        seed=job.config.seed,
+    )
+
+
+def _generate(job: Job, work: Work) -> None:
+    from generation.pipeline import bare_answers
+    from workbench.models import resolve_model
+
+    settings = job.config.generate
+    seeds = list(read_records(work.input("import/examples.jsonl"), Example))
+    taught: list[Example] = []
+    dropped: list[Drop] = []
+    scratch = work.round.folder / ".generate.scratch"
+    if (plan := teacher_plan(job, seeds)) is not None:
+        answered = _teach(job, work, seeds, plan)
+        taught, dropped = answered.examples, answered.dropped
+    bare = bare_answers(
+        [*seeds, *taught],
+        resolve_model(job.config.model),
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        workdir=scratch / "bare",
+        seed=job.config.seed,
+    )
+    dropped = [*dropped, *bare.dropped]
+    work.counts.update(taught=len(taught), bare=len(bare.responses), dropped=len(dropped))
+    write_records(work.out / "examples.jsonl", taught)
+    write_records(work.out / "bare.jsonl", bare.responses)
+    write_records(work.out / "drops.jsonl", dropped)
+
+
+def _teach(job: Job, work: Work, seeds: list[Example], plan: Plan) -> Taught:
+    """Return the teacher's rows; tell and keep what became of each and what it cost."""
+    from generation.pipeline import account_lines, teacher_rows
+
+    assert job.config.teacher is not None
+    settings = job.config.generate
+    taught = teacher_rows(
+        job.persona,
+        seeds,
+        job.config.teacher,
+        per_topic=settings.per_topic,
+        seed=job.config.seed,
+        workdir=work.round.folder / ".generate.scratch" / "teacher",
+        budget=settings.budget,
+    )
+    for line in account_lines(plan, taught):
+        console.print(f"  {line}")
+    price: Any = plan.price
+    work.counts.update(
+        taught.usage,
+        planned=taught.planned,
+        missing=taught.missing,
+        share=round(taught.share, 4),
+        steps=taught.steps,
+        paid={step: paid._asdict() for step, paid in taught.paid.items()},
+        estimate=plan.summary(),
+        spent=round(taught.spent, 6),
+        currency=price.currency if price else None,
+    )
+    return taught
