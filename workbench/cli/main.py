@@ -13,11 +13,12 @@ from workbench.errors import EXIT_USER_ERROR, UserError
 COMMANDS = {
     "run": ("workbench.cli.run", "run", "The whole loop: every stage in order, done ones skipped."),
     "import": ("workbench.cli.stages_cli", "import_", "Read rows of JSONL into the round."),
+    "prompt": ("workbench.cli.prompt", "prompt", "Print a prompt that brings rows from any chat."),
     "generate": ("workbench.cli.generate", "generate", "Teacher's rows, and the bare answers."),
     "filter": ("workbench.cli.stages_cli", "filter_", "Drop faulty rows, each with its reason."),
     "review": ("workbench.cli.review", "review", "Argilla: up, push, status, pull, down, logins."),
     "resolve": ("workbench.cli.stages_cli", "resolve", "Turn reviews into a decision per row."),
-    "split": ("workbench.cli.stages_cli", "split", "Train, validation, test by topic group."),
+    "split": ("workbench.cli.split", "split", "Train, validation, test by group; --check leaks."),
     "train": ("workbench.cli.stages_cli", "train", "Train one stage: sft or dpo."),
     "evaluate": ("workbench.cli.stages_cli", "evaluate", "Answer held-out prompts and score them."),
     "report": ("workbench.cli.stages_cli", "report", "Write the report as one HTML file."),

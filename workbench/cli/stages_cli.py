@@ -20,13 +20,13 @@ def _run(job: Job, stage: str, force: bool) -> None:
     click.echo(job.round.stage(stage))
 
 
-def _stage_command(stage: str, text: str, example: str = "") -> click.Command:
+def _stage_command(stage: str, text: str) -> click.Command:
     """Return the command of one stage; ``text`` is its help."""
 
     def run(job: Job, force: bool) -> None:
         _run(job, stage, force)
 
-    run.__doc__ = f"{text}\n\n\b\nExample:\n  {example or f'persona {stage}'}"
+    run.__doc__ = f"{text}\n\n\b\nExample:\n  persona {stage}"
     return _command(stage, run)
 
 
@@ -69,11 +69,6 @@ filter_ = _stage_command(
 )
 resolve = _stage_command(
     "resolve", "Turn the reviews into a decision for every row, by the configured policy."
-)
-split = _stage_command(
-    "split",
-    "Make train, validation and test; whole topic groups go to one side each.",
-    "persona split --seed 1",
 )
 evaluate = _stage_command(
     "evaluate", "Answer the held-out prompts with every arm and compare each with the base."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from workbench.cli.job import Job
+from workbench.cli.split_files import earlier_rounds, placed_rows
 from workbench.config import section
 from workbench.records import Drop, Example, Preference, Response, Review
 from workbench.rounds import StageSpec, Work
@@ -122,6 +123,11 @@ def split_stage(job: Job) -> StageSpec:
             "resolve/preferences.jsonl",
             "import/preferences.jsonl",
         ),
+        # The ids of rows are hashes of their content, so the assignment stands for the rows too.
+        files={
+            f"{one.name}/split": one.stage("split") / "splits.jsonl"
+            for one in earlier_rounds(job.round)
+        },
         settings=job.config.split,
         packages=("datasketch", "scipy"),
     )
@@ -138,13 +144,16 @@ def _split(job: Job, work: Work) -> None:
         ],
         seed=job.config.seed,
         settings=section(SplitSettings, job.config.split, "split"),
+        earlier=placed_rows(job.round),
     )
     for side, examples in sides.examples.items():
         work.counts[side] = len(examples)
         work.counts[f"{side}_topics"] = sides.groups(side)
         write_records(work.out / f"{side}.jsonl", examples)
         write_records(work.out / f"preferences-{side}.jsonl", sides.preferences[side])
+    work.counts["dropped"] = len(sides.drops)
     write_records(work.out / "splits.jsonl", sides.splits)
+    write_records(work.out / "drops.jsonl", sides.drops)
 
 
 def check_settings(job: Job) -> None:
