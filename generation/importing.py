@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from generation.formats import BadRow, Row, parse_row
+from generation.pasted import read_rows
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Origin, Preference
-from workbench.store import read_json_lines
 
 STAGE = "import"
 MOST_ERRORS = 20
@@ -30,8 +30,10 @@ def import_rows(
 ) -> Imported:
     """Read a JSONL file of Alpaca, chat or preference rows; shapes may be mixed.
 
+    A chat's reply, rows in a code fence or amid prose, is read as well.
+
     Args:
-        path: The file, UTF-8, one JSON object a line.
+        path: The file, UTF-8.
         persona: Names the topics that are allowed, and becomes a parent of every row.
         topic: Topic of the rows that name none.
         origin: Where the rows come from.
@@ -48,7 +50,7 @@ def import_rows(
     parents = (persona.record_id,) if persona else ()
     if topic:
         _check_topic(topic, persona, where="topic")
-    for number, data in read_json_lines(path, mistakes=mistakes):
+    for number, data in read_rows(path, mistakes):
         where = f"{path}:{number}"
         try:
             row = parse_row(data)
