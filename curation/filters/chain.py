@@ -1,11 +1,11 @@
-"""The chain of filters that every candidate row goes through before people see it."""
+"""The chain of filters that every row goes through, before people see it and after."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,9 +13,10 @@ from curation.filters import rules
 from curation.filters.near import near_pairs
 from curation.filters.personal import find_personal_data, mask_personal_data
 from workbench.persona import Persona
-from workbench.records import Drop, Example
+from workbench.records import Drop, Example, Preference
 
 STAGE = "filter"
+R = TypeVar("R", Example, Preference)
 
 
 class FilterSettings(BaseModel):
@@ -26,6 +27,8 @@ class FilterSettings(BaseModel):
     near_duplicate: float = Field(default=0.7, gt=0, le=1)
     """Jaccard similarity of question and answer from which the later row is dropped."""
     personal_data: Literal["drop", "mask"] = "drop"
+    must_not: Literal["drop", "keep"] = "drop"
+    """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,15 @@ class Filtered:
 
     kept: list[Example]
     dropped: list[Drop]
+    preferences: list[Preference] = field(default_factory=list)
+    """Pairs kept; their drops are among ``dropped``."""
 
     @property
     def kept_share(self) -> float:
         """Kept rows over all rows; 1.0 when there were none."""
-        total = len(self.kept) + len(self.dropped)
-        return len(self.kept) / total if total else 1.0
+        kept = len(self.kept) + len(self.preferences)
+        total = kept + len(self.dropped)
+        return kept / total if total else 1.0
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -48,72 +54,124 @@ class Filtered:
 
 
 def filter_examples(
-    examples: Sequence[Example], persona: Persona, settings: FilterSettings | None = None
+    examples: Sequence[Example],
+    persona: Persona,
+    settings: FilterSettings | None = None,
+    *,
+    preferences: Sequence[Preference] = (),
+    stage: str = STAGE,
 ) -> Filtered:
-    """Put every example through the filters, in the order of their cost.
+    """Put every row through the filters, in the order of their cost.
 
     A row is dropped by the first filter that objects. Masked rows are new records whose parent is
-    the row as it came.
+    the row as it came. Of a pair, the chosen answer has to pass all filters; the rejected one may
+    be faulty, but for personal data.
+
+    Args:
+        examples: The rows.
+        persona: Its boundary, length, language and ``must_not`` are what filters go by.
+        settings: What the team has decided.
+        preferences: Pairs; only exact repetitions among them count as duplicates.
+        stage: Named in the drops.
     """
     settings = settings or FilterSettings()
-    chain = (
-        rules.refusal,
-        rules.unsafe(persona),
-        rules.answer_length(persona),
-        rules.language(persona),
-    )
-    kept: list[Example] = []
-    dropped: list[Drop] = []
-    for example in examples:
-        verdict = next((v for check in chain if (v := check(example))), None)
-        checked = example
-        if not verdict:
-            checked, verdict = _personal(example, persona, settings)
+    chain = _Chain(persona, settings, stage)
+    kept = [row for example in examples if (row := chain.passed(example))]
+    kept = chain.without_near_duplicates(kept)
+    pairs = [pair for given in preferences if (pair := chain.passed_pair(given))]
+    return Filtered(kept, chain.dropped, pairs)
+
+
+class _Chain:
+    """The filters of one persona, and what they have dropped so far."""
+
+    def __init__(self, persona: Persona, settings: FilterSettings, stage: str) -> None:
+        self._persona, self._settings, self._stage = persona, settings, stage
+        self._rules = (
+            rules.refusal,
+            rules.unsafe(persona),
+            *((rules.must_not(persona),) if settings.must_not == "drop" else ()),
+            rules.answer_length(persona),
+            rules.language(persona),
+        )
+        self._first: dict[tuple[str, ...], str] = {}
+        """Texts of the rows that have passed → where the first of them came from."""
+        self.dropped: list[Drop] = []
+
+    def passed(self, example: Example) -> Example | None:
+        """Return the row, masked where that is the policy; None where it is dropped."""
+        texts = (_conversation(example), example.answer)
+        verdict = self._repeated(example, texts) or self._judged(example)
+        if not verdict and (kinds := self._personal(texts)):
+            if self._settings.personal_data == "mask":
+                return _masked(example, self._mask, answer=self._mask(example.answer))
+            verdict = "personal_data", kinds
+        return None if self._gone(example, verdict) else example
+
+    def passed_pair(self, pair: Preference) -> Preference | None:
+        """Return the pair, masked where that is the policy; None where it is dropped."""
+        candidate = Example(prompt=pair.prompt, answer=pair.chosen)
+        texts = (_conversation(pair), pair.chosen, pair.rejected)
+        verdict = self._repeated(pair, texts) or self._judged(candidate)
+        if not verdict and (kinds := self._personal(texts)):
+            chosen, rejected = self._mask(pair.chosen), self._mask(pair.rejected)
+            if self._settings.personal_data == "mask" and chosen != rejected:
+                return _masked(pair, self._mask, chosen=chosen, rejected=rejected)
+            verdict = "personal_data", kinds
+        return None if self._gone(pair, verdict) else pair
+
+    def without_near_duplicates(self, rows: list[Example]) -> list[Example]:
+        """Return the rows but for those that nearly repeat an earlier one."""
+        texts = [f"{row.question}\n{row.answer}" for row in rows]
+        gone: set[int] = set()
+        for earlier, later, similarity in near_pairs(texts, self._settings.near_duplicate):
+            if earlier in gone or later in gone:
+                continue
+            gone.add(later)
+            detail = f"{similarity:.2f} alike to {rows[earlier].source or rows[earlier].id}"
+            self._gone(rows[later], ("near_duplicate", detail))
+        return [row for index, row in enumerate(rows) if index not in gone]
+
+    def _judged(self, example: Example) -> rules.Verdict:
+        return next((verdict for rule in self._rules if (verdict := rule(example))), None)
+
+    def _repeated(self, row: Example | Preference, texts: tuple[str, ...]) -> rules.Verdict:
+        key = tuple(" ".join(text.split()) for text in texts)
+        if key in self._first:
+            return "exact_duplicate", f"the same as {self._first[key]}"
+        self._first[key] = row.source or row.id
+        return None
+
+    def _personal(self, texts: Sequence[str]) -> str:
+        """Return the kinds of personal data; the data itself is not repeated in another file."""
+        found = find_personal_data("\n".join(texts), self._persona.language)
+        return ", ".join(sorted({item.kind for item in found}))
+
+    def _mask(self, text: str) -> str:
+        return mask_personal_data(text, self._persona.language)
+
+    def _gone(self, row: Example | Preference, verdict: rules.Verdict) -> bool:
         if verdict:
-            dropped.append(drop(example, *verdict))
-        else:
-            kept.append(checked)
-    return _without_near_duplicates(kept, dropped, settings.near_duplicate)
+            self.dropped.append(drop(row, *verdict, stage=self._stage))
+        return bool(verdict)
 
 
-def drop(example: Example, reason: str, detail: str) -> Drop:
-    """Return the record of a dropped example."""
+def drop(row: Example | Preference, reason: str, detail: str, *, stage: str = STAGE) -> Drop:
+    """Return the record of a dropped row."""
     return Drop(
-        record=example.id,
-        stage=STAGE,
+        record=row.id,
+        stage=stage,
         reason=reason,
         detail=detail,
-        source=example.source,
-        parents=(example.id,),
+        source=row.source,
+        parents=(row.id,),
     )
 
 
-def _personal(
-    example: Example, persona: Persona, settings: FilterSettings
-) -> tuple[Example, rules.Verdict]:
-    found = find_personal_data(f"{example.question}\n{example.answer}", persona.language)
-    if not found:
-        return example, None
-    if settings.personal_data == "drop":
-        # The kind is told, the data itself is not repeated in another file.
-        return example, ("personal_data", ", ".join(sorted({item.kind for item in found})))
-    prompt = tuple(
-        m.model_copy(update={"content": mask_personal_data(m.content, persona.language)})
-        for m in example.prompt
-    )
-    answer = mask_personal_data(example.answer, persona.language)
-    return example.evolve(prompt=prompt, answer=answer, parents=(example.id,)), None
+def _conversation(row: Example | Preference) -> str:
+    return "\n".join(message.content for message in row.prompt)
 
 
-def _without_near_duplicates(
-    kept: list[Example], dropped: list[Drop], threshold: float
-) -> Filtered:
-    texts = [f"{example.question}\n{example.answer}" for example in kept]
-    gone: set[int] = set()
-    for earlier, later, similarity in near_pairs(texts, threshold):
-        if earlier in gone or later in gone:
-            continue
-        gone.add(later)
-        detail = f"{similarity:.2f} alike to {kept[earlier].source or kept[earlier].id}"
-        dropped.append(drop(kept[later], "near_duplicate", detail))
-    return Filtered([e for i, e in enumerate(kept) if i not in gone], dropped)
+def _masked(row: R, mask: Callable[[str], str], **texts: str) -> R:
+    prompt = tuple(m.model_copy(update={"content": mask(m.content)}) for m in row.prompt)
+    return row.evolve(prompt=prompt, parents=(row.id,), **texts)

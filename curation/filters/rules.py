@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
 
 import yaml
 
-from workbench.checks import compiled, length
-from workbench.persona import Persona
+from workbench.checks import Lacks, compiled, length
+from workbench.persona import Language, Persona
 from workbench.records import Example
 
 Verdict = tuple[str, str] | None
@@ -18,7 +20,11 @@ RowFilter = Callable[[Example], Verdict]
 
 LENGTH_SLACK = 0.5
 """How far beyond the spec's length an answer may go before review is spared of it, as a share."""
+MUST_NOT = "must_not"
+"""Source that a trait of the spec names where it stands for one of the ``must_not``."""
 _MIN_LETTERS_FOR_LANGUAGE = 20
+_SCRIPT: dict[Language, tuple[str, float]] = {"en": ("LATIN", 0.5), "ko": ("HANGUL", 0.2)}
+"""The script of a language, and the least share of it among the letters of a question."""
 
 
 def refusal(example: Example) -> Verdict:
@@ -39,6 +45,21 @@ def unsafe(persona: Persona) -> RowFilter:
     return check
 
 
+def must_not(persona: Persona) -> RowFilter:
+    """Drop answers that break a ``must_not`` of the spec which one of its traits checks by rule."""
+    traits = [trait for trait in persona.rule_traits if trait.source == MUST_NOT]
+
+    def check(example: Example) -> Verdict:
+        for trait in traits:
+            if trait.passes(example.answer):
+                continue
+            phrases = trait.check.found(example.answer) if isinstance(trait.check, Lacks) else []
+            return "must_not", f"{trait.id}: {phrases[0]}" if phrases else trait.id
+        return None
+
+    return check
+
+
 def answer_length(persona: Persona) -> RowFilter:
     """Drop answers far shorter or longer than the spec asks for."""
     habit = persona.voice.length
@@ -55,14 +76,19 @@ def answer_length(persona: Persona) -> RowFilter:
 
 
 def language(persona: Persona) -> RowFilter:
-    """Drop answers in another language than the persona's (library: langdetect)."""
+    """Drop rows in another language than the persona's (library: langdetect).
+
+    The detector is asked about answers. Questions are often too short for it, so they are judged
+    by their script alone.
+    """
     from langdetect import DetectorFactory, LangDetectException, detect_langs
 
     DetectorFactory.seed = 0  # the detector samples; without a seed its answer may vary
 
     def check(example: Example) -> Verdict:
-        letters = sum(character.isalpha() for character in example.answer)
-        if letters < _MIN_LETTERS_FOR_LANGUAGE:
+        if script := _foreign_script(example.question, persona.language):
+            return "wrong_language", f"the question is in {script} letters"
+        if len(_letters(example.answer)) < _MIN_LETTERS_FOR_LANGUAGE:
             return None
         try:
             found = detect_langs(example.answer)[0]
@@ -73,6 +99,25 @@ def language(persona: Persona) -> RowFilter:
         return "wrong_language", f"{found.lang}, the persona speaks {persona.language}"
 
     return check
+
+
+def _letters(text: str) -> list[str]:
+    return [character for character in text if character.isalpha()]
+
+
+def _foreign_script(text: str, language: Language) -> str:
+    """Return the script that most of a text is in, where the language is not written in it.
+
+    Korean text may hold many Latin words; next to no Hangul in it is another language.
+    """
+    letters = _letters(text)
+    if len(letters) < _MIN_LETTERS_FOR_LANGUAGE:
+        return ""
+    scripts = Counter(unicodedata.name(letter, "UNKNOWN").split()[0] for letter in letters)
+    own, least = _SCRIPT[language]
+    if scripts[own] >= least * len(letters):
+        return ""
+    return scripts.most_common(1)[0][0].capitalize()
 
 
 @lru_cache(maxsize=1)

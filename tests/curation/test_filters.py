@@ -11,7 +11,7 @@ from curation.filters import FilterSettings, filter_examples
 from curation.filters.near import jaccard, near_pairs, shingles
 from curation.filters.personal import find_personal_data, mask_personal_data
 from workbench.persona import Persona, load_persona
-from workbench.records import Example, user_prompt
+from workbench.records import Example, Preference, user_prompt
 from workbench.store import read_json_lines
 
 GOOD = (
@@ -48,6 +48,8 @@ def _example(answer: str, question: str = "My neck is stiff, what now?", line: i
         (GOOD * 3, "too_long"),
         (GOOD + " Write to coach@example.com.", "personal_data"),
         (KOREAN, "wrong_language"),
+        (GOOD.replace("Sit tall", "Perhaps sit tall"), "must_not"),
+        ("There are several causes. " + GOOD, "must_not"),
     ],
 )
 def test_a_faulty_answer_is_dropped_with_its_reason(
@@ -61,6 +63,89 @@ def test_a_faulty_answer_is_dropped_with_its_reason(
 def test_a_good_row_is_kept_as_it_came(persona: Persona) -> None:
     row = _example(GOOD)
     assert filter_examples([row], persona).kept == [row]
+
+
+def test_a_broken_must_not_names_the_trait_and_the_phrase(persona: Persona) -> None:
+    (gone,) = filter_examples([_example("It depends, champ. " + GOOD)], persona).dropped
+    assert gone.detail == "no_hedging: It depends"
+
+
+def test_a_team_may_leave_must_nots_to_the_reviewers(persona: Persona) -> None:
+    row = _example("It depends, champ. " + GOOD)
+    assert filter_examples([row], persona, FilterSettings(must_not="keep")).kept == [row]
+
+
+@pytest.mark.parametrize(
+    ("name", "question", "answer", "script"),
+    [
+        ("gym-trainer", "스쿼트를 하고 나면 무릎 앞쪽이 아픈데 계속해도 되나요?", GOOD, "Hangul"),
+        ("gym-trainer", "Почему у меня болит колено после приседаний?", GOOD, "Cyrillic"),
+        ("gym-trainer-ko", "How often should I train my back?", KOREAN, "Latin"),
+        ("gym-trainer-ko", "PT 받고 있는데 squat 100kg 3 set 괜찮아요?", KOREAN, ""),
+        ("gym-trainer", "목", GOOD, ""),
+    ],
+)
+def test_a_question_in_another_script_is_another_language(
+    repo: Path, name: str, question: str, answer: str, script: str
+) -> None:
+    spec = load_persona(repo / "datasets" / name)
+    dropped = filter_examples([_example(answer, question)], spec).dropped
+    expected = [("wrong_language", f"the question is in {script} letters")] if script else []
+    assert [(d.reason, d.detail) for d in dropped if d.reason == "wrong_language"] == expected
+
+
+def test_an_exact_repetition_from_another_source_is_named_so(persona: Persona) -> None:
+    again = _example(GOOD.replace(". ", ".  "), line=9)
+    (gone,) = filter_examples([_example(GOOD), again], persona).dropped
+    assert (gone.record, gone.reason, gone.detail) == (
+        again.id,
+        "exact_duplicate",
+        "the same as s.jsonl:1",
+    )
+
+
+def _pair(chosen: str, rejected: str = "No.", line: int = 1) -> Preference:
+    question = user_prompt("My neck is stiff, what now?")
+    return Preference(prompt=question, chosen=chosen, rejected=rejected, source=f"p.jsonl:{line}")
+
+
+@pytest.mark.parametrize(
+    ("pair", "reason"),
+    [
+        (_pair("I'm sorry, but I can't help with necks. " + GOOD), "refusal"),
+        (_pair(GOOD.replace("Sit tall", "Work through the pain and sit")), "unsafe_advice"),
+        (_pair("Sit up. 💪"), "too_short"),
+        (_pair(GOOD, "Write to coach@example.com."), "personal_data"),
+        (_pair("It depends, champ. " + GOOD), "must_not"),
+    ],
+)
+def test_a_pair_is_dropped_for_its_chosen_answer_or_any_personal_data(
+    persona: Persona, pair: Preference, reason: str
+) -> None:
+    filtered = filter_examples([], persona, preferences=[pair])
+    assert [(d.record, d.reason) for d in filtered.dropped] == [(pair.id, reason)]
+    assert filtered.preferences == []
+
+
+def test_a_faulty_rejected_answer_is_what_a_pair_is_for(persona: Persona) -> None:
+    pairs = [_pair(GOOD, "As an AI, I can't."), _pair(GOOD, "It depends.")]
+    again = _pair(GOOD, "It depends. ", line=3)
+    filtered = filter_examples([], persona, preferences=[*pairs, again])
+    assert filtered.preferences == pairs
+    assert [(d.record, d.reason) for d in filtered.dropped] == [(again.id, "exact_duplicate")]
+
+
+def test_personal_data_is_masked_on_both_sides_of_a_pair(persona: Persona) -> None:
+    pair = _pair(GOOD + " a@example.com", "Call 202-555-0142.")
+    settings = FilterSettings(personal_data="mask")
+    (kept,) = filter_examples([], persona, settings, preferences=[pair]).preferences
+    assert kept.chosen.endswith("[e-mail]") and kept.rejected == "Call [phone number]."
+    assert kept.parents == (pair.id,)
+
+
+def test_a_later_stage_names_itself_in_its_drops(persona: Persona) -> None:
+    (gone,) = filter_examples([_example("Sit.")], persona, stage="resolve").dropped
+    assert (gone.stage, gone.reason) == ("resolve", "too_short")
 
 
 def test_the_later_of_two_near_duplicates_goes_and_names_the_earlier(persona: Persona) -> None:
