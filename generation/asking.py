@@ -19,6 +19,7 @@ LONGEST_WAIT = 60.0
 """Seconds that a retry waits at most, whatever ``Retry-After`` says."""
 LONGEST_TEXT = 20_000
 """Characters of the longest answer that is taken; what is longer did not keep to its limits."""
+_OPTIONAL = {"max_tokens", "temperature", "seed", "response_format"}
 _AGAIN = (
     "That is not what was asked for: {error}. "
     "Answer again, with the complete JSON object and nothing else."
@@ -79,8 +80,10 @@ class Asking:
     shape: str = ""
     attempts: int = 5
     backoff: float = 1.0
-    schema: bool = True
-    """Whether the server takes JSON schemas; becomes False when it refuses one."""
+    cut: bool = False
+    """Whether an answer that was cut off at ``max_tokens`` counts as one."""
+    refused: set[str] = field(default_factory=set)
+    """Fields of a request that the server was found not to take; grows on the way."""
     tried: int = field(default=0, init=False)
     input_tokens: int = field(default=0, init=False)
     output_tokens: int = field(default=0, init=False)
@@ -88,8 +91,10 @@ class Asking:
     async def outcome(self) -> Outcome:
         """Ask until there is an answer, or no try left."""
         body = dict(self.body)
-        if self.shape and self.schema:
+        if self.shape:
             body["response_format"] = response_format(self.shape)
+        for name in self.refused:
+            _leave_out(body, name)
         try:
             async for attempt in AsyncRetrying(
                 stop=stop_after_attempt(self.attempts),
@@ -130,7 +135,7 @@ class Asking:
             return self._ended("filtered", reason="too_long", detail=f"{len(text)} characters")
         if self.shape:
             self._check_shape(text, body)
-        elif choice.finish_reason == "length":
+        elif choice.finish_reason == "length" and not self.cut:
             return self._ended("filtered", reason="cut_off", detail=f"after {tokens} tokens")
         return self._ended("ok", text=text, tokens=tokens, http=200)
 
@@ -187,11 +192,26 @@ class Asking:
             return Failure("rate_limit", detail, http=status, again=True, after=after)
         if status >= 500 or status in (408, 409, 425):
             return Failure("server_error", detail, http=status, again=True, after=after)
-        if status in (400, 422) and body.pop("response_format", None):
-            # Not every server knows JSON schemas; the prompt asks for the shape as well.
-            self.schema = False
-            return Failure("no_schema_support", detail, http=status, again=True, after=0)
+        if status in (400, 422) and (name := _refused_field(error, body)):
+            self.refused.add(name)
+            _leave_out(body, name)
+            return Failure("unsupported_field", detail, http=status, again=True, after=0)
         return Failure("rejected", detail, http=status)
+
+
+def _refused_field(error: openai.APIStatusError, body: dict[str, Any]) -> str:
+    """Return the field of a request that the server does not take, or an empty string."""
+    if str(error.code).startswith("unsupported_") and error.param in _OPTIONAL & set(body):
+        return str(error.param)
+    # Not every server knows JSON schemas, or says what is wrong; the prompt asks for the shape too.
+    return "response_format" if "response_format" in body else ""
+
+
+def _leave_out(body: dict[str, Any], name: str) -> None:
+    """Take a field out of a request; OpenAI's newer models know ``max_tokens`` by another name."""
+    value = body.pop(name, None)
+    if name == "max_tokens" and value is not None:
+        body["max_completion_tokens"] = value
 
 
 def retry_after(headers: Any) -> float | None:

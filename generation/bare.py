@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from generation.jobs import LocalModel
+from generation.cache import CACHE
+from generation.jobs import LocalModel, Served
 from generation.outcome import Usage, usage_of
 from generation.runner import Distilabel
+from generation.stops import stop_if_hopeless
+from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
 from workbench.records import Drop, Example, Response
 
@@ -27,7 +30,7 @@ class Bare:
 
 def bare_answers(
     examples: Sequence[Example],
-    model: Path,
+    model: Path | Endpoint,
     *,
     max_new_tokens: int = 96,
     batch_size: int = 16,
@@ -38,18 +41,35 @@ def bare_answers(
 
     Args:
         examples: Whose prompts are asked, in their order; equal prompts get equal answers.
-        model: Folder of the base model, as :func:`workbench.models.resolve_model` returns it.
+        model: Folder of the base model, as :func:`workbench.models.resolve_model` returns it, or
+            where it is served.
         max_new_tokens: Where an answer without an end is cut.
-        batch_size: Prompts answered at once.
+        batch_size: Prompts answered at once by a model in a folder.
         workdir: Folder for the log and for what distilabel leaves.
         seed: Seeds the libraries; greedy decoding itself draws nothing.
 
     Raises:
-        UserError: The model cannot be loaded or has no chat template, or every prompt failed.
+        UserError: The model cannot be loaded or has no chat template, its endpoint cannot be
+            reached or went down, or every prompt failed.
     """
-    settings = LocalModel(
-        folder=model.resolve(), max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed
-    )
+    settings: LocalModel | Served
+    if isinstance(model, Endpoint):
+        check_reachable(model)
+        name = model.model
+        settings = Served(
+            endpoint=model,
+            cache=(workdir / CACHE).resolve(),
+            step=BARE,
+            temperature=0,
+            max_new_tokens=max_new_tokens,
+            cut=True,
+            seed=seed,
+        )
+    else:
+        name = model.name
+        settings = LocalModel(
+            folder=model.resolve(), max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed
+        )
     with Distilabel(workdir) as distilabel:
         outcomes = distilabel.run(
             BARE,
@@ -57,6 +77,8 @@ def bare_answers(
             settings,
             label="the base model answers",
         )
+    if isinstance(model, Endpoint):
+        stop_if_hopeless(model, outcomes)
     bare = Bare(usage_of(outcomes))
     for example, outcome in zip(examples, outcomes, strict=True):
         if outcome.status == "ok":
@@ -72,12 +94,12 @@ def bare_answers(
                 )
             )
         else:
-            bare.dropped.append(outcome.drop(example.id, source=model.name, parents=(example.id,)))
+            bare.dropped.append(outcome.drop(example.id, source=name, parents=(example.id,)))
     if outcomes and not bare.responses:
         raise UserError(
             f"the base model answered none of {len(outcomes)} prompts"
             f" ({outcomes[0].reason}: {outcomes[0].detail})",
-            where=str(model),
+            where=name,
             fix="use another base model, or shorter prompts",
         )
     return bare

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from generation.outcome import Outcome
 from workbench.endpoint import Price
 
+CACHE = "answers.sqlite"
+"""Name of the file in a job's folder."""
 _TABLE = """CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, outcome TEXT NOT NULL, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
 ) WITHOUT ROWID"""

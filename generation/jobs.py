@@ -37,6 +37,8 @@ class Served(_Settings):
     """Name of the JSON shape that is asked for, or empty for text."""
     temperature: float = Field(default=0.7, ge=0)
     max_new_tokens: int = Field(default=1024, ge=1)
+    cut: bool = False
+    """Whether an answer that was cut off counts as one."""
     seed: int = 0
     budget: float | None = Field(default=None, ge=0)
     """Money that this job may spend, in the currency of the endpoint's price."""

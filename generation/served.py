@@ -45,6 +45,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         cache: File of the answers that were already paid for.
         step: Name under which that file counts what is paid.
         shape: Name of the JSON shape that is asked for, or empty for text.
+        cut: Whether an answer that was cut off counts as one.
         price: Of a million tokens.
         budget: Money for all requests; needs a price.
     """
@@ -58,6 +59,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
     cache: str = ""
     step: str = ""
     shape: str = ""
+    cut: bool = False
     price: Price | None = None
     budget: float | None = None
 
@@ -66,7 +68,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
     _in_a_row: int = PrivateAttr(default=0)
     _stop: str = PrivateAttr(default="")
     _budget: Budget | None = PrivateAttr(default=None)
-    _schema: bool = PrivateAttr(default=True)
+    _refused: set[str] = PrivateAttr(default_factory=set)
 
     @classmethod
     def of(cls, settings: Served) -> Self:
@@ -85,6 +87,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
             cache=str(settings.cache),
             step=settings.step,
             shape=settings.shape,
+            cut=settings.cut,
             price=endpoint.price,
             budget=settings.budget,
             generation_kwargs={
@@ -206,10 +209,15 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         if self._stop:
             return Outcome(status="failed", reason=STOPPED, detail=self._stop)
         asking = Asking(
-            self._aclient, body, self.shape, self.attempts, self.backoff, schema=self._schema
+            self._aclient,
+            body,
+            self.shape,
+            self.attempts,
+            self.backoff,
+            cut=self.cut,
+            refused=self._refused,
         )
         outcome = await asking.outcome()
-        self._schema = self._schema and asking.schema
         self._in_a_row = self._in_a_row + 1 if outcome.reason in _BREAKS else 0
         if outcome.reason in FATAL or self._in_a_row >= _IN_A_ROW:
             self._stop = self._stop or outcome.reason

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from generation.cache import AnswerCache, Paid
+from generation.cache import CACHE, AnswerCache, Paid
 from generation.jobs import Served
 from generation.outcome import Outcome, Usage, usage_of
 from generation.questions import ROUNDS, Pool, question_id
@@ -20,7 +20,6 @@ from workbench.prompts import system_prompt, with_system
 from workbench.records import Drop, Example, user_prompt
 
 EXEMPLARS = 3
-CACHE = "answers.sqlite"
 _QUESTION_TEMPERATURE = 1.0
 _ANSWER_TEMPERATURE = 0.7
 

@@ -63,6 +63,7 @@ class Reply:
     refusal: str | None = None
     reset: bool = False
     code: str = "scripted"
+    param: str | None = None
 
 
 Script = Callable[[Request], Reply]
@@ -79,9 +80,11 @@ def conforms(request: Request) -> Reply:
     return says(json.dumps(instance(request.schema, request.prompt), ensure_ascii=False))
 
 
-def fails(status: int, *, code: str = "scripted", **headers: str) -> Reply:
+def fails(
+    status: int, *, code: str = "scripted", param: str | None = None, **headers: str
+) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(status=status, headers=named, code=code)
+    return Reply(status=status, headers=named, code=code, param=param)
 
 
 def instance(schema: dict[str, Any], seed: str, path: str = "") -> Any:
@@ -227,7 +230,8 @@ def _payload(reply: Reply, body: dict[str, Any]) -> bytes:
     if reply.raw is not None:
         return reply.raw
     if reply.status != 200:
-        return json.dumps({"error": {"message": "scripted failure", "code": reply.code}}).encode()
+        error = {"message": "scripted failure", "code": reply.code, "param": reply.param}
+        return json.dumps({"error": error}).encode()
     message = {"role": "assistant", "content": reply.content, "refusal": reply.refusal}
     asked = sum(len(turn["content"].split()) for turn in body["messages"])
     said = len((reply.content or "").split())

@@ -75,6 +75,8 @@ class RunConfig(Section):
     """Take about so many of the imported rows, spread over the topics; all by default."""
     teacher: Endpoint | None = None
     """Whoever writes new rows: an OpenAI-compatible endpoint."""
+    student: Endpoint | None = None
+    """The base model where it is served: its bare answers then come from there."""
     judge: Endpoint | None = None
     """Whoever answers the traits' questions; without one they stay unscored."""
     generate: Generate = Generate()

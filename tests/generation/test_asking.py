@@ -156,6 +156,32 @@ def test_a_server_without_json_schemas_is_asked_without() -> None:
     assert [request.schema is None for request in requests] == [False, True]
 
 
+def test_a_field_that_the_server_does_not_take_is_left_out_and_not_sent_again() -> None:
+    """OpenAI's newer models want another name for ``max_tokens`` and no temperature."""
+
+    def script(request: Request) -> Reply:
+        unwanted = next((n for n in ("max_tokens", "temperature") if n in request.body), None)
+        if unwanted:
+            return fails(400, code="unsupported_parameter", param=unwanted)
+        return says("So.")
+
+    async def asked(url: str) -> set[str]:
+        refused: set[str] = set()
+        async with openai.AsyncOpenAI(base_url=url, api_key="key", max_retries=0) as client:
+            turns = [{"role": "user", "content": "How?"}]
+            body = {"model": "m", "messages": turns, "max_tokens": 9, "temperature": 0.7}
+            for _ in range(2):
+                outcome = await Asking(client, body, refused=refused).outcome()
+                assert outcome.status == "ok"
+        return refused
+
+    with ScriptedServer(script) as server:
+        assert asyncio.run(asked(server.url)) == {"max_tokens", "temperature"}
+        bodies = [request.body for request in server.requests]
+    assert len(bodies) == 3 + 1
+    assert all(body["max_completion_tokens"] == 9 for body in bodies[1:])
+
+
 def test_usage_adds_up() -> None:
     outcomes = [
         Outcome(status="ok", text="a", attempts=2, input_tokens=3, output_tokens=1),

@@ -9,6 +9,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from generation.pipeline import Bare, bare_answers
+from tests.scripted_server import ScriptedServer, says
+from workbench.endpoint import Endpoint
 from workbench.errors import UserError
 from workbench.records import Example, user_prompt
 
@@ -69,3 +71,17 @@ def test_an_unloadable_model_is_one_line(tmp_path: Path) -> None:
 def test_no_examples_start_nothing(tmp_path: Path) -> None:
     bare = bare_answers([], tmp_path / "nowhere", workdir=tmp_path / "work")
     assert (bare.responses, bare.dropped) == ([], [])
+
+
+def test_a_student_that_is_served_answers_without_persona_and_once(tmp_path: Path) -> None:
+    asked = [example("How deep?"), example("How deep?", "Else."), example("So what?")]
+    with ScriptedServer(lambda r: says("It depends on", finish_reason="length")) as server:
+        student = Endpoint(base_url=server.url, model="base")
+        bare = bare_answers(asked, student, max_new_tokens=9, workdir=tmp_path / "work")
+        again = bare_answers(asked, student, max_new_tokens=9, workdir=tmp_path / "work")
+        bodies = [request.body for request in server.requests]
+    assert [response.text for response in bare.responses] == ["It depends on"] * 3
+    assert again.responses == bare.responses
+    assert (len(bodies), again.usage["cached"]) == (2, 3)
+    assert {(body["temperature"], body["max_tokens"]) for body in bodies} == {(0, 9)}
+    assert all([turn["role"] for turn in body["messages"]] == ["user"] for body in bodies)

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("workbench.cli.stages_cli", "train", "Train one stage: sft or dpo."),
     "evaluate": ("workbench.cli.stages_cli", "evaluate", "Answer held-out prompts and score them."),
     "report": ("workbench.cli.stages_cli", "report", "Write the report as one HTML file."),
+    "doctor": ("workbench.cli.doctor", "doctor", "Do the endpoints answer, and how well?"),
     "model": ("workbench.cli.model", "model", "Get a base model ready and say where it lies."),
 }
 """Name → module, function, help: the help is here so that --help imports nothing."""

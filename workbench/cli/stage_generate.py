@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.job import Job
+from workbench.endpoint import Endpoint
 from workbench.progress import console
 from workbench.records import Drop, Example
 from workbench.rounds import StageSpec, Work
@@ -22,19 +23,23 @@ WHO = frozenset({"base_url", "model"})
 
 def generate_stage(job: Job) -> StageSpec:
     """New rows from a teacher where there is one; the base model's bare answer to every row."""
-    teacher = job.config.teacher
     return StageSpec(
         "generate",
         partial(_generate, job),
         inputs=("import/examples.jsonl",),
         settings={
             "model": job.config.model,
-            "teacher": teacher.model_dump(include=set(WHO)) if teacher else None,
+            "teacher": _who(job.config.teacher),
+            "student": _who(job.config.student),
             **job.config.generate.model_dump(mode="json", exclude=set(HOW)),
         },
         packages=("distilabel", "openai", "torch", "transformers"),
         resumable=True,
     )
+
+
+def _who(endpoint: Endpoint | None) -> dict[str, Any] | None:
+    return endpoint.model_dump(include=set(WHO)) if endpoint else None
 
 
 def teacher_plan(job: Job, seeds: list[Example]) -> Plan | None:
@@ -66,7 +71,7 @@ def _generate(job: Job, work: Work) -> None:
         taught, dropped = answered.examples, answered.dropped
     bare = bare_answers(
         [*seeds, *taught],
-        resolve_model(job.config.model),
+        job.config.student or resolve_model(job.config.model),
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         workdir=scratch / "bare",
