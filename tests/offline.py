@@ -50,7 +50,9 @@ class LoopbackOnly:
     def command(self, *command: str) -> list[str]:
         """Return ``command`` as one that runs inside."""
         user = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
-        return ["nsenter", "-t", str(self.holder.pid), "-n", "-m", *user, "--", *command]
+        # Entering the mount namespace loses the working directory.
+        here = ["env", "--chdir", os.getcwd()]
+        return ["nsenter", "-t", str(self.holder.pid), "-n", "-m", *user, "--", *here, *command]
 
     def attempts_to_leave(self) -> int:
         """Return how often the kernel had no route: connections, datagrams and name look-ups."""

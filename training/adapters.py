@@ -31,6 +31,8 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
     model.peft_config["default"].base_model_name_or_path = base_name
     # False: "auto" asks a hub whether the base's vocabulary was resized; it never is here.
     model.save_pretrained(temporary, selected_adapters=["default"], save_embedding_layers=False)
+    # PEFT's card names the base by its path in the cache, and says nothing that is known here.
+    (temporary / "README.md").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ STAGES: dict[str, Callable[[Job], StageSpec]] = {
 }
 # It says at every start on a CPU that a faster kernel is on a hub; it works without.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# PEFT looks for the base's vocabulary under the name that adapters give it, not in the cache.
+warnings.filterwarnings("ignore", "Could not find a config file in")
 SPACE_MIB = 300
 """Free space that a round needs at the least: adapters, caches, the review server's database."""
 
