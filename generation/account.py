@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from generation.cache import Paid
@@ -22,22 +23,25 @@ def account_lines(plan: Plan, taught: Taught) -> list[str]:
             f" {took.input_tokens:,} tokens in ({told(step.input_tokens)}),"
             f" {took.output_tokens:,} out ({told(step.output_tokens)})"
         )
-        if plan.price is not None:
-            money = step.money(plan.price)
+        if step.price is not None:
             lines[-1] += (
-                f", {took.cost(plan.price):.4f} {plan.price.currency}"
-                f" ({money.low:.4f} to {money.high:.4f})"
+                f", {took.cost(step.price):.4f} {step.price.currency}"
+                f" ({step.money.low:.4f} to {step.money.high:.4f})"
             )
+    lines += [f"answered of {line}" for line in taught.coverage.lines()]
+    if taught.preferences:
+        kinds = Counter(pair.kind for pair in taught.preferences)
+        close = sum(drop.reason == "pair_too_close" for drop in taught.dropped)
+        lines.append(f"pairs: {_kinds(kinds)}; {close} too close")
     return lines
 
 
 def _rows(taught: Taught) -> str:
     """Return where the planned rows are; the parts add up."""
-    answers = taught.steps["answers"]
     parts = [f"{len(taught.examples)} answered"]
     parts += [
         f"{sum(kinds.values())} {name} ({_kinds(kinds)})"
-        for name, kinds in (("failed", answers["failed"]), ("filtered", answers["filtered"]))
+        for name, kinds in (("failed", taught.failed), ("filtered", taught.filtered))
         if kinds
     ]
     if taught.missing:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from generation.cells import FOLLOW_UP, plan_cells
+from generation.exemplars import EXEMPLARS, shelf_of
 from generation.questions import ROUNDS, Pool
-from generation.teacher import exemplars_of
+from workbench.checks import Judge
 from workbench.endpoint import Endpoint, Price
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
@@ -16,6 +19,8 @@ PER_CHARACTER = {"en": (0.2, 0.3), "ko": (0.4, 1.1)}
 """Tokens a character, lowest and highest, over the tokenizers of today's large models."""
 PER_WORD = {"en": (1.2, 1.6), "ko": (1.8, 4.5)}
 """Tokens a word."""
+_FRAME = 700
+"""Characters of our own words in a prompt about an answer."""
 _QUESTION_WORDS = (8, 45)
 _SENTENCE_WORDS = (8, 25)
 
@@ -43,9 +48,12 @@ class Step:
     requests: Range
     input_tokens: Range
     output_tokens: Range
+    price: Price | None = None
 
-    def money(self, price: Price) -> Range:
-        """Return what the step costs."""
+    @property
+    def money(self) -> Range:
+        """What the step costs; nothing where no price is known."""
+        price = self.price or Price(input=0, output=0)
         return Range(
             price.of(self.input_tokens.low, self.output_tokens.low),
             price.of(self.input_tokens.high, self.output_tokens.high),
@@ -67,8 +75,7 @@ class Plan:
         """What all steps cost, or None where no price is configured."""
         if self.price is None:
             return None
-        low_high = [step.money(self.price) for step in self.steps]
-        return sum(low_high, Range(0, 0))
+        return sum((step.money for step in self.steps), Range(0, 0))
 
     def summary(self) -> dict[str, dict[str, list[float]]]:
         """Return each step's lowest and highest numbers, as a manifest keeps them."""
@@ -79,7 +86,7 @@ class Plan:
                     ("requests", step.requests),
                     ("input_tokens", step.input_tokens),
                     ("output_tokens", step.output_tokens),
-                    *((("money", step.money(self.price)),) if self.price else ()),
+                    *((("money", step.money),) if step.price else ()),
                 )
             }
             for step in self.steps
@@ -100,37 +107,74 @@ class Plan:
 
 
 def plan_teacher(
-    persona: Persona, seeds: Sequence[Example], endpoint: Endpoint, *, per_topic: int, seed: int = 0
+    persona: Persona,
+    seeds: Sequence[Example],
+    endpoint: Endpoint,
+    *,
+    per_topic: int,
+    seed: int = 0,
+    mix: Mapping[str, float] | None = None,
+    candidates: int = 1,
+    near_misses: float = 0.0,
+    judge: Endpoint | None = None,
 ) -> Plan:
     """Return what :func:`generation.teacher.teacher_rows` will ask with the same arguments.
 
     The prompts are the real ones; lengths in tokens are rules of thumb for the persona's language,
     and of an answer the persona's own bounds of length.
     """
-    requests = Pool(persona, seeds, per_topic, seed).requests(1)
-    rows = per_topic * len(persona.topics)
+    cells = plan_cells(persona, per_topic, mix, seed)
+    requests = Pool(persona, seeds, cells, seed).requests(1)
+    rows = len(cells)
+    follow_ups = sum(cell.kind == FOLLOW_UP for cell in cells)
     per_character = Range(*PER_CHARACTER[persona.language])
     per_word = Range(*PER_WORD[persona.language])
     question = per_word.times(Range(*_QUESTION_WORDS))
-    prompts = sum(len(request.prompt[0].content) for request in requests)
-    system = len(system_prompt(persona, exemplars_of(persona, seeds)))
+    answer = _answer(persona, per_character, per_word)
     # At worst a teacher repeats itself so much that every round asks for everything again.
     rounds = Range(1, ROUNDS)
-    questions = Step(
-        "questions",
-        requests=_whole(len(requests)).times(rounds),
-        input_tokens=_whole(prompts).times(per_character).times(rounds),
-        output_tokens=_whole(rows).times(question).times(rounds),
-    )
-    one_prompt = _whole(system).times(per_character) + question
-    answers = Step(
-        "answers",
-        requests=_whole(rows),
-        input_tokens=_whole(rows).times(one_prompt),
-        output_tokens=_whole(rows).times(_answer(persona, per_character, per_word)),
-    )
-    topics = dict.fromkeys(persona.topics, per_topic)
-    return Plan(rows, topics, (questions, answers), endpoint.price)
+
+    def step(name: str, count: Range, asked: Range, told: Range, by: Endpoint = endpoint) -> Step:
+        return Step(name, count, count.times(asked), count.times(told), by.price)
+
+    prompts = sum(len(request.prompt[0].content) for request in requests)
+    steps = [
+        Step(
+            "questions",
+            _whole(len(requests)).times(rounds),
+            _whole(prompts).times(per_character).times(rounds),
+            _whole(rows - follow_ups).times(question).times(rounds),
+            endpoint.price,
+        )
+    ]
+    # The two turns before it come along with a follow-up, and with the answer to it.
+    before = question + answer
+    if follow_ups:
+        frame = _whole(_FRAME).times(per_character)
+        steps.append(step("follow_ups", _whole(follow_ups).times(rounds), frame + before, question))
+    asked = question + _system(persona, seeds).times(per_character)
+    answers = step("answers", _whole(rows * candidates), asked, answer)
+    earlier = _whole(follow_ups * candidates).times(before)
+    steps.append(replace(answers, input_tokens=answers.input_tokens + earlier))
+    missed = _whole(round(near_misses * rows))
+    if missed.high:
+        frame = _whole(_FRAME).times(per_character)
+        steps.append(step("near_misses", missed, frame + before, answer))
+    judged = [t.check.judge for t in persona.traits if isinstance(t.check, Judge)]
+    if judge and judged:
+        frame = _whole(_FRAME + sum(map(len, judged))).times(per_character)
+        seen = Range(rows, rows * candidates) + missed
+        verdicts = _whole(len(judged)).times(Range(2, 6))
+        steps.append(step("judge", seen, frame + before, verdicts, judge))
+    return Plan(rows, dict(Counter(cell.topic for cell in cells)), tuple(steps), endpoint.price)
+
+
+def _system(persona: Persona, seeds: Sequence[Example]) -> Range:
+    """Return the characters of the system prompt with the shortest and with the longest seeds."""
+    shelf = sorted(shelf_of(persona, seeds), key=lambda seed: len(seed.question + seed.answer))
+    ends = (shelf[:EXEMPLARS], shelf[-EXEMPLARS:])
+    low, high = (len(system_prompt(persona, shown)) for shown in ends)
+    return Range(low, high)
 
 
 def _answer(persona: Persona, per_character: Range, per_word: Range) -> Range:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from generation.teacher import exemplars_of
+from generation.exemplars import exemplars_of
+from generation.questions import load_template
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
 from workbench.records import Example
@@ -25,14 +25,10 @@ def dataset_prompt(
         count: Rows in all, shared out evenly over the topics, the first ones getting what is over.
         topics: All of the persona's by default.
     """
-    from jinja2 import Environment, StrictUndefined
-
     asked = list(topics or persona.topics)
     share, over = divmod(count, len(asked))
     counts = {topic: share + (place < over) for place, topic in enumerate(asked)}
-    source = Path(__file__).with_name(f"prompt.{persona.language}.j2")
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(source.read_text(encoding="utf-8")).render(
+    return load_template("prompt", persona).render(
         persona=persona,
         character=system_prompt(persona),
         total=count,

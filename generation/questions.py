@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from generation.cells import FOLLOW_UP, Cell
 from generation.outcome import STAGE, Outcome
 from generation.shapes import Questions, read_shape
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Messages, user_prompt
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 PER_REQUEST = 5
 """Questions that one request asks for; with more, models repeat themselves."""
 SHOWN = 6
 """Earlier questions that a request shows."""
 ROUNDS = 3
-"""Times that a topic's missing questions are asked for."""
+"""Times that missing questions are asked for."""
 TWINS = 90.0
 """Similarity (0 to 100) from which two questions are the same; order of words aside."""
 
@@ -31,81 +36,104 @@ class Asked:
     """One request for new questions."""
 
     topic: str
-    count: int
+    slots: tuple[int, ...]
+    """Places in the plan that the answer's questions are for, in their order."""
     prompt: Messages
     name: str
     """Names the request in drops: topic, round and part."""
 
+    @property
+    def count(self) -> int:
+        """Questions that are asked for."""
+        return len(self.slots)
+
 
 @dataclass
 class Pool:
-    """The new questions by topic, and everything that they must differ from."""
+    """The wanted questions, those that were found, and everything that they must differ from."""
 
     persona: Persona
     seeds: Sequence[Example]
-    per_topic: int
+    cells: Sequence[Cell]
+    """The topic plan; follow-ups in it are asked for elsewhere."""
     seed: int
-    questions: dict[str, list[str]] = field(default_factory=dict)
+    found: dict[int, str] = field(default_factory=dict)
+    """Place in the plan → question."""
     dropped: list[Drop] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.questions = {topic: [] for topic in self.persona.topics}
         self._known = [(seed.question, seed.id) for seed in self.seeds]
 
-    def missing(self) -> dict[str, int]:
-        """Return how many questions each topic still lacks, where it lacks any."""
-        lacks = {topic: self.per_topic - len(found) for topic, found in self.questions.items()}
-        return {topic: count for topic, count in lacks.items() if count}
+    @property
+    def questions(self) -> list[tuple[Cell, str]]:
+        """The questions that were found, in the order of the plan."""
+        return [(self.cells[place], self.found[place]) for place in sorted(self.found)]
+
+    def open(self) -> dict[str, list[int]]:
+        """Return the places that still lack a question, by topic; follow-ups aside."""
+        places: dict[str, list[int]] = {}
+        for place, cell in enumerate(self.cells):
+            if place not in self.found and cell.kind != FOLLOW_UP:
+                places.setdefault(cell.topic, []).append(place)
+        return places
 
     def requests(self, turn: int) -> list[Asked]:
         """Return the requests that ask for all that is missing, in parts."""
-        return list(self._requests(self.missing(), turn))
-
-    def _requests(self, missing: Mapping[str, int], turn: int) -> Iterator[Asked]:
-        from jinja2 import Environment, StrictUndefined
-
-        source = Path(__file__).with_name(f"questions.{self.persona.language}.j2")
-        template = Environment(undefined=StrictUndefined).from_string(
-            source.read_text(encoding="utf-8")
-        )
-        for topic, lacking in missing.items():
-            for part, start in enumerate(range(0, lacking, PER_REQUEST), start=1):
-                count = min(PER_REQUEST, lacking - start)
+        template = load_template("questions", self.persona)
+        requests = []
+        for topic, places in self.open().items():
+            for part, start in enumerate(range(0, len(places), PER_REQUEST), start=1):
+                slots = tuple(places[start : start + PER_REQUEST])
                 name = f"{topic}:{turn}.{part}"
                 text = template.render(
                     persona=self.persona,
                     topic=self.persona.topic_name(topic),
                     examples=self._shown(topic, name),
-                    count=count,
+                    wanted=[self._described(place) for place in slots],
                     part=f"{turn}.{part}",
                 )
-                yield Asked(topic, count, user_prompt(text), name)
+                requests.append(Asked(topic, slots, user_prompt(text), name))
+        return requests
+
+    def _described(self, place: int) -> str:
+        cell = self.cells[place]
+        seeds = [seed for seed in self.seeds if seed.topic == cell.topic] or self.seeds
+        draw = random.Random(f"{self.seed}:{place}")
+        base = draw.choice(seeds).question if seeds else self.persona.topic_name(cell.topic)
+        return cell.described(self.persona, " ".join(base.split()))
 
     def _shown(self, topic: str, name: str) -> list[str]:
         """Return earlier questions of a topic, filled up with others, for one request."""
         draw = random.Random(f"{self.seed}:{name}")
         own = [seed.question for seed in self.seeds if seed.topic == topic]
-        own += self.questions[topic]
+        own += [question for cell, question in self.questions if cell.topic == topic]
         rest = [seed.question for seed in self.seeds if seed.topic != topic]
         shown = draw.sample(own, min(SHOWN, len(own)))
         return shown + draw.sample(rest, min(SHOWN - len(shown), len(rest)))
 
     def take(self, asked: Asked, outcome: Outcome, model: str) -> None:
-        """Take the questions of one answer that are new, and drop the others by name."""
+        """Take the questions of one answer that are new, each for its place; drop the others."""
         if outcome.status != "ok":
             self.dropped.append(outcome.drop(f"questions:{asked.name}", source=model))
             return
         answer = read_shape("questions", outcome.text)
         assert isinstance(answer, Questions)
-        for question in answer.questions:
-            if reason := self._reason(asked.topic, question):
+        for number, question in enumerate(answer.questions):
+            reason = self.twin(question)
+            if not reason and number >= asked.count:
+                reason = "surplus_question", f"{asked.count} were asked for"
+            if reason:
                 self.dropped.append(_dropped(question, *reason, source=model))
             else:
-                self.questions[asked.topic].append(question)
-                self._known.append((question, question_id(question)))
+                self.add(asked.slots[number], question)
 
-    def _reason(self, topic: str, question: str) -> tuple[str, str] | None:
-        """Return why a question is not taken, and the detail."""
+    def add(self, place: int, question: str) -> None:
+        """Put a question into its place."""
+        self.found[place] = question
+        self._known.append((question, question_id(question)))
+
+    def twin(self, question: str) -> tuple[str, str] | None:
+        """Return why a question is not new, and the detail; None for a new one."""
         from rapidfuzz import fuzz, process, utils
 
         twin = process.extractOne(
@@ -115,11 +143,18 @@ class Pool:
             processor=utils.default_process,
             score_cutoff=TWINS,
         )
-        if twin:
-            return "near_duplicate_question", f"of {self._known[twin[2]][1]}, {twin[1]:.0f} of 100"
-        if len(self.questions[topic]) >= self.per_topic:
-            return "surplus_question", f"{topic} has its {self.per_topic}"
-        return None
+        if twin is None:
+            return None
+        return "near_duplicate_question", f"of {self._known[twin[2]][1]}, {twin[1]:.0f} of 100"
+
+
+def load_template(name: str, persona: Persona) -> Template:
+    """Return one of our prompts in the persona's language."""
+    from jinja2 import Environment, StrictUndefined
+
+    source = Path(__file__).with_name(f"{name}.{persona.language}.j2")
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(source.read_text(encoding="utf-8"))
 
 
 def question_id(question: str) -> str:

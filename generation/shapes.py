@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StrictBool, StringConstraints, ValidationError
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
@@ -18,7 +18,15 @@ class Questions(BaseModel):
     questions: list[Line]
 
 
-SHAPES: dict[str, type[BaseModel]] = {"questions": Questions}
+class Verdicts(BaseModel):
+    """Yes or no to each of several questions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdicts: list[StrictBool]
+
+
+SHAPES: dict[str, type[BaseModel]] = {"questions": Questions, "verdicts": Verdicts}
 
 
 class WrongShape(ValueError):

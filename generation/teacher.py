@@ -1,50 +1,56 @@
-"""A teacher's rows: new questions for each topic, then an answer in persona to each."""
+"""A teacher's rows: questions for every cell of the plan, answers in persona, pairs of answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from generation.cache import CACHE, AnswerCache, Paid
-from generation.jobs import Served
+from generation.asker import Asker
+from generation.cache import CACHE, Paid
+from generation.cells import FOLLOW_UP, Coverage, plan_cells
+from generation.conversations import Answered, answer, find_questions, follow_up
 from generation.outcome import Outcome, Usage, usage_of
-from generation.questions import ROUNDS, Pool, question_id
+from generation.pairs import Chosen, Pairs, make_pairs
+from generation.questions import Pool, question_id
 from generation.runner import Distilabel
-from generation.stops import stop_if_hopeless
+from generation.verdicts import verdicts_of
 from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.progress import console
-from workbench.prompts import system_prompt, with_system
-from workbench.records import Drop, Example, user_prompt
-
-EXEMPLARS = 3
-_QUESTION_TEMPERATURE = 1.0
-_ANSWER_TEMPERATURE = 0.7
+from workbench.records import Drop, Example, Preference, Score, last_user_turn, user_prompt
 
 
 @dataclass(frozen=True)
 class Taught:
     """A teacher's rows.
 
-    ``planned`` is always the sum of the examples, the drops of unanswered questions and
-    ``missing``.
+    ``planned`` is always the sum of the examples, ``failed``, ``filtered`` and ``missing``.
     """
 
     examples: list[Example]
     dropped: list[Drop]
-    """Failed and filtered requests, and questions that were not new."""
+    """Failed and filtered requests, questions that were not new, and pairs too close."""
     usage: Usage
     planned: int
+    coverage: Coverage
     missing: dict[str, int] = field(default_factory=dict)
     """Topic → questions that the teacher did not come up with."""
+    failed: dict[str, int] = field(default_factory=dict)
+    """Reason → questions without an answer since their request failed."""
+    filtered: dict[str, int] = field(default_factory=dict)
+    """Reason → questions all of whose answers were filtered."""
+    preferences: list[Preference] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    """Both fidelities of every pair."""
     steps: dict[str, Usage] = field(default_factory=dict)
-    """The usage of each step: ``questions`` and ``answers``."""
+    """The usage of each step in this run: questions, answers and, where asked for, more."""
     paid: dict[str, Paid] = field(default_factory=dict)
     """What each step took, earlier runs in the same folder included."""
     spent: float = 0.0
-    """Money for all of that, by the endpoint's price."""
+    """Money for all of that, by the endpoints' prices."""
 
     @property
     def share(self) -> float:
@@ -61,6 +67,11 @@ def teacher_rows(
     seed: int = 0,
     workdir: Path,
     budget: float | None = None,
+    mix: Mapping[str, float] | None = None,
+    candidates: int = 1,
+    near_misses: float = 0.0,
+    margin: float = 0.2,
+    judge: Endpoint | None = None,
 ) -> Taught:
     """Return new rows of a teacher: ``per_topic`` questions a topic, answered in persona.
 
@@ -69,110 +80,117 @@ def teacher_rows(
 
     Args:
         persona: Gives audience, topics, language and the system prompt.
-        seeds: Show what questions are like; new questions differ from them and from each other.
+        seeds: Show what questions and answers are like; new questions differ from them and from
+            each other.
         endpoint: The teacher.
         per_topic: New questions for each topic.
-        seed: Of what is shown and, where the server heeds it, of sampling.
+        seed: Of the plan, of what is shown and, where the server heeds it, of sampling.
         workdir: Folder for the kept answers, the log and what distilabel leaves.
         budget: Money that all calls on this folder together may spend, in the currency of the
             endpoint's price.
+        mix: Kind of question → share of all; ordinary ones are the rest. See
+            :mod:`generation.cells`.
+        candidates: Answers to each question; the one that shows most traits becomes the row.
+        near_misses: Share of the rows that get a near miss, which makes a harder pair.
+        margin: Least difference of the two fidelities of a pair.
+        judge: Answers the traits' questions that no rule can check.
 
     Raises:
-        UserError: The teacher cannot be reached, refuses the key, went down on the way, or
+        UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
             answered nothing at all, or the budget is used up; finished answers stay kept.
     """
     if budget is not None and endpoint.price is None:
         raise UserError("a budget needs a price", where=endpoint.base_url, fix="set its 'price'")
-    check_reachable(endpoint)
-    served = Served(endpoint=endpoint, cache=(workdir / CACHE).resolve(), seed=seed, budget=budget)
-    pool = Pool(persona, seeds, per_topic, seed)
+    for asked in (endpoint, judge):
+        if asked is not None:
+            check_reachable(asked)
+    pool = Pool(persona, seeds, plan_cells(persona, per_topic, mix, seed), seed)
     with Distilabel(workdir) as distilabel:
-        outcomes = _ask_questions(distilabel, pool, served)
-        questions = [(topic, text) for topic, texts in pool.questions.items() for text in texts]
-        shown = exemplars_of(persona, seeds)
-        system = system_prompt(persona, shown)
-        answers = distilabel.run(
-            "teacher-answers",
-            [with_system(system, user_prompt(question)) for _, question in questions],
-            _next(served, "answers", temperature=_ANSWER_TEMPERATURE),
-            label="the teacher answers",
+        asker = Asker(distilabel, endpoint, (workdir / CACHE).resolve(), seed, budget)
+        asker.prices["judge"] = judge.price if judge else None
+        find_questions(asker, pool)
+        first = [(cell, user_prompt(question)) for cell, question in pool.questions]
+        answered = answer(asker, persona, seeds, first, candidates=candidates)
+        if any(cell.kind == FOLLOW_UP for cell in pool.cells):
+            more = follow_up(asker, pool, answered)
+            answered += answer(asker, persona, seeds, more, candidates=candidates, part=2)
+        rows = _choose(asker, persona, answered, judge)
+        pairs = make_pairs(
+            asker,
+            persona,
+            [row for row in rows if row is not None],
+            near_misses=near_misses,
+            margin=margin,
+            judge=judge,
+            seed=seed,
         )
-    stop_if_hopeless(endpoint, answers)
-    parents = (persona.record_id, *(example.id for example in shown))
-    examples, dropped = [], list(pool.dropped)
-    for (topic, question), outcome in zip(questions, answers, strict=True):
-        if outcome.status == "ok":
-            examples.append(
-                Example(
-                    prompt=user_prompt(question),
-                    answer=outcome.text,
-                    topic=topic,
-                    origin="teacher",
-                    source=endpoint.model,
-                    parents=parents,
-                )
-            )
-        else:
-            dropped.append(outcome.drop(question_id(question), source=endpoint.model))
-    if missing := pool.missing():
+    return _taught(asker, pool, answered, rows, pairs)
+
+
+def _choose(
+    asker: Asker, persona: Persona, answered: Sequence[Answered], judge: Endpoint | None
+) -> list[Chosen | None]:
+    """Return the best candidate of each question, None where none came."""
+    texts = [(row.prompt, text) for row in answered for text in row.texts]
+    verdicts = iter(verdicts_of(asker, persona, texts, judge))
+    chosen: list[Chosen | None] = []
+    for row in answered:
+        judged = [(text, next(verdicts)) for text in row.texts]
+        if not judged:
+            chosen.append(None)
+            continue
+        best = max(judged, key=lambda pair: pair[1].score)
+        example = Example(
+            prompt=row.prompt,
+            answer=best[0],
+            topic=row.cell.topic,
+            kind=row.cell.kind,
+            origin="teacher",
+            source=asker.teacher.model,
+            parents=row.parents,
+        )
+        others = tuple(pair for pair in judged if pair is not best)
+        chosen.append(Chosen(example, best[1], others))
+    return chosen
+
+
+def _taught(
+    asker: Asker,
+    pool: Pool,
+    answered: Sequence[Answered],
+    rows: Sequence[Chosen | None],
+    pairs: Pairs,
+) -> Taught:
+    """Return the result, every planned row accounted for."""
+    dropped = list(pool.dropped)
+    lost: list[Outcome] = []
+    for row, chosen in zip(answered, rows, strict=True):
+        if chosen is None:
+            lost.append(row.outcomes[0])
+            question = question_id(last_user_turn(row.prompt))
+            dropped.append(row.outcomes[0].drop(question, source=asker.teacher.model))
+    absent = (cell for place, cell in enumerate(pool.cells) if place not in pool.found)
+    missing = dict(Counter(cell.topic for cell in absent))
+    if missing:
         lacking = ", ".join(f"{topic} {count}" for topic, count in missing.items())
         console.print(f"  the teacher came up with too few new questions; missing: {lacking}")
-    paid = paid_so_far(served.cache)
+    usage, paid = usage_of(lost), asker.paid()
     return Taught(
-        examples=examples,
-        dropped=dropped,
-        usage=usage_of([*outcomes, *answers]),
-        planned=per_topic * len(persona.topics),
+        examples=[row.example for row in rows if row is not None],
+        dropped=[*dropped, *pairs.dropped],
+        usage=usage_of(outcome for step in asker.outcomes.values() for outcome in step),
+        planned=len(pool.cells),
+        coverage=Coverage.of(
+            pool.cells,
+            (row.cell for row in answered),
+            (row.cell for row, chosen in zip(answered, rows, strict=True) if chosen),
+        ),
         missing=missing,
-        steps={"questions": usage_of(outcomes), "answers": usage_of(answers)},
+        failed=usage["failed"],
+        filtered=usage["filtered"],
+        preferences=pairs.preferences,
+        scores=pairs.scores,
+        steps={step: usage_of(outcomes) for step, outcomes in asker.outcomes.items()},
         paid=paid,
-        spent=sum(step.cost(endpoint.price) for step in paid.values()),
+        spent=asker.spent(),
     )
-
-
-def _ask_questions(distilabel: Distilabel, pool: Pool, served: Served) -> list[Outcome]:
-    """Fill the pool; ask again for what is missing, a few times."""
-    outcomes: list[Outcome] = []
-    for turn in range(1, ROUNDS + 1):
-        requests = pool.requests(turn)
-        if not requests:
-            break
-        found = distilabel.run(
-            f"teacher-questions-{turn}",
-            [request.prompt for request in requests],
-            _next(served, "questions", shape="questions", temperature=_QUESTION_TEMPERATURE),
-            label=f"the teacher writes questions (round {turn})",
-        )
-        stop_if_hopeless(served.endpoint, found)
-        for request, outcome in zip(requests, found, strict=True):
-            pool.take(request, outcome, served.endpoint.model)
-        outcomes += found
-    return outcomes
-
-
-def _next(served: Served, step: str, **changes: object) -> Served:
-    """Return the settings of the next step, with what is left of the budget."""
-    spent = sum(paid.cost(served.endpoint.price) for paid in paid_so_far(served.cache).values())
-    left = None if served.budget is None else max(0.0, served.budget - spent)
-    return served.model_copy(update={"step": step, "spent": spent, "budget": left, **changes})
-
-
-def paid_so_far(cache: Path) -> dict[str, Paid]:
-    """Return what each step took over every run that used a file of answers."""
-    answers = AnswerCache(cache)
-    try:
-        return answers.paid()
-    finally:
-        answers.close()
-
-
-def exemplars_of(persona: Persona, seeds: Sequence[Example]) -> list[Example]:
-    """Return the answers to show: those that the persona names, else the first sound ones."""
-    named = {f"seeds.jsonl:{line}" for line in persona.exemplars}
-    chosen = [seed for seed in seeds if seed.source in named]
-    sound = (
-        seed
-        for seed in seeds
-        if not persona.failed_traits(seed.answer) and not persona.safety.unsafe(seed.answer)
-    )
-    return (chosen or list(sound))[:EXEMPLARS]

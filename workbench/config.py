@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workbench.embedded import EMBEDDED
 from workbench.endpoint import Endpoint
@@ -20,11 +20,25 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Kind = Literal["evolved", "adversarial", "out_of_scope", "follow_up"]
+"""Of questions that are not ordinary."""
+
+
 class Generate(Section):
     """How candidates are made."""
 
     per_topic: int = Field(default=3, ge=1)
     """New questions to ask of a teacher for each topic, where one is configured."""
+    mix: dict[Kind, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={"evolved": 0.15, "adversarial": 0.1, "out_of_scope": 0.05, "follow_up": 0.1}
+    )
+    """Kind of question → its share; what is left over 1 is ordinary."""
+    candidates: int = Field(default=1, ge=1, le=16)
+    """Answers to each question; the one that shows most traits becomes the row."""
+    near_misses: float = Field(default=0.25, ge=0, le=1)
+    """Share of the rows that get a near miss, for a harder preference pair."""
+    margin: float = Field(default=0.2, ge=0, le=1)
+    """Least difference of the two fidelities of a generated pair."""
     budget: float | None = Field(default=None, ge=0)
     """Money that the teacher may cost in all, in the currency of its price; no bound by default."""
     min_share: float = Field(default=0.9, ge=0, le=1)
@@ -32,6 +46,12 @@ class Generate(Section):
     max_new_tokens: int = Field(default=96, ge=8)
     """Longest bare answer of the base model, in tokens."""
     batch_size: int = Field(default=16, ge=1)
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if sum(self.mix.values()) > 1:
+            raise ValueError("mix: the shares of all kinds are more than 1")
+        return self
 
 
 class Review(Section):

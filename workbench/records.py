@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Role = Literal["system", "user", "assistant"]
 Side = Literal["train", "validation", "test"]
 Origin = Literal["seed", "teacher", "edit", "bare", "imported"]
+Outcome = Literal["keep", "edit", "rival", "drop", "queue"]
 ReviewStatus = Literal["submitted", "discarded"]
 ID_DIGITS = 16
 """Hex digits kept of the SHA-256 of a record's content (64 bits)."""
@@ -30,6 +31,10 @@ class Record(BaseModel):
     prefix: ClassVar[str] = "rec"
     provenance: ClassVar[frozenset[str]] = frozenset({"id", "parents", "source", "at"})
 
+    marks: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are left out of the hash while they are empty, so that records without them keep
+    the id that they had before the field was there."""
+
     id: str = ""
     """Prefix of the kind and a hash of the content; computed, and checked when given."""
     parents: tuple[str, ...] = ()
@@ -38,6 +43,9 @@ class Record(BaseModel):
     @model_validator(mode="after")
     def _identify(self) -> Self:
         content = self.model_dump(mode="json", exclude=set(self.provenance))
+        content = {
+            name: value for name, value in content.items() if value or name not in self.marks
+        }
         text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         expected = f"{self.prefix}-{hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]}"
         if self.id and self.id != expected:
@@ -70,8 +78,12 @@ def as_messages(messages: Messages) -> list[dict[str, str]]:
 class Row(Record):
     """What examples and preferences share: a prompt, and where it came from."""
 
+    marks: ClassVar[frozenset[str]] = frozenset({"kind"})
+
     prompt: Messages = Field(min_length=1)
     topic: str = ""
+    kind: str = ""
+    """What a generated question or pair is, such as ``adversarial``; empty for an ordinary one."""
     origin: Origin = "seed"
     source: str = ""
     """File and 1-based line, or the endpoint's model, that it came from."""
@@ -118,6 +130,19 @@ class Review(Record):
     """Question name → value, as the review tool returned them."""
     at: str = ""
     """Time of the last change, ISO 8601 in UTC."""
+
+
+class Decision(Record):
+    """What became of one reviewed record; its reviews are among its parents."""
+
+    prefix: ClassVar[str] = "dc"
+
+    record: str = Field(min_length=1)
+    outcome: Outcome
+    reason: str = ""
+    """Empty for a kept record; else the reason of its drop, or why it is unsettled."""
+    detail: str = ""
+    """The rule that decided and every reviewer's vote."""
 
 
 class Split(Record):

@@ -17,7 +17,7 @@ def vectors(texts: Sequence[str]) -> list[list[float]]:
     """
     if not texts:
         return []
-    from sklearn.feature_extraction.text import (  # type: ignore[import-untyped]
+    from sklearn.feature_extraction.text import (
         HashingVectorizer,
     )
 

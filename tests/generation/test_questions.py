@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+from generation.cells import plan_cells
 from generation.outcome import Outcome
 from generation.questions import Pool, question_id
 from workbench.persona import Persona
@@ -15,7 +16,7 @@ def answer(*questions: str) -> Outcome:
 def test_a_request_names_audience_topic_count_and_earlier_questions(
     persona: Persona, seeds: list[Example]
 ) -> None:
-    pool = Pool(persona, seeds, per_topic=7, seed=0)
+    pool = Pool(persona, seeds, plan_cells(persona, 7), seed=0)
     requests = pool.requests(1)
     assert [(r.topic, r.count, r.name) for r in requests] == [
         ("squat", 5, "squat:1.1"),
@@ -33,38 +34,37 @@ def test_a_request_names_audience_topic_count_and_earlier_questions(
 
 def test_the_prompt_is_in_the_persona_s_language(persona: Persona, seeds: list[Example]) -> None:
     korean = persona.model_copy(update={"language": "ko"})
-    text = Pool(korean, seeds, per_topic=3, seed=0).requests(1)[0].prompt[0].content
+    text = Pool(korean, seeds, plan_cells(korean, 3), seed=0).requests(1)[0].prompt[0].content
     assert "새 질문 3개를 한국어로 쓰세요" in text
 
 
 def test_the_same_seed_shows_the_same(persona: Persona, seeds: list[Example]) -> None:
     def shown(seed: int) -> list[str]:
-        pool = Pool(persona, seeds, per_topic=5, seed=seed)
+        pool = Pool(persona, seeds, plan_cells(persona, 5), seed=seed)
         return [request.prompt[0].content for request in pool.requests(1)]
 
     assert shown(3) == shown(3)
     assert shown(3) != shown(4)
 
 
-def test_only_new_questions_are_taken_and_the_rest_is_named(
+def test_only_new_questions_are_taken_for_their_places_and_the_rest_is_named(
     persona: Persona, seeds: list[Example]
 ) -> None:
-    pool = Pool(persona, seeds, per_topic=2, seed=0)
+    pool = Pool(persona, seeds, plan_cells(persona, 3), seed=0)
     (squat, sleep) = pool.requests(1)
-    first, second = "Is a belt worth it for squats?", "My heels lift. Why?"
+    first, last = "Is a belt worth it for squats?", "My heels lift. Why?"
     twin = "how deep should i squat"
-    pool.take(squat, answer(twin, first, "is a belt worth it, for squats", second, "More?"), "m")
+    pool.take(squat, answer(first, twin, last, "More?"), "m")
     pool.take(sleep, Outcome(status="failed", reason="timeout", attempts=5), "m")
-    assert pool.questions == {"squat": [first, second], "sleep": []}
-    assert pool.missing() == {"sleep": 2}
+    assert pool.questions == [(pool.cells[0], first), (pool.cells[2], last)]
+    assert pool.open() == {"squat": [1], "sleep": [3, 4, 5]}
     assert [(drop.record, drop.reason, drop.detail) for drop in pool.dropped] == [
         (question_id(twin), "near_duplicate_question", f"of {seeds[1].id}, 100 of 100"),
-        (
-            question_id("is a belt worth it, for squats"),
-            "near_duplicate_question",
-            f"of {question_id(first)}, 100 of 100",
-        ),
-        (question_id("More?"), "surplus_question", "squat has its 2"),
+        (question_id("More?"), "surplus_question", "3 were asked for"),
         ("questions:sleep:1.1", "timeout", "5 tries"),
     ]
-    assert [(r.topic, r.count) for r in pool.requests(2)] == [("sleep", 2)]
+    again = pool.requests(2)
+    assert [(r.topic, r.slots) for r in again] == [("squat", (1,)), ("sleep", (3, 4, 5))]
+    # The missing cell is asked for again as it was wanted.
+    described = pool.cells[1].described(persona, "")
+    assert f"1. {described}\n" in again[0].prompt[0].content

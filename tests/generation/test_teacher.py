@@ -48,15 +48,20 @@ def test_a_healthy_teacher_fills_every_topic_and_is_paid_once(
         second = teacher_rows(persona, seeds, endpoint, per_topic=6, workdir=work)
         assert len(server.requests) == asked
         assert 1 < server.most_at_once <= 4
-        system = server.requests[-1].system
+        systems = {request.system for request in server.requests}
     assert Counter(example.topic for example in first.examples) == {"squat": 6, "sleep": 6}
     assert first.planned == len(first.examples) == 12
     assert first.missing == {}
     for example in first.examples:
         assert example.answer == f"Answer to: {example.question}"
         assert (example.origin, example.source) == ("teacher", "m")
-        assert example.parents == (persona.record_id, *(seed.id for seed in seeds[:3]))
-    assert system == system_prompt(persona, seeds[:3])
+        assert example.parents[0] == persona.record_id
+        # Three exemplars of four, those of the same topic before the others.
+        shown = [seed for seed in seeds if seed.id in example.parents]
+        assert len(shown) == len(example.parents) - 1 == 3
+        assert sum(seed.topic == example.topic for seed in shown) == 2
+    shown = [seed for key in first.examples[-1].parents[1:] for seed in seeds if seed.id == key]
+    assert system_prompt(persona, shown) in systems
     # Two requests a topic for the questions, one an answer.
     assert first.usage["requests"] == first.usage["attempts"] == asked == 4 + 12
     assert first.usage["ok"] == 16
@@ -81,16 +86,16 @@ def test_failures_stay_with_their_rows_and_a_rerun_asks_only_for_those(
 
     work = tmp_path / "work"
     with ScriptedServer(failing) as server:
-        endpoint = endpoint_of(server, attempts=2, timeout=0.5, concurrency=16)
-        taught = teacher_rows(persona, seeds, endpoint, per_topic=60, workdir=work)
+        endpoint = endpoint_of(server, attempts=2, timeout=2.0, concurrency=16)
+        taught = teacher_rows(persona, seeds, endpoint, per_topic=70, workdir=work)
         asked = {r.prompt: kind(r) for r in server.requests if r.system}
         made = len(server.requests)
         server.script = conforms
-        mended = teacher_rows(persona, seeds, endpoint, per_topic=60, workdir=work)
+        mended = teacher_rows(persona, seeds, endpoint, per_topic=70, workdir=work)
         again = server.requests[made:]
     failed = {prompt: kind for prompt, kind in asked.items() if kind}
     assert set(failed.values()) == set(KINDS)
-    assert taught.planned == len(asked) == 120
+    assert taught.planned == len(asked) == 140
     assert {example.question for example in taught.examples} == asked.keys() - failed.keys()
     expected = Counter(BECOMES.get(kind, kind) for kind in failed.values())
     assert Counter(drop.reason for drop in taught.dropped) == expected
@@ -98,14 +103,14 @@ def test_failures_stay_with_their_rows_and_a_rerun_asks_only_for_those(
     assert usage["filtered"] == {"too_long": expected.pop("too_long")}
     assert usage["failed"] == expected
     lost = sum(usage["failed"].values()) + sum(usage["filtered"].values())
-    assert usage["ok"] + lost == usage["requests"] == 24 + 120
+    assert usage["ok"] + lost == usage["requests"] == 28 + 140
     assert usage["attempts"] == made
     assert all(drop.stage == "generate" and drop.source == "m" for drop in taught.dropped)
     # An answer that was filtered was paid for; what failed was not.
     unpaid = {prompt for prompt, kind in failed.items() if kind != "too_long"}
     assert {request.prompt for request in again} == unpaid
     assert len(again) == len(unpaid)
-    assert len(mended.examples) == 120 - usage["filtered"]["too_long"]
+    assert len(mended.examples) == 140 - usage["filtered"]["too_long"]
 
 
 def test_an_unknown_model_is_one_line(

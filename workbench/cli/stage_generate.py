@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from workbench.cli.job import Job
 from workbench.endpoint import Endpoint
 from workbench.progress import console
-from workbench.records import Drop, Example
+from workbench.records import Drop, Example, Preference, Score
 from workbench.rounds import StageSpec, Work
-from workbench.store import read_records, write_records
+from workbench.store import read_records, write_json, write_records
 
 if TYPE_CHECKING:
     from generation.pipeline import Plan, Taught
@@ -31,6 +31,7 @@ def generate_stage(job: Job) -> StageSpec:
             "model": job.config.model,
             "teacher": _who(job.config.teacher),
             "student": _who(job.config.student),
+            "judge": _who(job.config.judge),
             **job.config.generate.model_dump(mode="json", exclude=set(HOW)),
         },
         packages=("distilabel", "openai", "torch", "transformers"),
@@ -52,9 +53,21 @@ def teacher_plan(job: Job, seeds: list[Example]) -> Plan | None:
         job.persona,
         seeds,
         job.config.teacher,
-        per_topic=job.config.generate.per_topic,
-        seed=job.config.seed,
+        **_what(job),
     )
+
+
+def _what(job: Job) -> dict[str, Any]:
+    """Return the settings that a job and its plan share."""
+    settings = job.config.generate
+    return {
+        "per_topic": settings.per_topic,
+        "seed": job.config.seed,
+        "mix": dict(settings.mix),
+        "candidates": settings.candidates,
+        "near_misses": settings.near_misses,
+        "judge": job.config.judge,
+    }
 
 
 def _generate(job: Job, work: Work) -> None:
@@ -64,11 +77,14 @@ def _generate(job: Job, work: Work) -> None:
     settings = job.config.generate
     seeds = list(read_records(work.input("import/examples.jsonl"), Example))
     taught: list[Example] = []
+    preferences: list[Preference] = []
+    scores: list[Score] = []
     dropped: list[Drop] = []
     scratch = work.round.folder / ".generate.scratch"
     if (plan := teacher_plan(job, seeds)) is not None:
         answered = _teach(job, work, seeds, plan)
         taught, dropped = answered.examples, answered.dropped
+        preferences, scores = answered.preferences, answered.scores
     bare = bare_answers(
         [*seeds, *taught],
         job.config.student or resolve_model(job.config.model),
@@ -80,6 +96,8 @@ def _generate(job: Job, work: Work) -> None:
     dropped = [*dropped, *bare.dropped]
     work.counts.update(taught=len(taught), bare=len(bare.responses), dropped=len(dropped))
     write_records(work.out / "examples.jsonl", taught)
+    write_records(work.out / "preferences.jsonl", preferences)
+    write_records(work.out / "scores.jsonl", scores)
     write_records(work.out / "bare.jsonl", bare.responses)
     write_records(work.out / "drops.jsonl", dropped)
 
@@ -94,14 +112,15 @@ def _teach(job: Job, work: Work, seeds: list[Example], plan: Plan) -> Taught:
         job.persona,
         seeds,
         job.config.teacher,
-        per_topic=settings.per_topic,
-        seed=job.config.seed,
         workdir=work.round.folder / ".generate.scratch" / "teacher",
         budget=settings.budget,
+        margin=settings.margin,
+        **_what(job),
     )
     for line in account_lines(plan, taught):
         console.print(f"  {line}")
-    price: Any = plan.price
+    price = plan.price
+    write_json(work.out / "coverage.json", taught.coverage.to_dict())
     work.counts.update(
         taught.usage,
         planned=taught.planned,

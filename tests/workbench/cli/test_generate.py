@@ -60,7 +60,7 @@ def run(persona_folder: Path, tmp_path: Path, tiny_model: Path) -> Callable[...,
             "persona": str(persona_folder),
             "model": str(tiny_model),
             "teacher": fields,
-            "generate": {"per_topic": 5, "max_new_tokens": 8},
+            "generate": {"per_topic": 5, "max_new_tokens": 8, "mix": {}, "near_misses": 0},
         }
         file = tmp_path / "run.yaml"
         file.write_text(json.dumps(config), encoding="utf-8")
