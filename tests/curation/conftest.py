@@ -16,7 +16,7 @@ def argilla_home(tmp_path_factory: pytest.TempPathFactory) -> ServerHome:
 
 @pytest.fixture(scope="session")
 def argilla_server(argilla_home: ServerHome) -> Iterator[Server]:
-    """The server, with the reviewers minji and alex."""
-    server = start(argilla_home, ["minji", "alex"])
+    """The server, with the accounts reviewer-a and reviewer-b."""
+    server = start(argilla_home, ["reviewer-a", "reviewer-b"])
     yield server
     stop(argilla_home)

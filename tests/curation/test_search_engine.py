@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +27,15 @@ class Set:
     id: str
     records: dict[str, str]
     owner: Api
-    minji: Api
-    alex: Api
+    reviewer_a: Api
+    reviewer_b: Api
 
 
 @pytest.fixture(scope="module")
 def rows(argilla_server: Server) -> Set:
-    owner, minji, alex = (Api(argilla_server, name) for name in ("owner", "minji", "alex"))
+    owner, reviewer_a, reviewer_b = (
+        Api(argilla_server, name) for name in ("owner", "reviewer-a", "reviewer-b")
+    )
     dataset = owner.dataset("semantics", SETTINGS, overlap=2)
     questions = owner.call("GET", f"datasets/{dataset}/questions")["items"]
     named = {question["name"]: question["id"] for question in questions}
@@ -49,12 +53,12 @@ def rows(argilla_server: Server) -> Set:
         ]
         items.append({"external_id": name, **row, "suggestions": suggestions})
     records = owner.push(dataset, items)
-    minji.answer(records["r0"], "submitted", fidelity=5, better="a")
-    minji.answer(records["r1"], "draft", fidelity=2)
-    minji.answer(records["r2"], "discarded")
-    alex.answer(records["r0"], "submitted", fidelity=3, better="b")
-    alex.answer(records["r3"], "submitted", fidelity=1, better="a", wrong=["fact"])
-    return Set(dataset, records, owner, minji, alex)
+    reviewer_a.answer(records["r0"], "submitted", fidelity=5, better="a")
+    reviewer_a.answer(records["r1"], "draft", fidelity=2)
+    reviewer_a.answer(records["r2"], "discarded")
+    reviewer_b.answer(records["r0"], "submitted", fidelity=3, better="b")
+    reviewer_b.answer(records["r3"], "submitted", fidelity=1, better="a", wrong=["fact"])
+    return Set(dataset, records, owner, reviewer_a, reviewer_b)
 
 
 @pytest.mark.parametrize(
@@ -160,18 +164,18 @@ def test_a_filter_keeps_what_it_says(rows: Set, asked: dict[str, Any], expected:
 @pytest.mark.parametrize(
     ("who", "asked", "expected"),
     [
-        ("minji", terms("response", "submitted"), "r0"),
-        ("minji", terms("response", "pending"), "r3 r4 r5"),
-        ("minji", terms("response", "pending", "draft"), "r1 r3 r4 r5"),
-        ("minji", between("response.fidelity", le=3), "r1"),
-        ("alex", terms("response", "pending"), "r1 r2 r4 r5"),
-        ("alex", terms("response.fidelity", "5"), ""),
+        ("reviewer-a", terms("response", "submitted"), "r0"),
+        ("reviewer-a", terms("response", "pending"), "r3 r4 r5"),
+        ("reviewer-a", terms("response", "pending", "draft"), "r1 r3 r4 r5"),
+        ("reviewer-a", between("response.fidelity", le=3), "r1"),
+        ("reviewer-b", terms("response", "pending"), "r1 r2 r4 r5"),
+        ("reviewer-b", terms("response.fidelity", "5"), ""),
     ],
 )
 def test_a_reviewer_filters_by_their_own_responses(
     rows: Set, who: str, asked: dict[str, Any], expected: str
 ) -> None:
-    found = getattr(rows, who).search(rows.id, filters=[asked])
+    found = getattr(rows, who.replace("-", "_")).search(rows.id, filters=[asked])
     assert (sorted(found.ids), found.total) == (expected.split(), len(expected.split()))
 
 
@@ -206,7 +210,7 @@ def test_records_are_sorted_with_missing_values_last(
 
 
 def test_a_reviewer_sorts_by_their_own_responses(rows: Set) -> None:
-    found = rows.minji.search(rows.id, sort=[by("response.fidelity", "desc")])
+    found = rows.reviewer_a.search(rows.id, sort=[by("response.fidelity", "desc")])
     assert found.ids[:2] == ["r0", "r1"]
 
 
@@ -225,16 +229,16 @@ def test_progress_of_the_dataset_and_of_each_reviewer(rows: Set) -> None:
     }
     mine = {
         who.me: who.call("GET", f"me/datasets/{rows.id}/metrics")["responses"]
-        for who in (rows.minji, rows.alex)
+        for who in (rows.reviewer_a, rows.reviewer_b)
     }
-    assert mine["minji"] == {
+    assert mine["reviewer-a"] == {
         "total": 6,
         "submitted": 1,
         "draft": 1,
         "discarded": 1,
         "pending": 3,
     }
-    assert (mine["alex"]["submitted"], mine["alex"]["pending"]) == (2, 4)
+    assert (mine["reviewer-b"]["submitted"], mine["reviewer-b"]["pending"]) == (2, 4)
 
 
 def test_metadata_metrics(rows: Set) -> None:
@@ -264,7 +268,7 @@ def test_similar_by_record_leaves_it_out_and_heeds_filters_and_text(rows: Set) -
     like = {"name": "meaning", "record_id": rows.records["r0"]}
     assert rows.owner.search(rows.id, vector=like).ids == ["r1", "r2", "r3"]
     submitted = [terms("response", "submitted")]
-    assert rows.alex.search(rows.id, vector=like, filters=submitted).ids == ["r3"]
+    assert rows.reviewer_b.search(rows.id, vector=like, filters=submitted).ids == ["r3"]
     assert rows.owner.search(rows.id, "knee", vector=like).ids == ["r2"]
 
 
@@ -303,18 +307,20 @@ asyncio.run(main())
 
 
 def test_each_reviewer_meets_the_records_in_an_order_of_their_own(argilla_server: Server) -> None:
-    owner, minji, alex = (Api(argilla_server, name) for name in ("owner", "minji", "alex"))
+    owner, reviewer_a, reviewer_b = (
+        Api(argilla_server, name) for name in ("owner", "reviewer-a", "reviewer-b")
+    )
     fields = [{"name": "question", "title": "q", "required": True, "settings": {"type": "text"}}]
     questions = [{"name": "fidelity", "title": "f", "required": True, "settings": RATING}]
     dataset = owner.dataset("order", {"fields": fields, "questions": questions}, overlap=1)
     added = [{"external_id": f"{i:02}", "fields": {"question": f"n{i}"}} for i in range(60)]
     records = owner.push(dataset, added)
-    first = minji.search(dataset, page="limit=60").ids
-    minji.answer(records[first[0]], "submitted", fidelity=3)
-    assert minji.search(dataset, page="limit=60").ids == first
-    pages = [minji.search(dataset, page=f"limit=25&offset={at}").ids for at in (0, 25, 50)]
+    first = reviewer_a.search(dataset, page="limit=60").ids
+    reviewer_a.answer(records[first[0]], "submitted", fidelity=3)
+    assert reviewer_a.search(dataset, page="limit=60").ids == first
+    pages = [reviewer_a.search(dataset, page=f"limit=25&offset={at}").ids for at in (0, 25, 50)]
     assert [name for page in pages for name in page] == first
-    others = alex.search(dataset, page="limit=60").ids
+    others = reviewer_b.search(dataset, page="limit=60").ids
     assert sorted(others) == sorted(first) == sorted(records)
     assert others != first
     assert owner.search(dataset, page="limit=60").ids == sorted(records)
@@ -338,3 +344,22 @@ def test_a_changed_or_dropped_record_is_found_by_what_it_says_now(argilla_server
     assert owner.search(dataset, "plank").total == 0
     assert owner.search(dataset, vector=near).ids == ["y"]
     assert owner.call("GET", f"datasets/{dataset}/progress")["total"] == 1
+
+
+def test_a_deleted_dataset_leaves_nothing_in_the_way_of_the_next(
+    argilla_server: Server, argilla_home: ServerHome
+) -> None:
+    owner = Api(argilla_server, "owner")
+
+    def indexed() -> int:
+        with contextlib.closing(sqlite3.connect(argilla_home.database)) as database:
+            return int(database.execute("SELECT count(*) FROM persona_text").fetchone()[0])
+
+    before = indexed()
+    for name in ("deleted", "next"):
+        dataset = owner.dataset(name, SETTINGS, overlap=1)
+        owner.push(dataset, [{"external_id": key, **row} for key, row in ROWS.items()])
+        assert owner.search(dataset, "sleep").ids == ["r3"]
+        assert indexed() > before
+        owner.call("DELETE", f"datasets/{dataset}")
+        assert indexed() == before

@@ -59,12 +59,12 @@ INSERT INTO persona_text (rowid, scope, words)
        JOIN fields f ON f.dataset_id = r.dataset_id JOIN json_each(n.fields) v ON v.key = f.name
   WHERE {which} AND json_extract(f.settings, '$.type') <> 'image';
 """
+# By the range of keys, never by the dataset's fields: when a dataset is deleted they may be gone
+# already, and words left behind would be in the way of the next record that gets this key.
 _DROP_WORDS = """
-DELETE FROM persona_text WHERE rowid IN (
-  SELECT r.key * 1024 + i.value FROM persona_records r, (
-    WITH RECURSIVE i (value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM i WHERE value + 1 <
-      (SELECT count(*) FROM fields WHERE dataset_id = OLD.dataset_id)) SELECT value FROM i) i
-  WHERE r.id = OLD.id);
+DELETE FROM persona_text
+  WHERE rowid >= (SELECT key * 1024 FROM persona_records WHERE id = OLD.id)
+    AND rowid < (SELECT (key + 1) * 1024 FROM persona_records WHERE id = OLD.id);
 """
 _ADD_RESPONSES = """
 INSERT INTO persona_responses (id, dataset_id, user_id, status)
