@@ -1,4 +1,7 @@
-"""Start, stop and ask after the embedded Argilla server, a process in its own environment."""
+"""Start, stop and ask after the embedded Argilla server, a process in its own environment.
+
+Where a home is connected to another Argilla, that one is what is found running.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from curation.server_accounts import WORKSPACE, ensure_accounts
 from curation.server_home import Login, ServerHome
+from curation.server_link import accounts_of, link_of
 from workbench.errors import UserError
 
 __all__ = [
@@ -50,7 +54,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Server:
-    """A running server and its accounts; secrets stay out of ``repr``."""
+    """A running server and its accounts; secrets stay out of ``repr``.
+
+    A connected Argilla has ``pid`` 0, and the passwords of its accounts are unknown.
+    """
 
     url: str
     port: int
@@ -95,6 +102,7 @@ def start(
     host: str = "127.0.0.1",
     timeout: float = 90.0,
     reuse: bool = False,
+    embedded: bool = False,
     progress: Progress | None = None,
 ) -> Server:
     """Start the server of ``home``, detached, and return when a person can sign in.
@@ -105,7 +113,9 @@ def start(
         port: Must be free when given; else the home's last port or 6900, or any free one.
         host: The address to listen on; another than loopback is warned of.
         timeout: Seconds to wait until it is usable.
-        reuse: Return the server that runs on this home already, instead of refusing.
+        reuse: Return the server that runs on this home already, or the Argilla that the home is
+            connected to, instead of refusing.
+        embedded: Mean the embedded server, whatever the home is connected to.
         progress: Told in a few words what is going on.
 
     Raises:
@@ -113,6 +123,10 @@ def start(
             become usable; then nothing of it is left running.
     """
     tell = progress or (lambda _said: None)
+    if reuse and not embedded and (linked := link_of(home)):
+        connection = linked.connection()
+        accounts_there = accounts_of(connection)
+        return Server(connection.url, 0, 0, connection.api_key, accounts_there)
     home.create()
     accounts = home.secrets().with_reviewers(reviewers)
     if home.holder() is not None:
@@ -156,8 +170,13 @@ def stop(home: ServerHome, timeout: float = 30.0) -> bool:
     return True
 
 
-def status(home: ServerHome) -> Status:
-    """Return whether a server runs on ``home``, and where."""
+def status(home: ServerHome, *, embedded: bool = False) -> Status:
+    """Return whether a server runs on ``home``, and where.
+
+    A connected Argilla counts as ready without being asked, unless the ``embedded`` is meant.
+    """
+    if not embedded and (linked := link_of(home)):
+        return Status("ready", url=linked.url)
     pid = home.holder()
     if pid is None:
         return Status("stopped")
@@ -168,7 +187,12 @@ def status(home: ServerHome) -> Status:
 
 
 def show_logins(home: ServerHome) -> list[Login]:
-    """Return the owner's and the reviewers' accounts: the one way in which secrets are shown."""
+    """Return the owner's and the reviewers' accounts: the one way in which secrets are shown.
+
+    None for a connected Argilla, whose passwords its people know themselves.
+    """
+    if link_of(home):
+        return []
     accounts = home.secrets()
     return [accounts.owner, *accounts.reviewers.values()]
 
@@ -275,7 +299,7 @@ def _ended(home: ServerHome, child: _Child) -> UserError:
 
 
 def _held(home: ServerHome) -> UserError:
-    found = status(home)
+    found = status(home, embedded=True)
     return UserError(
         f"an Argilla server already runs on this home "
         f"(process {found.pid}, {found.url or 'starting'})",

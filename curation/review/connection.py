@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
+    import httpx
     from argilla import Argilla
 
 OLDEST = (2, 8)
@@ -70,11 +71,11 @@ def connected(connection: Connection) -> Iterator[Argilla]:
             client.http_client.close()
     except httpx.HTTPStatusError as error:
         code, said = error.response.status_code, error.response.text
-        raise _refused(connection, code, said) from None
+        raise _refused(_asked(connection, error), code, said) from None
     except httpx.HTTPError as error:
         raise UserError(
             f"Argilla does not answer ({type(error).__name__})",
-            where=connection.url,
+            where=_asked(connection, error).url,
             fix="check that it runs (`persona review status`), then run the same command again:"
             " nothing is lost",
         ) from None
@@ -86,6 +87,17 @@ def connected(connection: Connection) -> Iterator[Argilla]:
         raise _refused(connection, error.status_code, str(error)) from None
     except ArgillaError as error:
         raise _refused(connection, 0, str(error.__cause__ or error)) from None
+
+
+def _asked(connection: Connection, error: httpx.HTTPError) -> Connection:
+    """Return the connection that failed: where two are open, the error tells which."""
+    try:
+        url = error.request.url
+    except RuntimeError:  # it failed before there was a request
+        return connection
+    if str(url).startswith(connection.url):
+        return connection
+    return Connection(f"{url.scheme}://{url.netloc.decode()}", "")
 
 
 def _check_version(connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from curation.review.connection import Connection
@@ -49,7 +50,17 @@ def existing_dataset(client: Argilla, connection: Connection, name: str) -> Data
     return dataset
 
 
-def records_of(client: Argilla, dataset: Dataset, include: str = "") -> list[dict[str, Any]]:
+def records_of(client: Argilla, dataset: Dataset, *include: str) -> list[dict[str, Any]]:
+    """Return all records of a dataset as an owner or admin sees them, as the API gives them.
+
+    As :func:`all_records` does, which see.
+    """
+    return all_records(client, str(dataset.id), str(dataset.name), include)
+
+
+def all_records(
+    client: Argilla, dataset_id: str, name: str, include: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return all records of a dataset as an owner or admin sees them, as the API gives them.
 
     The SDK's own records lose the time of a response, which a review keeps. Argilla orders pages
@@ -58,8 +69,9 @@ def records_of(client: Argilla, dataset: Dataset, include: str = "") -> list[dic
 
     Args:
         client: A client with an owner's or admin's key.
-        dataset: The dataset.
-        include: ``responses``, or nothing.
+        dataset_id: The dataset's id.
+        name: Its name, to be told in an error.
+        include: ``responses``, ``suggestions``, ``vectors``, or nothing.
 
     Raises:
         UserError: Records are missing after :data:`PASSES` readings.
@@ -68,10 +80,9 @@ def records_of(client: Argilla, dataset: Dataset, include: str = "") -> list[dic
     for _ in range(PASSES):
         total, offset = 1, 0
         while offset < total:
-            params = {"offset": offset, "limit": PAGE, "include": include or None}
             response = client.http_client.get(
-                f"/api/v1/datasets/{dataset.id}/records",
-                params={key: value for key, value in params.items() if value is not None},
+                f"/api/v1/datasets/{dataset_id}/records",
+                params={"offset": offset, "limit": PAGE, "include": list(include)},
             )
             response.raise_for_status()
             page = response.json()
@@ -80,7 +91,7 @@ def records_of(client: Argilla, dataset: Dataset, include: str = "") -> list[dic
         if len(found) >= total:
             return list(found.values())
     raise UserError(
-        f"only {len(found)} of {total} records of '{dataset.name}' could be read",
+        f"only {len(found)} of {total} records of '{name}' could be read",
         where=client.api_url,
         fix="run the same command again when records are no longer being added",
     )

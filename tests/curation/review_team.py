@@ -69,5 +69,8 @@ def answer(
         ).json()
         ids = {one["record"]["external_id"]: one["record"]["id"] for one in page["items"]}
         given = {name: {"value": value} for name, value in values.items()}
-        body = {"status": state, "values": given}
-        api.post(f"records/{ids[record]}/responses", json=body).raise_for_status()
+        item = {"record_id": ids[record], "status": state, "values": given}
+        response = api.post("me/responses/bulk", json={"items": [item]})  # again: it is changed
+        response.raise_for_status()
+        (done,) = response.json()["items"]
+        assert done["error"] is None, done["error"]

@@ -23,6 +23,8 @@ from curation.server import Server, ServerHome
 from tests.curation.review_team import REVIEWERS, answer, few, joined, owner_of, reviewers_of, seeds
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona
+from workbench.records import Review
+from workbench.store import read_records, write_records
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +195,8 @@ def test_queue_shows_both_opinions_and_its_answer_is_final(
     assert push_queue(owner, coach, "round-007", rows, reviews, []) is None
 
 
-def test_pulls_while_people_label_lose_nothing(
-    owner: Connection, logins: dict[str, Connection], coach: Persona
+def test_pulls_while_people_label_lose_nothing_and_two_at_rest_give_the_same_file(
+    owner: Connection, logins: dict[str, Connection], coach: Persona, tmp_path: Path
 ) -> None:
     rows = few(12)
     name = push(owner, coach, "round-011", rows, reviewers_per_record=2).dataset
@@ -211,7 +213,11 @@ def test_pulls_while_people_label_lose_nothing(
         seen.append({(r.record, r.reviewer) for r in pull(owner, coach, "round-011")})
     for person in people:
         person.join()
-    seen.append({(r.record, r.reviewer) for r in pull(owner, coach, "round-011")})
+    files = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
+    for file in files:
+        write_records(file, pull(owner, coach, "round-011"))
+    assert files[0].read_bytes() == files[1].read_bytes()
+    seen.append({(r.record, r.reviewer) for r in read_records(files[0], Review)})
     assert all(before <= after for before, after in itertools.pairwise(seen))
     assert seen[-1] == {(row.id, who) for row in rows for who in REVIEWERS}
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
-import httpx
 import pytest
 
 from curation.review.connection import Connection
@@ -18,6 +13,7 @@ from curation.review.pull import pull
 from curation.review.push import push
 from curation.review.recorded import submit_recorded
 from curation.server import Server, ServerHome
+from tests.curation.relay import relay
 from tests.curation.review_team import answer, few, joined, owner_of, reviewers_of
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona
@@ -36,48 +32,6 @@ def logins(argilla_home: ServerHome, argilla_server: Server) -> dict[str, Connec
 @pytest.fixture(scope="module")
 def coach(repo: Path) -> Persona:
     return load_persona(repo / "datasets" / "gym-trainer")
-
-
-class _Relay(BaseHTTPRequestHandler):
-    """Hands requests on to the real server until one whose path holds ``cut``; then it is gone."""
-
-    target: ClassVar[str] = ""
-    cut: ClassVar[str] = "\0"
-    version: ClassVar[str] = ""
-
-    def _hand_on(self) -> None:
-        if self.cut in self.path:
-            self.connection.close()
-            return
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = {k: v for k, v in self.headers.items() if k.lower().startswith("x-argilla")}
-        headers["Content-Type"] = "application/json"
-        with httpx.Client(trust_env=False) as api:
-            found = api.request(
-                self.command, self.target + self.path, content=body, headers=headers
-            )
-        content = found.content
-        if self.version and self.path.endswith("/version"):
-            content = json.dumps({"version": self.version}).encode()
-        self.send_response(found.status_code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = do_PUT = do_PATCH = _hand_on
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def relay(target: str, **behaviour: str) -> Iterator[str]:
-    handler = type("Relay", (_Relay,), {"target": target, **behaviour})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
 
 
 def test_reviewer_without_an_account_is_one_line(

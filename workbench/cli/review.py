@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from workbench.cli import stage_review
+from workbench.cli import review_connect, stage_review
 from workbench.cli.job import Job, round_options
 
 
@@ -113,3 +113,6 @@ def down(job: Job) -> None:
     stage_review.keep_mark(job).unlink(missing_ok=True)
     ran = stop(stage_review.server_home(job))
     click.echo("stopped" if ran else "was not running")
+
+
+review_connect.add_to(review)
