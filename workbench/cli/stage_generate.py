@@ -124,6 +124,7 @@ def _teach(job: Job, work: Work, seeds: list[Example], plan: Plan) -> Taught:
     work.counts.update(
         taught.usage,
         planned=taught.planned,
+        lost={**taught.failed, **taught.filtered},
         missing=taught.missing,
         share=round(taught.share, 4),
         steps=taught.steps,

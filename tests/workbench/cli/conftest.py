@@ -1,69 +1,77 @@
-"""Commands run in this process, on rounds whose earlier stages are made without a model."""
+"""A round of a small persona whose teacher is a scripted server."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from workbench.cli.main import main
-from workbench.records import Example, Preference, Record
-from workbench.store import write_records
 
-
-@dataclass(frozen=True)
-class Said:
-    """What a command answered."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass
-class Desk:
-    """Where commands are run: a folder of runs, and the persona's rounds in it."""
-
-    runs: Path
-    capsys: pytest.CaptureFixture[str]
-
-    def folder(self, number: int = 1, persona: str = "gym-trainer") -> Path:
-        return self.runs / persona / f"round-{number:03d}"
-
-    def put(self, name: str, records: Sequence[Record], number: int = 1) -> Path:
-        """Write a file of a stage, as the stage would have."""
-        path = self.folder(number) / name
-        write_records(path, records)
-        return path
-
-    def curated(
-        self, examples: Sequence[Example], pairs: Sequence[Preference] = (), number: int = 1
-    ) -> None:
-        """Write what the stages up to `resolve` leave for the split."""
-        self.put("resolve/examples.jsonl", examples, number)
-        self.put("resolve/preferences.jsonl", pairs, number)
-        self.put("import/preferences.jsonl", (), number)
-
-    def say(self, *arguments: str) -> Said:
-        self.capsys.readouterr()
-        code = main([*arguments])
-        out, err = self.capsys.readouterr()
-        assert "Traceback" not in err
-        return Said(code, out, err)
-
-    def persona(self, *arguments: str, number: int = 1) -> Said:
-        """Run a command on a round."""
-        return self.say(*arguments, "--runs", str(self.runs), "--round", str(number))
+PERSONA = """\
+id: tester
+version: 1
+language: en
+name: Coach
+role: a kind but tough gym trainer
+audience: office workers who begin to train
+voice:
+  address: champ
+  register: short and warm
+  emoji: {min: 0, max: 2}
+  length: {min: 3, max: 90}
+structure: [names the problem, one thing to do right now]
+safety: {boundary: pain goes to a doctor}
+topics: [squat, sleep]
+traits:
+  - id: address
+    name: Says champ
+    about: calls the person champ
+    check: {rule: matches, patterns: ['\\bchamp\\b']}
+"""
+SEEDS = [
+    {"instruction": "My knees hurt.", "output": "Champ, stop at half depth.", "topic": "squat"},
+    {"instruction": "I sleep five hours.", "output": "Champ, lights out.", "topic": "sleep"},
+]
 
 
 @pytest.fixture
-def desk(
-    repo: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Desk:
-    monkeypatch.chdir(repo)
-    return Desk(tmp_path / "runs", capsys)
+def persona_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "tester"
+    folder.mkdir()
+    (folder / "persona.yaml").write_text(PERSONA, encoding="utf-8")
+    rows = "".join(json.dumps(row) + "\n" for row in SEEDS)
+    (folder / "seeds.jsonl").write_text(rows, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def of_round(persona_folder: Path, tmp_path: Path, tiny_model: Path) -> Callable[..., list[str]]:
+    """Return the options of the round, with the scripted server at ``url`` as its teacher."""
+
+    def options(url: str, per_topic: int = 5, **teacher: Any) -> list[str]:
+        fields = {"base_url": url, "model": "m", "backoff": 0, "attempts": 2, **teacher}
+        config = {
+            "persona": str(persona_folder),
+            "model": str(tiny_model),
+            "teacher": fields,
+            "generate": {"per_topic": per_topic, "max_new_tokens": 8, "mix": {}, "near_misses": 0},
+        }
+        file = tmp_path / "run.yaml"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        return ["--config", str(file), "--runs", str(tmp_path / "runs")]
+
+    return options
+
+
+@pytest.fixture
+def run(of_round: Callable[..., list[str]]) -> Callable[..., int]:
+    """Run a command of the round."""
+
+    def run(*arguments: str, **about: Any) -> int:
+        return int(main([*arguments, *of_round(**about)]))
+
+    return run

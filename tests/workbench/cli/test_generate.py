@@ -4,70 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
-from workbench.cli.main import main
-
-PERSONA = """\
-id: tester
-version: 1
-language: en
-name: Coach
-role: a kind but tough gym trainer
-audience: office workers who begin to train
-voice:
-  address: champ
-  register: short and warm
-  emoji: {min: 0, max: 2}
-  length: {min: 3, max: 90}
-structure: [names the problem, one thing to do right now]
-safety: {boundary: pain goes to a doctor}
-topics: [squat, sleep]
-traits:
-  - id: address
-    name: Says champ
-    about: calls the person champ
-    check: {rule: matches, patterns: ['\\bchamp\\b']}
-"""
-SEEDS = [
-    {"instruction": "My knees hurt.", "output": "Champ, stop at half depth.", "topic": "squat"},
-    {"instruction": "I sleep five hours.", "output": "Champ, lights out.", "topic": "sleep"},
-]
-
-
-@pytest.fixture
-def persona_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "tester"
-    folder.mkdir()
-    (folder / "persona.yaml").write_text(PERSONA, encoding="utf-8")
-    rows = "".join(json.dumps(row) + "\n" for row in SEEDS)
-    (folder / "seeds.jsonl").write_text(rows, encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def run(persona_folder: Path, tmp_path: Path, tiny_model: Path) -> Callable[..., int]:
-    """Run a command of the round, with the scripted server at ``url`` as its teacher."""
-
-    def run(*arguments: str, url: str, **teacher: Any) -> int:
-        fields = {"base_url": url, "model": "m", "backoff": 0, "attempts": 2, **teacher}
-        config = {
-            "persona": str(persona_folder),
-            "model": str(tiny_model),
-            "teacher": fields,
-            "generate": {"per_topic": 5, "max_new_tokens": 8, "mix": {}, "near_misses": 0},
-        }
-        file = tmp_path / "run.yaml"
-        file.write_text(json.dumps(config), encoding="utf-8")
-        runs = str(tmp_path / "runs")
-        return int(main([*arguments, "--config", str(file), "--runs", runs]))
-
-    return run
+from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails
 
 
 def counts_of(tmp_path: Path) -> dict[str, Any]:
@@ -129,3 +73,38 @@ def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
     tokens = [counts["paid"][step] for step in ("questions", "answers")]
     spent = sum(t["input_tokens"] * 1000 + t["output_tokens"] * 2000 for t in tokens) / 1e6
     assert counts["spent"] == pytest.approx(spent, abs=1e-5)
+
+
+def test_against_a_server_that_fails_in_every_way_the_told_counts_add_up(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = sorted(FAILURES)
+
+    def script(request: Request) -> Reply:
+        failing = request.share < 0.3
+        return FAILURES[kinds[int(request.share / 0.3 * 8)]] if failing else conforms(request)
+
+    with ScriptedServer(script) as server:
+        about: dict[str, Any] = {"url": server.url, "per_topic": 60, "timeout": 2}
+        assert run("import", **about) == 0
+        assert run("generate", **about, concurrency=32) == 3
+    said = capsys.readouterr().err
+    (line,) = re.findall(r"120 rows planned = (.*)", said)
+    told = {part.split(" ")[1]: int(part.split(" ")[0]) for part in line.split(" + ")}
+    assert sum(told.values()) == 120
+    assert told.keys() >= {"answered", "failed", "filtered"}
+    folder = tmp_path / "runs" / "tester" / "round-001" / "generate"
+    examples = (folder / "examples.jsonl").read_text(encoding="utf-8").splitlines()
+    drops = [json.loads(row) for row in (folder / "drops.jsonl").read_text().splitlines()]
+    lost = Counter(d["reason"] for d in drops if d["record"].startswith("qu-"))
+    counts = counts_of(tmp_path)
+    rows = Counter(counts["lost"])
+    assert rows == {k: lost[k] for k in rows}
+    assert len(examples) == told["answered"] == counts["taught"]
+    assert sum(rows.values()) == told["failed"] + told["filtered"]
+    named = re.findall(r"(\w+) (\d+)", " ".join(re.findall(r"\((.*?)\)", line)))
+    assert {kind: int(count) for kind, count in named if kind in rows} == rows
+    # Every way is met, by a row or by a request for questions.
+    met = {**counts["failed"], **counts["filtered"]}
+    assert set(met) == set(kinds) - {"wrong_body"}
+    assert all(json.loads(row)["answer"] for row in examples)
