@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from curation.review.connection import Connection, connected
@@ -55,7 +55,8 @@ def push(
         reviewers_per_record: Submitted reviews that complete a record.
         exemplars: Right answers for the guidelines.
         rivals: Example id → another answer to compare the candidate with; where both are the
-            same text there is nothing to compare.
+            same text there is nothing to compare. Those of rows that are not pushed yet count for
+            the dataset's questions.
         judged: Example id → what a judge model suggests.
         opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
 
@@ -70,7 +71,8 @@ def push(
         for row in examples
         if (text := (rivals or {}).get(row.id)) and folded(text) != folded(row.answer)
     }
-    shape = shape_of(examples, pairs, queue=queue)
+    # A later push may add the pairs: what reviewers are asked must not depend on it.
+    shape = replace(shape_of(examples, pairs, queue=queue), pairs=bool(rivals))
     with connected(connection) as client:
         wanted = settings(persona, exemplars, shape, min_submitted=reviewers_per_record)
         dataset = find_dataset(client, name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from curation.review.ballots import Ballot, ballots, by_record
-from curation.review.connection import Connection
+from curation.review.connection import Connection, connected
+from curation.review.pull import pull
 from curation.review.push import Pushed, push
-from curation.review.resolve import Decision
+from curation.review.remote import dataset_name, find_dataset
 from curation.review.rows import CANDIDATE_FIRST, order_of
 from workbench.language import say
 from workbench.persona import Persona
-from workbench.records import Example, Review
+from workbench.records import Decision, Example, Review
 
 
 def push_queue(
@@ -60,6 +61,17 @@ def push_queue(
             row.id: opinions(persona, round_name, row, votes.get(row.id, ())) for row in rows
         },
     )
+
+
+def pull_queue(connection: Connection, persona: Persona, round_name: str) -> list[Review]:
+    """Return the adjudicator's word on the queued records; none where no queue was pushed.
+
+    Raises:
+        UserError: As :func:`curation.review.pull.pull` does.
+    """
+    with connected(connection) as client:
+        pushed = find_dataset(client, dataset_name(persona.id, round_name, queue=True))
+    return pull(connection, persona, round_name, queue=True) if pushed else []
 
 
 def opinions(persona: Persona, round_name: str, example: Example, votes: Iterable[Ballot]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curation.review import gold as gold_rows
 from curation.review.connection import Connection, connected
+from curation.review.gold import Gold
 from curation.review.remote import PAGE, dataset_name, existing_dataset
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
@@ -21,18 +24,20 @@ if TYPE_CHECKING:
     from argilla import Argilla, Dataset
 
 FILE = "reviews.jsonl"
+GOLD_FILE = "gold-reviews.jsonl"
+"""The same for the lines of ``gold.jsonl``; optional, as these are."""
 SEEDS = "seeds.jsonl"
 BULK = 100
 """Responses that Argilla takes in one request."""
 
 
 class RecordedReview(BaseModel):
-    """One line of a persona's ``reviews.jsonl``."""
+    """One line of a persona's ``reviews.jsonl`` or ``gold-reviews.jsonl``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: int = Field(ge=1)
-    """1-based line of ``seeds.jsonl``."""
+    """1-based line of ``seeds.jsonl``, or of ``gold.jsonl``."""
     reviewer: str = Field(min_length=1)
     fidelity: int = Field(ge=1, le=5)
     problems: tuple[str, ...] = ()
@@ -90,6 +95,20 @@ def read_recorded(path: Path, problems: Mapping[str, str]) -> list[RecordedRevie
     return found
 
 
+def gold_with_reviews(persona_folder: Path, persona: Persona, gold: Gold, reviews: int) -> Gold:
+    """Return the gold rows that have at least ``reviews`` recorded reviews.
+
+    The others would wait for ever in a round that nobody reviews by hand.
+    """
+    path = persona_folder / GOLD_FILE
+    if not path.exists():
+        return Gold()
+    counts = Counter(review.row for review in read_recorded(path, persona.problems))
+    full = {f"{gold_rows.FILE}:{row}" for row, count in counts.items() if count >= reviews}
+    kept = tuple(example for example in gold.examples if example.source in full)
+    return Gold(kept, {example.id: gold.outcomes[example.id] for example in kept})
+
+
 def submit_recorded(
     persona_folder: Path,
     persona: Persona,
@@ -97,9 +116,10 @@ def submit_recorded(
     examples: Sequence[Example],
     logins: Mapping[str, Connection],
 ) -> Submitted:
-    """Submit ``reviews.jsonl`` through Argilla's API, each review by its own reviewer.
+    """Submit the recorded reviews through Argilla's API, each by its own reviewer.
 
-    A line's row is the example whose source is that line of ``seeds.jsonl``.
+    A line's row is the example whose source is that line of ``seeds.jsonl``; where gold rows are
+    among the examples, those of ``gold-reviews.jsonl`` are submitted too.
 
     Args:
         persona_folder: Holds ``reviews.jsonl``.
@@ -112,9 +132,14 @@ def submit_recorded(
         UserError: A broken file, a reviewer without a login, or Argilla refuses.
     """
     path = persona_folder / FILE
-    recorded = read_recorded(path, persona.problems)
+    recorded = [(f"{SEEDS}:{one.row}", one) for one in read_recorded(path, persona.problems)]
     by_source = {example.source: example.id for example in examples}
-    names = sorted({review.reviewer for review in recorded})
+    known_rows = {source for source in by_source if source.startswith(f"{gold_rows.FILE}:")}
+    if known_rows and (persona_folder / GOLD_FILE).exists():
+        others = read_recorded(persona_folder / GOLD_FILE, persona.problems)
+        named = ((f"{gold_rows.FILE}:{one.row}", one) for one in others)
+        recorded += [(source, one) for source, one in named if source in known_rows]
+    names = sorted({review.reviewer for _, review in recorded})
     if unknown := [name for name in names if name not in logins]:
         raise UserError(
             f"no account for the reviewer {', '.join(unknown)}",
@@ -123,8 +148,8 @@ def submit_recorded(
         )
     work: dict[str, list[tuple[str, RecordedReview]]] = {name: [] for name in names}
     left_out = 0
-    for review in recorded:
-        record = by_source.get(f"{SEEDS}:{review.row}")
+    for source, review in recorded:
+        record = by_source.get(source)
         if record is None:
             left_out += 1
         else:

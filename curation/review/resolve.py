@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from curation.review.ballots import KEEP, Ballot, ballots, by_record, only_of
 from curation.review.corrections import best_correction, folded, preferences, prefers, unique
@@ -21,22 +20,9 @@ from curation.review.policy import (
 from curation.review.reliability import Reliability, dawid_skene
 from workbench.errors import UserError, nearest
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Preference, Review
+from workbench.records import Decision, Drop, Example, Outcome, Preference, Review
 
 STAGE = "resolve"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What became of one record, and by which votes."""
-
-    record: str
-    outcome: Literal["keep", "edit", "rival", "drop", "queue"]
-    reason: str
-    """Empty for a kept record; else the reason of its drop, or why it is unsettled."""
-    detail: str
-    """The rule that decided and every reviewer's vote."""
-    reviews: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -166,7 +152,7 @@ def _settle(case: _Case, policy: Policy, rival: str | None, bare: str, into: Res
     edit, refused = "", ""
     if verdict.outcome != NOT_REVIEWED:
         edit, refused = best_correction(case.persona, case.votes, case.trust)
-    outcome: Literal["keep", "edit", "rival", "drop", "queue"] = "drop"
+    outcome: Outcome = "drop"
     if edit:
         outcome = "edit"
     elif verdict.outcome == QUEUE:
@@ -174,7 +160,13 @@ def _settle(case: _Case, policy: Policy, rival: str | None, bare: str, into: Res
     elif verdict.outcome == KEEP:
         outcome = "rival" if prefers("rival", case.votes) else "keep"
     reason = {"drop": verdict.outcome, "queue": UNSETTLED}.get(outcome, "")
-    decision = Decision(example.id, outcome, reason, case.detail(refused), case.reviews)
+    decision = Decision(
+        record=example.id,
+        outcome=outcome,
+        reason=reason,
+        detail=case.detail(refused),
+        parents=(example.id, *case.reviews),
+    )
     into.decisions.append(decision)
     if outcome == "queue":
         into.queue.append(decision)

@@ -9,8 +9,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from workbench.cli import review_connect, stage_review
+from workbench.cli import review_connect, review_results, stage_review
 from workbench.cli.job import Job, round_options
+from workbench.cli.review_rows import review_rows
 
 
 @click.group()
@@ -43,14 +44,22 @@ def up(job: Job, port: int | None, host: str) -> None:
 
 
 @_command
-def push(job: Job) -> None:
+@stage_review.overlap_option
+def push(job: Job, reviewers_per_record: int | None) -> None:
     """Put the filtered rows into the round's dataset; twice adds nothing twice.
+
+    Imported preference pairs are shown as two answers in random order, and the persona's gold
+    rows are strewn among the others. How many review each record is kept in the round.
 
     \b
     Example:
-      persona review push
+      persona review push --reviewers-per-record 3
     """
-    stage_review.push_rows(job, stage_review.owner(stage_review.running(job)))
+    job = stage_review.with_overlap(job, reviewers_per_record)
+    connection = stage_review.owner(stage_review.running(job))
+    stage_review.push_rows(job, connection, review_rows(job, people=True))
+    with job.round.locked():
+        job.remember()
 
 
 @_command
@@ -116,3 +125,4 @@ def down(job: Job) -> None:
 
 
 review_connect.add_to(review)
+review_results.add_to(review)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.cli.job import Job, round_options
+from workbench.cli.stage_review import overlap_option, with_overlap
 from workbench.rounds import Outcome
 
 
@@ -20,8 +21,15 @@ from workbench.rounds import Outcome
     is_flag=True,
     help="Stop for review: print address and logins, go on when enough is reviewed.",
 )
+@overlap_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
-def run(job: Job, force: tuple[str, ...], wait_for_people: bool, until: str | None) -> None:
+def run(
+    job: Job,
+    force: tuple[str, ...],
+    wait_for_people: bool,
+    reviewers_per_record: int | None,
+    until: str | None,
+) -> None:
     """Run every stage in order; what is done already is not done again.
 
     \b
@@ -30,10 +38,11 @@ def run(job: Job, force: tuple[str, ...], wait_for_people: bool, until: str | No
       persona run --persona datasets/gym-trainer-ko --seed 1
       persona run --force sft
       persona run --until split
+      persona run --wait-for-people --reviewers-per-record 2
     """
     from workbench.cli.loop import run_stages, stages_until
 
-    job = job.waiting() if wait_for_people else job
+    job = with_overlap(job.waiting() if wait_for_people else job, reviewers_per_record)
     outcomes = run_stages(job, stages_until(until), force=force)
     last = job.round.stage(outcomes[-1].stage)
     _print_summary(outcomes, last / "report.html" if last.name == "report" else last)

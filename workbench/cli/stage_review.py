@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from workbench.cli.job import Job
+from workbench.cli.review_rows import ReviewRows, review_rows
 from workbench.errors import UserError
 from workbench.progress import console, track
 from workbench.records import Example
 from workbench.rounds import StageSpec, Work
-from workbench.store import read_records, write_records
+from workbench.store import write_records
 
 if TYPE_CHECKING:
     from curation.review.connection import Connection
@@ -24,6 +28,13 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "PERSONA_ARGILLA_HOME"
 POLL_SECONDS = 10.0
 """Seconds between two looks at how far the reviewers are."""
+
+
+overlap_option = click.option(
+    "--reviewers-per-record",
+    type=click.IntRange(min=1),
+    help="Submitted reviews that complete a record.",
+)
 
 
 def server_home(job: Job) -> ServerHome:
@@ -54,13 +65,13 @@ def review_stage(job: Job, *, wait: bool = True) -> StageSpec:
     People's where the job waits for them or none are recorded; else the persona's recorded ones,
     submitted by the reviewers' own accounts. Without ``wait`` people's are pulled as they are.
     """
-    recorded = job.persona_folder / "reviews.jsonl"
-    people = job.config.review.people or not recorded.exists()
+    people = by_people(job)
+    names = ("gold.jsonl",) if people else ("reviews.jsonl", "gold.jsonl", "gold-reviews.jsonl")
     return StageSpec(
         "review",
         partial(_review, job, people, wait),
-        inputs=("filter/examples.jsonl",),
-        files={} if people else {"reviews.jsonl": recorded},
+        inputs=("filter/examples.jsonl", "filter/preferences.jsonl"),
+        files=persona_files(job, *names),
         settings={
             "reviewers": list(job.config.review.reviewers),
             "per_record": job.config.review.per_record,
@@ -68,6 +79,35 @@ def review_stage(job: Job, *, wait: bool = True) -> StageSpec:
         },
         packages=("argilla",),
     )
+
+
+def by_people(job: Job) -> bool:
+    """Return whether people review: asked for, or no reviews are recorded."""
+    return job.config.review.people or not (job.persona_folder / "reviews.jsonl").exists()
+
+
+def persona_files(job: Job, *names: str) -> dict[str, Path]:
+    """Return those of the named files that the persona's folder holds."""
+    paths = {name: job.persona_folder / name for name in names}
+    return {name: path for name, path in paths.items() if path.exists()}
+
+
+def with_overlap(job: Job, per_record: int | None) -> Job:
+    """Return the same job with so many reviewers for each record; None changes nothing.
+
+    Raises:
+        UserError: There are fewer reviewers than that.
+    """
+    review = job.config.review
+    wanted = per_record or review.per_record
+    if wanted > len(review.reviewers):
+        raise UserError(
+            f"{wanted} reviewers for each record, but there are only {len(review.reviewers)}",
+            where="--reviewers-per-record" if per_record else "review.per_record",
+            fix="name more of them in review.reviewers of the configuration",
+        )
+    changed = review.model_copy(update={"per_record": wanted})
+    return replace(job, config=job.config.model_copy(update={"review": changed}))
 
 
 def up(job: Job, *, port: int | None = None, host: str = "127.0.0.1") -> Server:
@@ -104,61 +144,66 @@ def running(job: Job) -> Server:
     return up(job)
 
 
-def push_rows(job: Job, connection: Connection) -> None:
-    """Put the filtered rows into the round's dataset; rows already there stay as they are."""
+def push_rows(job: Job, connection: Connection, shown: ReviewRows) -> None:
+    """Put the rows into the round's dataset; those already there stay as they are."""
     from curation.review.push import push
 
-    rows = _rows(job)
-    sources = {f"seeds.jsonl:{line}" for line in job.persona.exemplars}
     pushed = push(
         connection,
         job.persona,
         job.round.name,
-        rows,
+        shown.pushed(job.round.name),
         reviewers_per_record=job.config.review.per_record,
-        exemplars=[row for row in rows if row.source in sources],
+        exemplars=exemplars(job, shown.rows),
+        rivals=shown.rivals,
     )
     console.print(f"  {pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
 
 
-def _rows(job: Job) -> list[Example]:
-    path = job.round.folder / "filter/examples.jsonl"
-    if not path.exists():
-        raise UserError(
-            "there are no filtered rows to review yet",
-            where=str(job.round.folder),
-            fix="run persona import, generate and filter first, or persona run",
-        )
-    return list(read_records(path, Example))
+def exemplars(job: Job, rows: Sequence[Example]) -> list[Example]:
+    """Return the rows that the persona names as right answers, for the guidelines."""
+    sources = {f"seeds.jsonl:{line}" for line in job.persona.exemplars}
+    return [row for row in rows if row.source in sources]
 
 
 def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
     from curation.review.progress import status as review_status
     from curation.review.pull import pull
+    from curation.review.queue import pull_queue
     from curation.server import stop
 
+    shown = review_rows(job, people=people)
     server = up(job)
     try:
-        push_rows(job, owner(server))
+        push_rows(job, owner(server), shown)
         if not people:
-            _submit(job, server, work)
+            _submit(job, server, shown, work)
         elif wait:
             _wait_for_people(job, server)
-        reviews = pull(owner(server), job.persona, job.round.name)
+        given = pull(owner(server), job.persona, job.round.name)
+        final = pull_queue(owner(server), job.persona, job.round.name)
         progress = review_status(owner(server), job.persona, job.round.name)
     finally:
         # An unattended run leaves nothing behind, also when it goes on after a kill.
         if not people and not keep_mark(job).exists():
             stop(server_home(job))
+    # Reviews of gold rows say how reliable a reviewer is; nothing is decided by them.
+    on_gold = [review for review in given if review.record in shown.gold.outcomes]
+    reviews = [review for review in given if review.record not in shown.gold.outcomes]
     work.counts.update(
         reviews=len(reviews),
         reviewers=len({review.reviewer for review in reviews}),
+        gold_reviews=len(on_gold),
+        adjudications=len(final),
         complete=progress.enough(),
     )
     write_records(work.out / "reviews.jsonl", reviews)
+    write_records(work.out / "gold-reviews.jsonl", on_gold)
+    write_records(work.out / "adjudications.jsonl", final)
+    write_records(work.out / "pairs.jsonl", shown.pairs)
 
 
-def _submit(job: Job, server: Server, work: Work) -> None:
+def _submit(job: Job, server: Server, shown: ReviewRows, work: Work) -> None:
     """Submit the persona's recorded reviews, each by its reviewer's own account."""
     from curation.review.connection import Connection
     from curation.review.recorded import submit_recorded
@@ -167,7 +212,7 @@ def _submit(job: Job, server: Server, work: Work) -> None:
         job.persona_folder,
         job.persona,
         job.round.name,
-        _rows(job),
+        shown.pushed(job.round.name),
         {
             name: Connection(server.url, server.login(name).api_key)
             for name in job.config.review.reviewers

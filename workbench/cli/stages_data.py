@@ -6,10 +6,13 @@ from functools import partial
 
 from workbench.cli.job import Job
 from workbench.cli.split_files import earlier_rounds, placed_rows
+from workbench.cli.stage_resolve import resolve_stage
 from workbench.config import section
-from workbench.records import Drop, Example, Preference, Response, Review
+from workbench.records import Drop, Example, Preference
 from workbench.rounds import StageSpec, Work
-from workbench.store import existing, read_records, write_json, write_records
+from workbench.store import existing, read_records, write_records
+
+__all__ = ["check_settings", "filter_stage", "import_stage", "resolve_stage", "split_stage"]
 
 
 def import_stage(job: Job) -> StageSpec:
@@ -47,7 +50,11 @@ def filter_stage(job: Job) -> StageSpec:
     return StageSpec(
         "filter",
         partial(_filter, job),
-        inputs=("import/examples.jsonl", "generate/examples.jsonl"),
+        inputs=(
+            "import/examples.jsonl",
+            "import/preferences.jsonl",
+            "generate/examples.jsonl",
+        ),
         files={"persona.yaml": job.persona_folder / "persona.yaml"},
         settings=job.config.filter,
         packages=("datasketch", "langdetect", "phonenumbers", "python-stdnum"),
@@ -62,55 +69,17 @@ def _filter(job: Job, work: Work) -> None:
         *read_records(work.input("generate/examples.jsonl"), Example),
     ]
     settings = section(FilterSettings, job.config.filter, "filter")
-    filtered = filter_examples(rows, job.persona, settings)
-    work.counts.update(kept=len(filtered.kept), dropped=len(filtered.dropped))
-    work.counts["reasons"] = filtered.reasons
-    write_records(work.out / "examples.jsonl", filtered.kept)
-    write_records(work.out / "drops.jsonl", filtered.dropped)
-
-
-def resolve_stage(job: Job) -> StageSpec:
-    """A decision for every reviewed row, by the policy of the configuration."""
-    return StageSpec(
-        "resolve",
-        partial(_resolve, job),
-        inputs=("filter/examples.jsonl", "review/reviews.jsonl", "generate/bare.jsonl"),
-        files={"persona.yaml": job.persona_folder / "persona.yaml"},
-        settings=job.config.review.policy,
-        packages=("krippendorff",),
-    )
-
-
-def _resolve(job: Job, work: Work) -> None:
-    from curation.review.agreement import agreement
-    from curation.review.policy import Policy
-    from curation.review.resolve import resolve
-
-    rows = list(read_records(work.input("filter/examples.jsonl"), Example))
-    reviews = list(read_records(work.input("review/reviews.jsonl"), Review))
-    answers = {
-        response.prompt_id: response.text
-        for response in read_records(work.input("generate/bare.jsonl"), Response)
-    }
-    # A masked row is a new record; the base model answered the row that it came from.
-    bare = {
-        row.id: answers[known]
-        for row in rows
-        if (known := next((i for i in (row.id, *row.parents) if i in answers), None))
-    }
-    policy = section(Policy, job.config.review.policy, "review.policy")
-    resolved = resolve(job.persona, rows, reviews, policy, bare)
+    pairs = list(read_records(work.input("import/preferences.jsonl"), Preference))
+    filtered = filter_examples(rows, job.persona, settings, preferences=pairs)
     work.counts.update(
-        kept=len(resolved.examples),
-        preferences=len(resolved.preferences),
-        dropped=len(resolved.drops),
-        queue=len(resolved.queue),
+        kept=len(filtered.kept),
+        preferences=len(filtered.preferences),
+        dropped=len(filtered.dropped),
+        reasons=filtered.reasons,
     )
-    write_records(work.out / "examples.jsonl", resolved.examples)
-    write_records(work.out / "preferences.jsonl", resolved.preferences)
-    write_records(work.out / "drops.jsonl", resolved.drops)
-    measured = agreement(rows, reviews, policy, problems=job.persona.problems, seed=job.config.seed)
-    write_json(work.out / "agreement.json", measured.model_dump(mode="json"))
+    write_records(work.out / "examples.jsonl", filtered.kept)
+    write_records(work.out / "preferences.jsonl", filtered.preferences)
+    write_records(work.out / "drops.jsonl", filtered.dropped)
 
 
 def split_stage(job: Job) -> StageSpec:
@@ -118,11 +87,7 @@ def split_stage(job: Job) -> StageSpec:
     return StageSpec(
         "split",
         partial(_split, job),
-        inputs=(
-            "resolve/examples.jsonl",
-            "resolve/preferences.jsonl",
-            "import/preferences.jsonl",
-        ),
+        inputs=("resolve/examples.jsonl", "resolve/preferences.jsonl"),
         # The ids of rows are hashes of their content, so the assignment stands for the rows too.
         files={
             f"{one.name}/split": one.stage("split") / "splits.jsonl"
@@ -138,10 +103,7 @@ def _split(job: Job, work: Work) -> None:
 
     sides = split_rows(
         list(read_records(work.input("resolve/examples.jsonl"), Example)),
-        [
-            *read_records(work.input("resolve/preferences.jsonl"), Preference),
-            *read_records(work.input("import/preferences.jsonl"), Preference),
-        ],
+        list(read_records(work.input("resolve/preferences.jsonl"), Preference)),
         seed=job.config.seed,
         settings=section(SplitSettings, job.config.split, "split"),
         earlier=placed_rows(job.round),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.workbench.cli.desk import Desk
 from workbench.cli.main import main
 
 PERSONA = """\
@@ -75,3 +76,15 @@ def run(of_round: Callable[..., list[str]]) -> Callable[..., int]:
         return int(main([*arguments, *of_round(**about)]))
 
     return run
+
+
+@pytest.fixture
+def desk(
+    repo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Desk:
+    """Commands on rounds whose earlier stages are made without a model."""
+    monkeypatch.chdir(repo)
+    return Desk(tmp_path / "runs", capsys)

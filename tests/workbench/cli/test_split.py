@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.curation.review_team import seeds
-from tests.workbench.cli.conftest import Desk
+from tests.workbench.cli.desk import Desk
 from workbench.records import Example, Preference, Split
 from workbench.store import read_records
 

@@ -1,0 +1,91 @@
+"""What is put before reviewers: filtered rows, imported pairs, and gold rows among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.cli.job import Job
+from workbench.config import section
+from workbench.errors import UserError
+from workbench.records import Example, Preference
+from workbench.store import read_records
+
+if TYPE_CHECKING:
+    from curation.review.gold import Gold
+    from curation.review.policy import Policy
+
+
+@dataclass(frozen=True)
+class ReviewRows:
+    """The rows of one round's review."""
+
+    rows: list[Example]
+    """The filtered rows."""
+    pairs: list[Example]
+    """Chosen answers of imported pairs; none in a round that nobody reviews by hand."""
+    rivals: dict[str, str]
+    """Chosen answer's id → the rejected answer beside it, of all imported pairs."""
+    gold: Gold
+
+    @property
+    def candidates(self) -> list[Example]:
+        """The rows that reviews decide on."""
+        return [*self.rows, *self.pairs]
+
+    def pushed(self, round_name: str) -> list[Example]:
+        """Return all rows in the order of the push, gold rows strewn among them."""
+        from curation.review.gold import mixed
+
+        return mixed(self.candidates, self.gold, round_name)
+
+
+def review_rows(job: Job, *, people: bool) -> ReviewRows:
+    """Return what the round's reviewers get to see.
+
+    Without people, reviews come from the persona's files: then only gold rows that have recorded
+    reviews are mixed in, and imported pairs stand as they were brought.
+
+    Raises:
+        UserError: The rows are not filtered yet, or a broken ``gold.jsonl``.
+    """
+    from curation.review.gold import Gold, read_gold
+    from curation.review.pairs import pairs_of
+    from curation.review.recorded import gold_with_reviews
+
+    rows = list(read_records(_filtered(job, "examples.jsonl"), Example))
+    pairs = pairs_of(read_records(_filtered(job, "preferences.jsonl"), Preference))
+    shown = pairs.candidates if people else []
+    known = {row.id for row in (*rows, *shown)}
+    gold = read_gold(job.persona_folder, policy_of(job))
+    if not people:
+        needed = job.config.review.per_record
+        gold = gold_with_reviews(job.persona_folder, job.persona, gold, needed)
+    fresh = tuple(row for row in gold.examples if row.id not in known)
+    compared = {row.id for row in shown}
+    return ReviewRows(
+        [row for row in rows if row.id not in compared],
+        shown,
+        pairs.rivals,
+        Gold(fresh, {row.id: gold.outcomes[row.id] for row in fresh}),
+    )
+
+
+def policy_of(job: Job) -> Policy:
+    """Return the policy of the configuration."""
+    from curation.review.policy import Policy
+
+    policy: Policy = section(Policy, job.config.review.policy, "review.policy")
+    return policy
+
+
+def _filtered(job: Job, name: str) -> Path:
+    path = job.round.stage("filter") / name
+    if not path.exists():
+        raise UserError(
+            "there are no filtered rows to review yet",
+            where=str(job.round.folder),
+            fix="run persona import, generate and filter first, or persona run",
+        )
+    return path

@@ -1,0 +1,150 @@
+"""The stage of decisions: reviews become kept, corrected, dropped or queued rows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from workbench.cli.job import Job
+from workbench.cli.review_rows import policy_of
+from workbench.cli.stage_review import persona_files
+from workbench.config import section
+from workbench.records import Example, Preference, Response, Review
+from workbench.rounds import StageSpec, Work
+from workbench.store import read_records, write_json, write_records
+
+if TYPE_CHECKING:
+    from curation.review.agreement import Agreement
+    from curation.review.resolve import Resolved
+
+_REVIEWS = ("reviews", "gold-reviews", "adjudications")
+
+
+def resolve_stage(job: Job) -> StageSpec:
+    """A decision for every reviewed row, by the policy of the configuration."""
+    return StageSpec(
+        "resolve",
+        partial(_resolve, job),
+        inputs=(
+            "filter/examples.jsonl",
+            "filter/preferences.jsonl",
+            *(f"review/{name}.jsonl" for name in _REVIEWS),
+            "review/pairs.jsonl",
+            "generate/bare.jsonl",
+        ),
+        files=persona_files(job, "persona.yaml", "gold.jsonl"),
+        settings={"policy": job.config.review.policy, "filter": job.config.filter},
+        packages=("krippendorff",),
+    )
+
+
+def _resolve(job: Job, work: Work) -> None:
+    from curation.filters import FilterSettings, filter_examples
+    from curation.review.pairs import unreviewed
+
+    resolved = decide(job)
+    imported = list(read_records(work.input("filter/preferences.jsonl"), Preference))
+    shown = {row.id for row in _pairs(job)}
+    as_brought, fallen = unreviewed(imported, shown, resolved.decisions)
+    # What reviewers wrote goes through the same filters as what they were given.
+    left = filter_examples(
+        resolved.examples,
+        job.persona,
+        section(FilterSettings, job.config.filter, "filter"),
+        preferences=resolved.preferences,
+        stage="resolve",
+    )
+    preferences = [*left.preferences, *as_brought]
+    drops = [*resolved.drops, *fallen, *left.dropped]
+    work.counts.update(
+        kept=len(left.kept),
+        preferences=len(preferences),
+        dropped=len(drops),
+        queue=len(resolved.queue),
+    )
+    write_records(work.out / "examples.jsonl", left.kept)
+    write_records(work.out / "preferences.jsonl", preferences)
+    write_records(work.out / "decisions.jsonl", resolved.decisions)
+    write_records(work.out / "drops.jsonl", drops)
+    write_json(work.out / "agreement.json", measure(job).model_dump(mode="json"))
+
+
+def decide(job: Job, *, queue: bool = False) -> Resolved:
+    """Return what the policy makes of the reviews pulled so far.
+
+    Args:
+        job: The round.
+        queue: Whatever the configuration says, leave to an adjudicator what is not settled.
+    """
+    from curation.review.resolve import resolve
+
+    policy = policy_of(job)
+    rows, reviews, finals = (
+        candidates(job),
+        _reviews(job, "reviews"),
+        _reviews(job, "adjudications"),
+    )
+    answers = {
+        response.prompt_id: response.text
+        for response in read_records(job.round.stage("generate") / "bare.jsonl", Response)
+    }
+    # A masked row is a new record; the base model answered the row that it came from.
+    bare = {
+        row.id: answers[known]
+        for row in rows
+        if (known := next((i for i in (row.id, *row.parents) if i in answers), None))
+    }
+    return resolve(
+        job.persona,
+        rows,
+        reviews,
+        policy.model_copy(update={"unsettled": "queue"}) if queue else policy,
+        bare,
+        rivals=rivals(job),
+        adjudications=finals,
+    )
+
+
+def measure(job: Job) -> Agreement:
+    """Return the agreement of the reviews pulled so far, gold rows counted for reliability."""
+    from curation.review.agreement import agreement
+    from curation.review.gold import read_gold
+
+    policy = policy_of(job)
+    return agreement(
+        candidates(job),
+        [*_reviews(job, "reviews"), *_reviews(job, "gold-reviews")],
+        policy,
+        problems=job.persona.problems,
+        gold=read_gold(job.persona_folder, policy).outcomes,
+        seed=job.config.seed,
+    )
+
+
+def candidates(job: Job) -> list[Example]:
+    """Return the rows that the round's reviews decide on."""
+    pairs = _pairs(job)
+    shown = {row.id for row in pairs}
+    rows = read_records(job.round.stage("filter") / "examples.jsonl", Example)
+    return [*(row for row in rows if row.id not in shown), *pairs]
+
+
+def rivals(job: Job) -> dict[str, str]:
+    """Return the other answer of each imported pair, by its candidate."""
+    from curation.review.pairs import pairs_of
+
+    path = job.round.stage("filter") / "preferences.jsonl"
+    return pairs_of(read_records(path, Preference)).rivals
+
+
+def reviews_of(job: Job) -> list[Review]:
+    """Return the reviews of rows that were pulled so far."""
+    return _reviews(job, "reviews")
+
+
+def _pairs(job: Job) -> list[Example]:
+    return list(read_records(job.round.stage("review") / "pairs.jsonl", Example))
+
+
+def _reviews(job: Job, name: str) -> list[Review]:
+    return list(read_records(job.round.stage("review") / f"{name}.jsonl", Review))
