@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from generation.cells import FOLLOW_UP, Cell
 from generation.outcome import STAGE, Outcome
 from generation.shapes import Questions, read_shape
+from workbench.near import TwinIndex
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Messages, user_prompt
 
@@ -62,7 +63,9 @@ class Pool:
     dropped: list[Drop] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._known = [(seed.question, seed.id) for seed in self.seeds]
+        self._known = TwinIndex(TWINS)
+        for seed in self.seeds:
+            self._known.add(seed.id, seed.question)
 
     @property
     def questions(self) -> list[tuple[Cell, str]]:
@@ -130,22 +133,12 @@ class Pool:
     def add(self, place: int, question: str) -> None:
         """Put a question into its place."""
         self.found[place] = question
-        self._known.append((question, question_id(question)))
+        self._known.add(question_id(question), question)
 
     def twin(self, question: str) -> tuple[str, str] | None:
         """Return why a question is not new, and the detail; None for a new one."""
-        from rapidfuzz import fuzz, process, utils
-
-        twin = process.extractOne(
-            question,
-            [text for text, _ in self._known],
-            scorer=fuzz.token_sort_ratio,
-            processor=utils.default_process,
-            score_cutoff=TWINS,
-        )
-        if twin is None:
-            return None
-        return "near_duplicate_question", f"of {self._known[twin[2]][1]}, {twin[1]:.0f} of 100"
+        twin = self._known.twin(question)
+        return ("near_duplicate_question", f"of {twin[0]}, {twin[1]:.0f} of 100") if twin else None
 
 
 def load_template(name: str, persona: Persona) -> Template:

@@ -1,0 +1,138 @@
+"""Near duplicates and paraphrases, by MinHash (library: datasketch)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+SHINGLE = 5
+"""Characters a shingle; works for Korean and English alike."""
+PERMUTATIONS = 128
+FEWEST_WORDS = 5
+"""Different words of a question below which its words alone say nothing."""
+_SPACE = re.compile(r"\W+")
+_WORD = re.compile(r"\w+")
+
+
+def shingles(text: str, size: int = SHINGLE) -> set[str]:
+    """Return the character shingles of ``text``, case, spaces and punctuation aside."""
+    flat = _SPACE.sub(" ", text.casefold()).strip()
+    return {flat[i : i + size] for i in range(max(1, len(flat) - size + 1))}
+
+
+def jaccard(left: set[str], right: set[str]) -> float:
+    """Return the Jaccard similarity of two sets: shared over all."""
+    union = len(left | right)
+    return len(left & right) / union if union else 1.0
+
+
+def beginnings(text: str) -> set[str]:
+    """Return the beginnings of the words of ``text``, whatever their order and endings.
+
+    Five letters of a Latin word, two syllables of a Korean one, whose endings come after.
+    """
+    words = _WORD.findall(text.casefold())
+    return {word[:5] if word.isascii() else word[:2] for word in words}
+
+
+def near_pairs(texts: Sequence[str], threshold: float) -> Iterator[tuple[int, int, float]]:
+    """Yield (earlier, later, similarity) of texts whose shingles are ``threshold`` alike.
+
+    Candidates come from locality-sensitive hashing; the similarity yielded is the exact Jaccard
+    similarity of the shingles (Broder 1997, "On the resemblance and containment of documents").
+    Time grows with the number of texts and of candidate pairs.
+    """
+    yield from _alike([shingles(text) for text in texts], threshold, None)
+
+
+def sibling_pairs(
+    texts: Sequence[str], threshold: float, kinds: Sequence[Hashable] | None = None
+) -> list[tuple[int, int, float]]:
+    """Return (earlier, later, similarity) of questions that ask the same in nearly the same words.
+
+    The similarity is the larger of two Jaccard similarities: of the shingles, and, from
+    :data:`FEWEST_WORDS` words on, of the words' beginnings, which finds a paraphrase whose parts
+    stand in another order.
+
+    Args:
+        texts: The questions.
+        threshold: Similarity from which two are siblings.
+        kinds: A kind for each text; pairs of one kind are left out.
+    """
+    found: dict[tuple[int, int], float] = {}
+    words = [beginnings(text) for text in texts]
+    for sets in (
+        [shingles(text) for text in texts],
+        [some if len(some) >= FEWEST_WORDS else set() for some in words],
+    ):
+        for earlier, later, similarity in _alike(sets, threshold, kinds):
+            found[earlier, later] = max(similarity, found.get((earlier, later), 0.0))
+    return [(*pair, similarity) for pair, similarity in sorted(found.items())]
+
+
+def _alike(
+    sets: Sequence[set[str]], threshold: float, kinds: Sequence[Hashable] | None
+) -> Iterator[tuple[int, int, float]]:
+    from datasketch import MinHashLSH
+
+    # A lower threshold for candidates, since hashing may miss pairs close to its own.
+    index = MinHashLSH(threshold=max(0.1, threshold - 0.15), num_perm=PERMUTATIONS)
+    for later, found in enumerate(sets):
+        if not found:
+            continue
+        sketch = _sketch(found)
+        for earlier in sorted(index.query(sketch)):
+            if kinds and kinds[earlier] == kinds[later]:
+                continue
+            similarity = jaccard(sets[earlier], found)
+            if similarity >= threshold:
+                yield earlier, later, similarity
+        index.insert(later, sketch)
+
+
+def _sketch(pieces: set[str]) -> Any:
+    from datasketch import MinHash
+
+    sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
+    sketch.update_batch([piece.encode() for piece in pieces])
+    return sketch
+
+
+class TwinIndex:
+    """Short texts, one added after another, and whether a new one says the same as an earlier one.
+
+    Candidates come from locality-sensitive hashing over three-letter shingles of the sorted words;
+    what decides is the edit similarity of the sorted words (rapidfuzz). Time for ``n`` texts grows
+    with ``n`` and the number of candidates, not with ``n`` squared.
+
+    Args:
+        threshold: Similarity (0 to 100) from which two texts are twins.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        from datasketch import MinHashLSH
+
+        self.threshold = threshold
+        self._texts: dict[Hashable, str] = {}
+        # One changed letter changes three shingles, so short twins share few of them.
+        self._index = MinHashLSH(threshold=0.3, num_perm=PERMUTATIONS)
+
+    def add(self, key: Hashable, text: str) -> None:
+        """Take up a text; of two with the same key the first stays."""
+        if key not in self._texts:
+            self._texts[key] = words = _sorted_words(text)
+            self._index.insert(key, _sketch(shingles(words, 3)))
+
+    def twin(self, text: str) -> tuple[Hashable, float] | None:
+        """Return the key and the similarity (0 to 100) of the nearest twin, or None."""
+        from rapidfuzz import fuzz, process
+
+        words = _sorted_words(text)
+        near = {key: self._texts[key] for key in self._index.query(_sketch(shingles(words, 3)))}
+        best = process.extractOne(words, near, scorer=fuzz.ratio, score_cutoff=self.threshold)
+        return (best[2], best[1]) if best else None
+
+
+def _sorted_words(text: str) -> str:
+    return " ".join(sorted(_WORD.findall(text.casefold())))
