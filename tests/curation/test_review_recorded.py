@@ -7,8 +7,9 @@ import pytest
 
 from curation.review.gold import mixed, read_gold
 from curation.review.policy import Policy
-from curation.review.recorded import read_recorded
+from curation.review.recorded import gold_with_reviews, read_recorded
 from workbench.errors import UserErrors
+from workbench.near import sibling_pairs
 from workbench.persona import load_persona
 from workbench.records import Example, user_prompt
 
@@ -78,3 +79,33 @@ def test_gold_outcome_must_be_one_that_a_reviewer_can_vote_for(tmp_path: Path) -
 
 def test_persona_without_gold_has_an_empty_set(tmp_path: Path) -> None:
     assert read_gold(tmp_path, Policy()).examples == ()
+
+
+def test_only_gold_rows_with_recorded_reviews_go_into_a_round_that_nobody_reviews(
+    repo: Path, tmp_path: Path
+) -> None:
+    folder = repo / "datasets" / "gym-trainer"
+    persona = load_persona(folder)
+    gold = read_gold(folder, Policy())
+    assert gold_with_reviews(folder, persona, gold, 2) == gold
+    assert gold_with_reviews(folder, persona, gold, 3).examples == ()
+    assert gold_with_reviews(tmp_path, persona, gold, 1).examples == ()
+    said = [{"row": 3, "reviewer": "a", "fidelity": 5}]
+    lines(tmp_path / "gold-reviews.jsonl", *said)
+    (only,) = gold_with_reviews(tmp_path, persona, gold, 1).examples
+    assert only.source == "gold.jsonl:3"
+
+
+def test_the_shipped_gold_set_is_far_from_every_seed_and_its_right_answers_keep_the_rules(
+    repo: Path,
+) -> None:
+    folder = repo / "datasets" / "gym-trainer"
+    persona = load_persona(folder)
+    gold = read_gold(folder, Policy())
+    right = [row for row in gold.examples if gold.outcomes[row.id] == "keep"]
+    assert (len(gold.examples), len(right)) == (8, 4)
+    assert [persona.failed_traits(row.answer) for row in right] == [[]] * 4
+    asked = [json.loads(line) for line in (folder / "seeds.jsonl").open(encoding="utf-8")]
+    texts = [row["instruction"] for row in asked] + [row.question for row in gold.examples]
+    near = [pair for pair in sibling_pairs(texts, 0.5) if pair[1] >= len(asked)]
+    assert near == []

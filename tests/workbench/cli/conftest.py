@@ -87,4 +87,4 @@ def desk(
 ) -> Desk:
     """Commands on rounds whose earlier stages are made without a model."""
     monkeypatch.chdir(repo)
-    return Desk(tmp_path / "runs", capsys)
+    return Desk(tmp_path / "runs", capsys, repo)

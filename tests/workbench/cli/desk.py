@@ -28,6 +28,7 @@ class Desk:
 
     runs: Path
     capsys: pytest.CaptureFixture[str]
+    repo: Path
 
     def folder(self, number: int = 1, persona: str = "gym-trainer") -> Path:
         return self.runs / persona / f"round-{number:03d}"
