@@ -1,8 +1,9 @@
-"""How long a search of the embedded Argilla takes, at 1 000 and 10 000 records with 3 reviewers.
+"""How long the embedded Argilla takes, at 1 000 and 10 000 records with 3 reviewers.
 
 ``python benchmarks/bench_review.py [--records 1000 10000] [--repeats 60]`` prints a table: the
-engine's own calls, measured inside the server's environment, and pages and progress end to end
-through HTTP, as the web page asks for them. Each home is temporary.
+engine's own calls, measured inside the server's environment; pages and progress end to end through
+HTTP, as the web page asks for them; and push and pull of another 1 000 records, as ``persona
+review`` does them. Each home is temporary.
 """
 
 from __future__ import annotations
@@ -22,13 +23,25 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from curation.review.api import put
+from curation.review.connection import Connection, connected
+from curation.review.pull import pull
+from curation.review.push import push
+from curation.review.remote import existing_dataset, records_of
 from curation.server import Server, ServerHome, server_python, start, stop
+from workbench.persona import load_persona
+from workbench.records import Example, user_prompt
 
+ROUNDS, ROWS, BULK = 3, 1000, 250
+"""Datasets pushed, records in each, and records in a request that adds responses."""
+PUSH, PULL = f"push of {ROWS} records", f"pull of {ROWS} records, 1 response each"
+PERSONA = Path(__file__).resolve().parents[1] / "datasets" / "gym-trainer"
 ENGINE = Path(__file__).with_name("review_engine.py")
 LIMITS_MS = {  # p95 at the largest size, on 2 cores
     "two words, 4 filters, 3 sorts": 100.0,
     "dataset progress": 20.0,
     "reviewer's progress": 20.0,
+    PUSH: 20_000.0,
 }
 Times = dict[str, list[float]]
 
@@ -52,9 +65,11 @@ def measure(records: int, repeats: int) -> tuple[Times, float]:
         started = time.perf_counter() - begun
         try:
             pages = through_http(server, found["dataset"], found["keys"], repeats)
+            rounds = push_and_pull(server)
         finally:
             stop(home)
-    return {**{f"engine: {name}": ms for name, ms in found["calls_ms"].items()}, **pages}, started
+    calls = {f"engine: {name}": ms for name, ms in found["calls_ms"].items()}
+    return {**calls, **pages, **rounds}, started
 
 
 def through_http(server: Server, dataset: str, keys: list[str], repeats: int) -> Times:
@@ -104,6 +119,47 @@ def through_http(server: Server, dataset: str, keys: list[str], repeats: int) ->
             ask(people[i % len(people)]).raise_for_status()
             taken[f"http: {name}"].append((time.perf_counter() - begun) * 1000)
     return taken
+
+
+def push_and_pull(server: Server) -> Times:
+    """Return the milliseconds of pushing and of pulling whole rounds of new records."""
+    owner = Connection(server.url, server.owner_api_key)
+    persona = load_persona(PERSONA)
+    taken: Times = {PUSH: [], PULL: []}
+    for number in range(1, ROUNDS + 1):
+        name = f"round-{number:03d}"
+        rows = [
+            Example(
+                prompt=user_prompt(f"Question {row} of {name}: may I squat with a sore back?"),
+                answer=f"Champ, stand up {row} times, then walk to the window and back. " * 3,
+                topic=persona.topics[row % len(persona.topics)],
+            )
+            for row in range(ROWS)
+        ]
+        begun = time.perf_counter()
+        pushed = push(owner, persona, name, rows, reviewers_per_record=1)
+        taken[PUSH].append((time.perf_counter() - begun) * 1000)
+        _answer_all(owner, pushed.dataset)
+        begun = time.perf_counter()
+        reviews = pull(owner, persona, name)
+        taken[PULL].append((time.perf_counter() - begun) * 1000)
+        if (pushed.new, len(reviews)) != (ROWS, ROWS):
+            sys.exit(f"{pushed.new} records pushed and {len(reviews)} reviews pulled, not {ROWS}")
+    return taken
+
+
+def _answer_all(owner: Connection, name: str) -> None:
+    values = {"fidelity": {"value": 4}, "corrected": {"value": "Champ, stand up."}}
+    with connected(owner) as client:
+        dataset = existing_dataset(client, owner, name)
+        user = str(client.me.id)
+        response = {"user_id": user, "status": "submitted", "values": values}
+        items = [
+            {"external_id": record["external_id"], "responses": [response]}
+            for record in records_of(client, dataset)
+        ]
+        for at in range(0, len(items), BULK):
+            put(client, f"datasets/{dataset.id}/records/bulk", {"items": items[at : at + BULK]})
 
 
 def _terms(scope: dict[str, Any], *values: str) -> dict[str, Any]:

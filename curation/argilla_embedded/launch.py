@@ -73,6 +73,7 @@ def _serve(home: Path, host: str, listener: socket.socket, redis: Redis, lock: i
     _publish(home, stage="database", **at)
     database.load_names_of_vectors()
     database.migrate(home / "argilla.db")
+    jobs.spare_unheard_events()
     jobs.take_up_abandoned()
     ready = {"stage": "ready", **at, "redis": redis.pid}
     worker = jobs.JobWorker(lambda pid: _publish(home, **ready, worker=pid))

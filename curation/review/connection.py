@@ -95,7 +95,7 @@ def _asked(connection: Connection, error: httpx.HTTPError) -> Connection:
         url = error.request.url
     except RuntimeError:  # it failed before there was a request
         return connection
-    if str(url).startswith(connection.url):
+    if str(url).startswith(f"{connection.url.rstrip('/')}/"):
         return connection
     return Connection(f"{url.scheme}://{url.netloc.decode()}", "")
 

@@ -171,13 +171,15 @@ def test_webhooks_are_called_by_the_job_worker(argilla_server: Server) -> None:
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         owner = Api(argilla_server, "owner")
         url = f"http://127.0.0.1:{listener.server_port}/"
-        body = {"url": url, "events": ["dataset.created"], "description": "test"}
-        hook = owner.call("POST", "webhooks", body)
-        owner.call("POST", "datasets", {"name": "heard", "workspace_id": owner.workspace()})
+        body = {"url": url, "events": ["dataset.created", "record.created"]}
+        hook = owner.call("POST", "webhooks", {**body, "description": "test"})
+        dataset = owner.dataset("heard", SMALL, overlap=1)
         assert until(lambda: len(heard) == 2, 30)
+        owner.push(dataset, [{"external_id": "a", "fields": {"question": "?"}}])
+        assert until(lambda: len(heard) == 3, 30)
         owner.call("DELETE", f"webhooks/{hook['id']}")
         listener.shutdown()
-    assert heard == ["dataset.created"] * 2
+    assert heard == ["dataset.created", "dataset.created", "record.created"]
 
 
 def test_records_change_their_status_after_a_change_of_distribution_by_the_job_worker(
