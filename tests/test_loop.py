@@ -25,7 +25,7 @@ from workbench.records import Example, Preference, Response, Review, Score, Spli
 from workbench.rounds import MANIFEST, STAGES
 from workbench.store import file_hash, read_records
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ARMS = ["base", "base+prompt", "sft", "sft+dpo"]
 
 
