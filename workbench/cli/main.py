@@ -22,6 +22,8 @@ COMMANDS = {
     "train": ("workbench.cli.stages_cli", "train", "Train one stage: sft or dpo."),
     "evaluate": ("workbench.cli.stages_cli", "evaluate", "Answer held-out prompts and score them."),
     "report": ("workbench.cli.stages_cli", "report", "Write the report as one HTML file."),
+    "serve": ("workbench.cli.serve", "serve", "Serve the base or an adapter on loopback."),
+    "push-dataset": ("workbench.cli.push_dataset", "push_dataset", "Send rows to the Hub."),
     "doctor": ("workbench.cli.doctor", "doctor", "Do the endpoints answer, and how well?"),
     "model": ("workbench.cli.model", "model", "Get a base model ready and say where it lies."),
 }
