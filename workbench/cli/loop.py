@@ -13,6 +13,7 @@ from workbench.cli.job import Job
 from workbench.cli.stage_generate import generate_stage
 from workbench.cli.stage_review import review_stage, server_pids
 from workbench.errors import UserError, nearest
+from workbench.hub import hub_offline
 from workbench.progress import console
 from workbench.rounds import Outcome, StageSpec, run_stage
 
@@ -30,7 +31,7 @@ STAGES: dict[str, Callable[[Job], StageSpec]] = {
 }
 # It says at every start on a CPU that a faster kernel is on a hub; it works without.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-# PEFT looks for the base's vocabulary under the name that adapters give it, not in the cache.
+# PEFT looks for the base under the name that adapters give it, not in the cache, and misses it.
 warnings.filterwarnings("ignore", "Could not find a config file in")
 SPACE_MIB = 300
 """Free space that a round needs at the least: adapters, caches, the review server's database."""
@@ -77,7 +78,8 @@ def run_spec(job: Job, spec: StageSpec) -> Outcome:
 def _run(job: Job, spec: StageSpec, force: bool) -> Outcome:
     console.print(f"[bold]{spec.name}[/bold]")
     pids = partial(server_pids, job)
-    outcome = run_stage(job.round, spec, seed=job.config.seed, force=force, others=pids)
+    with hub_offline():
+        outcome = run_stage(job.round, spec, seed=job.config.seed, force=force, others=pids)
     _give_memory_back()
     console.print(f"  {_told(outcome)}")
     return outcome
