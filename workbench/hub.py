@@ -12,7 +12,7 @@ _VARIABLE = "HF_HUB_OFFLINE"
 
 @contextmanager
 def hub_offline() -> Iterator[None]:
-    """Let no library ask a hub: PEFT would look up an adapter's base by name at every save and load.
+    """Let no library ask a hub: PEFT would look up an adapter's base at every save and load.
 
     Models are fetched before; the hub's own cache still answers for them.
     """
