@@ -15,7 +15,7 @@ from workbench.records import Drop, Example, Record, Response, Score
 from workbench.rounds import STAGES
 from workbench.store import read_json_lines, read_records
 
-DROPPING = ("import", "generate", "filter", "resolve")
+DROPPING = ("import", "generate", "filter", "resolve", "split")
 """Stages that take rows out, in order."""
 R = TypeVar("R", bound=Record)
 

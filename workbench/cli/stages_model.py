@@ -147,7 +147,7 @@ def _evaluate(job: Job, work: Work) -> None:
 
 
 REPORTED = (
-    *(f"{stage}/drops.jsonl" for stage in ("import", "generate", "filter", "resolve")),
+    *(f"{stage}/drops.jsonl" for stage in ("import", "generate", "filter", "resolve", "split")),
     *(f"{stage}/examples.jsonl" for stage in ("import", "generate", "filter", "resolve")),
     "resolve/agreement.json",
     *(f"split/{side}.jsonl" for side in ("train", "validation", "test", "preferences-train")),
