@@ -51,7 +51,7 @@ class LoopbackOnly:
         """Return ``command`` as one that runs inside."""
         user = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
         # Entering the mount namespace loses the working directory.
-        here = ["env", "--chdir", os.getcwd()]
+        here = ["env", "--chdir", str(Path.cwd())]
         return ["nsenter", "-t", str(self.holder.pid), "-n", "-m", *user, "--", *here, *command]
 
     def attempts_to_leave(self) -> int:

@@ -35,8 +35,9 @@ class Generate(Section):
     """Kind of question → its share; what is left over 1 is ordinary."""
     candidates: int = Field(default=1, ge=1, le=16)
     """Answers to each question; the one that shows most traits becomes the row."""
-    near_misses: float = Field(default=0.25, ge=0, le=1)
-    """Share of the rows that get a near miss, for a harder preference pair."""
+    near_misses: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rows that get a near miss, for a harder preference pair. They are written to
+    ``generate/preferences.jsonl``; training does not read that file yet, so none by default."""
     margin: float = Field(default=0.2, ge=0, le=1)
     """Least difference of the two fidelities of a generated pair."""
     budget: float | None = Field(default=None, ge=0)

@@ -16,7 +16,7 @@ COMMANDS = {
     "prompt": ("workbench.cli.prompt", "prompt", "Print a prompt that brings rows from any chat."),
     "generate": ("workbench.cli.generate", "generate", "Teacher's rows, and the bare answers."),
     "filter": ("workbench.cli.stages_cli", "filter_", "Drop faulty rows, each with its reason."),
-    "review": ("workbench.cli.review", "review", "Argilla: its server, its rows, what people said."),
+    "review": ("workbench.cli.review", "review", "Argilla: its server, rows, what people said."),
     "resolve": ("workbench.cli.stages_cli", "resolve", "Turn reviews into a decision per row."),
     "split": ("workbench.cli.split", "split", "Train, validation, test by group; --check leaks."),
     "train": ("workbench.cli.stages_cli", "train", "Train one stage: sft or dpo."),
