@@ -26,7 +26,7 @@ HOST = "127.0.0.1"
 def serve(job: Job, adapter: str | None, port: int) -> None:
     """Serve the base model, or an adapter of the round merged into it, until Ctrl-C.
 
-    The server is `transformers serve`, of the extra [serve]. It listens on loopback alone, ignores
+    The server is `transformers serve`. It listens on loopback alone, ignores
     JSON schemas, and knows one model, whose name is printed with its address.
 
     \b
@@ -35,7 +35,7 @@ def serve(job: Job, adapter: str | None, port: int) -> None:
       persona serve --adapter dpo --port 8002
     """
     if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("fastapi") is None:
-        fix = "pip install 'persona-workbench[serve]'"
+        fix = "make setup"
         raise UserError("the server's libraries are not installed", fix=fix)
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
