@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from curation.review.connection import Connection
 from curation.server import Server, ServerHome, start, stop
+from tests.curation.review_team import joined, owner_of, reviewers_of
+from workbench.persona import Persona, load_persona
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +24,18 @@ def argilla_server(argilla_home: ServerHome) -> Iterator[Server]:
     server = start(argilla_home, ["reviewer-a", "reviewer-b"])
     yield server
     stop(argilla_home)
+
+
+@pytest.fixture(scope="module")
+def owner(argilla_home: ServerHome, argilla_server: Server) -> Connection:
+    return owner_of(joined(argilla_home))
+
+
+@pytest.fixture(scope="module")
+def logins(argilla_home: ServerHome, argilla_server: Server) -> dict[str, Connection]:
+    return reviewers_of(joined(argilla_home))
+
+
+@pytest.fixture(scope="module")
+def coach(repo: Path) -> Persona:
+    return load_persona(repo / "datasets" / "gym-trainer")

@@ -19,27 +19,11 @@ from curation.review.queue import push_queue
 from curation.review.recorded import submit_recorded
 from curation.review.remote import existing_dataset, records_of
 from curation.review.resolve import resolve
-from curation.server import Server, ServerHome
-from tests.curation.review_team import REVIEWERS, answer, few, joined, owner_of, reviewers_of, seeds
+from tests.curation.review_team import REVIEWERS, answer, few, seeds
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona
 from workbench.records import Review
 from workbench.store import read_records, write_records
-
-
-@pytest.fixture(scope="module")
-def owner(argilla_home: ServerHome, argilla_server: Server) -> Connection:
-    return owner_of(joined(argilla_home))
-
-
-@pytest.fixture(scope="module")
-def logins(argilla_home: ServerHome, argilla_server: Server) -> dict[str, Connection]:
-    return reviewers_of(joined(argilla_home))
-
-
-@pytest.fixture(scope="module")
-def coach(repo: Path) -> Persona:
-    return load_persona(repo / "datasets" / "gym-trainer")
 
 
 def test_push_twice_adds_nothing_twice_and_a_later_row_is_added(

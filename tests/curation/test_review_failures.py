@@ -12,26 +12,11 @@ from curation.review.connection import Connection
 from curation.review.pull import pull
 from curation.review.push import push
 from curation.review.recorded import submit_recorded
-from curation.server import Server, ServerHome
+from curation.server import Server
 from tests.curation.relay import relay
-from tests.curation.review_team import answer, few, joined, owner_of, reviewers_of
+from tests.curation.review_team import answer, few
 from workbench.errors import UserError
-from workbench.persona import Persona, load_persona
-
-
-@pytest.fixture(scope="module")
-def owner(argilla_home: ServerHome, argilla_server: Server) -> Connection:
-    return owner_of(joined(argilla_home))
-
-
-@pytest.fixture(scope="module")
-def logins(argilla_home: ServerHome, argilla_server: Server) -> dict[str, Connection]:
-    return reviewers_of(joined(argilla_home))
-
-
-@pytest.fixture(scope="module")
-def coach(repo: Path) -> Persona:
-    return load_persona(repo / "datasets" / "gym-trainer")
+from workbench.persona import Persona
 
 
 def test_reviewer_without_an_account_is_one_line(

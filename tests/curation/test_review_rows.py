@@ -2,20 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from curation.review.dataset import shape_of
 from curation.review.guide import guidelines
 from curation.review.rows import JudgeOpinion, order_of, records
 from curation.review.similar import DIMENSIONS, vectors
 from workbench.language import phrases
-from workbench.persona import Persona, load_persona
+from workbench.persona import Persona
 from workbench.records import Example, Message, user_prompt
-
-
-@pytest.fixture(scope="module")
-def coach(repo: Path) -> Persona:
-    return load_persona(repo / "datasets" / "gym-trainer")
 
 
 def example(question: str = "Sore neck?", answer: str = "Rest.", topic: str = "") -> Example:

@@ -8,19 +8,7 @@ import pytest
 
 from curation.review.connection import Connection, connected
 from curation.review.dataset import Shape, seal_of, settings
-from curation.server import Server, ServerHome
-from tests.curation.review_team import joined, owner_of
 from workbench.persona import Persona, load_persona
-
-
-@pytest.fixture(scope="module")
-def owner(argilla_home: ServerHome, argilla_server: Server) -> Connection:
-    return owner_of(joined(argilla_home))
-
-
-@pytest.fixture(scope="module")
-def coach(repo: Path) -> Persona:
-    return load_persona(repo / "datasets" / "gym-trainer")
 
 
 @pytest.fixture(scope="module")

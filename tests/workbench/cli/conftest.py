@@ -9,30 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.generation.conftest import PERSONA
 from tests.workbench.cli.desk import Desk
 from workbench.cli.main import main
 
-PERSONA = """\
-id: tester
-version: 1
-language: en
-name: Coach
-role: a kind but tough gym trainer
-audience: office workers who begin to train
-voice:
-  address: champ
-  register: short and warm
-  emoji: {min: 0, max: 2}
-  length: {min: 3, max: 90}
-structure: [names the problem, one thing to do right now]
-safety: {boundary: pain goes to a doctor}
-topics: [squat, sleep]
-traits:
-  - id: address
-    name: Says champ
-    about: calls the person champ
-    check: {rule: matches, patterns: ['\\bchamp\\b']}
-"""
 SEEDS = [
     {"instruction": "My knees hurt.", "output": "Champ, stop at half depth.", "topic": "squat"},
     {"instruction": "I sleep five hours.", "output": "Champ, lights out.", "topic": "sleep"},
