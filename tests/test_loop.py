@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.offline import LoopbackOnly
@@ -224,7 +224,8 @@ def test_the_report_shows_the_arms_and_loads_nothing(loop: Loop) -> None:
 
     Loads().feed(html)
     assert loaded == []
-    assert all(arm in html for arm in ARMS)
+    shown = ("Base model", "Base + system prompt", "SFT", "SFT + DPO")
+    assert [name for name in shown if name not in html] == []
 
 
 def test_no_secret_is_in_the_rounds_files(loop: Loop) -> None:
@@ -244,8 +245,8 @@ def test_the_review_server_is_gone_after_an_unattended_run(loop: Loop) -> None:
 
     state = json.loads((loop.runs / ".argilla" / "server.json").read_text(encoding="utf-8"))
     assert status(ServerHome(loop.runs / ".argilla")).stage == "stopped"
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", int(state["port"]))) != 0
+    # Its port says nothing: another test's server may have taken it since.
+    assert not psutil.pid_exists(int(state["pid"]))
 
 
 def test_forcing_a_stage_redoes_it_and_what_hangs_on_it(loop: Loop, repo: Path) -> None:
