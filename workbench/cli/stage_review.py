@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from curation.review.progress import Progress
     from curation.server import Server, ServerHome
 
-HOME_VARIABLE = "PERSONA_ARGILLA_HOME"
 POLL_SECONDS = 10.0
 """Seconds between two looks at how far the reviewers are."""
 
@@ -39,7 +38,7 @@ overlap_option = click.option(
 
 def server_home(job: Job) -> ServerHome:
     """Return the folder of the Argilla server that serves all rounds of ``job.runs``."""
-    from curation.server import ServerHome
+    from curation.server_home import HOME_VARIABLE, ServerHome
 
     if os.environ.get(HOME_VARIABLE):
         return ServerHome.default()
