@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -66,11 +66,20 @@ class Review(Section):
     """How reviews become decisions: the fields of ``curation.review.resolve.Policy``."""
 
 
+Method = Literal["sft", "dpo", "grpo", "kto"]
+METHODS: tuple[Method, ...] = get_args(Method)
+"""Ways to train; each is a stage of the same name."""
+
+
 class Train(Section):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
 
+    methods: tuple[Method, ...] = ("sft", "dpo")
+    """What ``persona run`` trains; the others are asked for by ``persona train grpo|kto``."""
     sft: str = "auto"
     dpo: str = "auto"
+    grpo: str = "auto"
+    kto: str = "auto"
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Stage → recipe keys to set otherwise, such as ``{sft: {trainer.max_steps: 4}}``."""
 

@@ -19,7 +19,7 @@ COMMANDS = {
     "review": ("workbench.cli.review", "review", "Argilla: its server, rows, what people said."),
     "resolve": ("workbench.cli.stages_cli", "resolve", "Turn reviews into a decision per row."),
     "split": ("workbench.cli.split", "split", "Train, validation, test by group; --check leaks."),
-    "train": ("workbench.cli.stages_cli", "train", "Train one stage: sft or dpo."),
+    "train": ("workbench.cli.train", "train", "Train one stage: sft, dpo, grpo or kto."),
     "evaluate": ("workbench.cli.stages_cli", "evaluate", "Answer held-out prompts and score them."),
     "report": ("workbench.cli.stages_cli", "report", "Write the report as one HTML file."),
     "serve": ("workbench.cli.serve", "serve", "Serve the base or an adapter on loopback."),

@@ -13,7 +13,8 @@ from workbench.cli.job import Job, round_options
 _force = click.option("--force", is_flag=True, help="Do it again although it is done.")
 
 
-def _run(job: Job, stage: str, force: bool) -> None:
+def run_one(job: Job, stage: str, force: bool) -> None:
+    """Run one stage and print its folder."""
     from workbench.cli.loop import run_stages
 
     run_stages(job, [stage], force=[stage] if force else [])
@@ -24,13 +25,14 @@ def _stage_command(stage: str, text: str) -> click.Command:
     """Return the command of one stage; ``text`` is its help."""
 
     def run(job: Job, force: bool) -> None:
-        _run(job, stage, force)
+        run_one(job, stage, force)
 
     run.__doc__ = f"{text}\n\n\b\nExample:\n  persona {stage}"
-    return _command(stage, run)
+    return job_command(stage, run)
 
 
-def _command(name: str, function: Callable[..., Any]) -> click.Command:
+def job_command(name: str, function: Callable[..., Any]) -> click.Command:
+    """Return a command with the options that name a round, and ``--force``."""
     return click.command(name)(round_options(_force(function)))
 
 
@@ -44,26 +46,15 @@ def _import(job: Job, files: tuple[Path, ...], force: bool) -> None:
     Example:
       persona import rows.jsonl --persona datasets/gym-trainer
     """
-    _run(job.importing(files) if files else job, "import", force)
+    run_one(job.importing(files) if files else job, "import", force)
 
 
-def _train(job: Job, method: str, force: bool) -> None:
-    """Train one stage with QLoRA: sft, then dpo from its adapter.
-
-    \b
-    Example:
-      persona train sft && persona train dpo
-    """
-    _run(job, method, force)
-
-
-import_ = _command(
+import_ = job_command(
     "import",
     click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")(
         _import
     ),
 )
-train = _command("train", click.argument("method", type=click.Choice(["sft", "dpo"]))(_train))
 filter_ = _stage_command(
     "filter", "Drop rows that a rule can tell are faulty, each with one named reason."
 )
