@@ -159,6 +159,7 @@ class Response(Record):
     """An arm's answer to a prompt."""
 
     prefix: ClassVar[str] = "rs"
+    marks: ClassVar[frozenset[str]] = frozenset({"probe", "turn", "seed"})
 
     arm: str = Field(min_length=1)
     prompt_id: str = Field(min_length=1)
@@ -168,12 +169,19 @@ class Response(Record):
     topic: str = ""
     tokens: int = Field(default=0, ge=0)
     """New tokens generated, end-of-turn token included."""
+    probe: str = ""
+    """The probe set that the prompt is of, such as ``safety``; empty for a held-out question."""
+    turn: int = Field(default=0, ge=0)
+    """Which answer of a conversation of several turns this is, from 1; 0 elsewhere."""
+    seed: int = Field(default=0, ge=0)
+    """Seed that the answer was drawn with; 0 for a greedy one."""
 
 
 class Score(Record):
     """One metric of one response; ``value`` is None when it could not be scored."""
 
     prefix: ClassVar[str] = "sc"
+    marks: ClassVar[frozenset[str]] = frozenset({"probe", "turn"})
 
     arm: str = Field(min_length=1)
     prompt_id: str = Field(min_length=1)
@@ -182,6 +190,10 @@ class Score(Record):
     value: float | None = None
     unscored: str = ""
     """Why there is no value; never empty when ``value`` is None."""
+    probe: str = ""
+    """The response's probe set."""
+    turn: int = Field(default=0, ge=0)
+    """The response's turn."""
 
     @model_validator(mode="after")
     def _scored_or_why(self) -> Self:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from workbench.errors import UserError
-from workbench.records import Example, Preference, Review, Score, user_prompt
+from workbench.records import Example, Preference, Response, Review, Score, user_prompt
 from workbench.store import read_records, write_records
 
 
@@ -33,6 +33,27 @@ def test_the_time_of_a_review_is_not_part_of_its_identity() -> None:
 def test_an_id_that_does_not_match_the_content_is_refused() -> None:
     with pytest.raises(ValidationError, match="does not match the content"):
         Example.model_validate({**_example().model_dump(), "answer": "Other."})
+
+
+def test_responses_and_scores_keep_the_ids_that_they_had_before_probes() -> None:
+    response = _response()
+    score = Score(arm="base", prompt_id="ex-1", response="rs-1", metric="emoji", value=1.0)
+    assert (response.id, score.id) == ("rs-ba89158d98c17c6a", "sc-d3de2bca73073349")
+
+
+def test_a_probe_a_turn_or_a_seed_makes_another_response() -> None:
+    responses = [
+        _response(),
+        _response(probe="drift"),
+        _response(probe="drift", turn=2),
+        _response(seed=1),
+    ]
+    assert len({response.id for response in responses}) == 4
+
+
+def _response(**changes: object) -> Response:
+    prompt = user_prompt("My knees hurt on stairs.")
+    return Response(arm="base", prompt_id="ex-1", prompt=prompt, text="Rest.", tokens=2, **changes)  # type: ignore[arg-type]
 
 
 def test_records_survive_a_file(tmp_path: Path) -> None:
