@@ -1,0 +1,127 @@
+"""Scores laid out for comparing: by arm, probe, turn and metric, one value a prompt."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.errors import UserError
+from workbench.persona import FIDELITY
+from workbench.records import Response, Score
+
+
+class Key(NamedTuple):
+    """What one column of values is of."""
+
+    arm: str
+    probe: str
+    turn: int
+    metric: str
+
+
+Parts = dict[str, float]
+"""What a prompt's value is the mean of: trait → value; the metric itself where it has no parts."""
+
+
+@dataclass
+class Column:
+    """One arm's values on one metric of one probe set and turn."""
+
+    units: dict[str, Parts] = field(default_factory=dict)
+    """Prompt → its parts, mean over the seeds; prompts without a value are not in it."""
+    scored: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    seeds: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def values(self) -> list[float]:
+        """One value a prompt, its parts averaged."""
+        return [sum(parts.values()) / len(parts) for parts in self.units.values()]
+
+    def minus(self, other: Column) -> NDArray[np.float64]:
+        """Return the differences on the prompts of both, each over the parts that both have.
+
+        Where a judge failed on a trait of one arm, that trait says nothing about the pair: counted
+        on one side only, it would look like a difference.
+        """
+        found = []
+        for prompt, own in self.units.items():
+            theirs = other.units.get(prompt, {})
+            both = own.keys() & theirs.keys()
+            if both:
+                found.append(sum(own[part] - theirs[part] for part in both) / len(both))
+        return np.array(found, dtype=np.float64)
+
+
+def tabulate(
+    scores: Sequence[Score],
+    responses: Sequence[Response] = (),
+    traits: Collection[str] | None = None,
+) -> dict[Key, Column]:
+    """Return the columns of ``scores``, in the order of first appearance.
+
+    Args:
+        scores: One for each response and metric.
+        responses: Say which seed a score is of; several seeds of a prompt are averaged.
+        traits: What fidelity is the mean of; by default what the fidelity scores were made from.
+
+    Raises:
+        UserError: A score is given twice.
+    """
+    seed_of = {response.id: response.seed for response in responses}
+    parts_of = fidelity_parts(scores, traits)
+    gathered: dict[Key, dict[str, dict[str, list[float]]]] = defaultdict(dict)
+    columns: dict[Key, Column] = {}
+    seen: set[tuple[Key, str, int]] = set()
+    for score in scores:
+        key = Key(score.arm, score.probe, score.turn, score.metric)
+        seed = seed_of.get(score.response, 0)
+        if (key, score.prompt_id, seed) in seen:
+            raise UserError(
+                f"'{score.metric}' of arm '{score.arm}' is given twice for {score.prompt_id}",
+                fix="evaluate again",
+            )
+        seen.add((key, score.prompt_id, seed))
+        column = columns.setdefault(key, Column())
+        parts = _parts(score, parts_of)
+        if not parts:
+            column.reasons[score.unscored or "no_trait_scored"] += 1
+            continue
+        column.scored += 1
+        column.seeds.setdefault(seed, []).append(sum(parts.values()) / len(parts))
+        unit = gathered[key].setdefault(score.prompt_id, {})
+        for name, value in parts.items():
+            unit.setdefault(name, []).append(value)
+    for key, units in gathered.items():
+        columns[key].units = {
+            prompt: {name: sum(values) / len(values) for name, values in unit.items()}
+            for prompt, unit in units.items()
+        }
+    return columns
+
+
+def fidelity_parts(
+    scores: Sequence[Score], traits: Collection[str] | None = None
+) -> Mapping[str, Parts]:
+    """Return response → trait → value for all that fidelity is made of."""
+    if traits is None:
+        made_from = {
+            parent for score in scores if score.metric == FIDELITY for parent in score.parents
+        }
+    found: dict[str, Parts] = defaultdict(dict)
+    for score in scores:
+        counts = score.id in made_from if traits is None else score.metric in traits
+        if counts and score.value is not None and score.metric != FIDELITY:
+            found[score.response][score.metric] = score.value
+    return found
+
+
+def _parts(score: Score, parts_of: Mapping[str, Parts]) -> Parts:
+    if score.metric == FIDELITY and parts_of:
+        return dict(parts_of.get(score.response, {}))
+    return {} if score.value is None else {score.metric: score.value}
