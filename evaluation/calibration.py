@@ -1,0 +1,217 @@
+"""Is the judge any good: its scores beside reviewers' on the same rows, and what follows."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from statistics import median_low
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evaluation.ordinal import FEWEST_ROWS, Measure, measure, spearman, weighted_kappa
+from workbench.checks import Judge
+from workbench.persona import Persona
+from workbench.records import Example, Response, Review, Score
+
+REVIEWED = "reviewed"
+"""Name of the arm whose answers are the reviewed rows'."""
+BAR = 0.4
+"""Default of the least lower bound of kappa: Landis and Koch 1977 call 0.4 and up moderate."""
+ROWS = 60
+RATINGS = (1.0, 2.0, 3.0, 4.0, 5.0)
+_SHOWN = (0.0, 1.0)
+
+
+class Calibration(BaseModel):
+    """How the judge stands to the reviewers: ``calibration.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judge: str = ""
+    """Model of the judge; empty where there is none."""
+    bar: float = BAR
+    rows: int = 0
+    """Reviewed rows that the judge scored."""
+    reviewers: int = 0
+    kappa: Measure = Measure()
+    """Weighted kappa of the judge's rating and the reviewers' median, 1 to 5."""
+    spearman: Measure = Measure()
+    ceiling_kappa: Measure = Measure()
+    """The same of each reviewer with the median of the others: what people reach."""
+    ceiling_spearman: Measure = Measure()
+    traits: dict[str, Measure] = Field(default_factory=dict)
+    """Trait → kappa of the judge's yes or no and the reviewers' majority."""
+    unscored: dict[str, int] = Field(default_factory=dict)
+    """Why the judge gave no score → how many."""
+    trusted: bool = False
+    """Whether the judge's scores carry weight in the headline."""
+    reason: str = ""
+    """Why they do not: no_judge, no_reviews, too_few_rows, same_value, too_few_differing or
+    below_bar; empty where they do."""
+
+    def weights(self, persona: Persona) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return the traits that fidelity is made of, and trait → why it is left out.
+
+        ``compare`` takes them as ``traits`` and ``left_out``.
+        """
+        judged = set(judge_traits(persona))
+        counted = tuple(t.id for t in persona.traits if self.trusted or t.id not in judged)
+        return counted, {} if self.trusted else dict.fromkeys(judge_traits(persona), self.reason)
+
+
+def judge_traits(persona: Persona) -> list[str]:
+    """Return the ids of the traits that only a judge can check."""
+    return [trait.id for trait in persona.traits if isinstance(trait.check, Judge)]
+
+
+def reviewed_responses(
+    examples: Iterable[Example], reviews: Iterable[Review], *, rows: int = ROWS
+) -> list[Response]:
+    """Return reviewed rows as responses of the arm :data:`REVIEWED`, for the judge to score.
+
+    Rows are taken in turn from the ratings, so that bad rows are among them where there are any;
+    which ones depends on their ids alone, never on a judge.
+
+    Args:
+        examples: Rows as reviewers saw them, none of them shown to the judge as an example.
+        reviews: Of these rows; rows without a rating are passed over.
+        rows: At most so many.
+    """
+    ratings = _ratings(reviews)
+    by_rating: dict[int, list[Example]] = defaultdict(list)
+    for example in sorted(examples, key=lambda one: sha256(one.id.encode()).hexdigest()):
+        if given := ratings.get(example.id):
+            by_rating[median_low(given.values())].append(example)
+    turns = [(turn, one) for group in by_rating.values() for turn, one in enumerate(group)]
+    chosen = [one for _, one in sorted(turns, key=lambda pair: pair[0])][:rows]
+    return [
+        Response(
+            arm=REVIEWED,
+            prompt_id=one.id,
+            prompt=one.prompt,
+            text=one.answer,
+            topic=one.topic,
+            parents=(one.id,),
+        )
+        for one in chosen
+    ]
+
+
+def calibrate(
+    persona: Persona,
+    scores: Sequence[Score],
+    reviews: Sequence[Review],
+    *,
+    judge: str = "",
+    bar: float = BAR,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Calibration:
+    """Compare the judge with the reviewers, and decide whether its scores carry weight.
+
+    The judge's rating of a row is the share of its traits that it saw, on the reviewers' scale of
+    1 to 5. It is trusted if the lower bound of kappa's interval reaches ``bar``.
+
+    Args:
+        persona: Whose traits.
+        scores: Of what :func:`reviewed_responses` returned; ``prompt_id`` is the row's id.
+        reviews: The reviewers' ratings and problems of these rows.
+        judge: Model of the judge; empty where there is none.
+        bar: Least lower bound of kappa.
+        seed: Of the resampling.
+        resamples: Number of resamples.
+    """
+    names = judge_traits(persona)
+    ratings = _ratings(reviews)
+    own = [s for s in scores if s.arm == REVIEWED and s.metric in names]
+    judged: dict[str, dict[str, float]] = defaultdict(dict)
+    for score in own:
+        if score.value is not None:
+            judged[score.prompt_id][score.metric] = score.value
+    both = {row: values for row, values in judged.items() if row in ratings}
+    pairs = [
+        [(_rating(values.values()), float(median_low(ratings[row].values())))]
+        for row, values in both.items()
+    ]
+    people = [_others(ratings[row]) for row in both if len(ratings[row]) > 1]
+    always = {"seed": seed, "resamples": resamples}
+    kappa = measure(pairs, weighted_kappa, RATINGS, **always)  # type: ignore[arg-type]
+    reason = _reason(judge, ratings, kappa, bar)
+    return Calibration(
+        judge=judge,
+        bar=bar,
+        rows=len(both),
+        reviewers=len({name for row in both for name in ratings[row]}),
+        kappa=kappa,
+        spearman=measure(pairs, spearman, RATINGS, **always),  # type: ignore[arg-type]
+        ceiling_kappa=measure(people, weighted_kappa, RATINGS, **always),  # type: ignore[arg-type]
+        ceiling_spearman=measure(people, spearman, RATINGS, **always),  # type: ignore[arg-type]
+        traits={
+            name: measure(
+                _by_trait(name, both, reviews),
+                weighted_kappa,
+                _SHOWN,
+                **always,  # type: ignore[arg-type]
+            )
+            for name in names
+            if both
+        },
+        unscored=dict(Counter(s.unscored for s in own if s.value is None).most_common()),
+        trusted=not reason,
+        reason=reason,
+    )
+
+
+def _reason(
+    judge: str, ratings: Mapping[str, Mapping[str, int]], kappa: Measure, bar: float
+) -> str:
+    if not judge:
+        return "no_judge"
+    if not ratings:
+        return "no_reviews"
+    if kappa.rows < FEWEST_ROWS or kappa.low is None:
+        return kappa.unscored
+    return "" if kappa.low >= bar else "below_bar"
+
+
+def _ratings(reviews: Iterable[Review]) -> dict[str, dict[str, int]]:
+    """Return record → reviewer → fidelity, 1 to 5, submitted ones only."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for review in reviews:
+        rating = review.answers.get("fidelity")
+        if review.status == "submitted" and rating is not None:
+            found[review.record][review.reviewer] = int(rating)
+    return found
+
+
+def _rating(values: Iterable[float]) -> float:
+    """Return the mean of values of 0 to 1 as a rating of 1 to 5, halves rounded up."""
+    given = list(values)
+    return float(int(1 + 4 * sum(given) / len(given) + 0.5))
+
+
+def _others(given: Mapping[str, int]) -> list[tuple[float, float]]:
+    """Return each reviewer's rating beside the median of the others'."""
+    return [
+        (float(rating), float(median_low([r for other, r in given.items() if other != name])))
+        for name, rating in given.items()
+    ]
+
+
+def _by_trait(
+    trait: str, judged: Mapping[str, Mapping[str, float]], reviews: Iterable[Review]
+) -> list[list[tuple[float, float]]]:
+    """Return the judge's and the reviewers' word on one trait, 1 shown and 0 not, row by row.
+
+    A reviewer who named the trait among the problems did not see it; half of them are enough.
+    """
+    missed: dict[str, list[bool]] = defaultdict(list)
+    for review in reviews:
+        if review.status == "submitted" and review.record in judged:
+            missed[review.record].append(trait in (review.answers.get("problems") or ()))
+    return [
+        [(float(values[trait] >= 0.5), float(2 * sum(missed[row]) < len(missed[row])))]
+        for row, values in judged.items()
+        if trait in values and missed[row]
+    ]

@@ -1,0 +1,201 @@
+"""The blind round: pairs of arms' answers for people, and what their choices amount to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+from pydantic import BaseModel, ConfigDict
+
+from evaluation.statistics.exact import holm, sign_test
+from workbench.records import Example, Response, Review
+
+_VOTES = {"candidate": 1, "rival": -1, "tie": 0, "both_bad": 0}
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Duel(_Value):
+    """Two arms' answers to one prompt, and which of them is shown as the candidate."""
+
+    record: str
+    """Id of the example that stands for the pair in the review tool."""
+    prompt_id: str
+    arm: str
+    """The arm that the question is about."""
+    against: str
+    candidate: str
+    """Which of the two is the candidate: a coin, so that its place and length tell nothing."""
+
+
+class Blind(_Value):
+    """What is put before people."""
+
+    examples: tuple[Example, ...]
+    """The candidates' answers as rows; nothing in them names an arm."""
+    rivals: dict[str, str]
+    """Example id → the other arm's answer."""
+    duels: tuple[Duel, ...]
+    """The key to it, which reviewers never see."""
+    same: dict[str, int]
+    """Arm compared with → prompts on which both answers are one text: ties, not shown."""
+
+
+class Pairing(_Value):
+    """One arm against another by people's choices; a prompt counts once."""
+
+    arm: str
+    against: str
+    wins: int
+    """Prompts on which more people chose the arm."""
+    losses: int
+    ties: int
+    """As many for either, called equal or both bad, or the same text."""
+    ballots: int
+    open: int
+    """Pairs that nobody has answered yet."""
+    share: float | None
+    """Wins among the decided prompts."""
+    low: float | None
+    """Ends of its 95 % Wilson interval."""
+    high: float | None
+    p: float | None
+    """Two-sided p of the exact sign test."""
+    p_adjusted: float | None = None
+    """The same after Holm's correction over the pairings."""
+
+    @property
+    def excludes_chance(self) -> bool:
+        """Whether the interval lies wholly on one side of one half."""
+        return (
+            self.low is not None and self.high is not None and (self.low > 0.5 or self.high < 0.5)
+        )
+
+
+class People(_Value):
+    """The blind round's outcome: ``people.json``."""
+
+    pairings: tuple[Pairing, ...]
+    reviewers: int
+    ballots: int
+
+    def pairing(self, arm: str, against: str) -> Pairing | None:
+        """Return the pairing of two arms that has a share, or None."""
+        for one in self.pairings:
+            if (one.arm, one.against) == (arm, against) and one.share is not None:
+                return one
+        return None
+
+
+def blind(
+    responses: Sequence[Response],
+    arm: str,
+    against: Iterable[str],
+    *,
+    empty: str = "–",
+    seed: int = 0,
+) -> Blind:
+    """Return the pairs of ``arm`` and each arm of ``against`` on the held-out prompts.
+
+    Args:
+        responses: Of all arms; those to probes are left out, of several seeds the first is taken.
+        arm: The arm that the question is about.
+        against: The arms that it is compared with.
+        empty: What is shown for an answer without words.
+        seed: Decides which of the two is the candidate.
+    """
+    answers: dict[str, dict[str, Response]] = defaultdict(dict)
+    for response in responses:
+        if not response.probe:
+            answers[response.arm].setdefault(response.prompt_id, response)
+    examples, rivals, duels, same = [], {}, [], {}
+    for other in against:
+        same[other] = 0
+        for prompt_id, own in answers[arm].items():
+            theirs = answers[other].get(prompt_id)
+            if theirs is None:
+                continue
+            if own.text.strip() == theirs.text.strip():
+                same[other] += 1
+                continue
+            coin = sha256(f"{seed}\0{own.id}\0{theirs.id}".encode()).digest()
+            first, second = (own, theirs) if coin[0] & 1 else (theirs, own)
+            example = Example(
+                prompt=own.prompt,
+                answer=first.text.strip() or empty,
+                topic=own.topic,
+                # One answer can stand in two pairs, which are two rows all the same.
+                kind=f"blind-{coin.hex()[:16]}",
+                origin="bare",
+                parents=(own.id, theirs.id),
+            )
+            examples.append(example)
+            rivals[example.id] = second.text.strip() or empty
+            duels.append(
+                Duel(
+                    record=example.id,
+                    prompt_id=prompt_id,
+                    arm=arm,
+                    against=other,
+                    candidate=first.arm,
+                )
+            )
+    return Blind(examples=tuple(examples), rivals=rivals, duels=tuple(duels), same=same)
+
+
+def count(shown: Blind, reviews: Iterable[Review]) -> People:
+    """Return what people chose so far.
+
+    A prompt is won by the arm that more of its reviewers chose. Reviewers of one prompt depend on
+    each other, so the interval is over prompts: Wilson 1927, "Probable inference", JASA 22.
+
+    Args:
+        shown: What was put before them.
+        reviews: With ``better`` as candidate, rival, tie or both_bad; others are passed over.
+    """
+    duels = {duel.record: duel for duel in shown.duels}
+    votes: dict[str, list[int]] = defaultdict(list)
+    reviewers = set()
+    for review in reviews:
+        vote = _VOTES.get(review.answers.get("better") or "")
+        if review.status != "submitted" or vote is None or review.record not in duels:
+            continue
+        duel = duels[review.record]
+        votes[review.record].append(vote if duel.candidate == duel.arm else -vote)
+        reviewers.add(review.reviewer)
+    pairings = [_pairing(shown, other, votes) for other in shown.same]
+    tested = [one for one in pairings if one.p is not None]
+    adjusted = dict(zip(map(id, tested), holm([one.p or 0.0 for one in tested]), strict=True))
+    return People(
+        pairings=tuple(
+            one.model_copy(update={"p_adjusted": adjusted.get(id(one))}) for one in pairings
+        ),
+        reviewers=len(reviewers),
+        ballots=sum(map(len, votes.values())),
+    )
+
+
+def _pairing(shown: Blind, against: str, votes: dict[str, list[int]]) -> Pairing:
+    from scipy.stats import binomtest
+
+    duels = [duel for duel in shown.duels if duel.against == against]
+    sums = [sum(votes[duel.record]) for duel in duels if votes.get(duel.record)]
+    wins, losses = sum(s > 0 for s in sums), sum(s < 0 for s in sums)
+    decided = wins + losses
+    interval = binomtest(wins, decided).proportion_ci(method="wilson") if decided else None
+    return Pairing(
+        arm=duels[0].arm if duels else "",
+        against=against,
+        wins=wins,
+        losses=losses,
+        ties=len(sums) - decided + shown.same[against],
+        ballots=sum(len(votes.get(duel.record, ())) for duel in duels),
+        open=len(duels) - len(sums),
+        share=wins / decided if decided else None,
+        low=float(interval.low) if interval else None,
+        high=float(interval.high) if interval else None,
+        p=sign_test(wins, losses),
+    )
