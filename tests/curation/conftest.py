@@ -13,6 +13,17 @@ from tests.curation.review_team import joined, owner_of, reviewers_of
 from workbench.persona import Persona, load_persona
 
 
+SERVERS = {"argilla_server", "source"}
+"""Fixtures that start a server."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that needs a server as slow, however it comes by it."""
+    for item in items:
+        if SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def argilla_home(tmp_path_factory: pytest.TempPathFactory) -> ServerHome:
     return ServerHome(tmp_path_factory.mktemp("argilla") / "home")
