@@ -137,6 +137,8 @@ class Judge(_Check):
     """A yes/no question about one answer, for a judge model."""
 
     judge: str = Field(min_length=1)
+    rubric: str = ""
+    """What counts as a yes and what as a no, where the question alone leaves it open."""
 
 
 Rule = Matches | Lacks | EmojiRule | LengthRule

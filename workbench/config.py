@@ -71,6 +71,11 @@ METHODS: tuple[Method, ...] = get_args(Method)
 """Ways to train; each is a stage of the same name."""
 
 
+Tracker = Literal["none", "tensorboard", "trackio", "wandb", "wandb-online"]
+TRACKERS: tuple[Tracker, ...] = get_args(Tracker)
+"""Where a run's curves are shown live; ``wandb`` writes on this machine, wandb-online sends."""
+
+
 class Train(Section):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
 
@@ -80,17 +85,39 @@ class Train(Section):
     dpo: str = "auto"
     grpo: str = "auto"
     kto: str = "auto"
+    tracker: Tracker = "none"
+    files: dict[Method, Path] = Field(default_factory=dict)
+    """Stage → a file of rows of its own, in place of the split's: chats, Alpaca instructions or
+    raw text for sft as its recipe's ``data`` says, thumbs for kto."""
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Stage → recipe keys to set otherwise, such as ``{sft: {trainer.max_steps: 4}}``."""
 
 
+class Gate(Section):
+    """How much worse general ability may become; more fails the evaluation with exit code 3."""
+
+    cross_entropy: float = Field(default=0.3, ge=0)
+    """Largest rise over the base's cross-entropy on general text, in nats a token."""
+    accuracy: float = Field(default=0.2, ge=0, le=1)
+    """Largest fall below the base's share of right answers to general questions."""
+
+
 class Evaluate(Section):
-    """How the arms answer."""
+    """How the arms answer, how they are scored, and when the evaluation fails."""
 
     max_new_tokens: int = Field(default=128, ge=8)
     batch_size: int = Field(default=16, ge=1)
     rows: int | None = Field(default=None, ge=2)
     """At most so many held-out prompts; all of them by default."""
+    votes: int = Field(default=1, ge=1, le=15)
+    """How often a judge is asked each question; the value is the votes' mean."""
+    pairwise: bool = True
+    """Ask a judge which of two arms' answers is better, each pair in both orders."""
+    max_unscored: float = Field(default=0.1, ge=0, le=1)
+    """Largest share of one metric's scores that may be missing; more means exit code 3."""
+    general: Path = Path("datasets/general")
+    """Folder with the texts and questions of general ability."""
+    gate: Gate = Gate()
 
 
 class RunConfig(Section):

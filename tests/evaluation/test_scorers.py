@@ -56,11 +56,11 @@ def test_an_empty_answer_is_scored_like_any_other(persona):
     assert scores["lists"].value == 1.0
 
 
-def test_every_response_gets_one_score_for_each_trait_and_fidelity(persona):
+def test_every_response_gets_one_score_for_each_metric(persona):
     responses = [response(GOOD, n, arm) for arm in ("base", "sft") for n in range(3)]
     scores = score_responses(persona, responses)
     assert Counter(score.metric for score in scores) == dict.fromkeys(
-        ("address", "lists", "kind", "fidelity"), 6
+        ("address", "lists", "kind", "content", "variety", "fidelity"), 6
     )
     assert {score.response for score in scores} == {r.id for r in responses}
 
@@ -70,7 +70,7 @@ def test_a_registered_scorer_runs_and_stays_out_of_fidelity(persona, monkeypatch
 
     @scorers.scorer("length")
     def length(job):
-        return [scorers._score(r, "letters", float(len(r.text))) for r in job.responses]
+        return [scorers.score_of(r, "letters", float(len(r.text))) for r in job.responses]
 
     scores = by_metric(score_responses(persona, [response(GOOD)]))
     assert scores["letters"].value == len(GOOD)

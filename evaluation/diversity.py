@@ -1,0 +1,60 @@
+"""How much a set of answers repeats itself: distinct n-grams, and likeness of answer to answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pydantic import BaseModel, ConfigDict
+
+_WORD = re.compile(r"\w+")
+
+
+class Diversity(BaseModel):
+    """One arm's answers to different questions, taken together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    answers: int
+    different: float
+    """Share of the answers that no other one repeats word for word; 0 to 1."""
+    distinct_1: float
+    """Different words over all words (Li et al. 2016, "A diversity-promoting objective function
+    for neural conversation models"). It falls as texts grow longer: compare like with like."""
+    distinct_2: float
+    """The same of pairs of neighbouring words."""
+    self_similarity: float | None
+    """Mean likeness of two answers, 0 to 1; None for fewer than two."""
+
+
+def diversity(texts: Sequence[str]) -> Diversity:
+    """Return the diversity of answers to different questions."""
+    words = [_WORD.findall(text.casefold()) for text in texts]
+    flat = [word for answer in words for word in answer]
+    pairs = [pair for answer in words for pair in pairwise(answer)]
+    kinds = [" ".join(answer) for answer in words]
+    own = [value for value in varieties(texts) if value is not None]
+    return Diversity(
+        answers=len(texts),
+        different=sum(kinds.count(kind) == 1 for kind in kinds) / len(kinds) if kinds else 0.0,
+        distinct_1=len(set(flat)) / len(flat) if flat else 0.0,
+        distinct_2=len(set(pairs)) / len(pairs) if pairs else 0.0,
+        self_similarity=1 - sum(own) / len(own) if own else None,
+    )
+
+
+def varieties(texts: Sequence[str]) -> list[float | None]:
+    """Return for each text 1 less its mean likeness to the others; None for an only one.
+
+    Likeness is rapidfuzz's ``ratio`` over 100: the share of characters that stay when one text is
+    turned into the other by insertions and deletions, 1.0 for the same text.
+    """
+    from rapidfuzz.fuzz import ratio
+    from rapidfuzz.process import cdist
+
+    if len(texts) < 2:
+        return [None] * len(texts)
+    likeness = cdist(texts, texts, scorer=ratio, dtype="float64") / 100
+    totals = likeness.sum(axis=1) - likeness.diagonal()
+    return [float(1 - total / (len(texts) - 1)) for total in totals]

@@ -1,0 +1,138 @@
+"""Win-rates of pairwise comparisons, raw and with the length of the answers taken out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+RESAMPLES = 300
+LEVEL = 0.95
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Duel(_Value):
+    """Two arms' answers to one prompt, compared in both orders."""
+
+    arm: str
+    against: str
+    prompt_id: str
+    responses: tuple[str, str]
+    """Ids of the arm's and the other's response."""
+    value: float | None
+    """1 where the arm's answer is better in both orders, 0 where the other's is."""
+    unscored: str
+    """Why there is no value."""
+    consistent: bool | None
+    """Whether the swapped order gave the same winner."""
+    longer: int
+    """Characters of the arm's answer less those of the other's."""
+
+
+class WinRate(_Value):
+    """How often an arm's answer is preferred to another arm's."""
+
+    arm: str
+    against: str
+    scored: int
+    unscored: int
+    reasons: dict[str, int]
+    raw: float | None
+    """Mean value of the scored pairs, a tie counted half."""
+    low: float | None
+    high: float | None
+    """Percentile bootstrap interval of ``raw`` over prompts; None with fewer than two pairs."""
+    length_controlled: float | None
+    """Win-rate that the fitted model gives two answers of the same length."""
+    length_controlled_low: float | None
+    length_controlled_high: float | None
+    consistent: float | None
+    """Share of the pairs in which the swapped order gave the same winner."""
+    mean_longer: float | None
+    """Characters by which the arm's answers are longer, on average."""
+
+
+def win_rate(duels: Sequence[Duel], *, seed: int = 0, resamples: int = RESAMPLES) -> WinRate:
+    """Return the win-rate over the duels of one arm against one other.
+
+    Args:
+        duels: One a prompt, all of the same two arms; at least one.
+        seed: Of the resampling.
+        resamples: Bootstrap resamples of the prompts.
+    """
+    import numpy as np
+
+    scored = [(duel, duel.value) for duel in duels if duel.value is not None]
+    reasons = Counter(duel.unscored for duel in duels if duel.value is None)
+    values = np.array([value for _, value in scored])
+    longer = np.array([float(duel.longer) for duel, _ in scored])
+    rng = np.random.default_rng(seed)
+    draws: list[tuple[float, float]] = []
+    if len(scored) > 1:
+        picks = rng.integers(len(scored), size=(resamples, len(scored)))
+        draws = [(float(values[p].mean()), length_controlled(values[p], longer[p])) for p in picks]
+    (low, high), (lc_low, lc_high) = _interval(draws, 0), _interval(draws, 1)
+    return WinRate(
+        arm=duels[0].arm,
+        against=duels[0].against,
+        scored=len(scored),
+        unscored=reasons.total(),
+        reasons=dict(reasons.most_common()),
+        raw=float(values.mean()) if scored else None,
+        low=low,
+        high=high,
+        length_controlled=length_controlled(values, longer) if scored else None,
+        length_controlled_low=lc_low,
+        length_controlled_high=lc_high,
+        consistent=sum(bool(d.consistent) for d, _ in scored) / len(scored) if scored else None,
+        mean_longer=float(longer.mean()) if scored else None,
+    )
+
+
+def _interval(draws: Sequence[tuple[float, float]], place: int) -> tuple[Any, Any]:
+    import numpy as np
+
+    if not draws:
+        return None, None
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile([draw[place] for draw in draws], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def length_controlled(values: NDArray[np.float64], longer: NDArray[np.float64]) -> float:
+    """Return the win-rate at equal length, in the manner of AlpacaEval 2.
+
+    Fitted is ``P(arm preferred) = sigmoid(a + b · tanh(longer / sd(longer)))`` with a small ridge
+    on ``b``; at equal length the second term is zero and ``sigmoid(a)`` is returned (Dubois et al.
+    2024, "Length-Controlled AlpacaEval", arXiv:2404.04475). Their third term, the difficulty of a
+    prompt, is fitted over many models and left out here. Where every pair went the same way there
+    is nothing to fit, and that way is returned.
+
+    Args:
+        values: Preferences from 0 to 1, shape (pairs,).
+        longer: Characters by which the arm's answer is longer, shape (pairs,).
+    """
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    mean = float(values.mean())
+    spread = float(longer.std())
+    if mean in (0.0, 1.0) or spread == 0.0:
+        return mean
+    term = np.tanh(longer / spread)[:, None]
+    # A preference of p is p of a win and 1 - p of a loss; the intercept bears no penalty.
+    model = LogisticRegression(C=10.0).fit(
+        np.vstack([term, term]),
+        np.repeat([1, 0], len(values)),
+        sample_weight=np.concatenate([values, 1 - values]),
+    )
+    return float(1 / (1 + np.exp(-model.intercept_[0])))
