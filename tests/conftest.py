@@ -1,15 +1,42 @@
-"""Real parts at their smallest: a tiny random model with a chat template, a small persona."""
+"""Real parts at their smallest, and one Argilla server for all tests that need one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from curation.server import Server, ServerHome, start, stop
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+SERVERS = {"argilla_server", "source"}
+"""Fixtures that start a server."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that needs a server as slow, however it comes by it."""
+    for item in items:
+        if SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def argilla_home(tmp_path_factory: pytest.TempPathFactory) -> ServerHome:
+    return ServerHome(tmp_path_factory.mktemp("argilla") / "home")
+
+
+@pytest.fixture(scope="session")
+def argilla_server(argilla_home: ServerHome) -> Iterator[Server]:
+    """The server, with the accounts reviewer-a and reviewer-b."""
+    server = start(argilla_home, ["reviewer-a", "reviewer-b"])
+    yield server
+    stop(argilla_home)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ class Reviewer(BaseModel):
     """Fidelity against the median of the other reviewers' ratings."""
     reliability: float | None = None
     """Dawid–Skene: probability that a vote is the record's true outcome."""
+    gold: Alpha
+    """Outcomes voted for against the known ones of the gold rows."""
     gold_right: int = 0
     gold_seen: int = 0
 
@@ -136,10 +138,19 @@ def _reviewers(
             others = [ballot.fidelity for ballot in group if ballot.reviewer != name]
             if mine and others:
                 cells += [(record, name, mine[0]), (record, "others", median_low(others))]
+        answers: list[Cell] = []
+        for ballot in every:
+            if ballot.reviewer == name and ballot.record in gold:
+                vote = ballot.vote(policy.blocking, policy.keep_fidelity)
+                answers += [
+                    (ballot.record, name, vote),
+                    (ballot.record, "gold", gold[ballot.record]),
+                ]
         reviewers[name] = Reviewer(
             reviews=sum(ballot.reviewer == name for ballot in found),
             consensus=alpha(cells, "ordinal", RATINGS, seed=seed, resamples=resamples),
             reliability=trust.get(name),
+            gold=alpha(answers, "nominal", seed=seed, resamples=resamples),
             gold_right=known[name].right,
             gold_seen=known[name].seen,
         )

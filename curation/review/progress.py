@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curation.review.connection import Connection, connected
-from curation.review.remote import dataset_name, existing_dataset
+from curation.review.remote import dataset_name, existing_dataset, find_dataset
 from workbench.persona import Persona
 
 
@@ -65,6 +65,25 @@ def status(
         name: _reviewer(given.get(name), found["pending"]) for name in sorted({*members, *given})
     }
     return Progress(name, url, found["total"], found["completed"], reviewers)
+
+
+def queue_status(connection: Connection, persona: Persona, round_name: str) -> Progress | None:
+    """Return how far the disagreement queue of a round is; None where none was pushed.
+
+    Raises:
+        UserError: As :func:`status` does.
+    """
+    name = dataset_name(persona.id, round_name, queue=True)
+    with connected(connection) as client:
+        if find_dataset(client, name) is None:
+            return None
+    return status(connection, persona, round_name, queue=True)
+
+
+def complete(connection: Connection, persona: Persona, round_name: str) -> bool:
+    """Return whether nobody is waited for any more: neither a reviewer nor an adjudicator."""
+    queue = queue_status(connection, persona, round_name)
+    return status(connection, persona, round_name).enough() and (not queue or queue.enough())
 
 
 def _reviewer(given: Mapping[str, Mapping[str, int]] | None, pending: int) -> ReviewerProgress:

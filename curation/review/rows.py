@@ -25,7 +25,7 @@ class JudgeOpinion:
 
     fidelity: int
     score: float
-    """How sure it is, 0 to 1."""
+    """Share of the persona's traits that the answer shows, 0 to 1."""
     agent: str
     """Name of the model."""
 

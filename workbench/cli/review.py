@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.table import Table
 from workbench.cli import review_connect, review_results, stage_review
 from workbench.cli.job import Job, round_options
 from workbench.cli.review_rows import review_rows
+
+if TYPE_CHECKING:
+    from curation.review.progress import Progress
 
 
 @click.group()
@@ -48,6 +51,9 @@ def up(job: Job, port: int | None, host: str) -> None:
 def push(job: Job, reviewers_per_record: int | None) -> None:
     """Put the filtered rows into the round's dataset; twice adds nothing twice.
 
+    In a round that has none yet, rows are imported, made by the teacher where there is one, and
+    filtered first.
+
     Imported preference pairs are shown as two answers in random order, and the persona's gold
     rows are strewn among the others. How many review each record is kept in the round.
 
@@ -55,8 +61,13 @@ def push(job: Job, reviewers_per_record: int | None) -> None:
     Example:
       persona review push --reviewers-per-record 3
     """
+    from workbench.cli.loop import run_stages
+
     job = stage_review.with_overlap(job, reviewers_per_record)
     connection = stage_review.owner(stage_review.running(job))
+    if not (job.round.stage("filter") / "examples.jsonl").exists():
+        taught = ("generate",) if job.config.teacher else ()
+        run_stages(job, ("import", *taught, "filter"))
     stage_review.push_rows(job, connection, review_rows(job, people=True))
     with job.round.locked():
         job.remember()
@@ -64,23 +75,29 @@ def push(job: Job, reviewers_per_record: int | None) -> None:
 
 @_command
 def status(job: Job) -> None:
-    """Show how far the reviewers are.
+    """Show how far the reviewers are, and how much of the disagreement queue is adjudicated.
 
     \b
     Example:
       persona review status
     """
-    from curation.review.progress import status as review_status
+    from curation.review import progress
 
-    connection = stage_review.owner(stage_review.running(job))
-    progress = review_status(connection, job.persona, job.round.name)
-    table = Table(title=f"{progress.dataset}: {progress.completed} of {progress.total} complete")
+    at = stage_review.owner(stage_review.running(job)), job.persona, job.round.name
+    Console(soft_wrap=True).print(_table(progress.status(*at), "complete"))
+    if queue := progress.queue_status(*at):
+        Console(soft_wrap=True).print(_table(queue, "adjudicated"))
+
+
+def _table(progress: Progress, done: str) -> Table:
+    title = f"{progress.dataset}: {progress.completed} of {progress.total} {done}"
+    table = Table(title=title, title_justify="left")
     for name in ("reviewer", "submitted", "discarded", "drafts", "left"):
         table.add_column(name, justify="left" if name == "reviewer" else "right")
     for name, one in progress.reviewers.items():
         cells = (one.submitted, one.discarded, one.drafts, one.left)
         table.add_row(name, *(str(cell) for cell in cells))
-    Console(soft_wrap=True).print(table)
+    return table
 
 
 @_command

@@ -92,12 +92,14 @@ def _parts(what: str, parts: Mapping[str, Mapping[str, Alpha]]) -> Table:
 
 
 def _reviewers(measured: Agreement) -> Table:
-    heads = ("reviews", "with the others", "95% interval", "reliability", "gold rows right")
+    heads = ("reviews", "with the others", "95% interval", "reliability")
+    heads += ("with the gold rows", "95% interval", "gold rows right")
     table = _table("Reviewers", "reviewer", *heads)
     for name, one in measured.reviewers.items():
         trust = "–" if one.reliability is None else f"{one.reliability:.2f}"
         gold = f"{one.gold_right} of {one.gold_seen}" if one.gold_seen else "–"
-        table.add_row(name, str(one.reviews), *_cells(one.consensus), trust, gold)
+        cells = (str(one.reviews), *_cells(one.consensus), trust, *_cells(one.gold), gold)
+        table.add_row(name, *cells)
     return table
 
 
@@ -167,22 +169,12 @@ def adjudicate(job: Job) -> None:
       persona review pull && persona review adjudicate
     """
     from curation.review.progress import status
-    from curation.review.queue import push_queue
-    from workbench.cli.stage_resolve import candidates, decide, reviews_of, rivals
+    from workbench.cli.review_waiting import push_unsettled
+    from workbench.cli.stage_resolve import pulled, rivals
 
     connection = stage_review.owner(stage_review.running(job))
     _pulled(job)
-    rows = candidates(job)
-    pushed = push_queue(
-        connection,
-        job.persona,
-        job.round.name,
-        rows,
-        reviews_of(job),
-        decide(job, queue=True).queue,
-        exemplars=stage_review.exemplars(job, rows),
-        rivals=rivals(job),
-    )
+    pushed = push_unsettled(job, connection, pulled(job), rivals(job))
     if pushed is None:
         click.echo("nothing is unsettled")
         return

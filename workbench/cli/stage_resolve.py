@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def resolve_stage(job: Job) -> StageSpec:
             *(f"review/{name}.jsonl" for name in _REVIEWS),
             "review/pairs.jsonl",
             "generate/bare.jsonl",
+            "generate/preferences.jsonl",
         ),
         files=persona_files(job, "persona.yaml", "gold.jsonl"),
         settings={"policy": job.config.review.policy, "filter": job.config.filter},
@@ -40,22 +42,26 @@ def resolve_stage(job: Job) -> StageSpec:
 
 def _resolve(job: Job, work: Work) -> None:
     from curation.filters import FilterSettings, filter_examples
+    from curation.review.near_misses import with_their_rows
     from curation.review.pairs import unreviewed
 
-    resolved = decide(job)
+    given = pulled(job)
+    resolved = decide(job, given)
     imported = list(read_records(work.input("filter/preferences.jsonl"), Preference))
     shown = {row.id for row in _pairs(job)}
     as_brought, fallen = unreviewed(imported, shown, resolved.decisions)
+    near = read_records(work.input("generate/preferences.jsonl"), Preference)
+    made, lost = with_their_rows(near, given.rows, resolved.examples, resolved.decisions)
     # What reviewers wrote goes through the same filters as what they were given.
     left = filter_examples(
         resolved.examples,
         job.persona,
         section(FilterSettings, job.config.filter, "filter"),
-        preferences=resolved.preferences,
+        preferences=[*resolved.preferences, *made],
         stage="resolve",
     )
     preferences = [*left.preferences, *as_brought]
-    drops = [*resolved.drops, *fallen, *left.dropped]
+    drops = [*resolved.drops, *fallen, *lost, *left.dropped]
     work.counts.update(
         kept=len(left.kept),
         preferences=len(preferences),
@@ -69,21 +75,32 @@ def _resolve(job: Job, work: Work) -> None:
     write_json(work.out / "agreement.json", measure(job).model_dump(mode="json"))
 
 
-def decide(job: Job, *, queue: bool = False) -> Resolved:
-    """Return what the policy makes of the reviews pulled so far.
+@dataclass(frozen=True)
+class Given:
+    """What decisions are made of."""
+
+    rows: list[Example]
+    """The rows that reviews decide on."""
+    reviews: list[Review]
+    adjudications: list[Review]
+
+
+def pulled(job: Job) -> Given:
+    """Return what was pulled into the round so far."""
+    return Given(_candidates(job), _reviews(job, "reviews"), _reviews(job, "adjudications"))
+
+
+def decide(job: Job, given: Given, *, queue: bool = False) -> Resolved:
+    """Return what the policy makes of the reviews.
 
     Args:
         job: The round.
+        given: Rows and reviews.
         queue: Whatever the configuration says, leave to an adjudicator what is not settled.
     """
     from curation.review.resolve import resolve
 
     policy = policy_of(job)
-    rows, reviews, finals = (
-        candidates(job),
-        _reviews(job, "reviews"),
-        _reviews(job, "adjudications"),
-    )
     answers = {
         response.prompt_id: response.text
         for response in read_records(job.round.stage("generate") / "bare.jsonl", Response)
@@ -91,17 +108,17 @@ def decide(job: Job, *, queue: bool = False) -> Resolved:
     # A masked row is a new record; the base model answered the row that it came from.
     bare = {
         row.id: answers[known]
-        for row in rows
+        for row in given.rows
         if (known := next((i for i in (row.id, *row.parents) if i in answers), None))
     }
     return resolve(
         job.persona,
-        rows,
-        reviews,
+        given.rows,
+        given.reviews,
         policy.model_copy(update={"unsettled": "queue"}) if queue else policy,
         bare,
         rivals=rivals(job),
-        adjudications=finals,
+        adjudications=given.adjudications,
     )
 
 
@@ -112,7 +129,7 @@ def measure(job: Job) -> Agreement:
 
     policy = policy_of(job)
     return agreement(
-        candidates(job),
+        _candidates(job),
         [*_reviews(job, "reviews"), *_reviews(job, "gold-reviews")],
         policy,
         problems=job.persona.problems,
@@ -121,8 +138,7 @@ def measure(job: Job) -> Agreement:
     )
 
 
-def candidates(job: Job) -> list[Example]:
-    """Return the rows that the round's reviews decide on."""
+def _candidates(job: Job) -> list[Example]:
     pairs = _pairs(job)
     shown = {row.id for row in pairs}
     rows = read_records(job.round.stage("filter") / "examples.jsonl", Example)
@@ -135,11 +151,6 @@ def rivals(job: Job) -> dict[str, str]:
 
     path = job.round.stage("filter") / "preferences.jsonl"
     return pairs_of(read_records(path, Preference)).rivals
-
-
-def reviews_of(job: Job) -> list[Review]:
-    """Return the reviews of rows that were pulled so far."""
-    return _reviews(job, "reviews")
 
 
 def _pairs(job: Job) -> list[Example]:

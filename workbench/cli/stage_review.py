@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ import click
 from workbench.cli.job import Job
 from workbench.cli.review_rows import ReviewRows, review_rows
 from workbench.errors import UserError
-from workbench.progress import console, track
+from workbench.progress import console
 from workbench.records import Example
 from workbench.rounds import StageSpec, Work
 from workbench.store import write_records
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
     from curation.review.connection import Connection
     from curation.review.progress import Progress
     from curation.server import Server, ServerHome
-
-POLL_SECONDS = 10.0
-"""Seconds between two looks at how far the reviewers are."""
-
 
 overlap_option = click.option(
     "--reviewers-per-record",
@@ -146,6 +141,7 @@ def running(job: Job) -> Server:
 def push_rows(job: Job, connection: Connection, shown: ReviewRows) -> None:
     """Put the rows into the round's dataset; those already there stay as they are."""
     from curation.review.push import push
+    from workbench.cli.review_judge import judge_opinions
 
     pushed = push(
         connection,
@@ -155,6 +151,7 @@ def push_rows(job: Job, connection: Connection, shown: ReviewRows) -> None:
         reviewers_per_record=job.config.review.per_record,
         exemplars=exemplars(job, shown.rows),
         rivals=shown.rivals,
+        judged=judge_opinions(job, [*shown.rows, *shown.gold.examples]),
     )
     console.print(f"  {pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
 
@@ -166,22 +163,29 @@ def exemplars(job: Job, rows: Sequence[Example]) -> list[Example]:
 
 
 def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
-    from curation.review.progress import status as review_status
+    from curation.review.progress import complete
     from curation.review.pull import pull
     from curation.review.queue import pull_queue
     from curation.server import stop
+    from workbench.cli.review_waiting import wait_for_adjudicator, wait_for_reviewers
+    from workbench.cli.stage_resolve import Given
 
     shown = review_rows(job, people=people)
     server = up(job)
+    at = owner(server), job.persona, job.round.name
     try:
         push_rows(job, owner(server), shown)
         if not people:
             _submit(job, server, shown, work)
         elif wait:
-            _wait_for_people(job, server)
-        given = pull(owner(server), job.persona, job.round.name)
-        final = pull_queue(owner(server), job.persona, job.round.name)
-        progress = review_status(owner(server), job.persona, job.round.name)
+            wait_for_reviewers(job, owner(server))
+        given, final = pull(*at), pull_queue(*at)
+        if people and wait:
+            so_far = Given(shown.candidates, given, final)
+            wait_for_adjudicator(job, owner(server), so_far, shown.rivals)
+            final = pull_queue(*at)
+        # Nobody is waited for in an unattended round: what has no recorded review gets none.
+        done = not people or complete(*at)
     finally:
         # An unattended run leaves nothing behind, also when it goes on after a kill.
         if not people and not keep_mark(job).exists():
@@ -194,12 +198,13 @@ def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
         reviewers=len({review.reviewer for review in reviews}),
         gold_reviews=len(on_gold),
         adjudications=len(final),
-        complete=progress.enough(),
+        complete=done,
     )
     write_records(work.out / "reviews.jsonl", reviews)
     write_records(work.out / "gold-reviews.jsonl", on_gold)
     write_records(work.out / "adjudications.jsonl", final)
     write_records(work.out / "pairs.jsonl", shown.pairs)
+    write_records(work.out / "gold.jsonl", shown.gold.examples)
 
 
 def _submit(job: Job, server: Server, shown: ReviewRows, work: Work) -> None:
@@ -219,22 +224,6 @@ def _submit(job: Job, server: Server, shown: ReviewRows, work: Work) -> None:
     )
     # What was submitted before a kill counts too, so that the manifest does not depend on kills.
     work.counts.update(submitted=submitted.new + submitted.already, left_out=submitted.left_out)
-
-
-def _wait_for_people(job: Job, server: Server) -> None:
-    from curation.review.progress import status
-
-    progress = status(owner(server), job.persona, job.round.name)
-    tell_logins(job, progress)
-    with track("waiting for reviews", progress.total) as advance:
-        done = 0
-        while True:
-            advance(progress.completed - done)
-            done = progress.completed
-            if progress.enough():
-                return
-            time.sleep(POLL_SECONDS)
-            progress = status(owner(server), job.persona, job.round.name)
 
 
 def tell_logins(job: Job, progress: Progress | None = None) -> None:

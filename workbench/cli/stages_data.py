@@ -6,6 +6,7 @@ from functools import partial
 
 from workbench.cli.job import Job
 from workbench.cli.split_files import earlier_rounds, placed_rows
+from workbench.cli.split_probes import hold_probes, probe_file
 from workbench.cli.stage_resolve import resolve_stage
 from workbench.config import section
 from workbench.records import Drop, Example, Preference
@@ -46,14 +47,19 @@ def _import(job: Job, work: Work) -> None:
 
 
 def filter_stage(job: Job) -> StageSpec:
-    """Candidates without the rows that a rule can tell are faulty."""
+    """Candidates without the rows that a rule can tell are faulty.
+
+    Without a teacher there are no generated rows to wait for: what is imported can be reviewed at
+    once, and the bare answers come when decisions need them.
+    """
+    generated = job.config.teacher or (job.round.stage("generate") / "examples.jsonl").exists()
     return StageSpec(
         "filter",
         partial(_filter, job),
         inputs=(
             "import/examples.jsonl",
             "import/preferences.jsonl",
-            "generate/examples.jsonl",
+            *(("generate/examples.jsonl",) if generated else ()),
         ),
         files={"persona.yaml": job.persona_folder / "persona.yaml"},
         settings=job.config.filter,
@@ -64,10 +70,9 @@ def filter_stage(job: Job) -> StageSpec:
 def _filter(job: Job, work: Work) -> None:
     from curation.filters import FilterSettings, filter_examples
 
-    rows = [
-        *read_records(work.input("import/examples.jsonl"), Example),
-        *read_records(work.input("generate/examples.jsonl"), Example),
-    ]
+    rows = list(read_records(work.input("import/examples.jsonl"), Example))
+    if (generated := work.input("generate/examples.jsonl")).exists():
+        rows += read_records(generated, Example)
     settings = section(FilterSettings, job.config.filter, "filter")
     pairs = list(read_records(work.input("import/preferences.jsonl"), Preference))
     filtered = filter_examples(rows, job.persona, settings, preferences=pairs)
@@ -92,7 +97,8 @@ def split_stage(job: Job) -> StageSpec:
         files={
             f"{one.name}/split": one.stage("split") / "splits.jsonl"
             for one in earlier_rounds(job.round)
-        },
+        }
+        | ({probes.name: probes} if (probes := probe_file(job)) else {}),
         settings=job.config.split,
         packages=("datasketch", "scipy"),
     )
@@ -101,21 +107,25 @@ def split_stage(job: Job) -> StageSpec:
 def _split(job: Job, work: Work) -> None:
     from curation.split import SplitSettings, split_rows
 
+    placed = placed_rows(job.round)
+    probes = hold_probes(job, placed)
     sides = split_rows(
         list(read_records(work.input("resolve/examples.jsonl"), Example)),
         list(read_records(work.input("resolve/preferences.jsonl"), Preference)),
         seed=job.config.seed,
         settings=section(SplitSettings, job.config.split, "split"),
-        earlier=placed_rows(job.round),
+        earlier=[*placed, *probes.placed()],
     )
     for side, examples in sides.examples.items():
         work.counts[side] = len(examples)
         work.counts[f"{side}_topics"] = sides.groups(side)
         write_records(work.out / f"{side}.jsonl", examples)
         write_records(work.out / f"preferences-{side}.jsonl", sides.preferences[side])
-    work.counts["dropped"] = len(sides.drops)
+    drops = [*sides.drops, *probes.drops]
+    work.counts.update(probes=len(probes.kept), dropped=len(drops))
+    write_records(work.out / "probes.jsonl", probes.kept)
     write_records(work.out / "splits.jsonl", sides.splits)
-    write_records(work.out / "drops.jsonl", sides.drops)
+    write_records(work.out / "drops.jsonl", drops)
 
 
 def check_settings(job: Job) -> None:

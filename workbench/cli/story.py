@@ -14,6 +14,7 @@ from workbench.rounds import MANIFEST, STAGES
 from workbench.store import file_hash, read_json_lines
 
 Row = dict[str, Any]
+_GOLD = "review/gold.jsonl"
 _MOST_NAMED = 5
 _CHARACTERS = 160
 """Of a text, so much is shown."""
@@ -49,7 +50,7 @@ def _named(files: dict[str, list[Row]], name: str, where: str) -> Row:
     # The first file that holds a record tells it as it came.
     every = {row["id"]: row for rows in reversed(files.values()) for row in rows}
     sources: dict[str, set[str]] = defaultdict(set)
-    for file in ("import/drops.jsonl", "import/preferences.jsonl", "import/examples.jsonl"):
+    for file in (*(f"import/{kind}.jsonl" for kind in ("drops", "preferences", "examples")), _GOLD):
         for row in files.get(file, ()):
             sources[row.get("source", "")].add(row["id"])
     matches = {name} & every.keys() or sources.get(name, set())
@@ -107,8 +108,17 @@ class _Teller:
             yield f"{one}: {row['origin']} row from {row['source'] or 'no named source'}{topic}"
             yield f"  question: {_short(row['prompt'][-1]['content'])}"
             yield from (f"  {key}: {_short(row[key])}" for key in _TEXTS if key in row)
+        for gold in self._of(_GOLD, key="id"):
+            known = self._gold_outcomes().get(gold["id"], "no longer among the gold rows")
+            yield f"gold: the known outcome is {known}; it tests reviewers and is never trained on"
         for bare in self._of("generate/bare.jsonl", key="prompt_id"):
             yield f"generate: the base model answered {bare['id']}: {_short(bare['text'])}"
+
+    def _gold_outcomes(self) -> dict[str, str]:
+        from curation.review.gold import read_gold
+        from workbench.cli.review_rows import policy_of
+
+        return read_gold(self._job.persona_folder, policy_of(self._job)).outcomes
 
     def _dropped(self, stage: str) -> Iterator[str]:
         for drop in self._of(f"{stage}/drops.jsonl"):

@@ -45,6 +45,7 @@ def reviewed(desk: Desk, repo: Path) -> Desk:
     desk.put("review/gold-reviews.jsonl", _recorded(folder / "gold-reviews.jsonl", gold))
     desk.put("review/adjudications.jsonl", [])
     desk.put("review/pairs.jsonl", [])
+    desk.put("review/gold.jsonl", list(gold.values()))
     return desk
 
 
@@ -168,6 +169,21 @@ def test_the_story_of_a_dropped_row_says_why(reviewed: Desk) -> None:
     said = reviewed.persona("review", "why", gone.record)
     assert f"resolve: {gone.outcome} ({gone.reason}): {gone.detail}" in said.out
     assert "split:" not in said.out
+
+
+def test_the_story_of_a_gold_row_tells_its_text_and_its_known_outcome(
+    reviewed: Desk, repo: Path
+) -> None:
+    gold = read_gold(repo / "datasets" / "gym-trainer", Policy())
+    row = gold.examples[2]
+    said = reviewed.persona("review", "why", "gold.jsonl:3")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0].startswith(f"{row.id}: ") and "from gold.jsonl:3" in lines[0]
+    assert lines[1].startswith(f"  question: {row.question[:60]}")
+    assert f"gold: the known outcome is {gold.outcomes[row.id]};" in said.out
+    assert sum(line.startswith("gold: rv-") for line in lines) == 2
+    assert reviewed.persona("review", "why", row.id).out == said.out
 
 
 @pytest.mark.parametrize(
