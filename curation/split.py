@@ -1,8 +1,8 @@
 """Train, validation and test by group of kin, so that no test question has a sibling in training.
 
-Rows of one topic, rows that share an ancestor (the same row, its edit, a pair made of it) and rows
-whose questions are near duplicates or paraphrases are one group, and a group goes whole to one
-side. A group that an earlier round has put on a side stays there.
+Rows that share an ancestor (the same row, its edit, a pair made of it), rows whose questions are
+near duplicates or paraphrases and, unless topics are spread, rows of one topic are one group, and a
+group goes whole to one side. A group that an earlier round has put on a side stays there.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ class SplitSettings(BaseModel):
     test: float = Field(default=0.2, gt=0, lt=1)
     """Share of the rows that the test side gets at the least."""
     validation: float = Field(default=0.08, ge=0, lt=1)
+    topics: Literal["apart", "spread"] = "apart"
+    """``apart``: a topic is whole on one side, so that held-out questions are of topics unseen.
+    ``spread``: every side gets its share of every topic."""
     sibling: float = Field(default=SIMILARITY, gt=0, le=1)
     """Similarity of two questions from which they are siblings, whatever their topic."""
 
@@ -88,7 +91,7 @@ def split_rows(
     """
     settings = settings or SplitSettings()
     rows: list[Example | Preference] = [*examples, *preferences]
-    kin = _Kin([*(placed.row for placed in earlier), *rows], settings.sibling)
+    kin = _Kin([*(placed.row for placed in earlier), *rows], settings)
     for placed in earlier:
         kin.place(placed)
     known = {placed.row.id for placed in earlier}
@@ -102,7 +105,9 @@ def split_rows(
     groups = {row.id: kin.group(row) for row in rows}
     members = Counter(groups[row.id] for row in rows if isinstance(row, Example))
     fixed = kin.sides()
-    sides = fixed | _assign(members, fixed, seed, settings)
+    spread = settings.topics == "spread"
+    strata = {groups[row.id]: row.topic if spread else "" for row in rows}
+    sides = fixed | _assign(members, strata, fixed, seed, settings)
     result = SplitRows({side: [] for side in SIDES}, {side: [] for side in SIDES}, [], drops)
     for row in rows:
         group = groups[row.id]
@@ -118,14 +123,15 @@ def split_rows(
 class _Kin:
     """Groups of kin, grown row by row: connected components over keys that rows share."""
 
-    def __init__(self, rows: Sequence[Example | Preference], threshold: float) -> None:
+    def __init__(self, rows: Sequence[Example | Preference], settings: SplitSettings) -> None:
         from scipy.cluster.hierarchy import DisjointSet
 
         texts = list(dict.fromkeys(text for row in rows for text in questions_of(row)))
         self._near: dict[str, list[str]] = defaultdict(list)
-        for one, other, _ in sibling_pairs(texts, threshold):
+        for one, other, _ in sibling_pairs(texts, settings.sibling):
             self._near[_asked(texts[one])].append(_asked(texts[other]))
             self._near[_asked(texts[other])].append(_asked(texts[one]))
+        self._apart = settings.topics == "apart"
         self._joined = DisjointSet()
         self._side: dict[str, tuple[Side, str]] = {}
         """Root of a component → its side, and who put it there."""
@@ -164,30 +170,30 @@ class _Kin:
 
     def _kin_keys(self, row: Example | Preference) -> list[str]:
         """Return the keys that rows taken up before share with ``row``, or nearly so."""
-        own = _keys(row)
+        own = self._keys(row)
         near = [key for name in own for key in self._near.get(name, ())]
         return [key for key in (*own, *near) if key in self._joined]
 
     def _join(self, row: Example | Preference, sides: Mapping[Side, str]) -> None:
         links = self._kin_keys(row)
         roots = {self._joined[key] for key in links}
-        label = min([row.topic or f"row:{row.id}", *(self._labels.pop(root) for root in roots)])
+        named = row.topic if self._apart else ""
+        label = min([named or f"row:{row.id}", *(self._labels.pop(root) for root in roots)])
         for root in roots:
             self._side.pop(root, None)
-        for key in _keys(row):
+        for key in self._keys(row):
             self._joined.add(key)
-        for key in (*_keys(row), *links):
+        for key in (*self._keys(row), *links):
             self._joined.merge(row.id, key)
         root = self._joined[row.id]
         self._labels[root] = label
         for entry in sides.items():
             self._side[root] = entry
 
-
-def _keys(row: Example | Preference) -> list[str]:
-    """Return what rows of one group may share; the row's own id comes first."""
-    topic = [f"topic:{row.topic}"] if row.topic else []
-    return [row.id, *record_ids(row.parents), *topic, *(_asked(q) for q in questions_of(row))]
+    def _keys(self, row: Example | Preference) -> list[str]:
+        """Return what rows of one group may share; the row's own id comes first."""
+        topic = [f"topic:{row.topic}"] if row.topic and self._apart else []
+        return [row.id, *record_ids(row.parents), *topic, *(_asked(q) for q in questions_of(row))]
 
 
 def _asked(text: str) -> str:
@@ -210,25 +216,42 @@ def _drop(row: Example | Preference, why: str) -> Drop:
 
 
 def _assign(
-    members: Mapping[str, int], fixed: Mapping[str, Side], seed: int, settings: SplitSettings
+    members: Mapping[str, int],
+    strata: Mapping[str, str],
+    fixed: Mapping[str, Side],
+    seed: int,
+    settings: SplitSettings,
 ) -> dict[str, Side]:
-    """Give whole new groups to test, then to validation, until each has its share."""
+    """Give whole new groups to test, then to validation, until each has its share.
+
+    Args:
+        members: Group → its number of rows.
+        strata: Group → what each side shall have its share of, one after the other: what one of
+            them gave too much is asked less of the next.
+        fixed: Groups whose side stands.
+        seed: Draws the groups.
+        settings: The shares.
+    """
     free = [group for group in members if group not in fixed]
     order = sorted(free, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).hexdigest())
-    total = sum(members.values())
     wanted: list[tuple[Literal["test", "validation"], float]] = [
-        ("test", settings.test * total),
-        ("validation", settings.validation * total),
+        ("test", settings.test),
+        ("validation", settings.validation),
     ]
     sides: dict[str, Side] = {}
     for side, share in wanted:
         held = sum(members[group] for group in _on(side, fixed) if group in members)
-        while held < share and order:
-            # The group that comes closest to what is still missing; the seeded order breaks ties.
-            group = min(order, key=lambda g: abs(share - held - members[g]) // 3)
-            order.remove(group)
-            sides[group] = side
-            held += members[group]
+        due = 0.0
+        for stratum in sorted({strata[group] for group in members}):
+            due += share * sum(n for group, n in members.items() if strata[group] == stratum)
+            left = [group for group in order if strata[group] == stratum]
+            while held < due and left:
+                # The group that comes closest to what is missing; the seeded order breaks ties.
+                group = min(left, key=lambda g: abs(due - held - members[g]) // 3)
+                left.remove(group)
+                order.remove(group)
+                sides[group] = side
+                held += members[group]
     if not order and not any(group in members for group in _on("train", fixed)):
         raise UserError(
             f"{len(members)} groups of rows are too few for train, validation and test",

@@ -58,6 +58,23 @@ def test_a_topic_is_never_divided() -> None:
         assert len(sides) == 1
 
 
+def test_spread_topics_give_every_side_its_share_and_still_keep_kin_together() -> None:
+    rows = _rows()
+    edit = _example(TOPICS[0], 50, origin="edit", parents=(rows[0].id,))
+    again = rows[15].evolve(answer="Another answer.", topic=TOPICS[9])
+    settings = SplitSettings(topics="spread")
+    made = split_rows([*rows, edit, again], [], seed=3, settings=settings)
+    assert made.examples == split_rows([*rows, edit, again], [], seed=3, settings=settings).examples
+    for topic in TOPICS:
+        held = sum(row.topic == topic for row in made.examples["test"])
+        assert 1 <= held <= 3, "a fifth of 10 or 11 rows, give or take a group of two"
+    sizes = {side: len(found) for side, found in made.examples.items()}
+    assert (sizes["test"], sum(sizes.values())) == (pytest.approx(21, abs=1), 102)
+    sides = _sides(made)
+    assert sides[edit.id] == sides[rows[0].id]
+    assert sides[again.id] == sides[rows[15].id]
+
+
 def test_the_same_seed_gives_the_same_sides_whatever_the_order_of_rows() -> None:
     rows = _rows()
     assert _sides(_split(rows)) == _sides(_split(list(reversed(rows))))

@@ -38,9 +38,10 @@ def _of_round(job: Job, check: bool, similarity: float | None, most: int, force:
             where=str(job.round.folder.parent),
             fix="run `persona split` first, or name the files to compare",
         )
-    alike = similarity or section(SplitSettings, job.config.split, "split").sibling
+    settings = section(SplitSettings, job.config.split, "split")
+    alike = similarity or settings.sibling
     files = [file for one in rounds for file in side_files(one)]
-    _tell(compare(files, alike, topics=True), most, rounds)
+    _tell(compare(files, alike, topics=settings.topics == "apart"), most, rounds)
 
 
 _round_options = round_options(_of_round)
@@ -72,9 +73,10 @@ def _params_of(command: Callable[..., Any]) -> Callable[..., Any]:
 def split(files: tuple[Path, ...], side: tuple[str, ...], **options: Any) -> None:
     """Make train, validation and test: whole groups of kin go to one side each.
 
-    Kin are rows of one topic, rows made of one another, and rows whose questions are near
-    duplicates or paraphrases. A group stays on its side in later rounds; a new row that is kin to
-    rows on two sides is dropped as joins_two_sides.
+    Kin are rows of one topic (unless the configuration says ``split: {topics: spread}``), rows made
+    of one another, and rows whose questions are near duplicates or paraphrases. A group stays on
+    its side in later rounds; a new row that is kin to rows on two sides is dropped as
+    joins_two_sides.
 
     With --check nothing is split. It compares the FILES named, else all rounds of the persona with
     their evaluation prompts, prints every pair of kin on two sides, and exits 1 if there is any.
