@@ -1,0 +1,1 @@
+"""Where every record came from and what it touched, over all rounds of a persona."""
