@@ -1,12 +1,15 @@
-"""Greedy answers of a loaded chat model, in batches: one code path for every stage."""
+"""Answers of a loaded chat model, in batches: one code path for every stage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.records import Messages, as_messages
+
+if TYPE_CHECKING:
+    from workbench.batching import Row
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,25 @@ class Decoded:
     text: str
     tokens: int
     prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One conversation to answer.
+
+    Attributes:
+        chat: The conversation; it ends with a user's turn.
+        seed: Of the draw of its tokens; 0 for the greedy answer.
+        tag: Whatever the caller knows it by.
+    """
+
+    chat: Messages
+    seed: int = 0
+    tag: Any = None
+
+
+Done = Callable[[Ask, Decoded | None], Iterable[Ask]]
+"""Called once with each answer, as soon as it is there; returns what is to be asked after it."""
 
 
 def prompt_ids(tokenizer: Any, chat: Messages) -> list[int]:
@@ -44,8 +66,6 @@ def greedy_answers(
 ) -> list[Decoded | None]:
     """Return the greedy answer to each chat, in order; equal chats are answered once.
 
-    Longest prompts go first: little padding, and too little memory shows early.
-
     Args:
         model: A causal language model, with or without adapters.
         tokenizer: Its tokenizer, padded left.
@@ -57,46 +77,84 @@ def greedy_answers(
     Returns:
         One answer a chat; None for a prompt that leaves no room for ``max_new_tokens``.
     """
-    ids = {chat: prompt_ids(tokenizer, chat) for chat in dict.fromkeys(chats)}
-    room = getattr(model.config, "max_position_embeddings", None) or 10**9
-    fitting = [chat for chat in ids if len(ids[chat]) + max_new_tokens <= room]
-    order = sorted(fitting, key=lambda chat: -len(ids[chat]))
-    asked = dict.fromkeys(ids, 0)
+    asked = dict.fromkeys(chats, 0)
     for chat in chats:
         asked[chat] += 1
-    advance(sum(asked[chat] for chat in ids.keys() - set(fitting)))
-    answers: dict[Messages, Decoded] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        decoded = _decode(model, tokenizer, [ids[chat] for chat in batch], max_new_tokens)
-        answers |= dict(zip(batch, decoded, strict=True))
-        advance(sum(asked[chat] for chat in batch))
-    return [answers.get(chat) for chat in chats]
+    answers: dict[Messages, Decoded | None] = {}
+
+    def done(ask: Ask, answer: Decoded | None) -> Iterable[Ask]:
+        answers[ask.chat] = answer
+        advance(asked[ask.chat])
+        return ()
+
+    sizes = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    answer_all(model, tokenizer, [Ask(chat) for chat in asked], done, **sizes)
+    return [answers[chat] for chat in chats]
 
 
-def _decode(
-    model: Any, tokenizer: Any, batch: Sequence[list[int]], max_new_tokens: int
-) -> list[Decoded]:
+def answer_all(
+    model: Any,
+    tokenizer: Any,
+    asks: Iterable[Ask],
+    done: Done,
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    temperature: float = 1.0,
+) -> None:
+    """Answer ``asks`` and whatever ``done`` returns after them, such as a conversation's next turn.
+
+    Rows are prefilled in groups of like length, a prefix that all prompts share is computed once,
+    and the place of an ended row goes to the next one. Models whose layers don't all attend to the
+    whole context, or whose own settings change the logits, are answered by ``generate`` instead.
+
+    Args:
+        model: A causal language model, with or without adapters.
+        tokenizer: Its tokenizer, padded left.
+        asks: What is asked at first.
+        done: Takes each answer; None for a prompt that leaves no room for ``max_new_tokens``.
+        max_new_tokens: Where an answer without an end is cut.
+        batch_size: Prompts answered at once.
+        temperature: Of answers with a seed, above 0.
+    """
     import torch
 
+    from workbench.batching import Batch, Row
+
+    room = getattr(model.config, "max_position_embeddings", None) or 10**9
+
+    def rows(asked: Iterable[Ask]) -> Iterable[Row]:
+        todo = list(asked)
+        for ask in todo:
+            ids = prompt_ids(tokenizer, ask.chat)
+            if len(ids) + max_new_tokens > room:
+                todo.extend(done(ask, None))
+                continue
+            draws = torch.Generator().manual_seed(ask.seed) if ask.seed else None
+            yield Row(ask, ids, generator=draws)
+
+    def said(row: Row) -> list[Row]:
+        text = tokenizer.decode(row.said, skip_special_tokens=True).strip()
+        return list(rows(done(row.ask, Decoded(text, len(row.said), len(row.ids)))))
+
     ends = end_tokens(model, tokenizer)
-    inputs = tokenizer.pad({"input_ids": list(batch)}, return_tensors="pt").to(model.device)
-    with torch.inference_mode():
-        output = model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            # Sampling fields of the model's own generation config mean nothing here.
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    width = inputs["input_ids"].shape[1]
-    found = []
-    for row, prompt in zip(output[:, width:].tolist(), batch, strict=True):
-        stop = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
-        text = tokenizer.decode(row[:stop], skip_special_tokens=True).strip()
-        found.append(Decoded(text, stop, len(prompt)))
-    return found
+    batch = Batch(model, ends, max_new_tokens, batch_size, temperature)
+    waiting = list(rows(asks))
+    if attends_to_all(model):
+        batch.answer(waiting, said)
+    else:
+        batch.generate(waiting, said, tokenizer)
+
+
+def attends_to_all(model: Any) -> bool:
+    """Return whether each layer is ordinary attention over the whole context, and greedy is argmax.
+
+    Sliding windows, capped logits, linear layers and penalties are left to ``generate``.
+    """
+    config, own = model.config.get_text_config(), model.generation_config
+    kinds = getattr(config, "layer_types", None)
+    whole = set(kinds) == {"full_attention"} if kinds else not getattr(config, "sliding_window", 0)
+    capped = getattr(config, "attn_logit_softcapping", None)
+    penalties = (own.repetition_penalty or 1.0) != 1.0 or bool(own.no_repeat_ngram_size)
+    plain = model.config._attn_implementation == "sdpa"
+    return whole and not capped and not penalties and plain
