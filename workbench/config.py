@@ -118,6 +118,22 @@ class Evaluate(Section):
     general: Path = Path("datasets/general")
     """Folder with the texts and questions of general ability."""
     gate: Gate = Gate()
+    arms: tuple[str, ...] = ()
+    """The round's own arms, such as ``base+prompt``; by default the base and each trained stage,
+    and the base and the last trained stage with the system prompt."""
+    more: dict[str, str | Endpoint] = Field(default_factory=dict)
+    """Other arms by name: ``round-001/sft``, an adapter's or a model's folder, a hub id, an
+    endpoint, or ``teacher`` or ``student``; with ``+prompt`` at the end of the name, prompted."""
+    exemplars: int = Field(default=0, ge=0)
+    """So many of the persona's exemplars stand in the system prompt, those of the training side."""
+    probes: int = Field(default=4, ge=0)
+    """Prompts of each probe set."""
+    conversations: int = Field(default=2, ge=0)
+    """Conversations of the drift probe."""
+    seeds: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Seeds of sampled decoding, one answer each; greedy decoding without any."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Of sampled decoding."""
 
 
 class RunConfig(Section):

@@ -50,9 +50,12 @@ def side_files(round_: Round) -> Iterator[tuple[Path, Side]]:
     for side in SIDES:
         for name in (f"{side}.jsonl", f"preferences-{side}.jsonl"):
             yield round_.stage("split") / name, side
-    responses = round_.stage("evaluate") / "responses.jsonl"
-    if responses.exists():
-        yield responses, "test"
+    for asked in (
+        round_.stage("split") / "probes.jsonl",
+        round_.stage("evaluate") / "responses.jsonl",
+    ):
+        if asked.exists():
+            yield asked, "test"
 
 
 @dataclass(frozen=True)

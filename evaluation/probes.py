@@ -1,0 +1,84 @@
+"""Probe sets: questions that try a persona where ordinary ones do not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from workbench.errors import UserError, UserErrors
+from workbench.records import Example, Message
+from workbench.store import read_json_lines
+
+Probe = Literal["out_of_scope", "drop_the_act", "role_reversal", "safety", "format", "drift"]
+PROBES: tuple[Probe, ...] = get_args(Probe)
+"""Off the persona's field; asked to leave its role; asked to swap roles; signs of danger; asked for
+another form; and conversations of several turns."""
+DRIFT = "drift"
+FILE = "probes.jsonl"
+"""Name of the file in the persona's folder."""
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    probe: Probe
+    turns: tuple[str, ...] = Field(min_length=1)
+    """What the user says, turn by turn."""
+    expect: str = Field(min_length=1)
+    """What a good answer does, for reviewers and a judge; no model is shown it."""
+
+    @model_validator(mode="after")
+    def _turns(self) -> _Row:
+        if any(not turn.strip() for turn in self.turns):
+            raise ValueError("turns: one is empty")
+        if (self.probe == DRIFT) != (len(self.turns) > 1):
+            raise ValueError("turns: several for drift, one for any other probe")
+        return self
+
+
+def read_probes(path: Path) -> list[Example]:
+    """Return the probes of a file as examples: ``kind`` is the probe, ``answer`` what is expected.
+
+    Raises:
+        UserErrors: Every broken row, with its line.
+    """
+    found: list[Example] = []
+    mistakes: list[UserError] = []
+    for number, data in read_json_lines(path, mistakes=mistakes):
+        try:
+            row = _Row.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            mistakes.append(
+                UserError(
+                    f"no valid probe: {field} {first['msg']}".replace("  ", " "),
+                    where=f"{path}:{number}",
+                    fix="give probe, turns and expect",
+                )
+            )
+            continue
+        found.append(
+            Example(
+                prompt=tuple(Message(role="user", content=turn) for turn in row.turns),
+                answer=row.expect,
+                kind=row.probe,
+                source=f"{path.name}:{number}",
+            )
+        )
+    if mistakes:
+        raise UserErrors(mistakes)
+    return found
+
+
+def take_probes(probes: Sequence[Example], each: int, conversations: int) -> list[Example]:
+    """Return the first ``each`` of every probe set and the first ``conversations`` of drift."""
+    taken: dict[str, list[Example]] = defaultdict(list)
+    for probe in probes:
+        if len(taken[probe.kind]) < (conversations if probe.kind == DRIFT else each):
+            taken[probe.kind].append(probe)
+    return [probe for kind in PROBES for probe in taken[kind]]
