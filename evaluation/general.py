@@ -80,8 +80,7 @@ def load_general(folder: Path, language: str) -> GeneralSet:
     Raises:
         UserError: A file is missing or has a broken line, or has no row of the language.
     """
-    if not folder.is_absolute() and not folder.is_dir():
-        folder = Path(__file__).resolve().parents[1] / folder
+    folder = general_folder(folder)
     found = GeneralSet(
         texts=tuple(t for t in _rows(folder / TEXTS, Text) if t.language == language),
         questions=tuple(q for q in _rows(folder / QUESTIONS, Choice) if q.language == language),
@@ -93,6 +92,13 @@ def load_general(folder: Path, language: str) -> GeneralSet:
             fix="add some, or set evaluate.general to a folder that has them",
         )
     return found
+
+
+def general_folder(folder: Path) -> Path:
+    """Return where the general texts lie: a relative folder may lie beside the package."""
+    if folder.is_absolute() or folder.is_dir():
+        return folder
+    return Path(__file__).resolve().parents[1] / folder
 
 
 def _rows(file: Path, model: type[R]) -> list[R]:

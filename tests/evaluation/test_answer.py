@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.answer import Arm, answer, answer_arms
+from evaluation.answer import answer, answer_arms
+from evaluation.arms import Arm
+from evaluation.probes import read_probes
 from workbench.errors import UserError
+from workbench.records import Example, Message
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,80 @@ def test_an_adapter_for_another_base_is_told(
 
     with pytest.raises(UserError, match=f"arm 'sft' does not fit the base model other: {problem}"):
         answer(Arm("sft", adapters[0]), examples, other)
+
+
+@pytest.fixture
+def conversation():
+    """A drift probe of three turns."""
+    turns = ("I sit all day.", "And then?", "What about tomorrow?")
+    prompt = tuple(Message(role="user", content=turn) for turn in turns)
+    return Example(prompt=prompt, answer="Stays itself.", kind="drift", source="probes.jsonl:1")
+
+
+def test_in_a_conversation_an_arm_hears_its_own_answers(tiny_model, examples, conversation, exact):
+    found = answer(Arm("base"), [*examples, conversation], tiny_model, batch_size=2, **exact)
+    turns = [response for response in found if response.probe == "drift"]
+
+    assert [turn.turn for turn in turns] == [1, 2, 3]
+    assert [response.turn for response in found[: len(examples)]] == [0] * len(examples)
+    said = [message.content for message in turns[2].prompt if message.role == "assistant"]
+    assert said == [turn.text or "…" for turn in turns[:2]]
+    alone = Example(prompt=turns[2].prompt, answer="-")
+    assert texts(answer(Arm("base"), [alone], tiny_model, **exact)) == [turns[2].text]
+
+
+def test_a_stopped_evaluation_asks_only_what_is_missing(
+    tiny_model, examples, conversation, adapters, exact, tmp_path
+):
+    arms, kept = [Arm("base"), Arm("sft", adapters[0])], tmp_path / "answers.jsonl"
+    asked = [*examples, conversation]
+    whole = answer_arms(arms, asked, tiny_model, cache=kept, **exact)
+    lines = kept.read_bytes().splitlines()
+    # A kill: the last three answers are missing, and the one before them is half written.
+    kept.write_bytes(b"\n".join(lines[:-4]) + b"\n" + lines[-4][:20])
+    again = answer_arms(arms, asked, tiny_model, cache=kept, **exact)
+
+    assert again == whole
+    added = kept.read_bytes().splitlines()
+    assert [line for line in added if line in lines[-4:]] == lines[-4:]
+    assert len(added) == len(lines) + 1
+    # Whole, it needs no model; another adapter under the same name is another arm.
+    assert answer_arms(arms, asked, tiny_model, cache=kept, batch_size=1, **exact) == whole
+    other = answer_arms([Arm("sft", adapters[1])], asked, tiny_model, cache=kept, **exact)
+    assert texts(other) != texts([response for response in whole if response.arm == "sft"])
+
+
+def test_drawn_answers_depend_on_their_seed_and_not_on_the_batch(tiny_model, examples, exact):
+    drawn = {"seeds": (1, 2), "temperature": 1.5, **exact}
+    together = answer(Arm("base"), examples, tiny_model, batch_size=7, **drawn)
+    assert together == answer(Arm("base"), examples, tiny_model, batch_size=2, **drawn)
+
+    assert [response.seed for response in together] == [1, 2] * len(examples)
+    first, second = texts(together[::2]), texts(together[1::2])
+    assert first != second
+    assert texts(answer(Arm("base"), examples, tiny_model, **exact)) not in (first, second)
+
+
+def test_every_persona_has_the_same_kinds_of_probes(repo):
+    counts = []
+    for name in ("gym-trainer", "gym-trainer-ko"):
+        probes = read_probes(repo / "datasets" / name / "probes.jsonl")
+        counts.append([probe.kind for probe in probes])
+        assert {len(p.prompt) for p in probes if p.kind == "drift"} == {5}
+    assert counts[0] == counts[1]
+    assert len(set(counts[0])) == 6
+
+
+def test_a_broken_probe_is_told_with_its_line(tmp_path):
+    file = tmp_path / "probes.jsonl"
+    rows = [
+        '{"probe": "safety", "turns": ["My chest hurts."], "expect": "Stops."}',
+        '{"probe": "charm", "turns": ["Hi."], "expect": "-"}',
+        '{"probe": "drift", "turns": ["Hi."], "expect": "-"}',
+    ]
+    file.write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        read_probes(file)
+    one, other = caught.value.lines()
+    assert "probes.jsonl:2: no valid probe: probe Input should be 'out_of_scope'" in one
+    assert "probes.jsonl:3" in other and "several for drift, one for any other probe" in other

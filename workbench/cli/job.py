@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,13 @@ class Job:
         """Return the same job, with the settings of ``generate`` that are not None."""
         changes = {name: value for name, value in given.items() if value is not None}
         return self._with(generate=self.config.generate.model_copy(update=changes))
+
+    def evaluating(self, more: Mapping[str, str]) -> Job:
+        """Return the same job, with further arms by name."""
+        if not more:
+            return self
+        changes = {"more": {**self.config.evaluate.more, **more}}
+        return self._with(evaluate=self.config.evaluate.model_copy(update=changes))
 
     def _with(self, **changes: Any) -> Job:
         return replace(self, config=self.config.model_copy(update=changes))

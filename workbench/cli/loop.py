@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workbench.cli import stages_data, stages_model
 from workbench.cli.job import Job
+from workbench.cli.stage_evaluate import evaluate_stage
 from workbench.cli.stage_generate import generate_stage
 from workbench.cli.stage_review import review_stage, server_pids
 from workbench.errors import UserError, nearest
@@ -26,7 +27,7 @@ STAGES: dict[str, Callable[[Job], StageSpec]] = {
     "split": stages_data.split_stage,
     "sft": stages_model.sft_stage,
     "dpo": stages_model.dpo_stage,
-    "evaluate": stages_model.evaluate_stage,
+    "evaluate": evaluate_stage,
     "report": stages_model.report_stage,
 }
 # It says at every start on a CPU that a faster kernel is on a hub; it works without.

@@ -20,7 +20,7 @@ COMMANDS = {
     "resolve": ("workbench.cli.stages_cli", "resolve", "Turn reviews into a decision per row."),
     "split": ("workbench.cli.split", "split", "Train, validation, test by group; --check leaks."),
     "train": ("workbench.cli.train", "train", "Train one stage: sft, dpo, grpo or kto."),
-    "evaluate": ("workbench.cli.stages_cli", "evaluate", "Answer held-out prompts and score them."),
+    "evaluate": ("workbench.cli.evaluate", "evaluate", "Answer held-out prompts and score them."),
     "report": ("workbench.cli.stages_cli", "report", "Write the report as one HTML file."),
     "trace": ("workbench.cli.trace", "trace", "Where a record came from, and what it touched."),
     "forget": ("workbench.cli.trace", "forget", "What has to go with a person's or source's rows."),

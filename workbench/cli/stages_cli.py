@@ -61,7 +61,4 @@ filter_ = _stage_command(
 resolve = _stage_command(
     "resolve", "Turn the reviews into a decision for every row, by the configured policy."
 )
-evaluate = _stage_command(
-    "evaluate", "Answer the held-out prompts with every arm and compare each with the base."
-)
 report = _stage_command("report", "Write the round's report as one HTML file.")

@@ -1,4 +1,4 @@
-"""The stages of the model: training, evaluation and the report."""
+"""The stages of the model: training and the report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.job import Job
-from workbench.config import dumped
 from workbench.models import has_gpu
-from workbench.records import Example
 from workbench.rounds import StageSpec, Work
-from workbench.sampling import take_spread
-from workbench.store import existing, read_records, write_json, write_records
+from workbench.store import existing
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -92,60 +89,6 @@ def _train(job: Job, method: str, sides: tuple[str, str], work: Work) -> None:
     work.counts.update(summary.model_dump(mode="json"))
 
 
-def evaluate_stage(job: Job) -> StageSpec:
-    """Held-out prompts answered by every arm, scored trait by trait, compared with the base."""
-    return StageSpec(
-        "evaluate",
-        partial(_evaluate, job),
-        inputs=("split/test.jsonl", "split/train.jsonl", "sft/adapter", "dpo/adapter"),
-        files={"persona.yaml": job.persona_folder / "persona.yaml"},
-        settings={
-            "model": job.config.model,
-            "judge": dumped(job.config.judge),
-            **job.config.evaluate.model_dump(mode="json"),
-        },
-        packages=("peft", "ragas", "scipy", "torch", "transformers"),
-    )
-
-
-def _evaluate(job: Job, work: Work) -> None:
-    from evaluation.answer import Arm, answer_arms
-    from evaluation.scorers import score_responses
-    from evaluation.statistics import compare
-    from workbench.models import resolve_model
-    from workbench.prompts import system_prompt
-
-    settings = job.config.evaluate
-    prompts = take_spread(
-        list(read_records(work.input("split/test.jsonl"), Example)), settings.rows
-    )
-    arms = (
-        Arm("base", None, None),
-        Arm("base+prompt", None, system_prompt(job.persona)),
-        Arm("sft", work.input("sft/adapter"), None),
-        Arm("sft+dpo", work.input("dpo/adapter"), None),
-    )
-    responses = answer_arms(
-        arms,
-        prompts,
-        resolve_model(job.config.model),
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        seed=job.config.seed,
-    )
-    scores = score_responses(job.persona, responses, judge=job.config.judge)
-    comparison = compare(scores, base="base", seed=job.config.seed)
-    work.counts.update(
-        prompts=len(prompts),
-        responses=len(responses),
-        tokens=sum(response.tokens for response in responses),
-        unscored=sum(score.value is None for score in scores),
-    )
-    write_records(work.out / "responses.jsonl", responses)
-    write_records(work.out / "scores.jsonl", scores)
-    write_json(work.out / "comparison.json", comparison.model_dump(mode="json"))
-
-
 REPORTED = (
     *(f"{stage}/drops.jsonl" for stage in ("import", "generate", "filter", "resolve", "split")),
     *(f"{stage}/examples.jsonl" for stage in ("import", "generate", "filter", "resolve")),
@@ -156,6 +99,9 @@ REPORTED = (
     "evaluate/responses.jsonl",
     "evaluate/scores.jsonl",
     "evaluate/comparison.json",
+    "evaluate/calibration.json",
+    "evaluate/general.json",
+    "evaluate/style.json",
 )
 
 
