@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from curation.review.guide import guidelines
+from curation.review.guide import guidelines, problem_labels
 from curation.review.similar import DIMENSIONS, VECTOR
 from workbench.language import say
 from workbench.persona import Persona
@@ -98,7 +98,7 @@ def settings(
     if shape.queue:
         fields.append(text("opinions", required=True))
     questions += [
-        rg.MultiLabelQuestion(labels=persona.problems, required=False, **about("problems")),
+        rg.MultiLabelQuestion(labels=problem_labels(persona), required=False, **about("problems")),
         rg.TextQuestion(required=False, **about("corrected")),
         rg.TextQuestion(required=False, **about("note")),
     ]

@@ -54,6 +54,15 @@ def guidelines(
     return "\n\n".join(parts)
 
 
+def problem_labels(persona: Persona) -> dict[str, str]:
+    """Return problem id → what a reviewer reads; a trait is named as missed, not as a wish."""
+    missed = {
+        trait.id: say(persona.language, "review.problem.trait", trait=trait.name)
+        for trait in persona.traits
+    }
+    return {**persona.problems, **missed}
+
+
 def _bullets(items: Iterable[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 

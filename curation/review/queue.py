@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from curation.review.ballots import Ballot, ballots, by_record
 from curation.review.connection import Connection, connected
+from curation.review.guide import problem_labels
 from curation.review.pull import pull
 from curation.review.push import Pushed, push
 from curation.review.remote import dataset_name, find_dataset
@@ -80,6 +81,7 @@ def opinions(persona: Persona, round_name: str, example: Example, votes: Iterabl
     def phrase(key: str, **values: object) -> str:
         return say(persona.language, f"review.opinion{key}", **values)
 
+    labels = problem_labels(persona)
     told = []
     for ballot in votes:
         lines = [phrase("", reviewer=ballot.reviewer, fidelity=ballot.fidelity)]
@@ -88,7 +90,7 @@ def opinions(persona: Persona, round_name: str, example: Example, votes: Iterabl
             better = say(persona.language, f"review.asked.better.{place}")
             lines.append(phrase(".better", better=better))
         if ballot.problems:
-            names = [persona.problems.get(kind, kind) for kind in sorted(ballot.problems)]
+            names = [labels.get(kind, kind) for kind in sorted(ballot.problems)]
             lines.append(phrase(".problems", problems=", ".join(names)))
         if ballot.corrected and ballot.corrected != example.answer:
             lines.append(phrase(".corrected", corrected=ballot.corrected))

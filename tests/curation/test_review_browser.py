@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from curation.review.connection import Connection
+from curation.review.guide import problem_labels
 from curation.review.progress import status
 from curation.review.pull import pull
 from curation.review.push import push
@@ -188,7 +189,7 @@ def test_what_a_reviewer_clicks_is_what_is_pulled(
     ui.filter("Metadata", "주제", persona.topic_name(persona.topics[1]))
     ui.shows(2)
     ui.open(address)
-    ui.filter("Suggestions", "problems", "Suggestion values", persona.problems["address"])
+    ui.filter("Suggestions", "problems", "Suggestion values", problem_labels(persona)["address"])
     ui.shows(2)
     ui.open(address)
     ui.shows(5)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from curation.review.dataset import shape_of
-from curation.review.guide import guidelines
+from curation.review.guide import guidelines, problem_labels
 from curation.review.rows import JudgeOpinion, order_of, records
 from curation.review.similar import DIMENSIONS, vectors
 from workbench.language import phrases
@@ -22,6 +22,13 @@ def test_guide_holds_every_trait_the_boundary_and_the_examples(coach: Persona) -
     assert coach.safety.boundary.strip() in guide
     assert guide.count("\n> Answer") == 3
     assert len(guide) < 6000  # Argilla takes 10 000; people read fewer
+
+
+def test_a_trait_is_named_as_missed_where_reviewers_say_what_is_wrong(coach: Persona) -> None:
+    labels = problem_labels(coach)
+    assert labels["emoji"] == f"Missed: {coach.problems['emoji']}"
+    assert labels["wrong_fact"] == coach.problems["wrong_fact"]
+    assert list(labels) == list(coach.problems)
 
 
 def test_review_phrases_exist_in_both_languages() -> None:

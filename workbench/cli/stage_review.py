@@ -104,8 +104,10 @@ def with_overlap(job: Job, per_record: int | None) -> Job:
     return replace(job, config=job.config.model_copy(update={"review": changed}))
 
 
-def up(job: Job, *, port: int | None = None, host: str = "127.0.0.1") -> Server:
-    """Return the running server, started if it was not."""
+def up(
+    job: Job, *, port: int | None = None, host: str = "127.0.0.1", quiet: bool = False
+) -> Server:
+    """Return the running server, started if it was not; ``quiet`` tells no steps of it."""
     from curation.server import start
 
     return start(
@@ -114,7 +116,7 @@ def up(job: Job, *, port: int | None = None, host: str = "127.0.0.1") -> Server:
         port=port,
         host=host,
         reuse=True,
-        progress=lambda said: console.print(f"  Argilla: {said}"),
+        progress=None if quiet else lambda said: console.print(f"  Argilla: {said}"),
     )
 
 
@@ -135,7 +137,7 @@ def running(job: Job) -> Server:
 
     if not status(server_home(job)).running:
         raise UserError("the Argilla server is not running", fix="run `persona review up` first")
-    return up(job)
+    return up(job, quiet=True)
 
 
 def push_rows(job: Job, connection: Connection, shown: ReviewRows) -> None:
