@@ -18,19 +18,28 @@ CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 
 
-def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
+def save_adapter(
+    model: PeftModel, folder: Path, base_name: str, *, pissa_start: Path | None = None
+) -> None:
     """Write the trained adapter as ``folder``, whole or not at all.
 
     Args:
         model: Its active adapter is ``default``; any other (a reference) is left out.
         folder: Replaced if there.
         base_name: The base as the user named it; a cache's path would mean nothing elsewhere.
+        pissa_start: The PiSSA adapter before training, which took components out of the base: the
+            difference is written, a plain LoRA of twice the rank that fits the untouched base.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     model.peft_config["default"].base_model_name_or_path = base_name
     # False: "auto" asks a hub whether the base's vocabulary was resized; it never is here.
-    model.save_pretrained(temporary, selected_adapters=["default"], save_embedding_layers=False)
+    model.save_pretrained(
+        temporary,
+        selected_adapters=["default"],
+        save_embedding_layers=False,
+        path_initial_model_for_weight_conversion=str(pissa_start) if pissa_start else None,
+    )
     # PEFT's card names the base by its path in the cache, and says nothing that is known here.
     (temporary / "README.md").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -53,7 +62,7 @@ def check_adapter(model: PreTrainedModel, folder: Path, base_name: str) -> None:
     """Raise a UserError unless the adapter was made for this base, by its name and its shapes."""
     config = _config(folder)
     made_for = config.get("base_model_name_or_path") or "an unnamed base"
-    if not _same_base(made_for, base_name):
+    if not same_base(made_for, base_name):
         raise _other_base(folder, f"was trained on {made_for}, not on {base_name}")
     from safetensors import safe_open
 
@@ -84,7 +93,8 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _same_base(one: str, other: str) -> bool:
+def same_base(one: str, other: str) -> bool:
+    """Return whether two names mean one base: the same name, or two paths of one folder."""
     if one == other:
         return True
     paths = Path(one).expanduser(), Path(other).expanduser()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
 from workbench.progress import console
-from workbench.records import Example, Preference, as_messages
-from workbench.store import read_records
+from workbench.records import Example, Preference, Thumb, as_messages, user_prompt
+from workbench.store import read_json_lines, read_records
+from workbench.yamlfile import read_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,9 +31,11 @@ class Rows:
 
     def dataset(self) -> Dataset:
         """Return the rows as a dataset of the ``datasets`` library."""
-        from datasets import Dataset
+        from datasets import Dataset, Image, List
 
-        return Dataset.from_list(list(self.rows))
+        rows = Dataset.from_list(list(self.rows))
+        # Files are opened and decoded when a batch is made, not all at once.
+        return rows.cast_column("images", List(Image())) if "images" in self.rows[0] else rows
 
 
 def prompt_completion(example: Example) -> Row:
@@ -58,7 +62,7 @@ def read_examples(path: Path) -> Rows:
     Raises:
         UserError: Unreadable file, a line that is no example, or no rows at all.
     """
-    return _some(path, tuple(prompt_completion(row) for row in read_records(path, Example)))
+    return some(path, tuple(prompt_completion(row) for row in read_records(path, Example)))
 
 
 def read_preferences(path: Path) -> Rows:
@@ -67,10 +71,85 @@ def read_preferences(path: Path) -> Rows:
     Raises:
         UserError: Unreadable file, a line that is no pair, or no rows at all.
     """
-    return _some(path, tuple(prompt_pair(row) for row in read_records(path, Preference)))
+    return some(path, tuple(prompt_pair(row) for row in read_records(path, Preference)))
 
 
-def _some(path: Path, rows: tuple[Row, ...]) -> Rows:
+def read_prompts(path: Path) -> Rows:
+    """Return the prompts of a file of examples, without their answers.
+
+    Raises:
+        UserError: Unreadable file, a line that is no example, or no rows at all.
+    """
+    return some(path, tuple({"prompt": as_messages(r.prompt)} for r in read_records(path, Example)))
+
+
+def read_thumbs(path: Path) -> Rows:
+    """Return TRL's unpaired rows of a file of thumbs.
+
+    Raises:
+        UserError: Unreadable file, a line that is no thumb, no rows, or thumbs of one kind alone.
+    """
+    rows = tuple(
+        {
+            "prompt": as_messages(thumb.prompt),
+            "completion": [_assistant(thumb.answer)],
+            "label": thumb.good,
+        }
+        for thumb in read_records(path, Thumb)
+    )
+    if rows and len({row["label"] for row in rows}) == 1:
+        kind = "up" if rows[0]["label"] else "down"
+        raise UserError(
+            f"holds thumbs {kind} alone, and KTO learns from the difference",
+            where=str(path),
+            fix="add answers that were turned down" if kind == "up" else "add answers to learn",
+        )
+    return some(path, rows)
+
+
+def read_instructions(path: Path) -> Rows:
+    """Return prompt-completion rows of Alpaca's ``{instruction, input, output}``.
+
+    Raises:
+        UserError: Unreadable file, a row without instruction or output, or no rows at all.
+    """
+    rows = []
+    for where, row in _objects(path, "instruction", "output"):
+        prompt = user_prompt(row["instruction"], _word(row.get("input", ""), where, "input"))
+        rows.append({"prompt": as_messages(prompt), "completion": [_assistant(row["output"])]})
+    return some(path, tuple(rows))
+
+
+def read_texts(path: Path) -> Rows:
+    """Return rows of raw text: ``{"text": ...}`` a line, or the paragraphs of a ``.txt`` file.
+
+    Raises:
+        UserError: Unreadable file, a row without text, or no rows at all.
+    """
+    if path.suffix == ".txt":
+        parts = (part.strip() for part in read_text(path).split("\n\n"))
+        return some(path, tuple({"text": part} for part in parts if part))
+    return some(path, tuple({"text": row["text"]} for _, row in _objects(path, "text")))
+
+
+def _objects(path: Path, *needed: str) -> Iterator[tuple[str, Row]]:
+    """Yield the objects of a JSONL file with their places; each holds text under every name."""
+    for number, row in read_json_lines(path):
+        where = f"{path}:{number}"
+        for name in needed:
+            if not _word(row.get(name), where, name).strip():
+                raise UserError(f"'{name}' is empty", where=where, fix="drop the row")
+        yield where, row
+
+
+def _word(value: Any, where: str, name: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"has no text under '{name}'", where=where, fix="see the recipe's 'data'")
+    return value
+
+
+def some(path: Path, rows: tuple[Row, ...]) -> Rows:
+    """Return the rows of a file, or raise a UserError where there are none."""
     if not rows:
         raise UserError(
             "has no rows to train on",
@@ -88,8 +167,8 @@ def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) 
     Raises:
         UserError: No row keeps any of its answer.
     """
-    if max_length is None:
-        return rows
+    if max_length is None or "prompt" not in rows.rows[0]:
+        return rows  # raw text is cut where it is too long, and loses nothing that matters
     kept = tuple(r for r in rows.rows if _tokens(tokenizer, r["prompt"], True) < max_length)
     if not kept:
         raise UserError(
@@ -113,7 +192,7 @@ def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) 
 
 def _longest(tokenizer: PreTrainedTokenizerBase, row: Row) -> int:
     answers = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
-    return max(_tokens(tokenizer, row["prompt"] + answer, False) for answer in answers)
+    return max((_tokens(tokenizer, row["prompt"] + answer, False) for answer in answers), default=0)
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Row], ask: bool) -> int:

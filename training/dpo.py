@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.adapters import load_adapter
 from training.data import read_preferences
+from training.policy import policy_of
 from training.recipe import Recipe
-from training.session import Parts, Task, TrainSummary, keep_float32, run
+from training.session import Parts, Task, TrainSummary, run
 
 if TYPE_CHECKING:
     from trl import DPOTrainer
@@ -24,6 +24,7 @@ def train_dpo(
     *,
     seed: int,
     base_name: str = "",
+    tracker: str = "none",
 ) -> TrainSummary:
     """Train the SFT adapter further on preference pairs and write it to ``out``.
 
@@ -41,13 +42,14 @@ def train_dpo(
         out: Folder of the run; a call that was killed goes on from its ``checkpoints/``.
         seed: Of the order of rows.
         base_name: The base as it is written into the adapter; the folder by default.
+        tracker: A word of :data:`workbench.config.TRACKERS`.
 
     Raises:
         UserError: No rows, an adapter of another base, a loss that is no number, no space left.
     """
     recipe.require("dpo")
     name = base_name or str(model)
-    task = Task(recipe, model, name, train, validation, out, seed, sft_adapter)
+    task = Task(recipe, model, name, train, validation, out, seed, sft_adapter, tracker)
     return run(task, read_preferences, dpo_trainer)
 
 
@@ -55,10 +57,4 @@ def dpo_trainer(parts: Parts) -> DPOTrainer:
     """Return TRL's trainer with the SFT adapter to train and a frozen copy as reference."""
     from trl import DPOTrainer
 
-    task = parts.task
-    assert task.sft_adapter is not None
-    policy = load_adapter(parts.model, task.sft_adapter, task.base_name)
-    trainer = DPOTrainer(model=policy, **parts.trainer_inputs())
-    # TRL copied the adapter as "ref" before it rounded the policy: take the exact values back.
-    keep_float32(trainer.model, source="ref")
-    return trainer
+    return policy_of(parts, DPOTrainer)

@@ -1,23 +1,14 @@
-"""What a recipe may say: the fields of TRL's, PEFT's and bitsandbytes' own configurations.
-
-Names, types and choices are read from the libraries, so that a recipe means what their
-documentation says; only what the workbench decides itself is refused here, with the reason.
-"""
+"""Checks of a recipe's values against the types and choices of the library that they are for."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import re
 import typing
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
 from workbench.errors import nearest
-
-Method = Literal["sft", "dpo"]
-METHODS: tuple[Method, ...] = typing.get_args(Method)
 
 
 @dataclass(frozen=True)
@@ -46,53 +37,6 @@ class Section:
     owned: dict[str, str] = field(default_factory=dict)
 
 
-_SEED = "the seed belongs to the round: give --seed"
-_PRIVATE = "nothing leaves the machine while training"
-_MODEL = "the model is named by the command: give --model"
-_TEMPLATE = "the model's own chat template and tokens are used, as at inference"
-_ONE = "training runs in one process"
-_SHOWN = "progress and curve.jsonl show it"
-_WHOLE = "the whole dataset of the split is used"
-_TRAINER_OWNED = {
-    "output_dir": "the round's folder is given by the command",
-    "resume_from_checkpoint": "the same command goes on from the last checkpoint by itself",
-    **dict.fromkeys(("seed", "data_seed"), _SEED),
-    **dict.fromkeys(
-        ("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id"), _PRIVATE
-    ),
-    **dict.fromkeys(
-        ("trackio_static_space_id", "push_to_hub", "hub_token", "hub_private_repo"), _PRIVATE
-    ),
-    **dict.fromkeys(("hub_model_id", "hub_strategy", "hub_always_push", "hub_revision"), _PRIVATE),
-    **dict.fromkeys(("model_init_kwargs", "router_aux_loss_coef"), _MODEL),
-    "trust_remote_code": "no code of a model is ever run",
-    **dict.fromkeys(("chat_template_path", "eos_token", "pad_token"), _TEMPLATE),
-    **dict.fromkeys(
-        ("dataset_text_field", "dataset_kwargs", "remove_unused_columns", "label_names"), _WHOLE
-    ),
-    **dict.fromkeys(("disable_tqdm", "log_level", "log_level_replica", "logging_strategy"), _SHOWN),
-    **dict.fromkeys(("logging_nan_inf_filter", "log_on_each_node", "debug"), _SHOWN),
-    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "the command says what is done"),
-    **dict.fromkeys(("local_rank", "fsdp", "fsdp_config", "deepspeed", "parallelism_config"), _ONE),
-    **dict.fromkeys(("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb"), _ONE),
-    **dict.fromkeys(("ddp_find_unused_parameters", "ddp_broadcast_buffers"), _ONE),
-    "ddp_static_graph": _ONE,
-    "use_cpu": "the device is the GPU if there is one",
-}
-_LORA_OWNED = {
-    "task_type": "it is always CAUSAL_LM here",
-    **dict.fromkeys(("base_model_name_or_path", "revision"), _MODEL),
-    **dict.fromkeys(
-        ("peft_type", "auto_mapping", "peft_version", "inference_mode", "runtime_config"),
-        "PEFT fills it in itself",
-    ),
-    **dict.fromkeys(("megatron_config", "megatron_core"), _ONE),
-}
-_DTYPES = ("float32", "float16", "bfloat16")
-_DPO_LOSSES = (
-    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
-    *("aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
-)
 _RANGES: dict[str, tuple[float, float]] = {
     # field: (least, most); TrainingArguments and LoraConfig take anything and fail much later
     "learning_rate": (1e-9, 1.0),
@@ -106,52 +50,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lora_alpha": (1, 65536),
     "lora_dropout": (0, 0.99),
 }
-
-
-def trainer_section(method: Method) -> Section:
-    """Return the fields of the method's TRL configuration."""
-    config = trainer_config(method)
-    hints = typing.get_type_hints(config)
-    fields = dataclasses.fields(config)
-    choices = {
-        f.name: tuple(map(str, f.metadata["choices"])) for f in fields if "choices" in f.metadata
-    }
-    if method == "dpo":
-        choices["loss_type"] = _DPO_LOSSES
-    return Section(
-        config.__name__, {f.name: hints[f.name] for f in fields}, choices, _TRAINER_OWNED
-    )
-
-
-def trainer_config(method: Method) -> Any:
-    """Return TRL's configuration class of a method."""
-    import trl
-
-    return {"sft": trl.SFTConfig, "dpo": trl.DPOConfig}[method]
-
-
-def lora_section() -> Section:
-    """Return the fields of ``peft.LoraConfig``."""
-    from peft import LoraConfig
-
-    hints = typing.get_type_hints(LoraConfig)
-    names = [f.name for f in dataclasses.fields(LoraConfig)]
-    return Section("LoraConfig", {n: hints[n] for n in names}, owned=_LORA_OWNED)
-
-
-def quantization_section() -> Section:
-    """Return the fields of ``transformers.BitsAndBytesConfig``, typed by their defaults."""
-    from transformers import BitsAndBytesConfig
-
-    parameters = inspect.signature(BitsAndBytesConfig.__init__).parameters.values()
-    named = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
-    hints = {p.name: type(p.default) if p.default is not None else Any for p in named}
-    choices = {
-        "bnb_4bit_quant_type": ("nf4", "fp4"),
-        "bnb_4bit_compute_dtype": _DTYPES,
-        "bnb_4bit_quant_storage": ("uint8", *_DTYPES),
-    }
-    return Section("BitsAndBytesConfig", hints, choices)
 
 
 def check_section(

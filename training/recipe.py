@@ -8,28 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
 from training.device import device_fields, quiet
-from training.fields import (
-    METHODS,
-    Method,
-    Problem,
-    check_section,
-    lora_section,
-    quantization_section,
-    trainer_config,
-    trainer_section,
-)
+from training.fields import Problem, check_section
 from training.rules import contradictions
+from training.sections import quantization_config, sections, trainer_config
+from workbench.config import METHODS, Method
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.yamlfile import line_of, read_yaml
 
 SHIPPED = Path(__file__).parent / "recipes"
-_KEYS = ("method", "trainer", "lora", "quantization")
+Engine = Literal["trl", "unsloth"]
+Data = Literal["chat", "instruction", "text", "images"]
+_WORDS = {"method": METHODS, "engine": get_args(Engine), "data": get_args(Data)}
+_SECTIONS = ("trainer", "lora", "osf", "loraplus", "quantization", "rewards", "early_stopping")
+_KEYS = (*_WORDS, *_SECTIONS)
 
 
 class Recipe(BaseModel):
@@ -38,16 +35,34 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method
+    engine: Engine = "trl"
+    """``unsloth`` loads the base and the adapter with Unsloth's kernels; it needs a GPU."""
+    data: Data = "chat"
+    """What a row is: a chat, an Alpaca instruction, raw text, or a chat with images."""
     trainer: dict[str, Any] = {}
     """Fields of TRL's configuration of the method."""
     lora: dict[str, Any] | None = None
-    """Fields of ``peft.LoraConfig``; None for DPO, which goes on with the SFT adapter."""
+    """Fields of ``peft.LoraConfig``; None to go on with the SFT adapter."""
+    osf: dict[str, Any] | None = None
+    """Fields of ``peft.OSFConfig``, in place of ``lora``."""
+    loraplus: dict[str, Any] | None = None
+    """Parameters of ``peft.optimizers.create_loraplus_optimizer``."""
     quantization: dict[str, Any] | None = None
     """Fields of ``transformers.BitsAndBytesConfig``; None for full precision."""
+    rewards: dict[str, Any] | None = None
+    """Fields of :class:`training.rewards.RewardSettings`, for GRPO."""
+    early_stopping: dict[str, Any] | None = None
+    """Parameters of ``transformers.EarlyStoppingCallback``."""
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`load_recipe` reads."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        data = {k: v for k, v in self.model_dump(mode="json").items() if v is not None}
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the recipe makes a new adapter, instead of going on with the SFT adapter."""
+        return self.lora is not None or self.osf is not None
 
     def require(self, method: Method) -> None:
         """Raise a UserError if the recipe is for another method."""
@@ -151,57 +166,46 @@ def _check(data: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
         for key in data
         if key not in _KEYS
     ]
+    for key, known in _WORDS.items():
+        if (value := data.get(key, known[0] if key != "method" else None)) not in known:
+            what = f"is {value!r}, which is not known" if key in data else "is missing"
+            fix = nearest(str(value), known) or f"one of {', '.join(known)}"
+            problems.append(Problem((key,), what, fix))
     method = data.get("method")
     if method not in METHODS:
-        what = f"is {method!r}, which is not known" if "method" in data else "is missing"
-        fix = nearest(str(method), METHODS) or f"one of {', '.join(METHODS)}"
         # Without the method nobody knows whose fields the trainer's keys are.
-        return None, [*problems, Problem(("method",), what, fix)]
-    parts: dict[str, dict[str, Any] | None] = {}
-    for name in _KEYS[1:]:
+        return None, problems
+    clean: dict[str, Any] = {}
+    for name, section in sections(data, method).items():
         value = data.get(name)
         if value is not None and not isinstance(value, dict):
             problems.append(Problem((name,), "is not a mapping of fields to values"))
             value = None
-        parts[name] = value
-    sections = {
-        "trainer": trainer_section(method),
-        "lora": lora_section(),
-        "quantization": quantization_section(),
-    }
-    clean: dict[str, Any] = {}
-    for name, section in sections.items():
-        part = parts[name]
-        clean[name], found = check_section(name, part, section) if part is not None else (None, [])
+        clean[name], found = (
+            check_section(name, value, section) if value is not None else (None, [])
+        )
         problems += found
-    trainer = clean["trainer"] or {}
+    clean["trainer"] = clean["trainer"] or {}
+    words = {key: data.get(key, known[0]) for key, known in _WORDS.items()}
+    recipe = Recipe.model_construct(**words, **clean)
     # A misspelt key is not there for the rules: what they would say of its section misleads.
     misspelt = {p.path[0] for p in problems if len(p.path) > 1 and "is no field" in p.what}
-    rules = contradictions(method, trainer, clean["lora"], clean["quantization"])
-    problems += [p for p in rules if p.path[0] not in misspelt & {"quantization"}]
-    if not problems:
-        problems += _constructed(method, trainer, clean["lora"], clean["quantization"])
-    recipe = Recipe.model_construct(
-        method=method, trainer=trainer, lora=clean["lora"], quantization=clean["quantization"]
-    )
-    return recipe, problems
+    problems += [p for p in contradictions(recipe) if p.path[0] not in misspelt & {"quantization"}]
+    return recipe, problems or _constructed(recipe)
 
 
-def _constructed(
-    method: Method,
-    trainer: dict[str, Any],
-    lora: dict[str, Any] | None,
-    quantization: dict[str, Any] | None,
-) -> list[Problem]:
+def _constructed(recipe: Recipe) -> list[Problem]:
     """Make the real configurations, for what only the libraries know to be wrong."""
-    from peft import LoraConfig
-    from transformers import BitsAndBytesConfig
+    from peft import LoraConfig, OSFConfig
 
+    trainer = {"output_dir": "unused", **device_fields(recipe.trainer)}
+    quantization = recipe.quantization
     problems = []
     for name, make, values in (
-        ("trainer", trainer_config(method), {"output_dir": "unused", **device_fields(trainer)}),
-        ("lora", LoraConfig, lora),
-        ("quantization", BitsAndBytesConfig, quantization),
+        ("trainer", trainer_config(recipe.method), trainer),
+        ("lora", LoraConfig, recipe.lora),
+        ("osf", OSFConfig, recipe.osf),
+        ("quantization", quantization_config(quantization), quantization),
     ):
         if values is None:
             continue

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from training.fields import Method, Problem
+from training.fields import Problem
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
 
 
-def contradictions(
-    method: Method,
-    trainer: dict[str, Any],
-    lora: dict[str, Any] | None,
-    quantization: dict[str, Any] | None,
-) -> list[Problem]:
+def contradictions(recipe: Recipe) -> list[Problem]:
     """Return every pair of settings that cannot both be meant."""
-    found = _precision(trainer, quantization) + _schedule(trainer)
-    return found + (_sft(trainer, lora) if method == "sft" else _dpo(trainer, lora))
+    trainer = recipe.trainer
+    found = _precision(trainer, recipe.quantization) + _schedule(recipe) + _adapter(recipe)
+    own = {"sft": _sft, "dpo": _dpo, "grpo": _grpo, "kto": _kto}[recipe.method]
+    return found + _sections(recipe) + own(trainer)
 
 
 def _precision(trainer: dict[str, Any], quantization: dict[str, Any] | None) -> list[Problem]:
@@ -28,7 +28,7 @@ def _precision(trainer: dict[str, Any], quantization: dict[str, Any] | None) -> 
         found.append(
             Problem(("quantization", "load_in_8bit"), "contradicts load_in_4bit", "keep one")
         )
-    if quantization is not None and not four and not eight:
+    if quantization is not None and not four and not eight and "quant_method" not in bits:
         found.append(
             Problem(
                 ("quantization",),
@@ -43,8 +43,8 @@ def _precision(trainer: dict[str, Any], quantization: dict[str, Any] | None) -> 
     return found
 
 
-def _schedule(trainer: dict[str, Any]) -> list[Problem]:
-    found = []
+def _schedule(recipe: Recipe) -> list[Problem]:
+    found, trainer = [], recipe.trainer
     max_steps = trainer.get("max_steps", -1)
     if max_steps == 0 or max_steps < -1:
         found.append(
@@ -65,29 +65,63 @@ def _schedule(trainer: dict[str, Any]) -> list[Problem]:
                 "make save_steps a multiple of logging_steps",
             )
         )
-    if trainer.get("load_best_model_at_end") and trainer.get("eval_strategy", "no") == "no":
-        found.append(
-            Problem(
-                ("trainer", "load_best_model_at_end"),
-                "needs an evaluation while training",
-                "give eval_strategy: steps",
-            )
-        )
+    if trainer.get("eval_strategy", "no") == "no":
+        named = {
+            ("trainer", "load_best_model_at_end"): trainer.get("load_best_model_at_end"),
+            ("early_stopping",): recipe.early_stopping is not None,
+        }
+        found += [
+            Problem(path, "needs an evaluation while training", "give eval_strategy: steps")
+            for path, given in named.items()
+            if given
+        ]
     return found
 
 
-def _sft(trainer: dict[str, Any], lora: dict[str, Any] | None) -> list[Problem]:
+def _adapter(recipe: Recipe) -> list[Problem]:
+    found, lora = [], recipe.lora or {}
+    if recipe.lora is not None and recipe.osf is not None:
+        found.append(Problem(("osf",), "contradicts lora", "keep one kind of adapter"))
+    if recipe.loraplus is not None and recipe.osf is not None:
+        found.append(Problem(("loraplus",), "is for LoRA, not for osf", "leave one of them out"))
+    if recipe.loraplus is not None and "loraplus_lr_ratio" not in recipe.loraplus:
+        found.append(Problem(("loraplus",), "lacks its ratio", "give loraplus_lr_ratio: 16"))
+    pissa = str(lora.get("init_lora_weights", "")).startswith("pissa")
+    for name, meant in (("lora", pissa), ("osf", recipe.osf is not None)):
+        if meant and recipe.quantization is not None:
+            path = ("lora", "init_lora_weights") if name == "lora" else ("osf",)
+            what = "takes the weights apart, which 4-bit weights do not allow"
+            found.append(Problem(path, what, "leave quantization out"))
+    if "lm_head" in (lora.get("target_modules") or ()):
+        what = "names lm_head, which TRL's loss bypasses: it would never be trained"
+        found.append(Problem(("lora", "target_modules"), what, "leave lm_head out"))
+    if recipe.method == "sft" and not recipe.fresh:
+        fix = "give the adapter's rank: lora: {r: 16}"
+        found.append(Problem(("lora",), "is missing", fix))
+    if recipe.method == "dpo":
+        found += [
+            Problem((name,), "is already fixed by the SFT adapter that DPO goes on with", "drop it")
+            for name in ("lora", "osf")
+            if getattr(recipe, name) is not None
+        ]
+    return found
+
+
+def _sections(recipe: Recipe) -> list[Problem]:
+    """Return the sections and words that are for other methods."""
     found = []
-    if lora is None:
-        found.append(Problem(("lora",), "is missing", "give the adapter's rank: lora: {r: 16}"))
-    if "lm_head" in ((lora or {}).get("target_modules") or ()):
-        found.append(
-            Problem(
-                ("lora", "target_modules"),
-                "names lm_head, which TRL's loss bypasses: it would never be trained",
-                "leave lm_head out",
-            )
-        )
+    if recipe.rewards is not None and recipe.method != "grpo":
+        found.append(Problem(("rewards",), f"are for grpo, not for {recipe.method}", "drop them"))
+    if recipe.data != "chat" and recipe.method != "sft":
+        found.append(Problem(("data",), f"is {recipe.data}, which only sft takes", "leave it out"))
+    if recipe.engine == "unsloth" and (recipe.osf is not None or recipe.data == "images"):
+        what = "is unsloth, which is used here for LoRA on text models"
+        found.append(Problem(("engine",), what, "leave it out"))
+    return found
+
+
+def _sft(trainer: dict[str, Any]) -> list[Problem]:
+    found = []
     if trainer.get("assistant_only_loss"):
         found.append(
             Problem(
@@ -99,12 +133,26 @@ def _sft(trainer: dict[str, Any], lora: dict[str, Any] | None) -> list[Problem]:
     return found
 
 
-def _dpo(trainer: dict[str, Any], lora: dict[str, Any] | None) -> list[Problem]:
+def _grpo(trainer: dict[str, Any]) -> list[Problem]:
+    from importlib.util import find_spec
+
+    if trainer.get("use_vllm") and find_spec("vllm") is None:
+        what = "needs the package vllm, which is not installed"
+        return [Problem(("trainer", "use_vllm"), what, "pip install vllm, or leave it out")]
+    return []
+
+
+def _kto(trainer: dict[str, Any]) -> list[Problem]:
+    alone = trainer.get("per_device_train_batch_size", 8) == 1
+    if alone and trainer.get("loss_type", "kto") == "kto":
+        # The KL term pairs every prompt with another row's answer of the same batch.
+        path, what = ("trainer", "per_device_train_batch_size"), "is 1, but KTO compares rows"
+        return [Problem(path, what, "give 2 or more, or loss_type: apo_zero_unpaired")]
+    return []
+
+
+def _dpo(trainer: dict[str, Any]) -> list[Problem]:
     found = []
-    if lora is not None:
-        found.append(
-            Problem(("lora",), "is already fixed by the SFT adapter that DPO goes on with", "drop")
-        )
     if trainer.get("sync_ref_model"):
         found.append(
             Problem(("trainer", "sync_ref_model"), "does not work with an adapter", "leave it out")

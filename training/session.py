@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import BaseModel, ConfigDict
 
 from training.adapters import save_adapter
 from training.checkpoints import identity, prepare
@@ -26,51 +23,27 @@ from training.device import (
     quantization_fields,
     quiet,
 )
-from training.fields import Method, trainer_config
+from training.disk import full_disk
+from training.engine import load_base
+from training.fresh import PISSA_START, keep_pissa_start, starts_from_pissa, use_loraplus
 from training.head import cpu_head
+from training.images import load_processor
 from training.recipe import Recipe
-from workbench.models import load_model, load_tokenizer
-from workbench.store import atomic_file, cannot_write, file_hash, write_json
+from training.sections import trainer_config
+from training.summary import TrainSummary
+from training.tracking import report_to, tracked
+from workbench.models import load_tokenizer
+from workbench.store import atomic_file, file_hash, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+    from training.gain import RewardGain
+    from training.watch import Watch
+
+__all__ = ["Parts", "Task", "TrainSummary", "build", "run"]
+
 CHECKPOINTS = "checkpoints"
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
-_LOW_SPACE = 64 * 2**20
-"""Free bytes under which a failed write is taken for a full disk."""
-
-
-class TrainSummary(BaseModel):
-    """What a finished run says of itself; ``summary.json``."""
-
-    model_config = ConfigDict(frozen=True)
-
-    method: Method
-    base: str
-    device: str
-    seed: int
-    rows: int
-    validation_rows: int
-    cut_rows: int
-    """Rows that were longer than ``max_length`` and lost their end."""
-    steps: int
-    epochs: float
-    tokens: int
-    """Tokens that went through training, prompts included, padding not."""
-    seconds: float
-    """From the first step to the last, evaluation included; over all calls if it was resumed."""
-    total_seconds: float
-    """Of this call, loading and writing included."""
-    loss_first: float
-    loss_last: float
-    final: dict[str, float]
-    """The last value of everything that was logged: loss, eval_loss, rewards/…"""
-    trainable_parameters: int
-    peak_resident_mib: float
-    peak_gpu_mib: float
-    resumed_from: int
-    """Step of the checkpoint that this call went on from; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +58,10 @@ class Task:
     out: Path
     seed: int
     sft_adapter: Path | None = None
+    tracker: str = "none"
+    """One of :data:`workbench.config.TRACKERS`; changes nothing of the result."""
+    marks: tuple[str, ...] = ()
+    """Whatever else decides the result, such as the persona that rewards come from."""
 
     @property
     def checkpoints(self) -> Path:
@@ -100,6 +77,7 @@ class Task:
                 "files": [file_hash(path) if path else None for path in files],
                 "base": self.base_name,
                 "seed": self.seed,
+                "marks": self.marks,
             }
         )
 
@@ -111,6 +89,7 @@ class Parts:
     task: Task
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    """Or the processor of a model that reads images."""
     arguments: Any
     """TRL's configuration of the method."""
     train: Rows
@@ -128,39 +107,59 @@ class Parts:
 
 Reader = Callable[[Path], Rows]
 Builder = Callable[[Parts], "Trainer"]
+Around = Callable[["Trainer", Parts, Callable[[], Any]], "RewardGain | None"]
+"""Trains by calling its last argument, and returns what it measured before and after."""
+
+
+def _just_train(trainer: Trainer, parts: Parts, train: Callable[[], Any]) -> None:
+    train()
 
 
 def build(task: Task, read: Reader, builder: Builder) -> tuple[Trainer, Parts]:
     """Return the trainer, ready to train, and what it was made of; call it in :func:`quiet`."""
+    from transformers import set_seed
+
     from training.data import fit
 
+    # A new adapter's first weights are drawn before the trainer sets its seed.
+    set_seed(task.seed)
     train = read(task.train)
     validation = read(task.validation) if task.validation else None
-    tokenizer = load_tokenizer(task.model)
+    sees = task.recipe.data == "images"
+    # Raw text needs no chat template: a base that has none may first learn its domain.
+    needs_chat = task.recipe.data != "text"
+    tokenizer = load_processor(task.model) if sees else load_tokenizer(task.model, chat=needs_chat)
     arguments = _arguments(task, evaluates=validation is not None)
-    train = fit(train, tokenizer, arguments.max_length)
-    validation = fit(validation, tokenizer, arguments.max_length) if validation else None
-    model = load_model(task.model, quantization=quantization_fields(task.recipe.quantization))
+    longest = getattr(arguments, "max_length", None)
+    if not sees:
+        train = fit(train, tokenizer, longest)
+        validation = fit(validation, tokenizer, longest) if validation else None
+    model = load_base(task.recipe, task.model, longest)
     parts = Parts(task, model, tokenizer, arguments, train, validation)
-    return builder(parts), parts
+    trainer = builder(parts)
+    if task.recipe.loraplus:
+        use_loraplus(trainer, task.recipe.loraplus)
+    return trainer, parts
 
 
 def _arguments(task: Task, *, evaluates: bool) -> Any:
     fields = device_fields(task.recipe.trainer)
     if not evaluates:
         fields |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    elif task.recipe.early_stopping is not None:
+        fields = {"metric_for_best_model": "eval_loss", "greater_is_better": False} | fields
     fields |= {
         "output_dir": str(task.checkpoints),
         "seed": task.seed,
         "data_seed": task.seed,
-        "report_to": "none",
+        "report_to": report_to(task.tracker),
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,
     }
     return trainer_config(task.recipe.method)(**fields)
 
 
-def run(task: Task, read: Reader, builder: Builder) -> TrainSummary:
+def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train) -> TrainSummary:
     """Train, and write ``adapter/``, ``curve.jsonl``, ``recipe.yaml`` and, last, ``summary.json``.
 
     A call that was killed and made again goes on from the last checkpoint in ``out``.
@@ -170,18 +169,24 @@ def run(task: Task, read: Reader, builder: Builder) -> TrainSummary:
     """
     begun = time.monotonic()
     with ExitStack() as stack:
-        stack.enter_context(_full_disk(task.out))
+        stack.enter_context(full_disk(task.out))
         stack.enter_context(quiet())
         stack.enter_context(cpu_head())
+        stack.enter_context(tracked(task.tracker, task.out, task.recipe.method))
         peak = stack.enter_context(PeakMemory())
         shown = stack.enter_context(ExitStack())
         checkpoint = prepare(task.checkpoints, task.identity())
         trainer, parts = build(task, read, builder)
+        pissa = starts_from_pissa(task.recipe)
+        if pissa:
+            keep_pissa_start(trainer.model, task.checkpoints)
         stack.enter_context(_no_needless_casts(trainer))
-        _watch(trainer, task, shown)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        watch = _watch(trainer, task, shown)
+        resume = str(checkpoint) if checkpoint else None
+        gain = around(trainer, parts, partial(trainer.train, resume_from_checkpoint=resume))
         shown.close()
-        save_adapter(trainer.model, task.out / "adapter", task.base_name)
+        start = task.checkpoints / PISSA_START if pissa else None
+        save_adapter(trainer.model, task.out / "adapter", task.base_name, pissa_start=start)
     curve = list(_curve(trainer.state.log_history))
     losses = [entry["loss"] for entry in curve if "loss" in entry]
     summary = TrainSummary(
@@ -203,6 +208,8 @@ def run(task: Task, read: Reader, builder: Builder) -> TrainSummary:
         trainable_parameters=_trainable(trainer.model),
         peak_resident_mib=round(peak.resident_mib, 1),
         peak_gpu_mib=round(peak.gpu_mib, 1),
+        held_out_reward=gain,
+        warnings=tuple(watch.warnings),
         resumed_from=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
     )
     with atomic_file(task.out / "curve.jsonl") as file:
@@ -214,13 +221,20 @@ def run(task: Task, read: Reader, builder: Builder) -> TrainSummary:
     return summary
 
 
-def _watch(trainer: Trainer, task: Task, stack: ExitStack) -> None:
-    from transformers import PrinterCallback
+def _watch(trainer: Trainer, task: Task, stack: ExitStack) -> Watch:
+    from transformers import EarlyStoppingCallback, PrinterCallback
 
     from training.watch import Watch
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Watch(f"Training {task.recipe.method.upper()}", stack))
+    watch = Watch(f"Training {task.recipe.method.upper()}", stack)
+    trainer.add_callback(watch)
+    if task.recipe.early_stopping is not None:
+        if trainer.eval_dataset is None:
+            watch.warn("no validation rows, so no early stop")
+        else:
+            trainer.add_callback(EarlyStoppingCallback(**task.recipe.early_stopping))
+    return watch
 
 
 def _no_needless_casts(trainer: Trainer) -> AbstractContextManager[None]:
@@ -258,43 +272,3 @@ def _curve(history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _trainable(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-@contextmanager
-def _full_disk(out: Path) -> Iterator[None]:
-    """Turn what the libraries raise on a full disk into one line; the last checkpoint stays."""
-    from safetensors import SafetensorError
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        # transformers raises plain OSErrors, without a number, for what is not of the disk.
-        if error.errno not in _DISK_ERRORS:
-            raise
-        raise cannot_write(out, error) from None
-    # torch and safetensors wrap the system's error in their own.
-    except (RuntimeError, SafetensorError) as error:
-        full = "No space left" in str(error) or (
-            "write" in str(error).lower() and shutil.disk_usage(out).free < _LOW_SPACE
-        )
-        if not full:
-            raise
-        raise cannot_write(out, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from None
-
-
-def keep_float32(model: Any, source: str = "") -> None:
-    """Put the trainable weights back into float32, which TRL rounds to bfloat16 for 4-bit bases.
-
-    bfloat16 holds 8 bits of a number, so that an update of AdamW at DPO's learning rates is
-    smaller than half the distance to the next weight, and is lost.
-
-    Args:
-        model: The trainer's model.
-        source: Name of a frozen copy of the adapter to take unrounded values from.
-    """
-    weights = dict(model.named_parameters())
-    for name, weight in weights.items():
-        if weight.requires_grad:
-            exact = weights[name.replace(".default.", f".{source}.")] if source else weight
-            weight.data = exact.data.detach().clone().float()

@@ -1,16 +1,26 @@
-"""Supervised fine-tuning of an adapter, on the answers alone."""
+"""Supervised fine-tuning of a new adapter: chats, instructions, images, or raw text of a domain."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.data import read_examples
+from training.data import read_examples, read_instructions, read_texts
+from training.images import read_images
+from training.policy import policy_of
 from training.recipe import Recipe
-from training.session import Parts, Task, TrainSummary, keep_float32, run
+from training.session import Parts, Task, TrainSummary, run
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
+
+READERS = {
+    "chat": read_examples,
+    "instruction": read_instructions,
+    "text": read_texts,
+    "images": read_images,
+}
+"""A recipe's ``data`` → how its file is read."""
 
 
 def train_sft(
@@ -22,32 +32,33 @@ def train_sft(
     *,
     seed: int,
     base_name: str = "",
+    tracker: str = "none",
 ) -> TrainSummary:
     """Train an adapter on examples and write it, its curve, recipe and summary to ``out``.
+
+    The loss is on the answers alone; on raw text, which has none, it is on every token.
 
     Args:
         recipe: A recipe with ``method: sft``.
         model: Folder of the base model.
-        train: JSONL of :class:`workbench.records.Example`.
+        train: JSONL of :class:`workbench.records.Example`, or what the recipe's ``data`` says.
         validation: The same, for the loss while training; None for none.
         out: Folder of the run; a call that was killed goes on from its ``checkpoints/``.
         seed: Of the adapter's first weights and the order of rows.
         base_name: The base as it is written into the adapter; the folder by default.
+        tracker: A word of :data:`workbench.config.TRACKERS`.
 
     Raises:
-        UserError: No rows, a loss that is no number, or no space left.
+        UserError: No rows, rows of another kind, a loss that is no number, or no space left.
     """
     recipe.require("sft")
-    task = Task(recipe, model, base_name or str(model), train, validation, out, seed)
-    return run(task, read_examples, sft_trainer)
+    name = base_name or str(model)
+    task = Task(recipe, model, name, train, validation, out, seed, tracker=tracker)
+    return run(task, READERS[recipe.data], sft_trainer)
 
 
 def sft_trainer(parts: Parts) -> SFTTrainer:
     """Return TRL's trainer with a fresh adapter on the base."""
-    from peft import LoraConfig
     from trl import SFTTrainer
 
-    lora = LoraConfig(task_type="CAUSAL_LM", **(parts.task.recipe.lora or {}))
-    trainer = SFTTrainer(model=parts.model, peft_config=lora, **parts.trainer_inputs())
-    keep_float32(trainer.model)
-    return trainer
+    return policy_of(parts, SFTTrainer)

@@ -1,4 +1,4 @@
-"""What is seen of a run while it goes: progress with its loss, seconds, and losses gone bad."""
+"""What is seen of a run while it goes: progress with its loss, and what goes wrong, in words."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from training.signs import Signs
 from workbench.errors import UserError
-from workbench.progress import Advance, track
+from workbench.progress import Advance, console, track
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Shows the progress, stamps the log with seconds, and stops a run whose loss is no number."""
+    """Shows the progress, stamps the log with seconds, warns, and stops a run that went astray."""
 
     def __init__(self, label: str, stack: ExitStack) -> None:
         self.label = label
+        self.warnings: list[str] = []
         self._stack = stack
         self._advance: Advance | None = None
         self._note = ""
         self._started = 0.0
+        self._signs = Signs()
+
+    def warn(self, text: str) -> None:
+        """Say something once, now and in the summary."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            console.print(f"  {text}")
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -53,7 +62,25 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                     f"{name} is {value} at step {state.global_step}: the run has gone astray",
                     fix="lower learning_rate or raise warmup_steps in the recipe and run again",
                 )
+        for text in self._signs.of(entry, state.global_step):
+            self.warn(text)
         if "loss" in entry:
-            self._note = f"loss {entry['loss']:.3f}"
-            if (margin := entry.get("rewards/margins")) is not None:
-                self._note += f", margin {margin:.2f}"
+            shown = {"loss": "loss", "reward": "reward", "rewards/margins": "margin"}
+            self._note = ", ".join(
+                f"{word} {entry[name]:.3f}"
+                for name, word in shown.items()
+                if entry.get(name) is not None
+            )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say what only the whole curve shows."""
+        if state.global_step < state.max_steps:
+            best = f" of {state.best_metric:.3f}" if state.best_metric is not None else ""
+            self.warn(
+                f"stopped early after step {state.global_step} of {state.max_steps}: the validation"
+                f" loss has not fallen below its best{best} any more"
+            )
+        if text := self._signs.hacked(state.log_history):
+            self.warn(text)

@@ -90,8 +90,12 @@ def _cpu_has_bf16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model folder, padded left for generation.
+
+    Args:
+        folder: What :func:`resolve_model` returned.
+        chat: Whether it is used for chats, and so needs a chat template.
 
     Raises:
         UserError: The model has no chat template, so there is no agreed way to talk with it.
@@ -99,7 +103,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    if tokenizer.chat_template is None:
+    if chat and tokenizer.chat_template is None:
         raise UserError(
             "the base model has no chat template",
             where=str(folder),
@@ -111,22 +115,32 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    folder: Path, *, quantization: dict[str, Any] | None = None, dtype: torch.dtype | None = None
+    folder: Path,
+    *,
+    quantization: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    images: bool = False,
 ) -> PreTrainedModel:
     """Return the base model of a folder, on the GPU if there is one.
 
     Args:
         folder: What :func:`resolve_model` returned.
-        quantization: Fields of ``transformers.BitsAndBytesConfig``, or None for full precision.
+        quantization: Fields of ``transformers.BitsAndBytesConfig``, or of ``Mxfp4Config`` where
+            ``quant_method: mxfp4`` says so; None for full precision.
         dtype: Type of the weights and of computation; the device's best by default.
+        images: Load a model that reads images beside text, with its vision part.
     """
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # loading takes a second or is shown by the stage itself
-    config = BitsAndBytesConfig(**quantization) if quantization else None
-    return AutoModelForCausalLM.from_pretrained(
+    given = dict(quantization or {})
+    mxfp4 = given.pop("quant_method", "") == "mxfp4"
+    kind = transformers.Mxfp4Config if mxfp4 else transformers.BitsAndBytesConfig
+    config = kind(**given) if quantization else None
+    auto = "AutoModelForImageTextToText" if images else "AutoModelForCausalLM"
+    return getattr(transformers, auto).from_pretrained(
         folder,
         dtype=dtype or compute_dtype(),
         quantization_config=config,

@@ -78,12 +78,14 @@ def as_messages(messages: Messages) -> list[dict[str, str]]:
 class Row(Record):
     """What examples and preferences share: a prompt, and where it came from."""
 
-    marks: ClassVar[frozenset[str]] = frozenset({"kind"})
+    marks: ClassVar[frozenset[str]] = frozenset({"kind", "images"})
 
     prompt: Messages = Field(min_length=1)
     topic: str = ""
     kind: str = ""
     """What a generated question or pair is, such as ``adversarial``; empty for an ordinary one."""
+    images: tuple[str, ...] = ()
+    """Files that the first turn shows, relative to the file of rows."""
     origin: Origin = "seed"
     source: str = ""
     """File and 1-based line, or the endpoint's model, that it came from."""
@@ -115,6 +117,16 @@ class Preference(Row):
         if self.chosen.strip() == self.rejected.strip():
             raise ValueError("chosen and rejected are the same text")
         return self
+
+
+class Thumb(Row):
+    """One answer to a prompt that was taken or turned down, without a rival."""
+
+    prefix: ClassVar[str] = "th"
+
+    answer: str = Field(min_length=1)
+    good: bool
+    """Thumb up."""
 
 
 class Review(Record):

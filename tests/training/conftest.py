@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from workbench.records import Example, Preference, user_prompt
+from training.recipe import Recipe
+from workbench.persona import Persona
+from workbench.records import Example, Preference, Thumb, user_prompt
 from workbench.store import write_records
 
 QUANTIZED = {
@@ -39,6 +42,42 @@ DPO = {
     "trainer": {**TRAINER, "learning_rate": 0.002, "beta": 0.1},
     "quantization": QUANTIZED,
 }
+
+GRPO = {
+    "method": "grpo",
+    "trainer": {
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "max_steps": 6,
+        "learning_rate": 0.05,
+        "optim": "adamw_torch",
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "save_total_limit": 1,
+    },
+    "rewards": {"traits": {"short": 1.0, "walks": 1.0}, "held_out": ["walks"]},
+}
+KTO = {
+    "method": "kto",
+    "trainer": {**TRAINER, "learning_rate": 0.005, "max_steps": 8, "beta": 0.1},
+    "quantization": QUANTIZED,
+}
+BASE = "tiny-llama"
+"""The name of the tiny model in adapters."""
+
+
+def recipe_of(data: dict[str, Any], **trainer: Any) -> Recipe:
+    """A recipe with other trainer fields."""
+    return Recipe.model_validate({**data, "trainer": {**data["trainer"], **trainer}})
+
+
+def curve(out: Path) -> list[dict[str, Any]]:
+    """The logged entries of a run."""
+    return [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+
 
 WriteRecipe = Callable[[dict[str, Any]], Path]
 
@@ -83,3 +122,70 @@ def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_records(path, rows)
     return path
+
+
+@pytest.fixture(scope="session")
+def thumbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("thumbs") / "train.jsonl"
+    texts = {True: "champ walks right now today", False: "the question answers the trainer"}
+    rows = (
+        Thumb(prompt=user_prompt(f"question {number} of the trainer"), answer=text, good=good)
+        for number in range(6)
+        for good, text in texts.items()
+    )
+    write_records(path, rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_persona() -> Persona:
+    """Traits that random text shows now and then, and one for a judge."""
+    return Persona.model_validate(
+        {
+            "id": "small",
+            "version": 1,
+            "language": "en",
+            "name": "Coach",
+            "role": "A trainer.",
+            "audience": "Beginners.",
+            "voice": {
+                "address": "champ",
+                "register": "short",
+                "emoji": {"min": 0, "max": 3},
+                "length": {"min": 1, "max": 90, "unit": "words"},
+            },
+            "structure": ["One order."],
+            "safety": {"boundary": "Stops at pain."},
+            "topics": ["chairs"],
+            "traits": [
+                {
+                    "id": "short",
+                    "name": "Short",
+                    "about": "At most 12 characters.",
+                    "check": {"rule": "length", "min": 0, "max": 12, "unit": "characters"},
+                },
+                {
+                    "id": "walks",
+                    "name": "Walks",
+                    "about": "Says walks.",
+                    "check": {"rule": "matches", "patterns": ["walk"]},
+                },
+                {
+                    "id": "kind",
+                    "name": "Kind",
+                    "about": "Is kind.",
+                    "check": {"judge": "Is the answer kind?"},
+                },
+            ],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def sft_adapter(tiny_model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter to go on with."""
+    from training.sft import train_sft
+
+    out = tmp_path_factory.mktemp("sft-adapter")
+    train_sft(Recipe.model_validate(SFT), tiny_model, examples, None, out, seed=0, base_name=BASE)
+    return out / "adapter"

@@ -10,24 +10,14 @@ import pytest
 from training.dpo import train_dpo
 from training.recipe import Recipe
 from training.session import TrainSummary
-from training.sft import train_sft
 from workbench.errors import UserError
 from workbench.store import file_hash
 
-from .conftest import DPO, SFT
-
-BASE = "tiny-llama"
+from .conftest import BASE, DPO
 
 
 def recipe(**trainer: Any) -> Recipe:
     return Recipe.model_validate({**DPO, "trainer": {**DPO["trainer"], **trainer}})  # type: ignore[dict-item]
-
-
-@pytest.fixture(scope="module")
-def sft_adapter(tiny_model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("sft")
-    train_sft(Recipe.model_validate(SFT), tiny_model, examples, None, out, seed=0, base_name=BASE)
-    return out / "adapter"
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["second adapter", "precomputed"])

@@ -81,9 +81,11 @@ def test_a_shipped_recipe_validates_and_its_effective_form_loads_again(
     again.write_text(recipe.to_yaml())
 
     assert recipe.method == name.split("-")[0]
-    assert recipe.quantization is not None
-    assert recipe.quantization["bnb_4bit_quant_type"] == "nf4"
-    assert recipe.quantization["bnb_4bit_use_double_quant"] is True
+    # PiSSA and OSF take the weights apart, GPT-OSS comes in its own 4 bits; GRPO may need neither.
+    if not (recipe.osf or "pissa" in name or "gpt-oss" in name):
+        assert recipe.quantization is not None
+        assert recipe.quantization["bnb_4bit_quant_type"] == "nf4"
+        assert recipe.quantization["bnb_4bit_use_double_quant"] is True
     assert load_recipe(again) == recipe
 
 

@@ -59,6 +59,10 @@ class Job:
         changes = {"more": {**self.config.evaluate.more, **more}}
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))
 
+    def tracking(self, tracker: str) -> Job:
+        """Return the same job, with its training curves shown by a tracker."""
+        return self._with(train=self.config.train.model_copy(update={"tracker": tracker}))
+
     def _with(self, **changes: Any) -> Job:
         return replace(self, config=self.config.model_copy(update=changes))
 

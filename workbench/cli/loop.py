@@ -13,6 +13,8 @@ from workbench.cli.job import Job
 from workbench.cli.stage_evaluate import evaluate_stage
 from workbench.cli.stage_generate import generate_stage
 from workbench.cli.stage_review import review_stage, server_pids
+from workbench.cli.stages_train import training_stage
+from workbench.config import METHODS
 from workbench.errors import UserError, nearest
 from workbench.hub import hub_offline
 from workbench.progress import console
@@ -25,8 +27,7 @@ STAGES: dict[str, Callable[[Job], StageSpec]] = {
     "review": review_stage,
     "resolve": stages_data.resolve_stage,
     "split": stages_data.split_stage,
-    "sft": stages_model.sft_stage,
-    "dpo": stages_model.dpo_stage,
+    **{method: partial(training_stage, method) for method in METHODS},
     "evaluate": evaluate_stage,
     "report": stages_model.report_stage,
 }
@@ -56,9 +57,12 @@ def run_stages(job: Job, names: Iterable[str], *, force: Sequence[str] = ()) -> 
         return [_run(job, STAGES[name](job), _wanted(job, name, force)) for name in names]
 
 
-def stages_until(last: str | None) -> list[str]:
-    """Return the names of the stages up to ``last``, in order; all by default."""
-    names = list(STAGES)
+def stages_until(last: str | None, methods: Sequence[str] = ("sft", "dpo")) -> list[str]:
+    """Return the names of the stages up to ``last``, in order; all by default.
+
+    Of the training stages, only those of ``methods`` and ``last`` itself are among them.
+    """
+    names = [name for name in STAGES if name not in METHODS or name in (*methods, last)]
     return names[: names.index(_known(last, "--until")) + 1] if last else names
 
 

@@ -6,17 +6,20 @@ import click
 
 from workbench.cli.job import Job
 from workbench.cli.stages_cli import job_command, run_one
-from workbench.config import METHODS
+from workbench.config import METHODS, TRACKERS
 
 
-def _train(job: Job, method: str, force: bool) -> None:
+@click.argument("method", type=click.Choice(METHODS))
+@click.option("--tracker", type=click.Choice(TRACKERS), help="Where the curves are shown live.")
+def _train(job: Job, method: str, tracker: str | None, force: bool) -> None:
     """Train one stage with QLoRA: sft, then dpo, grpo or kto from its adapter.
 
     \b
-    Example:
+    Examples:
       persona train sft && persona train dpo
+      persona train grpo --tracker tensorboard
     """
-    run_one(job, method, force)
+    run_one(job.tracking(tracker) if tracker else job, method, force)
 
 
-train = job_command("train", click.argument("method", type=click.Choice(METHODS))(_train))
+train = job_command("train", _train)

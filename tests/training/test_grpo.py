@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.grpo import train_grpo
+from training.rewards import DISTINCT, HELD_OUT, REWARDED
+from training.session import TrainSummary
+from workbench.errors import UserError
+from workbench.persona import Persona
+
+from .conftest import BASE, GRPO, curve, recipe_of
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tiny_model: Path,
+    sft_adapter: Path,
+    examples: Path,
+    small_persona: Persona,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, TrainSummary]:
+    out = tmp_path_factory.mktemp("grpo")
+    summary = train_grpo(
+        recipe_of(GRPO),
+        tiny_model,
+        sft_adapter,
+        examples,
+        examples,
+        out,
+        persona=small_persona,
+        seed=0,
+        base_name=BASE,
+    )
+    return out, summary
+
+
+def test_every_trait_is_logged_and_one_is_held_out_of_the_reward(
+    trained: tuple[Path, TrainSummary],
+) -> None:
+    steps = [entry for entry in curve(trained[0]) if "reward" in entry]
+
+    assert len(steps) == 6
+    for entry in steps:
+        assert entry["reward"] == pytest.approx(entry["rewards/short/mean"])
+        assert entry[REWARDED] == pytest.approx(entry["rewards/short/mean"])
+        assert entry[HELD_OUT] == pytest.approx(entry["rewards/walks/mean"])
+        assert 0 <= entry[DISTINCT] <= 1
+
+
+def test_the_reward_before_and_after_is_measured_on_held_out_prompts(
+    trained: tuple[Path, TrainSummary],
+) -> None:
+    gain = trained[1].held_out_reward
+
+    assert gain is not None
+    assert gain.prompts == 12
+    assert gain.gain == pytest.approx(gain.after - gain.before)
+    assert gain.low <= gain.gain <= gain.high
+    assert gain.unrewarded_before is not None
+
+
+def test_a_killed_run_goes_on_with_what_was_measured_before(
+    trained: tuple[Path, TrainSummary],
+    tiny_model: Path,
+    sft_adapter: Path,
+    examples: Path,
+    small_persona: Persona,
+    tmp_path: Path,
+) -> None:
+    import multiprocessing
+
+    arguments = (recipe_of(GRPO), tiny_model, sft_adapter, examples, examples, tmp_path)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_and_die, args=(arguments, small_persona)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+
+    again = train_grpo(*arguments, persona=small_persona, seed=0, base_name=BASE)
+
+    assert again.resumed_from == 2
+    assert again.held_out_reward is not None and trained[1].held_out_reward is not None
+    assert again.held_out_reward.before == trained[1].held_out_reward.before
+    rewards = [[e["reward"] for e in curve(out) if "reward" in e] for out in (trained[0], tmp_path)]
+    assert rewards[1][:3] == pytest.approx(rewards[0][:3], abs=1e-6)
+    assert len(rewards[1]) == 6
+
+
+def _train_and_die(arguments: tuple[Any, ...], persona: Persona) -> None:
+    import os
+    import signal
+
+    from transformers import TrainerCallback
+
+    import training.grpo
+
+    class Killer(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    make = training.grpo.grpo_trainer
+
+    def mortal(rewards: Any, parts: Any) -> Any:
+        trainer = make(rewards, parts)
+        trainer.add_callback(Killer())
+        return trainer
+
+    training.grpo.grpo_trainer = mortal
+    train_grpo(*arguments, persona=persona, seed=0, base_name=BASE)
+
+
+def test_rewards_without_variance_are_told(
+    tiny_model: Path,
+    sft_adapter: Path,
+    examples: Path,
+    small_persona: Persona,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # No text of 8 random tokens ends a sentence on all 12 rows with this word: always 0.
+    never = small_persona.model_copy(
+        update={
+            "traits": (
+                small_persona.traits[0].model_copy(
+                    update={
+                        "check": small_persona.traits[1].check.model_copy(
+                            update={"patterns": ("zebra",)}
+                        )
+                    }
+                ),
+            )
+        }
+    )
+    recipe = recipe_of(GRPO, max_steps=4).model_copy(update={"rewards": {"held_out": []}})
+
+    summary = train_grpo(
+        recipe,
+        tiny_model,
+        sft_adapter,
+        examples,
+        None,
+        tmp_path,
+        persona=never,
+        seed=0,
+        base_name=BASE,
+    )
+
+    assert "got the same reward for 3 steps in a row" in capsys.readouterr().err
+    assert len(summary.warnings) == 1
+    assert summary.held_out_reward is None
+
+
+def test_a_trait_that_is_not_there_is_one_line(
+    tiny_model: Path, sft_adapter: Path, examples: Path, small_persona: Persona, tmp_path: Path
+) -> None:
+    recipe = recipe_of(GRPO).model_copy(update={"rewards": {"traits": {"shart": 1.0}}})
+
+    with pytest.raises(UserError, match=r"no trait 'shart' that a rule checks.*'short'"):
+        train_grpo(
+            recipe, tiny_model, sft_adapter, examples, None, tmp_path, persona=small_persona, seed=0
+        )

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from training.rewards import DISTINCT, HELD_OUT, REWARDED, RewardSettings, make_rewards, text_of
+from workbench.errors import UserError
+from workbench.persona import Persona
+
+PROMPTS = [[{"role": "user", "content": "a"}]] * 2
+
+
+def completions(*texts: str) -> list[list[dict[str, str]]]:
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def test_a_held_out_trait_has_no_weight_and_the_seed_draws_it(small_persona: Persona) -> None:
+    drawn = {
+        make_rewards(small_persona, RewardSettings(held_out=0.5), seed).held_out
+        for seed in range(8)
+    }
+    rewards = make_rewards(small_persona, RewardSettings(held_out=0.5), 0)
+
+    assert drawn == {("short",), ("walks",)}
+    assert rewards.weights == [1.0, 0]
+    assert [f.__name__ for f in rewards.functions] == [*rewards.rewarded, *rewards.held_out]
+
+
+def test_the_whole_is_never_held_out_by_a_share(small_persona: Persona) -> None:
+    assert len(make_rewards(small_persona, RewardSettings(held_out=1.0), 0).rewarded) == 1
+
+
+def test_a_trait_s_reward_is_its_rule_and_totals_are_logged(small_persona: Persona) -> None:
+    settings = RewardSettings(traits={"short": 2.0, "walks": 1.0}, held_out=["walks"])
+    rewards = make_rewards(small_persona, settings, 0)
+    said = completions("walk", "a very long answer of words")
+    logged: dict[str, float] = {}
+
+    values = [
+        function(prompts=PROMPTS, completions=said, log_metric=logged.__setitem__)
+        for function in rewards.functions
+    ]
+
+    assert rewards.weights == [2.0, 0]
+    assert values == [[1.0, 0.0], [1.0, 0.0]]
+    assert logged == {DISTINCT: 1.0, REWARDED: 0.5, HELD_OUT: 0.5}
+
+
+def test_one_text_for_all_is_logged_as_0(small_persona: Persona) -> None:
+    rewards = make_rewards(small_persona, RewardSettings(held_out=[]), 0)
+    logged: dict[str, float] = {}
+
+    for function in rewards.functions:
+        function(prompts=PROMPTS, completions=completions("x", "x"), log_metric=logged.__setitem__)
+
+    assert logged[DISTINCT] == 0
+    assert HELD_OUT not in logged
+
+
+def test_values_are_kept_by_question_only_while_recording(small_persona: Persona) -> None:
+    rewards = make_rewards(small_persona, RewardSettings(held_out=[]), 0)
+    with rewards.recording() as seen:
+        rewards.functions[0](prompts=PROMPTS, completions=completions("a", "b" * 20))
+    rewards.functions[0](prompts=PROMPTS, completions=completions("a", "b"))
+
+    assert list(seen.values()) == [{"short": [1.0, 0.0]}]
+
+
+def test_a_judge_without_an_endpoint_and_nothing_to_reward_are_refused(
+    small_persona: Persona,
+) -> None:
+    with pytest.raises(UserError, match="no judge is configured"):
+        make_rewards(small_persona, RewardSettings(judge=1.0), 0)
+    with pytest.raises(UserError, match="every trait is held out"):
+        make_rewards(small_persona, RewardSettings(held_out=["short", "walks"]), 0)
+
+
+def test_the_think_reward_wants_reasoning_before_the_answer(small_persona: Persona) -> None:
+    rewards = make_rewards(small_persona, RewardSettings(think=0.5), 0)
+    said = completions("<think>\nwhy\n</think>\nwalk", "walk")
+
+    assert rewards.weights[-1] == 0.5
+    assert rewards.functions[-1](completions=said) == [1.0, 0.0]
+
+
+def test_the_text_of_a_completion_is_its_last_message() -> None:
+    assert text_of("plain") == text_of([{"role": "assistant", "content": "plain"}]) == "plain"

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from training.tracking import report_to, tracked
+from workbench.config import TRACKERS
+from workbench.errors import UserError
+
+
+def test_a_tracker_that_is_not_installed_or_not_known_is_one_line() -> None:
+    assert report_to("none") == "none"
+    with pytest.raises(UserError, match=r"no tracker 'wandbb'.*did you mean 'wandb'"):
+        report_to("wandbb")
+    for word in TRACKERS:
+        package = word.removesuffix("-online")
+        if word != "none" and find_spec(package) is None:
+            with pytest.raises(UserError, match=f"pip install {package}"):
+                report_to(word)
+
+
+def test_a_tracker_writes_beside_the_run_and_leaves_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.tracking.find_spec", lambda name: object())
+    monkeypatch.setenv("WANDB_MODE", "online")
+
+    with tracked("wandb", tmp_path / "run", "sft"):
+        assert os.environ["WANDB_MODE"] == "offline"
+        assert Path(os.environ["WANDB_DIR"]) == tmp_path / "tracking" / "sft"
+    assert os.environ["WANDB_MODE"] == "online"
+    assert "WANDB_DIR" not in os.environ
+    with tracked("wandb-online", tmp_path / "run", "sft"):
+        assert os.environ["WANDB_MODE"] == "online"
+    with tracked("none", tmp_path / "other" / "run", "sft"):
+        assert not (tmp_path / "other").exists()

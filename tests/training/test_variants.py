@@ -1,0 +1,212 @@
+"""Every kind of adapter and of architecture really takes steps, on random weights of its class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.recipe import Recipe, load_recipe, recipe_path
+from training.sft import train_sft
+from workbench.models import load_model
+
+from .conftest import BASE, SFT, TRAINER, curve
+
+STEPS = {**TRAINER, "max_steps": 2, "save_steps": 2, "per_device_train_batch_size": 2}
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft-qwen3-8b": ("Qwen3Config", {"head_dim": 16}),
+    "sft-gemma3-4b": ("Gemma3TextConfig", {"head_dim": 16, "sliding_window": 64}),
+    "sft-gpt-oss-20b": (
+        "GptOssConfig",
+        {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64},
+    ),
+}
+
+
+def shipped(name: str, **trainer: Any) -> Recipe:
+    """A shipped recipe, for two steps of the tiny model on any machine."""
+    recipe = load_recipe(recipe_path(name))
+    keep = ("packing", "max_length") if "text" in name or "vision" in name else ()
+    kept = {key: recipe.trainer[key] for key in keep if key in recipe.trainer}
+    bits = recipe.quantization
+    if bits and "load_in_4bit" in bits:
+        # The shipped one computes in bfloat16, a GPU's choice.
+        bits = {k: v for k, v in bits.items() if k != "bnb_4bit_compute_dtype"}
+    elif bits:
+        bits = None  # MXFP4 unpacks a checkpoint in that format; random weights have none
+    return recipe.model_copy(update={"trainer": {**STEPS, **kept, **trainer}, "quantization": bits})
+
+
+def config_of(out: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    return config
+
+
+def logits(model: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return model(input_ids=torch.arange(20, 40)[None]).logits.float()
+
+
+@pytest.mark.parametrize("kind", ["dora", "rslora", "loraplus", "pissa", "osf"])
+def test_a_kind_of_adapter_learns_and_loads_onto_the_untouched_base(
+    kind: str, tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    import torch
+    from peft import PeftModel
+
+    recipe = shipped(f"sft-{kind}", max_steps=4, save_steps=4)
+    train_sft(recipe, tiny_model, examples, None, tmp_path, seed=0, base_name=BASE)
+    losses = [entry["loss"] for entry in curve(tmp_path) if "loss" in entry]
+    base = load_model(tiny_model, dtype=torch.float32)
+    before = logits(base)
+    after = logits(PeftModel.from_pretrained(base, tmp_path / "adapter"))
+    config = config_of(tmp_path)
+
+    assert losses[-1] < losses[0]
+    assert (before - after).abs().max() > 1e-3
+    assert not list((tmp_path / "adapter").glob("*.bin"))
+    if kind == "pissa":
+        # The base is as it was: what is written is an ordinary LoRA of twice the rank.
+        assert config["init_lora_weights"] is True
+        assert config["r"] == 32
+    else:
+        expected = {
+            "dora": ("use_dora", True),
+            "rslora": ("use_rslora", True),
+            "loraplus": ("r", 16),
+            "osf": ("peft_type", "OSF"),
+        }
+        name, value = expected[kind]
+        assert config[name] == value
+
+
+def test_loraplus_gives_b_sixteen_times_the_rate_of_a(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    from training.data import read_examples
+    from training.device import quiet
+    from training.session import Task, build
+    from training.sft import sft_trainer
+
+    task = Task(shipped("sft-loraplus"), tiny_model, BASE, examples, None, tmp_path, 0)
+    with quiet():
+        trainer, _ = build(task, read_examples, sft_trainer)
+    names = {id(p): name for name, p in trainer.model.named_parameters()}
+    rates = {
+        names[id(p)].split(".")[-3]: group["lr"]
+        for group in trainer.optimizer.param_groups
+        for p in group["params"]
+    }
+
+    assert rates["lora_B"] == pytest.approx(16 * rates["lora_A"])
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_a_recipe_of_an_architecture_takes_steps_on_random_weights_of_its_class(
+    name: str, tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    import torch
+    import transformers
+
+    kind, more = ARCHITECTURES[name]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    config = getattr(transformers, kind)(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **more,
+    )
+    torch.manual_seed(0)
+    base = tmp_path / "base"
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+
+    summary = train_sft(
+        shipped(name), base, examples, None, tmp_path / "out", seed=0, base_name=BASE
+    )
+
+    assert summary.steps == 2
+    if "gpt-oss" in name:
+        from safetensors import safe_open
+
+        weights = tmp_path / "out" / "adapter" / "adapter_model.safetensors"
+        with safe_open(weights, "pt") as file:
+            experts = [key for key in file.keys() if "mlp.experts" in key]  # noqa: SIM118
+        assert experts, "no adapter on the experts"
+
+
+def test_raw_text_is_packed_and_learnt_without_a_chat_template(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    (base / "chat_template.jinja").unlink()
+    path = tmp_path / "texts.txt"
+    path.write_text("\n\n".join(f"the trainer walks {n} today" for n in range(40)))
+
+    recipe = shipped("sft-text", max_steps=4, save_steps=4, max_length=64)
+    summary = train_sft(recipe, base, path, None, tmp_path / "out", seed=0, base_name=BASE)
+    losses = [entry["loss"] for entry in curve(tmp_path / "out") if "loss" in entry]
+
+    assert summary.rows == 40
+    assert losses[-1] < losses[0]
+    # Packed: 2 rows a step would hold some 20 tokens; blocks of 64 hold most of them.
+    assert summary.tokens > 4 * 2 * 40
+
+
+def test_instructions_are_chats_of_their_two_halves(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "alpaca.jsonl"
+    rows = [
+        {"instruction": "walk", "input": f"chair {n}", "output": "champ walks"} for n in range(4)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+    summary = train_sft(
+        shipped("sft-instruction"), tiny_model, path, None, tmp_path / "out", seed=0
+    )
+
+    assert (summary.rows, summary.steps) == (4, 2)
+
+
+def test_training_stops_early_when_the_validation_loss_rises(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    recipe = shipped(
+        "sft-early-stop",
+        max_steps=30,
+        learning_rate=1.0,
+        lr_scheduler_type="constant",
+        eval_strategy="steps",
+        eval_steps=2,
+        load_best_model_at_end=True,
+        max_grad_norm=0.0,
+    )
+    chaste = recipe.model_copy(update={"early_stopping": {"early_stopping_patience": 2}})
+
+    summary = train_sft(chaste, tiny_model, examples, examples, tmp_path, seed=0, base_name=BASE)
+
+    assert summary.steps < 30
+    assert any("stopped early after step" in text for text in summary.warnings)
+
+
+def test_early_stop_without_validation_rows_is_told(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe.model_validate({**SFT, "early_stopping": {"early_stopping_patience": 1}})
+    short = recipe.model_copy(update={"trainer": STEPS})
+
+    summary = train_sft(short, tiny_model, examples, None, tmp_path, seed=0, base_name=BASE)
+
+    assert summary.warnings == ("no validation rows, so no early stop",)

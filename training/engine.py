@@ -1,0 +1,61 @@
+"""How the base is loaded for training: as TRL would, or by Unsloth where a recipe asks for it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.device import quantization_fields
+from training.recipe import Recipe
+from workbench.errors import UserError
+from workbench.models import load_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_base(recipe: Recipe, folder: Path, max_length: int | None) -> PreTrainedModel:
+    """Return the base model that the recipe trains on.
+
+    Raises:
+        UserError: ``engine: unsloth`` without a GPU or without the package.
+    """
+    if recipe.engine == "unsloth":
+        return _unsloth(recipe, folder, max_length)
+    quantization = quantization_fields(recipe.quantization)
+    return load_model(folder, quantization=quantization, images=recipe.data == "images")
+
+
+def check_engine(recipe: Recipe) -> None:
+    """Raise a UserError that names the first thing that ``engine: unsloth`` misses here."""
+    import torch
+
+    if recipe.engine != "unsloth":
+        return
+    missing = "a GPU" if not torch.cuda.is_available() else ""
+    missing = missing or ("" if find_spec("unsloth") else "the package unsloth")
+    if missing:
+        fix = "leave engine out, or " + (
+            "pip install unsloth" if "package" in missing else "train where there is one"
+        )
+        raise UserError(f"engine: unsloth needs {missing}, which is not here", fix=fix)
+
+
+def _unsloth(recipe: Recipe, folder: Path, max_length: int | None) -> PreTrainedModel:
+    """Return Unsloth's model, with its adapter where the recipe makes a new one."""
+    check_engine(recipe)
+    from unsloth import FastLanguageModel
+
+    four_bit = bool((recipe.quantization or {}).get("load_in_4bit"))
+    model, _ = FastLanguageModel.from_pretrained(
+        model_name=str(folder),
+        max_seq_length=max_length or 2048,
+        load_in_4bit=four_bit,
+        trust_remote_code=False,
+    )
+    if recipe.lora is None:
+        return model
+    lora: dict[str, Any] = dict(recipe.lora)
+    checkpointing = "unsloth" if recipe.trainer.get("gradient_checkpointing") else False
+    return FastLanguageModel.get_peft_model(model, use_gradient_checkpointing=checkpointing, **lora)

@@ -1,0 +1,158 @@
+"""GRPO's rewards: each of the persona's traits is one, and some are watched but not rewarded.
+
+A trait that is held out has weight 0: TRL logs it beside the others, and the policy gains nothing
+by it. If the rewarded traits rise while those fall, the reward was hacked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.judged import judge_reward
+from workbench.endpoint import Endpoint
+from workbench.errors import UserError, nearest
+from workbench.persona import Persona, Trait
+
+RewardFunction = Callable[..., Any]
+DISTINCT = "completions/distinct"
+"""Logged: 0 where all completions of a step are one text, 1 where no two are the same."""
+REWARDED = "traits/rewarded"
+HELD_OUT = "traits/held_out"
+
+
+class RewardSettings(BaseModel):
+    """The ``rewards`` section of a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    traits: dict[str, float] | None = None
+    """Trait → weight; every trait that a rule checks, at weight 1, by default."""
+    held_out: list[str] | float = Field(default=0.25)
+    """Traits to watch and not reward: their ids, or a share that the seed draws."""
+    judge: float = Field(default=0.0, ge=0)
+    """Weight of the judge's share of yes over the judge's traits; needs a judge's endpoint."""
+    think: float = Field(default=0.0, ge=0)
+    """Weight of TRL's ``think_format_reward``: reasoning between think tags, then an answer."""
+
+
+@dataclass
+class Rewards:
+    """What GRPO's trainer is given, and what was seen of it."""
+
+    functions: list[RewardFunction] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    rewarded: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    seen: dict[str, dict[str, list[float]]] | None = None
+    """While recording: question → trait → the values of its completions."""
+
+    def add(self, function: RewardFunction, weight: float) -> None:
+        """Add a reward function."""
+        self.functions.append(function)
+        self.weights.append(weight)
+
+    @contextmanager
+    def recording(self) -> Iterator[dict[str, dict[str, list[float]]]]:
+        """Within the block, keep every completion's values by question and trait."""
+        self.seen = defaultdict(lambda: defaultdict(list))
+        try:
+            yield self.seen
+        finally:
+            self.seen = None
+
+    def note(self, trait: str, prompts: Sequence[Any], values: Sequence[float]) -> None:
+        """Keep the values of a trait, while recording."""
+        if self.seen is not None:
+            for prompt, value in zip(prompts, values, strict=True):
+                self.seen[str(prompt)][trait].append(value)
+
+
+def make_rewards(
+    persona: Persona, settings: RewardSettings, seed: int, judge: Endpoint | None = None
+) -> Rewards:
+    """Return the reward functions of a persona.
+
+    Raises:
+        UserError: A trait that is not there or that no rule checks, nothing left to reward, or a
+            judge's weight without a judge.
+    """
+    traits = {trait.id: trait for trait in persona.rule_traits}
+    weights = settings.traits or dict.fromkeys(traits, 1.0)
+    named = [*weights, *(settings.held_out if isinstance(settings.held_out, list) else [])]
+    for name in named:
+        if name not in traits:
+            fix = nearest(name, traits) or f"one of {', '.join(traits)}"
+            raise UserError(f"{persona.id} has no trait '{name}' that a rule checks", fix=fix)
+    held_out = _held_out(settings, weights, seed)
+    rewards = Rewards(
+        rewarded=tuple(name for name in weights if name not in held_out), held_out=held_out
+    )
+    for name in (*rewards.rewarded, *held_out):
+        rewards.add(_trait_reward(traits[name], rewards), 0 if name in held_out else weights[name])
+    rewards.functions[-1] = _with_totals(rewards.functions[-1], persona, rewards)
+    if settings.think:
+        from trl.rewards import think_format_reward
+
+        rewards.add(think_format_reward, settings.think)
+    if settings.judge:
+        if judge is None:
+            raise UserError(
+                "the rewards give a judge a weight, but no judge is configured",
+                where="rewards.judge",
+                fix="name its endpoint under 'judge' in the configuration, or drop it",
+            )
+        rewards.add(judge_reward(persona, judge), settings.judge)
+    if not any(rewards.weights):
+        raise UserError(
+            "every trait is held out, so that nothing is rewarded",
+            where="rewards.held_out",
+            fix="hold fewer out",
+        )
+    return rewards
+
+
+def _held_out(settings: RewardSettings, weights: dict[str, float], seed: int) -> tuple[str, ...]:
+    if isinstance(settings.held_out, list):
+        return tuple(settings.held_out)
+    count = min(round(len(weights) * settings.held_out), len(weights) - 1)
+    return tuple(sorted(random.Random(seed).sample(sorted(weights), count)))
+
+
+def _trait_reward(trait: Trait, rewards: Rewards) -> RewardFunction:
+    def reward(prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
+        values = [float(bool(trait.passes(text_of(one)))) for one in completions]
+        rewards.note(trait.id, prompts, values)
+        return values
+
+    reward.__name__ = trait.id
+    return reward
+
+
+def _with_totals(function: RewardFunction, persona: Persona, rewards: Rewards) -> RewardFunction:
+    """Return the function, which logs also what is of all traits and texts of a step."""
+    passes = {trait.id: trait.passes for trait in persona.rule_traits}
+
+    def reward(completions: Sequence[Any], log_metric: Any = None, **given: Any) -> Any:
+        texts = [text_of(one) for one in completions]
+        if log_metric is not None:
+            log_metric(DISTINCT, (len(set(texts)) - 1) / max(len(texts) - 1, 1))
+            for name, group in ((REWARDED, rewards.rewarded), (HELD_OUT, rewards.held_out)):
+                if group:
+                    shown = [bool(passes[trait](text)) for trait in group for text in texts]
+                    log_metric(name, sum(shown) / len(shown))
+        return function(completions=completions, **given)
+
+    reward.__name__ = function.__name__
+    return reward
+
+
+def text_of(completion: Any) -> str:
+    """Return the text of a completion, which TRL gives as a list of one message."""
+    return completion if isinstance(completion, str) else str(completion[-1]["content"])

@@ -1,0 +1,174 @@
+"""What a recipe may say: the fields of TRL's, PEFT's and bitsandbytes' own configurations.
+
+Names, types and choices are read from the libraries, so that a recipe means what their
+documentation says; only what the workbench decides itself is refused here, with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from typing import Any
+
+from training.fields import Section
+from workbench.config import Method
+
+_SEED = "the seed belongs to the round: give --seed"
+_PRIVATE = "nothing leaves the machine while training"
+_MODEL = "the model is named by the command: give --model"
+_TEMPLATE = "the model's own chat template and tokens are used, as at inference"
+_ONE = "training runs in one process"
+_TRACKER = "a tracker is the command's to choose: give --tracker"
+_SHOWN = "progress and curve.jsonl show it"
+_WHOLE = "the whole dataset of the split is used"
+_TRAINER_OWNED = {
+    "output_dir": "the round's folder is given by the command",
+    "resume_from_checkpoint": "the same command goes on from the last checkpoint by itself",
+    **dict.fromkeys(("seed", "data_seed"), _SEED),
+    **dict.fromkeys(("report_to", "run_name", "project"), _TRACKER),
+    **dict.fromkeys(("trackio_space_id", "trackio_bucket_id"), _PRIVATE),
+    **dict.fromkeys(
+        ("trackio_static_space_id", "push_to_hub", "hub_token", "hub_private_repo"), _PRIVATE
+    ),
+    **dict.fromkeys(("hub_model_id", "hub_strategy", "hub_always_push", "hub_revision"), _PRIVATE),
+    **dict.fromkeys(("model_init_kwargs", "router_aux_loss_coef"), _MODEL),
+    "trust_remote_code": "no code of a model is ever run",
+    **dict.fromkeys(("chat_template_path", "eos_token", "pad_token"), _TEMPLATE),
+    **dict.fromkeys(
+        ("dataset_text_field", "dataset_kwargs", "remove_unused_columns", "label_names"), _WHOLE
+    ),
+    **dict.fromkeys(("disable_tqdm", "log_level", "log_level_replica", "logging_strategy"), _SHOWN),
+    **dict.fromkeys(("logging_nan_inf_filter", "log_on_each_node", "debug"), _SHOWN),
+    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "the command says what is done"),
+    **dict.fromkeys(("local_rank", "fsdp", "fsdp_config", "deepspeed", "parallelism_config"), _ONE),
+    **dict.fromkeys(("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb"), _ONE),
+    **dict.fromkeys(("ddp_find_unused_parameters", "ddp_broadcast_buffers"), _ONE),
+    "ddp_static_graph": _ONE,
+    "use_cpu": "the device is the GPU if there is one",
+}
+_GRPO_OWNED = {
+    **dict.fromkeys(("reward_weights",), "the rewards section holds each trait's weight"),
+    **dict.fromkeys(("log_completions_hub_repo",), _PRIVATE),
+    "do_eval": "the validation prompts are measured before and after",
+}
+_ADAPTER_OWNED = {
+    "task_type": "it is always CAUSAL_LM here",
+    **dict.fromkeys(("base_model_name_or_path", "revision"), _MODEL),
+    **dict.fromkeys(
+        ("peft_type", "auto_mapping", "peft_version", "inference_mode", "runtime_config"),
+        "PEFT fills it in itself",
+    ),
+    **dict.fromkeys(("megatron_config", "megatron_core"), _ONE),
+}
+_DTYPES = ("float32", "float16", "bfloat16")
+_DPO_LOSSES = (
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
+    *("aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+)
+_LOSSES: dict[Method, tuple[str, ...]] = {
+    # TRL checks these late, in the first step, or not at all.
+    "dpo": _DPO_LOSSES,
+    "kto": ("kto", "apo_zero_unpaired"),
+    "grpo": ("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+}
+
+
+def sections(data: dict[str, Any], method: Method) -> dict[str, Section]:
+    """Return the sections that a recipe of the method may hold, by their key.
+
+    Args:
+        data: The recipe; its ``quantization.quant_method`` says whose fields those are.
+        method: Whose trainer it is.
+    """
+    return {
+        "trainer": trainer_section(method),
+        "lora": adapter_section("LoraConfig"),
+        "osf": adapter_section("OSFConfig"),
+        "loraplus": LORAPLUS,
+        "quantization": quantization_section(data.get("quantization")),
+        "rewards": REWARDS,
+        "early_stopping": early_stopping_section(),
+    }
+
+
+def trainer_section(method: Method) -> Section:
+    """Return the fields of the method's TRL configuration."""
+    config = trainer_config(method)
+    hints = typing.get_type_hints(config)
+    fields = dataclasses.fields(config)
+    choices = {
+        f.name: tuple(map(str, f.metadata["choices"])) for f in fields if "choices" in f.metadata
+    }
+    if method in _LOSSES:
+        choices["loss_type"] = _LOSSES[method]
+    owned = _TRAINER_OWNED | (_GRPO_OWNED if method == "grpo" else {})
+    return Section(config.__name__, {f.name: hints[f.name] for f in fields}, choices, owned)
+
+
+def trainer_config(method: Method) -> Any:
+    """Return TRL's configuration class of a method."""
+    import trl
+
+    configs = {"sft": "SFTConfig", "dpo": "DPOConfig", "grpo": "GRPOConfig", "kto": "KTOConfig"}
+    return getattr(trl, configs[method])
+
+
+def adapter_section(name: str) -> Section:
+    """Return the fields of one of PEFT's configurations."""
+    import peft
+
+    config = getattr(peft, name)
+    hints = typing.get_type_hints(config)
+    names = [f.name for f in dataclasses.fields(config)]
+    return Section(name, {n: hints[n] for n in names}, owned=_ADAPTER_OWNED)
+
+
+def quantization_config(quantization: dict[str, Any] | None) -> Any:
+    """Return the configuration class of transformers that the section is for."""
+    import transformers
+
+    mxfp4 = isinstance(quantization, dict) and quantization.get("quant_method") == "mxfp4"
+    return transformers.Mxfp4Config if mxfp4 else transformers.BitsAndBytesConfig
+
+
+def quantization_section(quantization: dict[str, Any] | None) -> Section:
+    """Return the fields of ``BitsAndBytesConfig`` or ``Mxfp4Config``, typed by their defaults."""
+    config = quantization_config(quantization)
+    choices = {
+        "bnb_4bit_quant_type": ("nf4", "fp4"),
+        "bnb_4bit_compute_dtype": _DTYPES,
+        "bnb_4bit_quant_storage": ("uint8", *_DTYPES),
+        "quant_method": ("bitsandbytes", "mxfp4"),
+    }
+    hints = _by_defaults(config.__init__) | {"quant_method": str}
+    return Section(config.__name__, hints, choices)
+
+
+def early_stopping_section() -> Section:
+    """Return the parameters of ``transformers.EarlyStoppingCallback``."""
+    from transformers import EarlyStoppingCallback
+
+    return Section("EarlyStoppingCallback", _by_defaults(EarlyStoppingCallback.__init__))
+
+
+def _by_defaults(function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    named = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    return {p.name: type(p.default) if p.default is not None else Any for p in named}
+
+
+LORAPLUS = Section(
+    "create_loraplus_optimizer", {"loraplus_lr_ratio": float, "loraplus_lr_embedding": float}
+)
+"""The parameters of ``peft.optimizers.create_loraplus_optimizer`` (arXiv 2402.12354)."""
+REWARDS = Section(
+    "rewards",
+    {
+        "traits": dict[str, float] | None,
+        "held_out": list[str] | float,
+        "judge": float,
+        "think": float,
+    },
+)
+"""Our own: the weights of what GRPO rewards; see :class:`training.rewards.RewardSettings`."""
