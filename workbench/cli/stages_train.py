@@ -105,7 +105,7 @@ def _train(job: Job, method: Method, work: Work) -> None:
 
     recipe = load(job, method)
     model = resolve_model(job.config.model)
-    train, validation = _sides(job, method, work)
+    train, validation = sides(job, method, work)
     adapter = None if recipe.fresh else work.input(SFT_ADAPTER)
     always: dict[str, Any] = {
         "seed": job.config.seed,
@@ -134,7 +134,7 @@ def _train(job: Job, method: Method, work: Work) -> None:
     work.counts.update(summary.model_dump(mode="json"))
 
 
-def _sides(job: Job, method: Method, work: Work) -> tuple[Path, Path | None]:
+def sides(job: Job, method: Method, work: Work) -> tuple[Path, Path | None]:
     """Return the files of rows: those of the configuration, else of the split."""
     if own := job.config.train.files.get(method):
         return own, None

@@ -1,4 +1,4 @@
-"""`persona train`: one training stage by its method."""
+"""`persona train`: one training stage by its method, or what it will cost."""
 
 from __future__ import annotations
 
@@ -6,20 +6,52 @@ import click
 
 from workbench.cli.job import Job
 from workbench.cli.stages_cli import job_command, run_one
-from workbench.config import METHODS, TRACKERS
+from workbench.config import METHODS, TRACKERS, Method
 
 
 @click.argument("method", type=click.Choice(METHODS))
 @click.option("--tracker", type=click.Choice(TRACKERS), help="Where the curves are shown live.")
-def _train(job: Job, method: str, tracker: str | None, force: bool) -> None:
+@click.option("--plan", is_flag=True, help="Say what it will cost, and train nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
+@click.option("--device-memory", help="Plan for a GPU that is not here, such as 16GiB.")
+@click.option("--recipe", help="Plan another recipe: its name or file.")
+def _train(
+    job: Job,
+    method: Method,
+    tracker: str | None,
+    plan: bool,
+    as_json: bool,
+    device_memory: str | None,
+    recipe: str | None,
+    force: bool,
+) -> None:
     """Train one stage with QLoRA: sft, then dpo, grpo or kto from its adapter.
 
     \b
     Examples:
       persona train sft && persona train dpo
       persona train grpo --tracker tensorboard
+      persona train sft --plan --device-memory 16GiB
     """
+    if plan:
+        _plan(job, method, as_json, recipe=recipe, device_memory=device_memory)
+        return
     run_one(job.tracking(tracker) if tracker else job, method, force)
 
 
 train = job_command("train", _train)
+
+
+def _plan(job: Job, method: Method, as_json: bool, **asked: str | None) -> None:
+    from workbench.cli.plan import plan_round
+
+    made = plan_round(job, method, **asked)
+    if as_json:
+        click.echo(made.model_dump_json(indent=2))
+        return
+    from rich.console import Console
+
+    from training.plan.show import table, verdict
+
+    Console(highlight=False).print(table(made))
+    click.echo(verdict(made))

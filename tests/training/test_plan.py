@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.data import read_examples, read_preferences
+from training.plan.advice import changed
+from training.plan.memory import parts
+from training.plan.plan import Plan, Wish, count_steps, look, make_plan
+from training.plan.show import against, table, verdict
+from training.plan.skeleton import adapter_config, measure_shapes, read_config
+from training.recipe import Recipe
+from workbench.models import load_model, load_tokenizer
+
+from .conftest import DPO, SFT
+
+
+def recipe(base: dict[str, Any] = SFT, **trainer: Any) -> Recipe:
+    return Recipe.model_validate({**base, "trainer": {**base["trainer"], **trainer}})
+
+
+def wish(tiny_model: Path, examples: Path, gpu_memory: int | None = None, **trainer: Any) -> Wish:
+    rows = read_examples(examples)
+    return Wish(recipe(**trainer), tiny_model, "tiny-llama", rows, gpu_memory=gpu_memory)
+
+
+def test_shapes_are_those_of_the_real_model_and_adapter(tiny_model: Path) -> None:
+    from peft import get_peft_model
+
+    adapter = adapter_config(recipe())
+    shapes = measure_shapes(read_config(tiny_model), adapter)
+
+    real = load_model(tiny_model)
+    assert shapes.packed + shapes.plain == sum(p.numel() for p in real.parameters())
+    # Two blocks: q and o 64 x 64, k and v 32 x 64, three of 128 x 64.
+    assert shapes.packed == 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64)
+    assert shapes.widest == 128 * 64
+    assert shapes.kv_width == 2 * 2 * 16
+    trained = get_peft_model(real, adapter).parameters()
+    assert shapes.adapter == sum(p.numel() for p in trained if p.requires_grad)
+
+
+def test_tokens_are_those_that_the_tokenizer_makes_of_the_rows(
+    tiny_model: Path, examples: Path
+) -> None:
+    scene = look(wish(tiny_model, examples))
+    tokenizer = load_tokenizer(tiny_model)
+
+    row = read_examples(examples).rows[0]
+    whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)
+    assert scene.lengths.whole[0] == len(whole["input_ids"])
+    assert 0 < scene.lengths.answer[0] < scene.lengths.whole[0]
+    assert scene.lengths.rows == 12
+
+
+@pytest.mark.parametrize(
+    ("trainer", "steps"),
+    [
+        ({"max_steps": 7}, 7),
+        # 12 rows in batches of 4 are 3 a round.
+        ({"max_steps": -1, "num_train_epochs": 2}, 6),
+        # Two batches are accumulated, and the third is a step of its own.
+        ({"max_steps": -1, "num_train_epochs": 1, "gradient_accumulation_steps": 2}, 2),
+    ],
+)
+def test_steps_are_counted_as_the_trainer_counts_them(
+    tiny_model: Path, examples: Path, trainer: dict[str, Any], steps: int
+) -> None:
+    scene = look(wish(tiny_model, examples, **trainer))
+
+    assert count_steps(scene.arguments, scene.lengths) == steps
+
+
+def test_the_memory_of_activations_follows_batch_length_and_checkpointing(
+    tiny_model: Path, examples: Path
+) -> None:
+    scene = look(wish(tiny_model, examples))
+
+    def activations(**change: Any) -> int:
+        return parts(changed(scene, change))["activations"]
+
+    full = activations()
+    assert activations(per_device_train_batch_size=2) == pytest.approx(full / 2, rel=0.1)
+    assert activations(gradient_checkpointing=True) < full
+    assert activations(max_length=scene.length // 2) < 0.6 * full
+
+
+def test_parts_follow_the_recipe(tiny_model: Path, examples: Path, preferences: Path) -> None:
+    scene = look(wish(tiny_model, examples))
+    sizes, shapes = parts(scene), scene.shapes
+
+    compute = 2 if scene.half else 4
+    assert sizes["weights"] == round(shapes.packed / 2 + shapes.plain * compute)
+    # A byte for 64 weights, and a float32 for 256 of those.
+    assert sizes["quantization constants"] == round(shapes.packed / 64 * (1 + 4 / 256))
+    assert sizes["optimizer"] == 8 * shapes.adapter
+    assert parts(changed(scene, {"optim": "adamw_8bit"}))["optimizer"] < 2.1 * shapes.adapter
+    assert sizes["reference model"] == sizes["rollouts"] == 0
+
+    pairs = Wish(
+        recipe(DPO), tiny_model, "tiny-llama", read_preferences(preferences), lora=SFT["lora"]
+    )
+    dpo = look(pairs)
+    assert dpo.sequences == 2 * scene.sequences
+    assert parts(dpo)["reference model"] == sizes["adapters"]
+
+
+def test_a_device_that_is_too_small_is_told_with_a_change_that_fits(
+    tiny_model: Path, examples: Path
+) -> None:
+    roomy = make_plan(wish(tiny_model, examples, gpu_memory=16 * 2**30), timed=False)
+    assert roomy.fits and roomy.change is None and roomy.seconds is None
+    assert verdict(roomy) == "fits"
+    assert roomy.peak_mib == pytest.approx(sum(roomy.parts_mib.values()), abs=1)
+
+    least = int((roomy.peak_mib - 0.4 * roomy.parts_mib["activations"]) * 2**20)
+    tight = make_plan(wish(tiny_model, examples, gpu_memory=least), timed=False)
+    assert not tight.fits
+    assert tight.change == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    assert verdict(tight).endswith(
+        "trainer: {per_device_train_batch_size: 2, gradient_accumulation_steps: 2}"
+    )
+    smaller = {**tight.change}
+    mended = make_plan(wish(tiny_model, examples, gpu_memory=least, **smaller), timed=False)
+    assert mended.fits
+
+    hopeless = make_plan(wish(tiny_model, examples, gpu_memory=2**20), timed=False)
+    assert not hopeless.fits and hopeless.change is None
+    assert "no change" in verdict(hopeless)
+
+
+def test_a_plan_is_shown_as_a_table_and_read_back_from_json(
+    tiny_model: Path, examples: Path
+) -> None:
+    from rich.console import Console
+
+    plan = make_plan(wish(tiny_model, examples))
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+    assert plan.step_seconds and plan.seconds == pytest.approx(12 * plan.step_seconds, rel=0.05)
+    assert plan.parts_mib["libraries"] > 100
+
+    console = Console(width=100, record=True, quiet=True)
+    with console.capture() as captured:
+        console.print(table(plan))
+    shown = captured.get()
+    for name in ("weights", "quantization constants", "activations", "peak memory", "12 steps"):
+        assert name.removeprefix("12 ") in shown
+
+
+def test_the_prediction_stands_beside_the_measured_peak() -> None:
+    assert against(1100, 1000) == "peak memory: planned 1,100 MiB, measured 1,000 MiB (+10%)"

@@ -1,0 +1,1 @@
+"""Before the run: its tokens, steps, time and memory, and what would make it fit."""

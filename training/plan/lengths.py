@@ -1,0 +1,100 @@
+"""Tokens of the real rows with the model's own chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data import Rows, read_preferences, read_prompts, read_thumbs
+from training.recipe import Recipe
+from training.sft import READERS
+from workbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Token counts of the sequences that a step is made of.
+
+    For pairs, each pair gives two sequences; for prompts alone (GRPO) the answer is still to come.
+    """
+
+    rows: int
+    whole: tuple[int, ...]
+    """Tokens of each sequence, prompt and answer, cut at ``max_length``."""
+    answer: tuple[int, ...]
+    """Of these, tokens with a label."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence: a batch that holds it is padded to it."""
+        return max(self.whole)
+
+    @property
+    def mean(self) -> float:
+        """Mean tokens of a sequence."""
+        return sum(self.whole) / len(self.whole)
+
+    def capped(self, max_length: int) -> Lengths:
+        """Return the lengths with every sequence cut at ``max_length`` tokens."""
+        whole = tuple(min(n, max_length) for n in self.whole)
+        lost = (old - new for old, new in zip(self.whole, whole, strict=True))
+        answer = tuple(max(n - cut, 0) for n, cut in zip(self.answer, lost, strict=True))
+        return Lengths(self.rows, whole, answer)
+
+
+def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengths:
+    """Return the token counts of rows as training will see them.
+
+    Args:
+        rows: In TRL's conversational format.
+        tokenizer: The model's own.
+        max_length: Tokens at which a sequence loses its end; None for never.
+
+    Raises:
+        UserError: No row has room for an answer, or rows hold images.
+    """
+    whole, answer, kept = [], [], 0
+    for row in rows.rows:
+        if "images" in row:
+            raise UserError(
+                "rows with images are not planned: what an image takes is the model's own affair",
+                where=str(rows.path),
+                fix="train a few steps and read the measured peak",
+            )
+        if "text" in row:
+            kept += 1
+            whole.append(len(tokenizer(row["text"])["input_ids"]))
+            answer.append(whole[-1])
+            continue
+        asked = _count(tokenizer, row["prompt"], ask=True)
+        if max_length and asked >= max_length:
+            continue  # training leaves it out too
+        kept += 1
+        replies = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
+        for reply in replies or [None]:
+            tokens = _count(tokenizer, row["prompt"] + reply, ask=False) if reply else asked
+            whole.append(tokens)
+            answer.append(tokens - asked)
+    if not kept:
+        raise UserError(
+            f"every prompt fills max_length ({max_length} tokens)",
+            where=str(rows.path),
+            fix="raise max_length in the recipe",
+        )
+    lengths = Lengths(kept, tuple(whole), tuple(answer))
+    return lengths.capped(max_length) if max_length else lengths
+
+
+def _count(tokenizer: Any, messages: list[dict[str, str]], *, ask: bool) -> int:
+    encoded = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=ask, tokenize=True, return_dict=True
+    )
+    return len(encoded["input_ids"])
+
+
+def reader_of(recipe: Recipe) -> Callable[[Path], Rows]:
+    """Return what reads the rows of a recipe's method."""
+    readers = {"dpo": read_preferences, "grpo": read_prompts, "kto": read_thumbs}
+    return readers.get(recipe.method) or READERS[recipe.data]

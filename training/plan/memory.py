@@ -1,0 +1,137 @@
+"""Peak memory of a run by its parts, from shapes, row lengths and the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from training.head import TILE
+from training.plan.lengths import Lengths
+from training.plan.skeleton import Shapes
+from training.plan.trace import step_peak
+from training.recipe import Recipe
+
+MIB = 1 << 20
+_BLOCK, _OUTER_BLOCK = 64, 256
+"""Weights under one constant, and constants under one constant of the second level: bitsandbytes'
+defaults, as in QLoRA (https://arxiv.org/abs/2305.14314, section 3)."""
+_GPU_TILE = 4096, 32768
+"""Tokens and words of vocabulary in one tile of TRL's head on a GPU (trl.kernels)."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that a run's memory follows from."""
+
+    recipe: Recipe
+    arguments: Any
+    """TRL's configuration of the method, defaults filled in."""
+    config: Any
+    adapter: Any
+    shapes: Shapes
+    lengths: Lengths
+    half: bool
+    """Whether the device computes in half precision."""
+    gpu: bool
+
+    @property
+    def sequences(self) -> int:
+        """Sequences in one forward pass of the policy: a pair is two."""
+        batch: int = self.arguments.per_device_train_batch_size
+        return batch * 2 if self.recipe.method == "dpo" else batch
+
+    @property
+    def length(self) -> int:
+        """Tokens to which the largest batch is padded."""
+        if self.recipe.method == "grpo":
+            return self.lengths.longest + int(self.arguments.max_completion_length or 0)
+        if getattr(self.arguments, "packing", False) and self.arguments.max_length:
+            return int(self.arguments.max_length)
+        multiple = getattr(self.arguments, "pad_to_multiple_of", None) or 1
+        return -(-self.lengths.longest // multiple) * multiple
+
+    @property
+    def labels(self) -> int:
+        """Tokens of the largest batch that have a label, at most."""
+        if self.recipe.method == "grpo":
+            return self.sequences * int(self.arguments.max_completion_length or 0)
+        return sum(sorted(self.lengths.answer, reverse=True)[: self.sequences])
+
+
+def parts(scene: Scene) -> dict[str, int]:
+    """Return what each part of a run takes at its peak, in bytes; libraries are not among them."""
+    shapes, compute = scene.shapes, 2 if scene.half else 4
+    bits = scene.recipe.quantization or {}
+    four, eight = bits.get("load_in_4bit"), bits.get("load_in_8bit")
+    width = 0.5 if four else 1.0 if eight else float(compute)
+    constants = 0.0
+    if four and bits.get("bnb_4bit_use_double_quant"):
+        constants = shapes.packed / _BLOCK * (1 + 4 / _OUTER_BLOCK)
+    elif four:
+        constants = shapes.packed / _BLOCK * 4
+    unpacked = shapes.widest * compute if four or eight else 0
+    found = {
+        "weights": shapes.packed * width + shapes.plain * compute,
+        "quantization constants": constants,
+        "adapters": 4 * shapes.adapter,
+        "gradients": 4 * shapes.adapter,
+        "optimizer": _optimizer(scene) * shapes.adapter,
+        "activations": unpacked
+        + step_peak(
+            scene.config,
+            scene.adapter,
+            rows=scene.sequences,
+            length=scene.length,
+            half=scene.half,
+            checkpointing=bool(scene.arguments.gradient_checkpointing),
+        ),
+        "logits": _logits(scene),
+        "reference model": _reference(scene),
+        "rollouts": _rollouts(scene),
+    }
+    return {name: round(size) for name, size in found.items()}
+
+
+def _optimizer(scene: Scene) -> float:
+    """Return the bytes of state for each trained weight."""
+    name = str(getattr(scene.arguments.optim, "value", scene.arguments.optim))
+    if "paged" in name and scene.gpu:
+        return 0.0  # it moves to the host's memory when the GPU's is short
+    if "8bit" in name:
+        return 2 * (1 + 4 / _OUTER_BLOCK)
+    return 8.0 if "adam" in name else 4.0
+
+
+def _logits(scene: Scene) -> float:
+    """Return what the head holds at a time: one tile of logits, and a gradient for each label.
+
+    TRL's head never makes all logits; on a CPU without Triton the tile is held as some six copies
+    in float32 (logits, exponentials, probabilities, gradient and two masks; trl.kernels).
+    """
+    labels = scene.labels
+    tokens, words = _GPU_TILE if scene.gpu else (TILE, TILE)
+    tile = min(labels, tokens) * min(words, scene.shapes.vocabulary)
+    copies = 2 if scene.gpu else 2 + 6 * 4
+    # Hidden states where there is a label, their float32 gradient, and that in the compute type.
+    return tile * copies + labels * scene.shapes.hidden * (2 + 4 + 2)
+
+
+def _reference(scene: Scene) -> float:
+    """Return the frozen copy of the adapter; the base is shared, and a fresh adapter needs none."""
+    method = scene.recipe.method
+    if method == "sft" or scene.recipe.fresh:
+        return 0.0
+    if method == "grpo" and not scene.arguments.beta:
+        return 0.0
+    return 4.0 * scene.shapes.adapter
+
+
+def _rollouts(scene: Scene) -> float:
+    """Return the key-value cache of the completions that are sampled together, and their logits."""
+    if scene.recipe.method != "grpo":
+        return 0.0
+    together = int(scene.arguments.generation_batch_size)
+    shapes = scene.shapes
+    cache = together * scene.length * shapes.layers * shapes.kv_width * (2 if scene.half else 4)
+    # Scores, sorted, as probabilities, and cumulated for top-p: four float32 copies.
+    return cache + together * shapes.vocabulary * 4 * 4

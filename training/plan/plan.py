@@ -1,0 +1,190 @@
+"""A plan: the tokens, steps, time and memory of a run, and whether it fits the device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from training.data import Rows
+from training.device import device_fields, device_name, quiet
+from training.plan.advice import smallest_change
+from training.plan.lengths import Lengths, measure_lengths
+from training.plan.memory import MIB, Scene, parts
+from training.plan.skeleton import adapter_config, measure_shapes, read_config
+from training.recipe import Recipe
+from training.sections import trainer_config
+from workbench.models import load_tokenizer
+
+_GPU_RESERVE = 600 * MIB
+"""CUDA's context and what torch's allocator rounds up; not in the sum that torch reports."""
+
+
+KERNELS = 0
+"""Bytes that libraries take when they first compute."""
+
+
+class Plan(BaseModel):
+    """What a run will cost; every size in MiB of 2^20 bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    method: str
+    base: str
+    device: str
+    memory_mib: float
+    """Of the device: a GPU's own, or what the machine has free for a process."""
+    rows: int
+    longest: int
+    """Tokens of the longest sequence; the largest batch is padded to it."""
+    mean_tokens: float
+    batch: tuple[int, int]
+    """Sequences of the largest forward pass, and tokens of each."""
+    steps: int
+    tokens: int
+    """That go through training, padding not counted; sampled ones at their longest."""
+    step_seconds: float | None
+    """None where the device is not at hand to measure it."""
+    seconds: float | None
+    parts_mib: dict[str, float]
+    peak_mib: float
+    fits: bool
+    change: dict[str, Any] | None = None
+    """Trainer fields, the smallest change that makes it fit; None if it fits or nothing would."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be planned."""
+
+    recipe: Recipe
+    model: Path
+    """Folder of the base; its weights are not read, and need not be there."""
+    base_name: str
+    rows: Rows
+    sft_adapter: Path | None = None
+    """The adapter that the run goes on with."""
+    lora: dict[str, Any] | None = None
+    """Fields of ``peft.LoraConfig`` of that adapter, where it is not trained yet."""
+    gpu_memory: int | None = None
+    """Bytes of a GPU to plan for, whether it is here or not; None for the device at hand."""
+
+
+def look(wish: Wish) -> Scene:
+    """Return everything that the memory of a run follows from.
+
+    Raises:
+        UserError: An unknown architecture, or no row that fits ``max_length``.
+    """
+    import torch
+
+    gpu = wish.gpu_memory is not None or torch.cuda.is_available()
+    fields = device_fields(wish.recipe.trainer) | {"output_dir": "unused", "report_to": "none"}
+    half = bool(fields.get("bf16") or fields.get("fp16")) or wish.gpu_memory is not None
+    # Only the numbers of the configuration are read here: it must not look for a GPU.
+    fields |= {"bf16": False, "fp16": False, "use_cpu": True, "dataloader_pin_memory": False}
+    with quiet():
+        arguments = trainer_config(wish.recipe.method)(**fields)
+        config = read_config(wish.model)
+        adapter = adapter_config(wish.recipe, wish.sft_adapter, wish.lora)
+        tokenizer = load_tokenizer(wish.model)
+        lengths = measure_lengths(wish.rows, tokenizer, getattr(arguments, "max_length", None))
+        shapes = measure_shapes(config, adapter)
+    return Scene(wish.recipe, arguments, config, adapter, shapes, lengths, half, gpu)
+
+
+def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
+    """Return the plan of a run.
+
+    Args:
+        wish: What is to be planned.
+        timed: Measure the speed of a step on this machine; it takes seconds.
+
+    Raises:
+        UserError: An unknown architecture, or no row that fits ``max_length``.
+    """
+    scene = look(wish)
+    sizes = parts(scene)
+    # Measured last: what planning itself loads stays in the process that trains.
+    overhead = _GPU_RESERVE if scene.gpu else resident() + KERNELS
+    sizes = {"libraries": overhead, **sizes}
+    memory = wish.gpu_memory or _device_memory()
+    peak = sum(sizes.values())
+    steps = count_steps(scene.arguments, scene.lengths)
+    here = wish.gpu_memory is None
+    step = _step_seconds(scene) if timed and here else None
+    return Plan(
+        method=wish.recipe.method,
+        base=wish.base_name,
+        device=device_name() if here else "a GPU that is not here",
+        memory_mib=round(memory / MIB),
+        rows=scene.lengths.rows,
+        longest=scene.lengths.longest,
+        mean_tokens=round(scene.lengths.mean, 1),
+        batch=(scene.sequences, scene.length),
+        steps=steps,
+        tokens=_tokens(scene, steps),
+        step_seconds=None if step is None else round(step, 3),
+        seconds=None if step is None else round(step * steps, 1),
+        parts_mib={name: round(size / MIB, 1) for name, size in sizes.items()},
+        peak_mib=round(peak / MIB, 1),
+        fits=peak <= memory,
+        change=None if peak <= memory else smallest_change(scene, memory - overhead),
+    )
+
+
+def count_steps(arguments: Any, lengths: Lengths) -> int:
+    """Return the optimizer's steps, as transformers' Trainer counts them."""
+    if arguments.max_steps > 0:
+        return int(arguments.max_steps)
+    batches = math.ceil(lengths.rows / arguments.per_device_train_batch_size)
+    a_round = max(math.ceil(batches / arguments.gradient_accumulation_steps), 1)
+    return math.ceil(a_round * arguments.num_train_epochs)
+
+
+def resident() -> int:
+    """Return the bytes that this process holds in memory, with what a run imports imported."""
+    import psutil
+    import trl
+
+    for name in ("SFTTrainer", "DPOTrainer"):
+        getattr(trl, name)  # TRL imports its trainers when they are first asked for
+    return int(psutil.Process().memory_info().rss)
+
+
+def _device_memory() -> int:
+    """Return the bytes of the GPU here, else what the machine can give on top of what is held."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+
+
+def _tokens(scene: Scene, steps: int) -> int:
+    accumulated = scene.arguments.gradient_accumulation_steps * scene.sequences
+    mean = scene.lengths.mean
+    if scene.recipe.method == "grpo":
+        mean += int(scene.arguments.max_completion_length or 0)
+    return round(steps * accumulated * mean)
+
+
+def _step_seconds(scene: Scene) -> float:
+    """Return the seconds of one step of mean length: its micro-batches, one after the other."""
+    from training.plan.timing import step_seconds
+
+    padded = round((scene.lengths.mean + scene.length) / 2)
+    once = step_seconds(
+        scene.config,
+        scene.adapter,
+        scene.recipe.quantization,
+        rows=scene.sequences,
+        length=padded,
+        half=scene.half,
+        checkpointing=bool(scene.arguments.gradient_checkpointing),
+    )
+    return once * int(scene.arguments.gradient_accumulation_steps)

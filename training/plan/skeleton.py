@@ -1,0 +1,125 @@
+"""A model's shapes without its weights: parameters by how they are stored, adapters put on it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.recipe import Recipe
+from workbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Numbers of parameters, and the sizes that memory and time follow from."""
+
+    packed: int
+    """Weights of linear layers in the blocks: what bitsandbytes packs into 4 bits."""
+    plain: int
+    """All other weights: embedding, head, norms; they stay in the compute type."""
+    adapter: int
+    """Trainable weights, float32."""
+    widest: int
+    """Weights of the largest linear layer; it is unpacked whole for its product."""
+    layers: int
+    hidden: int
+    vocabulary: int
+    kv_width: int
+    """Numbers that one token leaves in one layer's key-value cache."""
+
+
+def read_config(folder: Path) -> Any:
+    """Return the configuration of a local model folder.
+
+    Raises:
+        UserError: transformers does not know the architecture.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, KeyError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise UserError(f"its config cannot be read: {said}", where=str(folder)) from None
+
+
+def with_layers(config: Any, layers: int) -> Any:
+    """Return a copy of a configuration that has only so many blocks, at most as many as it has."""
+    cut = copy.deepcopy(config)
+    text = cut.get_text_config()
+    text.num_hidden_layers = min(layers, text.num_hidden_layers)
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[: text.num_hidden_layers]
+    return cut
+
+
+def bare_model(config: Any, dtype: Any) -> Any:
+    """Return the model class of a configuration, on whatever device or mode is current."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    text_only = type(config) in AutoModelForCausalLM._model_mapping
+    auto = AutoModelForCausalLM if text_only else AutoModelForImageTextToText
+    return auto.from_config(config, dtype=dtype)
+
+
+def adapter_config(
+    recipe: Recipe, sft_adapter: Path | None = None, lora: dict[str, Any] | None = None
+) -> Any:
+    """Return PEFT's configuration of the adapter that a run trains.
+
+    Args:
+        recipe: Its ``lora`` or ``osf`` section says it where the run makes a fresh one.
+        sft_adapter: The adapter that the run goes on with.
+        lora: Fields of ``peft.LoraConfig`` of that adapter, where it is not trained yet.
+    """
+    from peft import LoraConfig, OSFConfig, PeftConfig
+
+    if recipe.osf is not None:
+        return OSFConfig(task_type="CAUSAL_LM", **recipe.osf)
+    if recipe.lora is None and sft_adapter is not None:
+        return PeftConfig.from_pretrained(sft_adapter)
+    # A factorisation of weights that are not there would only cost time: the shapes are the same.
+    fields = {**(recipe.lora or lora or {}), "init_lora_weights": True}
+    return LoraConfig(task_type="CAUSAL_LM", **fields)
+
+
+def with_adapter(model: Any, adapter: Any) -> Any:
+    """Return the model with the adapter on it, in float32 as it is trained."""
+    from peft import get_peft_model
+
+    peft_model = get_peft_model(model, copy.deepcopy(adapter), autocast_adapter_dtype=True)
+    for weight in peft_model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    return peft_model
+
+
+def measure_shapes(config: Any, adapter: Any) -> Shapes:
+    """Count the parameters of the whole model on the ``meta`` device, which holds no data."""
+    import torch
+
+    text = config.get_text_config()
+    with torch.device("meta"):
+        model = bare_model(config, torch.bfloat16)
+        head = model.get_output_embeddings()
+        linear = {
+            module.weight.data_ptr() or id(module.weight): module.weight.numel()
+            for module in model.modules()
+            if isinstance(module, torch.nn.Linear) and module is not head
+        }
+        total = sum(weight.numel() for weight in model.parameters())
+        trained = with_adapter(model, adapter)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return Shapes(
+        packed=sum(linear.values()),
+        plain=total - sum(linear.values()),
+        adapter=sum(w.numel() for w in trained.parameters() if w.requires_grad),
+        widest=max(linear.values(), default=0),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        vocabulary=text.vocab_size,
+        kv_width=2 * heads * width,
+    )

@@ -1,0 +1,112 @@
+"""What one step keeps in memory, found by running it on tensors that have shapes and no data."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from training.device import quiet
+from training.plan.skeleton import bare_model, with_adapter, with_layers
+
+_FEW, _MORE = 2, 4
+"""Blocks of the two traces; what the others add lies on a straight line through them."""
+
+
+def step_peak(
+    config: Any, adapter: Any, *, rows: int, length: int, half: bool, checkpointing: bool
+) -> int:
+    """Return the peak of what a forward and a backward pass of the blocks allocate, in bytes.
+
+    All that autograd keeps and every temporary counts, whatever the architecture; the weights, the
+    adapter's gradients and the head do not. Two short models are traced: blocks are alike, so that
+    the peak is linear in their number.
+
+    Args:
+        config: Of the model, transformers' own.
+        adapter: PEFT's configuration.
+        rows: Sequences in the batch.
+        length: Tokens of each, padding included.
+        half: Whether autocast computes in bfloat16.
+        checkpointing: Whether blocks are computed again in the backward pass.
+    """
+    few, more = (
+        _traced(with_layers(config, count), adapter, rows, length, half, checkpointing)
+        for count in (_FEW, _MORE)
+    )
+    layers = config.get_text_config().num_hidden_layers
+    return round(few + (more - few) / (_MORE - _FEW) * (layers - _FEW))
+
+
+def _traced(
+    config: Any, adapter: Any, rows: int, length: int, half: bool, checkpointing: bool
+) -> int:
+    import torch
+    from peft.helpers import disable_input_dtype_casting
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with quiet(), FakeTensorMode():
+        model = with_adapter(bare_model(config, torch.bfloat16), adapter).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.enable_input_require_grads()
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.register_post_accumulate_grad_hook(_forget_gradient)
+        inputs = {
+            name: torch.ones((rows, length), dtype=torch.long)
+            for name in ("input_ids", "attention_mask")
+        }
+        blocks = model.get_base_model().base_model
+        with (
+            _Live([*model.parameters(), *model.buffers(), *inputs.values()]) as live,
+            torch.autocast("cpu", torch.bfloat16, enabled=half),
+            disable_input_dtype_casting(model, active=half),
+        ):
+            last = blocks(**inputs, use_cache=False).last_hidden_state
+            last.backward(torch.empty_like(last))
+    return live.peak
+
+
+def _forget_gradient(weight: Any) -> None:
+    weight.grad = None
+
+
+class _Live(TorchDispatchMode):  # type: ignore[misc]
+    """Adds up the storages that operations make, until they are freed.
+
+    Args:
+        known: Tensors that were there before and do not count.
+    """
+
+    def __init__(self, known: list[Any]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen = {id(t.untyped_storage()): t.untyped_storage() for t in known}
+        self._watched: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        import torch
+        from torch.utils._pytree import tree_iter
+
+        result = function(*args, **(kwargs or {}))
+        for one in tree_iter(result):
+            if isinstance(one, torch.Tensor):
+                self._add(one.untyped_storage())
+        return result
+
+    def _add(self, storage: Any) -> None:
+        key = id(storage)
+        if key in self._seen or key in self._watched:
+            return
+        size = storage.nbytes()
+        self._watched[key] = weakref.ref(storage, lambda _: self._drop(key, size))
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def _drop(self, key: int, size: int) -> None:
+        del self._watched[key]
+        self.now -= size
