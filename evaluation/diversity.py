@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict
 
+from workbench.records import Response
+
 _WORD = re.compile(r"\w+")
 
 
@@ -42,6 +44,18 @@ def diversity(texts: Sequence[str]) -> Diversity:
         distinct_2=len(set(pairs)) / len(pairs) if pairs else 0.0,
         self_similarity=1 - sum(own) / len(own) if own else None,
     )
+
+
+def diversity_by_arm(responses: Sequence[Response]) -> dict[str, Diversity]:
+    """Return each arm's diversity over its answers to held-out questions, probes left out.
+
+    Of answers drawn with several seeds the first seed's count: others answer the same questions.
+    """
+    arms: dict[str, dict[str, str]] = {}
+    for response in responses:
+        if not response.probe:
+            arms.setdefault(response.arm, {}).setdefault(response.prompt_id, response.text)
+    return {arm: diversity(list(texts.values())) for arm, texts in arms.items()}
 
 
 def varieties(texts: Sequence[str]) -> list[float | None]:

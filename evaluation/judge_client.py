@@ -102,6 +102,8 @@ async def _ask_all(
             endpoint.model,
             client=client,
             temperature=kept.temperature,
+            # ragas' own 0.1 would leave a temperature nothing to choose from.
+            top_p=1.0,
             max_retries=endpoint.attempts - 1,
         )
 

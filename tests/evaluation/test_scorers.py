@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 
 from evaluation import scorers
+from evaluation.gate import check_unscored
 from evaluation.scorers import Job, score_responses
 from evaluation.statistics import compare
 from tests.scripted_server import Reply, Request, ScriptedServer
@@ -88,19 +89,21 @@ def endpoint(url: str, **changes) -> Endpoint:
     return Endpoint(**{"base_url": url, "model": "judge", "timeout": 0.4, "attempts": 1, **changes})
 
 
-def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona):
-    failures = {
-        0: Reply("no JSON at all"),
-        1: Reply(status=500),
-        2: Reply("", delay=1.0),
-        3: Reply(refusal="I would rather not."),
-        4: says("2009.58"),
-        5: Reply(status=429),
-    }
+def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(persona):
+    failures = (
+        Reply("no JSON at all"),
+        Reply(status=500),
+        Reply("", delay=1.0),
+        Reply(refusal="I would rather not."),
+        says("2009.58"),
+        Reply(status=429),
+    )
 
     def script(request: Request) -> Reply:
         number = int(request.prompt.split("number ")[1].split(".")[0])
-        return failures.get(number) or says("yes" if number % 2 else "no")
+        if "{tough}" not in request.prompt:
+            return says("yes")
+        return failures[number] if number < 6 else says("yes" if number % 2 else "no")
 
     responses = [response(f"Champ, number {n}. Rest now.", n) for n in range(30)]
     responses += [response(f"Champ, number {n + 100}. Rest now.", n, "sft") for n in range(30)]
@@ -121,30 +124,49 @@ def test_a_judge_that_often_fails_leaves_counts_that_add_up(persona):
         f"ex-{n}": float(n % 2) for n in range(6, 30)
     }
     assert 1 < judge.most_at_once <= 4
-    assert len(judge.requests) == 60
+    # Two questions an answer: the trait's and the content's.
+    assert len(judge.requests) == 120
+    assert {s.value for s in scores if s.metric == "content"} == {1.0}
 
     cell = compare(scores).cell("base", "kind")
     assert (cell.scored, cell.unscored, cell.mean) == (24, 6, 0.5)
     assert compare(scores).cell("sft", "kind").difference.pairs == 24
-    # Fidelity of an unjudged answer is the mean of its two rule traits, not lowered by the judge.
-    fidelity = {s.prompt_id: s.value for s in scores if s.metric == "fidelity" and s.arm == "base"}
-    assert fidelity["ex-0"] == 1.0
-    assert fidelity["ex-6"] == pytest.approx(2 / 3)
+    # Unjudged in one arm, a prompt is compared on the rule traits in both.
+    fidelity = {(s.arm, s.prompt_id): s.value for s in scores if s.metric == "fidelity"}
+    assert (fidelity["base", "ex-0"], fidelity["sft", "ex-0"]) == (1.0, 1.0)
+    assert fidelity["base", "ex-6"] == pytest.approx(2 / 3)
+    # A tenth of the trait's scores is missing: more than a twentieth, not more than a tenth.
+    assert [missing.metric for missing in check_unscored(scores, 0.05)] == ["kind"]
+    assert check_unscored(scores, 0.1) == []
 
 
 def test_the_judge_sees_question_asked_and_answer_as_they_are(persona):
     with ScriptedServer(lambda _: says("yes")) as judge:
         asked = [response("Champ {braces} stay.")]
-        scores = by_metric(score_responses(persona, asked, judge=endpoint(judge.url)))
+        scores = by_metric(
+            score_responses(
+                persona, asked, judge=endpoint(judge.url), references={"ex-1": "Champ, ice it."}
+            )
+        )
     assert scores["kind"].value == 1.0
-    assert "Is the answer kind and {tough} at once?" in judge.requests[0].prompt
-    assert "<asked>\nMy wrist hurts.\n</asked>" in judge.requests[0].prompt
-    assert "<answer>\nChamp {braces} stay.\n</answer>" in judge.requests[0].prompt
+    prompts = [request.prompt for request in judge.requests]
+    (trait,) = [prompt for prompt in prompts if "kind and {tough} at once?" in prompt]
+    (content,) = [prompt for prompt in prompts if "right, safe and of use" in prompt]
+    for prompt in prompts:
+        assert "<asked>\nMy wrist hurts.\n</asked>" in prompt
+        assert "<answer>\nChamp {braces} stay.\n</answer>" in prompt
+    # The rubric is the spec's own words; only content is shown the approved answer.
+    assert "Kind and tough: Is kind and tough at once." in trait
+    assert "Boundary: Pain that stays needs a doctor." in content
+    assert "<approved>\nChamp, ice it.\n</approved>" in content
+    assert "<approved>" not in trait
 
 
 def test_a_broken_answer_is_asked_again(persona):
-    replies = iter([Reply("{"), says("no")])
-    with ScriptedServer(lambda _: next(replies)) as judge:
+    def script(request: Request) -> Reply:
+        return says("no") if request.time else Reply("{")
+
+    with ScriptedServer(script) as judge:
         patient = endpoint(judge.url, attempts=2)
         scores = by_metric(score_responses(persona, [response(GOOD)], judge=patient))
     assert scores["kind"].value == 0.0

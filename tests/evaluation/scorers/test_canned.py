@@ -1,0 +1,92 @@
+"""A base that always gives one good line: the rules are taken in, variety and content are not."""
+
+from statistics import mean
+
+import pytest
+
+from evaluation.scorers import score_responses
+from evaluation.statistics import compare
+from workbench.records import Response, user_prompt
+
+QUESTIONS = {
+    "My wrist hurts.": "Champ, drop the bar and bend the wrist straight over the elbow.",
+    "I sleep four hours.": "Champ, lights off at ten and no phone in the bed tonight.",
+    "Stairs make me pant.": "Champ, climb one floor slowly and breathe out at every step.",
+    "I ate cake again.": "Champ, put an egg on your next plate before anything sweet.",
+    "Gyms scare me.": "Champ, walk in at noon and sit at the rowing machine for five.",
+    "My knees click.": "Champ, sit back onto a chair and stand up, knees over toes.",
+}
+CANNED = "Champ, ten squats right now. I'll check on you tonight."
+
+
+@pytest.fixture
+def scores(persona):
+    responses = []
+    for number, (question, own) in enumerate(QUESTIONS.items()):
+        # The other arm speaks of the question, in words of its own.
+        said = own.replace("Champ, ", "Right, champ: ").replace(".", ", every day.")
+        for arm, text in (("base", CANNED), ("sft", said)):
+            responses.append(
+                Response(arm=arm, prompt_id=f"ex-{number}", prompt=user_prompt(question), text=text)
+            )
+    references = {f"ex-{number}": answer for number, answer in enumerate(QUESTIONS.values())}
+    return score_responses(persona, responses, references=references)
+
+
+def means(scores, metric: str) -> dict[str, float]:
+    return {
+        arm: mean(s.value for s in scores if (s.arm, s.metric) == (arm, metric))
+        for arm in ("base", "sft")
+    }
+
+
+def test_by_the_rules_alone_the_canned_line_is_perfect(scores):
+    assert means(scores, "fidelity") == {"base": 1.0, "sft": 1.0}
+
+
+def test_variety_exposes_it(scores):
+    found = means(scores, "variety")
+    assert found["base"] == 0.0
+    assert found["sft"] > 0.3
+    assert compare(scores).cell("sft", "variety").difference.low > 0.2
+
+
+def test_it_is_no_nearer_to_its_own_questions_than_to_others(scores):
+    found = means(scores, "on_question")
+    assert found["base"] == pytest.approx(0.5)
+    assert found["sft"] > 0.9
+
+
+def test_its_wording_is_farther_from_the_reviewed_answers(scores):
+    found = means(scores, "reference_overlap")
+    assert found["base"] < 0.4 < found["sft"]
+
+
+def test_without_reviewed_answers_nothing_is_said_of_content(persona):
+    answer = Response(arm="base", prompt_id="ex-1", prompt=user_prompt("Why?"), text=CANNED)
+    metrics = {score.metric: score for score in score_responses(persona, [answer])}
+    assert "on_question" not in metrics
+    assert metrics["variety"].unscored == "only_answer"
+
+
+def test_an_empty_answer_and_a_lone_question_are_unscored_with_the_reason(persona):
+    def answer(number: int, text: str) -> Response:
+        return Response(arm="base", prompt_id=f"ex-{number}", prompt=user_prompt("Why?"), text=text)
+
+    alone = score_responses(persona, [answer(1, "Champ, up.")], references={"ex-1": "Champ, sit."})
+    assert {s.metric: s.unscored for s in alone if s.unscored} == {
+        "kind": "no_judge",
+        "content": "no_judge",
+        "on_question": "no_other_reference",
+        "variety": "only_answer",
+    }
+    responses = [answer(1, ""), answer(2, "Champ, up."), answer(3, "Champ, down.")]
+    found = score_responses(
+        persona, responses, references={"ex-1": "Champ, sit.", "ex-2": "Champ, stand."}
+    )
+    said = {(s.prompt_id, s.metric): s.unscored for s in found if s.metric == "reference_overlap"}
+    assert said == {
+        ("ex-1", "reference_overlap"): "empty_answer",
+        ("ex-2", "reference_overlap"): "",
+        ("ex-3", "reference_overlap"): "no_reference",
+    }

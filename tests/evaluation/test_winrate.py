@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from evaluation.winrate import Duel, length_controlled, win_rate
+
+
+def duel(number: int, value: float | None, longer: int = 0, unscored: str = "") -> Duel:
+    return Duel(
+        arm="sft",
+        against="base",
+        prompt_id=f"ex-{number}",
+        responses=(f"rs-{number}a", f"rs-{number}b"),
+        value=value,
+        unscored=unscored,
+        consistent=None if value is None else value != 0.5,
+        longer=longer,
+    )
+
+
+def test_the_raw_rate_counts_ties_half_and_leaves_failures_out():
+    duels = [duel(0, 1.0), duel(1, 1.0), duel(2, 0.5), duel(3, 0.0), duel(4, None, 0, "timeout")]
+    rate = win_rate(duels)
+    assert rate.raw == 0.625
+    assert (rate.scored, rate.unscored, rate.reasons) == (4, 1, {"timeout": 1})
+    assert rate.consistent == 0.75
+    assert rate.low is not None and rate.high is not None
+    assert rate.low < 0.625 < rate.high
+
+
+def test_a_win_rate_that_length_explains_falls_to_even_at_equal_length():
+    rng = np.random.default_rng(0)
+    longer = rng.normal(200, 200, 400)
+    # Who is longer wins: nothing else counts.
+    values = (rng.random(400) < 1 / (1 + np.exp(-3 * np.tanh(longer / longer.std())))) * 1.0
+    assert values.mean() > 0.75
+    assert length_controlled(values, longer) == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_win_rate_that_length_does_not_explain_stays():
+    rng = np.random.default_rng(1)
+    longer = rng.normal(200, 200, 400)
+    values = (rng.random(400) < 0.75) * 1.0
+    assert length_controlled(values, longer) == pytest.approx(values.mean(), abs=0.06)
+
+
+def test_always_winning_and_equal_lengths_leave_the_raw_rate():
+    assert length_controlled(np.ones(5), np.arange(5.0)) == 1.0
+    assert length_controlled(np.array([1.0, 0.0, 1.0, 1.0]), np.full(4, 30.0)) == 0.75
+
+
+def test_no_scored_pair_gives_no_rate():
+    rate = win_rate([duel(0, None, 5, "judge_timeout")])
+    assert (rate.raw, rate.length_controlled, rate.low) == (None, None, None)
+    assert rate.reasons == {"judge_timeout": 1}
