@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 from rich.console import Console
 from rich.progress import (
@@ -34,6 +39,18 @@ def track(label: str, total: int | None) -> Iterator[Advance]:
         label: What is being done, in the present tense.
         total: Number of units, or None where it is not known.
     """
+    with _shown(label, total) as show:
+        news = _News(label, total)
+
+        def advance(count: int = 1, note: str = "") -> None:
+            news.advance(count, note)
+            show(count, note)
+
+        yield advance
+
+
+@contextmanager
+def _shown(label: str, total: int | None) -> Iterator[Advance]:
     if console.is_terminal:
         columns = (
             TextColumn("  {task.description}"),
@@ -48,6 +65,50 @@ def track(label: str, total: int | None) -> Iterator[Advance]:
             yield lambda count=1, note="": bar.update(task, advance=count, note=note)
         return
     yield _Lines(label, total).advance
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[None]:
+    """Write what is tracked in this context to ``path`` as well, for ``persona watch``.
+
+    The file is JSON with label, done, total, note, started and at (seconds since 1970), is written
+    once a second at most, and goes when the context ends.
+    """
+    before, _News.path = _News.path, path
+    try:
+        yield
+    finally:
+        _News.path = before
+        path.unlink(missing_ok=True)
+
+
+@dataclass
+class _News:
+    """The newest state of one piece of work, where somebody publishes it."""
+
+    path: ClassVar[Path | None] = None
+
+    label: str
+    total: int | None
+
+    def __post_init__(self) -> None:
+        self.done, self.started, self.told = 0, time.time(), 0.0
+        self.advance(0, "")
+
+    def advance(self, count: int, note: str) -> None:
+        self.done += count
+        now = time.time()
+        if _News.path is None or (now - self.told < 1 and self.done != self.total):
+            return
+        self.told = now
+        news = {"label": self.label, "done": self.done, "total": self.total, "note": note}
+        temporary = _News.path.with_suffix(".new")
+        # News that cannot be written must not stop the work that it is about.
+        with suppress(OSError):
+            temporary.write_text(
+                json.dumps(news | {"started": self.started, "at": now}), encoding="utf-8"
+            )
+            os.replace(temporary, _News.path)
 
 
 class _Lines:

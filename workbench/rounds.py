@@ -20,10 +20,12 @@ from typing import Any
 
 from workbench.errors import UserError
 from workbench.meter import Meter
-from workbench.progress import console
+from workbench.progress import console, publishing
 from workbench.store import cannot_write, file_hash, write_json
 
 MANIFEST = "manifest.json"
+PROGRESS = ".progress.json"
+"""What the running stage is doing, for ``persona watch``; gone when it ends."""
 STAGES = (
     "import",
     "generate",
@@ -33,6 +35,8 @@ STAGES = (
     "split",
     "sft",
     "dpo",
+    "grpo",
+    "kto",
     "evaluate",
     "report",
 )
@@ -167,7 +171,7 @@ def run_stage(
     work = Work(round_, partial)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        with Meter(others) as meter:
+        with Meter(others) as meter, publishing(round_.folder / PROGRESS):
             spec.run(work)
         (partial / ".key").unlink()
         manifest: Manifest = {

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("workbench.cli.train", "train", "Train one stage: sft, dpo, grpo or kto."),
     "evaluate": ("workbench.cli.evaluate", "evaluate", "Answer held-out prompts and score them."),
     "report": ("workbench.cli.stages_cli", "report", "Write the report as one HTML file."),
+    "watch": ("workbench.cli.watch", "watch", "A running round in the terminal."),
     "compare": ("workbench.cli.compare", "compare", "What changed from one round to another."),
     "trace": ("workbench.cli.trace", "trace", "Where a record came from, and what it touched."),
     "forget": ("workbench.cli.trace", "forget", "What has to go with a person's or source's rows."),
