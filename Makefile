@@ -8,7 +8,7 @@ RUN_FLAGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 
-.PHONY: run test check setup model docs bench-review bench-generation clean
+.PHONY: run test check setup model docs bench-review bench-generation bench-evaluation clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -27,6 +27,9 @@ bench-review: setup
 
 bench-generation: setup
 	$(BIN)/python benchmarks/bench_generation.py
+
+bench-evaluation: setup
+	$(BIN)/python benchmarks/bench_evaluation.py --check
 
 # The README's tree, from the files' own first lines.
 docs: $(VENV)/.ready

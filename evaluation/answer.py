@@ -145,4 +145,5 @@ class _Table:
 
 
 def _ask(turn: Turn) -> Ask:
-    return Ask(turn.asked, turn.draw, turn)
+    # The turns of a conversation wait for each other; everything else fills the batch beside them.
+    return Ask(turn.asked, turn.draw, turn, first=turn.number > 0)

@@ -31,6 +31,8 @@ class Row:
     said: list[int] = field(default_factory=list)
     generator: torch.Generator | None = None
     """Draws its tokens, so that they don't depend on who else is in the batch; None is greedy."""
+    first: bool = False
+    """Goes before others, because more is asked after it."""
 
 
 class Batch:
@@ -106,7 +108,7 @@ class Batch:
         self, rows: Iterable[Row], prefix: list[int], done: Callable[[Row], Iterable[Row]]
     ) -> list[Row]:
         """Answer the rows that begin with ``prefix``; return those come later that don't."""
-        queue = deque(sorted(rows, key=lambda row: -len(row.ids)))
+        queue = deque(sorted(rows, key=lambda row: (not row.first, -len(row.ids))))
         others: list[Row] = []
         table = _Table(self, len(prefix))
         while queue or table.active:

@@ -29,11 +29,13 @@ class Ask:
         chat: The conversation; it ends with a user's turn.
         seed: Of the draw of its tokens; 0 for the greedy answer.
         tag: Whatever the caller knows it by.
+        first: Whether it goes before others, because more is asked after its answer.
     """
 
     chat: Messages
     seed: int = 0
     tag: Any = None
+    first: bool = False
 
 
 Done = Callable[[Ask, Decoded | None], Iterable[Ask]]
@@ -131,7 +133,7 @@ def answer_all(
                 todo.extend(done(ask, None))
                 continue
             draws = torch.Generator().manual_seed(ask.seed) if ask.seed else None
-            yield Row(ask, ids, generator=draws)
+            yield Row(ask, ids, generator=draws, first=ask.first)
 
     def said(row: Row) -> list[Row]:
         text = tokenizer.decode(row.said, skip_special_tokens=True).strip()
