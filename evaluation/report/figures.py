@@ -13,6 +13,8 @@ from evaluation.statistics import Difference
 Point = tuple[float, float]
 WIDTH = 760
 """Width of a wide figure in its own units; the page scales it."""
+ARMS = 8
+"""Arms that have a colour and a marker of their own; further ones begin anew."""
 _LABEL = 210
 _ROW = 22
 
@@ -36,6 +38,8 @@ class Line:
     label: str
     style: str
     points: Sequence[Point]
+    arm: int | None = None
+    """Position of the arm whose markers it has; plain dots by default."""
 
 
 def svg(width: float, height: float, title: str, body: Sequence[Markup], kind: str) -> Markup:
@@ -103,17 +107,30 @@ def marker(arm: int, x: float, y: float, title: str = "") -> Markup:
         "M0,-5.5L5.5,4.5H-5.5Z",
         "M0,-6L6,0L0,6L-6,0Z",
         "M-5.5,-4.5H5.5L0,5.5Z",
+        "M-1.8,-6H1.8V-1.8H6V1.8H1.8V6H-1.8V1.8H-6V-1.8H-1.8Z",
+        "M0,-6L5.7,-1.9L3.5,4.9H-3.5L-5.7,-1.9Z",
+        "M-6,-3H6V3H-6Z",
     )
     return Markup(
         '<path class="marker arm-{}" transform="translate({} {})" d="{}"><title>{}</title></path>'
     ).format(arm, _n(x), _n(y), shapes[arm % len(shapes)], title)
 
 
-def curves(lines: Sequence[Line], title: str, step: str) -> Markup:
-    """Return a line chart over training steps, each line named at its end of the legend."""
-    width, height, left, top, bottom = 440, 240, 48, 34, 40
+def curves(
+    lines: Sequence[Line], title: str, step: str, *, legend: bool = True, first: float = 0
+) -> Markup:
+    """Return a line chart over steps.
+
+    Args:
+        lines: The curves.
+        title: What the figure shows.
+        step: Name of the horizontal axis.
+        legend: Name the lines above the chart.
+        first: Where the horizontal axis begins.
+    """
+    width, height, left, top, bottom = 440, 240, 48, 34 if legend else 12, 40
     points = [point for line in lines for point in line.points]
-    steps = nice_ticks(0, max(p[0] for p in points), 5)
+    steps = nice_ticks(first, max(p[0] for p in points), 5)
     values = nice_ticks(min(p[1] for p in points), max(p[1] for p in points), 5)
     x = _scale(steps[0], steps[-1], left, width - 12)
     y = _scale(values[0], values[-1], height - bottom, top)
@@ -133,13 +150,20 @@ def curves(lines: Sequence[Line], title: str, step: str) -> Markup:
             f"{'L' if i else 'M'}{_n(x(a))},{_n(y(b))}" for i, (a, b) in enumerate(line.points)
         )
         body.append(Markup('<path class="curve {}" d="{}"/>').format(line.style, path))
-        body += [
-            Markup('<circle class="dot {}" cx="{}" cy="{}" r="2.5"/>').format(
-                line.style, _n(x(a)), _n(y(b))
-            )
-            for a, b in line.points
-            if len(line.points) <= 20
-        ]
+        if line.arm is not None:
+            body += [
+                marker(line.arm, x(a), y(b), f"{line.label}, {step} {_short(a)}: {_short(b)}")
+                for a, b in line.points
+            ]
+        elif len(line.points) <= 20:
+            body += [
+                Markup('<circle class="dot {}" cx="{}" cy="{}" r="2.5"/>').format(
+                    line.style, _n(x(a)), _n(y(b))
+                )
+                for a, b in line.points
+            ]
+        if not legend:
+            continue
         body.append(
             Markup('<line class="curve {}" x1="{}" x2="{}" y1="12" y2="12"/>').format(
                 line.style, _n(at), _n(at + 18)

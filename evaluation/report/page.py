@@ -9,9 +9,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluation.report import figures, results, rows
+from evaluation.report import figures, ledger, losses, probes, results, rows
 from evaluation.report.source import Source, read_round
+from evaluation.report.verdict import verdict
 from evaluation.report.words import Words
+from evaluation.statistics import Cell
 from workbench.persona import FIDELITY, Persona
 
 _CURVES = {
@@ -48,6 +50,7 @@ def build_report(round_dir: Path, persona: Persona, persona_dir: Path) -> str:
     )
     environment.filters |= {
         "arm_name": words.arm,
+        "metric_name": words.metric,
         "reason_name": words.reason,
         "topic_name": persona.topic_name,
     }
@@ -60,6 +63,7 @@ def content(source: Source, words: Words) -> dict[str, Any]:
     comparison = source.comparison
     arms = list(comparison.arms)
     cards = results.cards(source, words)
+    traits, others = results.by_kind(results.table_rows(comparison), source.persona)
     return {
         "t": words,
         "style": Markup(files("evaluation.report").joinpath("style.css").read_text("utf-8")),
@@ -70,10 +74,31 @@ def content(source: Source, words: Words) -> dict[str, Any]:
         "base": comparison.base,
         "scored": _scored_traits(source),
         "after": results.headline_arm(comparison),
-        "verdict": results.verdict(comparison, words),
+        "verdict": verdict(source, words),
         "bars": [comparison.cell(arm, FIDELITY) for arm in arms],
-        "table": results.table_rows(comparison),
-        "forest": _forest(source, words, arms),
+        "table": traits,
+        "others": [row for row in others if any(cell.mean is not None for cell in row[1])],
+        "unasked": [name for name, cells in others if all(cell.mean is None for cell in cells)],
+        "tests": [
+            cell
+            for cell in (comparison.cell(arm, FIDELITY) for arm in arms)
+            if cell.difference or cell.against_prompt
+        ],
+        "forest": _forest(traits, words, arms),
+        "probes": probes.table(source),
+        "probe_answers": probes.answers(source, words),
+        "drift": _drift(source, words, arms),
+        "losses": losses.losses(source),
+        "looked_at": losses.looked_at(source),
+        "worst": losses.worst(cards),
+        "carded": {card.prompt_id for card in cards},
+        "drift_change": comparison.drift_change,
+        "ledger": ledger.ledger(source, words),
+        "calibration": source.calibration,
+        "people": source.people,
+        "general": source.general,
+        "style_report": source.json("evaluate/style.json"),
+        "win_rates": source.win_rates,
         "arms": arms,
         "marker": lambda arm: figures.svg(
             14, 14, words.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
@@ -89,6 +114,7 @@ def content(source: Source, words: Words) -> dict[str, Any]:
         "agreement": rows.agreement(source),
         "agreement_records": source.json("resolve/agreement.json").get("overlapping"),
         "manifests": source.manifests,
+        "cost": sum(m.get("counts", {}).get("cost") or 0 for m in source.manifests.values()),
         "config": source.text("config.yaml"),
         "settings": _settings(source),
         "versions": _versions(source),
@@ -106,9 +132,11 @@ def _newest_first(source: Source) -> list[dict[str, Any]]:
     return sorted(dated, key=lambda manifest: str(manifest["started"]), reverse=True)
 
 
-def _forest(source: Source, words: Words, arms: Sequence[str]) -> Markup | None:
+def _forest(
+    table: Sequence[tuple[str, list[Cell]]], words: Words, arms: Sequence[str]
+) -> Markup | None:
     groups = []
-    for metric, cells in results.table_rows(source.comparison):
+    for metric, cells in table:
         estimates = [
             figures.Estimate(
                 words.arm(cell.arm),
@@ -124,6 +152,21 @@ def _forest(source: Source, words: Words, arms: Sequence[str]) -> Markup | None:
     if not groups:
         return None
     return figures.forest(groups, words("forest.title"), words("forest.axis"))
+
+
+def _drift(source: Source, words: Words, arms: Sequence[str]) -> Markup | None:
+    lines = [
+        figures.Line(
+            words.arm(arm),
+            f"arm-{arms.index(arm) % figures.ARMS}",
+            [(float(turn), 100 * mean) for turn, mean in points],
+            arms.index(arm),
+        )
+        for arm, points in probes.drift(source).items()
+    ]
+    if not lines:
+        return None
+    return figures.curves(lines, words("drift.title"), words("drift.turn"), legend=False, first=1)
 
 
 def charts(source: Source, words: Words) -> list[tuple[str, str, Markup]]:

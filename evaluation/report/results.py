@@ -1,4 +1,4 @@
-"""The evaluation as the report shows it: verdict, table of arms and traits, answers in pairs."""
+"""The evaluation as the report shows it: the table of arms and traits, answers in pairs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from evaluation.report.marks import Piece, marked
 from evaluation.report.source import Source
 from evaluation.report.words import Words
 from evaluation.statistics import Cell, Comparison
-from workbench.persona import FIDELITY
+from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score
 
 HEADLINE = ("sft+dpo", "dpo", "sft")
-"""The arm that the verdict is about: the first of these that answered, else the last arm."""
-PROMPTED = "base+prompt"
+"""The arm that the verdict is about: the first of these that answered, else the last arm that is
+asked without a system prompt."""
+PROMPTED = "+prompt"
+"""How the name of an arm with a system prompt ends."""
 SHOWN = 6
 """Questions whose answers are shown without unfolding."""
 
@@ -23,47 +25,23 @@ SHOWN = 6
 def headline_arm(comparison: Comparison) -> str | None:
     """Return the arm that the verdict is about; None where only the base answered."""
     others = [arm for arm in comparison.arms if arm != comparison.base]
-    return next((arm for arm in HEADLINE if arm in others), others[-1] if others else None)
-
-
-def verdict(comparison: Comparison, words: Words) -> list[str]:
-    """Return the verdict: one sentence, and a second about the system prompt where it was tried."""
-    arm = headline_arm(comparison)
-    base = comparison.cell(comparison.base, FIDELITY)
-    cell = comparison.cell(arm, FIDELITY) if arm else None
-    if cell is None or cell.difference is None:
-        return [words("verdict.base_only", base=words.percent(base.mean))]
-    difference = cell.difference
-    values = {
-        "arm": words.arm(cell.arm),
-        "value": words.percent(cell.mean),
-        "base": words.percent(base.mean),
-        "points": words.points(difference.mean),
-        "interval": words.interval(difference),
-        "pairs": difference.pairs,
-    }
-    kind = "unclear"
-    if difference.excludes_zero:
-        kind = "better" if difference.mean > 0 else "worse"
-    sentences = [words(f"verdict.{kind}", **values)]
-    if PROMPTED in comparison.arms and cell.arm != PROMPTED:
-        prompted = comparison.cell(PROMPTED, FIDELITY)
-        if prompted.difference:
-            sentences.append(
-                words(
-                    "verdict.prompt",
-                    value=words.percent(prompted.mean),
-                    points=words.points(prompted.difference.mean),
-                    interval=words.interval(prompted.difference),
-                )
-            )
-    return sentences
+    # A trained model that is told nothing is what the project is about.
+    bare = [arm for arm in others if not arm.endswith(PROMPTED)] or others
+    return next((arm for arm in HEADLINE if arm in others), bare[-1] if bare else None)
 
 
 def table_rows(comparison: Comparison) -> list[tuple[str, list[Cell]]]:
     """Return (metric, cells in the order of arms); fidelity first."""
     metrics = sorted(comparison.metrics, key=lambda metric: metric != FIDELITY)
     return [(m, [comparison.cell(arm, m) for arm in comparison.arms]) for m in metrics]
+
+
+def by_kind(
+    rows: Sequence[tuple[str, list[Cell]]], persona: Persona
+) -> tuple[list[tuple[str, list[Cell]]], list[tuple[str, list[Cell]]]]:
+    """Return the rows of fidelity and its traits, and those of the other metrics."""
+    own = {FIDELITY, *(trait.id for trait in persona.traits)}
+    return [row for row in rows if row[0] in own], [row for row in rows if row[0] not in own]
 
 
 @dataclass(frozen=True)
@@ -105,7 +83,9 @@ def cards(source: Source, words: Words) -> list[Card]:
         return []
     answers: dict[str, dict[str, Response]] = defaultdict(dict)
     for response in source.responses:
-        answers[response.prompt_id][response.arm] = response
+        if not response.probe:
+            # Of several seeds the first is shown.
+            answers[response.prompt_id].setdefault(response.arm, response)
     scores: dict[str, list[Score]] = defaultdict(list)
     for score in source.scores:
         scores[score.response].append(score)
@@ -122,7 +102,7 @@ def cards(source: Source, words: Words) -> list[Card]:
             by_arm: dict[str, Response] = by_arm,
         ) -> Side:
             own = by_arm[arm]
-            return _side(source, words, own, scores[own.id], against)
+            return side_of(source, words, own, scores[own.id], against)
 
         found.append(
             Card(
@@ -145,21 +125,23 @@ def _in_turn(found: Iterable[Card]) -> list[Card]:
     return [card for _, card in sorted(turns, key=lambda pair: pair[0])]
 
 
-def _side(
+def side_of(
     source: Source,
     words: Words,
     response: Response,
     scores: Sequence[Score],
-    against: Sequence[Score],
+    against: Sequence[Score] = (),
 ) -> Side:
-    traits = [trait.id for trait in source.persona.traits]
+    """Return an answer as it is shown, with what it earned or lost against another's scores."""
+    left_out = source.comparison.left_out
+    traits = [trait.id for trait in source.persona.traits if trait.id not in left_out]
     own = {s.metric: s.value for s in scores if s.metric in traits and s.value is not None}
     base = {s.metric: s.value for s in against if s.metric in own and s.value is not None}
     return Side(
         arm=response.arm,
         pieces=marked(response.text, source.persona, own),
         analysis=analysis(own, base, words),
-        fidelity=next((s.value for s in scores if s.metric == FIDELITY), None),
+        fidelity=sum(own.values()) / len(own) if own else None,
     )
 
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evaluation.calibration import Calibration
+from evaluation.people import People
 from evaluation.statistics import Comparison
 from workbench.errors import UserError
 from workbench.persona import Persona
@@ -55,6 +57,31 @@ class Source:
         """Return a text file of the round; empty where it is missing."""
         path = self.folder / name
         return path.read_text("utf-8") if path.exists() else ""
+
+    @cached_property
+    def people(self) -> People | None:
+        """The blind round's outcome, or None where there was none."""
+        for stage in ("people", "evaluate"):
+            if data := self.json(f"{stage}/people.json"):
+                return People.model_validate(data)
+        return None
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The judge beside the reviewers, or None where it was not calibrated."""
+        data = self.json("evaluate/calibration.json")
+        return Calibration.model_validate(data) if data else None
+
+    @cached_property
+    def general(self) -> dict[str, Any]:
+        """General ability of every arm and the gate's word on it; empty where not measured."""
+        return self.json("evaluate/general.json")
+
+    @cached_property
+    def win_rates(self) -> list[dict[str, Any]]:
+        """The judge's pairwise win-rates; none where it did not compare."""
+        found: list[dict[str, Any]] = self.json("evaluate/pairwise.json").get("win_rates", [])
+        return found
 
     @cached_property
     def drops(self) -> list[Drop]:

@@ -32,8 +32,23 @@ class Words:
         return found or name.replace("_", " ")
 
     def arm(self, name: str) -> str:
-        """Return an arm's name."""
-        return phrases(self.language).get(f"report.arm.{name}", name)
+        """Return an arm's name; one that is put together of known parts is named by them."""
+        known = phrases(self.language)
+        parts = [known.get(f"report.arm.{part}") for part in name.split("+")]
+        return (
+            known.get(f"report.arm.{name}")
+            or " + ".join(p for p in parts if p and all(parts))
+            or name
+        )
+
+    def arm_about(self, name: str) -> str:
+        """Return in a sentence what an arm is; empty for one that was added by name."""
+        known = phrases(self.language)
+        found = known.get(f"report.arm_about.{name}")
+        if found or not name.endswith("+prompt"):
+            return found or ""
+        trained = name.removesuffix("+prompt")
+        return self("arm_about.prompted", arm=self.arm(trained))
 
     def metric(self, name: str) -> str:
         """Return the name of a trait or another metric."""
@@ -41,6 +56,10 @@ class Words:
             return self("fidelity")
         traits = {trait.id: trait.name for trait in self.persona.traits}
         return traits.get(name) or self.known("metric", name)
+
+    def metric_about(self, name: str) -> str:
+        """Return in a sentence what a metric says; empty where the phrases do not know it."""
+        return phrases(self.language).get(f"report.metric_about.{name}", "")
 
     def reason(self, name: str) -> str:
         """Return why a row was dropped or a score is missing."""
@@ -72,6 +91,24 @@ class Words:
             return self("interval.same")
         return self("interval", low=self.points(difference.low), high=self.points(difference.high))
 
+    def range(self, low: float | None, high: float | None) -> str:
+        """Return the interval of a share in whole percent; a dash where there is none."""
+        if low is None or high is None:
+            return "–"
+        return self("interval", low=self.percent(low), high=self.percent(high))
+
+    def between(self, low: float | None, high: float | None) -> str:
+        """Return the interval of a plain number; a dash where there is none."""
+        if low is None or high is None:
+            return "–"
+        return self("interval", low=self.number(low), high=self.number(high))
+
+    def p(self, value: float | None) -> str:
+        """Return a p-value with three decimals; a dash where there is none."""
+        if value is None:
+            return "–"
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
     def seconds(self, value: float) -> str:
         """Return a duration: seconds below two minutes, then minutes and seconds."""
         if value < 120:
@@ -81,6 +118,18 @@ class Words:
     def number(self, value: float) -> str:
         """Return a plain number with two decimals."""
         return _signed(value, 2).removeprefix("+")
+
+    def signed(self, value: float, digits: int) -> str:
+        """Return a change with its sign."""
+        return _signed(value, digits)
+
+    def characters(self, value: float | None) -> str:
+        """Return a signed number of characters; a dash where there is none."""
+        return "–" if value is None else self("characters", count=_signed(value, 0))
+
+    def value(self, value: float) -> str:
+        """Return a score: a whole one plain, any other with two decimals."""
+        return f"{value:.0f}" if value in (0.0, 1.0) else f"{value:.2f}"
 
     def count(self, value: int) -> str:
         """Return a whole number with its thousands set apart."""

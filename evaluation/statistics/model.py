@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 ALPHA = 0.05
 """A corrected p below this is called a difference."""
+FEWEST_PAIRS = 6
+"""Pairs below which no difference is called one: five prompts all won have a p of 0.06."""
 
 
 class _Value(BaseModel):
@@ -45,8 +47,10 @@ class Difference(_Value):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies wholly on one side of zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval lies wholly on one side of zero, with pairs enough to say so."""
+        if self.low is None or self.high is None or self.pairs < FEWEST_PAIRS:
+            return False
+        return self.low > 0 or self.high < 0
 
     @property
     def is_sure(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from evaluation.scorers import score_responses
 from evaluation.statistics import compare
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Response, Score, Split
+from workbench.records import Drop, Example, Response, Score, Split, user_prompt
 from workbench.store import file_hash, write_json, write_records
 
 ANSWERS = {
@@ -20,6 +20,24 @@ ANSWERS = {
     "sft": "Rest it today, champ.",
     "sft+dpo": "Rest it, champ. I'll ask you tomorrow.",
 }
+
+
+@pytest.fixture
+def examples(examples: list[Example]) -> list[Example]:
+    """Eight of them: below six pairs no difference is called one."""
+    more = ("May I train with a cold?", "How heavy is heavy?", "What if I skip a week?")
+    return [
+        *examples,
+        *(
+            Example(
+                prompt=user_prompt(question),
+                answer="Champ, start light.",
+                topic="wrists",
+                source=f"seeds.jsonl:{number}",
+            )
+            for number, question in enumerate(more, start=11)
+        ),
+    ]
 
 
 def answers(examples: list[Example], arms: list[str]) -> list[Response]:
@@ -76,6 +94,7 @@ def round_folder(
     """Row 1 is filtered out, 2 dropped by reviewers, 3 corrected, 4 masked, 5 goes through."""
     folder = tmp_path / "runs" / "coach" / "round-001"
     clean = examples[0].evolve(answer="Champ, six.", source="seeds.jsonl:6")
+    asked, examples = examples, examples[:5]
     first, second, third, fourth, fifth = examples
     masked = fourth.evolve(answer="Write to [e-mail].", parents=(fourth.id,))
     edited = third.evolve(answer="Better, champ.", origin="edit", parents=(third.id, "rv-1"))
@@ -96,7 +115,7 @@ def round_folder(
     write_lines(folder / "sft/curve.jsonl", curve)
     margins = [{"step": s, "loss": 0.69 / s, "rewards/margins": 0.1 * s} for s in (1, 2)]
     write_lines(folder / "dpo/curve.jsonl", margins)
-    write_evaluation(folder, persona, examples, list(ANSWERS))
+    write_evaluation(folder, persona, asked, list(ANSWERS))
     for number, stage in enumerate(("import", "sft", "evaluate")):
         data = next(p for p in sorted((folder / stage).iterdir()) if p.suffix == ".jsonl")
         write_json(

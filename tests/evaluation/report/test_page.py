@@ -81,11 +81,11 @@ def test_the_verdict_tells_what_the_comparison_holds(page, round_folder):
     cell = comparison.cell("sft+dpo", "fidelity")
     low, high = points(cell.difference.low), points(cell.difference.high)
 
-    # Three of five answers show both rule traits, the other two none of them.
-    assert (base.mean, cell.mean) == (0.0, 0.6)
+    # Six of eight answers show both rule traits, the other two none of them.
+    assert (base.mean, cell.mean) == (0.0, 0.75)
     assert (
-        f"With SFT + DPO, an answer shows 60% of the persona's traits instead of 0%: +60.0 points"
-        f" (95% interval {low} to {high}), on 5 questions that training never saw." in page.text
+        f"With SFT + DPO, an answer shows 75% of the persona's traits instead of 0%: +75.0 points"
+        f" (95% interval {low} to {high}), on 8 questions that training never saw." in page.text
     )
 
 
@@ -101,7 +101,7 @@ def test_every_cell_of_the_table_is_that_of_the_comparison(html, round_folder, p
         for arm in comparison.arms:
             cell = comparison.cell(arm, metric)
             if cell.mean is None:
-                assert told.count("not scored needs a judge, none is configured (5)") == 4
+                assert told.count("not scored needs a judge, none is configured (8)") == 4
                 continue
             assert f"{cell.mean * 100:.0f}%" in told
             if cell.difference and cell.difference.method == "bca":
@@ -164,7 +164,7 @@ def test_a_korean_persona_gets_a_korean_page(round_folder, korean, persona_folde
     assert '<html lang="ko">' in html
     assert "특성별 결과" in page.headings
     assert "전과 후" in page.headings
-    assert "SFT + DPO 모델의 답변은 페르소나 특성의 60%를 보여 줍니다." in page.text
+    assert "SFT + DPO 모델의 답변은 페르소나 특성의 75%를 보여 줍니다." in page.text
     assert "얻은 점: 호칭; 목록 없음." in page.text
     english = {text for key, text in phrases("en").items() if key.startswith("report.")}
     assert not english & set(page.headings) - set(phrases("ko").values())
@@ -186,7 +186,7 @@ def test_what_a_round_lacks_is_left_out(tmp_path, persona, examples, round_folde
 def test_without_dpo_the_verdict_is_about_sft(tmp_path, persona, examples, evaluation):
     evaluation(tmp_path / "round", persona, examples, ["base", "sft"])
     page = Page(build_report(tmp_path / "round", persona, tmp_path))
-    assert "With SFT, an answer shows 60% of the persona's traits" in page.text
+    assert "With SFT, an answer shows 75% of the persona's traits" in page.text
     assert "DPO" not in page.text.split("What the numbers mean")[0]
 
 
