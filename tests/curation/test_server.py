@@ -213,6 +213,22 @@ def test_records_change_their_status_after_a_change_of_distribution_by_the_job_w
     assert until(lambda: completed() == [])
 
 
+def test_rows_are_imported_by_the_job_worker_and_found(
+    argilla_server: Server, tmp_path: Path
+) -> None:
+    rows = [{"name": "a", "asked": "row 20 kg?"}, {"name": "b", "asked": "lunge with a sore knee?"}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "train.jsonl").write_text(lines, encoding="utf-8")
+    owner = Api(argilla_server, "owner")
+    dataset = owner.dataset("imported", SMALL, overlap=1)
+    # Argilla loads it with `datasets`, which takes a folder where it takes the name of a hub's.
+    mapping = {"fields": [{"source": "asked", "target": "question"}], "external_id": "name"}
+    body = {"name": str(tmp_path), "subset": "default", "split": "train", "mapping": mapping}
+    owner.call("POST", f"datasets/{dataset}/import", body)
+    assert until(lambda: owner.search(dataset, "lunge").ids == ["b"], 60)
+    assert owner.search(dataset).total == 2
+
+
 def test_a_taken_port_is_refused_or_avoided_and_an_open_host_warned_of(
     home: ServerHome, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from curation.review.alpha import Alpha
 
 
+_SHOWN = ": alpha, and its 95% interval"
+"""What the cells of a table hold."""
+
+
 def add_to(review: click.Group) -> None:
     """Register the commands."""
     for command in (agreement, resolve, adjudicate, why):
@@ -61,12 +65,13 @@ def agreement(job: Job, width: float) -> None:
     console.print(_parts("topic", topics))
     console.print(_parts("pair of reviewers", measured.pairs))
     console.print(_reviewers(measured))
+    if any(one.gold_seen for one in measured.reviewers.values()):
+        console.print(_gold(measured))
 
 
 def _questions(measured: Agreement, width: float) -> Table:
-    needed = f"more records for {width:g}"
-    heads = ("question", "alpha", "95% interval", "records", needed)
-    table = _table("Agreement by question", *heads)
+    title = f"Agreement by question; more needed: records for an interval of {width:g}"
+    table = _table(title, "question", "alpha", "95% interval", "records", "more needed")
     same = {name for name, found in measured.questions.items() if found.value is None}
     for name, found in measured.questions.items():
         if name in same:
@@ -83,23 +88,26 @@ def _questions(measured: Agreement, width: float) -> Table:
 def _parts(what: str, parts: Mapping[str, Mapping[str, Alpha]]) -> Table:
     shown = ("fidelity", "decision", "better")
     names = [name for name in shown if any(name in questions for questions in parts.values())]
-    heads = [head for name in names for head in (name, "95% interval")]
-    table = _table(f"Agreement by {what}", what, *heads, "records")
+    table = _table(f"Agreement by {what}{_SHOWN}", what, *names, "records")
     for part, questions in parts.items():
-        cells = [c for name in names for c in _cells(questions.get(name))]
+        cells = [_together(questions.get(name)) for name in names]
         table.add_row(part, *cells, str(questions["fidelity"].records))
     return table
 
 
 def _reviewers(measured: Agreement) -> Table:
-    heads = ("reviews", "with the others", "95% interval", "reliability")
-    heads += ("with the gold rows", "95% interval", "gold rows right")
-    table = _table("Reviewers", "reviewer", *heads)
+    table = _table(f"Reviewers{_SHOWN}", "reviewer", "reviews", "with the others", "reliability")
     for name, one in measured.reviewers.items():
         trust = "–" if one.reliability is None else f"{one.reliability:.2f}"
-        gold = f"{one.gold_right} of {one.gold_seen}" if one.gold_seen else "–"
-        cells = (str(one.reviews), *_cells(one.consensus), trust, *_cells(one.gold), gold)
-        table.add_row(name, *cells)
+        table.add_row(name, str(one.reviews), _together(one.consensus), trust)
+    return table
+
+
+def _gold(measured: Agreement) -> Table:
+    title = f"Reviewers on the gold rows{_SHOWN}"
+    table = _table(title, "reviewer", "with the known outcomes", "right")
+    for name, one in measured.reviewers.items():
+        table.add_row(name, _together(one.gold), f"{one.gold_right} of {one.gold_seen}")
     return table
 
 
@@ -107,7 +115,7 @@ def _table(title: str, first: str, *others: str) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column(first, no_wrap=True)
     for name in others:
-        table.add_column(name, justify="right", no_wrap=name == "95% interval", min_width=5)
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -117,6 +125,15 @@ def _cells(found: Alpha | None) -> tuple[str, str]:
     if found is None or found.low is None or found.high is None:
         return value, "–"
     return value, f"{found.low:.2f} to {found.high:.2f}"
+
+
+def _together(found: Alpha | None) -> str:
+    """Return alpha and its interval in one cell, which is alpha alone where there is none."""
+    if found is None or found.value is None:
+        return "–"
+    if found.low is None or found.high is None:
+        return f"{found.value:.2f}"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 @click.command()

@@ -62,6 +62,7 @@ def _ready(desk: Desk, number: int, rows: list[Example]) -> Job:
     desk.put("filter/examples.jsonl", rows, number)
     desk.put("filter/preferences.jsonl", [], number)
     desk.put("generate/bare.jsonl", [], number)
+    desk.put("generate/preferences.jsonl", [], number)
     return open_job(runs=desk.runs, round_number=number)
 
 
@@ -79,6 +80,7 @@ def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
     desk.put("filter/preferences.jsonl", [pair], ROUND)
     bare = [Response(arm="bare", prompt_id=r.id, prompt=r.prompt, text="Hm.") for r in rows]
     desk.put("generate/bare.jsonl", bare, ROUND)
+    desk.put("generate/preferences.jsonl", [], ROUND)
     owner, logins = owner_of(server), reviewers_of(server)
     one, two = (logins[name] for name in REVIEWERS)
 

@@ -40,6 +40,7 @@ def reviewed(desk: Desk, repo: Path) -> Desk:
     desk.put("filter/preferences.jsonl", [])
     bare = [Response(arm="bare", prompt_id=r.id, prompt=r.prompt, text=f"Hm {r.id}") for r in rows]
     desk.put("generate/bare.jsonl", bare)
+    desk.put("generate/preferences.jsonl", [])
     given = _recorded(folder / "reviews.jsonl", dict(enumerate(rows, start=1)))
     desk.put("review/reviews.jsonl", given)
     desk.put("review/gold-reviews.jsonl", _recorded(folder / "gold-reviews.jsonl", gold))
@@ -71,7 +72,10 @@ def test_agreement_has_intervals_by_question_topic_pair_and_reviewer(reviewed: D
     # The width shrinks with the root of the records; the table rounds its ends.
     assert int(more) == pytest.approx(60 * (((high - low) / 0.2) ** 2 - 1), rel=0.15)
     assert "Desk posture" in cells and "reviewer-1 / reviewer-2" in cells
-    assert [cells[f"reviewer-{n}"][-1] for n in (1, 2)] == ["7 of 8", "7 of 8"]
+    assert not any("…" in line for line in said.out.splitlines()), "it fits into 80 columns"
+    gold = _cells(said.out.partition("Reviewers on the gold rows")[2])
+    assert [gold[f"reviewer-{n}"][-1] for n in (1, 2)] == ["7 of 8", "7 of 8"]
+    assert [gold[f"reviewer-{n}"][0][:2] for n in (1, 2)] == ["0.", "0."]
     wide = _cells(reviewed.persona("review", "agreement", "--width", "2").out)
     assert wide["fidelity"][-1] == "0"
 
