@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from evaluation.report import figures, ledger, losses, probes, results, rows
+from evaluation.report.machine import summary
 from evaluation.report.source import Source, read_round
 from evaluation.report.verdict import verdict
 from evaluation.report.words import Words
 from evaluation.statistics import Cell
+from workbench.config import METHODS
 from workbench.persona import FIDELITY, Persona
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PAGE = "report.html"
+_BLANKS = re.compile(r"\n{3,}")
 _CURVES = {
     "loss": ("loss", "eval_loss"),
     "accuracy": ("mean_token_accuracy", "eval_mean_token_accuracy"),
@@ -38,12 +47,32 @@ def build_report(round_dir: Path, persona: Persona, persona_dir: Path) -> str:
     Raises:
         UserError: The round has not been evaluated, or a file of it is broken.
     """
+    return build_reports(round_dir, persona, persona_dir)[PAGE]
+
+
+def build_reports(round_dir: Path, persona: Persona, persona_dir: Path) -> dict[str, str]:
+    """Return every form of the report by its file's name; see :func:`build_report`.
+
+    The page, the same as Markdown, its numbers as JSON, and a section for a model's card.
+    """
+    source, words = read_round(round_dir, persona, persona_dir), Words(persona)
+    shown = content(source, words)
+    return {
+        PAGE: _environment(words, escape=True).get_template("page.html.j2").render(**shown),
+        **{
+            name: _markdown(_environment(words, escape=False), template, shown)
+            for name, template in (("report.md", "report.md.j2"), ("model-card.md", "card.md.j2"))
+        },
+        "report.json": json.dumps(summary(source, words), ensure_ascii=False, indent=2) + "\n",
+    }
+
+
+def _environment(words: Words, *, escape: bool) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    source, words = read_round(round_dir, persona, persona_dir), Words(persona)
     environment = Environment(
         loader=PackageLoader("evaluation.report", ""),
-        autoescape=True,
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -52,10 +81,15 @@ def build_report(round_dir: Path, persona: Persona, persona_dir: Path) -> str:
         "arm_name": words.arm,
         "metric_name": words.metric,
         "reason_name": words.reason,
-        "topic_name": persona.topic_name,
+        "topic_name": words.persona.topic_name,
     }
-    template = environment.get_template("page.html.j2")
-    return template.render(**content(source, words))
+    return environment
+
+
+def _markdown(environment: Environment, template: str, shown: dict[str, Any]) -> str:
+    tables = environment.get_template("tables.md.j2").make_module(shown)
+    text = environment.get_template(template).render(**shown, md=tables)
+    return _BLANKS.sub("\n\n", text).strip() + "\n"
 
 
 def content(source: Source, words: Words) -> dict[str, Any]:
@@ -64,6 +98,8 @@ def content(source: Source, words: Words) -> dict[str, Any]:
     arms = list(comparison.arms)
     cards = results.cards(source, words)
     traits, others = results.by_kind(results.table_rows(comparison), source.persona)
+    after = results.headline_arm(comparison)
+    headline = comparison.cell(after, FIDELITY).difference if after else None
     return {
         "t": words,
         "style": Markup(files("evaluation.report").joinpath("style.css").read_text("utf-8")),
@@ -73,7 +109,8 @@ def content(source: Source, words: Words) -> dict[str, Any]:
         "comparison": comparison,
         "base": comparison.base,
         "scored": _scored_traits(source),
-        "after": results.headline_arm(comparison),
+        "after": after,
+        "detectable": headline.detectable if headline else None,
         "verdict": verdict(source, words),
         "bars": [comparison.cell(arm, FIDELITY) for arm in arms],
         "table": traits,
@@ -172,7 +209,7 @@ def _drift(source: Source, words: Words, arms: Sequence[str]) -> Markup | None:
 def charts(source: Source, words: Words) -> list[tuple[str, str, Markup]]:
     """Return (stage, panel, figure) for every curve that the round's training logged."""
     found = []
-    for stage in ("sft", "dpo"):
+    for stage in METHODS:
         log = source.rows(f"{stage}/curve.jsonl")
         for panel, keys in _CURVES.items():
             lines = [
@@ -181,7 +218,7 @@ def charts(source: Source, words: Words) -> list[tuple[str, str, Markup]]:
                 if (points := [(e["step"], e[key]) for e in log if e.get(key) is not None])
             ]
             if lines:
-                title = f"{words(f'stage.{stage}')}: {words(f'panel.{panel}')}"
+                title = f"{words.known('stage', stage)}: {words(f'panel.{panel}')}"
                 figure = figures.curves(lines, title, words("curve.step"))
                 found.append((stage, panel, figure))
     return found

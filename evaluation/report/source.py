@@ -80,7 +80,7 @@ class Source:
     @cached_property
     def win_rates(self) -> list[dict[str, Any]]:
         """The judge's pairwise win-rates; none where it did not compare."""
-        found: list[dict[str, Any]] = self.json("evaluate/pairwise.json").get("win_rates", [])
+        found: list[dict[str, Any]] = self.json("evaluate/pairs.json").get("rates", [])
         return found
 
     @cached_property
