@@ -20,6 +20,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+LOCAL = "local"
+"""Instead of a Ray cluster's address: one of our own, on this machine."""
 Kind = Literal["evolved", "adversarial", "out_of_scope", "follow_up"]
 """Of questions that are not ordinary."""
 
@@ -35,13 +37,18 @@ class Generate(Section):
     """Kind of question → its share; what is left over 1 is ordinary."""
     candidates: int = Field(default=1, ge=1, le=16)
     """Answers to each question; the one that shows most traits becomes the row."""
-    near_misses: float = Field(default=0.0, ge=0, le=1)
-    """Share of the rows that get a near miss, for a harder preference pair. They are written to
-    ``generate/preferences.jsonl``; training does not read that file yet, so none by default."""
+    near_misses: float = Field(default=0.25, ge=0, le=1)
+    """Share of the rows that get a near miss, for a harder preference pair than the base model's
+    bare answer makes; the pair is trained on where reviewers keep its row."""
     margin: float = Field(default=0.2, ge=0, le=1)
     """Least difference of the two fidelities of a generated pair."""
     budget: float | None = Field(default=None, ge=0)
     """Money that the teacher may cost in all, in the currency of its price; no bound by default."""
+    ray: str | None = None
+    """Address of the Ray cluster that asks endpoints, :data:`LOCAL` for one of our own; by default
+    processes of this machine do. A model in a folder always answers on this machine."""
+    ray_workers: int = Field(default=2, ge=1)
+    """Processes on that cluster that ask the endpoint, ``concurrency`` shared among them."""
     min_share: float = Field(default=0.9, ge=0, le=1)
     """Least share of the planned rows that must come; below it the command's exit code is 3."""
     max_new_tokens: int = Field(default=96, ge=8)
@@ -113,6 +120,9 @@ class Evaluate(Section):
     """How often a judge is asked each question; the value is the votes' mean."""
     pairwise: bool = True
     """Ask a judge which of two arms' answers is better, each pair in both orders."""
+    judge_bar: float = Field(default=0.4, ge=-1, le=1)
+    """Least lower bound of the weighted kappa between judge and reviewers for the judge's scores
+    to count in persona fidelity; 0.4 and up is called moderate agreement."""
     max_unscored: float = Field(default=0.1, ge=0, le=1)
     """Largest share of one metric's scores that may be missing; more means exit code 3."""
     general: Path = Path("datasets/general")

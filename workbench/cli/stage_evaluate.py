@@ -187,14 +187,14 @@ def _calibrate(job: Job, work: Work, asking: dict[str, Any]) -> Calibration:
     from evaluation.calibration import calibrate, reviewed_responses
     from evaluation.scorers import score_responses
 
-    judge, seed = job.config.judge, job.config.seed
+    judge, bar, seed = job.config.judge, job.config.evaluate.judge_bar, job.config.seed
     examples = list(read_records(work.input("filter/examples.jsonl"), Example))
     reviews = list(read_records(work.input("review/reviews.jsonl"), Review))
     if judge is None:
-        return calibrate(job.persona, [], reviews, seed=seed)
+        return calibrate(job.persona, [], reviews, bar=bar, seed=seed)
     rows = reviewed_responses(examples, reviews)
     scores = score_responses(job.persona, rows, judge=judge, **asking)
-    return calibrate(job.persona, scores, reviews, judge=judge.model, seed=seed)
+    return calibrate(job.persona, scores, reviews, judge=judge.model, bar=bar, seed=seed)
 
 
 def _pairs(job: Job, work: Work, responses: list[Response], asking: dict[str, Any]) -> None:

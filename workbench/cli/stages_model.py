@@ -40,22 +40,31 @@ REPORTED = (
 )
 
 
+OPTIONAL = ("evaluate/pairs.json", "people/people.json")
+"""What only a judge or a blind round leaves behind."""
+
+
 def report_stage(job: Job) -> StageSpec:
-    """One self-contained HTML file about the round."""
+    """One self-contained HTML file about the round, and the same for machines."""
+    there = [name for name in OPTIONAL if (job.round.folder / name).exists()]
     faults = job.persona_folder / "faults.jsonl"
     return StageSpec(
         "report",
         partial(_report, job),
-        inputs=(*REPORTED, *(f"{method}/curve.jsonl" for method in job.config.train.methods)),
+        inputs=(
+            *REPORTED,
+            *there,
+            *(f"{method}/curve.jsonl" for method in job.config.train.methods),
+        ),
         files={"faults.jsonl": faults} if faults.exists() else {},
         packages=("jinja2",),
     )
 
 
 def _report(job: Job, work: Work) -> None:
-    from evaluation.report import build_report
+    from evaluation.report import build_reports
     from workbench.store import atomic_file
 
-    html = build_report(work.round.folder, job.persona, job.persona_folder)
-    with atomic_file(work.out / "report.html") as file:
-        file.write(html)
+    for name, text in build_reports(work.round.folder, job.persona, job.persona_folder).items():
+        with atomic_file(work.out / name) as file:
+            file.write(text)
