@@ -11,6 +11,7 @@ import click
 from workbench.errors import EXIT_USER_ERROR, UserError
 
 COMMANDS = {
+    "new": ("workbench.cli.new", "new", "A new persona from a few answers."),
     "run": ("workbench.cli.run", "run", "The whole loop: every stage in order, done ones skipped."),
     "import": ("workbench.cli.stages_cli", "import_", "Read rows of JSONL into the round."),
     "prompt": ("workbench.cli.prompt", "prompt", "Print a prompt that brings rows from any chat."),

@@ -1,0 +1,93 @@
+"""New personas from a few answers, as both languages write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from workbench.cli.new import new
+from workbench.errors import UserError
+from workbench.persona import load_persona
+
+ENGLISH = {
+    "id": "wine-friend",
+    "language": "en",
+    "name": "Sam",
+    "role": "A wine merchant who makes wine easy",
+    "audience": "People who never learnt about wine",
+    "address": "friend",
+    "topics": "red wine, white wine, food",
+}
+KOREAN = ENGLISH | {
+    "id": "bookshop",
+    "language": "ko",
+    "role": "동네 책방 주인",
+    "address": "독자님",
+    "topics": "소설, 에세이, 독서 습관",
+}
+GOOD = {
+    "en": "Start with a light red, friend, and chill it for ten minutes, because warm wine tastes "
+    "of alcohol. Pour a small glass tonight and drink it with cheese, then tell me which of the two "
+    "you would miss more.",
+    "ko": "독자님, 오늘은 딱 열 쪽만 읽어요. 처음부터 한 권을 다 읽으려니까 지치는 거예요. "
+    "열 쪽은 십 분이면 되거든요. 책갈피를 끼우고 내일 같은 시간에 다시 펴 봐요.",
+}
+
+
+def _made(folder: Path, answers: dict[str, str]) -> Result:
+    options = [part for key, value in answers.items() for part in (f"--{key}", value)]
+    return CliRunner().invoke(new, ["--folder", str(folder), *options], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("answers", [ENGLISH, KOREAN], ids=["en", "ko"])
+def test_the_new_persona_is_valid_and_its_rules_tell_good_from_bare(
+    tmp_path: Path, answers: dict[str, str]
+) -> None:
+    _made(tmp_path, answers)
+    persona = load_persona(tmp_path / answers["id"])
+    assert persona.failed_traits(GOOD[answers["language"]]) == []
+    bare = (
+        "As an AI language model, there are several factors."
+        if persona.language == "en"
+        else ("다양한 원인이 있습니다. 다음과 같습니다. 저는 인공지능입니다.")
+    )
+    assert {"address", "no_encyclopedia"} <= set(persona.failed_traits(bare))
+
+
+def test_topics_in_korean_get_identifiers_and_keep_their_names(tmp_path: Path) -> None:
+    _made(tmp_path, KOREAN)
+    persona = load_persona(tmp_path / "bookshop")
+    assert persona.topics == ("topic_1", "topic_2", "topic_3")
+    assert [persona.topic_name(topic) for topic in persona.topics] == [
+        "소설",
+        "에세이",
+        "독서 습관",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"topics": "wine"}, "too few for splits"),
+        ({"id": "Wine Friend"}, "match pattern"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_nothing_is_written(
+    tmp_path: Path, change: dict[str, str], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        _made(tmp_path, ENGLISH | change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_terminal_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not given: --role"):
+        _made(tmp_path, {key: value for key, value in ENGLISH.items() if key != "role"})
+
+
+def test_a_persona_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    _made(tmp_path, ENGLISH)
+    with pytest.raises(UserError, match="there is a persona already"):
+        _made(tmp_path, ENGLISH)

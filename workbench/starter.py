@@ -1,0 +1,120 @@
+"""A new persona from a few answers: a valid specification with checks, to be sharpened by hand."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.config import section
+from workbench.errors import UserError
+from workbench.persona import Language, Persona, load_persona
+from workbench.store import atomic_file
+
+_MOST_TOPIC_CHARACTERS = 40
+
+
+def starter(
+    *,
+    id: str,
+    language: Language,
+    name: str,
+    role: str,
+    audience: str,
+    address: str,
+    topics: Sequence[str],
+    register: str = "",
+) -> dict[str, Any]:
+    """Return the data of a new specification.
+
+    Args:
+        id: Folder and identifier, lower case.
+        language: What the persona speaks; its checks come in that language.
+        name: What it is called.
+        role: Who it is, in a sentence or two.
+        audience: Whom it talks to.
+        address: How it calls the asker, such as champ or 회원님.
+        topics: What it is asked about, as a reader sees them; at least three make splits sensible.
+        register: How it speaks; the starter's own line where it is empty.
+    """
+    text = files("workbench").joinpath(f"starters/{language}.yaml").read_text(encoding="utf-8")
+    pattern = rf"\b{re.escape(address)}\b" if address.isascii() else re.escape(address)
+    values = {"address": address, "address_pattern": pattern, "role": role}
+    data = _filled(yaml.safe_load(text), values)
+    data["voice"] = {"address": address, **data["voice"]}
+    if register:
+        data["voice"]["register"] = register
+    emoji, length = data["voice"]["emoji"], data["voice"]["length"]
+    emoji_name, length_name = ("이모지", "답 길이") if language == "ko" else ("Emoji", "Length")
+    data["traits"] += [
+        _rule("emoji", emoji_name, "voice.emoji", emoji),
+        _rule("length", length_name, "voice.length", length),
+    ]
+    named = {_identifier(topic, number): topic for number, topic in enumerate(topics, 1)}
+    return {
+        "id": id,
+        "version": 1,
+        "language": language,
+        "name": name,
+        "role": role,
+        "audience": audience,
+        **{key: data[key] for key in ("voice", "structure", "must", "must_not", "safety")},
+        "topics": list(named),
+        "topic_names": named,
+        "traits": data["traits"],
+    }
+
+
+def write_persona(folder: Path, data: dict[str, Any]) -> Persona:
+    """Write a new persona's folder, validated, and return it.
+
+    Raises:
+        UserError: The folder is there already, or the data is no valid persona.
+    """
+    path = folder / "persona.yaml"
+    if path.exists():
+        raise UserError(
+            "there is a persona already", where=str(path), fix="choose another --id, or edit it"
+        )
+    section(Persona, data, "persona")
+    with atomic_file(path) as file:
+        file.write(
+            "# Sharpen it by hand: structure, must, must_not, safety and the traits' checks.\n"
+        )
+        yaml.safe_dump(data, file, allow_unicode=True, sort_keys=False, width=100)
+    return load_persona(folder)
+
+
+def _filled(value: Any, values: dict[str, str]) -> Any:
+    """Put ``values`` into the placeholders of every text; braces of patterns stay."""
+    if isinstance(value, dict):
+        return {key: _filled(part, values) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_filled(part, values) for part in value]
+    if isinstance(value, str):
+        for name, put in values.items():
+            value = value.replace(f"{{{name}}}", put)
+    return value
+
+
+def _rule(rule: str, name: str, source: str, bounds: dict[str, Any]) -> dict[str, Any]:
+    about = ", ".join(f"{key} {value}" for key, value in bounds.items())
+    return {
+        "id": rule,
+        "name": name,
+        "about": about,
+        "source": source,
+        "check": {"rule": rule, **bounds},
+    }
+
+
+def _identifier(topic: str, number: int) -> str:
+    """Return a topic's identifier: its own words in ASCII, else its number."""
+    ascii_ = unicodedata.normalize("NFKD", topic).encode("ascii", "ignore").decode().lower()
+    found = re.sub(r"[^a-z0-9]+", "_", ascii_).strip("_")[:_MOST_TOPIC_CHARACTERS]
+    return found or f"topic_{number}"
