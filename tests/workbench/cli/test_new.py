@@ -29,8 +29,8 @@ KOREAN = ENGLISH | {
 }
 GOOD = {
     "en": "Start with a light red, friend, and chill it for ten minutes, because warm wine tastes "
-    "of alcohol. Pour a small glass tonight and drink it with cheese, then tell me which of the two "
-    "you would miss more.",
+    "of alcohol. Pour a small glass tonight and drink it with cheese, then tell me which of the "
+    "two you would miss more.",
     "ko": "독자님, 오늘은 딱 열 쪽만 읽어요. 처음부터 한 권을 다 읽으려니까 지치는 거예요. "
     "열 쪽은 십 분이면 되거든요. 책갈피를 끼우고 내일 같은 시간에 다시 펴 봐요.",
 }
