@@ -8,7 +8,7 @@ RUN_FLAGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 
-.PHONY: run test check setup model docs bench-review bench-generation bench-evaluation clean
+.PHONY: run test check setup model docs bench-review bench-generation bench-filters bench-evaluation bench-training bench-osf clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -27,6 +27,16 @@ bench-review: setup
 
 bench-generation: setup
 	$(BIN)/python benchmarks/bench_generation.py
+
+bench-filters: setup
+	$(BIN)/python benchmarks/bench_near.py
+	$(BIN)/python benchmarks/bench_filters.py
+
+bench-training: setup
+	$(BIN)/python benchmarks/bench_training.py
+
+bench-osf: setup
+	$(BIN)/python benchmarks/bench_osf.py
 
 bench-evaluation: setup
 	$(BIN)/python benchmarks/bench_evaluation.py --check

@@ -78,8 +78,8 @@ def _optimizer(scene: Scene) -> Iterator[Change]:
 
 
 def _shorter(scene: Scene) -> Iterator[Change]:
-    if not hasattr(scene.arguments, "max_length"):
-        return
+    if scene.recipe.method == "grpo":
+        return  # prompts are never cut
     length = 1 << (scene.lengths.longest - 1).bit_length()
     while length // 2 >= _SHORTEST:
         length //= 2

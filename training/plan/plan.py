@@ -17,9 +17,10 @@ from training.plan.memory import MIB, Scene, parts
 from training.plan.skeleton import adapter_config, measure_shapes, read_config
 from training.recipe import Recipe
 from training.sections import trainer_config
-from workbench.models import load_tokenizer
+from workbench.errors import UserError
+from workbench.models import has_gpu, load_tokenizer
 
-_GPU_RESERVE = 600 * MIB
+GPU_RESERVE = 600 * MIB
 """CUDA's context and what torch's allocator rounds up; not in the sum that torch reports."""
 
 
@@ -81,19 +82,40 @@ def look(wish: Wish) -> Scene:
     """
     import torch
 
+    recipe = wish.recipe
+    with quiet():
+        tokenizer = load_tokenizer(wish.model, chat=recipe.data != "text")
+    lengths = measure_lengths(wish.rows, tokenizer, _arguments(recipe).max_length)
+    adapter = adapter_config(recipe, wish.sft_adapter, wish.lora)
     gpu = wish.gpu_memory is not None or torch.cuda.is_available()
-    fields = device_fields(wish.recipe.trainer) | {"output_dir": "unused", "report_to": "none"}
-    half = bool(fields.get("bf16") or fields.get("fp16")) or wish.gpu_memory is not None
-    # Only the numbers of the configuration are read here: it must not look for a GPU.
+    return scene_of(recipe, read_config(wish.model), adapter, lengths, gpu=gpu)
+
+
+def scene_of(recipe: Recipe, config: Any, adapter: Any, lengths: Lengths, *, gpu: bool) -> Scene:
+    """Return the same from a configuration and row lengths that are at hand.
+
+    Args:
+        recipe: Of the run.
+        config: Of the model, transformers' own.
+        adapter: PEFT's configuration.
+        lengths: Of the rows.
+        gpu: Whether it runs on a GPU, be it here or not; one computes in half precision.
+    """
+    fields = device_fields(recipe.trainer)
+    half = gpu or bool(fields.get("bf16") or fields.get("fp16"))
+    with quiet():
+        shapes = measure_shapes(config, adapter)
+    return Scene(recipe, _arguments(recipe), config, adapter, shapes, lengths, half, gpu)
+
+
+def _arguments(recipe: Recipe) -> Any:
+    """Return TRL's configuration, to read numbers from: it must not look for a GPU."""
+    fields = device_fields(recipe.trainer) | {"output_dir": "unused", "report_to": "none"}
     fields |= {"bf16": False, "fp16": False, "use_cpu": True, "dataloader_pin_memory": False}
     with quiet():
-        arguments = trainer_config(wish.recipe.method)(**fields)
-        config = read_config(wish.model)
-        adapter = adapter_config(wish.recipe, wish.sft_adapter, wish.lora)
-        tokenizer = load_tokenizer(wish.model)
-        lengths = measure_lengths(wish.rows, tokenizer, getattr(arguments, "max_length", None))
-        shapes = measure_shapes(config, adapter)
-    return Scene(wish.recipe, arguments, config, adapter, shapes, lengths, half, gpu)
+        arguments = trainer_config(recipe.method)(**fields)
+    arguments.max_length = getattr(arguments, "max_length", None)
+    return arguments
 
 
 def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
@@ -109,7 +131,7 @@ def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
     scene = look(wish)
     sizes = parts(scene)
     # Measured last: what planning itself loads stays in the process that trains.
-    overhead = _GPU_RESERVE if scene.gpu else resident() + KERNELS
+    overhead = GPU_RESERVE if scene.gpu else resident() + KERNELS
     sizes = {"libraries": overhead, **sizes}
     memory = wish.gpu_memory or _device_memory()
     peak = sum(sizes.values())
@@ -188,3 +210,16 @@ def _step_seconds(scene: Scene) -> float:
         checkpointing=bool(scene.arguments.gradient_checkpointing),
     )
     return once * int(scene.arguments.gradient_accumulation_steps)
+
+
+def expected_peak(recipe: Recipe, model: Path, rows: Rows, adapter: Path | None) -> float | None:
+    """Return the planned peak in MiB of a run that begins now, as the run will measure it.
+
+    On a GPU that is what torch allocates, on a processor all that the process holds. None where the
+    run cannot be planned: that is no reason not to train.
+    """
+    try:
+        plan = make_plan(Wish(recipe, model, str(model), rows, adapter), timed=False)
+    except UserError:
+        return None
+    return plan.peak_mib - (plan.parts_mib["libraries"] if has_gpu() else 0.0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from training.device import quiet
 from training.plan.skeleton import bare_model, with_adapter, with_layers
+from workbench.errors import UserError
 
 _FEW, _MORE = 2, 4
 """Blocks of the two traces; what the others add lies on a straight line through them."""
@@ -46,7 +49,7 @@ def _traced(
     from peft.helpers import disable_input_dtype_casting
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with quiet(), FakeTensorMode():
+    with quiet(), FakeTensorMode(), _followed(config):
         model = with_adapter(bare_model(config, torch.bfloat16), adapter).train()
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -67,6 +70,22 @@ def _traced(
             last = blocks(**inputs, use_cache=False).last_hidden_state
             last.backward(torch.empty_like(last))
     return live.peak
+
+
+@contextmanager
+def _followed(config: Any) -> Iterator[None]:
+    """Say in one line that an architecture goes on by its data, which tensors here do not have."""
+    from torch._subclasses import fake_tensor
+
+    try:
+        yield
+    except (
+        fake_tensor.DataDependentOutputException,
+        fake_tensor.DynamicOutputShapeException,
+        fake_tensor.UnsupportedFakeTensorException,
+    ) as error:
+        what = f"the memory of {config.model_type} cannot be planned: {str(error)[:80]}"
+        raise UserError(what, fix="train a few steps and read the measured peak") from None
 
 
 def _forget_gradient(weight: Any) -> None:

@@ -1,0 +1,101 @@
+"""What the workbench adds to a bare TRL script: step time and peak memory of the same recipe.
+
+``make bench-training`` (or ``python benchmarks/bench_training.py [--steps 5] [--only sft]``) trains
+the embedded model on the shipped gym trainer's rows, each run in a process of its own: the bare
+script, then the workbench, for each method; then what each choice of the CPU recipe brought. On a
+machine with a GPU it does the same with Llama-3-8B's shape and random NF4 weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from training_runs import write_rows
+
+LIMIT = 1.05
+METHODS = ("sft", "dpo", "grpo")
+CHILD = Path(__file__).with_name("training_runs.py")
+CHOICES: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "float32 instead of bfloat16": {
+        "trainer.bf16": False,
+        "quantization.bnb_4bit_compute_dtype": "float32",
+    },
+    "4 batches of 2 rows instead of 1 of 8": {
+        "trainer.per_device_train_batch_size": 2,
+        "trainer.gradient_accumulation_steps": 4,
+    },
+    "logits at every token, in TRL's tiles": {},
+}
+HEAD = "logits at every token, in TRL's tiles"
+
+
+def main() -> None:
+    """Run every pair of processes and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--only", choices=(*METHODS, "choices"), help="one part alone")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(Path(folder))
+        measure("adapter", "sft", 1, Path(folder))
+        for method in METHODS:
+            if options.only in (None, method):
+                compare(method, options.steps, Path(folder))
+        if options.only in (None, "choices"):
+            print(f"\nwhat each choice brings, SFT, {options.steps} steps")
+            shipped = measure("ours", "sft", options.steps, Path(folder))
+            for name, changes in CHOICES.items():
+                one = shipped
+                if name != "as shipped":
+                    one = measure("ours", "sft", options.steps, Path(folder), changes, name == HEAD)
+                step, peak = (one[key] / shipped[key] for key in ("step", "peak"))
+                print(
+                    f"  {name:40} {one['step']:6.2f} s a step ({step:.2f}x)"
+                    f"  {one['peak']:6.0f} MiB ({peak:.2f}x)"
+                )
+
+
+def compare(method: str, steps: int, folder: Path) -> None:
+    """Print one method's figures and its two ratios."""
+    bare, ours = (measure(kind, method, steps, folder) for kind in ("bare", "ours"))
+    for name, one in (("bare TRL", bare), ("workbench", ours)):
+        print(
+            f"{method} {name:10} {one['step']:6.2f} s a step  {one['peak']:6.0f} MiB"
+            f"  loss {one['losses'][0]:.3f} to {one['losses'][-1]:.3f}"
+        )
+    step, peak = ours["step"] / bare["step"], ours["peak"] / bare["peak"]
+    print(f"{method} ratio: step time {step:.2f}, peak memory {peak:.2f} (limit {LIMIT})")
+
+
+def measure(
+    kind: str,
+    method: str,
+    steps: int,
+    folder: Path,
+    changes: dict[str, Any] | None = None,
+    plain_head: bool = False,
+) -> dict[str, Any]:
+    """Return the figures of one run in a process of its own."""
+    wanted = {
+        "kind": kind,
+        "method": method,
+        "steps": steps,
+        "folder": str(folder),
+        "changes": changes or {},
+        "plain_head": plain_head,
+    }
+    command = [sys.executable, str(CHILD), json.dumps(wanted)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+if __name__ == "__main__":
+    main()

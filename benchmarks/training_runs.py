@@ -1,0 +1,206 @@
+"""The runs that bench_training.py compares, each made in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from training.device import PeakMemory, device_fields, quantization_fields, quiet
+from training.recipe import Recipe, load_recipe, recipe_path
+from workbench.models import has_gpu, resolve_model
+from workbench.records import Example, Preference, user_prompt
+from workbench.store import read_json_lines, write_records
+
+BASE = "smollm2-135m"
+PERSONA = Path("datasets/gym-trainer")
+WARM_UP = 1
+"""Steps that are not timed: the first one compiles kernels."""
+
+
+class Steps(TrainerCallback):  # type: ignore[misc]
+    """Keeps the seconds and the loss of every step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Stop the clock."""
+        self.seconds.append(time.perf_counter() - self._started)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Keep the loss."""
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+
+def write_rows(folder: Path) -> None:
+    """Write 48 of the persona's own rows, and pairs that prefer them to a dull answer."""
+    seeds = [row for _, row in read_json_lines(PERSONA / "seeds.jsonl")][:48]
+    write_records(
+        folder / "sft.jsonl",
+        [Example(prompt=user_prompt(r["instruction"]), answer=r["output"]) for r in seeds],
+    )
+    dull = "As an assistant I can say that exercise is good for you, and that you should rest too."
+    write_records(
+        folder / "dpo.jsonl",
+        [
+            Preference(prompt=user_prompt(r["instruction"]), chosen=r["output"], rejected=dull)
+            for r in seeds
+        ],
+    )
+
+
+def recipe_of(method: str, steps: int, changes: dict[str, Any]) -> Recipe:
+    """Return the shipped recipe for this device, cut to a few steps without evaluation."""
+    few = {
+        "trainer.max_steps": steps,
+        "trainer.logging_steps": 1,
+        "trainer.save_steps": steps,
+        "trainer.eval_strategy": "no",
+    }
+    name = method if has_gpu() else f"{method}-embedded"
+    return load_recipe(recipe_path(name), {**few, **changes})
+
+
+def ours(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
+    """Train with the workbench."""
+    import training.session as session
+
+    build = session.build
+
+    def watched(*arguments: Any) -> Any:
+        trainer, parts = build(*arguments)
+        trainer.add_callback(steps)
+        return trainer, parts
+
+    session.build = watched
+    model, out = resolve_model(BASE), folder / f"ours-{method}"
+    rows = folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl"
+    always: dict[str, Any] = {"seed": 0, "base_name": BASE}
+    if method == "sft":
+        from training.sft import train_sft
+
+        train_sft(recipe, model, rows, None, out, **always)
+    elif method == "dpo":
+        from training.dpo import train_dpo
+
+        train_dpo(recipe, model, folder / "adapter", rows, None, out, **always)
+    else:
+        from training.grpo import train_grpo
+        from workbench.persona import load_persona
+
+        persona = load_persona(PERSONA)
+        train_grpo(recipe, model, folder / "adapter", rows, None, out, persona=persona, **always)
+
+
+def bare(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
+    """Train with TRL alone: what a script of its documentation would do with the same fields."""
+    import torch
+    import trl
+    from datasets import load_dataset
+    from peft import LoraConfig, PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    fields = device_fields(recipe.trainer) | {
+        "output_dir": str(folder / f"bare-{method}"),
+        "seed": 0,
+        "data_seed": 0,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    base = resolve_model(BASE)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=torch.bfloat16 if fields["bf16"] else torch.float32,
+        quantization_config=BitsAndBytesConfig(**(quantization_fields(recipe.quantization) or {})),
+        device_map={"": 0} if torch.cuda.is_available() else "cpu",
+    )
+    file = folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl"
+    rows = load_dataset("json", data_files=str(file), split="train")
+    keep = {
+        "sft": lambda r: {
+            "prompt": r["prompt"],
+            "completion": [{"role": "assistant", "content": r["answer"]}],
+        },
+        "dpo": lambda r: {
+            "prompt": r["prompt"],
+            "chosen": [{"role": "assistant", "content": r["chosen"]}],
+            "rejected": [{"role": "assistant", "content": r["rejected"]}],
+        },
+        "grpo": lambda r: {"prompt": r["prompt"]},
+    }[method]
+    rows = rows.map(keep, remove_columns=rows.column_names)
+    names = {"sft": "SFT", "dpo": "DPO", "grpo": "GRPO"}
+    config = getattr(trl, f"{names[method]}Config")(**fields)
+    more: dict[str, Any] = {}
+    if method == "sft":
+        more["peft_config"] = LoraConfig(task_type="CAUSAL_LM", **(recipe.lora or {}))
+    else:
+        model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
+    if method == "grpo":
+        more["reward_funcs"] = [_exclaims]
+    trainer = getattr(trl, f"{names[method]}Trainer")(
+        model=model, args=config, train_dataset=rows, processing_class=tokenizer, **more
+    )
+    trainer.add_callback(steps)
+    trainer.train()
+    trainer.save_model(str(folder / f"bare-{method}" / "adapter"))
+
+
+def _exclaims(completions: list[Any], **_: Any) -> list[float]:
+    """Reward an exclamation mark: any cheap reward, since scoring is not what is timed."""
+    return [float("!" in one[0]["content"]) + len(one[0]["content"]) / 1e3 for one in completions]
+
+
+def make_adapter(folder: Path) -> None:
+    """Write an untrained adapter of the shipped recipe, to go on with."""
+    from peft import LoraConfig, get_peft_model
+
+    from training.adapters import save_adapter
+    from workbench.models import load_model
+
+    lora = recipe_of("sft", 1, {}).lora or {}
+    model = get_peft_model(
+        load_model(resolve_model(BASE)), LoraConfig(task_type="CAUSAL_LM", **lora)
+    )
+    save_adapter(model, folder / "adapter", BASE)
+
+
+def main(
+    kind: str, method: str, steps: int, folder: str, changes: dict[str, Any], plain_head: bool
+) -> dict[str, Any]:
+    """Make one run and return its figures."""
+    if kind == "adapter":
+        make_adapter(Path(folder))
+        return {}
+    recipe = recipe_of(method, steps, changes)
+    if plain_head:
+        import training.session as session
+
+        session.cpu_head = nullcontext  # type: ignore[assignment]
+    seen = Steps()
+    with quiet(), PeakMemory() as peak:
+        (ours if kind == "ours" else bare)(method, recipe, Path(folder), seen)
+    timed = seen.seconds[WARM_UP:]
+    return {
+        "step": statistics.median(timed),
+        "peak": peak.gpu_mib or peak.resident_mib,
+        "losses": seen.losses,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

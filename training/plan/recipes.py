@@ -1,0 +1,149 @@
+"""Every shipped recipe's dry run: its keys checked, its memory on the shape it was made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from training.plan.lengths import Lengths
+from training.plan.memory import MIB, parts
+from training.plan.plan import GPU_RESERVE, scene_of
+from training.plan.skeleton import adapter_config, read_config
+from training.recipe import SHIPPED, Recipe, load_recipe, recipe_path
+from workbench.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+USUAL = "llama3-8b"
+"""The shape that a recipe for a GPU is planned with, if its name says no other."""
+_EMBEDDED = "smollm2-135m"
+_PROMPT = 256
+"""Tokens of a prompt whose answer is still to come (GRPO), and of a row without a ``max_length``
+four times as many."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a recipe's dry run gave."""
+
+    recipe: str
+    method: str
+    adapter: str
+    shape: str
+    trained: int = 0
+    """Weights of the adapter."""
+    peak_mib: float = 0.0
+    """With rows as long as the recipe allows; on a processor, libraries not counted."""
+    problem: str = ""
+
+
+def dry_run(path: Path) -> DryRun:
+    """Check a recipe against its libraries and plan it for the longest rows that it allows."""
+    shape = _shape(path.stem)
+    try:
+        recipe = load_recipe(path)
+    except UserError as error:
+        return DryRun(path.stem, "", "", shape, problem=error.line())
+    named = DryRun(path.stem, recipe.method, _adapter(recipe), shape)
+    if recipe.data == "images":
+        return DryRun(**{**vars(named), "problem": "keys only: images are not planned"})
+    try:
+        scene = scene_of(
+            recipe,
+            read_config(_embedded()) if shape == _EMBEDDED else _config(shape),
+            adapter_config(recipe, lora=_sft(path.stem).lora),
+            _longest(recipe),
+            gpu=shape != _EMBEDDED,
+        )
+        peak = sum(parts(scene).values()) + (GPU_RESERVE if scene.gpu else 0)
+    except UserError as error:
+        return DryRun(**{**vars(named), "problem": error.line()})
+    return DryRun(
+        **{**vars(named), "trained": scene.shapes.adapter, "peak_mib": round(peak / MIB, 1)}
+    )
+
+
+def dry_runs() -> list[DryRun]:
+    """Return the dry run of every shipped recipe, by name."""
+    return [dry_run(path) for path in sorted(SHIPPED.glob("*.yaml"))]
+
+
+def table(runs: list[DryRun]) -> Table:
+    """Return the dry runs as a table of rich."""
+    from rich.table import Table
+
+    shown = Table(title="Recipes, each with rows as long as it allows", title_justify="left")
+    for name in ("recipe", "method", "adapter", "on the shape of"):
+        shown.add_column(name)
+    for name in ("trained", "peak", "dry run"):
+        shown.add_column(name, justify="right")
+    for run in runs:
+        figures = (f"{run.trained / 1e6:.1f} M", f"{run.peak_mib / 1024:.1f} GiB")
+        shown.add_row(
+            run.recipe,
+            run.method,
+            run.adapter,
+            run.shape,
+            *(figures if run.peak_mib else ("", "")),
+            run.problem or "ok",
+        )
+    return shown
+
+
+def _shape(stem: str) -> str:
+    if stem.endswith("-embedded"):
+        return _EMBEDDED
+    return next((shape for shape in _facts() if shape in stem), USUAL)
+
+
+def _facts() -> dict[str, dict[str, Any]]:
+    text = files("training.plan").joinpath("shapes.yaml").read_text(encoding="utf-8")
+    facts: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return facts
+
+
+def _config(shape: str) -> Any:
+    from transformers import AutoConfig
+
+    facts = dict(_facts()[shape])
+    return AutoConfig.for_model(facts.pop("model_type"), **facts)
+
+
+def _embedded() -> Path:
+    from workbench.embedded import embedded_model
+
+    return embedded_model()
+
+
+def _sft(stem: str) -> Recipe:
+    """Return the SFT recipe whose adapter a recipe without one goes on with."""
+    return load_recipe(recipe_path("sft-embedded" if stem.endswith("-embedded") else "sft"))
+
+
+def _longest(recipe: Recipe) -> Lengths:
+    if recipe.method == "grpo":
+        return Lengths(1, (_PROMPT,), (0,))
+    length = int(recipe.trainer.get("max_length") or 4 * _PROMPT)
+    return Lengths(1, (length,), (length,))
+
+
+def _adapter(recipe: Recipe) -> str:
+    if recipe.osf is not None:
+        return "OSF"
+    lora = recipe.lora
+    if lora is None:
+        return "SFT's"
+    kinds = [
+        name for key, name in (("use_dora", "DoRA"), ("use_rslora", "rsLoRA")) if lora.get(key)
+    ]
+    if str(lora.get("init_lora_weights", "")).startswith("pissa"):
+        kinds.append("PiSSA")
+    if recipe.loraplus:
+        kinds.append("LoRA+")
+    quantized = "Q" if (recipe.quantization or {}).get("load_in_4bit") else ""
+    return quantized + (", ".join(kinds) or "LoRA")
