@@ -1,0 +1,125 @@
+"""A small model that is sure of what it says, an adapter on it, and what the gate asks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.generation.conftest import PERSONA
+from training.export import loaded
+from training.export.card import Provenance
+from training.export.formats import Export
+from training.export.gate import Questions
+from training.export.licences import Licence
+from training.export.loaded import Loaded
+from training.export.source import Source
+from workbench.persona import load_persona
+from workbench.records import Response, user_prompt
+
+QUESTIONS = ("the trainer walks right now?", "sets your chair today 12345!")
+NEW_TOKENS = 24
+
+
+def make_base(folder: Path, tokenizer_of: Path, kind: str = "llama", **config: Any) -> Path:
+    """Write a random model of a family with weights wide enough to prefer some tokens clearly."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of)
+    torch.manual_seed(3)
+    settings = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.25,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        **config,
+    }
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):  # made as zeros, which would hide that they are written
+            weight.data.normal_(0, 0.25)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_adapter(folder: Path, base: Path, **lora: Any) -> Path:
+    """Write a random adapter for a base, of the strength of a trained one."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from training.adapters import save_adapter
+    from workbench.models import load_model
+
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", **lora}
+    torch.manual_seed(4)
+    config = LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **settings)
+    model = get_peft_model(load_model(base, dtype=torch.float32), config)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.05)
+    save_adapter(model, folder, str(base))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    folder = tmp_path_factory.mktemp("export")
+    base = make_base(folder / "base", tiny_model)
+    return Source(base, str(base), make_adapter(folder / "adapter", base), "tester-sft")
+
+
+@pytest.fixture(scope="session")
+def evaluated(source: Source) -> Loaded:
+    import torch
+
+    return loaded.evaluated(source, torch.float32)
+
+
+@pytest.fixture(scope="session")
+def asked(evaluated: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Questions:
+    """What the gate asks, with the evaluation's own answers on file."""
+    file = tmp_path_factory.mktemp("persona") / "persona.yaml"
+    file.write_text(PERSONA, encoding="utf-8")
+    chats = tuple(user_prompt(text) for text in QUESTIONS)
+    recorded = tuple(
+        Response(arm="sft", prompt_id=f"ex-{number}", prompt=chat, text=heard.text)
+        for number, (chat, heard) in enumerate(
+            zip(chats, evaluated.answer(chats, NEW_TOKENS), strict=True)
+        )
+    )
+    return Questions(chats, NEW_TOKENS, load_persona(file), recorded)
+
+
+@pytest.fixture
+def job(source: Source, asked: Questions, tmp_path: Path) -> Export:
+    provenance = Provenance("method: sft\n", {"split/train.jsonl": "ab" * 32}, "sft", 7)
+    licence = Licence("apache-2.0", "Apache-2.0: keep the notice.")
+    return Export(source, asked, licence, provenance, tmp_path / "exports" / "made")
+
+
+@pytest.fixture
+def changed_base(source: Source, tmp_path: Path) -> Callable[..., Source]:
+    """Return the same source with another base: a copy with files changed."""
+
+    def change(**texts: Callable[[str], str]) -> Source:
+        folder = tmp_path / "changed"
+        shutil.copytree(source.base, folder)
+        for name, change_text in texts.items():
+            file = folder / name.replace("__", ".")
+            file.write_text(change_text(file.read_text(encoding="utf-8")), encoding="utf-8")
+        return Source(folder, source.base_name, source.adapter, source.name)
+
+    return change

@@ -1,0 +1,208 @@
+"""Each format is written, opens where it should, and answers as the evaluated model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.training.export.conftest import make_adapter, make_base
+from training.export import formats, loaded
+from training.export.formats import Export
+from training.export.gate import BOUNDS, check_parity, hear
+from training.export.llamacpp import available
+from training.export.loaded import Loaded
+from training.export.merged import write_merged
+from training.export.source import Source
+from training.export.weights import Merged
+from workbench.errors import UserError
+
+needs_llama_cpp = pytest.mark.skipif(
+    not available(), reason="NO LLAMA.CPP: no GGUF is checked by it on this machine"
+)
+
+
+def test_each_tensor_of_the_base_is_read_and_merged_once(source: Source) -> None:
+    merged = Merged(source)
+    names = [name for name, _ in merged.tensors()]
+    assert sorted(names) == sorted(set(names)) == sorted(merged.files.shapes)
+    from safetensors.torch import load_file
+
+    base = load_file(source.base / "model.safetensors")
+    lora = load_file(source.adapter / "adapter_model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    a, b = (lora[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+    found = dict(merged.tensors([f"{name}.weight"]))[f"{name}.weight"]
+    # W + alpha / r * B A, https://arxiv.org/abs/2106.09685, with alpha 8 and r 4.
+    torch.testing.assert_close(found, base[f"{name}.weight"] + 2 * (b @ a))
+
+
+def test_merged_shards_answer_identically(job: Export, evaluated: Loaded, tmp_path: Path) -> None:
+    out = tmp_path / "merged"
+    out.mkdir()
+    write_merged(job.source, out, dtype="float32", shard_bytes=100_000)
+    shards = sorted(out.glob("*.safetensors"))
+    assert len(shards) > 2 and max(p.stat().st_size for p in shards) < 120_000
+    hearing = hear(loaded.folder(out, torch.float32), job.asked)
+    verdict = check_parity(evaluated, hearing, job.asked, BOUNDS["float32"])
+    assert (verdict.identical, verdict.prompts) == (2, 2)
+    assert verdict.mean_difference < 1e-4
+
+
+def test_the_adapter_opens_with_plain_peft_and_has_its_card(job: Export) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    verdict = formats.export_adapter(job)
+    assert verdict and verdict.identical == 2
+    base = AutoModelForCausalLM.from_pretrained(job.source.base)
+    assert PeftModel.from_pretrained(base, job.out).peft_config["default"].r == 4
+    _, head, text = (job.out / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert yaml.safe_load(head)["license"] == "apache-2.0"
+    for told in ("`base`", "method: sft", "ab" * 32, "seed 7", "The round was not evaluated."):
+        assert told in text
+    assert str(job.source.base.parent) not in text
+    gate = json.loads((job.out / "gate.json").read_text(encoding="utf-8"))
+    assert gate["parity"]["identical"] == 2 and "adapter_model.safetensors" in gate["files"]
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("kind", ["q8_0", "q4_1", "q4_0"])
+def test_quantized_gguf_is_within_its_bounds(job: Export, kind: str) -> None:
+    verdict = formats.export_gguf(job, kind)
+    assert verdict and 0 < verdict.mean_difference < BOUNDS[kind].mean
+    import gguf
+
+    tensors = {
+        t.name: t.tensor_type.name
+        for t in gguf.GGUFReader(job.out / f"tester-sft-{kind}.gguf").tensors
+    }
+    assert tensors["blk.0.attn_q.weight"] == kind.upper()
+    assert tensors["token_embd.weight"] == "Q8_0"
+    assert tensors["blk.0.attn_norm.weight"] == "F32"
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize(
+    "lora",
+    [{}, {"use_rslora": True, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"o_proj": 2}}],
+)
+def test_the_adapter_as_gguf_is_put_on_its_base(
+    job: Export, tmp_path: Path, lora: dict[str, object]
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter", job.source.base, **lora)
+    job = replace(
+        job,
+        source=replace(job.source, adapter=adapter),
+        asked=replace(job.asked, recorded=()),
+    )
+    verdict = formats.export_gguf(job, "f16", adapter=True)
+    assert verdict and verdict.mean_difference < BOUNDS["f16"].mean
+    assert {p.name for p in job.out.iterdir()} == {"tester-sft-lora.gguf", "README.md", "gate.json"}
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "mistral"])
+def test_other_families_answer_alike(job: Export, tmp_path: Path, kind: str) -> None:
+    extra = {"sliding_window": None} if kind == "mistral" else {}
+    base = make_base(tmp_path / "base", job.source.base, kind, **extra)
+    adapter = make_adapter(tmp_path / "adapter", base)
+    source = Source(base, str(base), adapter, "other")
+    job = replace(job, source=source, asked=replace(job.asked, recorded=()))
+    verdict = formats.export_gguf(job, "f16")
+    assert verdict and verdict.mean_difference < BOUNDS["f16"].mean
+
+
+@needs_llama_cpp
+def test_scaled_rotary_frequencies_answer_alike(job: Export, tmp_path: Path) -> None:
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    base = make_base(tmp_path / "base", job.source.base, rope_parameters=rope)
+    source = Source(base, str(base), make_adapter(tmp_path / "adapter", base), "scaled")
+    job = replace(job, source=source, asked=replace(job.asked, recorded=()))
+    verdict = formats.export_gguf(job, "f16")
+    assert verdict and verdict.mean_difference < BOUNDS["f16"].mean
+
+
+def test_a_family_that_is_not_written_here_names_the_converter(job: Export, tmp_path: Path) -> None:
+    from training.export.gguf_layout import Layout
+
+    with pytest.raises(UserError, match=r"not for 'gemma3_text' .*convert_hf_to_gguf\.py"):
+        _ = Layout({"model_type": "gemma3_text"}).architecture
+
+
+@needs_llama_cpp
+def test_ollama_gets_a_modelfile_beside_the_weights(job: Export) -> None:
+    assert formats.export_ollama(job, "q8_0", system="You are a coach.")
+    text = (job.out / "Modelfile").read_text(encoding="utf-8")
+    assert text.startswith("FROM ./tester-sft-q8_0.gguf\n")
+    assert 'PARAMETER stop "<|im_end|>"' in text
+    assert "PARAMETER repeat_penalty 1.0" in text
+    assert 'SYSTEM """You are a coach."""' in text
+    assert "<|im_start|>user\n{{ .Content }}<|im_end|>\n" in text
+
+
+def test_vllm_gets_a_command_with_the_adapter(job: Export) -> None:
+    formats.export_vllm(job)
+    script = (job.out / "serve.sh").read_text(encoding="utf-8")
+    assert "--enable-lora" in script and "--max-lora-rank 8" in script
+    assert "--lora-modules tester-sft=./adapter" in script
+    assert subprocess.run(["sh", "-n", str(job.out / "serve.sh")], check=False).returncode == 0
+    assert {p.name for p in (job.out / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
+def test_a_killed_export_leaves_no_folder_and_the_next_one_completes(
+    job: Export, tmp_path: Path
+) -> None:
+    code = (
+        "import sys, pickle, time\n"
+        "from training.export import formats\n"
+        "formats.write_merged = lambda *a, **k: (print('at work', flush=True), time.sleep(60))\n"
+        "formats.export_merged(pickle.load(open(sys.argv[1], 'rb')), 'float32')\n"
+    )
+    import pickle
+
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
+    command = [sys.executable, "-c", code, str(tmp_path / "job")]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None and killed.stdout.readline() == "at work\n"
+    partial = job.out.with_name(f".{job.out.name}.partial")
+    (partial / "half").write_text("half", encoding="utf-8")
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    time.sleep(0.1)
+    assert partial.exists() and not job.out.exists()
+    verdict = formats.export_merged(job, "float32")
+    assert verdict and verdict.identical == 2
+    assert not partial.exists() and not (job.out / "half").exists()
+
+
+def test_no_space_and_a_name_with_odd_characters_are_one_line(
+    job: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.export import folder
+
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: type("U", (), {"free": 1 << 20}))
+    with pytest.raises(UserError, match=r"only 1 MiB are free, the export needs \d+"):
+        formats.export_merged(job, "float32")
+    for name in ("", "-x", "a b", "a/b", "ä", "..", "a--b", "x" * 97):
+        with pytest.raises(UserError, match="is no name for an export"):
+            folder.check_name(name, "--name")

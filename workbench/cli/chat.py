@@ -1,0 +1,143 @@
+"""``persona chat``: talk to an arm in the terminal, or to two of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workbench.cli.job import Job, round_options
+from workbench.errors import UserError, nearest
+from workbench.records import Message, Messages
+
+if TYPE_CHECKING:
+    from workbench.talk import Talker
+
+_END = {"/quit", "/exit"}
+
+
+@click.command("chat")
+@round_options
+@click.option("--arm", help="base, base+prompt, or a trained stage; the last one by default.")
+@click.option("--vs", help="A second arm, which answers the same beside it.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+def chat(job: Job, arm: str | None, vs: str | None, max_new_tokens: int) -> None:
+    """Talk to an arm; lines are read until an empty one, /quit or Ctrl-D.
+
+    \b
+    Examples:
+      persona chat
+      persona chat --arm dpo --vs base
+      echo "My wrist hurts. Bench today?" | persona chat
+    """
+    from training.device import quiet
+    from workbench.hub import hub_offline
+    from workbench.models import resolve_model
+    from workbench.talk import Talker
+
+    arms = [known_arm(job, arm), *([known_arm(job, vs)] if vs else [])]
+    if len(set(arms)) < len(arms):
+        raise UserError(f"both arms are '{arms[0]}'", where="--vs", fix="name another one")
+    base = resolve_model(job.config.model)
+    stages = {name: job.round.stage(name) / "adapter" for name in arms if "base" not in name}
+    with hub_offline(), quiet():
+        talker = Talker(base, job.config.model, stages)
+        talk(job, talker, arms, max_new_tokens)
+
+
+def known_arm(job: Job, arm: str | None) -> str:
+    """Return the arm to talk to.
+
+    Raises:
+        UserError: There is none of that name, or it was not trained.
+    """
+    from workbench.config import METHODS
+
+    trained = [name for name in METHODS if job.round.manifest(name)]
+    if arm is None:
+        return trained[-1] if trained else "base"
+    known = ["base", "base+prompt", *trained]
+    if arm not in known:
+        if arm in METHODS:
+            raise UserError(
+                f"the round has no adapter '{arm}'",
+                where=str(job.round.folder),
+                fix=f"run `persona train {arm}` first",
+            )
+        fix = nearest(arm, known) or f"one of {', '.join(known)}"
+        raise UserError(f"there is no arm '{arm}'", fix=fix)
+    return arm
+
+
+def talk(job: Job, talker: Talker, arms: list[str], max_new_tokens: int) -> None:
+    """Answer line by line until the input ends; each arm keeps its own history."""
+    from workbench.prompts import system_prompt
+
+    system = (Message(role="system", content=system_prompt(job.persona)),)
+    histories: dict[str, Messages] = {a: system if a == "base+prompt" else () for a in arms}
+    for line in _lines():
+        for arm in arms:
+            histories[arm] += (Message(role="user", content=line),)
+        streams = {arm: talker.stream(arm, histories[arm], max_new_tokens) for arm in arms}
+        texts = _side_by_side(streams) if len(arms) > 1 else _one(streams)
+        for arm, text in texts.items():
+            histories[arm] += (Message(role="assistant", content=text or "…"),)
+
+
+def _lines() -> Iterator[str]:
+    import sys
+
+    asked = sys.stdin.isatty()
+    while True:
+        if asked:
+            click.echo("> ", nl=False)
+        line = sys.stdin.readline()
+        text = line.strip()
+        if not line or text in _END or (asked and not text):
+            return
+        if text:
+            yield text
+
+
+def _one(streams: dict[str, Iterator[str]]) -> dict[str, str]:
+    arm, pieces = next(iter(streams.items()))
+    text = ""
+    for piece in pieces:
+        text += piece
+        click.echo(piece, nl=False)
+    click.echo("\n")
+    return {arm: text.strip()}
+
+
+def _side_by_side(streams: dict[str, Iterator[str]]) -> dict[str, str]:
+    """Show answers in columns that grow together in a terminal, one after the other elsewhere."""
+    from rich.console import Console
+    from rich.live import Live
+
+    screen = Console(highlight=False)
+    texts = dict.fromkeys(streams, "")
+    if not screen.is_terminal:
+        for arm, pieces in streams.items():
+            texts[arm] = "".join(pieces)
+            click.echo(f"[{arm}] {texts[arm].strip()}\n")
+        return {arm: text.strip() for arm, text in texts.items()}
+    going = dict(streams)
+    with Live(console=screen, auto_refresh=False) as live:
+        while going:
+            for arm in list(going):
+                piece = next(going[arm], None)
+                if piece is None:
+                    del going[arm]
+                else:
+                    texts[arm] += piece
+            live.update(_columns(texts), refresh=True)
+    return {arm: text.strip() for arm, text in texts.items()}
+
+
+def _columns(texts: dict[str, str]) -> Any:
+    from rich.table import Table
+
+    table = Table(*texts, expand=True)
+    table.add_row(*texts.values())
+    return table
