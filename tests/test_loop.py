@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,16 @@ import psutil
 import pytest
 
 from tests.offline import LoopbackOnly
+from workbench.lineage.graph import read_lineage
 from workbench.records import Example, Preference, Response, Review, Score, Split
 from workbench.rounds import MANIFEST, STAGES
 from workbench.store import file_hash, read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-ARMS = ["base", "base+prompt", "sft", "sft+dpo"]
+ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
+LOOP = [stage for stage in STAGES if stage not in ("grpo", "kto")]
+"""The stages of a run that asks for nothing else."""
+SIDES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -128,14 +133,14 @@ def _rows(loop: Loop, name: str, kind: type[Any]) -> list[Any]:
 
 
 def test_every_stage_ends_with_its_manifest_and_the_table_names_them(loop: Loop) -> None:
-    assert [stage for stage in STAGES if (loop.folder / stage / MANIFEST).exists()] == list(STAGES)
+    assert [stage for stage in STAGES if (loop.folder / stage / MANIFEST).exists()] == LOOP
     table = [line for line in loop.output.splitlines() if line.startswith("│")]
-    assert [line.split()[1] for line in table[: len(STAGES)]] == list(STAGES)
+    assert [line.split()[1] for line in table[: len(LOOP)]] == LOOP
     assert loop.output.strip().splitlines()[-1] == f"Report: {loop.folder / 'report/report.html'}"
 
 
 def test_every_file_is_explained_by_its_manifest(loop: Loop) -> None:
-    for stage in STAGES:
+    for stage in LOOP:
         folder = loop.folder / stage
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = {
@@ -150,7 +155,7 @@ def test_every_file_is_explained_by_its_manifest(loop: Loop) -> None:
 
 
 def test_a_second_run_redoes_nothing_and_is_quick(loop: Loop) -> None:
-    assert loop.again.count("already done") == len(STAGES)
+    assert loop.again.count("already done") == len(LOOP)
     assert loop.again_seconds < 20
 
 
@@ -178,9 +183,38 @@ def test_killed_twice_yet_no_row_is_lost_or_doubled(loop: Loop) -> None:
     assert len({split.record for split in splits}) == len(splits)
 
 
+def test_every_id_of_the_round_has_a_complete_chain_back(loop: Loop) -> None:
+    lineage = read_lineage(loop.folder.parent)
+    assert len(lineage.graph) > 1000
+    assert {node: gaps for node in lineage.graph if (gaps := lineage.gaps(node))} == {}
+
+
+def test_an_undisturbed_run_ends_with_the_same_rows_and_splits(
+    loop: Loop, tmp_path_factory: pytest.TempPathFactory, repo: Path
+) -> None:
+    runs = tmp_path_factory.mktemp("undisturbed") / "runs"
+    again = runs / "gym-trainer" / "round-001"
+    again.mkdir(parents=True)
+    # The base model's answers are greedy and take longest; all that follows is done anew.
+    for stage in ("import", "generate"):
+        shutil.copytree(loop.folder / stage, again / stage)
+    done = subprocess.run(
+        _persona(runs, "run", "--until", "split"), cwd=repo, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("already done") == 2
+    for name in ("filter/examples.jsonl", *(f"split/{side}.jsonl" for side in SIDES)):
+        ids = [
+            [row.id for row in read_records(one / name, Example)] for one in (loop.folder, again)
+        ]
+        assert ids[0] == ids[1], name
+    splits = [file_hash(one / "split/splits.jsonl") for one in (loop.folder, again)]
+    assert splits[0] == splits[1]
+
+
 def test_no_topic_is_on_two_sides(loop: Loop) -> None:
     topics: dict[str, set[str]] = {}
-    for side in ("train", "validation", "test"):
+    for side in SIDES:
         for row in _rows(loop, f"split/{side}.jsonl", Example):
             topics.setdefault(row.topic, set()).add(side)
         for row in _rows(loop, f"split/preferences-{side}.jsonl", Preference):
@@ -192,7 +226,7 @@ def test_rejected_answers_are_really_the_base_models_own(loop: Loop) -> None:
     bare = {r.id: r.text for r in _rows(loop, "generate/bare.jsonl", Response)}
     pairs = [
         pair
-        for side in ("train", "validation", "test")
+        for side in SIDES
         for pair in _rows(loop, f"split/preferences-{side}.jsonl", Preference)
     ]
     against_bare = [pair for pair in pairs if pair.rejected in bare.values()]
@@ -201,7 +235,8 @@ def test_rejected_answers_are_really_the_base_models_own(loop: Loop) -> None:
 
 
 def test_every_arm_answers_every_held_out_prompt_and_is_scored_or_says_why(loop: Loop) -> None:
-    responses = _rows(loop, "evaluate/responses.jsonl", Response)
+    every = _rows(loop, "evaluate/responses.jsonl", Response)
+    responses = [response for response in every if not response.probe]
     prompts = {r.prompt_id for r in responses}
     held_out = {row.id for row in _rows(loop, "split/test.jsonl", Example)}
     assert prompts <= held_out
@@ -209,7 +244,7 @@ def test_every_arm_answers_every_held_out_prompt_and_is_scored_or_says_why(loop:
         (arm, prompt) for arm in ARMS for prompt in prompts
     )
     scores = _rows(loop, "evaluate/scores.jsonl", Score)
-    unscored = {(s.metric, s.unscored) for s in scores if s.value is None}
+    unscored = {(s.metric, s.unscored) for s in scores if s.value is None and not s.probe}
     assert unscored == {("tough_kind", "no_judge"), ("fits_question", "no_judge")}
 
 
