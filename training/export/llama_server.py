@@ -7,7 +7,19 @@ serves until its standard input ends, so that it cannot outlive whoever started 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import importlib.util
 import sys
+from pathlib import Path
+
+
+def _lend_openmp() -> None:
+    """Load torch's OpenMP library where the system has none: llama.cpp's build wants one."""
+    torch = importlib.util.find_spec("torch")
+    for folder in (torch.submodule_search_locations or ()) if torch else ():
+        library = Path(folder) / "lib" / "libgomp.so.1"
+        if library.exists():
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
 def main() -> None:
@@ -20,6 +32,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
 
+    _lend_openmp()
     import xllamacpp
 
     params = xllamacpp.CommonParams()
