@@ -60,6 +60,7 @@ def _general_files(folder: Path) -> list[Path]:
 
 def _evaluate(job: Job, work: Work) -> None:
     from evaluation.answer import GREEDY, answer_arms
+    from evaluation.diversity import diversity_by_arm
     from evaluation.probes import take_probes
     from evaluation.scorers import score_responses
     from evaluation.speaker import Speakers
@@ -120,6 +121,8 @@ def _evaluate(job: Job, work: Work) -> None:
     write_json(work.out / "calibration.json", calibration.model_dump(mode="json"))
     write_json(work.out / "general.json", gate.model_dump(mode="json"))
     write_json(work.out / "style.json", style.report.model_dump(mode="json"))
+    spread = {arm: own.model_dump(mode="json") for arm, own in diversity_by_arm(responses).items()}
+    write_json(work.out / "diversity.json", spread)
     _pairs(job, work, responses, asking)
     work.counts.update(
         prompts=len(prompts),
