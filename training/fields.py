@@ -45,7 +45,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "gradient_accumulation_steps": (1, 65536),
     "max_length": (8, 10_000_000),
     "num_train_epochs": (1e-3, 10_000),
-    "beta": (1e-6, 100),
+    "beta": (0, 100),
     "r": (1, 8192),
     "lora_alpha": (1, 65536),
     "lora_dropout": (0, 0.99),

@@ -108,8 +108,11 @@ def _adapter(recipe: Recipe) -> list[Problem]:
 
 
 def _sections(recipe: Recipe) -> list[Problem]:
-    """Return the sections and words that are for other methods."""
+    """Return the sections, words and values that are for other methods."""
     found = []
+    if recipe.trainer.get("beta") == 0 and recipe.method != "grpo":
+        what = "is 0, which only grpo takes: nothing would hold the policy"
+        found.append(Problem(("trainer", "beta"), what, "give 0.1"))
     if recipe.rewards is not None and recipe.method != "grpo":
         found.append(Problem(("rewards",), f"are for grpo, not for {recipe.method}", "drop them"))
     if recipe.data != "chat" and recipe.method != "sft":
@@ -139,6 +142,12 @@ def _grpo(trainer: dict[str, Any]) -> list[Problem]:
     if trainer.get("use_vllm") and find_spec("vllm") is None:
         what = "needs the package vllm, which is not installed"
         return [Problem(("trainer", "use_vllm"), what, "pip install vllm, or leave it out")]
+    # The reward on held-out prompts is measured in whole groups.
+    rows = trainer.get("per_device_eval_batch_size", 8)
+    group = trainer.get("num_generations_eval") or trainer.get("num_generations", 8)
+    if rows % group:
+        path = ("trainer", "per_device_eval_batch_size")
+        return [Problem(path, f"is {rows}, no multiple of {group} generations", f"give {group}")]
     return []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from training.dpo import train_dpo
-from training.recipe import Recipe
+from training.recipe import Recipe, load_recipe, recipe_path
 from training.session import TrainSummary
 from workbench.errors import UserError
 from workbench.store import file_hash
@@ -55,6 +55,26 @@ def test_the_loss_starts_at_ln_2_and_the_margin_rises(
     assert margins[-1] > margins[0] + 0.1
     assert summary.loss_last < math.log(2) - 0.05
     assert summary.final["rewards/accuracies"] == 1.0
+
+
+@pytest.mark.parametrize("variant", ["dpo-ipo", "dpo-robust", "dpo-apo", "dpo-mpo"])
+def test_a_variant_of_the_loss_starts_where_its_formula_says(
+    variant: str, tiny_model: Path, sft_adapter: Path, preferences: Path, tmp_path: Path
+) -> None:
+    said = load_recipe(recipe_path(variant)).trainer
+    names = ("loss_type", "loss_weights", "label_smoothing")
+    changed = recipe(**{n: said[n] for n in names if n in said}, max_steps=2, save_steps=2)
+
+    summary = train_dpo(
+        changed, tiny_model, sft_adapter, preferences, None, tmp_path, seed=0, base_name=BASE
+    )
+
+    # With policy and reference equal: (0 - 1/(2 beta))^2 for IPO, 1 - 1/2 + 1/2 for APO-zero.
+    starts = {"dpo-ipo": 25.0, "dpo-robust": math.log(2), "dpo-apo": 1.0}
+    if variant in starts:
+        assert summary.loss_first == pytest.approx(starts[variant], rel=5e-3)
+    else:
+        assert math.isfinite(summary.loss_first)
 
 
 def test_only_the_trained_adapter_is_written(

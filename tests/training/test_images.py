@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.images import load_processor, read_images
+from training.recipe import load_recipe, recipe_path
+from training.sft import train_sft
+from workbench.errors import UserError
+from workbench.records import Example, user_prompt
+from workbench.store import write_records
+
+from .conftest import BASE, TRAINER
+
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def seeing(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random LLaVA: the tiny tokenizer, a vision part of one layer, images of 28 x 28."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    image_token = tokenizer.convert_tokens_to_ids("<image>")
+    side = {"height": 28, "width": 28}
+    pixels = transformers.CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False)
+    processor = transformers.LlavaProcessor(
+        image_processor=pixels,
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    )
+    text = transformers.LlamaConfig.from_pretrained(tiny_model, vocab_size=len(tokenizer))
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+    config = transformers.LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=image_token
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny-llava"
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pictures")
+    rows = []
+    for number in range(4):
+        Image.new("RGB", (40, 30), (60 * number, 0, 0)).save(folder / f"{number}.png")
+        prompt = user_prompt("what is this chair")
+        rows.append(Example(prompt=prompt, answer=f"chair {number}", images=(f"{number}.png",)))
+    write_records(folder / "train.jsonl", rows)
+    return folder / "train.jsonl"
+
+
+def test_a_model_that_reads_images_learns_in_its_language_part_alone(
+    seeing: Path, pictures: Path, tmp_path: Path
+) -> None:
+    from safetensors import safe_open
+
+    recipe = load_recipe(recipe_path("sft-vision"))
+    steps = {**TRAINER, "max_steps": 2, "save_steps": 2, "max_length": None}
+    short = recipe.model_copy(
+        update={"trainer": {**steps, "per_device_train_batch_size": 2}, "quantization": None}
+    )
+
+    summary = train_sft(short, seeing, pictures, None, tmp_path, seed=0, base_name=BASE)
+
+    assert (summary.rows, summary.steps) == (4, 2)
+    with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:
+        keys = list(file.keys())
+    assert keys and all("language_model" in key for key in keys)
+
+
+def test_rows_without_their_image_are_one_line(pictures: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.jsonl"
+    write_records(plain, [Example(prompt=user_prompt("walk"), answer="walk")])
+    lost = tmp_path / "lost.jsonl"
+    write_records(lost, [Example(prompt=user_prompt("walk"), answer="walk", images=("x.png",))])
+
+    assert len(read_images(pictures).rows) == 4
+    with pytest.raises(UserError, match=r"plain.jsonl:1: has no images"):
+        read_images(plain)
+    with pytest.raises(UserError, match=r"lost.jsonl:1: names x.png, which is not there"):
+        read_images(lost)
+
+
+def test_a_base_that_reads_no_images_is_one_line(tiny_model: Path) -> None:
+    with pytest.raises(UserError, match="the base model reads no images"):
+        load_processor(tiny_model)
