@@ -69,7 +69,7 @@ def test_spread_topics_give_every_side_its_share_and_still_keep_kin_together() -
         held = sum(row.topic == topic for row in made.examples["test"])
         assert 1 <= held <= 3, "a fifth of 10 or 11 rows, give or take a group of two"
     sizes = {side: len(found) for side, found in made.examples.items()}
-    assert (sizes["test"], sum(sizes.values())) == (pytest.approx(21, abs=1), 102)
+    assert 20 <= sizes["test"] <= 22 and sum(sizes.values()) == 102
     sides = _sides(made)
     assert sides[edit.id] == sides[rows[0].id]
     assert sides[again.id] == sides[rows[15].id]
