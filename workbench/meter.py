@@ -64,3 +64,14 @@ def memory_mib(others: Iterable[int] = ()) -> float:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return total / MIB
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system, which glibc keeps for the process otherwise."""
+    import ctypes
+    import gc
+    import sys
+
+    gc.collect()
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)

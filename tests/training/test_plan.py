@@ -141,12 +141,12 @@ def test_a_plan_is_shown_as_a_table_and_read_back_from_json(
     assert plan.step_seconds and plan.seconds == pytest.approx(12 * plan.step_seconds, rel=0.05)
     assert plan.parts_mib["libraries"] > 100
 
-    console = Console(width=100, record=True, quiet=True)
+    console = Console(width=100)
     with console.capture() as captured:
         console.print(table(plan))
     shown = captured.get()
-    for name in ("weights", "quantization constants", "activations", "peak memory", "12 steps"):
-        assert name.removeprefix("12 ") in shown
+    for name in ("weights", "quantization constants", "activations", "peak memory", "steps"):
+        assert name in shown
 
 
 def test_the_prediction_stands_beside_the_measured_peak() -> None:

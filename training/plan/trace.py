@@ -50,7 +50,9 @@ def _traced(
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with quiet(), FakeTensorMode(), _followed(config):
-        model = with_adapter(bare_model(config, torch.bfloat16), adapter).train()
+        with torch.device("meta"):
+            model = with_adapter(bare_model(config, torch.bfloat16), adapter).train()
+        _give_fake_weights(model)
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
@@ -86,6 +88,24 @@ def _followed(config: Any) -> Iterator[None]:
     ) as error:
         what = f"the memory of {config.model_type} cannot be planned: {str(error)[:80]}"
         raise UserError(what, fix="train a few steps and read the measured peak") from None
+
+
+def _give_fake_weights(model: Any) -> None:
+    """Put tensors of the current mode in the place of those on ``meta``, which autocast ignores."""
+    import torch
+
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for store in (module._parameters, module._buffers):
+            for name, old in store.items():
+                if old is None:
+                    continue
+                if id(old) not in made:
+                    new = torch.empty(old.shape, dtype=old.dtype)
+                    if isinstance(old, torch.nn.Parameter):
+                        new = torch.nn.Parameter(new, requires_grad=old.requires_grad)
+                    made[id(old)] = new
+                store[name] = made[id(old)]
 
 
 def _forget_gradient(weight: Any) -> None:

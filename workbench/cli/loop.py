@@ -17,6 +17,7 @@ from workbench.cli.stages_train import training_stage
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
 from workbench.hub import hub_offline
+from workbench.meter import give_memory_back
 from workbench.progress import console
 from workbench.rounds import Outcome, StageSpec, run_stage
 
@@ -85,20 +86,9 @@ def _run(job: Job, spec: StageSpec, force: bool) -> Outcome:
     pids = partial(server_pids, job)
     with hub_offline():
         outcome = run_stage(job.round, spec, seed=job.config.seed, force=force, others=pids)
-    _give_memory_back()
+    give_memory_back()  # stages share one process
     console.print(f"  {_told(outcome)}")
     return outcome
-
-
-def _give_memory_back() -> None:
-    """Return freed memory to the system, which glibc keeps otherwise: stages share one process."""
-    import ctypes
-    import gc
-    import sys
-
-    gc.collect()
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _wanted(job: Job, name: str, force: Sequence[str]) -> bool:
