@@ -19,11 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-Where = Literal["anywhere", "opening", "closing"]
-Unit = Literal["words", "characters", "sentences"]
-
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
-_LETTER = re.compile(r"[^\W\d_]")
+from workbench.checks_korean import AddressRule, HonorificsRule, SpeechLevelRule
+from workbench.parts import Unit, Where, length, part
+from workbench.parts import sentences as sentences
 
 
 @lru_cache(maxsize=1024)
@@ -141,7 +139,7 @@ class Judge(_Check):
     """What counts as a yes and what as a no, where the question alone leaves it open."""
 
 
-Rule = Matches | Lacks | EmojiRule | LengthRule
+Rule = Matches | Lacks | EmojiRule | LengthRule | AddressRule | SpeechLevelRule | HonorificsRule
 
 
 def _kind(value: object) -> str:
@@ -156,42 +154,15 @@ Check = Annotated[
     | Annotated[Lacks, Tag("lacks")]
     | Annotated[EmojiRule, Tag("emoji")]
     | Annotated[LengthRule, Tag("length")]
+    | Annotated[AddressRule, Tag("address")]
+    | Annotated[SpeechLevelRule, Tag("speech_level")]
+    | Annotated[HonorificsRule, Tag("honorifics")]
     | Annotated[Judge, Tag("judge")],
     Discriminator(
         _kind,
         custom_error_type="unknown_check",
-        custom_error_message="needs 'rule: matches|lacks|emoji|length' or 'judge: <question>'",
+        custom_error_message="needs 'rule: matches|lacks|emoji|length|address|speech_level|"
+        "honorifics' or 'judge: <question>'",
     ),
 ]
 """What a trait's ``check`` may be."""
-
-
-def sentences(text: str) -> list[str]:
-    """Return the sentences of ``text``; they end at . ! ? … before a space, or at a line break."""
-    return [piece.strip() for piece in _SENTENCE_END.split(text) if piece.strip()]
-
-
-def part(text: str, where: Where) -> str:
-    """Return the named part of ``text``.
-
-    ``opening`` is the first sentence; ``closing`` the last sentence that holds a letter and all
-    that follows it, so that closing emoji belong to it.
-    """
-    if where == "anywhere":
-        return text
-    found = sentences(text)
-    if not found:
-        return ""
-    if where == "opening":
-        return found[0]
-    spoken = [index for index, piece in enumerate(found) if _LETTER.search(piece)]
-    return " ".join(found[spoken[-1] if spoken else 0 :])
-
-
-def length(text: str, unit: Unit) -> int:
-    """Return the length of ``text`` in words, sentences, or characters without white space."""
-    if unit == "words":
-        return len(text.split())
-    if unit == "sentences":
-        return len([piece for piece in sentences(text) if _LETTER.search(piece)])
-    return sum(not character.isspace() for character in text)

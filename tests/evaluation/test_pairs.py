@@ -1,0 +1,106 @@
+import json
+from collections import Counter
+
+import pytest
+
+from evaluation.pairs import compare_pairs
+from tests.scripted_server import Reply, Request, ScriptedServer
+from workbench.endpoint import Endpoint
+from workbench.records import Response, user_prompt
+
+
+def says(word: str) -> Reply:
+    return Reply(json.dumps({"reason": "So.", "value": word}))
+
+
+def answers(*arms: str, prompts: int = 12) -> list[Response]:
+    return [
+        Response(
+            arm=arm,
+            prompt_id=f"ex-{n}",
+            prompt=user_prompt(f"Question {n}?"),
+            text=f"{'Champ! ' if arm == 'sft' else ''}Answer {n} of {arm}.",
+        )
+        for arm in arms
+        for n in range(prompts)
+    ]
+
+
+def first_of(request: Request) -> str:
+    return request.prompt.split("<first>\n")[1].split("\n</first>")[0]
+
+
+def judged(persona, script, responses, **options):
+    with ScriptedServer(script) as judge:
+        endpoint = Endpoint(base_url=judge.url, model="judge", timeout=2.0, attempts=1)
+        found = compare_pairs(persona, responses, endpoint, **options)
+    return (*found, judge.requests)
+
+
+def test_a_judge_with_a_taste_finds_it_in_both_orders(persona):
+    taste = lambda r: says("first" if "Champ" in first_of(r) else "second")  # noqa: E731
+    duels, (rate,), requests = judged(persona, taste, answers("base", "sft"))
+    assert len(requests) == 24
+    assert {duel.value for duel in duels} == {1.0}
+    assert (rate.arm, rate.against, rate.raw, rate.consistent) == ("sft", "base", 1.0, 1.0)
+
+
+def test_a_judge_that_always_takes_the_first_says_nothing(persona):
+    duels, (rate,), _ = judged(persona, lambda _: says("first"), answers("base", "sft"))
+    assert (rate.raw, rate.consistent) == (0.5, 0.0)
+    assert len(duels) == 12
+
+
+def test_every_arm_meets_both_bases_once(persona):
+    _, rates, _ = judged(
+        persona, lambda _: says("tie"), answers("base", "base+prompt", "sft", prompts=2)
+    )
+    assert [(rate.arm, rate.against) for rate in rates] == [
+        ("base+prompt", "base"),
+        ("sft", "base"),
+        ("sft", "base+prompt"),
+    ]
+
+
+def test_a_pair_counts_only_where_both_orders_were_judged(persona):
+    def script(request: Request) -> Reply:
+        number = int(request.prompt.split("Question ")[1].split("?")[0])
+        if number == 0 and "Champ" in first_of(request):
+            return Reply("no JSON")
+        if number == 1 and "Champ" not in first_of(request):
+            return Reply(refusal="I would rather not.")
+        return says("first" if "Champ" in first_of(request) else "second")
+
+    _, (rate,), _ = judged(persona, script, answers("base", "sft"))
+    assert (rate.scored, rate.unscored, rate.raw) == (10, 2, 1.0)
+    assert rate.reasons == {"judge_malformed": 1, "judge_refused": 1}
+
+
+def test_votes_are_averaged_and_kept_answers_are_not_asked_for_again(persona, tmp_path):
+    cache = tmp_path / "judge.jsonl"
+    votes = Counter()
+
+    def script(request: Request) -> Reply:
+        votes[request.prompt] += 1
+        return says("tie" if votes[request.prompt] == 1 else "first")
+
+    responses = answers("base", "sft", prompts=2)
+    with ScriptedServer(script) as judge:
+        endpoint = Endpoint(base_url=judge.url, model="judge", timeout=2.0, attempts=1)
+
+        def ask() -> tuple[list[float | None], list[Request]]:
+            before = len(judge.requests)
+            duels, _ = compare_pairs(persona, responses, endpoint, votes=3, cache=cache)
+            return [duel.value for duel in duels], judge.requests[before:]
+
+        # Two of three votes for the first place and a tie, in both orders.
+        values, requests = ask()
+        assert values == [pytest.approx(0.5)] * 2
+        assert len(requests) == 12
+        assert all(r.body["temperature"] > 0 and r.body["top_p"] == 1 for r in requests)
+
+        # A kill in the middle of a line loses that line alone.
+        cache.write_text(cache.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+        values, requests = ask()
+        assert (len(values), len(requests)) == (2, 1)
+        assert ask()[1] == []

@@ -1,0 +1,43 @@
+"""Parts and lengths of an answer: its sentences, its opening, its closing, its words."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Where = Literal["anywhere", "opening", "closing"]
+Unit = Literal["words", "characters", "sentences"]
+
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of ``text``; they end at . ! ? … before a space, or at a line break."""
+    return [piece.strip() for piece in _SENTENCE_END.split(text) if piece.strip()]
+
+
+def part(text: str, where: Where) -> str:
+    """Return the named part of ``text``.
+
+    ``opening`` is the first sentence; ``closing`` the last sentence that holds a letter and all
+    that follows it, so that closing emoji belong to it.
+    """
+    if where == "anywhere":
+        return text
+    found = sentences(text)
+    if not found:
+        return ""
+    if where == "opening":
+        return found[0]
+    spoken = [index for index, piece in enumerate(found) if _LETTER.search(piece)]
+    return " ".join(found[spoken[-1] if spoken else 0 :])
+
+
+def length(text: str, unit: Unit) -> int:
+    """Return the length of ``text`` in words, sentences, or characters without white space."""
+    if unit == "words":
+        return len(text.split())
+    if unit == "sentences":
+        return len([piece for piece in sentences(text) if _LETTER.search(piece)])
+    return sum(not character.isspace() for character in text)
