@@ -29,6 +29,10 @@ def account_lines(plan: Plan, taught: Taught) -> list[str]:
                 f" ({step.money.low:.4f} to {step.money.high:.4f})"
             )
     lines += [f"answered of {line}" for line in taught.coverage.lines()]
+    if taught.judged or taught.unjudged:
+        lost = sum(taught.unjudged.values())
+        why = f" ({_kinds(taught.unjudged)}), scored by rules alone" if lost else ""
+        lines.append(f"the judge: {taught.judged} answers judged, {lost} not{why}")
     if taught.preferences:
         kinds = Counter(pair.kind for pair in taught.preferences)
         close = sum(drop.reason == "pair_too_close" for drop in taught.dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,10 @@ class Asker:
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
     """Step → its outcomes, in the order in which they were asked for."""
     prices: dict[str, Price | None] = field(default_factory=dict)
+    judged: int = 0
+    """Answers that the judge gave a verdict on."""
+    unjudged: Counter[str] = field(default_factory=Counter)
+    """Reason → answers that only rules were put to, since the judge gave none."""
 
     def ask(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import httpx2
 import openai
 from pydantic import BaseModel, Field, ValidationError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -160,7 +161,9 @@ class Asking:
     async def _send(self, body: dict[str, Any]) -> _Body:
         """Return the reply's body; every way in which there is none becomes a failure."""
         try:
-            reply = await self.client.chat.completions.with_raw_response.create(**body)
+            # By the client's own way for any path: the typed one walks through every request and
+            # reply, which takes a fifth of the time, and takes bodies of any shape.
+            reply = await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
         except openai.APITimeoutError:
             raise Failure("timeout", again=True) from None
         except openai.APIStatusError as error:
@@ -169,10 +172,9 @@ class Asking:
             cause = error.__cause__ or error
             raise Failure("connection", type(cause).__name__, again=True) from None
         try:
-            # Read here and not by openai, which takes bodies of any shape.
-            return _Body.model_validate_json(reply.http_response.content)
+            return _Body.model_validate_json(reply.content)
         except ValidationError:
-            status = reply.http_response.status_code
+            status = reply.status_code
             raise Failure("malformed_reply", http=status, again=True) from None
 
     def _refused(self, error: openai.APIStatusError, body: dict[str, Any]) -> Failure:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from generation.cache import CACHE
-from generation.jobs import LocalModel, Served
+from generation.jobs import Cluster, LocalModel, Served
 from generation.outcome import Usage, usage_of
 from generation.runner import Distilabel
 from generation.stops import stop_if_hopeless
@@ -36,6 +36,7 @@ def bare_answers(
     batch_size: int = 16,
     workdir: Path,
     seed: int = 0,
+    cluster: Cluster | None = None,
 ) -> Bare:
     """Return the base model's greedy answer to each example's prompt, without the persona.
 
@@ -47,6 +48,7 @@ def bare_answers(
         batch_size: Prompts answered at once by a model in a folder.
         workdir: Folder for the log and for what distilabel leaves.
         seed: Seeds the libraries; greedy decoding itself draws nothing.
+        cluster: Where a served model is asked from; a model in a folder answers on this machine.
 
     Raises:
         UserError: The model cannot be loaded or has no chat template, its endpoint cannot be
@@ -70,7 +72,7 @@ def bare_answers(
         settings = LocalModel(
             folder=model.resolve(), max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed
         )
-    with Distilabel(workdir) as distilabel:
+    with Distilabel(workdir, cluster) as distilabel:
         outcomes = distilabel.run(
             BARE,
             [example.prompt for example in examples],

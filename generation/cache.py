@@ -6,7 +6,7 @@ import hashlib
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from generation.outcome import Outcome
 from workbench.endpoint import Price
@@ -39,6 +39,19 @@ def request_key(base_url: str, body: dict[str, Any]) -> str:
     """Return the SHA-256 of everything that decides an answer: address, model, messages, params."""
     text = json.dumps([base_url, body], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Answers(Protocol):
+    """Where an LLM finds what was paid for, and leaves what it pays for."""
+
+    async def known(self, key: str) -> Outcome | None:
+        """Return the outcome of an earlier request; it costs no tries and no tokens now."""
+
+    async def keep(self, key: str, outcome: Outcome, step: str = "") -> None:
+        """Return when the outcome survives a kill."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class AnswerCache:
@@ -78,6 +91,14 @@ class AnswerCache:
             took = (outcome.attempts, outcome.input_tokens, outcome.output_tokens)
             self._db.execute("INSERT INTO paid VALUES (?, ?, ?, ?)", (step, *took))
         self._db.execute("COMMIT")
+
+    async def known(self, key: str) -> Outcome | None:
+        """Return :meth:`get`, for those who may have to wait for it elsewhere."""
+        return self.get(key)
+
+    async def keep(self, key: str, outcome: Outcome, step: str = "") -> None:
+        """Do :meth:`put`, for those who may have to wait for it elsewhere."""
+        self.put(key, outcome, step)
 
     def paid(self) -> dict[str, Paid]:
         """Return what each step took so far; a request that was killed on its way is not in it."""

@@ -17,7 +17,8 @@ def dataset_card(persona: Persona, manifest: Mapping[str, Any]) -> str:
 
     Args:
         persona: Whose rows they are.
-        manifest: The stage's manifest; settings, counts and versions come from it.
+        manifest: The stage's manifest, or what it will say: settings, counts, seed, versions,
+            start and the number of records of each file.
     """
     counts, settings = manifest["counts"], manifest["settings"]
     head = {
@@ -32,13 +33,16 @@ def dataset_card(persona: Persona, manifest: Mapping[str, Any]) -> str:
         ],
     }
     teacher = settings.get("teacher") or {}
+    prompts = counts.get("prompts", {})
     spent = f"{counts['spent']:.4f} {counts['currency']}" if counts.get("currency") else "unknown"
     lost = ", ".join(f"{kind} {count}" for kind, count in counts.get("lost", {}).items())
     facts = {
         "Persona": f"{persona.name}, version {persona.version} (`{persona.record_id}`)",
         "Teacher": teacher.get("model", "none"),
         "Rows": f"{counts['taught']} of {counts.get('planned', 0)} planned; lost: {lost or 'none'}",
-        "Prompts": f"of distilabel {manifest['versions']['distilabel']}, seed {manifest['seed']}",
+        "Judge": (settings.get("judge") or {}).get("model", "none: rules alone"),
+        "Prompts": ", ".join(f"{name} `{mark}`" for name, mark in prompts.items()),
+        "Made by": f"distilabel {manifest['versions']['distilabel']}, seed {manifest['seed']}",
         "Requests": str(counts.get("requests", 0)),
         "Cost": spent,
         "Made": manifest["started"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,6 +44,28 @@ class Served(_Settings):
     """Money that this job may spend, in the currency of the endpoint's price."""
     spent: float = 0.0
     """Money that was spent before it, for progress."""
+    bookkeeper: str = ""
+    """Name of the Ray actor that keeps the file, where the requests are made from a cluster."""
+
+    def share(self, workers: int, bookkeeper: str) -> Served:
+        """Return what one of several workers does, each with its part of the bounds."""
+        at_once = max(1, self.endpoint.concurrency // workers)
+        changes: dict[str, Any] = {
+            "endpoint": self.endpoint.model_copy(update={"concurrency": at_once}),
+            "budget": None if self.budget is None else self.budget / workers,
+            "bookkeeper": bookkeeper,
+        }
+        return self.model_copy(update=changes)
+
+
+class Cluster(_Settings):
+    """The Ray cluster that a pipeline runs on."""
+
+    address: str = ""
+    """``HOST:PORT`` or ``auto``, of a cluster that this machine is a node of; empty starts one on
+    this machine for as long as the job lasts."""
+    workers: int = Field(default=2, ge=1)
+    """Processes that ask; they share the endpoint's concurrency and the budget."""
 
 
 class Job(_Settings):
@@ -55,3 +77,5 @@ class Job(_Settings):
     outcomes: Path
     """Where ``{"key": int, "outcome": Outcome}`` goes."""
     llm: Annotated[LocalModel | Served, Field(discriminator="kind")]
+    cluster: Cluster | None = None
+    """Where the pipeline runs; processes of this machine by default."""

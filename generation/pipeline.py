@@ -3,10 +3,12 @@
 from generation.account import account_lines
 from generation.bare import Bare, bare_answers
 from generation.cost import Plan, plan_teacher
+from generation.jobs import Cluster
 from generation.teacher import Taught, teacher_rows
 
 __all__ = [
     "Bare",
+    "Cluster",
     "Plan",
     "Taught",
     "account_lines",

@@ -8,10 +8,10 @@ from typing import Any
 
 from distilabel.pipeline import Pipeline, local
 from distilabel.pipeline.base import _STEP_LOAD_FAILED_CODE, _STEP_NOT_LOADED_CODE
-from distilabel.steps import LoadDataFromDicts
+from distilabel.steps import LoadDataFromDicts, StepResources
 from distilabel.steps.tasks import ChatGeneration
 
-from generation.jobs import Job
+from generation.jobs import Job, Served
 from generation.llms import OUTCOME, make_llm
 
 ANSWERS = "answers"
@@ -37,17 +37,31 @@ class PromptPipeline(Pipeline):  # type: ignore[misc]
             time.sleep(0.05)
 
 
-def prompt_pipeline(job: Job, rows: list[dict[str, Any]], cache_dir: Path) -> PromptPipeline:
-    """Return the pipeline of a job over ``{"key": int, "messages": […]}`` rows."""
-    # Batches are barriers, so there is one; the LLM bounds what is under way inside it.
-    everything = len(rows)
+def prompt_pipeline(
+    job: Job, rows: list[dict[str, Any]], cache_dir: Path, bookkeeper: str = ""
+) -> PromptPipeline:
+    """Return the pipeline of a job over ``{"key": int, "messages": […]}`` rows.
+
+    Args:
+        job: The job.
+        rows: Its rows.
+        cache_dir: Folder for what distilabel leaves.
+        bookkeeper: Name of the Ray actor that the workers of a cluster report to.
+    """
+    llm, workers = job.llm, 1
+    if job.cluster and isinstance(llm, Served):
+        workers = min(job.cluster.workers, llm.endpoint.concurrency, len(rows))
+        llm = llm.share(workers, bookkeeper)
+    # Batches are barriers, so a worker gets one; the LLM bounds what is under way inside it.
+    everything = -(-len(rows) // workers)
     pipeline = PromptPipeline(name=job.name, cache_dir=cache_dir)
     with pipeline:
         load = LoadDataFromDicts(name="prompts", data=rows, batch_size=everything)
         chat = ChatGeneration(
             name=ANSWERS,
-            llm=make_llm(job.llm),
+            llm=make_llm(llm),
             input_batch_size=everything,
+            resources=StepResources(replicas=workers),
             add_raw_input=False,
             add_raw_output=False,
         )

@@ -58,14 +58,16 @@ class Pool:
     cells: Sequence[Cell]
     """The topic plan; follow-ups in it are asked for elsewhere."""
     seed: int
+    earlier: Sequence[Example] = ()
+    """Rows of earlier rounds, which new questions must differ from as well."""
     found: dict[int, str] = field(default_factory=dict)
     """Place in the plan → question."""
     dropped: list[Drop] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._known = TwinIndex(TWINS)
-        for seed in self.seeds:
-            self._known.add(seed.id, seed.question)
+        for row in {row.id: row for row in (*self.seeds, *self.earlier)}.values():
+            self._known.add(row.id, row.question)
 
     @property
     def questions(self) -> list[tuple[Cell, str]]:

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
 import psutil
 
-from generation.jobs import Job, LocalModel, Served
+from generation.jobs import Cluster, Job, LocalModel, Served
 from generation.outcome import Outcome
 from workbench.errors import UserError
 from workbench.progress import track
@@ -39,10 +40,12 @@ class Distilabel:
 
     Args:
         workdir: Folder for the log, intermediate rows and distilabel's own files.
+        cluster: Where endpoints are asked from; processes of this machine by default.
     """
 
-    def __init__(self, workdir: Path) -> None:
-        self.workdir = workdir.resolve()
+    def __init__(self, workdir: Path, cluster: Cluster | None = None) -> None:
+        self.workdir, self.cluster = workdir.resolve(), cluster
+        self._ray = TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
         self.log = self.workdir / LOG
 
     def __enter__(self) -> Self:
@@ -57,7 +60,8 @@ class Distilabel:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(self.workdir),
+                # Ray's sockets need a short path, and its logs are not for keeping.
+                env={**_environment(self.workdir), "RAY_TMPDIR": self._ray.name},
                 # Its own group, so that it ends as a whole; Ctrl-C reaches it through us alone.
                 start_new_session=True,
             )
@@ -75,6 +79,7 @@ class Distilabel:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self._ray.cleanup()
 
     def run(
         self, name: str, prompts: Sequence[Messages], llm: LocalModel | Served, *, label: str
@@ -91,6 +96,7 @@ class Distilabel:
             rows=self.workdir / f"{name}.prompts.jsonl",
             outcomes=self.workdir / f"{name}.outcomes.jsonl",
             llm=llm,
+            cluster=self.cluster if isinstance(llm, Served) else None,
         )
         with atomic_file(job.rows) as file:
             for key, prompt in enumerate(prompts):

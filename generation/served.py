@@ -14,12 +14,13 @@ from pydantic import PrivateAttr
 from generation import events
 from generation.asking import Asking
 from generation.budget import Budget
-from generation.cache import AnswerCache, request_key
+from generation.cache import AnswerCache, Answers, request_key
 from generation.jobs import Served
 from generation.llms import as_output
 from generation.outcome import Outcome
 from generation.stops import FATAL, OVER_BUDGET, STOPPED
 from workbench.endpoint import Endpoint, Price
+from workbench.errors import UserError
 
 if TYPE_CHECKING:
     from distilabel.typing import GenerateOutput
@@ -48,6 +49,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         cut: Whether an answer that was cut off counts as one.
         price: Of a million tokens.
         budget: Money for all requests; needs a price.
+        bookkeeper: Name of the Ray actor that keeps that file, where the LLM runs on a cluster.
     """
 
     api_key_env: str = ""
@@ -62,8 +64,9 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
     cut: bool = False
     price: Price | None = None
     budget: float | None = None
+    bookkeeper: str = ""
 
-    _cache: AnswerCache | None = PrivateAttr(default=None)
+    _cache: Answers | None = PrivateAttr(default=None)
     _under_way: dict[str, asyncio.Future[Outcome]] = PrivateAttr(default_factory=dict)
     _in_a_row: int = PrivateAttr(default=0)
     _stop: str = PrivateAttr(default="")
@@ -90,6 +93,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
             cut=settings.cut,
             price=endpoint.price,
             budget=settings.budget,
+            bookkeeper=settings.bookkeeper,
             generation_kwargs={
                 "temperature": settings.temperature,
                 "max_new_tokens": settings.max_new_tokens,
@@ -102,6 +106,7 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         from openai import AsyncOpenAI
 
         AsyncLLM.load(self)
+        self._cache = self._answers()
         events.tell(worker=os.getpid())
         endpoint = Endpoint(
             base_url=self.base_url,
@@ -109,13 +114,22 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
             api_key_env=self.api_key_env,
             api_key_file=Path(self.api_key_file) if self.api_key_file else None,
         )
+        try:
+            key = endpoint.api_key()
+        except UserError as error:
+            # On a cluster distilabel does not hand a reason back.
+            events.tell(error=str(error), mendable=True)
+            raise
         self._aclient = AsyncOpenAI(
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key(),
-            max_retries=0,
-            timeout=self.timeout,
+            base_url=endpoint.base_url, api_key=key, max_retries=0, timeout=self.timeout
         )
-        self._cache = AnswerCache(Path(self.cache)) if self.cache else None
+
+    def _answers(self) -> Answers | None:
+        if self.bookkeeper:
+            from generation.cluster import RemoteAnswers
+
+            return RemoteAnswers(self.bookkeeper)
+        return AnswerCache(Path(self.cache)) if self.cache else None
 
     def unload(self) -> None:
         """Close the cache, and let go of what cannot be pickled."""
@@ -184,12 +198,12 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         key = request_key(str(self.base_url), {**body, "shape": self.shape})
         if (running := self._under_way.get(key)) is not None:
             return (await running).free()
-        if self._cache and (known := self._cache.get(key)):
-            return known
         self._under_way[key] = future = asyncio.get_running_loop().create_future()
-        outcome = await self._asked(body)
-        if self._cache:
-            self._cache.put(key, outcome, self.step)
+        outcome = await self._cache.known(key) if self._cache else None
+        if outcome is None:
+            outcome = await self._asked(body)
+            if self._cache:
+                await self._cache.keep(key, outcome, self.step)
         future.set_result(outcome)
         return outcome
 

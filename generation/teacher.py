@@ -11,6 +11,7 @@ from generation.asker import Asker
 from generation.cache import CACHE, Paid
 from generation.cells import FOLLOW_UP, Coverage, plan_cells
 from generation.conversations import Answered, answer, find_questions, follow_up
+from generation.jobs import Cluster
 from generation.outcome import Outcome, Usage, usage_of
 from generation.pairs import Chosen, Pairs, make_pairs
 from generation.questions import Pool, question_id
@@ -49,6 +50,10 @@ class Taught:
     """The usage of each step in this run: questions, answers and, where asked for, more."""
     paid: dict[str, Paid] = field(default_factory=dict)
     """What each step took, earlier runs in the same folder included."""
+    judged: int = 0
+    """Answers, near misses too, that the judge gave a verdict on."""
+    unjudged: dict[str, int] = field(default_factory=dict)
+    """Reason → answers that the judge was asked about and gave no verdict on; rules score them."""
     spent: float = 0.0
     """Money for all of that, by the endpoints' prices."""
 
@@ -72,6 +77,8 @@ def teacher_rows(
     near_misses: float = 0.0,
     margin: float = 0.2,
     judge: Endpoint | None = None,
+    cluster: Cluster | None = None,
+    earlier: Sequence[Example] = (),
 ) -> Taught:
     """Return new rows of a teacher: ``per_topic`` questions a topic, answered in persona.
 
@@ -94,6 +101,8 @@ def teacher_rows(
         near_misses: Share of the rows that get a near miss, which makes a harder pair.
         margin: Least difference of the two fidelities of a pair.
         judge: Answers the traits' questions that no rule can check.
+        cluster: Where the requests are made from; processes of this machine by default.
+        earlier: Rows of earlier rounds; new questions differ from theirs, too.
 
     Raises:
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
@@ -104,8 +113,8 @@ def teacher_rows(
     for asked in (endpoint, judge):
         if asked is not None:
             check_reachable(asked)
-    pool = Pool(persona, seeds, plan_cells(persona, per_topic, mix, seed), seed)
-    with Distilabel(workdir) as distilabel:
+    pool = Pool(persona, seeds, plan_cells(persona, per_topic, mix, seed), seed, earlier)
+    with Distilabel(workdir, cluster) as distilabel:
         asker = Asker(distilabel, endpoint, (workdir / CACHE).resolve(), seed, budget)
         asker.prices["judge"] = judge.price if judge else None
         find_questions(asker, pool)
@@ -192,5 +201,7 @@ def _taught(
         scores=pairs.scores,
         steps={step: usage_of(outcomes) for step, outcomes in asker.outcomes.items()},
         paid=paid,
+        judged=asker.judged,
+        unjudged=dict(asker.unjudged),
         spent=asker.spent(),
     )

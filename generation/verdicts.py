@@ -13,6 +13,9 @@ from workbench.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.records import Messages, user_prompt
 
+OTHER_NUMBER = "other_number_of_verdicts"
+"""Reason of a judge's reply that has more or fewer verdicts than it was asked questions."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -64,11 +67,16 @@ def verdicts_of(
         shape="verdicts",
     )
     for shown, outcome in zip(rules, outcomes, strict=True):
-        if outcome.status == "ok":
-            said = read_shape("verdicts", outcome.text)
-            assert isinstance(said, Verdicts)
-            # Another number of verdicts than of questions says nothing of any of them.
-            if len(said.verdicts) == len(asked):
-                pairs = zip(asked, said.verdicts, strict=True)
-                shown.update({trait: verdict for (trait, _), verdict in pairs})
+        if outcome.status != "ok":
+            asker.unjudged[outcome.reason] += 1
+            continue
+        said = read_shape("verdicts", outcome.text)
+        assert isinstance(said, Verdicts)
+        # Another number of verdicts than of questions says nothing of any of them.
+        if len(said.verdicts) != len(asked):
+            asker.unjudged[OTHER_NUMBER] += 1
+            continue
+        asker.judged += 1
+        pairs = zip(asked, said.verdicts, strict=True)
+        shown.update({trait: verdict for (trait, _), verdict in pairs})
     return [Verdict(shown) for shown in rules]

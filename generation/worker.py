@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from generation import events
-from generation.jobs import Job
+from generation.jobs import Job, Served
 from generation.outcome import Outcome
 from workbench.errors import UserError
 from workbench.store import atomic_file, read_json_lines
@@ -36,7 +36,7 @@ def main(workdir: Path) -> None:
         job = Job.model_validate_json(jobs.get())
         try:
             _run(job, workdir)
-        except (RuntimeError, OSError, ValueError) as error:
+        except (UserError, RuntimeError, OSError, ValueError, KeyError) as error:
             traceback.print_exc()
             cause = error.__cause__ or error
             line = " ".join(f"{cause}".split())[:600] or type(cause).__name__
@@ -75,7 +75,15 @@ def _run(job: Job, workdir: Path) -> None:
     rows = [row for _, row in read_json_lines(job.rows)]
     try:
         # Distilabel's own cache deadlocks after a kill; the LLM keeps answers below it.
-        answered = prompt_pipeline(job, rows, pipelines).run(use_cache=False)["default"]["train"]
+        if job.cluster and isinstance(job.llm, Served):
+            from generation.cluster import bookkeeping
+
+            with bookkeeping(job.cluster, job.llm.cache) as name:
+                pipeline = prompt_pipeline(job, rows, pipelines, name)
+                answered = pipeline.ray().run(use_cache=False)["default"]["train"]
+        else:
+            pipeline = prompt_pipeline(job, rows, pipelines)
+            answered = pipeline.run(use_cache=False)["default"]["train"]
         with atomic_file(job.outcomes) as file:
             for row in answered:
                 told = row.get(OUTCOME_COLUMN)

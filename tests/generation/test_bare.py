@@ -28,6 +28,7 @@ def in_a_command(work: Callable[[], Bare]) -> tuple[Bare, Result]:
     return results[0], result
 
 
+@pytest.mark.slow
 def test_every_prompt_gets_an_answer_or_a_named_drop(tiny_model: Path, tmp_path: Path) -> None:
     twins = [example("the chair?"), example("the chair?", "Another answer.")]
     endless = example("chair " * 400)
@@ -58,6 +59,7 @@ def test_every_prompt_gets_an_answer_or_a_named_drop(tiny_model: Path, tmp_path:
     assert [p.name for p in work.iterdir()] == ["distilabel.log"]
 
 
+@pytest.mark.slow
 def test_an_unloadable_model_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -73,6 +75,7 @@ def test_no_examples_start_nothing(tmp_path: Path) -> None:
     assert (bare.responses, bare.dropped) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_student_that_is_served_answers_without_persona_and_once(tmp_path: Path) -> None:
     asked = [example("How deep?"), example("How deep?", "Else."), example("So what?")]
     with ScriptedServer(lambda r: says("It depends on", finish_reason="length")) as server:

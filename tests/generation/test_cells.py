@@ -113,6 +113,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("taught")
 
 
+@pytest.mark.slow
 def test_kinds_are_marked_candidates_chosen_and_pairs_scored(
     persona: Persona, seeds: list[Example], work: Path
 ) -> None:
@@ -140,10 +141,12 @@ def test_kinds_are_marked_candidates_chosen_and_pairs_scored(
     assert steps == {"questions": 4, "answers": 40, "follow_ups": 4, "near_misses": 10, "judge": 50}
     # A scripted near miss is the same text for every row, so equal requests were joined.
     assert len(requests) <= sum(steps.values())
+    assert "the judge: 50 answers judged, 0 not" in lines
     assert any(line.startswith("answered of kinds: ordinary 8/8") for line in lines)
     assert lines[-1] == "pairs: candidates 20, rule_broken 5, voice_off 5; 0 too close"
 
 
+@pytest.mark.slow
 def test_pairs_too_close_are_dropped_by_name(
     persona: Persona, seeds: list[Example], work: Path
 ) -> None:

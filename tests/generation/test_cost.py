@@ -68,6 +68,7 @@ def test_a_budget_is_never_overdrawn_and_used_as_far_as_it_reaches() -> None:
     assert spent == pytest.approx(7 * 0.037 / 4)
 
 
+@pytest.mark.slow
 def test_a_job_stops_at_its_budget_and_goes_on_with_more(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ from generation.cells import plan_cells
 from generation.outcome import Outcome
 from generation.questions import Pool, question_id
 from workbench.persona import Persona
-from workbench.records import Example
+from workbench.records import Example, user_prompt
 
 
 def answer(*questions: str) -> Outcome:
@@ -45,6 +45,15 @@ def test_the_same_seed_shows_the_same(persona: Persona, seeds: list[Example]) ->
 
     assert shown(3) == shown(3)
     assert shown(3) != shown(4)
+
+
+def test_a_question_of_an_earlier_round_is_not_new(persona: Persona, seeds: list[Example]) -> None:
+    earlier = seeds[0].evolve(prompt=user_prompt("Why do my heels lift?"))
+    cells = plan_cells(persona, 1)
+    pool = Pool(persona, seeds, cells, 0, [earlier, seeds[1]])
+    reason, detail = pool.twin("Why do my heels lift?") or ("", "")
+    assert (reason, detail) == ("near_duplicate_question", f"of {earlier.id}, 100 of 100")
+    assert pool.twin("What should I eat before squats?") is None
 
 
 def test_only_new_questions_are_taken_for_their_places_and_the_rest_is_named(

@@ -68,6 +68,7 @@ def slow(request: Request) -> Reply:
     return says(reply.content or "", delay=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_job_leaves_no_process_and_pays_for_nothing_twice(
     persona: Persona, seeds: list, tmp_path: Path, sign: signal.Signals
@@ -105,6 +106,7 @@ def victim(distilabel: Distilabel, kind: str) -> psutil.Process:
     return next(p for p in family(distilabel.process.pid) if p.net_connections("tcp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["job", "worker"])
 def test_a_killed_part_of_the_job_is_told_and_ends_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -32,6 +32,7 @@ def files_with(text: str, folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*") if p.is_file() and wanted in p.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_healthy_teacher_fills_every_topic_and_is_paid_once(
     persona: Persona,
     seeds: list[Example],
@@ -74,6 +75,7 @@ def test_a_healthy_teacher_fills_every_topic_and_is_paid_once(
     assert SECRET not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_failures_stay_with_their_rows_and_a_rerun_asks_only_for_those(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_failures_stay_with_their_rows_and_a_rerun_asks_only_for_those(
     assert len(mended.examples) == 140 - usage["filtered"]["too_long"]
 
 
+@pytest.mark.slow
 def test_an_unknown_model_is_one_line(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:
@@ -153,6 +156,7 @@ def test_a_hopeless_endpoint_is_one_line(outcomes: list[dict[str, object]], line
     assert caught.value.line() == line
 
 
+@pytest.mark.slow
 def test_a_teacher_that_goes_down_stops_the_job_and_what_it_said_is_kept(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:
@@ -173,6 +177,7 @@ def test_a_teacher_that_goes_down_stops_the_job_and_what_it_said_is_kept(
     assert line.endswith("when it is up, run the same command again: 20 finished answers are kept")
 
 
+@pytest.mark.slow
 def test_a_teacher_that_repeats_itself_leaves_gaps_that_are_told(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:

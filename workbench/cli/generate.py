@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from workbench.cli.job import Job, round_options
+from workbench.config import LOCAL
 from workbench.records import Example
+from workbench.rounds import Manifest
 
 EXIT_TOO_FEW = 3
 """Exit code when fewer of the planned rows came than ``--min-share`` asks for."""
@@ -24,9 +26,22 @@ EXIT_TOO_FEW = 3
     type=click.FloatRange(0, 1),
     help="Least share of the planned rows that must come; exit code 3 below it.  [default: 0.9]",
 )
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value=LOCAL,
+    metavar="[ADDRESS]",
+    help="Ask from a Ray cluster that this machine is a node of; without an address from one of"
+    " its own, on this machine.",
+)
 @click.option("--force", is_flag=True, help="Do it again; only what failed is asked again.")
 def generate(
-    job: Job, plan: bool, budget: float | None, min_share: float | None, force: bool
+    job: Job,
+    plan: bool,
+    budget: float | None,
+    min_share: float | None,
+    ray: str | None,
+    force: bool,
 ) -> None:
     """Ask the teacher for rows where one is configured, and the base model for its bare answers.
 
@@ -42,25 +57,32 @@ def generate(
     Examples:
       persona generate --plan
       persona generate --budget 5.00 --min-share 0.95
+      persona generate --ray 10.0.0.1:6379
     """
     from workbench.cli.loop import run_stages
 
-    job = job.generating(budget=budget, min_share=min_share)
+    job = job.generating(budget=budget, min_share=min_share, ray=ray)
     if plan:
         for line in _plan_lines(job):
             click.echo(line)
         return
     (outcome,) = run_stages(job, ["generate"], force=["generate"] if force else [])
     click.echo(job.round.stage("generate"))
-    share = outcome.manifest["counts"].get("share", 1.0)
-    if share < job.config.generate.min_share:
-        wanted = job.config.generate.min_share
-        click.echo(
-            f"persona: {share:.1%} of the planned rows came, {wanted:.1%} are asked for"
-            " — drops.jsonl says why; --force asks again for what failed",
-            err=True,
-        )
+    if too_few(job, outcome.manifest):
         click.get_current_context().exit(EXIT_TOO_FEW)
+
+
+def too_few(job: Job, manifest: Manifest) -> bool:
+    """Return whether fewer of the planned rows came than are asked for, and say so in one line."""
+    share, wanted = manifest["counts"].get("share", 1.0), job.config.generate.min_share
+    if share >= wanted:
+        return False
+    click.echo(
+        f"persona: {share:.1%} of the planned rows came, {wanted:.1%} are asked for"
+        " — drops.jsonl says why; `persona generate --force` asks again for what failed",
+        err=True,
+    )
+    return True
 
 
 def _plan_lines(job: Job) -> list[str]:

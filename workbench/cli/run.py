@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.cli.evaluate import tell_failures
+from workbench.cli.generate import EXIT_TOO_FEW, too_few
 from workbench.cli.job import Job, round_options
 from workbench.cli.stage_review import overlap_option, with_overlap
 from workbench.rounds import Outcome
@@ -47,8 +48,11 @@ def run(
     outcomes = run_stages(job, stages_until(until, job.config.train.methods), force=force)
     last = job.round.stage(outcomes[-1].stage)
     _print_summary(outcomes, last / "report.html" if last.name == "report" else last)
+    short = [too_few(job, done.manifest) for done in outcomes if done.stage == "generate"]
     for outcome in outcomes:
         tell_failures(outcome.manifest)
+    if any(short):
+        click.get_current_context().exit(EXIT_TOO_FEW)
 
 
 def _print_summary(outcomes: list[Outcome], result: Path) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.job import Job
+from workbench.config import LOCAL
 from workbench.endpoint import Endpoint
 from workbench.progress import console
 from workbench.records import Drop, Example, Preference, Score
 from workbench.rounds import StageSpec, Work
-from workbench.store import read_records, write_json, write_records
+from workbench.store import atomic_file, read_records, write_json, write_records
 
 if TYPE_CHECKING:
-    from generation.pipeline import Plan, Taught
+    from generation.pipeline import Cluster, Plan, Taught
 
-HOW = frozenset({"budget", "min_share"})
-"""Settings that decide how far the job goes, and not which rows it makes."""
+HOW = frozenset({"budget", "min_share", "ray", "ray_workers"})
+"""Settings that decide how far the job goes or where it runs, and not which rows it makes."""
 WHO = frozenset({"base_url", "model"})
 """What of an endpoint decides its answers."""
 
@@ -27,6 +32,7 @@ def generate_stage(job: Job) -> StageSpec:
         "generate",
         partial(_generate, job),
         inputs=("import/examples.jsonl",),
+        files={f"{path.parts[-3]}/{path.parts[-2]}": path for path in _earlier_files(job)},
         settings={
             "model": job.config.model,
             "teacher": _who(job.config.teacher),
@@ -37,6 +43,20 @@ def generate_stage(job: Job) -> StageSpec:
         packages=("distilabel", "openai", "torch", "transformers"),
         resumable=True,
     )
+
+
+def _earlier_files(job: Job) -> list[Path]:
+    """Return the files of rows of earlier rounds, which a teacher's new questions differ from."""
+    if job.config.teacher is None:
+        return []
+    rounds = sorted(job.round.folder.parent.glob("round-*"))
+    files = [
+        folder / stage / "examples.jsonl"
+        for folder in rounds
+        if folder.name < job.round.name
+        for stage in ("import", "generate")
+    ]
+    return [file for file in files if file.exists()]
 
 
 def _who(endpoint: Endpoint | None) -> dict[str, Any] | None:
@@ -72,6 +92,7 @@ def _what(job: Job) -> dict[str, Any]:
 
 def _generate(job: Job, work: Work) -> None:
     from generation.pipeline import bare_answers
+    from generation.versions import prompt_versions
     from workbench.models import resolve_model
 
     settings = job.config.generate
@@ -91,15 +112,45 @@ def _generate(job: Job, work: Work) -> None:
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         workdir=scratch / "bare",
+        cluster=_cluster(job),
         seed=job.config.seed,
     )
     dropped = [*dropped, *bare.dropped]
     work.counts.update(taught=len(taught), bare=len(bare.responses), dropped=len(dropped))
+    work.counts["prompts"] = prompt_versions(job.persona)
     write_records(work.out / "examples.jsonl", taught)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "scores.jsonl", scores)
     write_records(work.out / "bare.jsonl", bare.responses)
     write_records(work.out / "drops.jsonl", dropped)
+    if taught:
+        made = {"examples": taught, "preferences": preferences}
+        _write_card(job, work, {name: len(records) for name, records in made.items()})
+
+
+def _write_card(job: Job, work: Work, records: Mapping[str, int]) -> None:
+    from generation.card import dataset_card
+
+    facts = {
+        "counts": work.counts,
+        "settings": {"teacher": _who(job.config.teacher), "judge": _who(job.config.judge)},
+        "outputs": {f"{name}.jsonl": {"records": count} for name, count in records.items()},
+        "versions": {"distilabel": version("distilabel")},
+        "seed": job.config.seed,
+        "started": datetime.now(UTC).date().isoformat(),
+    }
+    with atomic_file(work.out / "README.md") as file:
+        file.write(dataset_card(job.persona, facts))
+
+
+def _cluster(job: Job) -> Cluster | None:
+    from generation.pipeline import Cluster
+
+    settings = job.config.generate
+    if settings.ray is None:
+        return None
+    address = "" if settings.ray == LOCAL else settings.ray
+    return Cluster(address=address, workers=settings.ray_workers)
 
 
 def _teach(job: Job, work: Work, seeds: list[Example], plan: Plan) -> Taught:
@@ -114,6 +165,8 @@ def _teach(job: Job, work: Work, seeds: list[Example], plan: Plan) -> Taught:
         job.config.teacher,
         workdir=work.round.folder / ".generate.scratch" / "teacher",
         budget=settings.budget,
+        cluster=_cluster(job),
+        earlier=[row for path in _earlier_files(job) for row in read_records(path, Example)],
         margin=settings.margin,
         **_what(job),
     )
@@ -128,6 +181,8 @@ def _teach(job: Job, work: Work, seeds: list[Example], plan: Plan) -> Taught:
         missing=taught.missing,
         share=round(taught.share, 4),
         steps=taught.steps,
+        judged=taught.judged,
+        unjudged=taught.unjudged,
         paid={step: paid._asdict() for step, paid in taught.paid.items()},
         estimate=plan.summary(),
         spent=round(taught.spent, 6),

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import load_dataset
 
+from generation.versions import prompt_versions
 from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails
+from workbench.persona import load_persona
 
 
 def counts_of(tmp_path: Path) -> dict[str, Any]:
@@ -38,6 +41,7 @@ def test_the_plan_is_printed_and_nothing_is_asked(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +62,9 @@ def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
         assert code == 3
         # With what came, a lower bound is met; done is done, and nothing is asked anew.
         assert run("generate", "--min-share", "0.6", url=server.url, price=price) == 0
+        # The whole loop passes the same exit code on.
+        assert run("run", "--until", "generate", url=server.url, price=price) == 3
+        assert "60.0% of the planned rows came, 90.0% are asked for" in capsys.readouterr().err
         assert len(server.requests) == made
         server.script = conforms
         assert run("generate", "--force", url=server.url, price=price) == 0
@@ -66,15 +73,27 @@ def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
     assert "10 rows planned = 6 answered + 4 failed (server_error 4)" in said
     assert "answers: 14 requests (10 planned)" in said
     assert "60.0% of the planned rows came, 70.0% are asked for" in said
-    assert "cost" in said and "USD" in said
+    # Without a terminal, progress is lines: rows done, time left, rate, and the cost so far.
+    progress = r"the teacher answers: 10/10 \(\d+ s, 0 s left\) [\d.]+/s, cost 0\.\d+ USD, 4 failed"
+    assert re.search(progress, said)
     counts = counts_of(tmp_path)
     assert (counts["share"], counts["taught"]) == (1.0, 10)
+    rows = tmp_path / "runs" / "tester" / "round-001" / "generate"
+    file, cache = str(rows / "examples.jsonl"), str(tmp_path / "cache")
+    assert load_dataset("json", data_files=file, cache_dir=cache)["train"].num_rows == 10
+    card = (rows / "README.md").read_text(encoding="utf-8")
+    versions = {**prompt_versions(load_persona(tmp_path / "tester"))}
+    assert {"system", "questions", "judge", "near_miss", "follow_up"} <= versions.keys()
+    for told in ("| Teacher | m |", "10 of 10 planned; lost: none", f"{counts['spent']:.4f} USD"):
+        assert told in card
+    assert ", ".join(f"{name} `{hash_}`" for name, hash_ in versions.items()) in card
     assert counts["paid"]["answers"]["attempts"] == 14 + 4
     tokens = [counts["paid"][step] for step in ("questions", "answers")]
     spent = sum(t["input_tokens"] * 1000 + t["output_tokens"] * 2000 for t in tokens) / 1e6
     assert counts["spent"] == pytest.approx(spent, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_against_a_server_that_fails_in_every_way_the_told_counts_add_up(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

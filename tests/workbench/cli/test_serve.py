@@ -15,28 +15,77 @@ import pytest
 import yaml
 
 from generation.bare import bare_answers
+from training.adapters import save_adapter
+from workbench.cli.job import Job, open_job
 from workbench.cli.main import main
+from workbench.cli.serve import linked_model, model_folder
 from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import EXIT_USER_ERROR
+from workbench.models import load_model, load_tokenizer
 from workbench.records import Example, user_prompt
+from workbench.rounds import StageSpec, Work, run_stage
 
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
 
+QUESTIONS = ("the chair?", "champ walks now?", "the trainer answers?")
+
+
+def adapter_stage(job: Job) -> StageSpec:
+    """A stage whose adapter PEFT has drawn at random: it says other things than its base."""
+
+    def run(work: Work) -> None:
+        import torch
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(1)
+        drawn = LoraConfig(r=8, lora_alpha=64, target_modules="all-linear", init_lora_weights=False)
+        model = get_peft_model(load_model(Path(job.config.model)), drawn)
+        save_adapter(model, work.out / "adapter", job.config.model)
+
+    return StageSpec("sft", run)
+
+
+def greedy(folder: Path, adapter: Path | None = None) -> list[str]:
+    """Answer through transformers and PEFT themselves, the adapter beside its base."""
+    tokenizer, model = load_tokenizer(folder), load_model(folder)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    texts = []
+    for question in QUESTIONS:
+        turns = [{"role": "user", "content": question}]
+        asked = tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        )
+        output = model.generate(**asked, max_new_tokens=6, do_sample=False)
+        said = output[0, asked["input_ids"].shape[1] :]
+        texts.append(tokenizer.decode(said, skip_special_tokens=True).strip())
+    return texts
+
+
 @pytest.mark.slow
-def test_the_base_is_served_as_a_student(
-    of_round: Callable[..., list[str]], tmp_path: Path
+def test_a_rounds_adapter_is_served_merged_into_its_base(
+    of_round: Callable[..., list[str]], tmp_path: Path, tiny_model: Path
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = of_round("http://127.0.0.1:1/v1")
-    command = [sys.executable, "-m", "workbench.cli.main", "serve", "--port", str(port), *options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    job = open_job(config=tmp_path / "run.yaml", runs=tmp_path / "runs")
+    run_stage(job.round, adapter_stage(job), seed=0)
+    command = [sys.executable, "-m", "workbench.cli.main", "serve", "--adapter", "sft"]
+    server = subprocess.Popen(
+        [*command, "--port", str(port), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         assert server.stdout is not None
         student = Endpoint.model_validate(yaml.safe_load(server.stdout.readline()))
-        assert student.model == "tiny-llama"
+        assert student.model == "tester-sft"
         url, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
         while True:
             assert server.poll() is None and time.monotonic() < end
@@ -46,15 +95,26 @@ def test_the_base_is_served_as_a_student(
             except httpx.TransportError:
                 time.sleep(0.5)
         check_reachable(student)
-        asked = [Example(prompt=user_prompt("the chair?"), answer="Up.")]
-        bare = bare_answers(asked, student, max_new_tokens=8, workdir=tmp_path / "work")
+        asked = [Example(prompt=user_prompt(question), answer="Up.") for question in QUESTIONS]
+        bare = bare_answers(asked, student, max_new_tokens=6, workdir=tmp_path / "work")
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
-    assert len(bare.responses) == 1
-    assert 1 <= bare.responses[0].tokens <= 8
+    said = [response.text for response in bare.responses]
+    assert said == greedy(tiny_model, job.round.stage("sft") / "adapter")
+    assert said != greedy(tiny_model)
+    # Merged once: the second time the folder is there already.
+    assert model_folder(job, "sft").stat().st_mtime < time.time() - 1
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_the_base_is_served_under_its_own_name(
+    of_round: Callable[..., list[str]], tmp_path: Path, tiny_model: Path
+) -> None:
+    of_round("http://127.0.0.1:1/v1")
+    link = linked_model(open_job(config=tmp_path / "run.yaml", runs=tmp_path / "runs"), None)
+    assert (link.name, link.resolve()) == ("tiny-llama", tiny_model.resolve())
 
 
 def test_what_cannot_be_served_is_told(
