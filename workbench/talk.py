@@ -18,7 +18,7 @@ class Talker:
     Args:
         base: Folder of the base model.
         base_name: The base as its user names it.
-        adapters: Arm → folder of its adapter; other arms are the base itself.
+        adapters: Stage → folder of its adapter; every other name stands for the base.
 
     Raises:
         UserError: An adapter that was made for another base.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from training.adapters import CONFIG, WEIGHTS
 from training.export import loaded
 from training.export.card import Provenance, model_card
+from training.export.converter import NotWrittenHere, convert, converter
 from training.export.folder import check_space, whole_folder
 from training.export.gate import BOUNDS, Bounds, Hearing, Questions, Verdict, check_parity, hear
 from training.export.gguf_adapter import write_gguf_adapter
@@ -169,8 +170,23 @@ def _gguf(job: Export, out: Path, kind: str, *, adapter: bool) -> tuple[str, Ver
         write_gguf_adapter(job.source, lora)
     else:
         model, lora = out / f"{job.source.name}-{kind}.gguf", None
-        write_gguf(job.source, model, kind, licence=job.licence.id)
+        _write_or_convert(job, model, kind)
     return (lora or model).name, _compare(job, listen_to_gguf(job.asked, model, lora), BOUNDS[kind])
+
+
+def _write_or_convert(job: Export, path: Path, kind: str) -> None:
+    try:
+        write_gguf(job.source, path, kind, licence=job.licence.id)
+    except NotWrittenHere as left:
+        if not converter():
+            raise
+        console.print(f"  {left.what}: llama.cpp's converter does it")
+        path.unlink(missing_ok=True)
+        folder = path.with_name(".merged")
+        folder.mkdir()
+        write_merged(job.source, folder, dtype="bfloat16")
+        convert(folder, path, kind)
+        shutil.rmtree(folder)
 
 
 def listen_to_gguf(asked: Questions, model: Path, lora: Path | None = None) -> Hearing:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from training.export.converter import NotWrittenHere
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ class Layout:
         """
         kind = str(self.config.get("model_type"))
         if kind not in ARCHITECTURES or self.config.get("num_local_experts"):
-            raise UserError(
-                f"GGUF is written here for {', '.join(ARCHITECTURES)}, not for '{kind}'",
-                fix="persona export merged, then llama.cpp's convert_hf_to_gguf.py on that folder",
+            raise NotWrittenHere(
+                f"GGUF is written here for {', '.join(ARCHITECTURES)}, not for '{kind}'"
             )
         return ARCHITECTURES[kind]
 
@@ -106,10 +106,7 @@ class Layout:
         if kind == "default":
             return None
         if kind != "llama3":
-            raise UserError(
-                f"rotary scaling of type '{kind}' is not written here",
-                fix="persona export merged, then llama.cpp's convert_hf_to_gguf.py on that folder",
-            )
+            raise NotWrittenHere(f"rotary scaling of type '{kind}' is not written here")
         import torch
         from transformers import AutoConfig
         from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError
+from training.export.converter import NotWrittenHere
 
 _PROBE = "12345 I'LL we'll"
 _BEHAVIOURS = {
@@ -22,7 +22,7 @@ def add_tokenizer(writer: Any, base: Path, vocab_size: int) -> None:
     """Add the tokenizer of a model folder to a ``gguf.GGUFWriter``.
 
     Raises:
-        UserError: A tokenizer that is no byte-level BPE, or that cuts text in an unknown way.
+        NotWrittenHere: A tokenizer that is no byte-level BPE, or that cuts text in an unknown way.
     """
     from gguf import SpecialVocab, TokenType
 
@@ -31,11 +31,7 @@ def add_tokenizer(writer: Any, base: Path, vocab_size: int) -> None:
     tokenizer: Any = load_tokenizer(base)
     data = json.loads(tokenizer.backend_tokenizer.to_str())
     if data["model"]["type"] != "BPE" or data["model"].get("byte_fallback"):
-        raise UserError(
-            "the tokenizer is no byte-level BPE, which alone is written here",
-            where=str(base),
-            fix="persona export merged, then llama.cpp's convert_hf_to_gguf.py on that folder",
-        )
+        raise NotWrittenHere("the tokenizer is no byte-level BPE, which alone is written here")
     tokens = [f"[PAD{number}]" for number in range(vocab_size)]
     kinds = [TokenType.UNUSED] * vocab_size
     for text, number in data["model"]["vocab"].items():
@@ -45,7 +41,7 @@ def add_tokenizer(writer: Any, base: Path, vocab_size: int) -> None:
         special = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
         kinds[token["id"]] = special
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre_tokenizer(tokenizer, base))
+    writer.add_tokenizer_pre(pre_tokenizer(tokenizer))
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     special_vocab = SpecialVocab(base, load_merges=True, n_vocab=vocab_size)
@@ -56,21 +52,17 @@ def add_tokenizer(writer: Any, base: Path, vocab_size: int) -> None:
     special_vocab.add_to_gguf(writer, quiet=True)
 
 
-def pre_tokenizer(tokenizer: Any, base: Path) -> str:
+def pre_tokenizer(tokenizer: Any) -> str:
     """Return llama.cpp's name for how the tokenizer cuts text before merging, found by trying it.
 
     Raises:
-        UserError: It cuts in a way that has no name here.
+        NotWrittenHere: It cuts in a way that has no name here.
     """
     before = tokenizer.backend_tokenizer.pre_tokenizer
     pieces = [piece for piece, _ in before.pre_tokenize_str(_PROBE)]
     behaviour = (pieces[0], "'LL" in pieces)
     if behaviour not in _BEHAVIOURS:
-        raise UserError(
-            f"the tokenizer cuts text in an unknown way ({pieces})",
-            where=str(base),
-            fix="persona export merged, then llama.cpp's convert_hf_to_gguf.py on that folder",
-        )
+        raise NotWrittenHere(f"the tokenizer cuts text in an unknown way ({pieces})")
     return _BEHAVIOURS[behaviour]
 
 

@@ -3,66 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.adapters import WEIGHTS
+from training.export.base_files import BaseFiles
 from training.export.source import Source
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-_INDEX = "model.safetensors.index.json"
-
-
-class BaseFiles:
-    """The safetensors of a model folder: names and shapes from their headers, tensors on demand."""
-
-    def __init__(self, folder: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self._files: dict[str, Path] = {}
-        self.paths = sorted(folder.glob("*.safetensors"))
-        if not self.paths:
-            raise UserError("no weights there (*.safetensors)", where=str(folder))
-        for path in self.paths:
-            try:
-                with safe_open(path, "pt") as file:
-                    for key in file.keys():  # noqa: SIM118 — the file is no mapping
-                        self._files[key] = path
-                        self.shapes[key] = tuple(file.get_slice(key).get_shape())
-            except SafetensorError as error:
-                raise UserError(
-                    f"is no whole safetensors file ({error})",
-                    where=str(path),
-                    fix="fetch or make the model again",
-                ) from None
-
-    def tensors(self, names: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield the named tensors in the order given, each read once from its file."""
-        with _open_files() as opened:
-            for name in names:
-                yield name, opened(self._files[name]).get_tensor(name)
-
-
-@contextmanager
-def _open_files() -> Iterator[Any]:
-    from contextlib import ExitStack
-
-    from safetensors import safe_open
-
-    with ExitStack() as stack:
-        handles: dict[Path, Any] = {}
-
-        def opened(path: Path) -> Any:
-            if path not in handles:
-                handles[path] = stack.enter_context(safe_open(path, "pt"))
-            return handles[path]
-
-        yield opened
 
 
 class Merged:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench.cli.arms import PROMPT, Own, adapter_of
 from workbench.cli.job import Job, round_options
 from workbench.errors import UserError, nearest
 from workbench.records import Message, Messages
@@ -38,51 +39,55 @@ def chat(job: Job, arm: str | None, vs: str | None, max_new_tokens: int) -> None
 
     arms = [known_arm(job, arm), *([known_arm(job, vs)] if vs else [])]
     if len(set(arms)) < len(arms):
-        raise UserError(f"both arms are '{arms[0]}'", where="--vs", fix="name another one")
+        raise UserError(f"both arms are '{arms[0].name}'", where="--vs", fix="name another one")
     base = resolve_model(job.config.model)
-    stages = {name: job.round.stage(name) / "adapter" for name in arms if "base" not in name}
+    stages = {arm.stage: job.round.folder / adapter_of(arm.stage) for arm in arms if arm.stage}
     with hub_offline(), quiet():
         talker = Talker(base, job.config.model, stages)
         talk(job, talker, arms, max_new_tokens)
 
 
-def known_arm(job: Job, arm: str | None) -> str:
-    """Return the arm to talk to.
+def known_arm(job: Job, name: str | None) -> Own:
+    """Return the arm to talk to; ``dpo`` stands for ``sft+dpo``, and ``+prompt`` may follow.
 
     Raises:
         UserError: There is none of that name, or it was not trained.
     """
     from workbench.config import METHODS
 
-    trained = [name for name in METHODS if job.round.manifest(name)]
-    if arm is None:
-        return trained[-1] if trained else "base"
-    known = ["base", "base+prompt", *trained]
-    if arm not in known:
-        if arm in METHODS:
-            raise UserError(
-                f"the round has no adapter '{arm}'",
-                where=str(job.round.folder),
-                fix=f"run `persona train {arm}` first",
-            )
-        fix = nearest(arm, known) or f"one of {', '.join(known)}"
-        raise UserError(f"there is no arm '{arm}'", fix=fix)
-    return arm
+    trained = [method for method in METHODS if job.round.manifest(method)]
+    if name is None:
+        return Own(trained[-1], trained[-1]) if trained else Own("base")
+    bare = name.removesuffix(PROMPT).removeprefix("sft+")
+    if bare in METHODS and bare not in trained:
+        raise UserError(
+            f"the round has no adapter '{bare}'",
+            where=str(job.round.folder),
+            fix=f"run `persona train {bare}` first",
+        )
+    known = ["base", *trained]
+    if bare not in known:
+        fix = nearest(bare, known) or f"one of {', '.join(known)}, with or without {PROMPT}"
+        raise UserError(f"there is no arm '{name}'", fix=fix)
+    return Own(name, "" if bare == "base" else bare)
 
 
-def talk(job: Job, talker: Talker, arms: list[str], max_new_tokens: int) -> None:
+def talk(job: Job, talker: Talker, arms: list[Own], max_new_tokens: int) -> None:
     """Answer line by line until the input ends; each arm keeps its own history."""
     from workbench.prompts import system_prompt
 
     system = (Message(role="system", content=system_prompt(job.persona)),)
-    histories: dict[str, Messages] = {a: system if a == "base+prompt" else () for a in arms}
+    histories: dict[str, Messages] = {
+        arm.name: system if arm.name.endswith(PROMPT) else () for arm in arms
+    }
     for line in _lines():
+        streams = {}
         for arm in arms:
-            histories[arm] += (Message(role="user", content=line),)
-        streams = {arm: talker.stream(arm, histories[arm], max_new_tokens) for arm in arms}
+            histories[arm.name] += (Message(role="user", content=line),)
+            streams[arm.name] = talker.stream(arm.stage, histories[arm.name], max_new_tokens)
         texts = _side_by_side(streams) if len(arms) > 1 else _one(streams)
-        for arm, text in texts.items():
-            histories[arm] += (Message(role="assistant", content=text or "…"),)
+        for name, text in texts.items():
+            histories[name] += (Message(role="assistant", content=text or "…"),)
 
 
 def _lines() -> Iterator[str]:

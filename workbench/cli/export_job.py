@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from workbench.cli.arms import PROMPT, own_arms
 from workbench.cli.job import Job
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
@@ -128,12 +129,12 @@ def _recorded(job: Job, stage: str, wanted: set[str]) -> tuple[Response, ...]:
     used = (manifest or {}).get("inputs", {}).get(f"{stage}/adapter")
     if manifest is None or trained is None or used is None:
         return ()
-    arm = "sft" if stage == "sft" else f"sft+{stage}"
+    arms = [a.name for a in own_arms(job) if a.stage == stage and not a.name.endswith(PROMPT)]
     responses = read_records(job.round.stage("evaluate") / "responses.jsonl", Response)
     return tuple(
         response
         for response in responses
-        if response.arm == arm
+        if response.arm in arms
         and response.prompt_id in wanted
         and not (response.probe or response.turn or response.seed)
     )

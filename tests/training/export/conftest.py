@@ -50,12 +50,22 @@ def make_base(folder: Path, tokenizer_of: Path, kind: str = "llama", **config: A
     for name, weight in model.named_parameters():
         if name.endswith("bias"):  # made as zeros, which would hide that they are written
             weight.data.normal_(0, 0.25)
+    _speak_in_words(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def make_adapter(folder: Path, base: Path, **lora: Any) -> Path:
+def _speak_in_words(model: Any, tokenizer: Any) -> None:
+    """Let only words with a space before them, and the end, be said: they are cut one way."""
+    vocabulary = tokenizer.get_vocab()
+    words = [n for token, n in vocabulary.items() if token[0] == "Ġ" and token[1:].isalpha()]
+    said = {*words, tokenizer.eos_token_id}
+    silent = [number for number in range(len(tokenizer)) if number not in said]
+    model.lm_head.weight.data[silent] = 0
+
+
+def make_adapter(folder: Path, base: Path, strength: float = 0.05, **lora: Any) -> Path:
     """Write a random adapter for a base, of the strength of a trained one."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -69,7 +79,7 @@ def make_adapter(folder: Path, base: Path, **lora: Any) -> Path:
     model = get_peft_model(load_model(base, dtype=torch.float32), config)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
-            weight.data.normal_(0, 0.05)
+            weight.data.normal_(0, strength)
     save_adapter(model, folder, str(base))
     return folder
 

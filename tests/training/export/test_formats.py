@@ -206,3 +206,58 @@ def test_no_space_and_a_name_with_odd_characters_are_one_line(
     for name in ("", "-x", "a b", "a/b", "ä", "..", "a--b", "x" * 97):
         with pytest.raises(UserError, match="is no name for an export"):
             folder.check_name(name, "--name")
+
+
+def test_a_base_of_four_bits_is_widened_where_it_is_all_there_is(
+    job: Export, tmp_path: Path
+) -> None:
+    from workbench.models import load_model, load_tokenizer
+
+    fields = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": "float32",
+    }
+    base = tmp_path / "base"
+    load_model(job.source.base, quantization=fields, dtype=torch.float32).save_pretrained(base)
+    load_tokenizer(job.source.base).save_pretrained(base)
+    source = replace(job.source, base=base)
+    assert source.four_bit_base and not job.source.four_bit_base
+    merged = Merged(source)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert merged.shapes[name] == (64, 64)
+    assert not [key for key in merged.shapes if "absmax" in key]
+    job = replace(job, source=source, asked=replace(job.asked, recorded=()))
+    verdict = formats.export_merged(job, "float32")
+    assert verdict and verdict.mean_difference < 1e-3
+    card = (job.out / "README.md").read_text(encoding="utf-8")
+    assert "**Its weights are 4-bit**" in card
+    assert "quantization_config" not in (job.out / "config.json").read_text(encoding="utf-8")
+
+
+@needs_llama_cpp
+def test_what_is_not_written_here_goes_through_llama_cpps_converter_where_it_is_found(
+    job: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.export import gguf_vocab
+    from training.export.gguf_model import write_gguf
+
+    write_gguf(job.source, tmp_path / "right.gguf", "f16")
+    script = tmp_path / "convert_hf_to_gguf.py"
+    script.write_text(
+        "import shutil, sys\n"
+        "folder, _, out, _, kind = sys.argv[1:]\n"
+        "assert kind == 'f16' and open(folder + '/config.json')\n"
+        f"shutil.copy({str(tmp_path / 'right.gguf')!r}, out)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(gguf_vocab, "_BEHAVIOURS", {})
+    with pytest.raises(UserError, match=r"unknown way .*LLAMA_CONVERTER"):
+        formats.export_gguf(job, "f16")
+    assert not job.out.exists()
+    monkeypatch.setenv("LLAMA_CONVERTER", str(script))
+    assert formats.export_gguf(job, "f16")
+    assert {p.name for p in job.out.iterdir()} == {"tester-sft-f16.gguf", "README.md", "gate.json"}
+    with pytest.raises(UserError, match="converter writes no q4_0"):
+        formats.export_gguf(job, "q4_0")

@@ -44,7 +44,7 @@ def test_a_changed_template_is_refused(
     tmp_path: Path,
 ) -> None:
     other = changed_base(
-        chat_template__jinja=lambda text: text.replace("<|im_end|>\\n", "<|im_end|>")
+        chat_template__jinja=lambda text: text.replace("<|im_end|>\n", "<|im_end|>")
     )
     write_gguf(other, tmp_path / "made.gguf", "f16")
     fault = refused(evaluated, asked, tmp_path / "made.gguf")
@@ -76,7 +76,7 @@ def test_swapped_rows_of_query_and_key_are_refused(
     assert caught.value.reason in ("weights", "precision")
     assert "log-probabilities differ by" in caught.value.line()
     assert not job.out.exists()
-    assert [p.name for p in job.out.parent.iterdir()] == [f".{job.out.name}.lock"]
+    assert not [path for path in job.out.parent.iterdir() if path.suffix != ".lock"]
 
 
 def test_an_adapter_of_another_base_is_refused_by_name(source: Source, tmp_path: Path) -> None:
