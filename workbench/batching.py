@@ -52,7 +52,7 @@ class Batch:
         self.model, self.ends = model, frozenset(ends)
         self.most, self.rows, self.temperature = max_new_tokens, rows, temperature
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def answer(self, rows: Sequence[Row], done: Callable[[Row], Iterable[Row]]) -> None:
         """Answer all rows, and those that ``done`` returns for an answered one."""
         waiting = list(rows)
@@ -66,7 +66,7 @@ class Batch:
             with attention:
                 waiting = self._drain(waiting, prefix, done)
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def generate(
         self, rows: Sequence[Row], done: Callable[[Row], Iterable[Row]], tokenizer: Any
     ) -> None:
@@ -171,7 +171,7 @@ class _Table:
         wider = [Kept(self.batch.rows, columns) for _ in range(_layers(self.batch.model))]
         for new, old in zip(wider, self.layers, strict=False):
             for slot in range(len(self.active)):
-                new.put(slot, old.keys[slot], old.values[slot])  # type: ignore[index]
+                new.put(slot, old.keys[slot], old.values[slot])
         self.layers = wider
 
     def step(self) -> None:

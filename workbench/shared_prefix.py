@@ -25,7 +25,7 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Of one layer: 1 × key-value heads × tokens × head size, each."""
 
 
-class Kept(DynamicLayer):
+class Kept(DynamicLayer):  # type: ignore[misc]
     """A layer's own tokens of every row, in buffers that are written in place.
 
     ``torch.cat`` at every token, as in a growing cache, would copy all keys and values each time.
@@ -34,6 +34,8 @@ class Kept(DynamicLayer):
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
         self.room = (rows, columns)
+        self.keys: torch.Tensor | None
+        self.values: torch.Tensor | None
         self.at: torch.Tensor | None = None
         """Column that each row's next token is written to."""
         self.width = 0
@@ -71,7 +73,7 @@ class Kept(DynamicLayer):
 
 def keys_values(cache: Cache) -> list[KeysValues]:
     """Return what each layer of a cache holds."""
-    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 _prefix: Sequence[KeysValues] = ()
@@ -106,30 +108,31 @@ def _attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    keys, values = _prefix[module.layer_idx]  # type: ignore[index]
+    keys, values = _prefix[module.layer_idx]
     if query.shape[2] > 1:
         rows = key.shape[0]
         key = torch.cat([keys.expand(rows, -1, -1, -1), key], 2)
         value = torch.cat([values.expand(rows, -1, -1, -1), value], 2)
-        return sdpa_attention_forward(
+        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
+        return found
     assert attention_mask is not None
     rows, heads, _, size = query.shape
     shared = key.shape[1]
     groups = heads // shared
-    scale = size**-0.5 if scaling is None else scaling
-    own_query = query.reshape(rows, shared, groups, size)
+    length = keys.shape[2]
+    scaled = query * (size**-0.5 if scaling is None else scaling)
+    own_query = scaled.reshape(rows, shared, groups, size)
     # Every row's queries of one head in one product with the prefix.
     all_queries = own_query.transpose(0, 1).reshape(shared, rows * groups, size)
-    over_prefix = (all_queries @ keys[0].transpose(1, 2)).view(shared, rows, groups, -1)
+    over_prefix = (all_queries @ keys[0].transpose(1, 2)).view(shared, rows, groups, length)
     over_own = own_query @ key.transpose(2, 3)
-    scores = torch.cat([over_prefix.transpose(0, 1), over_own], 3).float() * scale
-    scores = scores.masked_fill(~attention_mask, float("-inf"))
-    weights = scores.softmax(-1).to(value.dtype)
-    length = keys.shape[2]
+    over_own = over_own.masked_fill_(~attention_mask[..., length:], float("-inf"))
+    scores = torch.cat([over_prefix.transpose(0, 1), over_own], 3)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
     of_prefix = weights[..., :length].transpose(0, 1).reshape(shared, rows * groups, length)
-    said = (of_prefix @ values[0]).view(shared, rows, groups, -1).transpose(0, 1)
+    said = (of_prefix @ values[0]).view(shared, rows, groups, size).transpose(0, 1)
     said = said + weights[..., length:] @ value
     return said.reshape(rows, 1, heads, -1), None
 

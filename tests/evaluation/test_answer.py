@@ -164,7 +164,7 @@ def test_a_stopped_evaluation_asks_only_what_is_missing(
 
     assert again == whole
     added = kept.read_bytes().splitlines()
-    assert [line for line in added if line in lines[-4:]] == lines[-4:]
+    assert set(lines) <= set(added)
     assert len(added) == len(lines) + 1
     # Whole, it needs no model; another adapter under the same name is another arm.
     assert answer_arms(arms, asked, tiny_model, cache=kept, batch_size=1, **exact) == whole
