@@ -113,7 +113,8 @@ class Evaluate(Section):
     """How the arms answer, how they are scored, and when the evaluation fails."""
 
     max_new_tokens: int = Field(default=128, ge=8)
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    """Prompts answered at once; on a CPU a step of 32 rows takes little longer than one of 8."""
     rows: int | None = Field(default=None, ge=2)
     """At most so many held-out prompts; all of them by default."""
     votes: int = Field(default=1, ge=1, le=15)
