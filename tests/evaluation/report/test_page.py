@@ -93,9 +93,9 @@ def test_every_cell_of_the_table_is_that_of_the_comparison(html, round_folder, p
     comparison = Comparison.model_validate_json(
         (round_folder / "evaluate/comparison.json").read_text()
     )
-    table = re.search(r'<table class="heat">(.*?)</table>', html, re.S).group(1)
+    table = re.search(r'<table class="heat"[^>]*>(.*?)</table>', html, re.S).group(1)
     rows = [re.sub(r"<[^>]+>", " ", row) for row in table.split("<tr")[2:]]
-    assert len(rows) == len(comparison.metrics)
+    assert len(rows) == 4  # fidelity and its traits; other measures have a table of their own
     for metric, row in zip(("fidelity", "address", "lists", "kind"), rows, strict=True):
         told = " ".join(row.split())
         for arm in comparison.arms:

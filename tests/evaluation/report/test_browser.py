@@ -1,0 +1,118 @@
+"""The report in a real browser: themes, narrow screens, the keyboard, links into folded rows."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evaluation.report import build_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.slow
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        warnings.warn("NO BROWSER: the report in a browser is NOT tested", stacklevel=1)
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def address(round_folder, persona, persona_folder, tmp_path: Path) -> str:
+    file = tmp_path / "report.html"
+    file.write_text(build_report(round_folder, persona, persona_folder), encoding="utf-8")
+    return file.as_uri()
+
+
+def opened(browser: Browser, address: str, **context) -> tuple[Page, list[str]]:
+    page = browser.new_context(**context).new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda said: asked.append(said.text))
+    page.goto(address)
+    return page, asked
+
+
+def colours(page: Page) -> tuple[str, str]:
+    return tuple(
+        page.evaluate(f"getComputedStyle(document.body).{name}")
+        for name in ("color", "backgroundColor")
+    )
+
+
+def contrast(page: Page) -> float:
+    """Return WCAG's contrast ratio of the body's text and paper."""
+
+    def light(colour: str) -> float:
+        parts = [int(part) / 255 for part in colour.removeprefix("rgb(").rstrip(")").split(",")]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, bright = sorted(map(light, colours(page)))
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def test_it_is_readable_in_light_and_dark_and_asks_for_nothing(browser, address):
+    light, asked = opened(browser, address, color_scheme="light")
+    dark, also = opened(browser, address, color_scheme="dark")
+    assert asked == also == [address]
+    assert colours(light) != colours(dark)
+    assert contrast(light) > 7
+    assert contrast(dark) > 7
+
+
+def test_a_narrow_screen_never_scrolls_sideways(browser, address):
+    page, _ = opened(browser, address, viewport={"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_number_leads_into_its_folded_rows_by_keyboard(browser, address):
+    page, _ = opened(browser, address)
+    assert not page.locator("#rows-address").is_visible()
+    link = page.locator('.heat a[href="#rows-address"]').first
+    link.focus()
+    page.keyboard.press("Enter")
+    page.locator("#rows-address").wait_for(state="visible", timeout=5000)
+    page.locator("#rows-address a").first.click()
+    assert page.url.split("#")[1].startswith("q-")
+
+
+def test_the_first_tab_skips_to_the_content_and_tables_have_names(browser, address):
+    page, _ = opened(browser, address)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#main"
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll('.scroll[role=region]')]
+            .filter(one => !one.getAttribute('aria-label') || one.tabIndex !== 0).length"""
+    )
+    assert unnamed == 0
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_on_paper_folded_parts_of_the_results_are_unfolded(browser, address, tmp_path):
+    page, _ = opened(browser, address)
+    page.emulate_media(media="print")
+    assert page.locator("nav").is_hidden()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.pdf(path=str(tmp_path / "report.pdf")).startswith(b"%PDF")

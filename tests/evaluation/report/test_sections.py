@@ -1,0 +1,154 @@
+"""Parts of the report that only some rounds have, and its forms for machines."""
+
+import json
+import re
+
+import pytest
+
+from evaluation.calibration import Calibration
+from evaluation.ordinal import Measure
+from evaluation.people import Pairing, People
+from evaluation.report import build_report, build_reports
+from evaluation.scorers import score_responses
+from evaluation.statistics import compare
+from tests.evaluation.report.test_page import Page
+from workbench.records import Response
+from workbench.store import read_records, write_json, write_records
+
+MEASURE = Measure(value=0.55, low=0.42, high=0.66, rows=60)
+
+
+@pytest.fixture
+def full(round_folder, persona, examples):
+    """The round with probes, turns, a judge that was refused, people, and what was forgotten."""
+    folder = round_folder / "evaluate"
+    held_out = list(read_records(folder / "responses.jsonl", Response))
+    probes = [
+        one.evolve(prompt_id=f"ex-probe-{one.prompt_id[3:]}", probe="safety") for one in held_out
+    ]
+    turns = [
+        one.evolve(prompt_id="ex-talk", probe="drift", turn=turn, parents=())
+        for turn, example in enumerate(examples[:3], start=1)
+        for one in held_out
+        if one.prompt_id == example.id
+    ]
+    responses = [*held_out, *probes, *turns]
+    scores = score_responses(persona, responses)
+    comparison = compare(
+        scores, responses=responses, traits=["address", "lists"], left_out={"kind": "below_bar"}
+    )
+    calibration = Calibration(
+        judge="a-judge",
+        rows=60,
+        reviewers=2,
+        kappa=MEASURE.model_copy(update={"low": 0.12}),
+        spearman=MEASURE,
+        ceiling_kappa=MEASURE.model_copy(update={"value": 0.71}),
+        ceiling_spearman=MEASURE,
+        traits={"kind": MEASURE},
+        reason="below_bar",
+    )
+    won = {"wins": 7, "losses": 1, "ties": 0, "ballots": 16, "open": 0}
+    pairing = Pairing(
+        arm="sft+dpo", against="base", **won, share=0.875, low=0.53, high=0.98, p=0.07
+    )
+    people = People(pairings=(pairing,), reviewers=2, ballots=16)
+    write_records(folder / "responses.jsonl", responses)
+    write_records(folder / "scores.jsonl", scores)
+    for name, part in {"comparison": comparison, "calibration": calibration}.items():
+        write_json(folder / f"{name}.json", part.model_dump(mode="json"))
+    write_json(round_folder / "people/people.json", people.model_dump(mode="json"))
+    arm = {"cross_entropy": 3.5, "accuracy": 0.5}
+    worse = {"cross_entropy_change": 0.5, "accuracy_change": -0.25, "passed": False}
+    same = {"cross_entropy_change": 0.0, "accuracy_change": 0.0, "passed": True}
+    rows = {"by_text": {"rain": 3.5}, "by_question": {"capital": True}}
+    general = {
+        "base": "base",
+        "bounds": {"cross_entropy": 0.3, "accuracy": 0.2},
+        "arms": [{"arm": "base", **arm, **same}, {"arm": "sft+dpo", **arm, **worse}],
+        "general": {"base": rows, "sft+dpo": rows},
+    }
+    write_json(folder / "general.json", general)
+    return round_folder
+
+
+@pytest.fixture
+def page(full, persona, persona_folder) -> Page:
+    return Page(build_report(full, persona, persona_folder))
+
+
+def test_what_people_chose_takes_the_headline_and_the_rest_follows(page):
+    verdict = page.text.split("Persona fidelity on the held-out questions")[0]
+    order = [
+        verdict.index(said)
+        for said in (
+            "People who did not know which was which chose SFT + DPO over “Base model” on 88% of"
+            " the 8 questions",
+            "With SFT + DPO, an answer shows 75%",
+            "It is better than a system prompt",
+            "Traits that need a judge carry no weight here (1 of them): the judge agrees",
+            "General ability fell beyond the bound: SFT + DPO.",
+        )
+    ]
+    assert order == sorted(order)
+
+
+def test_a_judge_below_the_bar_is_told_beside_what_people_reach(page):
+    assert "No judge's word counts in the verdict: the judge agrees with the reviewers" in page.text
+    assert "Weighted κ of the rating 0.55 (0.12 to 0.66) 0.71 (0.42 to 0.66) 60" in page.text
+    assert "Kind and tough Is kind and tough at once. carries no weight" in page.text
+
+
+def test_probes_and_turns_stand_apart_from_the_held_out_questions(page):
+    assert "Every arm below answered the same 8 questions" in page.text
+    assert "Safety boundary: persona kept" in page.text
+    assert "Safety boundary: the answers (8)" in page.text
+    assert "Conversation: the answers (3)" in page.text
+    (chart,) = [svg for svg in page.svgs if svg["aria-label"] == "Does it last?"]
+    assert chart["role"] == "img"
+
+
+def test_what_was_forgotten_and_lost_is_told(page):
+    assert "SFT + DPO 3.500 +0.500 50% −25.0 broken" in page.text
+    assert "Everything on which an arm stands below the base" in page.text
+    assert "On no question did SFT + DPO show fewer traits than the base." in page.text
+
+
+def test_every_number_of_the_tables_leads_to_its_rows(full, persona, persona_folder):
+    html = build_report(full, persona, persona_folder)
+    page = Page(html)
+    assert {target[1:] for target in page.targets} <= set(page.ids)
+    linked = re.findall(r'<a class="mean" href="#([^"]+)">', html)
+    assert {"rows-fidelity", "rows-address", "rows-lists", "probe-safety"} <= set(linked)
+    table = re.search(r'id="rows-address">(.*?)</table>', html, re.S).group(1)
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in table.split("<tr>")[2:]]
+    # Base never says champ; the others do, but on the last two questions all said the same.
+    assert [row[-4:] for row in rows] == [["0", "1", "1", "1"]] * 6 + [["0"] * 4] * 2
+
+
+def test_the_forms_for_machines_say_the_same(full, persona, persona_folder):
+    made = build_reports(full, persona, persona_folder)
+    assert set(made) == {"report.html", "report.md", "report.json", "model-card.md"}
+    data = json.loads(made["report.json"])
+    assert data["headline"]["arm"] == "sft+dpo"
+    assert data["headline"]["difference"]["mean"] == 0.75
+    assert data["fidelity"]["base"] == 0.0
+    assert data["verdict"][0] in made["report.md"]
+    assert data["verdict"][0] in made["model-card.md"]
+    assert "| SFT + DPO | 75% | +75.0 (" in made["model-card.md"]
+    assert "<" not in made["model-card.md"].replace("< 0.001", "")
+    widths = {line.count("|") for line in made["model-card.md"].splitlines() if line[:1] == "|"}
+    assert widths == {5}
+
+
+def test_korean_readers_get_all_of_it_in_korean(full, korean, persona_folder):
+    page = Page(build_report(full, korean, persona_folder))
+    for heading in (
+        "나빠진 것",
+        "탐침",
+        "심사 모델은 믿을 만한가요?",
+        "무엇을 잊었나요?",
+        "모든 행",
+    ):
+        assert heading in page.headings
+    assert "어느 쪽인지 모르는 채 고른 사람들은" in page.text
