@@ -82,7 +82,8 @@ def alpha(
         return Alpha(records=len(shared), unscored="everyone gave the same value")
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(table), size=(resamples, len(table)))
-    replicates = np.array([_alpha(table[rows], level) for rows in draws])
+    times = np.array([np.bincount(rows, minlength=len(table)) for rows in draws])
+    replicates = resampled(table, times, level)
     defined = replicates[np.isfinite(replicates)]
     value = _alpha(table, level)
     if len(defined) < FEWEST_DEFINED * resamples:
@@ -108,3 +109,31 @@ def _alpha(table: np.ndarray, level: Level) -> float:
                 level_of_measurement=level,
             )
         )
+
+
+def resampled(table: np.ndarray, times: np.ndarray, level: Level) -> np.ndarray:
+    """Return alpha of many resamples at once; NaN where a resample uses only one value.
+
+    The library takes one table at a time, which would be seconds for all questions of a round.
+    Coincidences add up over records, so each resample is a weighted sum of theirs (Krippendorff,
+    Computing Krippendorff's Alpha-Reliability, 2011).
+
+    Args:
+        table: Records × values; how often each value was given to each record.
+        times: Resamples × records; how often each record was drawn.
+        level: How far apart two values are.
+    """
+    given = table.sum(axis=1)
+    pairs = table[:, :, None] * table[:, None, :] - np.apply_along_axis(np.diag, 1, table)
+    met = np.tensordot(times, pairs / (given - 1)[:, None, None], axes=1)
+    used = met.sum(axis=2)
+    apart = 1.0 - np.eye(table.shape[1])
+    if level == "ordinal":
+        # The ranks between two values: all that lie from one to the other, half of both ends.
+        upto = used.cumsum(axis=1) - used / 2
+        apart = (upto[:, :, None] - upto[:, None, :]) ** 2
+    observed = (met * apart).sum(axis=(1, 2))
+    expected = (used[:, :, None] * used[:, None, :] * apart).sum(axis=(1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: np.ndarray = 1 - (used.sum(axis=1) - 1) * observed / expected
+    return found

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import random
 
+import krippendorff
+import numpy as np
 import pytest
 
 from curation.review.agreement import agreement
-from curation.review.alpha import RATINGS, Alpha, alpha
+from curation.review.alpha import RATINGS, Alpha, Level, alpha, resampled
 from curation.review.ballots import ballots
 from curation.review.policy import Policy
 from curation.review.reliability import against_gold, dawid_skene
@@ -84,6 +86,25 @@ def test_value_without_an_interval_says_why() -> None:
     found = alpha(cells, "nominal", resamples=200)
     assert (found.value, found.low) == (1.0, None)
     assert found.unscored == "too few differing values for an interval"
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal"])
+def test_resamples_at_once_are_what_the_library_says_of_each(level: Level) -> None:
+    rng = np.random.default_rng(5)
+    table = np.array(
+        [np.bincount(rng.integers(0, 5, rng.integers(2, 5)), minlength=5) for _ in range(30)]
+    ).astype(float)
+    draws = rng.integers(0, 30, size=(40, 30))
+    times = np.array([np.bincount(rows, minlength=30) for rows in draws])
+    expected = [
+        krippendorff.alpha(
+            value_counts=table[rows], value_domain=list(range(5)), level_of_measurement=level
+        )
+        for rows in draws
+    ]
+    assert resampled(table, times, level) == pytest.approx(np.array(expected), abs=1e-12)
+    one_value = resampled(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([[2, 0], [1, 1]]), level)
+    assert np.isnan(one_value[0]) and np.isfinite(one_value[1])
 
 
 def test_records_needed_grow_with_the_square_of_precision() -> None:
