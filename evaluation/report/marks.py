@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from workbench.checks import Lacks, Matches
+from workbench.checks import Telling
 from workbench.persona import Persona
 
 
@@ -20,8 +20,8 @@ class Piece(NamedTuple):
 def marked(text: str, persona: Persona, values: Mapping[str, float]) -> list[Piece]:
     """Return ``text`` in pieces, joined again the same text.
 
-    A phrase that fulfilled a *matches* rule is marked as earned, one that broke a *lacks* rule as
-    lost. Where marks overlap, the first one in the text is kept.
+    A phrase that fulfilled a rule, such as *matches*, is marked as earned, one that broke a rule,
+    such as *lacks*, as lost. Where marks overlap, the first one in the text is kept.
 
     Args:
         text: The answer.
@@ -31,14 +31,13 @@ def marked(text: str, persona: Persona, values: Mapping[str, float]) -> list[Pie
     spans: list[tuple[int, int, str, bool]] = []
     for trait in persona.rule_traits:
         check, value = trait.check, values.get(trait.id)
-        earned = isinstance(check, Matches) and value == 1
-        lost = isinstance(check, Lacks) and value == 0
-        if not isinstance(check, Matches | Lacks) or not (earned or lost):
+        if not isinstance(check, Telling) or value != check.earns:
             continue
         for phrase in filter(None, (found.strip() for found in check.found(text))):
-            start = text.rfind(phrase) if check.where == "closing" else text.find(phrase)
+            closing = getattr(check, "where", "") == "closing"
+            start = text.rfind(phrase) if closing else text.find(phrase)
             if start >= 0:
-                spans.append((start, start + len(phrase), trait.name, earned))
+                spans.append((start, start + len(phrase), trait.name, check.earns))
     pieces, done = [], 0
     for start, end, name, earned in sorted(spans):
         if start < done:

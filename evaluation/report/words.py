@@ -78,6 +78,10 @@ class Words:
         """Return a share as whole percent, or a dash where there is none."""
         return "–" if value is None else f"{value * 100:.0f}%"
 
+    def share(self, value: float) -> str:
+        """Return a share as percent, one decimal, so that a small one is not told as none."""
+        return f"{value * 100:.1f}%"
+
     def points(self, value: float) -> str:
         """Return a difference of shares in signed percentage points, one decimal."""
         return _signed(value * 100, 1)
