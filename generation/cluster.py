@@ -156,6 +156,9 @@ def _alive() -> set[str]:
 def _joined(cluster: Cluster) -> Any:
     """Return ray, connected; a cluster of our own is on loopback, and ends with this process."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if not cluster.address:
+        # On any system: without clusters of machines Ray stays on loopback.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
     except ImportError:
@@ -170,7 +173,6 @@ def _joined(cluster: Cluster) -> Any:
             num_cpus=max(2, cluster.workers),
             include_dashboard=False,
             object_store_memory=_MEMORY,
-            _node_ip_address="127.0.0.1",
             **common,
         )
         return ray
