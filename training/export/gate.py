@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -148,12 +150,13 @@ def check_parity(model: Loaded, hearing: Hearing, asked: Questions, bounds: Boun
         judged = model.judge(chat, answer.ids)
         _ends_alike(model, number, answer)
         found = [
-            abs(token.logprob - own)
+            0.0 if math.isnan(own) else abs(token.logprob - own)
             for token, own in zip(judged[:-1], answer.logprobs, strict=True)
         ]
         differences.append(found)
         gaps.append(_first_gap(answer, judged))
-    flat = [value for found in differences for value in found]
+    told = [own for answer in heard for own in answer.logprobs]
+    flat = [d for d, own in zip(chain(*differences), told, strict=True) if not math.isnan(own)]
     mean = fmean(flat) if flat else 0.0
     if mean > bounds.mean:
         _raise_mean(model, heard, differences, mean, bounds)

@@ -23,7 +23,8 @@ class Heard:
 
     Attributes:
         ids: Its tokens, without the one that ended it.
-        logprobs: Natural logarithm of each token's probability, as the server gave it.
+        logprobs: Natural logarithm of each token's probability, as the server gave it; NaN where
+            it gave none.
         text: The answer as a user sees it.
         ended: Whether it ended by itself, not at the limit.
     """

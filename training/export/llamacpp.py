@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import queue
 import shutil
@@ -95,27 +96,32 @@ class LlamaCpp:
         return Rendered(text, tuple(self._post("/tokenize", wanted)["tokens"]))
 
     def answer(self, chats: Sequence[Messages], max_new_tokens: int) -> list[Heard]:
-        """Return the greedy answers of the server's own chat endpoint, in order."""
+        """Return the greedy answers to the prompts that the server itself renders, in order."""
         with ThreadPoolExecutor(_SLOTS) as pool:
-            return list(pool.map(lambda chat: self._chat(chat, max_new_tokens), chats))
+            return list(pool.map(lambda chat: self._answer(chat, max_new_tokens), chats))
 
-    def _chat(self, chat: Messages, max_new_tokens: int) -> Heard:
+    def _answer(self, chat: Messages, max_new_tokens: int) -> Heard:
         asked = {
-            "messages": as_messages(chat),
-            "max_tokens": max_new_tokens,
+            "prompt": self._post("/apply-template", {"messages": as_messages(chat)})["prompt"],
+            "n_predict": max_new_tokens,
             "temperature": 0,
-            "logprobs": True,
-            "top_logprobs": 1,
+            "n_probs": 1,
+            "return_tokens": True,  # which the chat endpoint does not do
             "cache_prompt": False,  # else an answer depends on what was asked before
         }
-        choice = self._post("/v1/chat/completions", asked)["choices"][0]
-        said = (choice.get("logprobs") or {}).get("content") or []
-        return Heard(
-            ids=tuple(token["id"] for token in said),
-            logprobs=tuple(token["logprob"] for token in said),
-            text=(choice["message"]["content"] or "").strip(),
-            ended=choice["finish_reason"] == "stop",
-        )
+        reply = self._post("/completion", asked)
+        ids, told = tuple(reply["tokens"]), iter(reply.get("completion_probabilities") or [])
+        # Tokens that end within a character have no entry: the next entry is of a later token.
+        logprobs: list[float] = []
+        entry = next(told, None)
+        for token in ids:
+            if entry is not None and entry["id"] == token:
+                logprobs.append(float(entry["logprob"]))
+                entry = next(told, None)
+            else:
+                logprobs.append(math.nan)
+        ended = reply["stop_type"] != "limit"
+        return Heard(ids, tuple(logprobs), reply["content"].strip(), ended)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:
