@@ -143,11 +143,12 @@ class _Table:
         self.batch, self.prefix = batch, prefix
         self.active: list[Row] = []
         self.layers: list[Kept] = []
-        self.columns = 0
+        self.room = (0, 0)
+        """Rows and columns of the buffers."""
 
     def admit(self, rows: Sequence[Row]) -> None:
         """Compute the prompts of new rows, alike long ones together, and their first tokens."""
-        self._make_room(max(len(row.ids) for row in rows) - self.prefix + self.batch.most)
+        self._make_room([*self.active, *rows])
         for group in _alike_long(rows):
             suffixes = [row.ids[self.prefix :] for row in group]
             width = max(map(len, suffixes))
@@ -163,16 +164,22 @@ class _Table:
                 self.active.append(row)
             self.batch.choose(logits, group)
 
-    def _make_room(self, columns: int) -> None:
-        """Have buffers of so many columns, without losing what the rows under way have in them."""
-        if columns <= self.columns:
+    def _make_room(self, rows: Sequence[Row]) -> None:
+        """Have buffers that hold ``rows``, without losing what those under way have in them."""
+        columns = max(len(row.ids) for row in rows) - self.prefix + self.batch.most
+        if len(rows) <= self.room[0] and columns <= self.room[1]:
             return
-        self.columns = columns
-        wider = [Kept(self.batch.rows, columns) for _ in range(_layers(self.batch.model))]
-        for new, old in zip(wider, self.layers, strict=False):
-            for slot in range(len(self.active)):
-                new.put(slot, old.keys[slot], old.values[slot])
-        self.layers = wider
+        self.room = (len(rows), columns)
+        for number in range(_layers(self.batch.model)):
+            wider = Kept(*self.room)
+            # Layer by layer, so that the old buffers and the new are never there all at once.
+            if number < len(self.layers):
+                old = self.layers[number]
+                for slot in range(len(self.active)):
+                    wider.put(slot, old.keys[slot, :, :columns], old.values[slot, :, :columns])
+                self.layers[number] = wider
+            else:
+                self.layers.append(wider)
 
     def step(self) -> None:
         """Give every row under way its next token."""
