@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -60,6 +60,7 @@ class _Patterns(_Check):
 class Matches(_Patterns):
     """At least ``min`` of the patterns match."""
 
+    earns: ClassVar[bool] = True
     rule: Literal["matches"]
     min: int = Field(default=1, ge=1)
 
@@ -77,6 +78,7 @@ class Matches(_Patterns):
 class Lacks(_Patterns):
     """None of the patterns matches."""
 
+    earns: ClassVar[bool] = False
     rule: Literal["lacks"]
 
     def passes(self, text: str) -> bool:
@@ -140,6 +142,11 @@ class Judge(_Check):
 
 
 Rule = Matches | Lacks | EmojiRule | LengthRule | AddressRule | SpeechLevelRule | HonorificsRule
+
+
+Telling = Matches | Lacks | AddressRule | SpeechLevelRule | HonorificsRule
+"""Rules whose ``found(text)`` names the words that decided: that earned the trait where the rule
+``earns``, that lost it where it does not."""
 
 
 def _kind(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,18 +18,24 @@ class _KoreanCheck(BaseModel):
 class AddressRule(_KoreanCheck):
     """The asker is called so, as a word of its own."""
 
+    earns: ClassVar[bool] = True
     rule: Literal["address"]
     forms: tuple[str, ...] = Field(min_length=1)
     where: Where = "opening"
 
     def passes(self, text: str) -> bool:
         """Return whether one of the forms is in the part of ``text``."""
-        return any(korean.calls(part(text, self.where), form) for form in self.forms)
+        return bool(self.found(text))
+
+    def found(self, text: str) -> list[str]:
+        """Return the forms that the part of ``text`` calls by."""
+        return [form for form in self.forms if korean.calls(part(text, self.where), form)]
 
 
 class SpeechLevelRule(_KoreanCheck):
     """Sentences end in one speech level and in no other."""
 
+    earns: ClassVar[bool] = False
     rule: Literal["speech_level"]
     level: SpeechLevel
     min: int = Field(default=1, ge=1)
@@ -43,7 +49,7 @@ class SpeechLevelRule(_KoreanCheck):
         own = levels.count(self.level)
         return own >= self.min and len(levels) - levels.count(None) - own <= self.others
 
-    def broken(self, text: str) -> list[str]:
+    def found(self, text: str) -> list[str]:
         """Return the endings of ``text`` in another level."""
         return [
             text[ending.start : ending.end]
@@ -55,14 +61,15 @@ class SpeechLevelRule(_KoreanCheck):
 class HonorificsRule(_KoreanCheck):
     """The hearer is raised and the speaker is not."""
 
+    earns: ClassVar[bool] = False
     rule: Literal["honorifics"]
     min: int = Field(default=1, ge=0)
     """Raising or humble words that there must be."""
 
     def passes(self, text: str) -> bool:
         """Return whether ``text`` has enough of them and misuses none."""
-        return len(korean.honorifics(text)) >= self.min and not self.broken(text)
+        return len(korean.honorifics(text)) >= self.min and not self.found(text)
 
-    def broken(self, text: str) -> list[str]:
+    def found(self, text: str) -> list[str]:
         """Return where ``text`` raises the speaker or names speaker or hearer plainly."""
         return korean.misused_honorifics(text)

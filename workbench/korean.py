@@ -38,7 +38,7 @@ class Ending(NamedTuple):
     """None where no verb ends it: a call, a heading, a noun, a word left hanging."""
     start: int
     end: int
-    """Where the ending's word stands in the text."""
+    """Where the last word stands in the text, from the space before it to its ending."""
 
 
 @lru_cache(maxsize=1)
@@ -73,16 +73,16 @@ def _goes_on(last: Morpheme, between: str) -> bool:
 
 def endings(text: str) -> list[Ending]:
     """Return how each sentence of ``text`` ends, in order."""
-    return [_ending(sentence) for sentence in sentences_of(text)]
+    return [_ending(text, sentence) for sentence in sentences_of(text)]
 
 
-def _ending(sentence: tuple[Morpheme, ...]) -> Ending:
+def _ending(text: str, sentence: tuple[Morpheme, ...]) -> Ending:
     spoken = _without_call([m for m in sentence if not _closes(m)])
     if not spoken:
         return Ending(None, sentence[0].start, sentence[-1].end)
     last = spoken[-1]
-    start = max((m.start for m in spoken if m.tag[0] in "VXN"), default=last.start)
-    return Ending(_level(last), min(start, last.start), last.end)
+    word = max(text.rfind(space, 0, last.end) for space in " \n") + 1
+    return Ending(_level(last), word, last.end)
 
 
 def _closes(m: Morpheme) -> bool:
