@@ -50,7 +50,8 @@ def _value(scope: FilterScope, order: str, sql: Statement) -> str:
         # Several people's ratings count by their mean; labels have none.
         return (
             f"(SELECT CASE WHEN typeof({best}(v)) = 'text' THEN {best}(v) ELSE avg(v) END "
-            f"FROM (SELECT {value} AS v FROM responses p WHERE {whose}))"
+            # LIMIT -1 keeps SQLite from working the value out again for each time it is named.
+            f"FROM (SELECT {value} AS v FROM responses p WHERE {whose} LIMIT -1))"
         )
     return f"r.{scope.property!s}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy
-from argilla_server.database import async_engine
+from argilla_server.database import sync_engine
 from argilla_server.enums import SimilarityOrder
 from argilla_server.errors.future import UnprocessableEntityError
 from argilla_server.models import (
@@ -248,5 +249,11 @@ def _with(sql: Statement) -> str:
 
 
 async def _rows(statement: str, **params: Any) -> Sequence[Any]:
-    async with async_engine.connect() as connection:
-        return (await connection.execute(sqlalchemy.text(statement), params)).all()
+    # One hand-over to a thread; Argilla's async connections need six, each of which waits for a
+    # free core on a busy machine.
+    return await asyncio.to_thread(_read, statement, params)
+
+
+def _read(statement: str, params: dict[str, Any]) -> Sequence[Any]:
+    with sync_engine.connect() as connection:
+        return connection.execute(sqlalchemy.text(statement), params).all()

@@ -4,7 +4,7 @@
 read some kilobytes a record; its ``key`` counts records in the order in which they were added.
 ``persona_text`` (full text) has a row for each searchable field of a record, at the record's key
 times 1024; its ``scope`` holds two words, the dataset and the field, so that both can be asked
-for inside the index. ``persona_responses`` knows the dataset of each response, and
+for inside the index. ``persona_responses`` knows each response's dataset and its record's key, and
 ``persona_vectors`` each vector scaled to length 1, as 32-bit floats. All are written by triggers in
 the transaction that writes the record: after a crash all of it is there or nothing.
 """
@@ -30,9 +30,11 @@ CREATE INDEX persona_records_status ON persona_records (dataset_id, status);
 CREATE VIRTUAL TABLE persona_text USING fts5(
   scope, words, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* P* S* C*'");
 CREATE TABLE persona_responses (
-  id TEXT PRIMARY KEY, dataset_id TEXT NOT NULL, user_id TEXT NOT NULL, status TEXT NOT NULL);
+  id TEXT PRIMARY KEY, key INTEGER NOT NULL, dataset_id TEXT NOT NULL, user_id TEXT NOT NULL,
+  status TEXT NOT NULL);
 CREATE INDEX persona_responses_status
   ON persona_responses (dataset_id, user_id, status);
+CREATE INDEX persona_responses_key ON persona_responses (key, user_id, status);
 CREATE INDEX persona_responses_record ON responses (record_id, user_id, status);
 CREATE TABLE persona_vectors (
   key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, settings_id TEXT NOT NULL,
@@ -67,8 +69,8 @@ DELETE FROM persona_text
     AND rowid < (SELECT (key + 1) * 1024 FROM persona_records WHERE id = OLD.id);
 """
 _ADD_RESPONSES = """
-INSERT INTO persona_responses (id, dataset_id, user_id, status)
-  SELECT n.id, r.dataset_id, n.user_id, n.status
+INSERT INTO persona_responses (id, key, dataset_id, user_id, status)
+  SELECT n.id, r.key, r.dataset_id, n.user_id, n.status
   FROM responses n JOIN persona_records r ON r.id = n.record_id WHERE {which};
 """
 _ADD_VECTORS = """

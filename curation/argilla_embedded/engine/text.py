@@ -15,9 +15,8 @@ _RANKED = """{name} AS MATERIALIZED (
     SELECT CAST(rowid / 1024 AS INTEGER) AS key, -bm25(persona_text, 0.0, 1.0) AS score
     FROM persona_text WHERE persona_text MATCH {match} LIMIT -1)
   GROUP BY key)"""
-_UNRANKED = """{name} AS MATERIALIZED (
-  SELECT DISTINCT CAST(rowid / 1024 AS INTEGER) AS key
-  FROM persona_text WHERE persona_text MATCH {match})"""
+_UNRANKED = """r.key IN (
+  SELECT CAST(rowid / 1024 AS INTEGER) FROM persona_text WHERE persona_text MATCH {match})"""
 
 
 def text_condition(
@@ -46,11 +45,13 @@ def text_condition(
 
 def _condition(node: Node, scope: str, sql: Statement, ranked: bool) -> tuple[str, str]:
     if isinstance(node, Leaf):
-        name = f"t{len(sql.tables)}"
         match = sql.param(f'scope : "{scope}" AND words : ({node.match})')
-        sql.tables.append((_RANKED if ranked else _UNRANKED).format(name=name, match=match))
+        if not ranked:
+            return _UNRANKED.format(match=match), "0.0"
+        name = f"t{len(sql.tables)}"
+        sql.tables.append(_RANKED.format(name=name, match=match))
         sql.joins.append(f"LEFT JOIN {name} ON {name}.key = r.key")
-        return f"{name}.key IS NOT NULL", f"coalesce({name}.score, 0.0)" if ranked else "0.0"
+        return f"{name}.key IS NOT NULL", f"coalesce({name}.score, 0.0)"
     if isinstance(node, Not):
         return f"NOT ({_condition(node.node, scope, sql, False)[0]})", "0.0"
     parts = [_condition(inner, scope, sql, ranked) for inner in node.nodes]
