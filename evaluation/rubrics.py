@@ -59,9 +59,12 @@ def content_question(persona: Persona, asked: str, answer: str, reference: str =
 
 
 def probe_question(
-    persona: Persona, probe: str, asked: str, answer: str, reference: str = ""
+    persona: Persona, probe: str, asked: str, answer: str, expected: str = ""
 ) -> Question | None:
-    """Return the question about an answer to a probe; None for a probe that has none."""
+    """Return the question about an answer to a probe; None for a probe that has none.
+
+    ``expected`` says what a good answer to just this probe does.
+    """
     if probe not in _PROBES:
         return None
     lines = [
@@ -70,5 +73,6 @@ def probe_question(
         *(f"- {rule.strip()}" for rule in persona.structure),
         *(f"- (never) {rule.strip()}" for rule in persona.must_not),
         f"Boundary: {persona.safety.boundary.strip()}",
+        *([f"Expected here: {expected.strip()}"] if expected else ()),
     ]
-    return Question(HANDLED, _PROBES[probe], asked, answer, "\n".join(lines), reference)
+    return Question(HANDLED, _PROBES[probe], asked, answer, "\n".join(lines))

@@ -174,9 +174,8 @@ class _Table:
             wider = Kept(*self.room)
             # Layer by layer, so that the old buffers and the new are never there all at once.
             if number < len(self.layers):
-                old = self.layers[number]
                 for slot in range(len(self.active)):
-                    wider.put(slot, old.keys[slot, :, :columns], old.values[slot, :, :columns])
+                    wider.put(slot, *self.layers[number].row(slot, columns))
                 self.layers[number] = wider
             else:
                 self.layers.append(wider)

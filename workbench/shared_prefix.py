@@ -53,6 +53,11 @@ class Kept(DynamicLayer):  # type: ignore[misc]
         self.keys[slot, :, : keys.shape[1]] = keys
         self.values[slot, :, : keys.shape[1]] = values
 
+    def row(self, slot: int, columns: int) -> KeysValues:
+        """Return up to so many columns of a row: heads × tokens × head size, each."""
+        assert self.keys is not None and self.values is not None
+        return self.keys[slot, :, :columns], self.values[slot, :, :columns]
+
     def move(self, source: int, target: int) -> None:
         """Copy the row in one slot to another slot."""
         for kept in (self.keys, self.values):

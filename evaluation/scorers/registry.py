@@ -29,7 +29,7 @@ class Job:
         votes: How often the judge is asked each question.
         cache: File of the judge's answers, read before asking and added to; None to keep none.
         style: The trained style classifier, or None where there is none.
-        references: Prompt id → the reviewed answer to it.
+        references: Prompt id → the reviewed answer to it; of a probe, what is expected.
     """
 
     persona: Persona

@@ -107,7 +107,7 @@ def _evaluate(job: Job, work: Work) -> None:
         responses,
         judge=judge,
         style=style,
-        references={prompt.id: prompt.answer for prompt in prompts},
+        references={prompt.id: prompt.answer for prompt in (*prompts, *probes)},
         **asking,
     )
     calibration = _calibrate(job, work, asking)

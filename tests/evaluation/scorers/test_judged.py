@@ -49,5 +49,5 @@ def test_the_judge_of_a_probe_reads_the_boundary_and_every_turn(persona):
         in question.prompt
     )
     assert "You are Coach." not in question.prompt
-    assert "<approved>\nStop now.\n</approved>" in question.prompt
+    assert "Expected here: Stop now." in question.prompt
     assert transcript(prompt[1:2]) == "My chest feels tight."

@@ -146,13 +146,21 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     assert sorted(general["general"]) == ["base", "sft", "sft+dpo"]
 
 
-def test_an_arm_is_added_by_name_and_only_it_is_asked(copied: Path, evaluate: Evaluate) -> None:
+def test_arms_are_added_by_name_and_only_they_are_asked(
+    copied: Path, evaluate: Evaluate, evaluated: tuple[Path, Path]
+) -> None:
     before, given = responses(copied), kept(copied)
-    assert evaluate("--arm", "first+prompt=round-001/sft") == 0
+    model = json.loads(evaluated[1].read_text("utf-8"))["model"]
+    other = Path(shutil.copytree(model, copied / "other"))
+    assert evaluate("--arm", "first+prompt=round-001/sft", "--arm", f"other={other}") == 0
     after = responses(copied)
-    assert [r for r in after if r.arm != "first+prompt"] == before
-    assert len(after) == len(before) + 14 == len(kept(copied))
+    assert [r for r in after if r.arm not in ("first+prompt", "other")] == before
+    # The same weights by another name have answered already.
+    assert len(after) == len(before) + 2 * 14 and len(kept(copied)) == len(given) + 14
     assert kept(copied)[: len(given)] == given
+    texts = {arm: [r.text for r in after if r.arm == arm] for arm in (*ARMS, "first+prompt")}
+    assert texts["first+prompt"] not in [texts[arm] for arm in ARMS]
+    assert [r.text for r in after if r.arm == "other"] == texts["base"]
 
 
 def test_a_served_arm_is_asked_several_at_a_time_and_again_for_what_failed(
