@@ -8,6 +8,7 @@ Ray actor that is tied to this node.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ BOOKKEEPER = "persona-bookkeeper"
 """Name of the actor, followed by the id of the process that it reports to."""
 _NAMESPACE = "persona"
 _LOOK_EVERY = 0.2
+_REACHED_IN = 5.0
 _MISSED = 10
 """Looks in a row at which a worker is not there until it is given up."""
 _MEMORY = 200 * 2**20
@@ -106,7 +108,10 @@ def bookkeeping(cluster: Cluster, cache: Path) -> Iterator[str]:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": name, "num_cpus": 0, "scheduling_strategy": here}
     actor = ray.remote(Bookkeeper).options(**options).remote(str(cache))
-    ray.get(actor.news.remote())
+    try:
+        ray.get(actor.news.remote())
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"the Ray cluster runs no actor here: {error}") from None
     done = threading.Event()
     watch = threading.Thread(target=_hand_on, args=(actor, done), daemon=True)
     watch.start()
@@ -177,6 +182,10 @@ def _joined(cluster: Cluster) -> Any:
         )
         return ray
     try:
+        host, _, port = cluster.address.rpartition(":")
+        if host and port.isdigit():
+            # Ray itself would try for a minute.
+            socket.create_connection((host, int(port)), timeout=_REACHED_IN).close()
         start(address=cluster.address, **common)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(

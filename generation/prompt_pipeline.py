@@ -52,15 +52,16 @@ def prompt_pipeline(
     if job.cluster and isinstance(llm, Served):
         workers = min(job.cluster.workers, llm.endpoint.concurrency, len(rows))
         llm = llm.share(workers, bookkeeper)
-    # Batches are barriers, so a worker gets one; the LLM bounds what is under way inside it.
-    everything = -(-len(rows) // workers)
+    # Batches are barriers, so a worker gets one; the LLM bounds what is under way inside it. All
+    # rows are loaded at once, or the second worker would wait until the first is done.
+    part = -(-len(rows) // workers)
     pipeline = PromptPipeline(name=job.name, cache_dir=cache_dir)
     with pipeline:
-        load = LoadDataFromDicts(name="prompts", data=rows, batch_size=everything)
+        load = LoadDataFromDicts(name="prompts", data=rows, batch_size=len(rows))
         chat = ChatGeneration(
             name=ANSWERS,
             llm=make_llm(llm),
-            input_batch_size=everything,
+            input_batch_size=part,
             resources=StepResources(replicas=workers),
             add_raw_input=False,
             add_raw_output=False,

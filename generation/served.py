@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -106,6 +107,9 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         from openai import AsyncOpenAI
 
         AsyncLLM.load(self)
+        # A line for every request, which distilabel's logging takes longer for than we for the
+        # request; distilabel itself silences the client's module by its earlier name.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._cache = self._answers()
         events.tell(worker=os.getpid())
         endpoint = Endpoint(

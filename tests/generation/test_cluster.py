@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from generation.jobs import Cluster
-from generation.pipeline import teacher_rows
+from generation.jobs import Cluster, Served
+from generation.runner import Distilabel
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
 from workbench.endpoint import Endpoint
 from workbench.errors import UserError
-from workbench.persona import Persona
-from workbench.records import Example
+from workbench.records import user_prompt
 
 SECRET = "sk-cluster-secret-0815"
 pytestmark = [
@@ -23,46 +25,69 @@ pytestmark = [
 ]
 
 
-def test_two_workers_ask_share_the_bounds_and_keep_their_answers_here(
-    persona: Persona, seeds: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def of_ray() -> list[str]:
+    """Return the daemons and workers of a cluster of a job's own."""
+    lines = (" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
+    return [line for line in lines if "/ray-" in line or line.startswith("ray::")]
+
+
+def test_two_workers_ask_at_once_and_their_answers_are_kept_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def script(request: Request) -> Reply:
-        return fails(400) if request.system and request.share < 0.1 else conforms(request)
+        if request.share < 0.15:
+            return fails(400)
+        return replace(conforms(request), delay=0.2)
 
     monkeypatch.setenv("CLUSTER_KEY", SECRET)
     work = tmp_path / "work"
+    prompts = [user_prompt(f"How deep is number {number}?") for number in range(40)]
     with ScriptedServer(script, api_key=SECRET) as server:
         endpoint = Endpoint(
-            base_url=server.url, model="m", api_key_env="CLUSTER_KEY", concurrency=4, backoff=0.02
+            base_url=server.url, model="m", api_key_env="CLUSTER_KEY", concurrency=4
         )
-        about = {"per_topic": 30, "workdir": work, "cluster": Cluster(workers=2)}
-        first = teacher_rows(persona, seeds, endpoint, **about)
+        served = Served(endpoint=endpoint, cache=work / "answers.sqlite", step="ask")
+        with Distilabel(work, Cluster(workers=2)) as distilabel:
+            first = distilabel.run("ask", prompts, served, label="the cluster asks")
+        # The cluster was the job's own, and ends with it.
+        end = time.monotonic() + 15
+        while of_ray() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert of_ray() == []
         asked = Counter(request.prompt for request in server.requests)
+        # Two of the four at once are each worker's.
+        assert server.most_at_once in (3, 4)
         server.script = conforms
-        second = teacher_rows(persona, seeds, endpoint, **about)
-        again = server.requests[asked.total() :]
-        assert server.most_at_once <= 4
-    assert first.planned == 60 == len(first.examples) + first.failed["rejected"]
-    assert set(asked.values()) == {1}
-    # What two other processes were answered lies in this machine's file, and is not asked again.
-    assert {request.prompt for request in again} == {
-        request.prompt for request in again if request.share < 0.1
-    }
-    assert len(again) == first.failed["rejected"] > 0
-    assert len(second.examples) == 60
-    assert first.paid["answers"].attempts == 60
+        with Distilabel(work) as distilabel:
+            second = distilabel.run("ask", prompts, served, label="this machine asks")
+        again = {request.prompt for request in server.requests[asked.total() :]}
+    failed = {outcome.reason for outcome in first if outcome.status == "failed"}
+    lost = sum(outcome.status == "failed" for outcome in first)
+    assert failed == {"rejected"}
+    assert [o.text for o in first if o.text] == [
+        f"Answer to: {prompt[0].content}"
+        for prompt, outcome in zip(prompts, first, strict=True)
+        if outcome.status == "ok"
+    ]
+    assert asked.total() == len(asked) == len(prompts)
+    # What two other processes were answered is not asked again, by whomever.
+    assert len(again) == lost < 40
+    assert all(outcome.status == "ok" for outcome in second)
+    assert sum(outcome.cached for outcome in second) == 40 - lost
     log = (work / "distilabel.log").read_text(encoding="utf-8")
-    for replica in (0, 1):
-        assert f"in 'answers' (replica ID: {replica})" in log
+    assert all(f"in 'answers' (replica ID: {replica})" in log for replica in (0, 1))
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(
-    persona: Persona, seeds: list[Example], tmp_path: Path
-) -> None:
+def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     with ScriptedServer() as server, pytest.raises(UserError) as caught:
-        endpoint = Endpoint(base_url=server.url, model="m")
-        away = Cluster(address="127.0.0.1:9")
-        teacher_rows(persona, seeds, endpoint, per_topic=1, workdir=tmp_path / "work", cluster=away)
-    assert "--ray 127.0.0.1:9: no Ray cluster answers" in caught.value.line()
+        served = Served(
+            endpoint=Endpoint(base_url=server.url, model="m"), cache=tmp_path / "answers.sqlite"
+        )
+        with Distilabel(tmp_path / "work", Cluster(address="127.0.0.1:9")) as distilabel:
+            distilabel.run("ask", [user_prompt("How?")], served, label="nobody asks")
+    assert caught.value.line() == (
+        "--ray 127.0.0.1:9: no Ray cluster answers (ConnectionRefusedError) — start it with"
+        " `ray start --head`, and join it from a machine that is its node"
+    )
