@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from workbench.errors import UserError, UserErrors
+from workbench.persona import Persona
 from workbench.records import Example, Message
 from workbench.store import read_json_lines
 
@@ -40,8 +41,12 @@ class _Row(BaseModel):
         return self
 
 
-def read_probes(path: Path) -> list[Example]:
+def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
     """Return the probes of a file as examples: ``kind`` is the probe, ``answer`` what is expected.
+
+    Args:
+        path: The file.
+        persona: Whose probes they are, to stand among their parents.
 
     Raises:
         UserErrors: Every broken row, with its line.
@@ -68,6 +73,7 @@ def read_probes(path: Path) -> list[Example]:
                 answer=row.expect,
                 kind=row.probe,
                 source=f"{path.name}:{number}",
+                parents=(persona.record_id,) if persona else (),
             )
         )
     if mistakes:

@@ -54,7 +54,7 @@ def hold_probes(job: Job, placed: Sequence[Placed]) -> HeldProbes:
     path = probe_file(job)
     if path is None:
         return HeldProbes([], [])
-    probes = {probe.id: probe for probe in read_probes(path)}
+    probes = {probe.id: probe for probe in read_probes(path, job.persona)}
     items = [Item(one.id, "test", questions_of(one), (one.id,)) for one in probes.values()]
     items += [
         Item(f"{one.round} {one.row.source or one.row.id}", one.side, questions_of(one.row))
