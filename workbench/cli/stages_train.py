@@ -80,7 +80,7 @@ def training_stage(method: Method, job: Job) -> StageSpec:
     """Return the stage of a method: on the curated training side, from the SFT adapter on."""
     own = job.config.train.files.get(method)
     sides = [f"split/{p}{side}.jsonl" for side in ("train", "validation") for p in _ROWS[method]]
-    goes_on = method != "sft" and not load(job, method).fresh
+    goes_on = method != "sft" and not _makes_adapter(job, method)
     grpo = method == "grpo"
     persona = {"persona.yaml": job.persona_folder / "persona.yaml"} if grpo else {}
     return StageSpec(
@@ -98,6 +98,15 @@ def training_stage(method: Method, job: Job) -> StageSpec:
         packages=("bitsandbytes", "peft", "torch", "transformers", "trl"),
         resumable=True,
     )
+
+
+def _makes_adapter(job: Job, method: Method) -> bool:
+    """Return whether the recipe makes a new adapter; without the libraries that check it."""
+    from workbench.yamlfile import read_yaml
+
+    recipe, _ = read_yaml(recipe_path(job, method))
+    recipe |= job.config.train.overrides.get(method, {})
+    return any(recipe.get(name) is not None for name in ("lora", "osf"))
 
 
 def _train(job: Job, method: Method, work: Work) -> None:
