@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.report.source import Source
 from evaluation.report.words import Words
+from workbench.persona import FIDELITY
 from workbench.records import last_user_turn
 
 
@@ -21,7 +22,7 @@ class Entry:
 
 
 def ledger(source: Source, words: Words) -> dict[str, list[Entry]]:
-    """Return metric → its rows on the held-out questions; several seeds are averaged."""
+    """Return metric → its rows on the held-out questions, fidelity first; seeds are averaged."""
     arms = source.comparison.arms
     questions: dict[str, str] = {}
     for response in source.responses:
@@ -48,6 +49,6 @@ def ledger(source: Source, words: Words) -> dict[str, list[Entry]]:
             Entry(prompt, question, [shown((metric, prompt, arm)) for arm in arms])
             for prompt, question in questions.items()
         ]
-        for metric in source.comparison.metrics
+        for metric in sorted(source.comparison.metrics, key=lambda name: name != FIDELITY)
         if any(key[0] == metric for key in values)
     }
