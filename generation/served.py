@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from pathlib import Path
@@ -110,6 +111,8 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         # A line for every request, which distilabel's logging takes longer for than we for the
         # request; distilabel itself silences the client's module by its earlier name.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
+        # All modules of distilabel lie on this heap; requests must not wait for walks through it.
+        gc.freeze()
         self._cache = self._answers()
         events.tell(worker=os.getpid())
         endpoint = Endpoint(
@@ -174,6 +177,8 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
             }
             for number in range(num_generations)
         ]
+        if num_generations == 1:
+            return as_output([await self._shared(bodies[0])])
         return as_output(await asyncio.gather(*(self._shared(body) for body in bodies)))
 
     async def _agenerate(
@@ -184,14 +189,19 @@ class ServedLLM(OpenAILLM):  # type: ignore[misc]
         if self.price and self.budget is not None and self._budget is None:
             self._budget = Budget(self.price, self.budget)
 
+        tally = events.Tally()
+
         async def one(chat: Any) -> GenerateOutput:
             async with gate:
                 output = await self.agenerate(chat, num_generations, **kwargs)
             failed = int(None in output["generations"])
-            events.tell(done=1, failed=failed, paid=self._paid(output["statistics"]))
+            tally.add(done=1, failed=failed, paid=self._paid(output["statistics"]))
             return output
 
-        return await asyncio.gather(*(one(chat) for chat in inputs))
+        try:
+            return await asyncio.gather(*(one(chat) for chat in inputs))
+        finally:
+            tally.tell()
 
     def _paid(self, counts: dict[str, list[int]]) -> float:
         tokens = sum(counts["input_tokens"]), sum(counts["output_tokens"])
