@@ -3,7 +3,7 @@
 ``make bench-training`` (or ``python benchmarks/bench_training.py [--steps 5] [--only sft]``) trains
 the embedded model on the shipped gym trainer's rows, each run in a process of its own: the bare
 script, then the workbench, for each method; then what each choice of the CPU recipe brought. On a
-machine with a GPU it does the same with Llama-3-8B's shape and random NF4 weights.
+machine with a GPU the model is Llama-3-8B's shape with random NF4 weights made on the device.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from training_runs import write_rows
+
+from workbench.models import has_gpu
 
 LIMIT = 1.05
 METHODS = ("sft", "dpo", "grpo")
@@ -48,7 +50,11 @@ def main() -> None:
         for method in METHODS:
             if options.only in (None, method):
                 compare(method, options.steps, Path(folder))
-        if options.only in (None, "choices"):
+        if not has_gpu():
+            print("Llama-3-8B's shape with random NF4 weights waits for a GPU: there is none here")
+        elif options.only == "choices":
+            print("the choices are those of a processor: there is a GPU here")
+        if options.only in (None, "choices") and not has_gpu():
             print(f"\nwhat each choice brings, SFT, {options.steps} steps")
             shipped = measure("ours", "sft", options.steps, Path(folder))
             for name, changes in CHOICES.items():
@@ -68,7 +74,7 @@ def compare(method: str, steps: int, folder: Path) -> None:
     for name, one in (("bare TRL", bare), ("workbench", ours)):
         print(
             f"{method} {name:10} {one['step']:6.2f} s a step  {one['peak']:6.0f} MiB"
-            f"  loss {one['losses'][0]:.3f} to {one['losses'][-1]:.3f}"
+            f"  {one['rate']:6.0f} tokens/s  loss {one['losses'][0]:.3f} to {one['losses'][-1]:.3f}"
         )
     step, peak = ours["step"] / bare["step"], ours["peak"] / bare["peak"]
     print(f"{method} ratio: step time {step:.2f}, peak memory {peak:.2f} (limit {LIMIT})")

@@ -30,6 +30,7 @@ class Steps(TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.losses: list[float] = []
+        self.tokens = 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock."""
@@ -43,6 +44,7 @@ class Steps(TrainerCallback):  # type: ignore[misc]
         """Keep the loss."""
         if logs and "loss" in logs:
             self.losses.append(float(logs["loss"]))
+            self.tokens = float(logs.get("num_tokens", 0))
 
 
 def write_rows(folder: Path) -> None:
@@ -74,6 +76,43 @@ def recipe_of(method: str, steps: int, changes: dict[str, Any]) -> Recipe:
     return load_recipe(recipe_path(name), {**few, **changes})
 
 
+def random_llama3_8b(quantization: dict[str, Any]) -> Any:
+    """Return Llama-3-8B's shape on the GPU with random weights, packed layer by layer.
+
+    16 GB of weights in half precision are never there at once, so that the peak is training's.
+    """
+    import torch
+
+    from training.plan.recipes import shape_config
+    from training.plan.skeleton import bare_model, with_layers
+    from training.plan.timing import pack
+
+    config = shape_config("llama3-8b")
+    with torch.device("meta"):
+        model = bare_model(config, torch.bfloat16)
+    with torch.device("cuda"):
+        one = bare_model(with_layers(config, 1), torch.bfloat16)
+        # Its buffers are computed when it is made, and are not there on "meta".
+        model.model.rotary_emb = one.model.rotary_emb
+        for block in model.model.layers:
+            _fill(block)
+            pack(block, quantization)
+        _fill(model)
+    model.is_loaded_in_4bit = True  # by which TRL and PEFT know it
+    return model
+
+
+def _fill(module: Any) -> None:
+    """Give random values to the weights that are on "meta"."""
+    import torch
+
+    for part in module.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            if weight.is_meta:
+                values = torch.randn(weight.shape, dtype=torch.bfloat16, device="cuda") * 0.02
+                setattr(part, name, torch.nn.Parameter(values, requires_grad=False))
+
+
 def ours(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
     """Train with the workbench."""
     import training.session as session
@@ -86,6 +125,8 @@ def ours(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
         return trainer, parts
 
     session.build = watched
+    if has_gpu():
+        session.load_base = lambda *_: random_llama3_8b(recipe.quantization or {})  # type: ignore
     model, out = resolve_model(BASE), folder / f"ours-{method}"
     rows = folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl"
     always: dict[str, Any] = {"seed": 0, "base_name": BASE}
@@ -122,12 +163,16 @@ def bare(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
     }
     base = resolve_model(BASE)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(
-        base,
-        dtype=torch.bfloat16 if fields["bf16"] else torch.float32,
-        quantization_config=BitsAndBytesConfig(**(quantization_fields(recipe.quantization) or {})),
-        device_map={"": 0} if torch.cuda.is_available() else "cpu",
-    )
+    packed = quantization_fields(recipe.quantization) or {}
+    if has_gpu():
+        model = random_llama3_8b(packed)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(
+            base,
+            dtype=torch.bfloat16 if fields["bf16"] else torch.float32,
+            quantization_config=BitsAndBytesConfig(**packed),
+            device_map="cpu",
+        )
     file = folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl"
     rows = load_dataset("json", data_files=str(file), split="train")
     keep = {
@@ -173,9 +218,8 @@ def make_adapter(folder: Path) -> None:
     from workbench.models import load_model
 
     lora = recipe_of("sft", 1, {}).lora or {}
-    model = get_peft_model(
-        load_model(resolve_model(BASE)), LoraConfig(task_type="CAUSAL_LM", **lora)
-    )
+    base = random_llama3_8b({}) if has_gpu() else load_model(resolve_model(BASE))
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **lora))
     save_adapter(model, folder / "adapter", BASE)
 
 
@@ -199,6 +243,7 @@ def main(
         "step": statistics.median(timed),
         "peak": peak.gpu_mib or peak.resident_mib,
         "losses": seen.losses,
+        "rate": seen.tokens / sum(seen.seconds),
     }
 
 

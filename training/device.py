@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from workbench.models import compute_dtype
@@ -87,6 +87,25 @@ class PeakMemory:
             self.resident_mib = max(self.resident_mib, process.memory_info().rss / 2**20)
             if self._stop.wait(_SAMPLE_EVERY):
                 return
+
+
+def no_needless_casts(model: Any, *, half: bool) -> AbstractContextManager[None]:
+    """Keep the adapters' inputs in the half precision of autocast, which casts the weights.
+
+    PEFT looks for autocast on CUDA alone; on a CPU it would keep a float32 copy of every layer's
+    input for the backward pass, some gigabytes of them.
+
+    Args:
+        model: With its adapter. OSF's layers cast nothing, and so have nothing to turn off.
+        half: Whether autocast computes in half precision.
+    """
+    from peft.helpers import disable_input_dtype_casting
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    cast = all(hasattr(layer, "cast_input_dtype_enabled") for layer in layers)
+    context: AbstractContextManager[None] = disable_input_dtype_casting(model, half and cast)
+    return context
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from training.device import (
     PeakMemory,
     device_fields,
     device_name,
+    no_needless_casts,
     quantization_fields,
     quiet,
 )
@@ -33,6 +34,7 @@ from training.sections import trainer_config
 from training.summary import TrainSummary
 from training.tracking import report_to, tracked
 from workbench.models import load_tokenizer
+from workbench.progress import console
 from workbench.store import atomic_file, file_hash, write_json
 
 if TYPE_CHECKING:
@@ -176,11 +178,13 @@ def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train
         peak = stack.enter_context(PeakMemory())
         shown = stack.enter_context(ExitStack())
         checkpoint = prepare(task.checkpoints, task.identity())
+        planned = _planned(task, read)
         trainer, parts = build(task, read, builder)
         pissa = starts_from_pissa(task.recipe)
         if pissa:
             keep_pissa_start(trainer.model, task.checkpoints)
-        stack.enter_context(_no_needless_casts(trainer))
+        half = trainer.args.bf16 or trainer.args.fp16
+        stack.enter_context(no_needless_casts(trainer.model, half=half))
         watch = _watch(trainer, task, shown)
         resume = str(checkpoint) if checkpoint else None
         gain = around(trainer, parts, partial(trainer.train, resume_from_checkpoint=resume))
@@ -206,6 +210,7 @@ def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train
         loss_last=losses[-1] if losses else math.nan,
         final={name: value for entry in curve for name, value in entry.items()},
         trainable_parameters=_trainable(trainer.model),
+        planned_peak_mib=planned,
         peak_resident_mib=round(peak.resident_mib, 1),
         peak_gpu_mib=round(peak.gpu_mib, 1),
         held_out_reward=gain,
@@ -218,7 +223,20 @@ def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train
         file.write(_effective(task.recipe).to_yaml())
     write_json(task.out / "summary.json", summary.model_dump(mode="json"))
     shutil.rmtree(task.checkpoints)
+    if planned:
+        from training.plan.show import against
+
+        console.print(f"  {against(planned, summary.peak_gpu_mib or summary.peak_resident_mib)}")
     return summary
+
+
+def _planned(task: Task, read: Reader) -> float | None:
+    """Return the peak memory that the plan says, in MiB; None where none can be made."""
+    from training.plan.plan import expected_peak
+
+    if task.recipe.engine != "trl":
+        return None  # Unsloth's kernels keep other things
+    return expected_peak(task.recipe, task.model, read(task.train), task.sft_adapter)
 
 
 def _watch(trainer: Trainer, task: Task, stack: ExitStack) -> Watch:
@@ -235,20 +253,6 @@ def _watch(trainer: Trainer, task: Task, stack: ExitStack) -> Watch:
         else:
             trainer.add_callback(EarlyStoppingCallback(**task.recipe.early_stopping))
     return watch
-
-
-def _no_needless_casts(trainer: Trainer) -> AbstractContextManager[None]:
-    """Keep the adapters' inputs in the half precision of autocast, which casts the weights.
-
-    PEFT looks for autocast on CUDA alone; on a CPU it would keep a float32 copy of every layer's
-    input for the backward pass, some gigabytes of them.
-    """
-    from peft.helpers import disable_input_dtype_casting
-
-    context: AbstractContextManager[None] = disable_input_dtype_casting(
-        trainer.model, active=trainer.args.bf16 or trainer.args.fp16
-    )
-    return context
 
 
 def _effective(recipe: Recipe) -> Recipe:

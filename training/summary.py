@@ -34,6 +34,8 @@ class TrainSummary(BaseModel):
     final: dict[str, float]
     """The last value of everything that was logged: loss, eval_loss, rewards/…"""
     trainable_parameters: int
+    planned_peak_mib: float | None = None
+    """What the plan said that the next two would be; None where none could be made."""
     peak_resident_mib: float
     peak_gpu_mib: float
     held_out_reward: RewardGain | None = None

@@ -114,6 +114,7 @@ def test_a_device_that_is_too_small_is_told_with_a_change_that_fits(
     assert roomy.fits and roomy.change is None and roomy.seconds is None
     assert verdict(roomy) == "fits"
     assert roomy.peak_mib == pytest.approx(sum(roomy.parts_mib.values()), abs=1)
+    assert roomy.parts_mib["CUDA context"] == 600
 
     least = int((roomy.peak_mib - 0.4 * roomy.parts_mib["activations"]) * 2**20)
     tight = make_plan(wish(tiny_model, examples, gpu_memory=least), timed=False)
@@ -138,7 +139,7 @@ def test_a_plan_is_shown_as_a_table_and_read_back_from_json(
 
     plan = make_plan(wish(tiny_model, examples))
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
-    assert plan.step_seconds and plan.seconds == pytest.approx(12 * plan.step_seconds, rel=0.05)
+    assert plan.step_seconds and plan.seconds == pytest.approx(12 * plan.step_seconds, rel=0.2)
     assert plan.parts_mib["libraries"] > 100
 
     console = Console(width=100)

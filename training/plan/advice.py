@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from training.plan.memory import Scene, parts
+from training.plan.memory import Scene, parts, peak
 
 Change = dict[str, Any]
 _SHORTEST = 128
@@ -53,7 +53,7 @@ def changed(scene: Scene, change: Change) -> Scene:
 
 
 def _fits(scene: Scene, change: Change, memory: int) -> bool:
-    return sum(parts(changed(scene, change)).values()) <= memory
+    return peak(parts(changed(scene, change))) <= memory
 
 
 def _smaller(scene: Scene) -> Iterator[Change]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,15 @@ from training.data import Rows
 from training.device import device_fields, device_name, quiet
 from training.plan.advice import smallest_change
 from training.plan.lengths import Lengths, measure_lengths
-from training.plan.memory import MIB, Scene, parts
+from training.plan.memory import KERNELS, MIB, Scene, loading, parts, peak
 from training.plan.skeleton import adapter_config, measure_shapes, read_config
 from training.recipe import Recipe
 from training.sections import trainer_config
 from workbench.errors import UserError
-from workbench.models import has_gpu, load_tokenizer
+from workbench.models import load_tokenizer
 
 GPU_RESERVE = 600 * MIB
 """CUDA's context and what torch's allocator rounds up; not in the sum that torch reports."""
-
-
-KERNELS = 0
-"""Bytes that libraries take when they first compute."""
 
 
 class Plan(BaseModel):
@@ -132,9 +128,9 @@ def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
     sizes = parts(scene)
     # Measured last: what planning itself loads stays in the process that trains.
     overhead = GPU_RESERVE if scene.gpu else resident() + KERNELS
-    sizes = {"libraries": overhead, **sizes}
+    sizes = {"CUDA context" if scene.gpu else "libraries": overhead, **sizes}
     memory = wish.gpu_memory or _device_memory()
-    peak = sum(sizes.values())
+    most = max(peak(sizes), overhead + loading(scene))
     steps = count_steps(scene.arguments, scene.lengths)
     here = wish.gpu_memory is None
     step = _step_seconds(scene) if timed and here else None
@@ -152,9 +148,9 @@ def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
         step_seconds=None if step is None else round(step, 3),
         seconds=None if step is None else round(step * steps, 1),
         parts_mib={name: round(size / MIB, 1) for name, size in sizes.items()},
-        peak_mib=round(peak / MIB, 1),
-        fits=peak <= memory,
-        change=None if peak <= memory else smallest_change(scene, memory - overhead),
+        peak_mib=round(most / MIB, 1),
+        fits=most <= memory,
+        change=None if most <= memory else smallest_change(scene, memory - overhead),
     )
 
 
@@ -164,7 +160,7 @@ def count_steps(arguments: Any, lengths: Lengths) -> int:
         return int(arguments.max_steps)
     batches = math.ceil(lengths.rows / arguments.per_device_train_batch_size)
     a_round = max(math.ceil(batches / arguments.gradient_accumulation_steps), 1)
-    return math.ceil(a_round * arguments.num_train_epochs)
+    return math.ceil(a_round * float(arguments.num_train_epochs))
 
 
 def resident() -> int:
@@ -192,24 +188,31 @@ def _tokens(scene: Scene, steps: int) -> int:
     mean = scene.lengths.mean
     if scene.recipe.method == "grpo":
         mean += int(scene.arguments.max_completion_length or 0)
-    return round(steps * accumulated * mean)
+    return round(steps * float(accumulated) * mean)
 
 
 def _step_seconds(scene: Scene) -> float:
     """Return the seconds of one step of mean length: its micro-batches, one after the other."""
-    from training.plan.timing import step_seconds
+    from training.plan.timing import Step, step_seconds
 
-    padded = round((scene.lengths.mean + scene.length) / 2)
-    once = step_seconds(
-        scene.config,
-        scene.adapter,
-        scene.recipe.quantization,
-        rows=scene.sequences,
-        length=padded,
-        half=scene.half,
+    padded = round((scene.lengths.mean + scene.lengths.longest) / 2)
+    sampled = scene.length - scene.lengths.longest if scene.recipe.method == "grpo" else 0
+    policy = Step(
+        scene.sequences,
+        padded + sampled,
+        scene.half,
         checkpointing=bool(scene.arguments.gradient_checkpointing),
     )
-    return once * int(scene.arguments.gradient_accumulation_steps)
+    forward = replace(policy, checkpointing=False, backward=False)
+    passes = [policy]
+    if scene.recipe.method != "sft" and scene.arguments.beta:
+        passes.append(forward)  # the reference
+    passes += sampled * [replace(forward, length=1)]
+    seconds = {
+        step: step_seconds(scene.config, scene.adapter, scene.recipe.quantization, step)
+        for step in set(passes)
+    }
+    return sum(seconds[step] for step in passes) * int(scene.arguments.gradient_accumulation_steps)
 
 
 def expected_peak(recipe: Recipe, model: Path, rows: Rows, adapter: Path | None) -> float | None:
@@ -220,6 +223,7 @@ def expected_peak(recipe: Recipe, model: Path, rows: Rows, adapter: Path | None)
     """
     try:
         plan = make_plan(Wish(recipe, model, str(model), rows, adapter), timed=False)
-    except UserError:
+    # torch raises RuntimeErrors for what tensors without data cannot follow.
+    except (UserError, RuntimeError):
         return None
-    return plan.peak_mib - (plan.parts_mib["libraries"] if has_gpu() else 0.0)
+    return round(plan.peak_mib - plan.parts_mib.get("CUDA context", 0.0), 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from training.plan.lengths import Lengths
-from training.plan.memory import MIB, parts
+from training.plan.memory import MIB, parts, peak
 from training.plan.plan import GPU_RESERVE, scene_of
 from training.plan.skeleton import adapter_config, read_config
 from training.recipe import SHIPPED, Recipe, load_recipe, recipe_path
@@ -51,21 +51,19 @@ def dry_run(path: Path) -> DryRun:
         return DryRun(path.stem, "", "", shape, problem=error.line())
     named = DryRun(path.stem, recipe.method, _adapter(recipe), shape)
     if recipe.data == "images":
-        return DryRun(**{**vars(named), "problem": "keys only: images are not planned"})
+        return replace(named, shape="", problem="keys only: images are not planned")
     try:
         scene = scene_of(
             recipe,
-            read_config(_embedded()) if shape == _EMBEDDED else _config(shape),
+            read_config(_embedded()) if shape == _EMBEDDED else shape_config(shape),
             adapter_config(recipe, lora=_sft(path.stem).lora),
             _longest(recipe),
             gpu=shape != _EMBEDDED,
         )
-        peak = sum(parts(scene).values()) + (GPU_RESERVE if scene.gpu else 0)
+        most = peak(parts(scene)) + (GPU_RESERVE if scene.gpu else 0)
     except UserError as error:
-        return DryRun(**{**vars(named), "problem": error.line()})
-    return DryRun(
-        **{**vars(named), "trained": scene.shapes.adapter, "peak_mib": round(peak / MIB, 1)}
-    )
+        return replace(named, problem=error.line())
+    return replace(named, trained=scene.shapes.adapter, peak_mib=round(most / MIB, 1))
 
 
 def dry_runs() -> list[DryRun]:
@@ -107,7 +105,8 @@ def _facts() -> dict[str, dict[str, Any]]:
     return facts
 
 
-def _config(shape: str) -> Any:
+def shape_config(shape: str) -> Any:
+    """Return transformers' configuration of a shape of ``shapes.yaml``."""
     from transformers import AutoConfig
 
     facts = dict(_facts()[shape])

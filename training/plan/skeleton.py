@@ -30,6 +30,10 @@ class Shapes:
     """Numbers that one token leaves in one layer's key-value cache."""
 
 
+_KNOWN: dict[str, Shapes] = {}
+"""What this process has counted; every stage of a round asks for the same."""
+
+
 def read_config(folder: Path) -> Any:
     """Return the configuration of a local model folder.
 
@@ -79,7 +83,9 @@ def adapter_config(
     if recipe.osf is not None:
         return OSFConfig(task_type="CAUSAL_LM", **recipe.osf)
     if recipe.lora is None and sft_adapter is not None:
-        return PeftConfig.from_pretrained(sft_adapter)
+        trained = PeftConfig.from_pretrained(sft_adapter)
+        trained.inference_mode = False  # as it is saved; here it is trained on
+        return trained
     # A factorisation of weights that are not there would only cost time: the shapes are the same.
     fields = {**(recipe.lora or lora or {}), "init_lora_weights": True}
     return LoraConfig(task_type="CAUSAL_LM", **fields)
@@ -96,8 +102,20 @@ def with_adapter(model: Any, adapter: Any) -> Any:
     return peft_model
 
 
+def describe(config: Any, adapter: Any) -> str:
+    """Return a text that is the same for the same model with the same adapter."""
+    return f"{config.to_json_string(use_diff=False)}{sorted(map(str, adapter.to_dict().items()))}"
+
+
 def measure_shapes(config: Any, adapter: Any) -> Shapes:
     """Count the parameters of the whole model on the ``meta`` device, which holds no data."""
+    key = describe(config, adapter)
+    if key not in _KNOWN:
+        _KNOWN[key] = _measured(config, adapter)
+    return _KNOWN[key]
+
+
+def _measured(config: Any, adapter: Any) -> Shapes:
     import torch
 
     text = config.get_text_config()

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from training.device import quiet
+from training.device import no_needless_casts, quiet
 from training.plan.skeleton import bare_model, with_adapter, with_layers
 
 _FEW, _MORE = 1, 3
 _REPEATS = 2
 
 
+@dataclass(frozen=True)
+class Step:
+    """One pass through the blocks."""
+
+    rows: int
+    length: int
+    """Tokens of each row."""
+    half: bool
+    """Whether autocast computes in bfloat16."""
+    checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass."""
+    backward: bool = True
+    """False for a forward pass alone: of a reference, or of a token that is sampled."""
+
+
 def step_seconds(
     config: Any,
     adapter: Any,
     quantization: dict[str, Any] | None,
-    *,
-    rows: int,
-    length: int,
-    half: bool,
-    checkpointing: bool,
+    step: Step,
 ) -> float:
     """Return the seconds of a forward and a backward pass, measured on two short models.
 
@@ -32,21 +44,14 @@ def step_seconds(
         config: Of the model, transformers' own.
         adapter: PEFT's configuration.
         quantization: Fields of ``transformers.BitsAndBytesConfig``, or None.
-        rows: Sequences in the batch.
-        length: Tokens of each.
-        half: Whether autocast computes in bfloat16.
-        checkpointing: Whether blocks are computed again in the backward pass.
+        step: What is computed.
     """
     few, more = (
-        _timed(
-            _passes(
-                with_layers(config, count), adapter, quantization, rows, length, half, checkpointing
-            )
-        )
+        _timed(_passes(with_layers(config, count), adapter, quantization, step))
         for count in (_FEW, _MORE)
     )
     layers = config.get_text_config().num_hidden_layers
-    return max(few + (more - few) / (_MORE - _FEW) * (layers - _FEW), few)
+    return max(few + (more - few) / (_MORE - _FEW) * float(layers - _FEW), few)
 
 
 def _timed(once: Callable[[], None]) -> float:
@@ -64,38 +69,39 @@ def _passes(
     config: Any,
     adapter: Any,
     quantization: dict[str, Any] | None,
-    rows: int,
-    length: int,
-    half: bool,
-    checkpointing: bool,
+    step: Step,
 ) -> Callable[[], None]:
     import torch
-    from peft.helpers import disable_input_dtype_casting
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with quiet(), torch.device(device):
-        dtype = torch.bfloat16 if half else torch.float32
+        dtype = torch.bfloat16 if step.half else torch.float32
         bare = bare_model(config, dtype)
         if quantization and quantization.get("load_in_4bit"):
             pack(bare, quantization)
         model = with_adapter(bare, adapter).train()
-    if checkpointing:
+    if step.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    ids = torch.randint(config.get_text_config().vocab_size, (rows, length), device=device)
+    ids = torch.randint(
+        config.get_text_config().vocab_size, (step.rows, step.length), device=device
+    )
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     # One padding token, as in a real batch: without any, a faster kernel without a mask is taken.
-    inputs["attention_mask"][0, -1] = 0
+    if step.length > 1:
+        inputs["attention_mask"][0, -1] = 0
     blocks = model.get_base_model().base_model
 
     def once() -> None:
         with (
-            torch.autocast(device, dtype, enabled=half),
-            disable_input_dtype_casting(model, active=half),
+            torch.set_grad_enabled(step.backward),
+            torch.autocast(device, dtype, enabled=step.half),
+            no_needless_casts(model, half=step.half),
         ):
             last = blocks(**inputs, use_cache=False).last_hidden_state
-        last.backward(torch.ones_like(last))
-        model.zero_grad(set_to_none=True)
+        if step.backward:
+            last.backward(torch.ones_like(last))
+            model.zero_grad(set_to_none=True)
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -112,7 +118,8 @@ def pack(model: Any, quantization: dict[str, Any]) -> None:
     import bitsandbytes as bnb
     import torch
 
-    head = model.get_output_embeddings()
+    # A single block has no head.
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     for name, layer in list(model.named_modules()):
         if not isinstance(layer, torch.nn.Linear) or layer is head:
             continue

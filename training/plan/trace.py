@@ -9,12 +9,14 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training.device import quiet
-from training.plan.skeleton import bare_model, with_adapter, with_layers
+from training.device import no_needless_casts, quiet
+from training.plan.skeleton import bare_model, describe, with_adapter, with_layers
 from workbench.errors import UserError
 
 _FEW, _MORE = 2, 4
 """Blocks of the two traces; what the others add lies on a straight line through them."""
+_KNOWN: dict[tuple[Any, ...], int] = {}
+"""Peaks that this process has traced: advice asks for many, several stages for the same."""
 
 
 def step_peak(
@@ -34,24 +36,26 @@ def step_peak(
         half: Whether autocast computes in bfloat16.
         checkpointing: Whether blocks are computed again in the backward pass.
     """
-    few, more = (
-        _traced(with_layers(config, count), adapter, rows, length, half, checkpointing)
-        for count in (_FEW, _MORE)
-    )
-    layers = config.get_text_config().num_hidden_layers
-    return round(few + (more - few) / (_MORE - _FEW) * (layers - _FEW))
+    key = (describe(config, adapter), rows, length, half, checkpointing)
+    if key not in _KNOWN:
+        few, more = (
+            _traced(with_layers(config, count), adapter, rows, length, half, checkpointing)
+            for count in (_FEW, _MORE)
+        )
+        layers = config.get_text_config().num_hidden_layers
+        _KNOWN[key] = round(few + (more - few) / (_MORE - _FEW) * (layers - _FEW))
+    return _KNOWN[key]
 
 
 def _traced(
     config: Any, adapter: Any, rows: int, length: int, half: bool, checkpointing: bool
 ) -> int:
     import torch
-    from peft.helpers import disable_input_dtype_casting
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    with quiet(), torch.device("meta"):
+        model = with_adapter(bare_model(config, torch.bfloat16), adapter).train()
     with quiet(), FakeTensorMode(), _followed(config):
-        with torch.device("meta"):
-            model = with_adapter(bare_model(config, torch.bfloat16), adapter).train()
         _give_fake_weights(model)
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -67,11 +71,11 @@ def _traced(
         with (
             _Live([*model.parameters(), *model.buffers(), *inputs.values()]) as live,
             torch.autocast("cpu", torch.bfloat16, enabled=half),
-            disable_input_dtype_casting(model, active=half),
+            no_needless_casts(model, half=half),
         ):
             last = blocks(**inputs, use_cache=False).last_hidden_state
             last.backward(torch.empty_like(last))
-    return live.peak
+    return int(live.peak)
 
 
 @contextmanager

@@ -9,6 +9,25 @@ from workbench.cli.stages_cli import job_command, run_one
 from workbench.config import METHODS, TRACKERS, Method
 
 
+def _recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from rich.console import Console
+
+    from training.plan.recipes import dry_runs, table
+
+    Console(highlight=False).print(table(dry_runs()))
+    context.exit()
+
+
+@click.option(
+    "--recipes",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_recipes,
+    help="List every shipped recipe with its dry run.",
+)
 @click.argument("method", type=click.Choice(METHODS))
 @click.option("--tracker", type=click.Choice(TRACKERS), help="Where the curves are shown live.")
 @click.option("--plan", is_flag=True, help="Say what it will cost, and train nothing.")
@@ -32,6 +51,7 @@ def _train(
       persona train sft && persona train dpo
       persona train grpo --tracker tensorboard
       persona train sft --plan --device-memory 16GiB
+      persona train --recipes
     """
     if plan:
         _plan(job, method, as_json, recipe=recipe, device_memory=device_memory)
