@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from training.signs import Signs
 from workbench.errors import UserError
+from workbench.meter import trim_heap
 from workbench.progress import Advance, console, track
 
 
@@ -45,7 +46,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Move the progress on."""
+        """Move the progress on, and let no holes of the heap grow from step to step."""
+        if args.use_cpu:
+            trim_heap()
         if self._advance:
             self._advance(1, self._note)
 

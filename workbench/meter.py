@@ -67,11 +67,17 @@ def memory_mib(others: Iterable[int] = ()) -> float:
 
 
 def give_memory_back() -> None:
-    """Return freed memory to the system, which glibc keeps for the process otherwise."""
-    import ctypes
+    """Let go of what nothing refers to, and return freed memory to the system."""
     import gc
-    import sys
 
     gc.collect()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Return freed memory to the system, which glibc keeps for the process otherwise."""
+    import ctypes
+    import sys
+
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)

@@ -112,7 +112,8 @@ def loading(scene: Scene) -> int:
     """Return what loading holds at its peak on a processor, before anything is trained, in bytes.
 
     The file of weights stays mapped until all are read; each weight is copied out of it, packed,
-    and its copy kept by the heap. With the embedded model 564 MiB, where 589 were measured.
+    and its copy kept by the heap. With the embedded model 564 MiB; measured were 589 on one core
+    and 764 on two, whose threads read at once.
     """
     if scene.gpu:
         return 0
