@@ -47,7 +47,8 @@ class Talker:
                 ) from None
             self._names[arm] = name
         for weight in self.model.parameters():
-            weight.data = weight.data.to(self.model.dtype)
+            if weight.is_floating_point():  # packed 4-bit weights stay as they are
+                weight.data = weight.data.to(self.model.dtype)
         self.model.eval()
 
     def stream(self, arm: str, chat: Messages, max_new_tokens: int) -> Iterator[str]:

@@ -116,9 +116,7 @@ def evaluated(source: Source, dtype: torch.dtype) -> Loaded:
     """Return the evaluated model: the base and the adapter on it, never merged."""
     model: Any = load_model(source.base, dtype=dtype)
     adapted: Any = load_adapter(model, source.adapter, source.base_name)
-    for weight in adapted.parameters():
-        weight.data = weight.data.to(dtype)
-    return Loaded(adapted, load_tokenizer(source.base))
+    return Loaded(_in_type(adapted, dtype), load_tokenizer(source.base))
 
 
 def with_peft(base: Path, adapter: Path, dtype: torch.dtype) -> Loaded:
@@ -126,7 +124,15 @@ def with_peft(base: Path, adapter: Path, dtype: torch.dtype) -> Loaded:
     from peft import PeftModel
 
     model: Any = PeftModel.from_pretrained(load_model(base, dtype=dtype), adapter)
-    return Loaded(model.to(dtype), load_tokenizer(base))
+    return Loaded(_in_type(model, dtype), load_tokenizer(base))
+
+
+def _in_type(model: Any, dtype: torch.dtype) -> Any:
+    """Return the model with base and adapter in one type; packed 4-bit weights stay as they are."""
+    for weight in model.parameters():
+        if weight.is_floating_point():
+            weight.data = weight.data.to(dtype)
+    return model
 
 
 def folder(path: Path, dtype: torch.dtype) -> Loaded:
