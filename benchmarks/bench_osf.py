@@ -1,6 +1,6 @@
 """How much of round 1 is left after round 2: plain LoRA against PEFT's OSF, on the embedded model.
 
-``make bench-osf`` (or ``python benchmarks/bench_osf.py [--steps 12]``). Round 1 teaches the shipped
+``make bench-osf`` (or ``python benchmarks/bench_osf.py [--steps 8]``). Round 1 teaches the shipped
 gym trainer's voice, round 2 the timetable of a front desk, without any row of round 1. What counts
 is the loss on rows that were held out of each. LoRA goes on with its adapter; OSF
 (https://arxiv.org/abs/2504.07097) merges round 1 into the weights, splits them anew, and learns
@@ -24,7 +24,7 @@ from workbench.records import Example, user_prompt
 from workbench.store import read_json_lines
 
 SEEDS = Path("datasets/gym-trainer/seeds.jsonl")
-LAYERS = ["q_proj", "v_proj", "o_proj", "down_proj"]
+LAYERS = ["v_proj", "down_proj"]
 HELD_OUT = 12
 TRAINED = 48
 KEPT_RANK = {"round 1": 0.5, "round 2": 0.75}
@@ -97,6 +97,7 @@ class Learner:
 
     def _trainer(self, train: Rows, held_out: Rows) -> Any:
         from datasets import Dataset
+        from transformers import PrinterCallback
         from trl import SFTConfig, SFTTrainer
 
         fields: dict[str, Any] = {
@@ -115,13 +116,15 @@ class Learner:
             "optim": "adamw_torch",
             "seed": 0,
         }
-        return SFTTrainer(
+        trainer = SFTTrainer(
             model=self.model,
             args=SFTConfig(**device_fields(fields)),
             train_dataset=Dataset.from_list(train),
             eval_dataset=Dataset.from_list(held_out),
             processing_class=self._tokenizer,
         )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
 
 
 def kept(before: float, learnt: float, after: float) -> float:
@@ -132,7 +135,7 @@ def kept(before: float, learnt: float, after: float) -> float:
 def main() -> None:
     """Take both through both rounds and print what each keeps."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=12, help="of each round")
+    parser.add_argument("--steps", type=int, default=8, help="of each round")
     steps = parser.parse_args().steps
     first, second = trainer_rows(), desk_rows()
     for kind in ("LoRA", "OSF"):
@@ -146,7 +149,7 @@ def main() -> None:
         one, two = zip(*losses, strict=True)
         print(
             f"{kind:4}  trainer's voice: loss {one[0]:.2f}, after round 1 {one[1]:.2f}, after round"
-            f" 2 {one[2]:.2f}: {kept(one[0], one[1], one[2]):.0%} kept; timetable: {two[0]:.2f} to"
+            f" 2 {one[2]:.2f}: {kept(one[0], one[1], one[2]):.0%} kept; timetable {two[0]:.2f} to"
             f" {two[2]:.2f} ({two[0] - two[2]:.2f} learnt); {time.monotonic() - started:.0f} s"
         )
 
