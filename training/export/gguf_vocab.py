@@ -34,9 +34,11 @@ def add_tokenizer(writer: Any, base: Path, vocab_size: int) -> None:
         raise NotWrittenHere("the tokenizer is no byte-level BPE, which alone is written here")
     tokens = [f"[PAD{number}]" for number in range(vocab_size)]
     kinds = [TokenType.UNUSED] * vocab_size
+    # A token beyond the embeddings can be fed to no model.
     for text, number in data["model"]["vocab"].items():
-        tokens[number], kinds[number] = text, TokenType.NORMAL
-    for token in data["added_tokens"]:
+        if number < vocab_size:
+            tokens[number], kinds[number] = text, TokenType.NORMAL
+    for token in (token for token in data["added_tokens"] if token["id"] < vocab_size):
         tokens[token["id"]] = token["content"]
         special = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
         kinds[token["id"]] = special

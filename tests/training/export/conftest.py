@@ -100,12 +100,15 @@ def evaluated(source: Source) -> Loaded:
 
 @pytest.fixture(scope="session")
 def asked(evaluated: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Questions:
-    """What the gate asks, with the evaluation's own answers on file."""
+    """What the gate asks, with the evaluation's own answers on file.
+
+    This model begins every word with a space, the first one too, which decoding takes away.
+    """
     file = tmp_path_factory.mktemp("persona") / "persona.yaml"
     file.write_text(PERSONA, encoding="utf-8")
     chats = tuple(user_prompt(text) for text in QUESTIONS)
     recorded = tuple(
-        Response(arm="sft", prompt_id=f"ex-{number}", prompt=chat, text=heard.text)
+        Response(arm="sft", prompt_id=f"ex-{number}", prompt=chat, text=f" {heard.text}")
         for number, (chat, heard) in enumerate(
             zip(chats, evaluated.answer(chats, NEW_TOKENS), strict=True)
         )
