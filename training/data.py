@@ -169,7 +169,7 @@ def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) 
     """
     if max_length is None or "prompt" not in rows.rows[0]:
         return rows  # raw text is cut where it is too long, and loses nothing that matters
-    kept = tuple(r for r in rows.rows if _tokens(tokenizer, r["prompt"], True) < max_length)
+    kept = tuple(r for r in rows.rows if count_tokens(tokenizer, r["prompt"], True) < max_length)
     if not kept:
         raise UserError(
             f"every prompt fills max_length ({max_length} tokens), so no answer is left to learn",
@@ -192,10 +192,13 @@ def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) 
 
 def _longest(tokenizer: PreTrainedTokenizerBase, row: Row) -> int:
     answers = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
-    return max((_tokens(tokenizer, row["prompt"] + answer, False) for answer in answers), default=0)
+    return max(
+        (count_tokens(tokenizer, row["prompt"] + answer, False) for answer in answers), default=0
+    )
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Row], ask: bool) -> int:
+def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Row], ask: bool) -> int:
+    """Return the tokens of messages in the chat template; ``ask`` opens the answer's turn."""
     encoded = tokenizer.apply_chat_template(
         messages, add_generation_prompt=ask, tokenize=True, return_dict=True
     )

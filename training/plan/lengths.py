@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data import Rows, read_preferences, read_prompts, read_thumbs
+from training.data import Rows, count_tokens, read_preferences, read_prompts, read_thumbs
 from training.recipe import Recipe
 from training.sft import READERS
 from workbench.errors import UserError
@@ -68,13 +68,13 @@ def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengt
             whole.append(len(tokenizer(row["text"])["input_ids"]))
             answer.append(whole[-1])
             continue
-        asked = _count(tokenizer, row["prompt"], ask=True)
+        asked = count_tokens(tokenizer, row["prompt"], True)
         if max_length and asked >= max_length:
             continue  # training leaves it out too
         kept += 1
         replies = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
         for reply in replies or [None]:
-            tokens = _count(tokenizer, row["prompt"] + reply, ask=False) if reply else asked
+            tokens = count_tokens(tokenizer, row["prompt"] + reply, False) if reply else asked
             whole.append(tokens)
             answer.append(tokens - asked)
     if not kept:
@@ -85,13 +85,6 @@ def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengt
         )
     lengths = Lengths(kept, tuple(whole), tuple(answer))
     return lengths.capped(max_length) if max_length else lengths
-
-
-def _count(tokenizer: Any, messages: list[dict[str, str]], *, ask: bool) -> int:
-    encoded = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=ask, tokenize=True, return_dict=True
-    )
-    return len(encoded["input_ids"])
 
 
 def reader_of(recipe: Recipe) -> Callable[[Path], Rows]:
