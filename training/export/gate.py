@@ -41,9 +41,9 @@ BOUNDS = {
     "float16": Bounds(mean=0.02, tie=0.2, score=0.1),
     "f32": Bounds(mean=0.02, tie=0.2, score=0.1),
     "f16": Bounds(mean=0.02, tie=0.2, score=0.1),
-    "q8_0": Bounds(mean=0.05, tie=0.5, score=0.1),
-    "q4_1": Bounds(mean=0.4, tie=3.0, score=0.2),
-    "q4_0": Bounds(mean=0.4, tie=3.0, score=0.2),
+    "q8_0": Bounds(mean=0.1, tie=0.5, score=0.1),
+    "q4_1": Bounds(mean=0.7, tie=3.0, score=0.2),
+    "q4_0": Bounds(mean=0.7, tie=3.0, score=0.2),
 }
 """Format → what is asked of it."""
 
