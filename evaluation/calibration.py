@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from statistics import median_low
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -135,8 +136,8 @@ def calibrate(
         for row, values in both.items()
     ]
     people = [_others(ratings[row]) for row in both if len(ratings[row]) > 1]
-    always = {"seed": seed, "resamples": resamples}
-    kappa = measure(pairs, weighted_kappa, RATINGS, **always)  # type: ignore[arg-type]
+    always: dict[str, Any] = {"seed": seed, "resamples": resamples}
+    kappa = measure(pairs, weighted_kappa, RATINGS, **always)
     reason = _reason(judge, ratings, kappa, bar)
     return Calibration(
         judge=judge,
@@ -144,15 +145,15 @@ def calibrate(
         rows=len(both),
         reviewers=len({name for row in both for name in ratings[row]}),
         kappa=kappa,
-        spearman=measure(pairs, spearman, RATINGS, **always),  # type: ignore[arg-type]
-        ceiling_kappa=measure(people, weighted_kappa, RATINGS, **always),  # type: ignore[arg-type]
-        ceiling_spearman=measure(people, spearman, RATINGS, **always),  # type: ignore[arg-type]
+        spearman=measure(pairs, spearman, RATINGS, **always),
+        ceiling_kappa=measure(people, weighted_kappa, RATINGS, **always),
+        ceiling_spearman=measure(people, spearman, RATINGS, **always),
         traits={
             name: measure(
                 _by_trait(name, both, reviews),
                 weighted_kappa,
                 _SHOWN,
-                **always,  # type: ignore[arg-type]
+                **always,
             )
             for name in names
             if both

@@ -60,7 +60,8 @@ def spearman(tables: Array) -> Array:
 
     def centred(margin: Array) -> Array:
         # Mean rank of a level: those below it, and half of its own; its own mean is (n + 1) / 2.
-        return np.cumsum(margin, -1) - margin / 2 - margin.sum(-1, keepdims=True) / 2
+        ranks: Array = np.cumsum(margin, -1) - margin / 2 - margin.sum(-1, keepdims=True) / 2
+        return ranks
 
     first, second = tables.sum(-1), tables.sum(-2)
     x, y = centred(first), centred(second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from training.adapters import load_adapter
@@ -11,7 +12,7 @@ from training.session import Parts
 T = TypeVar("T")
 
 
-def policy_of(parts: Parts, trainer_class: type[T], **more: Any) -> T:
+def policy_of(parts: Parts, trainer_class: Callable[..., T], **more: Any) -> T:
     """Return TRL's trainer on the recipe's new adapter, else on the SFT adapter.
 
     Where the trainer needs a reference, it is a frozen copy of the SFT adapter on the one base in

@@ -10,7 +10,8 @@ from importlib.resources import files
 
 import yaml
 
-from workbench.checks import Lacks, compiled, length
+from workbench.checks import Lacks, compiled
+from workbench.parts import length
 from workbench.persona import Language, Persona
 from workbench.records import Example
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curation.review.similar import VECTOR, vectors
-from workbench.checks import length
 from workbench.language import say
+from workbench.parts import length
 from workbench.persona import Persona
 from workbench.records import Example
 

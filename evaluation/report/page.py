@@ -208,7 +208,7 @@ def _drift(source: Source, words: Words, arms: Sequence[str]) -> Markup | None:
 
 def charts(source: Source, words: Words) -> list[tuple[str, str, Markup]]:
     """Return (stage, panel, figure) for every curve that the round's training logged."""
-    found = []
+    found: list[tuple[str, str, Markup]] = []
     for stage in METHODS:
         log = source.rows(f"{stage}/curve.jsonl")
         for panel, keys in _CURVES.items():

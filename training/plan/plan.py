@@ -159,7 +159,7 @@ def count_steps(arguments: Any, lengths: Lengths) -> int:
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
     batches = math.ceil(lengths.rows / arguments.per_device_train_batch_size)
-    a_round = max(math.ceil(batches / arguments.gradient_accumulation_steps), 1)
+    a_round: int = max(math.ceil(batches / arguments.gradient_accumulation_steps), 1)
     return math.ceil(a_round * float(arguments.num_train_epochs))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from workbench.cli.job import Job
 from workbench.config import LOCAL
 from workbench.endpoint import Endpoint
 from workbench.progress import console
-from workbench.records import Drop, Example, Preference, Score
+from workbench.records import Drop, Example, Preference, Record, Score
 from workbench.rounds import StageSpec, Work
 from workbench.store import atomic_file, read_records, write_json, write_records
 
@@ -124,7 +124,7 @@ def _generate(job: Job, work: Work) -> None:
     write_records(work.out / "bare.jsonl", bare.responses)
     write_records(work.out / "drops.jsonl", dropped)
     if taught:
-        made = {"examples": taught, "preferences": preferences}
+        made: dict[str, Sequence[Record]] = {"examples": taught, "preferences": preferences}
         _write_card(job, work, {name: len(records) for name, records in made.items()})
 
 

@@ -134,8 +134,8 @@ def _train(job: Job, method: Method, work: Work) -> None:
     elif method == "grpo":
         from training.grpo import train_grpo
 
-        who: dict[str, Any] = {"persona": job.persona, "judge": job.config.judge}
-        summary = train_grpo(recipe, model, adapter, *rows, **who, **always)
+        always |= {"persona": job.persona, "judge": job.config.judge}
+        summary = train_grpo(recipe, model, adapter, *rows, **always)
     else:
         from training.kto import train_kto
 
