@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from curation.server import Server, ServerHome, start, stop
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: threads of two processes would only wait for one another.
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
@@ -19,11 +25,18 @@ SERVERS = {"argilla_server", "source"}
 """Fixtures that start a server."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that needs a server as slow, however it comes by it."""
+    """Mark every test that needs a server as slow, however it comes by it.
+
+    Where tests run in several processes, those of one file stay together for their fixtures, and
+    those that need the server stay with the one that has it.
+    """
     for item in items:
-        if SERVERS.intersection(getattr(item, "fixturenames", ())):
+        served = SERVERS.intersection(getattr(item, "fixturenames", ()))
+        if served:
             item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group("argilla" if served else item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ HEAVY = {
     "transformers",
     "trl",
 }
+TORCH_INSIDE = {"workbench.batching", "workbench.shared_prefix"}
+"""What loops over a model's steps; nothing may import them but a function that has a model."""
 HELP_SECONDS = 0.5
 MAX_LINES = 400
 
@@ -62,10 +64,11 @@ def test_workbench_imports_no_heavy_library(repo: Path) -> None:
     modules = [
         ".".join(path.relative_to(repo).with_suffix("").parts).removesuffix(".__init__")
         for path in _modules(repo / "workbench")
+        if f"workbench.{path.stem}" not in TORCH_INSIDE
     ]
     code = (
         f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
-        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+        f"print(sorted({HEAVY | TORCH_INSIDE!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -10,6 +10,7 @@ SpeechLevel = Literal["haeyo", "hapsyo", "banmal"]
 """해요체, 합쇼체, and 반말 (해체 and 해라체)."""
 
 _QUOTE = re.compile(r"[\"“‘'「『]([^\"”’'」』\n]*)[\"”’'」』]")
+_LINE = re.compile(r"[^\n]+")
 _QUOTED_END = re.compile(r"[.!?…]")
 _HAPSYO = re.compile(r"[ᆸ습읍십]|시오$|소서$")
 _CLOSERS = frozenset({"SF", "SS", "SSO", "SSC", "SE", "SO", "SW", "W_EMOJI", "W_EMOTICON"})
@@ -54,19 +55,28 @@ def sentences_of(text: str) -> tuple[tuple[Morpheme, ...], ...]:
     What stands in quotation marks ends no sentence; places are those of ``text`` all the same.
     """
     calm = _QUOTE.sub(lambda found: _QUOTED_END.sub(" ", found.group()), text)
+    # A line break ends a sentence, which the analyser does not always hold to.
+    lines = ((match.group(), match.start()) for match in _LINE.finditer(calm))
+    return tuple(sentence for line, start in lines for sentence in _of_line(line, start))
+
+
+def _of_line(line: str, start: int) -> list[tuple[Morpheme, ...]]:
     found: list[tuple[Morpheme, ...]] = []
-    for sentence in _analyser().split_into_sents(calm, return_tokens=True):
-        own = tuple(Morpheme(t.form, t.tag, t.start, t.start + t.len) for t in sentence.tokens)
-        if found and own and _goes_on(found[-1][-1], calm[found[-1][-1].end : own[0].start]):
+    for sentence in _analyser().split_into_sents(line, return_tokens=True):
+        own = tuple(
+            Morpheme(t.form, t.tag, start + t.start, start + t.start + t.len)
+            for t in sentence.tokens
+        )
+        if found and own and _goes_on(found[-1][-1]):
             own = found.pop() + own
         if own:
             found.append(own)
-    return tuple(found)
+    return found
 
 
-def _goes_on(last: Morpheme, between: str) -> bool:
+def _goes_on(last: Morpheme) -> bool:
     """Return whether a plain ending without a mark is but a clause, as in "걷기냐 뛰기냐 고민"."""
-    return last.tag == "EF" and "\n" not in between and not last.form.endswith(_POLITE)
+    return last.tag == "EF" and not last.form.endswith(_POLITE)
 
 
 def endings(text: str) -> list[Ending]:
