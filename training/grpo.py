@@ -79,7 +79,24 @@ def grpo_trainer(rewards: Rewards, parts: Parts) -> GRPOTrainer:
     from trl import GRPOTrainer
 
     parts.arguments.reward_weights = rewards.weights
-    return policy_of(parts, GRPOTrainer, reward_funcs=list(rewards.functions))
+    trainer = policy_of(parts, GRPOTrainer, reward_funcs=list(rewards.functions))
+    _generate_in_autocast(trainer)
+    return trainer
+
+
+def _generate_in_autocast(trainer: GRPOTrainer) -> None:
+    """Let the policy write its completions in the types that it computes its losses in.
+
+    accelerate puts autocast around the forward pass of the whole model, which generation does not
+    go through: bfloat16 of the base would meet the adapter's float32.
+    """
+    model, plain = trainer.model, trainer.model.generate
+
+    def generate(*given: Any, **named: Any) -> Any:
+        with trainer.accelerator.autocast():
+            return plain(*given, **named)
+
+    model.generate = generate
 
 
 def _around(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.session import _full_disk
+from training.disk import full_disk
 from workbench.errors import UserError
 
 FULL = Path("/dev/full")
@@ -18,14 +18,14 @@ def test_a_full_disk_is_one_line_and_leaves_what_is_there(tmp_path: Path) -> Non
 
     # Written through an open file: saving to the path would replace the device itself.
     told = r"No space left on device.*run the same command again"
-    with pytest.raises(UserError, match=told), _full_disk(tmp_path), FULL.open("wb") as file:
+    with pytest.raises(UserError, match=told), full_disk(tmp_path), FULL.open("wb") as file:
         torch.save({"weights": torch.zeros(1000)}, file)
 
     assert (tmp_path / "checkpoints").is_dir()
 
 
-def test_other_failures_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="shapes"), _full_disk(tmp_path):
+def test_other_failures_are_not_taken_for_afull_disk(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"), full_disk(tmp_path):
         raise RuntimeError("shapes do not fit")
-    with pytest.raises(OSError, match="no such model"), _full_disk(tmp_path):
+    with pytest.raises(OSError, match="no such model"), full_disk(tmp_path):
         raise OSError("no such model")
