@@ -5,16 +5,22 @@ ARGILLA := .venv-argilla
 BIN := $(VENV)/bin
 PRESET ?= default
 RUN_FLAGS ?=
+TEST_JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 
-.PHONY: run test check setup model docs bench-review bench-generation bench-filters bench-evaluation bench-training bench-osf clean
+.PHONY: run test test-fast check setup model docs bench-review bench-generation bench-filters bench-evaluation bench-training bench-osf clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
 
+# Two processes: many tests wait for a server. Tests that share a fixture stay together.
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup $(PYTEST_FLAGS)
+
+# All but those that start servers or train for long: about two minutes.
+test-fast: setup
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup -m "not slow" $(PYTEST_FLAGS)
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
