@@ -60,7 +60,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, base_name: str) -> PeftMo
 
 def check_adapter(model: PreTrainedModel, folder: Path, base_name: str) -> None:
     """Raise a UserError unless the adapter was made for this base, by its name and its shapes."""
-    config = _config(folder)
+    config = read_adapter(folder)
     made_for = config.get("base_model_name_or_path") or "an unnamed base"
     if not same_base(made_for, base_name):
         raise _other_base(folder, f"was trained on {made_for}, not on {base_name}")
@@ -82,7 +82,12 @@ def check_adapter(model: PreTrainedModel, folder: Path, base_name: str) -> None:
                 )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_adapter(folder: Path) -> dict[str, Any]:
+    """Return the fields of an adapter's configuration.
+
+    Raises:
+        UserError: No adapter there.
+    """
     if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
         raise UserError(
             f"no adapter there ({CONFIG} and {WEIGHTS})",

@@ -306,7 +306,8 @@ def test_nothing_of_the_libraries_is_printed(
 
     printed = capfd.readouterr()
     assert printed.out == ""
-    assert [line.split(":")[0].strip() for line in printed.err.splitlines()] == ["Training SFT"]
+    said = [line.split(":")[0].strip() for line in printed.err.splitlines()]
+    assert said == ["Training SFT", "peak memory"]
     assert "loss" in printed.err
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.adapters import read_adapter
 from training.recipe import Recipe
 from workbench.errors import UserError
 
@@ -83,6 +84,7 @@ def adapter_config(
     if recipe.osf is not None:
         return OSFConfig(task_type="CAUSAL_LM", **recipe.osf)
     if recipe.lora is None and sft_adapter is not None:
+        read_adapter(sft_adapter)  # PEFT would ask a hub for what is not there
         trained = PeftConfig.from_pretrained(sft_adapter)
         trained.inference_mode = False  # as it is saved; here it is trained on
         return trained
