@@ -36,6 +36,8 @@ STAGES: dict[str, Callable[[Job], StageSpec]] = {
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # PEFT looks for the base under the name that adapters give it, not in the cache, and misses it.
 warnings.filterwarnings("ignore", "Could not find a config file in")
+# PEFT asks transformers by the old name.
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
 SPACE_MIB = 300
 """Free space that a round needs at the least: adapters, caches, the review server's database."""
 
