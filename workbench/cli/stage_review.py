@@ -206,7 +206,9 @@ def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
     write_records(work.out / "gold-reviews.jsonl", on_gold)
     write_records(work.out / "adjudications.jsonl", final)
     write_records(work.out / "pairs.jsonl", shown.pairs)
-    write_records(work.out / "gold.jsonl", shown.gold.examples)
+    # As rows of the round they name the persona, so that their chain back is whole.
+    gold = [row.evolve(parents=(job.persona.record_id,)) for row in shown.gold.examples]
+    write_records(work.out / "gold.jsonl", gold)
 
 
 def _submit(job: Job, server: Server, shown: ReviewRows, work: Work) -> None:
