@@ -1,66 +1,60 @@
-"""QLoRA GRPO on the embedded model, for real: the reward on held-out prompts rises."""
+"""QLoRA GRPO for real on a small random model: the reward on held-out prompts rises."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from training.grpo import train_grpo
-from training.recipe import load_recipe, recipe_path
-from workbench.embedded import EMBEDDED, embedded_model
-from workbench.persona import load_persona
-from workbench.records import Example, user_prompt
-from workbench.sampling import take_spread
-from workbench.store import read_json_lines, write_records
+from workbench.persona import Persona
 
-pytestmark = pytest.mark.slow
+from .conftest import BASE, GRPO, QUANTIZED, SFT, recipe_of
 
-SMALL = {
-    "trainer.max_completion_length": 24,
-    "trainer.max_steps": 8,
-    "trainer.learning_rate": 1.0e-3,
-    # The adapter is new: the test needs no SFT first.
-    "lora": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
-    "rewards": {"traits": {"address": 1.0}, "held_out": ["no_hedging"]},
+STEPS = {
+    "num_generations": 8,
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 32,
+    "max_steps": 6,
+    "save_steps": 6,
+    "learning_rate": 0.01,
+    "lr_scheduler_type": "constant",
 }
 
 
-def test_a_form_of_address_is_learnt_and_shows_on_held_out_prompts(
-    repo: Path, tmp_path: Path
+def test_the_reward_rises_on_prompts_that_were_not_trained_on(
+    tiny_model: Path, examples: Path, small_persona: Persona, tmp_path: Path
 ) -> None:
-    persona = load_persona(repo / "datasets/gym-trainer")
-    # The bare base says "you" in about half of its openings and "champ" in none: GRPO can only
-    # reward what it sees, so the test's form of address is one that the base has now and then.
-    traits = tuple(
-        trait.model_copy(
-            update={"check": trait.check.model_copy(update={"patterns": (r"\byou\b|\byour\b",)})}
-        )
-        if trait.id == "address"
-        else trait
-        for trait in persona.traits
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # Random weights leave the words almost equally likely whatever the layers learn: a head of
+    # larger weights lets what they learn show.
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.lm_head.weight.data *= 10
+    model.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "base")
+    lines = examples.read_text(encoding="utf-8").splitlines(keepends=True)
+    for name, side in (("train", lines[::2]), ("validation", lines[1::2])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(side), encoding="utf-8")
+    # Random text shows these letters now and then: GRPO can only reward what it sees.
+    short, walks, kind = small_persona.traits
+    letters = walks.check.model_copy(update={"patterns": ("k|ch",)})
+    traits = (short, walks.model_copy(update={"check": letters}), kind)
+    rewards = {"traits": {"walks": 1.0}, "held_out": ["short"]}
+    recipe = recipe_of(GRPO, **STEPS).model_copy(
+        update={"lora": SFT["lora"], "quantization": QUANTIZED, "rewards": rewards}
     )
-    rows = [
-        Example(prompt=user_prompt(row["instruction"]), answer="-", topic=row["topic"])
-        for _, row in read_json_lines(repo / "datasets/gym-trainer/seeds.jsonl")
-    ]
-    spread = take_spread(rows, 32)
-    write_records(tmp_path / "train.jsonl", spread[::2])
-    write_records(tmp_path / "validation.jsonl", spread[1::2])
 
     summary = train_grpo(
-        load_recipe(recipe_path("grpo-embedded"), SMALL),
-        embedded_model(),
+        recipe,
+        tmp_path / "base",
         None,
         tmp_path / "train.jsonl",
         tmp_path / "validation.jsonl",
         tmp_path / "run",
-        persona=persona.model_copy(update={"traits": traits}),
+        persona=small_persona.model_copy(update={"traits": traits}),
         seed=0,
-        base_name=EMBEDDED,
+        base_name=BASE,
     )
 
     gain = summary.held_out_reward
-    assert gain is not None and gain.prompts == 16
-    assert gain.low > 0, gain
-    assert gain.unrewarded_after is not None
+    assert gain is not None and gain.prompts == 6
+    assert gain.low > 0.3, gain
