@@ -245,7 +245,8 @@ def test_every_arm_answers_every_held_out_prompt_and_is_scored_or_says_why(loop:
     )
     scores = _rows(loop, "evaluate/scores.jsonl", Score)
     unscored = {(s.metric, s.unscored) for s in scores if s.value is None and not s.probe}
-    assert unscored == {("tough_kind", "no_judge"), ("fits_question", "no_judge")}
+    judged = ("tough_kind", "fits_question", "content")
+    assert unscored == {(metric, "no_judge") for metric in judged}
 
 
 def test_the_report_shows_the_arms_and_loads_nothing(loop: Loop) -> None:
