@@ -57,7 +57,7 @@ async def _ask_all(
     max_new_tokens: int,
     temperature: float,
 ) -> Counter[str]:
-    from openai import APIError, APIStatusError, AsyncOpenAI
+    from openai import APIError, APIStatusError
 
     failed: Counter[str] = Counter()
     slots = asyncio.Semaphore(endpoint.concurrency)
@@ -80,12 +80,7 @@ async def _ask_all(
                 return
             turn = told(turn, text, tokens)
 
-    async with AsyncOpenAI(
-        base_url=endpoint.base_url,
-        api_key=endpoint.api_key(),
-        timeout=endpoint.timeout,
-        max_retries=endpoint.attempts - 1,
-    ) as client:
+    async with endpoint.client() as client:
         await asyncio.gather(*(converse(turn) for turn in turns))
     return failed
 

@@ -80,7 +80,6 @@ async def _ask_all(
     os.environ["RAGAS_DO_NOT_TRACK"] = "true"
     # It would log every failed try; failures are counted by kind instead.
     logging.getLogger("instructor").setLevel(logging.CRITICAL)
-    from openai import AsyncOpenAI
     from ragas.llms import llm_factory
     from ragas.metrics import DiscreteMetric
 
@@ -91,12 +90,7 @@ async def _ask_all(
     }
     gate = asyncio.Semaphore(endpoint.concurrency)
     # A client belongs to the event loop that it was first used in, so each call makes its own.
-    async with AsyncOpenAI(
-        base_url=endpoint.base_url,
-        api_key=endpoint.api_key(),
-        timeout=endpoint.timeout,
-        max_retries=endpoint.attempts - 1,
-    ) as client:
+    async with endpoint.client() as client:
         # ragas hands these on to instructor, whose retries concern malformed answers alone.
         llm = llm_factory(
             endpoint.model,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import pytest
 
 from curation.server import Server, ServerHome, start, stop
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Inherited where tests run in the background; the commands that they interrupt would, too.
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: threads of two processes would only wait for one another.
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])

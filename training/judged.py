@@ -33,16 +33,9 @@ def judge_reward(persona: Persona, judge: Endpoint) -> Callable[..., Any]:
     async def reward(
         prompts: Sequence[Any], completions: Sequence[Any], **_: Any
     ) -> list[float | None]:
-        from openai import AsyncOpenAI
-
         slots = asyncio.Semaphore(judge.concurrency)
         # A client belongs to one event loop; a fresh one each step cannot meet another's.
-        async with AsyncOpenAI(
-            base_url=judge.base_url,
-            api_key=judge.api_key(),
-            timeout=judge.timeout,
-            max_retries=judge.attempts - 1,
-        ) as client:
+        async with judge.client() as client:
             asked = (
                 _share(client, judge.model, slots, questions, prompt[-1]["content"], answer)
                 for prompt, answer in zip(prompts, completions, strict=True)

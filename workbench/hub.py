@@ -7,7 +7,36 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from workbench.errors import UserError
+
 _VARIABLE = "HF_HUB_OFFLINE"
+
+
+@contextmanager
+def hub_errors(repository: str) -> Iterator[None]:
+    """Tell what goes wrong with the Hub inside of the context in one line.
+
+    Raises:
+        UserError: The name is none, or the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
+    except HFValidationError:
+        raise UserError(f"'{repository}' is no name on the Hub", fix="give OWNER/NAME") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        raise UserError(
+            f"the Hub refuses (HTTP {status})", where=repository, fix="check name and token"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"the Hub cannot be reached ({type(error).__name__})",
+            where=constants.ENDPOINT,
+            fix="check the network, and that HF_HUB_OFFLINE is not set",
+        ) from None
 
 
 @contextmanager

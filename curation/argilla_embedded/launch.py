@@ -128,6 +128,8 @@ def _listen(host: str, port: int, *, strict: bool) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, wanted))
+            # At once: until somebody listens, another server could bind the same port.
+            listener.listen()
             return listener
         except OSError as problem:
             listener.close()

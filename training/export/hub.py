@@ -11,6 +11,7 @@ import yaml
 from training.export.folder import check_name, whole_folder
 from training.export.licences import Licence
 from workbench.errors import UserError
+from workbench.hub import hub_errors
 from workbench.persona import Persona
 from workbench.rounds import Round
 
@@ -117,10 +118,9 @@ def push_folders(
 
 def _push(folder: Path, repository: str, kind: str, *, public: bool) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
-    try:
+    with hub_errors(repository):
         api.create_repo(repository, repo_type=kind, private=not public, exist_ok=True)
         done = api.upload_folder(
             repo_id=repository,
@@ -129,17 +129,4 @@ def _push(folder: Path, repository: str, kind: str, *, public: bool) -> str:
             commit_message=f"{folder.name} by persona export",
             ignore_patterns=list(_LEFT_OUT),
         )
-    except HFValidationError:
-        raise UserError(f"'{repository}' is no name on the Hub", fix="give OWNER/NAME") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        raise UserError(
-            f"the Hub refuses (HTTP {status})", where=repository, fix="check name and token"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"the Hub cannot be reached ({type(error).__name__})",
-            where=api.endpoint,
-            fix="check the network, and that HF_HUB_OFFLINE is not set",
-        ) from None
     return str(done.commit_url)

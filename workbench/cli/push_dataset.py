@@ -6,6 +6,7 @@ import click
 
 from workbench.cli.job import Job, round_options
 from workbench.errors import UserError
+from workbench.hub import hub_errors
 
 
 @click.command("push-dataset")
@@ -22,7 +23,6 @@ def push_dataset(job: Job, repository: str, public: bool) -> None:
       persona push-dataset my-team/gym-trainer-rows
     """
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     from generation.card import FILES, dataset_card
 
@@ -42,7 +42,7 @@ def push_dataset(job: Job, repository: str, public: bool) -> None:
         if manifest["outputs"].get(f"{name}.jsonl", {}).get("records")
     ]
     api = HfApi()
-    try:
+    with hub_errors(repository):
         api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
         done = api.create_commit(
             repository,
@@ -50,17 +50,4 @@ def push_dataset(job: Job, repository: str, public: bool) -> None:
             repo_type="dataset",
             commit_message=f"{job.persona.id}: {manifest['counts']['taught']} generated rows",
         )
-    except HFValidationError:
-        raise UserError(f"'{repository}' is no name on the Hub", fix="give OWNER/NAME") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        raise UserError(
-            f"the Hub refuses (HTTP {status})", where=repository, fix="check name and token"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"the Hub cannot be reached ({type(error).__name__})",
-            where=api.endpoint,
-            fix="check the network, and that HF_HUB_OFFLINE is not set",
-        ) from None
     click.echo(done.commit_url)
