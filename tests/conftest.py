@@ -31,8 +31,8 @@ SERVERS = {"argilla_server", "source"}
 """Fixtures that start a server."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark every test that needs a server as slow, however it comes by it.
 
     Where tests run in several processes, those of one file stay together for their fixtures, and
@@ -43,6 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if served:
             item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.xdist_group("argilla" if served else item.path.name))
+    yield  # a wrapper, since pytest-xdist reads the groups before any other hook of this name
 
 
 @pytest.fixture(scope="session")
