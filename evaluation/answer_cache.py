@@ -1,16 +1,15 @@
-"""Answers that were given before, in a JSONL file that grows by a line with every answer."""
+"""Answers that were given before: by whom, how, and to what."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from evaluation.arms import Arm
+from evaluation.kept import KeptLines
 from evaluation.turns import Turn
 from workbench.records import as_messages
-from workbench.store import cannot_write, file_hash
+from workbench.store import file_hash
 
 
 class AnswerCache:
@@ -22,23 +21,13 @@ class AnswerCache:
     """
 
     def __init__(self, path: Path | None, how: dict[str, Any]) -> None:
-        self._path, self._how = path, how
-        self._known: dict[str, tuple[str, int]] = {}
+        self._kept, self._how = KeptLines(path), how
         self._who: dict[str, list[str]] = {}
-        if path is not None and path.exists():
-            for line in path.read_bytes().splitlines():
-                self._remember(line)
-
-    def _remember(self, line: bytes) -> None:
-        try:
-            found = json.loads(line)
-        except ValueError:
-            return  # the line that a kill cut short
-        self._known[found["key"]] = (found["text"], found["tokens"])
 
     def get(self, turn: Turn, model: Path) -> tuple[str, int] | None:
         """Return the text and the tokens of the answer to a turn, or None."""
-        return self._known.get(self._key(turn, model)) if self._path else None
+        found = self._kept.get(self._asked(turn, model)) if self._kept.path else None
+        return (found["text"], found["tokens"]) if found else None
 
     def put(self, turn: Turn, model: Path, text: str, tokens: int) -> None:
         """Keep an answer at once.
@@ -46,25 +35,13 @@ class AnswerCache:
         Raises:
             UserError: The disk is full.
         """
-        if self._path is None:
-            return
-        key = self._key(turn, model)
-        self._known[key] = (text, tokens)
-        line = json.dumps({"key": key, "text": text, "tokens": tokens}, ensure_ascii=False)
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # A line of its own, whatever a kill has left of the one before.
-            with self._path.open("ab") as file:
-                file.write(b"\n" + line.encode())
-        except OSError as error:
-            raise cannot_write(self._path, error) from None
+        if self._kept.path:
+            self._kept.put(self._asked(turn, model), text=text, tokens=tokens)
 
-    def _key(self, turn: Turn, model: Path) -> str:
+    def _asked(self, turn: Turn, model: Path) -> list[Any]:
         if turn.arm.name not in self._who:
             self._who[turn.arm.name] = fingerprint(turn.arm, model)
-        asked = [self._who[turn.arm.name], self._how, turn.draw, as_messages(turn.asked)]
-        text = json.dumps(asked, ensure_ascii=False, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return [self._who[turn.arm.name], self._how, turn.draw, as_messages(turn.asked)]
 
 
 def fingerprint(arm: Arm, model: Path) -> list[str]:

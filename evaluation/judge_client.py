@@ -62,11 +62,11 @@ def ask_all(
     """
     if not asks:
         return []
-    with JudgeCache(cache, endpoint, VOTE_TEMPERATURE if votes > 1 else 0.0) as kept:
-        wanted = [(ask, vote) for ask in asks for vote in range(votes)]
-        if any(kept.get(ask, vote) is None for ask, vote in wanted):
-            check_reachable(endpoint)
-        said = asyncio.run(_ask_all(endpoint, wanted, kept, advance))
+    kept = JudgeCache(cache, endpoint, VOTE_TEMPERATURE if votes > 1 else 0.0)
+    wanted = [(ask, vote) for ask in asks for vote in range(votes)]
+    if any(kept.get(ask, vote) is None for ask, vote in wanted):
+        check_reachable(endpoint)
+    said = asyncio.run(_ask_all(endpoint, wanted, kept, advance))
     return [said[start : start + votes] for start in range(0, len(said), votes)]
 
 
