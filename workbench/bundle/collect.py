@@ -1,0 +1,151 @@
+"""Collect a bundle: wheels, models, the project's source, how to install it, and the manifest."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.bundle import install, wheels
+from workbench.bundle.needed import Environment, needed
+from workbench.errors import UserError
+from workbench.store import cannot_write, file_hash, write_json
+
+README = "README.md"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a bundle.
+
+    Attributes:
+        checkout: The project's git checkout; what is committed there goes along.
+        version: The project's version.
+        environments: The environments to be set up.
+        models: Folders of further models, by the name that each gets under ``models/``.
+    """
+
+    checkout: Path
+    version: str
+    environments: tuple[Environment, ...]
+    models: Mapping[str, Path] = field(default_factory=dict)
+
+
+def collect(contents: Contents, folder: Path) -> dict[str, Any]:
+    """Fill ``folder``, or go on where an earlier call stopped, and return the manifest.
+
+    The manifest is written last: a folder that has one is a whole bundle.
+
+    Raises:
+        UserError: Something cannot be had, no space, or the folder holds other things.
+    """
+    from filelock import FileLock, Timeout
+
+    _check_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            manifest = _fill(contents, folder)
+        (folder / ".lock").unlink(missing_ok=True)
+    except Timeout:
+        raise UserError(
+            "another command is at work on this bundle", where=str(folder), fix="wait for it"
+        ) from None
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    return manifest
+
+
+def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
+    there = folder / "wheels"
+    packages = {one for env in contents.environments for one in needed(env)}
+    absent = wheels.missing(there, packages)
+    _check_space(folder, sum(one.size for one in absent), contents.models)
+    (folder / install.MANIFEST).unlink(missing_ok=True)
+    wheels.drop_others(there, packages)
+    wheels.fetch(absent, there)
+    for environment in contents.environments:
+        wheels.try_without_index(there, environment)
+    models = folder / "models"
+    shutil.rmtree(models, ignore_errors=True)
+    for name, source in contents.models.items():
+        shutil.copytree(source, models / name)  # follows links, as a hub's cache is made of them
+    commit = _archive(contents.checkout, folder / install.SOURCE)
+    shutil.copyfile(install.__file__, folder / "install.py")
+    manifest = {
+        "format": install.FORMAT,
+        "project": "persona-workbench",
+        "version": contents.version,
+        "commit": commit,
+        "python": install.python_version(),
+        "platform": sysconfig.get_platform(),
+        "glibc": wheels.oldest_glibc(there),
+        "packages": dict(sorted((one.pin.split("==")) for one in packages)),
+        "models": sorted(contents.models),
+        "installed_bytes": sum(one.size for one in packages),
+    }
+    (folder / README).write_text(_readme(manifest), encoding="utf-8")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
+    manifest["files"] = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": file_hash(path),
+        }
+        for path in files
+    }
+    write_json(folder / install.MANIFEST, manifest)
+    return manifest
+
+
+def _check_folder(folder: Path) -> None:
+    begun = {install.MANIFEST, ".lock"}
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if (names and not begun & names) or folder.is_file():
+        raise UserError("holds other things", where=str(folder), fix="name a new folder")
+
+
+def _check_space(folder: Path, packages: int, models: Mapping[str, Path]) -> None:
+    """Refuse to begin without space; a wheel is smaller than what it unpacks to."""
+    extra = sum(p.stat().st_size for m in models.values() for p in m.rglob("*") if p.is_file())
+    free, most = shutil.disk_usage(folder).free, packages + extra
+    if free < most:
+        raise UserError(
+            f"{free >> 20} MiB are free, the bundle may need {most >> 20} MiB",
+            where=str(folder),
+            fix="free some space, or choose another folder",
+        )
+
+
+def _archive(checkout: Path, target: Path) -> str:
+    """Write what is committed as a tar file; the same commit gives the same bytes."""
+    commit = _git(checkout, "rev-parse", "HEAD").decode().strip()
+    temporary = target.with_name(f".{target.name}")
+    temporary.write_bytes(_git(checkout, "archive", "--format=tar.gz", "HEAD"))
+    temporary.replace(target)
+    return commit
+
+
+def _git(checkout: Path, *arguments: str) -> bytes:
+    fix = "run it in a git checkout of the project: what is committed there goes into the bundle"
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(checkout), *arguments], capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        raise UserError("git is not installed", fix=fix) from None
+    if done.returncode:
+        said = (done.stderr.decode(errors="replace").strip().splitlines() or ["git failed"])[-1]
+        raise UserError(said, where=str(checkout), fix=fix)
+    return done.stdout
+
+
+def _readme(manifest: dict[str, Any]) -> str:
+    from jinja2 import Environment as Templates
+    from jinja2 import PackageLoader, StrictUndefined
+
+    templates = Templates(loader=PackageLoader("workbench.bundle", "."), undefined=StrictUndefined)
+    return templates.get_template("readme.md.j2").render(manifest) + "\n"

@@ -1,0 +1,168 @@
+"""Check a bundle, and install it where there is no network; it lies in every bundle as a script.
+
+It needs Python and make and nothing else, so it imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+SOURCE = "source.tar.gz"
+SETTINGS = "bundle.mk"
+"""What the Makefile includes in a checkout that came out of a bundle."""
+FORMAT = 1
+
+
+class Refused(Exception):
+    """Why a bundle cannot be used: what, and what to do about it, in one line."""
+
+
+def read_manifest(bundle: Path) -> dict[str, Any]:
+    """Return a bundle's manifest.
+
+    Raises:
+        Refused: The folder is no whole bundle, or one of another format.
+    """
+    try:
+        found = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refused(
+            f"{bundle}: no bundle, or not a whole one ({MANIFEST} is missing) — run the command"
+            " that makes it again, it goes on where it stopped"
+        ) from None
+    except (OSError, ValueError):
+        found = {}
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise Refused(f"{bundle / MANIFEST}: is damaged, or of another version — copy it again")
+    return found
+
+
+def check_files(bundle: Path, manifest: dict[str, Any]) -> None:
+    """Hold every file against the manifest: SHA-256, nothing missing, nothing beside them.
+
+    Raises:
+        Refused: With the first file that is not as it was, and how many there are.
+    """
+    said: dict[str, Any] = manifest["files"]
+    faults = []
+    for name, file in said.items():
+        path = bundle / name
+        if not path.is_file():
+            faults.append(f"{name} is missing")
+        elif path.stat().st_size != file["bytes"] or _sha256(path) != file["sha256"]:
+            faults.append(f"{name} is damaged")
+    there = (p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if not p.is_dir())
+    faults += [f"{n} is not of the bundle" for n in sorted(there) if n not in {MANIFEST, *said}]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise Refused(f"{bundle}: {faults[0]}{more} — copy the bundle again")
+
+
+def check_machine(manifest: dict[str, Any]) -> None:
+    """Hold this machine and its Python against those that the wheels are for.
+
+    Raises:
+        Refused: Another system, processor or Python, an older C library, or no make or venv.
+    """
+    wanted = f"Python {manifest['python']} on {manifest['platform']}"
+    here = f"Python {python_version()} on {sysconfig.get_platform()}"
+    if here != wanted:
+        raise Refused(f"the bundle is for {wanted}, this is {here} — run it with another Python")
+    library, version = platform.libc_ver()
+    if manifest["glibc"] and (
+        library != "glibc" or _numbers(version) < _numbers(manifest["glibc"])
+    ):
+        found = f"{library} {version}".strip() or "another C library"
+        raise Refused(f"the bundle needs glibc {manifest['glibc']} or newer, here is {found}")
+    if not shutil.which("make"):
+        raise Refused("make is not installed — install it from the system's own packages")
+    if not importlib.util.find_spec("ensurepip"):
+        raise Refused("this Python makes no environments — install its venv package (ensurepip)")
+
+
+def python_version() -> str:
+    """Return the running Python's version as far as wheels are for one, such as ``3.11``."""
+    return ".".join(map(str, sys.version_info[:2]))
+
+
+def unpack(bundle: Path, manifest: dict[str, Any], target: Path) -> None:
+    """Lay the project's source at ``target``, with settings that take every package from here.
+
+    Raises:
+        Refused: Something else lies there, or there is no space.
+    """
+    if (target / SETTINGS).is_file():
+        return
+    if target.exists() and any(target.iterdir()):
+        raise Refused(f"{target}: is not empty — name a new folder")
+    parent = target.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(parent).free, manifest["installed_bytes"]
+    if free < needed:
+        raise Refused(f"{parent}: {free >> 20} MiB are free, {needed >> 20} MiB are needed")
+    partial = parent / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    # The safe filter came with 3.11.4; the archive was checked by its hash before.
+    safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    with tarfile.open(bundle / SOURCE) as archive:
+        archive.extractall(partial, **safe)
+    (partial / SETTINGS).write_text(_settings(bundle), encoding="utf-8")
+    if target.exists():
+        target.rmdir()
+    os.replace(partial, target)
+
+
+def _settings(bundle: Path) -> str:
+    wheels = (bundle.resolve() / "wheels").as_uri()  # a URL, since pip splits this at blanks
+    return (
+        "# Every package comes out of the bundle, whatever pip is set to on this machine.\n"
+        f"PYTHON := {sys.executable}\n"
+        f"export PIP_CONFIG_FILE := {os.devnull}\n"
+        "export PIP_NO_INDEX := 1\n"
+        f"export PIP_FIND_LINKS := {wheels}\n"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def main(arguments: list[str]) -> int:
+    """Install the bundle that this file lies in; 2 where it cannot be, with one line why."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        sys.stderr.write("usage: python3 install.py FOLDER  (a new folder for the project)\n")
+        return 2
+    bundle, target = Path(__file__).resolve().parent, Path(arguments[0])
+    try:
+        manifest = read_manifest(bundle)
+        check_machine(manifest)
+        check_files(bundle, manifest)
+        unpack(bundle, manifest, target)
+    except (Refused, OSError) as error:
+        sys.stderr.write(f"install: {error}\n")
+        return 2
+    done = subprocess.run(["make", "-C", str(target), "setup"], check=False)
+    if done.returncode == 0:
+        sys.stdout.write(f"Installed. Now: cd {target} && make run\n")
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
