@@ -82,6 +82,9 @@ Tracker = Literal["none", "tensorboard", "trackio", "wandb", "wandb-online"]
 TRACKERS: tuple[Tracker, ...] = get_args(Tracker)
 """Where a run's curves are shown live; ``wandb`` writes on this machine, wandb-online sends."""
 
+    again: bool = False
+    """Put the rows of earlier rounds before reviewers again, instead of taking over what was
+    decided there."""
 
 class Train(Section):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
@@ -154,7 +157,8 @@ class RunConfig(Section):
     model: str = EMBEDDED
     seed: int = Field(default=0, ge=0)
     sources: tuple[Path, ...] = ()
-    """Files of rows to import; the persona's own ``seeds.jsonl`` by default."""
+    """Files of rows to import; the persona's own ``seeds.jsonl`` by default. An earlier round, such
+    as ``round-001``, gives its kept rows with their reviews, decisions and pairs."""
     rows: int | None = Field(default=None, ge=12)
     """Take about so many of the imported rows, spread over the topics; all by default."""
     teacher: Endpoint | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -91,6 +92,11 @@ class Round:
 def open_round(runs: Path, persona: str, number: int) -> Round:
     """Return round ``number`` (from 1) of a persona; nothing is made on disk yet."""
     return Round(runs / persona / f"round-{number:03d}")
+
+
+def is_round(name: Path) -> bool:
+    """Return whether ``name`` is a round's, such as ``round-001``, and no file's."""
+    return re.fullmatch(r"round-\d{3,}", str(name)) is not None
 
 
 @dataclass

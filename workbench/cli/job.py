@@ -13,7 +13,7 @@ import yaml
 
 from workbench.config import RunConfig, load_config, preset_path
 from workbench.persona import Persona, load_persona, persona_file
-from workbench.rounds import Round, open_round
+from workbench.rounds import Round, is_round, open_round
 from workbench.store import atomic_file
 
 CONFIG = "config.yaml"
@@ -37,7 +37,14 @@ class Job:
     @property
     def sources(self) -> tuple[Path, ...]:
         """The files of rows that the round imports."""
-        return self.config.sources or (self.persona_folder / "seeds.jsonl",)
+        named = self.config.sources or (self.persona_folder / "seeds.jsonl",)
+        return tuple(path for path in named if not is_round(path))
+
+    @property
+    def source_rounds(self) -> tuple[Round, ...]:
+        """The persona's earlier rounds that the round takes its kept rows over from."""
+        named = (path for path in self.config.sources if is_round(path))
+        return tuple(Round(self.round.folder.parent / path.name) for path in named)
 
     def waiting(self) -> Job:
         """Return the same job, with people instead of recorded reviews."""

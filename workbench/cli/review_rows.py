@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.cli.carried import read_carried
 from workbench.cli.job import Job
 from workbench.config import section
 from workbench.errors import UserError
@@ -22,12 +23,14 @@ class ReviewRows:
     """The rows of one round's review."""
 
     rows: list[Example]
-    """The filtered rows."""
+    """The filtered rows, without those that an earlier round has decided on."""
     pairs: list[Example]
     """Chosen answers of imported pairs; none in a round that nobody reviews by hand."""
     rivals: dict[str, str]
     """Chosen answer's id → the rejected answer beside it, of all imported pairs."""
     gold: Gold
+    decided: list[Example] = field(default_factory=list)
+    """Rows that an earlier round has decided on; nobody is asked about them again."""
 
     @property
     def candidates(self) -> list[Example]:
@@ -54,10 +57,12 @@ def review_rows(job: Job, *, people: bool) -> ReviewRows:
     from curation.review.pairs import pairs_of
     from curation.review.recorded import gold_with_reviews
 
-    rows = list(read_records(_filtered(job, "examples.jsonl"), Example))
+    filtered = list(read_records(_filtered(job, "examples.jsonl"), Example))
+    decided = {row.id: row for row in read_carried(job).of(filtered).rows}
+    rows = [row for row in filtered if row.id not in decided]
     pairs = pairs_of(read_records(_filtered(job, "preferences.jsonl"), Preference))
     shown = pairs.candidates if people else []
-    known = {row.id for row in (*rows, *shown)}
+    known = {row.id for row in (*filtered, *shown)}
     gold = read_gold(job.persona_folder, policy_of(job))
     if not people:
         needed = job.config.review.per_record
@@ -69,6 +74,7 @@ def review_rows(job: Job, *, people: bool) -> ReviewRows:
         shown,
         pairs.rivals,
         Gold(fresh, {row.id: gold.outcomes[row.id] for row in fresh}),
+        list(decided.values()),
     )
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli.carried import BARE, ROWS, carried_inputs, read_carried
 from workbench.cli.job import Job
 from workbench.config import LOCAL
 from workbench.endpoint import Endpoint
@@ -31,7 +32,7 @@ def generate_stage(job: Job) -> StageSpec:
     return StageSpec(
         "generate",
         partial(_generate, job),
-        inputs=("import/examples.jsonl",),
+        inputs=("import/examples.jsonl", *carried_inputs(job, ROWS, BARE)),
         files={f"{path.parts[-3]}/{path.parts[-2]}": path for path in _earlier_files(job)},
         settings={
             "model": job.config.model,
@@ -102,8 +103,10 @@ def _generate(job: Job, work: Work) -> None:
     scores: list[Score] = []
     dropped: list[Drop] = []
     scratch = work.round.folder / ".generate.scratch"
-    if (plan := teacher_plan(job, seeds)) is not None:
-        answered = _teach(job, work, seeds, plan)
+    carried = read_carried(job)
+    shown = [*carried.rows, *seeds]
+    if (plan := teacher_plan(job, shown)) is not None:
+        answered = _teach(job, work, shown, plan)
         taught, dropped = answered.examples, answered.dropped
         preferences, scores = answered.preferences, answered.scores
     bare = bare_answers(
@@ -121,7 +124,7 @@ def _generate(job: Job, work: Work) -> None:
     write_records(work.out / "examples.jsonl", taught)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "scores.jsonl", scores)
-    write_records(work.out / "bare.jsonl", bare.responses)
+    write_records(work.out / "bare.jsonl", [*carried.bare, *bare.responses])
     write_records(work.out / "drops.jsonl", dropped)
     if taught:
         made: dict[str, Sequence[Record]] = {"examples": taught, "preferences": preferences}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from workbench.cli.carried import DECISIONS, PAIRS, ROWS, carried_inputs, read_carried
 from workbench.cli.job import Job
 from workbench.cli.review_rows import policy_of
 from workbench.cli.stage_review import persona_files
@@ -33,6 +34,7 @@ def resolve_stage(job: Job) -> StageSpec:
             "review/pairs.jsonl",
             "generate/bare.jsonl",
             "generate/preferences.jsonl",
+            *carried_inputs(job, ROWS, PAIRS, DECISIONS),
         ),
         files=persona_files(job, "persona.yaml", "gold.jsonl"),
         settings={"policy": job.config.review.policy, "filter": job.config.filter},
@@ -45,6 +47,7 @@ def _resolve(job: Job, work: Work) -> None:
     from curation.review.near_misses import with_their_rows
     from curation.review.pairs import unreviewed
 
+    carried = read_carried(job).of(_filtered(job))
     given = pulled(job)
     resolved = decide(job, given)
     imported = list(read_records(work.input("filter/preferences.jsonl"), Preference))
@@ -54,10 +57,10 @@ def _resolve(job: Job, work: Work) -> None:
     made, lost = with_their_rows(near, given.rows, resolved.examples, resolved.decisions)
     # What reviewers wrote goes through the same filters as what they were given.
     left = filter_examples(
-        resolved.examples,
+        [*carried.rows, *resolved.examples],
         job.persona,
         section(FilterSettings, job.config.filter, "filter"),
-        preferences=[*resolved.preferences, *made],
+        preferences=[*carried.preferences, *resolved.preferences, *made],
         stage="resolve",
     )
     preferences = [*left.preferences, *as_brought]
@@ -67,10 +70,11 @@ def _resolve(job: Job, work: Work) -> None:
         preferences=len(preferences),
         dropped=len(drops),
         queue=len(resolved.queue),
+        **carried.counts(),
     )
     write_records(work.out / "examples.jsonl", left.kept)
     write_records(work.out / "preferences.jsonl", preferences)
-    write_records(work.out / "decisions.jsonl", resolved.decisions)
+    write_records(work.out / "decisions.jsonl", [*carried.decisions, *resolved.decisions])
     write_records(work.out / "drops.jsonl", drops)
     write_json(work.out / "agreement.json", measure(job).model_dump(mode="json"))
 
@@ -141,8 +145,13 @@ def measure(job: Job) -> Agreement:
 def _candidates(job: Job) -> list[Example]:
     pairs = _pairs(job)
     shown = {row.id for row in pairs}
-    rows = read_records(job.round.stage("filter") / "examples.jsonl", Example)
-    return [*(row for row in rows if row.id not in shown), *pairs]
+    filtered = _filtered(job)
+    decided = {row.id for row in read_carried(job).of(filtered).rows}
+    return [*(row for row in filtered if row.id not in shown | decided), *pairs]
+
+
+def _filtered(job: Job) -> list[Example]:
+    return list(read_records(job.round.stage("filter") / "examples.jsonl", Example))
 
 
 def rivals(job: Job) -> dict[str, str]:

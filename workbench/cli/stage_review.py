@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from workbench.cli.carried import ROWS, carried_inputs
 from workbench.cli.job import Job
 from workbench.cli.review_rows import ReviewRows, review_rows
 from workbench.errors import UserError
 from workbench.progress import console
-from workbench.records import Example
+from workbench.records import Example, Review
 from workbench.rounds import StageSpec, Work
 from workbench.store import write_records
 
@@ -64,7 +65,11 @@ def review_stage(job: Job, *, wait: bool = True) -> StageSpec:
     return StageSpec(
         "review",
         partial(_review, job, people, wait),
-        inputs=("filter/examples.jsonl", "filter/preferences.jsonl"),
+        inputs=(
+            "filter/examples.jsonl",
+            "filter/preferences.jsonl",
+            *carried_inputs(job, ROWS),
+        ),
         files=persona_files(job, *names),
         settings={
             "reviewers": list(job.config.review.reviewers),
@@ -151,7 +156,7 @@ def push_rows(job: Job, connection: Connection, shown: ReviewRows) -> None:
         job.round.name,
         shown.pushed(job.round.name),
         reviewers_per_record=job.config.review.per_record,
-        exemplars=exemplars(job, shown.rows),
+        exemplars=exemplars(job, [*shown.decided, *shown.rows]),
         rivals=shown.rivals,
         judged=judge_opinions(job, [*shown.rows, *shown.gold.examples]),
     )
@@ -165,6 +170,36 @@ def exemplars(job: Job, rows: Sequence[Example]) -> list[Example]:
 
 
 def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
+    shown = review_rows(job, people=people)
+    given: list[Review] = []
+    final: list[Review] = []
+    done = True
+    if shown.candidates:  # a round that only takes rows over needs no server
+        given, final, done = _asked(job, shown, people, wait, work)
+    # Reviews of gold rows say how reliable a reviewer is; nothing is decided by them.
+    on_gold = [review for review in given if review.record in shown.gold.outcomes]
+    reviews = [review for review in given if review.record not in shown.gold.outcomes]
+    work.counts.update(
+        reviews=len(reviews),
+        reviewers=len({review.reviewer for review in reviews}),
+        gold_reviews=len(on_gold),
+        adjudications=len(final),
+        complete=done,
+        **({"carried": len(shown.decided)} if shown.decided else {}),
+    )
+    write_records(work.out / "reviews.jsonl", reviews)
+    write_records(work.out / "gold-reviews.jsonl", on_gold)
+    write_records(work.out / "adjudications.jsonl", final)
+    write_records(work.out / "pairs.jsonl", shown.pairs)
+    # As rows of the round they name the persona, so that their chain back is whole.
+    gold = [row.evolve(parents=(job.persona.record_id,)) for row in shown.gold.examples]
+    write_records(work.out / "gold.jsonl", gold)
+
+
+def _asked(
+    job: Job, shown: ReviewRows, people: bool, wait: bool, work: Work
+) -> tuple[list[Review], list[Review], bool]:
+    """Return what reviewers and adjudicators said on the server, and whether that is all of it."""
     from curation.review.progress import complete
     from curation.review.pull import pull
     from curation.review.queue import pull_queue
@@ -172,7 +207,6 @@ def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
     from workbench.cli.review_waiting import wait_for_adjudicator, wait_for_reviewers
     from workbench.cli.stage_resolve import Given
 
-    shown = review_rows(job, people=people)
     server = up(job)
     at = owner(server), job.persona, job.round.name
     try:
@@ -187,28 +221,11 @@ def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
             wait_for_adjudicator(job, owner(server), so_far, shown.rivals)
             final = pull_queue(*at)
         # Nobody is waited for in an unattended round: what has no recorded review gets none.
-        done = not people or complete(*at)
+        return given, final, not people or complete(*at)
     finally:
         # An unattended run leaves nothing behind, also when it goes on after a kill.
         if not people and not keep_mark(job).exists():
             stop(server_home(job))
-    # Reviews of gold rows say how reliable a reviewer is; nothing is decided by them.
-    on_gold = [review for review in given if review.record in shown.gold.outcomes]
-    reviews = [review for review in given if review.record not in shown.gold.outcomes]
-    work.counts.update(
-        reviews=len(reviews),
-        reviewers=len({review.reviewer for review in reviews}),
-        gold_reviews=len(on_gold),
-        adjudications=len(final),
-        complete=done,
-    )
-    write_records(work.out / "reviews.jsonl", reviews)
-    write_records(work.out / "gold-reviews.jsonl", on_gold)
-    write_records(work.out / "adjudications.jsonl", final)
-    write_records(work.out / "pairs.jsonl", shown.pairs)
-    # As rows of the round they name the persona, so that their chain back is whole.
-    gold = [row.evolve(parents=(job.persona.record_id,)) for row in shown.gold.examples]
-    write_records(work.out / "gold.jsonl", gold)
 
 
 def _submit(job: Job, server: Server, shown: ReviewRows, work: Work) -> None:

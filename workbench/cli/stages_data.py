@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+from workbench.cli.carried import (
+    ROWS,
+    Carried,
+    carried_files,
+    carried_inputs,
+    read_carried,
+    read_rounds,
+    write_carried,
+)
 from workbench.cli.job import Job
 from workbench.cli.split_files import earlier_rounds, placed_rows
 from workbench.cli.split_probes import hold_probes, probe_file
@@ -17,13 +26,18 @@ __all__ = ["check_settings", "filter_stage", "import_stage", "resolve_stage", "s
 
 
 def import_stage(job: Job) -> StageSpec:
-    """Rows of the persona's seed file, or of the files given."""
+    """Rows of the persona's seed file, or of the files given; kept rows of earlier rounds."""
+    taken = carried_files(job)
     return StageSpec(
         "import",
         partial(_import, job),
         files={"persona.yaml": job.persona_folder / "persona.yaml"}
-        | {f"source:{path.name}": existing(path) for path in job.sources},
-        settings={"rows": job.config.rows},
+        | {f"source:{path.name}": existing(path) for path in job.sources}
+        | taken,
+        settings={
+            "rows": job.config.rows,
+            **({"again": job.config.review.again, "model": job.config.model} if taken else {}),
+        },
     )
 
 
@@ -39,8 +53,16 @@ def _import(job: Job, work: Work) -> None:
         kept += imported.kept
         preferences += imported.preferences
         dropped += imported.dropped
-    taken = take_spread(kept, job.config.rows)
+    carried = read_rounds(job.source_rounds, job.config.model)
+    known = {record.id for record in (*carried.rows, *carried.preferences)}
+    taken = take_spread([row for row in kept if row.id not in known], job.config.rows)
+    preferences = [pair for pair in preferences if pair.id not in known]
+    if job.config.review.again:
+        taken, carried = [*carried.rows, *taken], Carried()
     work.counts.update(kept=len(taken), preferences=len(preferences), dropped=len(dropped))
+    work.counts.update(carried.counts())
+    if job.source_rounds:
+        write_carried(work.out, carried)
     write_records(work.out / "examples.jsonl", taken)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "drops.jsonl", dropped)
@@ -59,6 +81,7 @@ def filter_stage(job: Job) -> StageSpec:
         inputs=(
             "import/examples.jsonl",
             "import/preferences.jsonl",
+            *carried_inputs(job, ROWS),
             *(("generate/examples.jsonl",) if generated else ()),
         ),
         files={"persona.yaml": job.persona_folder / "persona.yaml"},
@@ -70,7 +93,9 @@ def filter_stage(job: Job) -> StageSpec:
 def _filter(job: Job, work: Work) -> None:
     from curation.filters import FilterSettings, filter_examples
 
-    rows = list(read_records(work.input("import/examples.jsonl"), Example))
+    # First come those that are decided on: a new row that nearly repeats one is the one to go.
+    carried = read_carried(job).rows
+    rows = [*carried, *read_records(work.input("import/examples.jsonl"), Example)]
     if (generated := work.input("generate/examples.jsonl")).exists():
         rows += read_records(generated, Example)
     settings = section(FilterSettings, job.config.filter, "filter")
