@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from evaluation.judge_cache import JudgeCache
-from workbench.endpoint import Endpoint, check_reachable
+from workbench.endpoint import Endpoint, Paid, check_reachable
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,20 +101,32 @@ async def _ask_all(
             top_p=1.0,
             max_retries=endpoint.attempts - 1,
         )
+        meter = ContextVar[list[Paid]]("meter")
+        # ragas returns no usage. instructor tells of every reply, malformed ones included.
+        llm.client.on("completion:response", lambda reply: meter.get().append(_took(reply)))
+        llm.client.on("completion:error", lambda *_, **__: meter.get().append(Paid(1)))
 
         async def one(ask: Ask, vote: int) -> Said:
             word = kept.get(ask, vote)
             if word is None:
                 async with gate:
+                    # Each of these runs in a task, and so in a context, of its own.
+                    meter.set([])
                     said = await _ask(endpoint, metrics[ask.allowed], llm, ask)
-                if said.word is not None:
-                    kept.put(ask, vote, said.word)
+                kept.put(ask, vote, said.word, Paid.total(meter.get()))
             else:
                 said = Said(word)
             advance()
             return said
 
         return list(await asyncio.gather(*(one(ask, vote) for ask, vote in wanted)))
+
+
+def _took(reply: Any) -> Paid:
+    """Return what a reply took, by the server's own count; no tokens where it does not tell."""
+    usage = getattr(reply, "usage", None)
+    spent = (getattr(usage, name, 0) or 0 for name in ("prompt_tokens", "completion_tokens"))
+    return Paid(1, *spent)
 
 
 async def _ask(endpoint: Endpoint, metric: DiscreteMetric, llm: Any, ask: Ask) -> Said:

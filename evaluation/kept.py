@@ -35,6 +35,10 @@ class KeptLines:
         """Return what was put for the same JSON values, or None."""
         return self._known.get(_key(asked))
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what was put, the last of it for each asked."""
+        return list(self._known.values())
+
     def put(self, asked: Any, **said: Any) -> None:
         """Keep an answer at once.
 

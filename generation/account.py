@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from generation.cache import Paid
 from generation.cost import Plan, told
 from generation.teacher import Taught
+from workbench.endpoint import Paid
 
 
 def account_lines(plan: Plan, taught: Taught) -> list[str]:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from generation.cache import AnswerCache, Paid
+from generation.cache import AnswerCache
 from generation.jobs import Served
 from generation.outcome import Outcome
 from generation.runner import Distilabel
 from generation.stops import stop_if_hopeless
-from workbench.endpoint import Endpoint, Price
+from workbench.endpoint import Endpoint, Paid, Price
 from workbench.records import Messages
 
 

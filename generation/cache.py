@@ -6,10 +6,10 @@ import hashlib
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from generation.outcome import Outcome
-from workbench.endpoint import Price
+from workbench.endpoint import Paid as Paid
 
 CACHE = "answers.sqlite"
 """Name of the file in a job's folder."""
@@ -21,18 +21,6 @@ _PAID = """CREATE TABLE IF NOT EXISTS paid (
     input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL
 )"""
 _WAIT_SECONDS = 30.0
-
-
-class Paid(NamedTuple):
-    """What one step's requests took, failed ones too, over every run that used the file."""
-
-    attempts: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    def cost(self, price: Price | None) -> float:
-        """Return what the tokens cost; nothing where no price is known."""
-        return price.of(self.input_tokens, self.output_tokens) if price else 0.0
 
 
 def request_key(base_url: str, body: dict[str, Any]) -> str:

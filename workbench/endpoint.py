@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -30,6 +31,23 @@ class Price(BaseModel):
     def of(self, input_tokens: float, output_tokens: float) -> float:
         """Return what so many tokens cost."""
         return (self.input * input_tokens + self.output * output_tokens) / 1_000_000
+
+
+class Paid(NamedTuple):
+    """What one kind of requests took, failed ones too, over every run that used their file."""
+
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def cost(self, price: Price | None) -> float:
+        """Return what the tokens cost; nothing where no price is known."""
+        return price.of(self.input_tokens, self.output_tokens) if price else 0.0
+
+    @classmethod
+    def total(cls, parts: Iterable[Paid]) -> Paid:
+        """Return the sum of each number."""
+        return cls(*(sum(numbers) for numbers in zip(cls(), *parts, strict=True)))
 
 
 class Endpoint(BaseModel):

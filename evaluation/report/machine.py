@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from evaluation.report.costs import costs
 from evaluation.report.losses import losses
 from evaluation.report.results import headline_arm
 from evaluation.report.source import Source
@@ -44,8 +45,15 @@ def summary(source: Source, words: Words) -> dict[str, Any]:
         "people": people.model_dump(mode="json") if people else None,
         "general": source.general.get("arms"),
         "stages": {
-            name: {key: manifest.get(key) for key in ("seconds", "peak_mib")}
-            for name, manifest in source.manifests.items()
+            one.stage: {
+                "seconds": one.seconds,
+                "peak_mib": one.peak_mib,
+                "tokens": one.tokens,
+                "paid": one.paid._asdict(),
+                "spent": one.spent,
+                "currency": one.currency,
+            }
+            for one in costs(source.manifests)
         },
     }
 

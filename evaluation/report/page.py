@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from evaluation.report import figures, ledger, losses, probes, results, rows
+from evaluation.report import costs, figures, ledger, losses, probes, results, rows
 from evaluation.report.machine import summary
 from evaluation.report.source import Source, read_round
 from evaluation.report.verdict import verdict
@@ -100,6 +100,7 @@ def content(source: Source, words: Words) -> dict[str, Any]:
     traits, others = results.by_kind(results.table_rows(comparison), source.persona)
     after = results.headline_arm(comparison)
     headline = comparison.cell(after, FIDELITY).difference if after else None
+    took = costs.costs(source.manifests)
     return {
         "t": words,
         "style": Markup(files("evaluation.report").joinpath("style.css").read_text("utf-8")),
@@ -151,7 +152,8 @@ def content(source: Source, words: Words) -> dict[str, Any]:
         "agreement": rows.agreement(source),
         "agreement_records": source.json("resolve/agreement.json").get("overlapping"),
         "manifests": source.manifests,
-        "cost": sum(m.get("counts", {}).get("cost") or 0 for m in source.manifests.values()),
+        "took": took,
+        "money": costs.money(took),
         "config": source.text("config.yaml"),
         "settings": _settings(source),
         "versions": _versions(source),

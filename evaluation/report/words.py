@@ -139,6 +139,10 @@ class Words:
         """Return a whole number with its thousands set apart."""
         return f"{value:,}"
 
+    def money(self, value: float, currency: str) -> str:
+        """Return an amount of money, small ones with three digits that say something."""
+        return f"{value:,.2f} {currency}" if value >= 1 else f"{value:.3g} {currency}"
+
     def mib(self, value: float) -> str:
         """Return an amount of memory in MiB, or GiB from 1024 MiB on."""
         return f"{value / 1024:.1f} GiB" if value >= 1024 else f"{value:.0f} MiB"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.cli.arms import adapter_of, named_arms, own_arms
 from workbench.cli.job import Job
 from workbench.config import dumped
-from workbench.endpoint import check_reachable
+from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
 from workbench.records import Example, Response, Review, Score
 from workbench.rounds import StageSpec, Work
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STAGE = "evaluate"
 PROBES = "split/probes.jsonl"
+JUDGED = "judge.jsonl"
+"""File of the judge's verdicts, beside the answers."""
 _BARE = "generate/bare.jsonl"
 _REVIEWED = ("filter/examples.jsonl", "review/reviews.jsonl")
 
@@ -101,7 +103,7 @@ def _evaluate(job: Job, work: Work) -> None:
     style = train_style(
         train, list(read_records(work.input(_BARE), Response)), seed=job.config.seed
     )
-    asking: dict[str, Any] = {"votes": settings.votes, "cache": kept / "judge.jsonl"}
+    asking: dict[str, Any] = {"votes": settings.votes, "cache": kept / JUDGED}
     scores = score_responses(
         job.persona,
         responses,
@@ -125,6 +127,7 @@ def _evaluate(job: Job, work: Work) -> None:
     write_json(work.out / "diversity.json", spread)
     _pairs(job, work, responses, asking)
     work.counts.update(
+        _bill(judge, kept / JUDGED),
         prompts=len(prompts),
         probes=len(probes),
         responses=len(responses),
@@ -214,6 +217,20 @@ def _pairs(job: Job, work: Work, responses: list[Response], asking: dict[str, An
         "duels": [duel.model_dump(mode="json") for duel in duels],
     }
     write_json(work.out / "pairs.json", data)
+
+
+def _bill(judge: Endpoint | None, kept: Path) -> dict[str, Any]:
+    """Return what the judge took for this round over all runs; kept verdicts cost nothing again."""
+    from evaluation.judge_cache import judge_paid
+
+    if judge is None:
+        return {}
+    paid, price = judge_paid(kept, judge), judge.price
+    return {
+        "paid": {"judge": paid._asdict()},
+        "spent": round(paid.cost(price), 6),
+        "currency": price.currency if price else None,
+    }
 
 
 def _unscored(scores: list[Score], bound: float) -> list[str]:
