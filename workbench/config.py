@@ -24,6 +24,17 @@ LOCAL = "local"
 """Instead of a Ray cluster's address: one of our own, on this machine."""
 Kind = Literal["evolved", "adversarial", "out_of_scope", "follow_up"]
 """Of questions that are not ordinary."""
+ORDINARY = "ordinary"
+
+
+class Ask(Section):
+    """So many rows of one cell that a teacher is asked for, or people write."""
+
+    topic: str
+    kind: Kind | Literal["ordinary"] = "ordinary"
+    trait: str = ""
+    """Id of the trait that the rows have to show; empty for no one in particular."""
+    count: int = Field(ge=1)
 
 
 class Generate(Section):
@@ -31,6 +42,8 @@ class Generate(Section):
 
     per_topic: int = Field(default=3, ge=1)
     """New questions to ask of a teacher for each topic, where one is configured."""
+    plan: tuple[Ask, ...] = ()
+    """Just these, in place of so many for each topic and of ``mix``; ``persona next`` writes it."""
     mix: dict[Kind, Annotated[float, Field(ge=0, le=1)]] = Field(
         default={"evolved": 0.15, "adversarial": 0.1, "out_of_scope": 0.05, "follow_up": 0.1}
     )
@@ -69,6 +82,9 @@ class Review(Section):
     per_record: int = Field(default=2, ge=1)
     people: bool = False
     """Wait for people to review, instead of submitting the persona's recorded reviews."""
+    again: bool = False
+    """Put the rows of earlier rounds before reviewers again, instead of taking over what was
+    decided there."""
     policy: dict[str, Any] = Field(default_factory=dict)
     """How reviews become decisions: the fields of ``curation.review.resolve.Policy``."""
 
@@ -82,9 +98,6 @@ Tracker = Literal["none", "tensorboard", "trackio", "wandb", "wandb-online"]
 TRACKERS: tuple[Tracker, ...] = get_args(Tracker)
 """Where a run's curves are shown live; ``wandb`` writes on this machine, wandb-online sends."""
 
-    again: bool = False
-    """Put the rows of earlier rounds before reviewers again, instead of taking over what was
-    decided there."""
 
 class Train(Section):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
@@ -96,6 +109,11 @@ class Train(Section):
     grpo: str = "auto"
     kto: str = "auto"
     tracker: Tracker = "none"
+    launch: str = "single"
+    """``ddp``, ``fsdp``, ``deepspeed-zero2`` or ``deepspeed-zero3``, or the path of a configuration
+    of accelerate's: several processes train together, by ``accelerate launch``."""
+    processes: int | None = Field(default=None, ge=1)
+    """How many of them; by default the configuration's own number, else one a GPU."""
     files: dict[Method, Path] = Field(default_factory=dict)
     """Stage → a file of rows of its own, in place of the split's: chats, Alpaca instructions or
     raw text for sft as its recipe's ``data`` says, thumbs for kto."""
