@@ -49,6 +49,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "r": (1, 8192),
     "lora_alpha": (1, 65536),
     "lora_dropout": (0, 0.99),
+    "replay": (0, 1),
 }
 
 

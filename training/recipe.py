@@ -25,7 +25,8 @@ SHIPPED = Path(__file__).parent / "recipes"
 Engine = Literal["trl", "unsloth"]
 Data = Literal["chat", "instruction", "text", "images"]
 _WORDS = {"method": METHODS, "engine": get_args(Engine), "data": get_args(Data)}
-_SECTIONS = ("trainer", "lora", "osf", "loraplus", "quantization", "rewards", "early_stopping")
+_ADAPTERS = ("lora", "osf", "loraplus")
+_SECTIONS = ("trainer", *_ADAPTERS, "quantization", "rewards", "early_stopping", "rounds")
 _KEYS = (*_WORDS, *_SECTIONS)
 
 
@@ -53,6 +54,10 @@ class Recipe(BaseModel):
     """Fields of :class:`training.rewards.RewardSettings`, for GRPO."""
     early_stopping: dict[str, Any] | None = None
     """Parameters of ``transformers.EarlyStoppingCallback``."""
+    rounds: dict[str, Any] | None = None
+    """``start: last`` goes on from the adapter that an earlier round trained by this method, on new
+    rows and, with ``replay``, on that share of the rows that it was trained on already. By default
+    a run starts at ``base``, on all rows. See :mod:`training.replay`."""
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`load_recipe` reads."""
@@ -63,6 +68,16 @@ class Recipe(BaseModel):
     def fresh(self) -> bool:
         """Whether the recipe makes a new adapter, instead of going on with the SFT adapter."""
         return self.lora is not None or self.osf is not None
+
+    @property
+    def continues(self) -> bool:
+        """Whether the run starts at an earlier round's adapter of the same method."""
+        return (self.rounds or {}).get("start") == "last"
+
+    @property
+    def replay(self) -> float:
+        """The share of the rows trained on already that is trained on again, 0 to 1."""
+        return float((self.rounds or {}).get("replay", 0.0))
 
     def require(self, method: Method) -> None:
         """Raise a UserError if the recipe is for another method."""

@@ -14,6 +14,7 @@ def contradictions(recipe: Recipe) -> list[Problem]:
     """Return every pair of settings that cannot both be meant."""
     trainer = recipe.trainer
     found = _precision(trainer, recipe.quantization) + _schedule(recipe) + _adapter(recipe)
+    found += _rounds(recipe)
     own = {"sft": _sft, "dpo": _dpo, "grpo": _grpo, "kto": _kto}[recipe.method]
     return found + _sections(recipe) + own(trainer)
 
@@ -95,7 +96,7 @@ def _adapter(recipe: Recipe) -> list[Problem]:
     if "lm_head" in (lora.get("target_modules") or ()):
         what = "names lm_head, which TRL's loss bypasses: it would never be trained"
         found.append(Problem(("lora", "target_modules"), what, "leave lm_head out"))
-    if recipe.method == "sft" and not recipe.fresh:
+    if recipe.method == "sft" and not recipe.fresh and not recipe.continues:
         fix = "give the adapter's rank: lora: {r: 16}"
         found.append(Problem(("lora",), "is missing", fix))
     if recipe.method == "dpo":
@@ -104,6 +105,20 @@ def _adapter(recipe: Recipe) -> list[Problem]:
             for name in ("lora", "osf")
             if getattr(recipe, name) is not None
         ]
+    return found
+
+
+def _rounds(recipe: Recipe) -> list[Problem]:
+    if not recipe.continues:
+        if "replay" in (recipe.rounds or {}):
+            what = "is for start: last; from the base all rows are trained on"
+            return [Problem(("rounds", "replay"), what, "leave it out")]
+        return []
+    found = []
+    if recipe.lora is not None or recipe.loraplus is not None:
+        name = "lora" if recipe.lora is not None else "loraplus"
+        what = "is for a new adapter; with start: last the earlier one goes on as it is"
+        found.append(Problem((name,), what, "drop it"))
     return found
 
 

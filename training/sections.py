@@ -89,6 +89,7 @@ def sections(data: dict[str, Any], method: Method) -> dict[str, Section]:
         "quantization": quantization_section(data.get("quantization")),
         "rewards": REWARDS,
         "early_stopping": early_stopping_section(),
+        "rounds": ROUNDS,
     }
 
 
@@ -172,3 +173,5 @@ REWARDS = Section(
     },
 )
 """Our own: the weights of what GRPO rewards; see :class:`training.rewards.RewardSettings`."""
+ROUNDS = Section("rounds", {"start": str, "replay": float}, {"start": ("base", "last")})
+"""Our own: whether a run goes on from an earlier round; see :mod:`training.replay`."""

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of a new adapter: chats, instructions, images, or raw text of a domain."""
+"""Supervised fine-tuning of an adapter: chats, instructions, images, or raw text of a domain."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def train_sft(
     seed: int,
     base_name: str = "",
     tracker: str = "none",
+    adapter: Path | None = None,
 ) -> TrainSummary:
     """Train an adapter on examples and write it, its curve, recipe and summary to ``out``.
 
@@ -47,18 +48,19 @@ def train_sft(
         seed: Of the adapter's first weights and the order of rows.
         base_name: The base as it is written into the adapter; the folder by default.
         tracker: A word of :data:`workbench.config.TRACKERS`.
+        adapter: An earlier round's, where the recipe goes on from it; stays as it is.
 
     Raises:
         UserError: No rows, rows of another kind, a loss that is no number, or no space left.
     """
     recipe.require("sft")
     name = base_name or str(model)
-    task = Task(recipe, model, name, train, validation, out, seed, tracker=tracker)
+    task = Task(recipe, model, name, train, validation, out, seed, adapter, tracker)
     return run(task, READERS[recipe.data], sft_trainer)
 
 
 def sft_trainer(parts: Parts) -> SFTTrainer:
-    """Return TRL's trainer with a fresh adapter on the base."""
+    """Return TRL's trainer with a fresh adapter on the base, or with the earlier one."""
     from trl import SFTTrainer
 
     return policy_of(parts, SFTTrainer)

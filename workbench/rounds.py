@@ -27,6 +27,8 @@ from workbench.store import cannot_write, file_hash, write_json
 MANIFEST = "manifest.json"
 PROGRESS = ".progress.json"
 """What the running stage is doing, for ``persona watch``; gone when it ends."""
+TRAINED = "trained.jsonl"
+"""In the folder of a training stage that goes on from an earlier round: the rows of this one."""
 STAGES = (
     "import",
     "generate",

@@ -30,9 +30,19 @@ def forgotten(lineage: Lineage, names: Sequence[str]) -> list[str]:
         said += [f"{round_}/{file}: {count} records" for file, count in sorted(files.items())]
     if not adapters:
         return [*said, "no adapter was trained on them"]
-    said += [f"{adapter}: its adapter was trained on them; train it again" for adapter in adapters]
+    said += [_trained(lineage, adapter, start | touched) for adapter in adapters]
     rounds = sorted({adapter.split("/")[0] for adapter in adapters})
     return [*said, f"answers, scores and reports of {', '.join(rounds)} come from those adapters"]
+
+
+def _trained(lineage: Lineage, adapter: str, touched: set[str]) -> str:
+    """Return whether an adapter was trained on them itself, or has them from where it started."""
+    before = touched.intersection(lineage.graph.predecessors(adapter))
+    starts = sorted(node for node in before if kind_of(node) == "adapter")
+    if len(starts) < len(before):
+        return f"{adapter}: its adapter was trained on them; train it again"
+    through = " and ".join(starts)
+    return f"{adapter}: its adapter was also trained on them, through {through}; train it again"
 
 
 def _meant(lineage: Lineage, name: str) -> set[str]:

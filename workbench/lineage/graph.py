@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError, nearest
-from workbench.rounds import MANIFEST, STAGES, Manifest
+from workbench.rounds import MANIFEST, STAGES, TRAINED, Manifest
 from workbench.store import read_json_lines
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _parents(row: dict[str, Any], round_name: str, trained: list[str]) -> Iterat
     """Yield what a record was made from: its own parents, and what its fields name."""
     yield from row.get("parents", ())
     for name in ("record", "response", "prompt_id"):
-        if row.get(name) and name in row:
+        if row.get(name) and not row[name].startswith(_NO_RECORDS):
             yield row[name]
     if row["id"].startswith("rs-"):
         yield from (f"{round_name}/{s}" for s in adapters_of_arm(row["arm"], trained))
@@ -194,7 +194,11 @@ def _add_adapter(graph: nx.DiGraph[str], round_: Path, stage: str) -> None:
     for name in manifest["inputs"]:
         path = round_ / name
         if name.endswith("/adapter"):
-            graph.add_edge(f"{round_.name}/{name.split('/')[0]}", node)
+            # Another round's is named with its round, this round's by its stage alone.
+            start = name.removesuffix("/adapter")
+            graph.add_edge(start if "/" in start else f"{round_.name}/{start}", node)
+        elif own.exists():
+            continue
         elif path.suffix == ".jsonl" and path.exists() and "train" in path.stem:
             graph.add_edges_from((row["id"], node) for _, row in _records(path))
 
@@ -207,3 +211,6 @@ def _ordered(graph: nx.DiGraph[str], nodes: Iterable[str]) -> list[str]:
     import networkx as nx
 
     return list(nx.lexicographical_topological_sort(graph.subgraph(nodes)))
+    own = round_ / stage / TRAINED
+    if own.exists():
+        graph.add_edges_from((row["id"], node) for _, row in _records(own))
