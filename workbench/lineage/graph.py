@@ -6,6 +6,7 @@ Only ids, places and links are kept, never the rows' texts, so that it stays sma
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ KINDS = {
 }
 """Prefix of an id → what it is, in words."""
 _ARMS_SEPARATORS = "+"
+_ADAPTER = re.compile(r"round-\d+/\w+")
+_NO_RECORDS = ("qu-", "questions:")
+"""Of what drops name: questions, and requests for some, that never became a record."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +110,18 @@ class Lineage:
         A chain is complete when every id that a record names stands in a file, and when its ends
         are a persona's version or a reviewer's click.
         """
-        said = []
-        for one in (*self.before(node), node):
-            kind = kind_of(one)
-            if kind == "persona" or one in self.places:
-                ends = not any(True for _ in self.graph.predecessors(one))
-                if ends and kind not in ("persona", "review"):
-                    said.append(f"{one} names nothing that it was made from")
-            elif kind != "adapter":
-                said.append(f"{one} is named as a parent, but stands in no file")
-        return said
+        return [said for one in (*self.before(node), node) if (said := self.fault(one))]
+
+    def fault(self, one: str) -> str:
+        """Return what is missing at this one record, an empty string for nothing."""
+        kind = kind_of(one)
+        if kind == "persona" or one in self.places:
+            ends = not any(True for _ in self.graph.predecessors(one))
+            if ends and kind not in ("persona", "review"):
+                return f"{one} names nothing that it was made from"
+        elif kind != "adapter":
+            return f"{one} is named as a parent, but stands in no file"
+        return ""
 
     def record(self, node: str) -> dict[str, Any]:
         """Return the record itself, read from its first place; empty for what has none."""
@@ -157,12 +163,14 @@ def read_lineage(folder: Path) -> Lineage:
     places: dict[str, list[Place]] = {}
     for one in rounds:
         trained = [s for s in STAGES if (one / s / "adapter" / ADAPTER).exists()]
+        named = _named_arms(one)
         for stage in STAGES:
             for path in sorted((one / stage).glob("*.jsonl")):
                 name = f"{stage}/{path.name}"
                 for number, row in _records(path):
                     places.setdefault(row["id"], []).append(Place(one.name, name, number))
-                    graph.add_edges_from((p, row["id"]) for p in _parents(row, one.name, trained))
+                    before = _parents(row, one.name, trained, named)
+                    graph.add_edges_from((parent, row["id"]) for parent in before)
         for stage in trained:
             _add_adapter(graph, one, stage)
     graph.add_nodes_from(places)
@@ -176,7 +184,9 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from ((number, row) for number, row in read_json_lines(path) if "id" in row)
 
 
-def _parents(row: dict[str, Any], round_name: str, trained: list[str]) -> Iterator[str]:
+def _parents(
+    row: dict[str, Any], round_name: str, trained: list[str], named: dict[str, Any]
+) -> Iterator[str]:
     """Yield what a record was made from: its own parents, and what its fields name."""
     yield from row.get("parents", ())
     for name in ("record", "response", "prompt_id"):
@@ -184,6 +194,17 @@ def _parents(row: dict[str, Any], round_name: str, trained: list[str]) -> Iterat
             yield row[name]
     if row["id"].startswith("rs-"):
         yield from (f"{round_name}/{s}" for s in adapters_of_arm(row["arm"], trained))
+        if _ADAPTER.fullmatch(str(named.get(row["arm"], ""))):
+            yield named[row["arm"]]
+
+
+def _named_arms(round_: Path) -> dict[str, Any]:
+    """Return the arms that the evaluation was given by name, with what each of them is."""
+    path = round_ / "evaluate" / MANIFEST
+    if not path.exists():
+        return {}
+    named: dict[str, Any] = json.loads(path.read_text("utf-8")).get("settings", {}).get("more", {})
+    return named
 
 
 def _add_adapter(graph: nx.DiGraph[str], round_: Path, stage: str) -> None:
@@ -191,6 +212,9 @@ def _add_adapter(graph: nx.DiGraph[str], round_: Path, stage: str) -> None:
     manifest: Manifest = json.loads((round_ / stage / MANIFEST).read_text(encoding="utf-8"))
     node = f"{round_.name}/{stage}"
     graph.add_node(node)
+    own = round_ / stage / TRAINED
+    if own.exists():
+        graph.add_edges_from((row["id"], node) for _, row in _records(own))
     for name in manifest["inputs"]:
         path = round_ / name
         if name.endswith("/adapter"):
@@ -211,6 +235,3 @@ def _ordered(graph: nx.DiGraph[str], nodes: Iterable[str]) -> list[str]:
     import networkx as nx
 
     return list(nx.lexicographical_topological_sort(graph.subgraph(nodes)))
-    own = round_ / stage / TRAINED
-    if own.exists():
-        graph.add_edges_from((row["id"], node) for _, row in _records(own))
