@@ -10,8 +10,9 @@ RUN_FLAGS ?=
 TEST_JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: run test test-fast check setup model docs bench-review bench-generation bench-filters bench-evaluation bench-training bench-osf clean
+.PHONY: run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-evaluation bench-training bench-osf clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -28,6 +29,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --quiet
 
 # Measure on a quiet machine: each prints a table with a ratio or a limit beside every figure.
 bench-review: setup
@@ -49,9 +51,17 @@ bench-osf: setup
 bench-evaluation: setup
 	$(BIN)/python benchmarks/bench_evaluation.py --check
 
-# The README's tree, from the files' own first lines.
+# Minutes each: the bundle installed and run without a network; a run killed twenty times.
+prove-bundle: setup
+	$(BIN)/python -m tests.prove_bundle
+
+prove-kills: setup
+	KILLS=20 $(BIN)/python -m pytest -q tests/test_loop.py
+
+# The README's tree, from the files' own first lines; the site, into build/site.
 docs: $(VENV)/.ready
 	$(BIN)/python -m tests.readme_tree
+	$(BIN)/mkdocs build --quiet
 
 setup: $(VENV)/.ready $(ARGILLA)/.ready model
 

@@ -1,6 +1,7 @@
 """The loop at its smallest size, for real: embedded model, real Argilla server, no network.
 
-It is killed twice on its way, once among people's reviews and once in training.
+It is killed five times on its way, once among people's reviews, once as training begins, and at
+random moments; KILLS=20 in the environment makes that twenty random ones (`make prove-kills`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.kills import moments
 from tests.offline import LoopbackOnly
 from workbench.lineage.graph import read_lineage
 from workbench.records import Example, Preference, Response, Review, Score, Split
@@ -32,6 +35,8 @@ ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
 LOOP = [stage for stage in STAGES if stage not in ("grpo", "kto")]
 """The stages of a run that asks for nothing else."""
 SIDES = ("train", "validation", "test")
+KILLS = int(os.environ.get("KILLS", "3"))
+"""Random moments at which the run is killed, besides the two that are named."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +81,19 @@ class Runner:
             env={**os.environ, "PERSONA_ARGILLA_HOME": ""},
         )
 
-    def killed_when(self, ready: Callable[[], bool]) -> None:
-        """Start the run and kill its whole process group as soon as ``ready``."""
+    def killed_when(self, ready: Callable[[float], bool]) -> None:
+        """Start the run and kill its whole process group as soon as ``ready``.
+
+        ``ready`` is told when the run began, in seconds since 1970.
+        """
+        began = time.time()
         process = self.start("run")
-        while not ready():
+        while not ready(began):
             assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.2)
+            time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        assert process.returncode == -signal.SIGKILL
 
     def finished(self) -> tuple[str, float]:
         began = time.monotonic()
@@ -102,9 +112,18 @@ def loop(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]
     inside = None if missing else LoopbackOnly(folder).__enter__()
     runner = Runner(repo, runs, inside)
     try:
-        # Reviews are coming in: Argilla runs, some responses are submitted.
-        runner.killed_when(lambda: _database_holds_a_response(runs / ".argilla" / "argilla.db"))
-        runner.killed_when(lambda: (round_ / ".sft.partial").exists())
+        database = runs / ".argilla" / "argilla.db"
+        ready: dict[str, Callable[[float], bool]] = {
+            # Argilla runs, some responses are submitted.
+            "review": lambda began: _database_holds_a_response(database),
+            "sft": lambda began: (round_ / ".sft.partial").exists(),
+        }
+        due = moments(KILLS, seed=KILLS)
+        for stage in LOOP:
+            if stage in ready:
+                runner.killed_when(ready[stage])
+            for moment in (one for one in due if one.stage == stage):
+                runner.killed_when(partial(moment.reached, round_))
         output, _ = runner.finished()
         again, seconds = runner.finished()
         attempts = inside.attempts_to_leave() if inside else None
@@ -174,7 +193,7 @@ def test_an_attempt_to_leave_would_be_counted(tmp_path: Path) -> None:
         assert inside.attempts_to_leave() >= 1
 
 
-def test_killed_twice_yet_no_row_is_lost_or_doubled(loop: Loop) -> None:
+def test_killed_again_and_again_yet_no_row_is_lost_or_doubled(loop: Loop) -> None:
     filtered = [row.id for row in _rows(loop, "filter/examples.jsonl", Example)]
     reviews = _rows(loop, "review/reviews.jsonl", Review)
     said = sorted((review.record, review.reviewer) for review in reviews)
@@ -195,15 +214,17 @@ def test_an_undisturbed_run_ends_with_the_same_rows_and_splits(
     runs = tmp_path_factory.mktemp("undisturbed") / "runs"
     again = runs / "gym-trainer" / "round-001"
     again.mkdir(parents=True)
-    # The base model's answers are greedy and take longest; all that follows is done anew.
-    for stage in ("import", "generate"):
+    # The base model's answers are greedy and take longest: only the long proof does them anew.
+    copied = ("import", "generate") if KILLS < 20 else ()
+    for stage in copied:
         shutil.copytree(loop.folder / stage, again / stage)
     done = subprocess.run(
         _persona(runs, "run", "--until", "split"), cwd=repo, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("already done") == 2
-    for name in ("filter/examples.jsonl", *(f"split/{side}.jsonl" for side in SIDES)):
+    assert done.stderr.count("already done") == len(copied)
+    rows = ("import/examples.jsonl", "filter/examples.jsonl")
+    for name in (*rows, *(f"split/{side}.jsonl" for side in SIDES)):
         ids = [
             [row.id for row in read_records(one / name, Example)] for one in (loop.folder, again)
         ]

@@ -62,13 +62,14 @@ def collect(contents: Contents, folder: Path) -> dict[str, Any]:
 
 def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
     there = folder / "wheels"
-    packages = {one for env in contents.environments for one in needed(env)}
-    absent = wheels.missing(there, packages)
-    _check_space(folder, sum(one.size for one in absent), contents.models)
+    needs = [(environment, needed(environment)) for environment in contents.environments]
+    packages = {one for _, found in needs for one in found}
+    absent = sum(one.size for one in wheels.missing(there, packages))
+    _check_space(folder, absent, contents.models)
     (folder / install.MANIFEST).unlink(missing_ok=True)
     wheels.drop_others(there, packages)
-    wheels.fetch(absent, there)
-    for environment in contents.environments:
+    for environment, found in needs:  # apart: they hold two versions of some packages
+        wheels.fetch(wheels.missing(there, found), there)
         wheels.try_without_index(there, environment)
     models = folder / "models"
     shutil.rmtree(models, ignore_errors=True)
@@ -84,9 +85,9 @@ def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
         "python": install.python_version(),
         "platform": sysconfig.get_platform(),
         "glibc": wheels.oldest_glibc(there),
-        "packages": dict(sorted((one.pin.split("==")) for one in packages)),
+        "packages": sorted({one.pin for one in packages}),
         "models": sorted(contents.models),
-        "installed_bytes": sum(one.size for one in packages),
+        "installed_bytes": sum(one.size for _, found in needs for one in found),
     }
     (folder / README).write_text(_readme(manifest), encoding="utf-8")
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")

@@ -34,7 +34,9 @@ def drop_others(wheels: Path, packages: Iterable[Package]) -> None:
 
 
 def fetch(packages: list[Package], wheels: Path) -> None:
-    """Have pip fetch wheels, from wherever it is set up to; sources are built into wheels.
+    """Have pip fetch the wheels of one environment; sources are built into wheels.
+
+    Where pip gets them from is its own affair: its settings are the user's.
 
     Raises:
         UserError: pip cannot get or build one of them.
@@ -95,7 +97,7 @@ def _pip(arguments: list[str], environment: Mapping[str, str]) -> None:
     )
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-        told = (errors or done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        told = (errors or done.stderr.strip().splitlines() or ["it said nothing"])[0]
         raise UserError(
             f"pip {arguments[0]} failed: {told.removeprefix('ERROR: ')}",
             fix="see that pip reaches its index, then run the same command again: it goes on",
