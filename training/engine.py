@@ -26,8 +26,21 @@ def load_base(recipe: Recipe, folder: Path, max_length: int | None) -> PreTraine
         return _unsloth(recipe, folder, max_length)
     quantization = quantization_fields(recipe.quantization)
     model = load_model(folder, quantization=quantization, images=recipe.data == "images")
+    _keep_gradients(model)
     _let_go_of_files(model)
     return model
+
+
+def _keep_gradients(model: PreTrainedModel) -> None:
+    """Keep 4-bit layers from repacking their weights at the first evaluation on a processor.
+
+    Where AVX512-BF16 is there, bitsandbytes 0.50 turns a layer that is evaluated into a form that
+    only its inference kernel reads, for good: what is trained after that goes through a kernel
+    without a backward pass, and gets wrong gradients without a word. The constants are rounded too.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _let_go_of_files(model: PreTrainedModel) -> None:

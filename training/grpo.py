@@ -14,6 +14,7 @@ from training.gain import RewardGain, reward_gain
 from training.policy import policy_of
 from training.recipe import Recipe
 from training.rewards import Rewards, RewardSettings, make_rewards
+from training.rollouts import prepare_rollouts
 from training.session import Parts, Task, TrainSummary, run
 from workbench.endpoint import Endpoint
 from workbench.persona import Persona
@@ -80,23 +81,8 @@ def grpo_trainer(rewards: Rewards, parts: Parts) -> GRPOTrainer:
 
     parts.arguments.reward_weights = rewards.weights
     trainer = policy_of(parts, GRPOTrainer, reward_funcs=list(rewards.functions))
-    _generate_in_autocast(trainer)
+    prepare_rollouts(trainer)
     return trainer
-
-
-def _generate_in_autocast(trainer: GRPOTrainer) -> None:
-    """Let the policy write its completions in the types that it computes its losses in.
-
-    accelerate puts autocast around the forward pass of the whole model, which generation does not
-    go through: bfloat16 of the base would meet the adapter's float32.
-    """
-    model, plain = trainer.model, trainer.model.generate
-
-    def generate(*given: Any, **named: Any) -> Any:
-        with trainer.accelerator.autocast():
-            return plain(*given, **named)
-
-    model.generate = generate
 
 
 def _around(
