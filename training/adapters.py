@@ -19,7 +19,12 @@ _PREFIX = "base_model.model."
 
 
 def save_adapter(
-    model: PeftModel, folder: Path, base_name: str, *, pissa_start: Path | None = None
+    model: PeftModel,
+    folder: Path,
+    base_name: str,
+    *,
+    pissa_start: Path | None = None,
+    weights: dict[str, Any] | None = None,
 ) -> None:
     """Write the trained adapter as ``folder``, whole or not at all.
 
@@ -29,6 +34,7 @@ def save_adapter(
         base_name: The base as the user named it; a cache's path would mean nothing elsewhere.
         pissa_start: The PiSSA adapter before training, which took components out of the base: the
             difference is written, a plain LoRA of twice the rank that fits the untouched base.
+        weights: All of the model's, where it is shared out among processes and holds only a part.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -36,6 +42,7 @@ def save_adapter(
     # False: "auto" asks a hub whether the base's vocabulary was resized; it never is here.
     model.save_pretrained(
         temporary,
+        state_dict=weights,
         selected_adapters=["default"],
         save_embedding_layers=False,
         path_initial_model_for_weight_conversion=str(pissa_start) if pissa_start else None,

@@ -29,6 +29,7 @@ from training.engine import load_base
 from training.fresh import PISSA_START, keep_pissa_start, starts_from_pissa, use_loraplus
 from training.head import cpu_head
 from training.images import load_processor
+from training.launch_ranks import is_writer, wait_for_all, whole_weights, writer_first
 from training.recipe import Recipe
 from training.sections import trainer_config
 from training.summary import TrainSummary
@@ -177,12 +178,14 @@ def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train
         stack.enter_context(tracked(task.tracker, task.out, task.recipe.method))
         peak = stack.enter_context(PeakMemory())
         shown = stack.enter_context(ExitStack())
-        checkpoint = prepare(task.checkpoints, task.identity())
+        with writer_first():
+            checkpoint = prepare(task.checkpoints, task.identity())
         planned = _planned(task, read)
         trainer, parts = build(task, read, builder)
         pissa = starts_from_pissa(task.recipe)
         if pissa:
-            keep_pissa_start(trainer.model, task.checkpoints)
+            with writer_first():
+                keep_pissa_start(trainer.model, task.checkpoints)
         half = trainer.args.bf16 or trainer.args.fp16
         stack.enter_context(no_needless_casts(trainer.model, half=half))
         watch = _watch(trainer, task, shown)
@@ -190,7 +193,16 @@ def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train
         gain = around(trainer, parts, partial(trainer.train, resume_from_checkpoint=resume))
         shown.close()
         start = task.checkpoints / PISSA_START if pissa else None
-        save_adapter(trainer.model, task.out / "adapter", task.base_name, pissa_start=start)
+        weights = whole_weights(trainer)
+        if is_writer():
+            save_adapter(
+                trainer.model,
+                task.out / "adapter",
+                task.base_name,
+                pissa_start=start,
+                weights=weights,
+            )
+        wait_for_all()
     curve = list(_curve(trainer.state.log_history))
     losses = [entry["loss"] for entry in curve if "loss" in entry]
     summary = TrainSummary(
@@ -217,17 +229,22 @@ def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train
         warnings=tuple(watch.warnings),
         resumed_from=int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
     )
+    if is_writer():
+        _write(task, curve, summary)
+    if planned:
+        from training.plan.show import against
+
+        console.print(f"  {against(planned, summary.peak_gpu_mib or summary.peak_resident_mib)}")
+    return summary
+
+
+def _write(task: Task, curve: list[dict[str, Any]], summary: TrainSummary) -> None:
     with atomic_file(task.out / "curve.jsonl") as file:
         file.writelines(json.dumps(entry) + "\n" for entry in curve)
     with atomic_file(task.out / "recipe.yaml") as file:
         file.write(_effective(task.recipe).to_yaml())
     write_json(task.out / "summary.json", summary.model_dump(mode="json"))
     shutil.rmtree(task.checkpoints)
-    if planned:
-        from training.plan.show import against
-
-        console.print(f"  {against(planned, summary.peak_gpu_mib or summary.peak_resident_mib)}")
-    return summary
 
 
 def _planned(task: Task, read: Reader) -> float | None:
