@@ -92,4 +92,11 @@ def _dependencies(dist: metadata.Distribution, extras: frozenset[str]) -> list[R
 
 
 def _size(dist: metadata.Distribution) -> int:
-    return sum(file.size or 0 for file in dist.files or ())
+    """Return the bytes of a distribution; pip records none for the bytecode that it adds."""
+    total = 0
+    for file in dist.files or ():
+        if file.size is not None:
+            total += file.size
+        elif (path := Path(str(dist.locate_file(file)))).is_file():
+            total += path.stat().st_size
+    return total

@@ -93,7 +93,10 @@ def _contents_at(shelf: Path, checkout: Path, site: Path) -> Contents:
 def collected(shelf: Path, committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle, made once."""
     folder = tmp_path_factory.mktemp("once")
-    collect(_contents_at(shelf, committed, folder / "site"), folder / "bundle")
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}", encoding="utf-8")
+    contents = _contents_at(shelf, committed, folder / "site")
+    collect(replace(contents, models={"tiny": folder / "model"}), folder / "bundle")
     return folder / "bundle"
 
 
@@ -125,21 +128,25 @@ def test_it_holds_what_is_needed_and_nothing_of_this_machine(
     assert sorted(manifest["files"]) == [
         "README.md",
         "install.py",
+        "models/tiny/config.json",
         "source.tar.gz",
         "wheels/alpha-1.0-py3-none-any.whl",
         "wheels/beta-2.0-py3-none-any.whl",
     ]
     assert main(["bundle", str(whole), "--check"]) == 0
-    assert capsys.readouterr().out == f"{whole}: whole (5 files)\n"
+    assert capsys.readouterr().out == f"{whole}: whole (6 files)\n"
+    assert "- `models/tiny`" in (whole / "README.md").read_text(encoding="utf-8")
     files = [path for path in whole.rglob("*") if path.is_file()]
     here = str(tmp_path.parent).encode()  # all of this session's folders
     assert [path for path in files if here in path.read_bytes()] == []
 
 
-def test_collecting_again_changes_nothing(whole: Path, contents: Contents) -> None:
-    before = (whole / MANIFEST).read_bytes()
-    collect(contents, whole)
-    assert (whole / MANIFEST).read_bytes() == before
+def test_collecting_again_takes_up_only_what_changed(whole: Path, contents: Contents) -> None:
+    before = json.loads((whole / MANIFEST).read_text(encoding="utf-8"))
+    again = collect(contents, whole)  # without the model now
+    del before["files"]["models/tiny/config.json"]
+    assert again["files"] | {"README.md": None} == before["files"] | {"README.md": None}
+    assert not (whole / "models").exists()
 
 
 def test_a_damaged_a_missing_and_a_strange_file_are_each_named(
