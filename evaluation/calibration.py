@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from hashlib import sha256
 from statistics import median_low
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from evaluation.ordinal import FEWEST_ROWS, Measure, measure, spearman, weighted_kappa
+from evaluation.rubrics import CONTENT
 from workbench.checks import Judge
 from workbench.persona import Persona
 from workbench.records import Example, Response, Review, Score
@@ -22,6 +23,8 @@ BAR = 0.4
 ROWS = 60
 RATINGS = (1.0, 2.0, 3.0, 4.0, 5.0)
 _SHOWN = (0.0, 1.0)
+CONTENT_FAULTS = frozenset({"unsafe_advice", "wrong_fact", "refusal", "off_topic"})
+"""General problems that are of the advice and not of the voice."""
 
 
 class Calibration(BaseModel):
@@ -43,6 +46,8 @@ class Calibration(BaseModel):
     ceiling_spearman: Measure = Measure()
     traits: dict[str, Measure] = Field(default_factory=dict)
     """Trait → kappa of the judge's yes or no and the reviewers' majority."""
+    content: Measure = Measure()
+    """Kappa of the judge's word on the advice, and whether most reviewers found no fault in it."""
     unscored: dict[str, int] = Field(default_factory=dict)
     """Why the judge gave no score → how many."""
     trusted: bool = False
@@ -125,11 +130,8 @@ def calibrate(
     """
     names = judge_traits(persona)
     ratings = _ratings(reviews)
-    own = [s for s in scores if s.arm == REVIEWED and s.metric in names]
-    judged: dict[str, dict[str, float]] = defaultdict(dict)
-    for score in own:
-        if score.value is not None:
-            judged[score.prompt_id][score.metric] = score.value
+    own = [s for s in scores if s.arm == REVIEWED and s.metric in (*names, CONTENT)]
+    judged = _judged(own, names)
     both = {row: values for row, values in judged.items() if row in ratings}
     pairs = [
         [(_rating(values.values()), float(median_low(ratings[row].values())))]
@@ -149,15 +151,16 @@ def calibrate(
         ceiling_kappa=measure(people, weighted_kappa, RATINGS, **always),
         ceiling_spearman=measure(people, spearman, RATINGS, **always),
         traits={
-            name: measure(
-                _by_trait(name, both, reviews),
-                weighted_kappa,
-                _SHOWN,
-                **always,
-            )
+            name: measure(_by_word(name, {name}, both, reviews), weighted_kappa, _SHOWN, **always)
             for name in names
             if both
         },
+        content=measure(
+            _by_word(CONTENT, CONTENT_FAULTS, _judged(own, [CONTENT]), reviews),
+            weighted_kappa,
+            _SHOWN,
+            **always,
+        ),
         unscored=dict(Counter(s.unscored for s in own if s.value is None).most_common()),
         trusted=not reason,
         reason=reason,
@@ -200,19 +203,32 @@ def _others(given: Mapping[str, int]) -> list[tuple[float, float]]:
     ]
 
 
-def _by_trait(
-    trait: str, judged: Mapping[str, Mapping[str, float]], reviews: Iterable[Review]
-) -> list[list[tuple[float, float]]]:
-    """Return the judge's and the reviewers' word on one trait, 1 shown and 0 not, row by row.
+def _judged(scores: Sequence[Score], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return row → metric → what the judge said of it; rows without any are left out."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for score in scores:
+        if score.metric in metrics and score.value is not None:
+            found[score.prompt_id][score.metric] = score.value
+    return found
 
-    A reviewer who named the trait among the problems did not see it; half of them are enough.
+
+def _by_word(
+    metric: str,
+    faults: Set[str],
+    judged: Mapping[str, Mapping[str, float]],
+    reviews: Iterable[Review],
+) -> list[list[tuple[float, float]]]:
+    """Return the judge's and the reviewers' word on one metric, 1 for good and 0 not, row by row.
+
+    A reviewer who named one of ``faults`` among the problems did not find it good; half of them
+    are enough.
     """
     missed: dict[str, list[bool]] = defaultdict(list)
     for review in reviews:
         if review.status == "submitted" and review.record in judged:
-            missed[review.record].append(trait in (review.answers.get("problems") or ()))
+            missed[review.record].append(bool(faults & set(review.answers.get("problems") or ())))
     return [
-        [(float(values[trait] >= 0.5), float(2 * sum(missed[row]) < len(missed[row])))]
+        [(float(values[metric] >= 0.5), float(2 * sum(missed[row]) < len(missed[row])))]
         for row, values in judged.items()
-        if trait in values and missed[row]
+        if metric in values and missed[row]
     ]

@@ -134,6 +134,33 @@ def test_a_trait_named_as_a_problem_was_not_seen(judged):
     assert found.traits["judged-3"].value == pytest.approx(0.0)
 
 
+def test_the_judges_word_on_the_advice_is_held_against_faults_that_reviewers_named(judged):
+    faults = ["unsafe_advice", "wrong_fact", "refusal", "off_topic", "judged-0"]
+    reviews = [
+        review(f"ex-{row}", name, 4, [faults[row % 10]] if row % 10 < 5 else [])
+        for row in range(20)
+        for name in ("reviewer-1", "reviewer-2")
+    ]
+
+    def content(row: int, value: float | None) -> Score:
+        why = "" if value is not None else "judge_timeout"
+        return Score(
+            **{"arm": REVIEWED, "prompt_id": f"ex-{row}", "response": f"rs-{row}"},
+            **{"metric": "content", "value": value, "unscored": why},
+        )
+
+    # A trait that was missed is no fault of the advice: the judge agrees when it says yes there.
+    words = [content(row, None if row == 19 else float(row % 10 > 3)) for row in range(20)]
+    found = calibrate(judged, [*judge_scores([4] * 20), *words], reviews, judge="j")
+    assert (found.content.value, found.content.rows) == (1.0, 19)
+    assert found.unscored == {"judge_timeout": 1}
+    # It is a measure of its own: the rating is made of the traits alone.
+    assert found.kappa == calibrate(judged, judge_scores([4] * 20), reviews, judge="j").kappa
+    deaf = [content(row, 1.0) for row in range(20)]
+    none = calibrate(judged, [*judge_scores([4] * 20), *deaf], reviews, judge="j")
+    assert none.content.value == pytest.approx(0.0)
+
+
 def test_what_the_judge_could_not_score_is_counted_with_its_reason(judged, draw):
     ratings = draw.integers(1, 6, ROWS)
     scores = judge_scores(ratings)
