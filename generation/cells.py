@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 
+from workbench.config import ORDINARY, Ask
+from workbench.errors import UserError, UserErrors, nearest
 from workbench.persona import Persona
 
 PLAIN = ""
@@ -45,11 +47,15 @@ class Cell:
     kind: str = PLAIN
     variant: str = ""
     """Which way of its kind; empty for an ordinary question."""
+    trait: str = ""
+    """Id of the trait that its answer has to show; empty for no one in particular."""
 
     @property
     def name(self) -> str:
-        """Name in reports: the cell, and its kind where it has one."""
+        """Name in reports: the cell, and its kind and trait where it has them."""
         place = f"{self.topic}/{self.intent}/{self.difficulty}/{self.tone}"
+        if self.trait:
+            return f"{place}/{self.kind or ORDINARY}/{self.trait}"
         return f"{place}/{self.kind}" if self.kind else place
 
     def described(self, persona: Persona, base: str) -> str:
@@ -63,7 +69,18 @@ class Cell:
         if self.kind:
             text = words["kinds"][self.kind][self.variant]
             parts.insert(0, text.format(name=persona.name, base=base))
+        if about := self.habit(persona):
+            parts.append(words["trait"]["question"].format(name=persona.name, about=about))
         return "; ".join(parts)
+
+    def emphasis(self, persona: Persona) -> str:
+        """Return what the answer must show, for whoever gives it; empty where nothing is named."""
+        about = self.habit(persona)
+        return phrases(persona.language)["trait"]["answer"].format(about=about) if about else ""
+
+    def habit(self, persona: Persona) -> str:
+        """Return what the named trait is, in the persona's words; empty where none is named."""
+        return next((trait.about for trait in persona.traits if trait.id == self.trait), "")
 
 
 def plan_cells(
@@ -82,8 +99,7 @@ def plan_cells(
     """
     words = phrases(persona.language)
     draw = random.Random(f"cells:{seed}")
-    combinations = list(product(words["intents"], words["difficulties"], words["tones"]))
-    draw.shuffle(combinations)
+    combinations = _combinations(words, draw)
     total = per_topic * len(persona.topics)
     marked = _kinds(words["kinds"], mix or {}, total)
     kinds = [*marked, *[(PLAIN, "")] * (total - len(marked))]
@@ -94,6 +110,56 @@ def plan_cells(
         for number in range(start, start + per_topic):
             cells.append(Cell(topic, *combinations[number % len(combinations)], *kinds[number]))
     return cells
+
+
+def plan_asks(persona: Persona, asks: Sequence[Ask], seed: int = 0) -> list[Cell]:
+    """Return the wanted questions of a plan, ask by ask: just its counts of its cells.
+
+    Args:
+        persona: Gives language, and the topics and traits that asks name.
+        asks: The plan.
+        seed: Of the order of combinations of intent, difficulty and tone.
+
+    Raises:
+        UserErrors: Topics or traits that the persona does not have, all at once.
+    """
+    _check(persona, asks)
+    words = phrases(persona.language)
+    combinations = _combinations(words, random.Random(f"asks:{seed}"))
+    cells: list[Cell] = []
+    for ask in asks:
+        ways = [("", "")]
+        if ask.kind != ORDINARY:
+            ways = [(ask.kind, variant) for variant in words["kinds"][ask.kind]]
+        for kind, variant in islice(cycle(ways), ask.count):
+            place = combinations[len(cells) % len(combinations)]
+            cells.append(Cell(ask.topic, *place, kind, variant, ask.trait))
+    return cells
+
+
+def _check(persona: Persona, asks: Sequence[Ask]) -> None:
+    traits = [trait.id for trait in persona.traits]
+    mistakes = [
+        UserError(
+            f"the persona has no {what} '{name}'",
+            where=f"generate.plan.{number}.{what}",
+            fix=nearest(name, known) or f"one of {', '.join(known)}",
+        )
+        for number, ask in enumerate(asks)
+        for what, name, known in (
+            ("topic", ask.topic, [*persona.topics]),
+            ("trait", ask.trait, traits),
+        )
+        if name and name not in known
+    ]
+    if mistakes:
+        raise UserErrors(mistakes)
+
+
+def _combinations(words: Mapping[str, Any], draw: random.Random) -> list[tuple[str, str, str]]:
+    found = list(product(words["intents"], words["difficulties"], words["tones"]))
+    draw.shuffle(found)
+    return found
 
 
 def _kinds(
@@ -139,11 +205,11 @@ class Coverage:
 
     def lines(self) -> list[str]:
         """Return the answered and wanted rows along each axis, for people."""
-        axes = ("topics", "intents", "difficulties", "tones", "kinds")
+        axes = ("topics", "intents", "difficulties", "tones", "kinds", "traits")
         lines = []
         for axis, label in enumerate(axes):
             wanted, answered = (self._along(axis, c) for c in (self.wanted, self.answered))
-            if set(wanted) == {"ordinary"}:
+            if set(wanted) == {ORDINARY}:
                 continue
             told = ", ".join(f"{key} {answered[key]}/{count}" for key, count in wanted.items())
             lines.append(f"{label}: {told}")
@@ -154,5 +220,5 @@ class Coverage:
         found: Counter[str] = Counter()
         for name, count in cells.items():
             parts: Sequence[str] = name.split("/")
-            found[parts[axis] if axis < len(parts) else "ordinary"] += count
+            found[parts[axis] if axis < len(parts) else ORDINARY] += count
         return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from generation.asker import Asker
 from generation.cells import FOLLOW_UP, PLAIN, Cell
-from generation.exemplars import nearest_exemplars
+from generation.exemplars import nearest_exemplars, shelf_of
 from generation.outcome import Outcome
 from generation.questions import ROUNDS, Asked, Pool, load_template
 from workbench.persona import Persona
@@ -35,6 +36,14 @@ class Answered:
     def texts(self) -> list[str]:
         """The candidates that came, each text once, in their order."""
         return list(dict.fromkeys(o.text for o in self.outcomes if o.status == "ok"))
+
+
+class _Base(NamedTuple):
+    """A question and its answer that a conversation goes on from."""
+
+    topic: str
+    prompt: Messages
+    answer: str
 
 
 def find_questions(asker: Asker, pool: Pool) -> None:
@@ -69,8 +78,8 @@ def answer(
         persona, seeds, [(cell.topic, last_user_turn(prompt)) for cell, prompt in asked]
     )
     prompts = [
-        with_system(system_prompt(persona, shown), prompt)
-        for shown, (_, prompt) in zip(near, asked, strict=True)
+        with_system(_told(persona, shown, cell), prompt)
+        for shown, (cell, prompt) in zip(near, asked, strict=True)
     ]
     found: list[list[Outcome]] = []
     for number in range(candidates):
@@ -85,11 +94,30 @@ def answer(
                 temperature=ANSWER_TEMPERATURE,
             )
         )
+    opened = {seed.prompt: seed.id for seed in seeds}
     rows = zip(asked, zip(*found, strict=True), near, strict=True)
     return [
-        Answered(cell, prompt, outcomes, (persona.record_id, *(seed.id for seed in shown)))
+        Answered(
+            cell,
+            prompt,
+            outcomes,
+            # A conversation that goes on from a seed holds that seed's answer.
+            tuple(
+                dict.fromkeys(
+                    (
+                        persona.record_id,
+                        *([opened[prompt[:1]]] if prompt[1:] and prompt[:1] in opened else []),
+                        *(seed.id for seed in shown),
+                    )
+                )
+            ),
+        )
         for (cell, prompt), outcomes, shown in rows
     ]
+
+
+def _told(persona: Persona, shown: Sequence[Example], cell: Cell) -> str:
+    return "\n".join(filter(None, (system_prompt(persona, shown), cell.emphasis(persona))))
 
 
 def follow_up(
@@ -97,20 +125,30 @@ def follow_up(
 ) -> list[tuple[Cell, Messages]]:
     """Return conversations that go on after an ordinary answer of the same topic.
 
-    Every answer is followed up once at the most; what finds none stays missing in the pool.
+    New answers come first, then the seeds that may be shown. Each is followed up once at the most;
+    what finds none stays missing in the pool.
     """
     persona, model = pool.persona, asker.teacher.model
     template = load_template("follow_up", persona)
     draw = random.Random(f"follow-ups:{pool.seed}")
-    bases = [row for row in answered if row.texts and row.cell.kind == PLAIN]
+    bases = [
+        _Base(row.cell.topic, row.prompt, row.texts[0])
+        for row in answered
+        if row.texts and row.cell.kind == PLAIN
+    ]
     draw.shuffle(bases)
+    bases += [
+        _Base(seed.topic, seed.prompt, seed.answer)
+        for seed in shelf_of(persona, pool.seeds)
+        if len(seed.prompt) == 1
+    ]
     found: dict[int, Messages] = {}
     wanted = [place for place, cell in enumerate(pool.cells) if cell.kind == FOLLOW_UP]
     for turn in range(1, ROUNDS + 1):
         chosen = []
         for place in (place for place in wanted if place not in pool.found):
             topic = pool.cells[place].topic
-            base = next((row for row in bases if row.cell.topic == topic), None)
+            base = next((row for row in bases if row.topic == topic), None)
             if base is not None:
                 bases.remove(base)
                 chosen.append((place, base))
@@ -118,18 +156,18 @@ def follow_up(
             break
         requests = [
             Asked(
-                base.cell.topic,
+                base.topic,
                 (place,),
                 user_prompt(
                     template.render(
                         persona=persona,
                         question=last_user_turn(base.prompt),
-                        answer=base.texts[0],
+                        answer=base.answer,
                         described=pool.cells[place].described(persona, ""),
                         part=f"{turn}.{place}",
                     )
                 ),
-                f"{base.cell.topic}:follow-up {turn}.{place}",
+                f"{base.topic}:follow-up {turn}.{place}",
             )
             for place, base in chosen
         ]
@@ -144,6 +182,6 @@ def follow_up(
         for request, outcome, (place, base) in zip(requests, outcomes, chosen, strict=True):
             pool.take(request, outcome, model)
             if question := pool.found.get(place):
-                said = Message(role="assistant", content=base.texts[0])
+                said = Message(role="assistant", content=base.answer)
                 found[place] = (*base.prompt, said, *user_prompt(question))
     return [(pool.cells[place], found[place]) for place in sorted(found)]

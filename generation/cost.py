@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from generation.cells import FOLLOW_UP, plan_cells
+from generation.cells import FOLLOW_UP, plan_asks, plan_cells
 from generation.exemplars import EXEMPLARS, shelf_of
 from generation.questions import ROUNDS, Pool
 from workbench.checks import Judge
+from workbench.config import Ask
 from workbench.endpoint import Endpoint, Price
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
@@ -117,13 +118,14 @@ def plan_teacher(
     candidates: int = 1,
     near_misses: float = 0.0,
     judge: Endpoint | None = None,
+    asks: Sequence[Ask] = (),
 ) -> Plan:
     """Return what :func:`generation.teacher.teacher_rows` will ask with the same arguments.
 
     The prompts are the real ones; lengths in tokens are rules of thumb for the persona's language,
     and of an answer the persona's own bounds of length.
     """
-    cells = plan_cells(persona, per_topic, mix, seed)
+    cells = plan_asks(persona, asks, seed) if asks else plan_cells(persona, per_topic, mix, seed)
     requests = Pool(persona, seeds, cells, seed).requests(1)
     rows = len(cells)
     follow_ups = sum(cell.kind == FOLLOW_UP for cell in cells)

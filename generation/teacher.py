@@ -9,7 +9,7 @@ from pathlib import Path
 
 from generation.asker import Asker
 from generation.cache import CACHE, Paid
-from generation.cells import FOLLOW_UP, Coverage, plan_cells
+from generation.cells import FOLLOW_UP, Coverage, plan_asks, plan_cells
 from generation.conversations import Answered, answer, find_questions, follow_up
 from generation.jobs import Cluster
 from generation.outcome import Outcome, Usage, usage_of
@@ -17,6 +17,7 @@ from generation.pairs import Chosen, Pairs, make_pairs
 from generation.questions import Pool, question_id
 from generation.runner import Distilabel
 from generation.verdicts import verdicts_of
+from workbench.config import Ask
 from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
 from workbench.persona import Persona
@@ -79,6 +80,7 @@ def teacher_rows(
     judge: Endpoint | None = None,
     cluster: Cluster | None = None,
     earlier: Sequence[Example] = (),
+    asks: Sequence[Ask] = (),
 ) -> Taught:
     """Return new rows of a teacher: ``per_topic`` questions a topic, answered in persona.
 
@@ -103,6 +105,7 @@ def teacher_rows(
         judge: Answers the traits' questions that no rule can check.
         cluster: Where the requests are made from; processes of this machine by default.
         earlier: Rows of earlier rounds; new questions differ from theirs, too.
+        asks: Just these rows, in place of ``per_topic`` and ``mix``.
 
     Raises:
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
@@ -113,7 +116,8 @@ def teacher_rows(
     for asked in (endpoint, judge):
         if asked is not None:
             check_reachable(asked)
-    pool = Pool(persona, seeds, plan_cells(persona, per_topic, mix, seed), seed, earlier)
+    cells = plan_asks(persona, asks, seed) if asks else plan_cells(persona, per_topic, mix, seed)
+    pool = Pool(persona, seeds, cells, seed, earlier)
     with Distilabel(workdir, cluster) as distilabel:
         asker = Asker(distilabel, endpoint, (workdir / CACHE).resolve(), seed, budget)
         asker.prices["judge"] = judge.price if judge else None

@@ -15,7 +15,7 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 _COLUMNS = 128
 """Columns resampled at once: 10 000 resamples of them take 10 MB."""
-_TIE = 1e-12
+TIE = 1e-12
 """Two means this near are one: sums of the same numbers in another order differ by less."""
 Array = NDArray[np.float64]
 
@@ -73,8 +73,8 @@ def _bca(table: Array, weights: Array, level: float) -> list[Interval]:
     n = len(table)
     means = table.mean(axis=0)
     replicates = np.sort(weights @ table, axis=0)
-    below = (replicates < means - _TIE).mean(axis=0)
-    not_above = (replicates <= means + _TIE).mean(axis=0)
+    below = (replicates < means - TIE).mean(axis=0)
+    not_above = (replicates <= means + TIE).mean(axis=0)
     with np.errstate(all="ignore"):
         bias = ndtri((below + not_above) / 2)
         # Mean of the others' jackknife values minus each: the values' distances from their mean.
@@ -86,7 +86,7 @@ def _bca(table: Array, weights: Array, level: float) -> list[Interval]:
             shifted = bias + z
             ends.append(ndtr(bias + shifted / (1 - acceleration * shifted)))
     plain = (ndtr(-wide), ndtr(wide))
-    spread = np.ptp(table, axis=0) > _TIE
+    spread = np.ptp(table, axis=0) > TIE
     found = []
     for column in range(table.shape[1]):
         low, high = ends[0][column], ends[1][column]
@@ -112,7 +112,7 @@ def differences_of(
         if not len(sample):
             found.append(None)
             continue
-        wins, losses = int((sample > _TIE).sum()), int((sample < -_TIE).sum())
+        wins, losses = int((sample > TIE).sum()), int((sample < -TIE).sum())
         found.append(
             Difference(
                 pairs=len(sample),

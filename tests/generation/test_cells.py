@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from generation.account import account_lines
-from generation.cells import Coverage, phrases, plan_cells
+from generation.cells import Coverage, phrases, plan_asks, plan_cells
 from generation.exemplars import nearest_exemplars
 from generation.pipeline import Taught, plan_teacher, teacher_rows
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, says
+from workbench.config import Ask
 from workbench.endpoint import Endpoint
+from workbench.errors import UserErrors
 from workbench.persona import Persona
 from workbench.records import Example, Preference, user_prompt
 
@@ -47,6 +49,39 @@ def test_cells_are_described_in_both_languages_with_the_same_keys(persona: Perso
     assert "How deep?" in cell.described(persona, "How deep?")
     korean = persona.model_copy(update={"language": "ko"})
     assert phrases("ko")["tones"][cell.tone] in cell.described(korean, "얼마나?")
+
+
+def test_a_plan_asks_for_its_counts_of_its_cells_and_nothing_else(persona: Persona) -> None:
+    asks = [
+        Ask(topic="sleep", trait="address", count=5),
+        Ask(topic="squat", kind="adversarial", count=3),
+    ]
+    cells = plan_asks(persona, asks, seed=1)
+    assert Counter((cell.topic, cell.kind, cell.trait) for cell in cells) == {
+        ("sleep", "", "address"): 5,
+        ("squat", "adversarial", ""): 3,
+    }
+    assert len({(c.intent, c.difficulty, c.tone) for c in cells}) == 8
+    assert len({c.variant for c in cells if c.kind}) == 3
+    assert "calls the person champ" in cells[0].described(persona, "")
+    assert cells[0].emphasis(persona).endswith("calls the person champ")
+    assert cells[5].emphasis(persona) == ""
+    lines = Coverage.of(cells, cells, cells).lines()
+    assert lines[-2:] == [
+        "kinds: ordinary 5/5, adversarial 3/3",
+        "traits: address 5/5, ordinary 3/3",
+    ]
+
+
+def test_topics_and_traits_of_a_plan_that_the_persona_lacks_are_all_named(
+    persona: Persona,
+) -> None:
+    asks = [Ask(topic="sleeep", count=1), Ask(topic="squat", trait="adress", count=1)]
+    with pytest.raises(UserErrors) as raised:
+        plan_asks(persona, asks)
+    first, second = raised.value.lines()
+    assert "no topic 'sleeep'" in first and "'sleep'" in first
+    assert "no trait 'adress'" in second and "'address'" in second
 
 
 def test_coverage_counts_cells_and_tells_every_axis(persona: Persona) -> None:

@@ -39,11 +39,19 @@ def generate_stage(job: Job) -> StageSpec:
             "teacher": _who(job.config.teacher),
             "student": _who(job.config.student),
             "judge": _who(job.config.judge),
-            **job.config.generate.model_dump(mode="json", exclude=set(HOW)),
+            **_rows_wanted(job),
         },
         packages=("distilabel", "openai", "torch", "transformers"),
         resumable=True,
     )
+
+
+def _rows_wanted(job: Job) -> dict[str, Any]:
+    """Return the settings that decide which rows are made; no plan leaves no trace."""
+    settings = job.config.generate.model_dump(mode="json", exclude=set(HOW))
+    if not settings["plan"]:
+        del settings["plan"]
+    return settings
 
 
 def _earlier_files(job: Job) -> list[Path]:
@@ -88,6 +96,7 @@ def _what(job: Job) -> dict[str, Any]:
         "candidates": settings.candidates,
         "near_misses": settings.near_misses,
         "judge": job.config.judge,
+        "asks": settings.plan,
     }
 
 

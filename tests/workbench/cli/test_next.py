@@ -1,0 +1,136 @@
+"""``persona next`` on written rounds: what was planted is found, and chance is not claimed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from tests.workbench.cli.next_rounds import TEST, TRAIN, reviewed, row, written_round
+from workbench.cli.next import next_
+from workbench.cli.next_plan import share_out
+from workbench.config import load_config
+from workbench.errors import UserError
+
+PRICED = {
+    "base_url": "http://127.0.0.1:9/v1",
+    "model": "m",
+    "price": {"input": 10.0, "output": 20.0, "currency": "EUR"},
+}
+
+
+def _asked(runs: Path, *options: str) -> str:
+    arguments = ["--persona", "datasets/gym-trainer", "--runs", str(runs), *options]
+    result = CliRunner().invoke(next_, arguments, catch_exceptions=False)
+    return result.output
+
+
+def _planned(runs: Path, *options: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_asked(runs, "--json", *options))
+    return found
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    return tmp_path / "gym-trainer" / "round-001"
+
+
+def test_a_planted_weak_trait_is_found_and_three_quarters_of_the_rows_go_to_it(
+    first: Path, tmp_path: Path
+) -> None:
+    written_round(first, missed={"why": 16, "promise": 2})
+    plan = _planned(tmp_path, "--rows", "40")
+    asks = Counter({(a["topic"], a["kind"], a["trait"]): a["count"] for a in plan["plan"]})
+    assert {trait for _, _, trait in asks} == {"why", ""}
+    assert sum(n for (_, _, trait), n in asks.items() if trait == "why") == 30
+    assert sum(asks.values()) == 40
+    # Only topics of the training side: rows of the others would be held out.
+    assert {topic for topic, _, _ in asks} == set(TRAIN)
+    (gap,) = [gap for gap in plan["gaps"] if gap["name"] == "why"]
+    assert (gap["value"], gap["reference"], gap["prompts"]) == (pytest.approx(0.2), 1.0, 20)
+    assert gap["low"] <= -0.8 <= gap["high"] < 0
+    page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
+    assert "- Trait “A short why”: 20%, against 100% in the reviewed answers" in page
+
+
+def test_two_misses_of_twenty_are_shown_and_not_claimed(first: Path, tmp_path: Path) -> None:
+    written_round(first, missed={"promise": 2})
+    plan = _planned(tmp_path, "--rows", "30")
+    assert {ask["trait"] for ask in plan["plan"]} == {""}
+    assert Counter({a["topic"]: a["count"] for a in plan["plan"]}) == dict.fromkeys(TRAIN, 10)
+    page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
+    assert "Nothing is surely weak" in page
+    assert "| Promise at the end | 90% (20) | 100% in the reviewed answers |" in page
+    assert "not distinguishable" in page
+
+
+def test_rows_that_reviewers_split_over_are_listed_and_held_out_ones_are_not(
+    first: Path, tmp_path: Path
+) -> None:
+    written_round(first)
+    split, agreed, hidden = row(TRAIN[0], 0), row(TRAIN[0], 1), row(TEST[0], 0)
+    reviewed(first, {split.id: (5, 2), agreed.id: (5, 5), hidden.id: (5, 1)})
+    plan = _planned(tmp_path)
+    (found,) = plan["disputed"]
+    assert (found["id"], found["apart"], found["outcome"]) == (split.id, 3, "drop")
+    assert found["votes"] == ["reviewer-1: 5/5", "reviewer-2: 2/5"]
+
+
+def test_the_next_round_starts_from_what_was_written(first: Path, tmp_path: Path) -> None:
+    written_round(first, missed={"why": 16})
+    _asked(tmp_path, "--rows", "8")
+    config = load_config(tmp_path / "gym-trainer/round-002/config.yaml")
+    assert [str(path) for path in config.sources] == ["round-001"]
+    assert sum(ask.count for ask in config.generate.plan) == 8
+    assert sum(ask.count for ask in config.generate.plan if ask.trait == "why") == 6
+    # Planned again before it has begun, it is planned anew.
+    _asked(tmp_path, "--rows", "12")
+    config = load_config(tmp_path / "gym-trainer/round-002/config.yaml")
+    assert sum(ask.count for ask in config.generate.plan) == 12
+
+
+def test_a_round_that_has_begun_is_left_alone(first: Path, tmp_path: Path) -> None:
+    written_round(first)
+    written_round(tmp_path / "gym-trainer" / "round-002")
+    with pytest.raises(UserError, match="round-002 has begun already"):
+        _asked(tmp_path, "--round", "1")
+    # Without a number it is the last evaluated round that the next one follows.
+    _asked(tmp_path)
+    assert (tmp_path / "gym-trainer/round-003/config.yaml").exists()
+
+
+def test_without_an_evaluated_round_it_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no round has been evaluated"):
+        _asked(tmp_path)
+
+
+def test_a_budget_makes_the_plan_as_large_as_it_pays_for(first: Path, tmp_path: Path) -> None:
+    written_round(first, missed={"why": 16})
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"persona": "datasets/gym-trainer", "teacher": PRICED}))
+    whole = _planned(tmp_path, "--rows", "40", "--config", str(config))
+    assert whole["cost"]["currency"] == "EUR"
+    half = whole["cost"]["high"] / 2
+    options = ("--rows", "40", "--config", str(config), "--budget", str(half))
+    less = _planned(tmp_path, *options)
+    rows = sum(ask["count"] for ask in less["plan"])
+    assert 0 < less["cost"]["low"] < less["cost"]["high"] <= half
+    assert 12 <= rows < 40
+    assert load_config(tmp_path / "gym-trainer/round-002/config.yaml").generate.budget == half
+
+
+def test_a_budget_without_a_price_is_one_line(first: Path, tmp_path: Path) -> None:
+    written_round(first)
+    with pytest.raises(UserError, match="needs a teacher with a price"):
+        _asked(tmp_path, "--budget", "1")
+
+
+def test_shares_are_whole_and_sum_up() -> None:
+    assert share_out({"a": 1, "b": 1, "c": 1}, 10) == {"a": 4, "b": 3, "c": 3}
+    assert share_out({"a": 0.7, "b": 0.2, "c": 0.1}, 5) == {"a": 4, "b": 1, "c": 0}
+    assert share_out({}, 5) == {}

@@ -1,0 +1,69 @@
+"""``persona next``: the next round, planned from what the last one's evaluation and reviews say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from workbench.cli.job import Job, open_job, round_options
+from workbench.errors import UserError
+
+_OPENED_WITH = ("config", "preset", "persona", "model", "seed", "runs")
+
+
+@click.command("next")
+@click.option(
+    "--rows", type=click.IntRange(min=1), help="New rows to plan.  [default: as many as per_topic]"
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    help="Plan no more than this pays for, in the currency of the teacher's price.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the page.")
+@round_options
+def next_(job: Job, rows: int | None, budget: float | None, as_json: bool) -> None:
+    """Open the next round from the last evaluated one, or from --round.
+
+    Writes config.yaml, next.json and next.md into the new round's folder: where the tuned model is
+    weak, which rows need another look, and what to ask a teacher or people for. `persona run` with
+    the new round's number then makes it.
+
+    \b
+    Examples:
+      persona next
+      persona next --round 2 --budget 5.00
+    """
+    from workbench.cli.next_page import page
+    from workbench.cli.next_round import open_next, propose
+
+    if click.get_current_context().get_parameter_source("round_number") is ParameterSource.DEFAULT:
+        job = _last_evaluated(job)
+    proposal = propose(job, rows=rows, budget=budget)
+    opened = open_next(job, proposal, budget=budget)
+    if as_json:
+        click.echo(proposal.model_dump_json(indent=1))
+        return
+    click.echo(page(job.persona, proposal))
+    click.echo(opened.folder / "next.md")
+
+
+def _last_evaluated(job: Job) -> Job:
+    """Return the job of the last round that was evaluated, with the options as they were given.
+
+    Raises:
+        UserError: There is none.
+    """
+    folder = job.round.folder.parent
+    done = sorted(path.parent.parent for path in folder.glob("round-*/evaluate/comparison.json"))
+    if not done:
+        raise UserError(
+            "no round has been evaluated",
+            where=str(folder),
+            fix="`persona run` makes the first one",
+        )
+    params = click.get_current_context().params
+    given: dict[str, Any] = {name: params[name] for name in _OPENED_WITH}
+    return open_job(**given, round_number=int(done[-1].name.removeprefix("round-")))

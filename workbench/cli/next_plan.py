@@ -1,0 +1,94 @@
+"""What the next round asks for: rows shared out by how surely and how far the model falls short."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from workbench.config import ORDINARY, Ask, Kind
+
+if TYPE_CHECKING:
+    from evaluation.weakness import Gap
+
+FOCUS = 0.75
+"""Share of the rows that goes to what is surely weak; the rest keeps every topic in training."""
+KIND_OF: dict[str, Kind] = {
+    "out_of_scope": "out_of_scope",
+    "drop_the_act": "adversarial",
+    "role_reversal": "adversarial",
+    "format": "adversarial",
+    "safety": "out_of_scope",
+}
+"""Probe set → kind of generated question that exercises the same."""
+FOLLOW_UP: Kind = "follow_up"
+
+
+def share_out(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """Return whole numbers in proportion to weights, by largest remainders; their sum is ``total``.
+
+    Hamilton's method; of equal remainders the first comes first. Nothing without a weight above 0.
+    """
+    whole = sum(weights.values())
+    if whole <= 0:
+        return {}
+    exact = {name: total * weight / whole for name, weight in weights.items()}
+    found = {name: int(value) for name, value in exact.items()}
+    left = total - sum(found.values())
+    for name in sorted(exact, key=lambda n: found[n] - exact[n])[:left]:
+        found[name] += 1
+    return found
+
+
+def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tuple[Ask, ...]:
+    """Return the asks of the next round.
+
+    Three quarters of the rows go to what is surely weak, each weakness in proportion to the part of
+    its gap that the interval leaves no doubt about; without any, all rows are spread. Rows are
+    asked only of topics that are on the training side: those of a held-out topic would be held out
+    too, and teach nothing.
+
+    Args:
+        gaps: Of :func:`evaluation.weakness.find_gaps`, and of training topics by their loss.
+        topics: Topic of the training side → rows that it has there.
+        total: Rows to ask for.
+    """
+    if not topics:
+        return ()
+    # Topics with the fewest rows come first, where there are fewer rows than topics.
+    order = sorted(topics, key=lambda topic: topics[topic])
+    weak = {f"{gap.family}:{gap.name}": gap for gap in gaps if gap.certain_gap > 0}
+    focused = share_out(
+        {key: weight_of(gap) for key, gap in weak.items()}, round(FOCUS * total) if weak else 0
+    )
+    asks: Counter[tuple[str, Kind | str, str]] = Counter()
+    for key, count in focused.items():
+        gap = weak[key]
+        own = gap.name in topics and gap.family in ("topic", "learned")
+        places = [gap.name] if own else order
+        trait = gap.name if gap.family == "trait" else ""
+        for topic in islice(cycle(places), count):
+            asks[topic, _kind(gap), trait] += 1
+    # What was given already counts, so that the spread part evens it out.
+    for topic in islice(cycle(order), total - sum(focused.values())):
+        asks[topic, ORDINARY, ""] += 1
+    return tuple(
+        Ask.model_validate({"topic": topic, "kind": kind, "trait": trait, "count": count})
+        for (topic, kind, trait), count in sorted(
+            asks.items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
+        )
+    )
+
+
+def weight_of(gap: Gap) -> float:
+    """Return the sure part of a gap; of a loss, as a share of the loss that it is held against."""
+    if gap.family == "learned" and gap.reference:
+        return gap.certain_gap / abs(gap.reference)
+    return gap.certain_gap
+
+
+def _kind(gap: Gap) -> Kind | str:
+    if gap.family == "turn":
+        return FOLLOW_UP
+    return KIND_OF.get(gap.name, ORDINARY) if gap.family == "probe" else ORDINARY

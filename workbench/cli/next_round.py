@@ -1,0 +1,201 @@
+"""The proposal for the next round, and the folder that it is opened in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from evaluation.weakness import Gap
+from workbench.cli.job import Job
+from workbench.cli.next_plan import plan_rows
+from workbench.cli.next_rows import Disputed, disputed
+from workbench.config import Ask
+from workbench.errors import UserError
+from workbench.records import Example
+from workbench.rounds import MANIFEST, Round, open_round
+from workbench.store import atomic_file, read_records, write_json
+
+if TYPE_CHECKING:
+    from generation.cost import Plan
+
+VERSION = 1
+"""Of ``next.json``; goes up when a key changes its meaning or goes away."""
+
+
+class Cost(BaseModel):
+    """What the plan costs by the teacher's price, without retries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
+    currency: str
+
+
+class Proposal(BaseModel):
+    """What ``next.json`` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = VERSION
+    persona: str
+    """Folder of the persona."""
+    round: str
+    """The round that it was planned from."""
+    next: str
+    arm: str
+    """The tuned arm that was looked at."""
+    gaps: tuple[Gap, ...]
+    held_out_topics: tuple[str, ...]
+    """Topics that no row of training is of; new rows of them would be held out as well."""
+    disputed: tuple[Disputed, ...]
+    rows: dict[str, int]
+    """Topic → rows on the training side."""
+    plan: tuple[Ask, ...]
+    teacher: bool
+    requests: list[str]
+    """The plan's requests, tokens and cost, a line a step; empty without a teacher."""
+    cost: Cost | None
+
+
+def propose(job: Job, *, rows: int | None, budget: float | None) -> Proposal:
+    """Return what the evaluation and the reviews of a round ask of the next one.
+
+    Raises:
+        UserError: The round is not evaluated, only the base answered, or a budget without a price.
+    """
+    from evaluation.report.results import headline_arm
+    from evaluation.report.source import read_round
+    from evaluation.weakness import find_gaps
+
+    source = read_round(job.round.folder, job.persona, job.persona_folder)
+    arm = headline_arm(source.comparison)
+    if arm is None:
+        raise UserError(
+            "only the base answered in this round",
+            where=str(job.round.folder),
+            fix="train and evaluate it first",
+        )
+    gaps = find_gaps(
+        job.persona,
+        arm,
+        source.scores,
+        source.responses,
+        source.records("split/test.jsonl", Example),
+        traits=source.comparison.traits or None,
+        seed=job.config.seed,
+    )
+    topics = _training_topics(job)
+    asks = plan_rows(gaps, topics, rows or job.config.generate.per_topic * len(topics))
+    seeds = list(read_records(job.round.stage("resolve") / "examples.jsonl", Example))
+    if budget is not None:
+        asks = _within(job, seeds, gaps, topics, asks, budget)
+    told = _teacher_plan(job, seeds, asks)
+    return Proposal(
+        persona=str(job.config.persona),
+        round=job.round.name,
+        next=_next(job).name,
+        arm=arm,
+        gaps=tuple(gaps),
+        held_out_topics=tuple(t for t in job.persona.topics if t not in topics),
+        disputed=tuple(disputed(job)),
+        rows=topics,
+        plan=asks,
+        teacher=job.config.teacher is not None,
+        requests=told.lines()[1:] if told else [],
+        cost=_cost(told),
+    )
+
+
+def _training_topics(job: Job) -> dict[str, int]:
+    """Return topic → rows on the training side, in the persona's order."""
+    rows = read_records(job.round.stage("split") / "train.jsonl", Example)
+    counts = Counter(row.topic for row in rows if row.topic)
+    return {topic: counts[topic] for topic in job.persona.topics if counts[topic]}
+
+
+def _teacher_plan(job: Job, seeds: list[Example], asks: tuple[Ask, ...]) -> Plan | None:
+    from workbench.cli.stage_generate import teacher_plan
+
+    return teacher_plan(job.generating(plan=asks), seeds) if asks else None
+
+
+def _cost(plan: Plan | None) -> Cost | None:
+    if plan is None or plan.money is None or plan.price is None:
+        return None
+    money = plan.money
+    return Cost(low=round(money.low, 4), high=round(money.high, 4), currency=plan.price.currency)
+
+
+def _within(
+    job: Job,
+    seeds: list[Example],
+    gaps: list[Gap],
+    topics: dict[str, int],
+    asks: tuple[Ask, ...],
+    budget: float,
+) -> tuple[Ask, ...]:
+    """Return the largest plan whose highest cost the budget pays; none may be left.
+
+    Raises:
+        UserError: There is no teacher, or it has no price.
+    """
+    if job.config.teacher is None or job.config.teacher.price is None:
+        raise UserError(
+            "a budget needs a teacher with a price",
+            where="--budget",
+            fix="give the teacher's 'price' in the configuration",
+        )
+
+    def fits(total: int) -> bool:
+        cost = _cost(_teacher_plan(job, seeds, plan_rows(gaps, topics, total)))
+        return cost is not None and cost.high <= budget
+
+    low, high = 0, sum(ask.count for ask in asks)
+    if fits(high):
+        return asks
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return plan_rows(gaps, topics, low)
+
+
+def _next(job: Job) -> Round:
+    number = int(job.round.name.removeprefix("round-")) + 1
+    return open_round(job.runs, job.persona.id, number)
+
+
+def open_next(job: Job, proposal: Proposal, *, budget: float | None) -> Round:
+    """Write the configuration of the next round, and the proposal as JSON and as a page.
+
+    Raises:
+        UserError: That round has begun, or the folder cannot be written.
+    """
+    from workbench.cli.next_page import page
+
+    opened = _next(job)
+    if any(opened.folder.glob(f"*/{MANIFEST}")):
+        raise UserError(
+            f"{opened.name} has begun already",
+            where=str(opened.folder),
+            fix="plan the one after it with --round, or remove its folder",
+        )
+    generate: dict[str, Any] = {"plan": proposal.plan}
+    if budget is not None:
+        generate["budget"] = budget
+    config = job.config.model_copy(
+        update={
+            "sources": (Path(job.round.name),),
+            "rows": None,
+            "generate": job.config.generate.model_copy(update=generate),
+        }
+    )
+    write_json(opened.folder / "next.json", proposal.model_dump(mode="json"))
+    with atomic_file(opened.folder / "next.md") as file:
+        file.write(page(job.persona, proposal))
+    replace(job, config=config, round=opened).remember()
+    return opened
