@@ -1,4 +1,4 @@
-"""What fails an evaluation: general ability lost beyond its bound, or too much left unscored."""
+"""What fails an evaluation: ability lost beyond its bound, or too much left unscored."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.gate_rounds import AcrossRounds
 from evaluation.general import General
 from evaluation.scorers import NO_JUDGE
 from workbench.config import Gate
@@ -39,11 +40,14 @@ class GateReport(BaseModel):
     arms: tuple[Forgetting, ...]
     general: dict[str, General]
     """Arm → text by text and question by question."""
+    across: AcrossRounds | None = None
+    """The last adapter against the last round's; None in a first round."""
 
     @property
     def failures(self) -> list[str]:
-        """One line for each arm that forgot more than it may."""
-        return [
+        """One line for each arm that forgot more than it may, of the base's or the last round's."""
+        across = self.across.failures(self.bounds) if self.across else []
+        return across + [
             f"{arm.arm}: cross-entropy {arm.cross_entropy_change:+.3f} nats a token (bound"
             f" +{self.bounds.cross_entropy:g}), right answers {arm.accuracy_change:+.0%} (bound"
             f" -{self.bounds.accuracy:.0%})"

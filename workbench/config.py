@@ -122,12 +122,18 @@ class Train(Section):
 
 
 class Gate(Section):
-    """How much worse general ability may become; more fails the evaluation with exit code 3."""
+    """How much worse a model may become; more fails the evaluation with exit code 3.
+
+    It is held against the base, and against the last round's last adapter where there is one.
+    """
 
     cross_entropy: float = Field(default=0.3, ge=0)
     """Largest rise over the base's cross-entropy on general text, in nats a token."""
     accuracy: float = Field(default=0.2, ge=0, le=1)
     """Largest fall below the base's share of right answers to general questions."""
+    fidelity: float = Field(default=0.1, ge=0, le=1)
+    """Largest fall below the last round's persona fidelity on the held-out prompts of both; its
+    95 % interval has to be below zero too, so that chance alone fails nothing."""
 
 
 class Evaluate(Section):

@@ -44,6 +44,7 @@ def summary(source: Source, words: Words) -> dict[str, Any]:
         "judge": calibration.model_dump(mode="json") if calibration else None,
         "people": people.model_dump(mode="json") if people else None,
         "general": source.general.get("arms"),
+        "across": source.general.get("across"),
         "stages": {
             one.stage: {
                 "seconds": one.seconds,

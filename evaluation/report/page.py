@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from evaluation.report import costs, figures, ledger, losses, probes, results, rows
+from evaluation.report.across import across_lines
 from evaluation.report.machine import summary
 from evaluation.report.source import Source, read_round
 from evaluation.report.verdict import verdict
@@ -135,6 +136,7 @@ def content(source: Source, words: Words) -> dict[str, Any]:
         "calibration": source.calibration,
         "people": source.people,
         "general": source.general,
+        "across": across_lines(source, words),
         "style_report": source.json("evaluate/style.json"),
         "win_rates": source.win_rates,
         "arms": arms,

@@ -14,6 +14,7 @@ SAMPLES = 3
 """Dropped rows shown for each reason."""
 _FLOW = (
     ("imported", "import/examples.jsonl"),
+    ("carried", "import/carried.jsonl"),
     ("generated", "generate/examples.jsonl"),
     ("filtered", "filter/examples.jsonl"),
     ("reviewed", "resolve/examples.jsonl"),
@@ -33,7 +34,7 @@ def flow(source: Source) -> list[tuple[str, int]]:
     return [
         (step, len(source.rows(name)))
         for step, name in _FLOW
-        if source.has(name) and not (step == "generated" and not source.rows(name))
+        if source.has(name) and not (step in ("carried", "generated") and not source.rows(name))
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evaluation.report.across import across, across_lines
 from evaluation.report.results import headline_arm
 from evaluation.report.source import Source
 from evaluation.report.words import Words
@@ -89,4 +90,7 @@ def _caveats(source: Source, words: Words) -> list[str]:
     forgot = [arm["arm"] for arm in source.general.get("arms", ()) if not arm["passed"]]
     if forgot:
         said.append(words("verdict.forgot", arms=", ".join(map(words.arm, forgot))))
+    held = across(source)
+    if held and held.lost:
+        said.append(across_lines(source, words)[-1])
     return said

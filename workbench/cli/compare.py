@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from workbench.cli.job import Job, round_options
 from workbench.errors import UserError
-from workbench.records import Response, Score
+from workbench.records import Example, Response, Score
 from workbench.rounds import Round
 from workbench.store import read_records
 
@@ -75,7 +76,7 @@ def _score_differences(a: Round, b: Round, seed: int) -> dict[tuple[str, str], D
     """Return (arm, metric) → difference on the prompts that both rounds asked of that arm."""
     from evaluation.statistics import paired_difference
 
-    old, new = _values(a), _values(b)
+    old, new = values_of(a), values_of(b)
     found = {}
     for key, column in new.items():
         pairs = [
@@ -89,21 +90,30 @@ def _score_differences(a: Round, b: Round, seed: int) -> dict[tuple[str, str], D
     return found
 
 
-def _values(round_: Round) -> Values:
-    """Return the scores of a round by what was asked: an edited row keeps its prompt."""
+def values_of(round_: Round) -> Values:
+    """Return the scores of a round's held-out prompts; none where it is not evaluated."""
     folder = round_.stage("evaluate")
     if not (folder / "scores.jsonl").exists():
         return {}
-    asked = {
-        response.id: "\n".join(message.content for message in response.prompt)
-        for response in read_records(folder / "responses.jsonl", Response)
-        if not response.probe
-    }
+    return values_by_prompt(
+        read_records(folder / "responses.jsonl", Response),
+        read_records(folder / "scores.jsonl", Score),
+    )
+
+
+def values_by_prompt(responses: Iterable[Response], scores: Iterable[Score]) -> Values:
+    """Return scores of held-out prompts by what was asked: an edited row keeps its prompt."""
+    asked = {response.id: asked_text(response) for response in responses if not response.probe}
     found: Values = defaultdict(dict)
-    for score in read_records(folder / "scores.jsonl", Score):
+    for score in scores:
         if score.value is not None and score.response in asked:
             found[score.arm, score.metric][asked[score.response]] = score.value
     return dict(found)
+
+
+def asked_text(row: Response | Example) -> str:
+    """Return a prompt as text."""
+    return "\n".join(message.content for message in row.prompt)
 
 
 def _print_rows(console: Console, found: RoundsDiff) -> None:

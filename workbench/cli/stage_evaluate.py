@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.arms import adapter_of, named_arms, own_arms
+from workbench.cli.evaluate_rounds import across_rounds, prompts_of, record_files
 from workbench.cli.job import Job
 from workbench.config import dumped
 from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
 from workbench.records import Example, Response, Review, Score
 from workbench.rounds import StageSpec, Work
-from workbench.sampling import take_spread
 from workbench.store import file_hash, read_records, write_json, write_records
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def evaluate_stage(job: Job) -> StageSpec:
             "persona.yaml": job.persona_folder / "persona.yaml",
             **{f"general/{file.name}": file for file in _general_files(general)},
             **{f"arm {arm.name}": arm.adapter for arm in more if arm.adapter},
+            **record_files(job),
         },
         settings={
             "model": job.config.model,
@@ -73,7 +74,7 @@ def _evaluate(job: Job, work: Work) -> None:
     settings, judge = job.config.evaluate, job.config.judge
     train = list(read_records(work.input("split/train.jsonl"), Example))
     test = list(read_records(work.input("split/test.jsonl"), Example))
-    prompts = take_spread(test, settings.rows)
+    prompts = prompts_of(job, test)
     if not prompts:
         raise UserError(
             "there is no held-out prompt to answer",
@@ -112,6 +113,7 @@ def _evaluate(job: Job, work: Work) -> None:
         references={prompt.id: prompt.answer for prompt in (*prompts, *probes)},
         **asking,
     )
+    gate = across_rounds(job, gate, responses, scores)
     calibration = _calibrate(job, work, asking)
     counted, left_out = calibration.weights(job.persona)
     comparison = compare(
