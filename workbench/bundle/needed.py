@@ -5,7 +5,9 @@ A bundle takes these and no newer ones: what was tested here is what runs there.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -93,10 +95,12 @@ def _dependencies(dist: metadata.Distribution, extras: frozenset[str]) -> list[R
 
 def _size(dist: metadata.Distribution) -> int:
     """Return the bytes of a distribution; pip records none for the bytecode that it adds."""
-    total = 0
-    for file in dist.files or ():
-        if file.size is not None:
-            total += file.size
-        elif (path := Path(str(dist.locate_file(file)))).is_file():
-            total += path.stat().st_size
+    base, total = str(dist.locate_file("")), 0
+    # Not by ``dist.files``, which takes seconds over all of an environment.
+    for name, _, size in csv.reader((dist.read_text("RECORD") or "").splitlines()):
+        if size:
+            total += int(size)
+        else:
+            with suppress(FileNotFoundError):
+                total += Path(base, name).stat().st_size
     return total
