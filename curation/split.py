@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.filters.near import sibling_pairs
+from curation.filters.near import Made, sibling_pairs
 from curation.kinship import SIMILARITY, questions_of, record_ids
 from workbench.errors import UserError
 from workbench.records import Drop, Example, Preference, Side, Split
@@ -126,11 +126,18 @@ class _Kin:
     def __init__(self, rows: Sequence[Example | Preference], settings: SplitSettings) -> None:
         from scipy.cluster.hierarchy import DisjointSet
 
-        texts = list(dict.fromkeys(text for row in rows for text in questions_of(row)))
+        # Every text once; where it stands, not the text itself.
+        at = {
+            _asked(text): (row, place)
+            for row in rows
+            for place, text in enumerate(questions_of(row))
+        }
+        names = list(at)
+        texts = Made(list(at.values()), lambda found: questions_of(found[0])[found[1]])
         self._near: dict[str, list[str]] = defaultdict(list)
         for one, other, _ in sibling_pairs(texts, settings.sibling):
-            self._near[_asked(texts[one])].append(_asked(texts[other]))
-            self._near[_asked(texts[other])].append(_asked(texts[one]))
+            self._near[names[one]].append(names[other])
+            self._near[names[other]].append(names[one])
         self._apart = settings.topics == "apart"
         self._joined = DisjointSet()
         self._side: dict[str, tuple[Side, str]] = {}
@@ -197,7 +204,7 @@ class _Kin:
 
 
 def _asked(text: str) -> str:
-    return f"question:{text}"
+    return f"question:{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
 def _told(sides: Mapping[Side, str]) -> str:

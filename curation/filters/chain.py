@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.filters import rules
-from curation.filters.near import near_pairs
+from curation.filters.near import Made, near_pairs
 from curation.filters.personal import find_personal_data, mask_personal_data
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference
@@ -94,8 +95,8 @@ class _Chain:
             rules.answer_length(persona),
             rules.language(persona),
         )
-        self._first: dict[tuple[str, ...], str] = {}
-        """Texts of the rows that have passed → where the first of them came from."""
+        self._first: dict[bytes, str] = {}
+        """Digest of the texts of each row so far → where the first of them came from."""
         self.dropped: list[Drop] = []
 
     def passed(self, example: Example) -> Example | None:
@@ -122,7 +123,7 @@ class _Chain:
 
     def without_near_duplicates(self, rows: list[Example]) -> list[Example]:
         """Return the rows but for those that nearly repeat an earlier one."""
-        texts = [f"{row.question}\n{row.answer}" for row in rows]
+        texts = Made(rows, lambda row: f"{row.question}\n{row.answer}")
         gone: set[int] = set()
         for earlier, later, similarity in near_pairs(texts, self._settings.near_duplicate):
             if earlier in gone or later in gone:
@@ -136,7 +137,9 @@ class _Chain:
         return next((verdict for rule in self._rules if (verdict := rule(example))), None)
 
     def _repeated(self, row: Example | Preference, texts: tuple[str, ...]) -> rules.Verdict:
-        key = tuple(" ".join(text.split()) for text in texts)
+        # A digest: the texts themselves would all be held a second time.
+        folded = "\0".join(" ".join(text.split()) for text in texts)
+        key = hashlib.blake2b(folded.encode(), digest_size=16).digest()
         if key in self._first:
             return "exact_duplicate", f"the same as {self._first[key]}"
         self._first[key] = row.source or row.id

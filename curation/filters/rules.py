@@ -82,22 +82,17 @@ def language(persona: Persona) -> RowFilter:
     The detector is asked about answers. Questions are often too short for it, so they are judged
     by their script alone.
     """
-    from langdetect import DetectorFactory, LangDetectException, detect_langs
-
-    DetectorFactory.seed = 0  # the detector samples; without a seed its answer may vary
+    from curation.filters.detect import likeliest
 
     def check(example: Example) -> Verdict:
         if script := _foreign_script(example.question, persona.language):
             return "wrong_language", f"the question is in {script} letters"
         if len(_letters(example.answer)) < _MIN_LETTERS_FOR_LANGUAGE:
             return None
-        try:
-            found = detect_langs(example.answer)[0]
-        except LangDetectException:
+        found, probability = likeliest(example.answer)
+        if found == persona.language or probability < 0.9:
             return None
-        if found.lang == persona.language or found.prob < 0.9:
-            return None
-        return "wrong_language", f"{found.lang}, the persona speaks {persona.language}"
+        return "wrong_language", f"{found}, the persona speaks {persona.language}"
 
     return check
 
