@@ -30,13 +30,13 @@ from workbench.records import Example, Preference, Response, Review, Score, Spli
 from workbench.rounds import MANIFEST, STAGES
 from workbench.store import file_hash, read_records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+KILLS = int(os.environ.get("KILLS", "3"))
+"""Random moments at which the run is killed, besides the two that are named."""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if KILLS < 20 else 7200)]
 ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
 LOOP = [stage for stage in STAGES if stage not in ("grpo", "kto")]
 """The stages of a run that asks for nothing else."""
 SIDES = ("train", "validation", "test")
-KILLS = int(os.environ.get("KILLS", "3"))
-"""Random moments at which the run is killed, besides the two that are named."""
 
 
 @dataclass(frozen=True)
