@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-evaluation bench-training bench-osf clean
+.PHONY: run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-training bench-osf clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -41,6 +41,9 @@ bench-generation: setup
 bench-filters: setup
 	$(BIN)/python benchmarks/bench_near.py
 	$(BIN)/python benchmarks/bench_filters.py
+
+bench-growth: setup
+	$(BIN)/python benchmarks/bench_growth.py
 
 bench-training: setup
 	$(BIN)/python benchmarks/bench_training.py
