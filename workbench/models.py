@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_TEXT_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+_WEIGHTS = "*.safetensors"
 """What is fetched from a hub: never pickled weights, never code."""
 
 
-def resolve_model(name: str) -> Path:
+def resolve_model(name: str, *, weights: bool = True) -> Path:
     """Return the local folder of a model: embedded, a path, or fetched from a hub.
 
     Args:
         name: ``smollm2-135m``, a local folder, or a hub id such as ``org/name``.
+        weights: Whether they are needed; without, a hub is asked for configuration and tokenizer.
 
     Raises:
         UserError: The model is nowhere to be had; the line says how to get it.
@@ -40,15 +42,16 @@ def resolve_model(name: str) -> Path:
                 fix="name a folder saved with save_pretrained",
             )
         return folder
-    return _from_hub(name)
+    return _from_hub(name, weights)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        wanted = [*_TEXT_FILES, _WEIGHTS] if weights else _TEXT_FILES
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
     except HFValidationError:
         raise UserError(
             f"model '{name}' is neither a folder nor a hub id",
@@ -56,12 +59,21 @@ def _from_hub(name: str) -> Path:
         ) from None
     # What huggingface_hub raises for no network, a gated or an unknown repository.
     except (OSError, ValueError) as error:
-        folder = f"models/{name.split('/')[-1]}"
         raise UserError(
-            f"model '{name}' cannot be reached ({type(error).__name__})",
-            fix=f"where there is access: hf download {name} --local-dir {folder} (gated: first"
-            f" hf auth login), then --model {folder}; or use --model {EMBEDDED}",
+            f"model '{name}' cannot be reached ({type(error).__name__})", fix=_how_to_get(name)
         ) from None
+    # Without a network the hub's cache gives what it has, be it a plan's configuration alone.
+    if weights and not any(folder.glob(_WEIGHTS)):
+        raise UserError(f"model '{name}' has no safetensors at hand", fix=_how_to_get(name))
+    return folder
+
+
+def _how_to_get(name: str) -> str:
+    folder = f"models/{name.split('/')[-1]}"
+    return (
+        f"where there is access: hf download {name} --local-dir {folder} (gated: first"
+        f" hf auth login), then --model {folder}; or use --model {EMBEDDED}"
+    )
 
 
 def has_gpu() -> bool:

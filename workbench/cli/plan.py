@@ -60,7 +60,7 @@ def plan_round(
     adapter = job.round.stage("sft") / "adapter"
     wish = Wish(
         planned,
-        resolve_model(job.config.model),
+        resolve_model(job.config.model, weights=False),
         job.config.model,
         _rows(job, planned),
         adapter if adapter.is_dir() else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import click
 
 from workbench.cli.job import Job, round_options
+from workbench.config import METHODS
 from workbench.errors import UserError
 
 HOST = "127.0.0.1"
@@ -19,7 +21,7 @@ HOST = "127.0.0.1"
 
 @click.command("serve")
 @round_options
-@click.option("--adapter", type=click.Choice(["sft", "dpo"]), help="Of the round; none by default.")
+@click.option("--adapter", type=click.Choice(METHODS), help="Of the round; none by default.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=8001, show_default=True, help="On loopback."
 )
@@ -54,6 +56,8 @@ def serve(job: Job, adapter: str | None, port: int) -> None:
         "HF_HUB_CACHE": str(hub.resolve()),
         "TOKENIZERS_PARALLELISM": "false",
     }
+    # Whoever ends this process, as a service manager does, ends the server with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = subprocess.Popen(command, env=environment, cwd=model.parent)
     try:
         code = server.wait()
