@@ -66,6 +66,10 @@ docs: $(VENV)/.ready
 	$(BIN)/python -m tests.readme_tree
 	$(BIN)/mkdocs build --quiet
 
+# The labelers' pictures, taken anew from the real Argilla by its browser test.
+docs-pictures: setup
+	PERSONA_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/curation/test_review_pictures.py
+
 setup: $(VENV)/.ready $(ARGILLA)/.ready model
 
 # torch first and by its exact version: a looser range would pull gigabytes of CUDA packages.
