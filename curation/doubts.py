@@ -1,0 +1,90 @@
+"""Rows that look as if they had the wrong label: kept, but unlike what was kept, or the other way.
+
+An answer's label is whether people kept it as the persona's. Its neighbours are the other answers,
+the base model's own to the same questions among those that are not the persona's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+FEWEST = 10
+"""Answers that each label needs at the least."""
+FOLDS = 5
+NGRAMS = (2, 4)
+"""Characters of the pieces that answers are compared by; within words, in any script."""
+
+
+class Labelled(NamedTuple):
+    """An answer and its label."""
+
+    id: str
+    prompt: str
+    """What it answers; answers to one prompt are always judged by the same others."""
+    answer: str
+    kept: bool
+
+
+class Doubt(BaseModel):
+    """How much an answer's label is borne out by the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    kept: bool
+    """Its label."""
+    quality: float
+    """0 to 1: the probability of its label, by what the others are like."""
+    issue: bool
+    """Whether confident learning calls the label wrong."""
+
+
+def find_doubts(answers: Sequence[Labelled], *, seed: int = 0) -> list[Doubt]:
+    """Return every answer's label quality, the most doubtful first; none with too few answers.
+
+    Out-of-sample probabilities come from a logistic regression on TF-IDF weights of character
+    n-grams, cross-validated with whole prompts to one fold. cleanlab makes the rest of them: the
+    quality is its self-confidence, an issue what confident learning finds (Northcutt, Jiang and
+    Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70; cleanlab's
+    ``filter.find_label_issues`` and ``rank.get_label_quality_scores``).
+
+    Args:
+        answers: At least :data:`FEWEST` of each label, to at least :data:`FOLDS` prompts.
+        seed: Of the regression; the folds follow the order of prompts.
+    """
+    import numpy as np
+
+    labels = np.array([int(one.kept) for one in answers])
+    prompts = {one.prompt: place for place, one in enumerate(answers)}
+    if not answers or min(labels.sum(), (1 - labels).sum()) < FEWEST or len(prompts) < FOLDS:
+        return []
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(
+        TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, sublinear_tf=True),
+        LogisticRegression(C=10, max_iter=1000, class_weight="balanced", random_state=seed),
+    )
+    probabilities = cross_val_predict(
+        model,
+        [one.answer for one in answers],
+        labels,
+        groups=[prompts[one.prompt] for one in answers],
+        cv=GroupKFold(FOLDS),
+        method="predict_proba",
+    )
+    quality = get_label_quality_scores(labels, probabilities)
+    # One process: the work is small, and the processes of others cost more than it.
+    issues = find_label_issues(labels, probabilities, n_jobs=1)
+    found = [
+        Doubt(id=one.id, kept=one.kept, quality=round(float(score), 4), issue=bool(issue))
+        for one, score, issue in zip(answers, quality, issues, strict=True)
+    ]
+    return sorted(found, key=lambda doubt: (doubt.quality, doubt.id))
