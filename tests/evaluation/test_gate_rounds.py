@@ -1,0 +1,88 @@
+"""The gate across rounds: what is lost of what the last round's adapter could do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluation.gate import check_forgetting
+from evaluation.gate_rounds import AcrossRounds, Earlier, Why, check_rounds
+from evaluation.report.across import across_lines
+from evaluation.report.source import Source
+from evaluation.report.words import Words
+from evaluation.statistics import Comparison
+from tests.evaluation.test_gate import general
+from workbench.config import Gate
+from workbench.persona import load_persona
+from workbench.store import write_json
+
+BOUNDS = Gate(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
+THEN = {f"question {n}": 0.8 for n in range(10)}
+
+
+def held(entropy: float = 3.0, right: int = 8, fidelity: float = 0.8) -> AcrossRounds:
+    earlier = Earlier(round="round-001", arm="sft+dpo", general=general(3.0, 8), fidelity=THEN)
+    now = {prompt: fidelity - 0.01 * (n % 2) for n, prompt in enumerate(THEN)}
+    return check_rounds("sft", general(entropy, right), now, earlier, BOUNDS, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("now", "lost"),
+    [
+        ({}, ()),
+        ({"entropy": 3.3, "right": 6, "fidelity": 0.71}, ()),
+        ({"entropy": 3.31}, ("cross_entropy",)),
+        ({"right": 5}, ("accuracy",)),
+        ({"fidelity": 0.6}, ("fidelity",)),
+        ({"entropy": 2.0, "right": 10, "fidelity": 1.0}, ()),
+    ],
+)
+def test_up_to_the_bound_passes_and_beyond_it_fails(
+    now: dict[str, float], lost: tuple[str, ...]
+) -> None:
+    assert held(**now).lost == lost  # type: ignore[arg-type]
+
+
+def test_a_fall_that_chance_explains_fails_nothing() -> None:
+    earlier = Earlier(round="round-001", arm="sft", fidelity={"a": 1.0, "b": 0.0, "c": 1.0})
+    now = {"a": 0.0, "b": 1.0, "c": 0.4}
+    found = check_rounds("sft", None, now, earlier, BOUNDS, seed=0)
+    assert found.fidelity is not None and found.fidelity.mean < -0.1
+    assert found.passed
+
+
+def test_a_loss_fails_the_evaluation_and_is_said_with_its_bound() -> None:
+    gate = check_forgetting({"base": general(3.0, 8)}, BOUNDS)
+    across = held(entropy=3.5, fidelity=0.5)
+    assert gate.model_copy(update={"across": across}).failures == [
+        "sft against round-001/sft+dpo: cross-entropy +0.500 nats a token (bound +0.3)",
+        "sft against round-001/sft+dpo: persona fidelity -30% on the 10 held-out prompts of both"
+        " rounds (bound -10%)",
+    ]
+
+
+@pytest.mark.parametrize("why", [("base",), ("no_prompt",)])
+def test_what_cannot_be_compared_is_said_and_fails_nothing(why: tuple[Why, ...]) -> None:
+    then = {} if why == ("base",) else THEN
+    told = () if why == ("no_prompt",) else why
+    earlier = Earlier(round="round-001", arm="sft", fidelity=then, not_compared=told)
+    found = check_rounds("sft", general(9.0, 0), {"other": 0.1}, earlier, BOUNDS, seed=0)
+    assert (found.not_compared, found.passed, found.fidelity) == (why, True, None)
+
+
+@pytest.mark.parametrize("name", ["gym-trainer", "gym-trainer-ko"])
+def test_a_report_says_it_in_the_personas_language(name: str, repo: Path, tmp_path: Path) -> None:
+    persona = load_persona(repo / "datasets" / name)
+    words = Words(persona)
+
+    def told(across: AcrossRounds) -> list[str]:
+        content = {"arms": [], "across": across.model_dump(mode="json")}
+        write_json(tmp_path / "evaluate" / "general.json", content)
+        nothing = Comparison.model_construct()
+        return across_lines(Source(tmp_path, persona, tmp_path, nothing, [], []), words)
+
+    said = told(held(entropy=3.5, fidelity=0.5))
+    assert len(said) == 3
+    assert "round-001" in said[-1] and words("across.lost.fidelity") in said[-1]
+    assert told(held())[-1] == words("across.passed", round="round-001")
