@@ -50,7 +50,8 @@ class WinRate(_Value):
     """Mean value of the scored pairs, a tie counted half."""
     low: float | None
     high: float | None
-    """Percentile bootstrap interval of ``raw`` over prompts; None with fewer than two pairs."""
+    """Percentile bootstrap interval of ``raw`` over prompts, Wilson's where every pair went the
+    same way; None with fewer than two pairs, and where all are ties."""
     length_controlled: float | None
     """Win-rate that the fitted model gives two answers of the same length."""
     length_controlled_low: float | None
@@ -81,6 +82,9 @@ def win_rate(duels: Sequence[Duel], *, seed: int = 0, resamples: int = RESAMPLES
         picks = rng.integers(len(scored), size=(resamples, len(scored)))
         draws = [(float(values[p].mean()), length_controlled(values[p], longer[p])) for p in picks]
     (low, high), (lc_low, lc_high) = _interval(draws, 0), _interval(draws, 1)
+    if draws and values.min() == values.max():
+        # Resampling values that are all alike says nothing of what else could have come.
+        low, high = lc_low, lc_high = _alike(float(values[0]), len(values))
     return WinRate(
         arm=duels[0].arm,
         against=duels[0].against,
@@ -106,6 +110,16 @@ def _interval(draws: Sequence[tuple[float, float]], place: int) -> tuple[Any, An
     tail = (1 - LEVEL) / 2
     low, high = np.quantile([draw[place] for draw in draws], [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _alike(value: float, pairs: int) -> tuple[float | None, float | None]:
+    """Return Wilson's interval of all wins or all losses (Wilson 1927, JASA 22)."""
+    from scipy.stats import binomtest
+
+    if value not in (0.0, 1.0):
+        return None, None
+    found = binomtest(int(value) * pairs, pairs).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def length_controlled(values: NDArray[np.float64], longer: NDArray[np.float64]) -> float:

@@ -155,6 +155,7 @@ def content(source: Source, words: Words) -> dict[str, Any]:
         "agreement_records": source.json("resolve/agreement.json").get("overlapping"),
         "manifests": source.manifests,
         "took": took,
+        "evaluated": source.manifests.get("evaluate", {}).get("counts", {}),
         "money": costs.money(took),
         "config": source.text("config.yaml"),
         "settings": _settings(source),

@@ -52,3 +52,14 @@ def test_no_scored_pair_gives_no_rate():
     rate = win_rate([duel(0, None, 5, "judge_timeout")])
     assert (rate.raw, rate.length_controlled, rate.low) == (None, None, None)
     assert rate.reasons == {"judge_timeout": 1}
+
+
+def test_a_clean_sweep_is_not_called_certain():
+    rate = win_rate([duel(n, 1.0, longer=n) for n in range(12)])
+    assert (rate.raw, rate.high) == (1.0, 1.0)
+    # Wilson: 12 of 12 leave room for a true rate of n / (n + z^2).
+    assert rate.low == rate.length_controlled_low == pytest.approx(12 / (12 + 1.96**2), abs=1e-3)
+    lost = win_rate([duel(n, 0.0) for n in range(12)])
+    assert (lost.low, lost.high) == (0.0, pytest.approx(1 - rate.low))
+    tied = win_rate([duel(n, 0.5) for n in range(12)])
+    assert (tied.raw, tied.low, tied.high) == (0.5, None, None)

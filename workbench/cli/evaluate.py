@@ -21,6 +21,10 @@ def _evaluate(job: Job, arms: tuple[str, ...], people: bool, force: bool) -> Non
     it gets the persona's system prompt. The exit code is 3 where general ability fell or scores are
     missing by more than evaluate.gate and evaluate.max_unscored allow.
 
+    An answer that was given is not asked for again, nor is a judge's verdict: they are kept in
+    .evaluate.scratch of the round. --force scores anew and asks a judge for what it failed on;
+    delete that folder to have every answer anew.
+
     \b
     Examples:
       persona evaluate

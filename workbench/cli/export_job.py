@@ -116,10 +116,18 @@ def _questions(job: Job, stage: str, prompts: int | None) -> Questions:
         )
     return Questions(
         chats=tuple(row.prompt for row in rows),
-        max_new_tokens=settings.max_new_tokens,
+        max_new_tokens=settings.max_new_tokens or _room(job),
         persona=job.persona,
         recorded=_recorded(job, stage, {row.id for row in rows}),
     )
+
+
+def _room(job: Job) -> int:
+    """Return where the evaluation cut answers; before one, where it would by the least."""
+    from evaluation.limits import LEAST
+
+    counts = (job.round.manifest("evaluate") or {}).get("counts", {})
+    return int(counts.get("max_new_tokens", LEAST))
 
 
 def _recorded(job: Job, stage: str, wanted: set[str]) -> tuple[Response, ...]:

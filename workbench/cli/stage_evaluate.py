@@ -64,12 +64,13 @@ def _general_files(folder: Path) -> list[Path]:
 def _evaluate(job: Job, work: Work) -> None:
     from evaluation.answer import GREEDY, answer_arms
     from evaluation.diversity import diversity_by_arm
+    from evaluation.limits import cut_shares, room
     from evaluation.probes import take_probes
     from evaluation.scorers import score_responses
     from evaluation.speaker import Speakers
     from evaluation.statistics import compare
     from evaluation.style import train_style
-    from workbench.models import resolve_model
+    from workbench.models import load_tokenizer, resolve_model
 
     settings, judge = job.config.evaluate, job.config.judge
     train = list(read_records(work.input("split/train.jsonl"), Example))
@@ -86,14 +87,16 @@ def _evaluate(job: Job, work: Work) -> None:
     if judge:
         check_reachable(judge)  # before the hours, not after them
     arms = _arms(job, work, train)
-    speakers = Speakers(resolve_model(job.config.model), arms)
+    folder = resolve_model(job.config.model)
+    most = settings.max_new_tokens or room(load_tokenizer(folder), (row.answer for row in train))
+    speakers = Speakers(folder, arms)
     # Beside the stage's folder: an answer that was given outlives a change of the settings.
     kept = work.round.folder / ".evaluate.scratch"
     responses = answer_arms(
         arms,
         [*prompts, *probes],
         speakers,
-        max_new_tokens=settings.max_new_tokens,
+        max_new_tokens=most,
         batch_size=settings.batch_size,
         seeds=settings.seeds or GREEDY,
         temperature=settings.temperature,
@@ -134,6 +137,8 @@ def _evaluate(job: Job, work: Work) -> None:
         probes=len(probes),
         responses=len(responses),
         tokens=sum(response.tokens for response in responses),
+        max_new_tokens=most,
+        cut=cut_shares(responses, most),
         unscored=sum(score.value is None for score in scores),
         failures=[*gate.failures, *_unscored(scores, settings.max_unscored)],
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_server import ScriptedServer, fails, says
+from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
 from workbench.cli.main import main
 from workbench.errors import EXIT_USER_ERROR
 from workbench.records import Example, Response, Review, Score
@@ -139,6 +139,8 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     manifest = json.loads((folder / "evaluate" / "manifest.json").read_text("utf-8"))
     assert manifest["counts"]["responses"] == len(found)
     assert manifest["counts"]["failures"] == []
+    assert manifest["counts"]["max_new_tokens"] == 8
+    assert list(manifest["counts"]["cut"]) == ARMS
     names = {"comparison", "calibration", "general", "style"}
     assert names <= {file.stem for file in (folder / "evaluate").glob("*.json")}
     general = json.loads((folder / "evaluate" / "general.json").read_text("utf-8"))
@@ -221,6 +223,66 @@ def test_what_stops_it_is_one_line_and_keeps_the_answers(
 
     assert kept(copied) == given
     assert (copied / "evaluate" / "manifest.json").exists()
+
+
+def test_a_persona_without_a_check_is_one_line(
+    copied: Path, evaluate: Evaluate, repo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = (repo / "datasets" / "gym-trainer" / "persona.yaml").read_text("utf-8")
+    persona = copied.parent / "unchecked" / "persona.yaml"
+    persona.parent.mkdir()
+    start = told.split("\ntraits:\n")[0]
+    nothing = "\ntraits:\n  - {id: kind, name: Kind, about: Is kind., check: {judge: 'Kind?'}}\n"
+    for text, line in {
+        start + nothing: "at least one needs a rule, or nothing can be scored offline",
+        told.replace("    check:", "    checked:", 1): "check",
+    }.items():
+        persona.write_text(text, encoding="utf-8")
+        assert evaluate(persona=str(persona.parent)) == EXIT_USER_ERROR
+        lines = _told(capsys)
+        assert any(line in one for one in lines) and len(lines) <= 2, lines
+    assert kept(copied)
+
+
+def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
+    copied: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = kept(copied)
+    verdict = says(json.dumps({"reason": "Because.", "value": "yes"}))
+
+    def script(request: Request) -> Reply:
+        return fails(400) if request.share < 0.4 and dies else verdict
+
+    def told() -> dict[str, Any]:
+        found = json.loads((copied / "evaluate" / "manifest.json").read_text("utf-8"))
+        return dict(found["counts"])
+
+    dies = True
+    with ScriptedServer(script) as server:
+        price = {"input": 1.0, "output": 2.0, "currency": "EUR"}
+        judge = {"base_url": server.url, "model": "j", "attempts": 1, "price": price}
+        few = {"max_unscored": 0.1, "arms": ["base", "sft"], "pairwise": False}
+        # The evaluation is whole, says what is missing, and fails by it.
+        assert evaluate(judge=judge, evaluate=few) == 3
+        assert any(
+            "scores are missing (bound 10%; judge_http_400" in line for line in _told(capsys)
+        )
+        asked, before = len(server.requests), told()
+        failed = {request.prompt for request in server.requests if request.share < 0.4}
+        assert before["paid"]["judge"]["attempts"] == asked
+
+        dies = False
+        assert evaluate("--force", judge=judge, evaluate=few) == 0
+        assert {request.prompt for request in server.requests[asked:]} == failed
+        after = told()
+    assert after["unscored"] < before["unscored"] and after["failures"] == []
+    paid = after["paid"]["judge"]
+    assert paid["attempts"] == len(server.requests)
+    million = paid["input_tokens"] + 2 * paid["output_tokens"]
+    assert after["spent"] == pytest.approx(million / 1e6, abs=1e-6)
+    assert after["currency"] == "EUR"
+    # Nor does --force ask an arm again: an answer that was given stays the answer.
+    assert kept(copied) == answers
 
 
 def test_too_much_forgotten_fails_the_evaluation_that_is_whole(
