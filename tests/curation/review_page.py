@@ -24,13 +24,13 @@ FLAGS = [
 
 
 @contextmanager
-def browsing(chromium: str, url: str, *, height: int = 1000) -> Iterator[ReviewPage]:
-    """Open a browser window on the Argilla at ``url``; sizes are in pixels."""
+def browsing(chromium: str, url: str, size: tuple[int, int] = (1440, 1000)) -> Iterator[ReviewPage]:
+    """Open a browser window of a width and a height in pixels on the Argilla at ``url``."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_context(viewport={"width": 1440, "height": height}).new_page()
+        page = browser.new_context(viewport={"width": size[0], "height": size[1]}).new_page()
         page.set_default_timeout(20_000)
         yield ReviewPage(page, url)
         browser.close()

@@ -27,6 +27,8 @@ KEPT = "PERSONA_PICTURES"
 MOST_BYTES = 150_000
 REVIEWER = "reviewer-1"
 COLOURS = 64
+SIZE = (1180, 820)
+"""Pixels; wider, and the text is too small to read on the page."""
 ENCYCLOPEDIA = {
     "gym-trainer": "There are several possible causes. It is important to consult an expert.",
     "gym-trainer-ko": "여러 가지 원인이 있을 수 있습니다. 전문가와 상담하는 것이 중요합니다.",
@@ -69,7 +71,7 @@ def test_the_labelers_pictures_are_of_the_real_server(
     owner = Connection(server.url, server.owner_api_key)
     shown = [weak, *rows[:2], *rows[3:]]
     push(owner, persona, round_name, shown, reviewers_per_record=1, exemplars=rows[3:5])
-    with browsing(chromium, server.url, height=900) as ui:
+    with browsing(chromium, server.url, SIZE) as ui:
         ui.page.goto(f"{server.url}/sign-in")
         ui.page.wait_for_selector("input[type=password]")
         picture(ui, folder, "sign-in")
