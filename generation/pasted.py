@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,11 +51,13 @@ def read_rows(path: Path, mistakes: list[UserError]) -> Iterator[Row]:
         UserError: The file cannot be read, or is empty.
     """
     broken: list[UserError] = []
-    rows = list(read_json_lines(path, mistakes=broken))
+    rows = deque(read_json_lines(path, mistakes=broken))
     if not broken or any("is not UTF-8" in error.what for error in broken):
         mistakes += broken
-        yield from rows
+        while rows:  # none is held any longer than it takes to make a record of it
+            yield rows.popleft()
         return
+    rows.clear()
     reading = _Reading(path)
     found = list(_rows_of(reading, path.read_text(encoding="utf-8-sig").splitlines()))
     if not found and not reading.mistakes:

@@ -12,7 +12,7 @@ SHINGLE = 5
 PERMUTATIONS = 128
 FEWEST_WORDS = 5
 """Different words of a question below which its words alone say nothing."""
-_KEPT = 256
+_KEPT = 8
 """Sets of pieces that are kept; those of all texts would take some fifty times the texts' size."""
 _SPACE = re.compile(r"\W+")
 _WORD = re.compile(r"\w+")
