@@ -83,9 +83,9 @@ def random_llama3_8b(quantization: dict[str, Any]) -> Any:
     """
     import torch
 
+    from training.plan.packing import pack
     from training.plan.recipes import shape_config
     from training.plan.skeleton import bare_model, with_layers
-    from training.plan.timing import pack
 
     config = shape_config("llama3-8b")
     with torch.device("meta"):

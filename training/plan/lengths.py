@@ -36,6 +36,18 @@ class Lengths:
         """Mean tokens of a sequence."""
         return sum(self.whole) / len(self.whole)
 
+    def usual(self, rows: int) -> float:
+        """Return the tokens that a batch of so many random sequences is padded to, on average.
+
+        The mean of the largest of ``rows`` draws: each length times the chance that it is largest.
+        """
+        ordered = sorted(self.whole)
+        chances = [(place / len(ordered)) ** rows for place in range(len(ordered) + 1)]
+        return sum(
+            length * (up_to - below)
+            for length, below, up_to in zip(ordered, chances, chances[1:], strict=False)
+        )
+
     def capped(self, max_length: int) -> Lengths:
         """Return the lengths with every sequence cut at ``max_length`` tokens."""
         whole = tuple(min(n, max_length) for n in self.whole)

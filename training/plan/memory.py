@@ -159,11 +159,15 @@ def _reference(scene: Scene) -> float:
 
 
 def _rollouts(scene: Scene) -> float:
-    """Return the key-value cache of the completions that are sampled together, and their logits."""
+    """Return what sampling holds: key-value cache, the scores of the next token, open weights."""
     if scene.recipe.method != "grpo":
         return 0.0
     together = int(scene.arguments.generation_batch_size)
     shapes = scene.shapes
     cache = together * scene.length * shapes.layers * shapes.kv_width * (2 if scene.half else 4)
     # Scores, sorted, as probabilities, and cumulated for top-p: four float32 copies.
-    return cache + together * shapes.vocabulary * 4 * 4
+    scores = together * shapes.vocabulary * 4 * 4
+    four_bit = (scene.recipe.quantization or {}).get("load_in_4bit")
+    # On a processor the weights are unpacked while answers are sampled (training/rollouts.py).
+    unpacked = shapes.packed * (2 if scene.half else 4) if four_bit and not scene.gpu else 0
+    return cache + scores + unpacked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from training.device import device_fields, device_name, quiet
 from training.plan.advice import smallest_change
 from training.plan.lengths import Lengths, measure_lengths
 from training.plan.memory import KERNELS, MIB, Scene, loading, parts, peak
+from training.plan.passes import estimate_step
 from training.plan.skeleton import adapter_config, measure_shapes, read_config
 from training.recipe import Recipe
 from training.sections import trainer_config
@@ -133,7 +134,7 @@ def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
     most = max(peak(sizes), overhead + loading(scene))
     steps = count_steps(scene.arguments, scene.lengths)
     here = wish.gpu_memory is None
-    step = _step_seconds(scene) if timed and here else None
+    step = estimate_step(scene) if timed and here else None
     return Plan(
         method=wish.recipe.method,
         base=wish.base_name,
@@ -189,30 +190,6 @@ def _tokens(scene: Scene, steps: int) -> int:
     if scene.recipe.method == "grpo":
         mean += int(scene.arguments.max_completion_length or 0)
     return round(steps * float(accumulated) * mean)
-
-
-def _step_seconds(scene: Scene) -> float:
-    """Return the seconds of one step of mean length: its micro-batches, one after the other."""
-    from training.plan.timing import Step, step_seconds
-
-    padded = round((scene.lengths.mean + scene.lengths.longest) / 2)
-    sampled = scene.length - scene.lengths.longest if scene.recipe.method == "grpo" else 0
-    policy = Step(
-        scene.sequences,
-        padded + sampled,
-        scene.half,
-        checkpointing=bool(scene.arguments.gradient_checkpointing),
-    )
-    forward = replace(policy, checkpointing=False, backward=False)
-    passes = [policy]
-    if scene.recipe.method != "sft" and scene.arguments.beta:
-        passes.append(forward)  # the reference
-    passes += sampled * [replace(forward, length=1)]
-    seconds = {
-        step: step_seconds(scene.config, scene.adapter, scene.recipe.quantization, step)
-        for step in set(passes)
-    }
-    return sum(seconds[step] for step in passes) * int(scene.arguments.gradient_accumulation_steps)
 
 
 def expected_peak(recipe: Recipe, model: Path, rows: Rows, adapter: Path | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Seconds of a step, from a short measurement of the model's own blocks on this machine."""
+"""Seconds of a pass and of sampled tokens, measured on the model's own blocks on this machine."""
 
 from __future__ import annotations
 
@@ -8,49 +8,82 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.device import no_needless_casts, quiet
+from training.head import cpu_head
+from training.plan.packing import pack
 from training.plan.skeleton import bare_model, with_adapter, with_layers
+from training.rollouts import unpacked
+from workbench.meter import trim_heap
 
-_FEW, _MORE = 1, 3
+_FEW, _MORE = 1, 4
 _REPEATS = 2
+_FIRST, _THEN = 2, 8
+"""New tokens of the two rollouts that are timed: their difference is of six tokens alone."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """One pass through the blocks."""
+class Model:
+    """What is computed with; its weights are random, and packed as the recipe says."""
+
+    config: Any
+    """transformers' own."""
+    adapter: Any
+    """PEFT's configuration."""
+    quantization: dict[str, Any] | None
+    """Fields of ``transformers.BitsAndBytesConfig``."""
+    half: bool
+    """Whether autocast computes in half precision."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass through the model, up to the loss."""
 
     rows: int
     length: int
     """Tokens of each row."""
-    half: bool
-    """Whether autocast computes in bfloat16."""
+    labels: int
+    """Tokens of all rows that have a label, and so go through the head."""
     checkpointing: bool = False
     """Whether blocks are computed again in the backward pass."""
     backward: bool = True
-    """False for a forward pass alone: of a reference, or of a token that is sampled."""
+    """False for a forward pass alone, such as a reference's."""
 
 
-def step_seconds(
-    config: Any,
-    adapter: Any,
-    quantization: dict[str, Any] | None,
-    step: Step,
-) -> float:
-    """Return the seconds of a forward and a backward pass, measured on two short models.
+@dataclass(frozen=True)
+class Sampled:
+    """Answers that are sampled together."""
 
-    The weights are random and packed as the recipe says: what is timed is the real code on the real
-    device. Blocks are alike, so that time is linear in their number. The head is not in it.
+    rows: int
+    prompt: int
+    """Tokens of each prompt."""
+    tokens: int
+    """New tokens of each answer."""
 
-    Args:
-        config: Of the model, transformers' own.
-        adapter: PEFT's configuration.
-        quantization: Fields of ``transformers.BitsAndBytesConfig``, or None.
-        step: What is computed.
+
+def pass_seconds(model: Model, wanted: Pass) -> float:
+    """Return the seconds of a pass, with TRL's own head and what the heap's pages take.
+
+    What is timed is the real code on the real device, on two short models. Blocks are alike, so
+    that time is linear in their number; the head is in both, and so counts once.
     """
-    few, more = (
-        _timed(_passes(with_layers(config, count), adapter, quantization, step))
-        for count in (_FEW, _MORE)
-    )
-    layers = config.get_text_config().num_hidden_layers
+    return _over_layers(model, lambda count: _timed(_passes(model, count, wanted)))
+
+
+def sampled_seconds(model: Model, wanted: Sampled) -> float:
+    """Return the seconds in which answers are sampled, by ``generate`` as training calls it."""
+
+    def a_token(count: int) -> float:
+        first, then = (_timed(_sampling(model, count, wanted, n)) for n in (_FIRST, _THEN))
+        return max(then - first, 0.0) / (_THEN - _FIRST)
+
+    asked = Pass(wanted.rows, wanted.prompt, wanted.rows, backward=False)
+    return pass_seconds(model, asked) + wanted.tokens * _over_layers(model, a_token)
+
+
+def _over_layers(model: Model, measure: Callable[[int], float]) -> float:
+    """Return what a measure gives for the whole model, from two of few blocks."""
+    few, more = (measure(count) for count in (_FEW, _MORE))
+    layers = model.config.get_text_config().num_hidden_layers
     return max(few + (more - few) / (_MORE - _FEW) * float(layers - _FEW), few)
 
 
@@ -59,87 +92,89 @@ def _timed(once: Callable[[], None]) -> float:
     once()
     seconds = []
     for _ in range(_REPEATS):
+        # As training does after every step: taking pages anew is a good part of a step.
+        trim_heap()
         started = time.perf_counter()
         once()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
 
 
-def _passes(
-    config: Any,
-    adapter: Any,
-    quantization: dict[str, Any] | None,
-    step: Step,
-) -> Callable[[], None]:
+def _made(model: Model, layers: int) -> tuple[Any, str, Any]:
+    """Return a short model with its adapter, its device, and its type."""
     import torch
+    from trl.trainer.utils import add_fused_lm_head
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if model.half else torch.float32
     with quiet(), torch.device(device):
-        dtype = torch.bfloat16 if step.half else torch.float32
-        bare = bare_model(config, dtype)
-        if quantization and quantization.get("load_in_4bit"):
-            pack(bare, quantization)
-        model = with_adapter(bare, adapter).train()
-    if step.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
-    ids = torch.randint(
-        config.get_text_config().vocab_size, (step.rows, step.length), device=device
-    )
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        bare = bare_model(with_layers(model.config, layers), dtype)
+        if model.quantization and model.quantization.get("load_in_4bit"):
+            pack(bare, model.quantization)
+        add_fused_lm_head(bare)
+        return with_adapter(bare, model.adapter).train(), device, dtype
+
+
+def _ids(model: Model, rows: int, length: int, device: str) -> Any:
+    import torch
+
+    vocabulary = model.config.get_text_config().vocab_size
+    return torch.randint(vocabulary, (rows, length), device=device)
+
+
+def _passes(model: Model, layers: int, wanted: Pass) -> Callable[[], None]:
+    import torch
+
+    made, device, dtype = _made(model, layers)
+    if wanted.checkpointing:
+        made.gradient_checkpointing_enable({"use_reentrant": False})
+        made.enable_input_require_grads()
+    ids = _ids(model, wanted.rows, wanted.length, device)
     # One padding token, as in a real batch: without any, a faster kernel without a mask is taken.
-    if step.length > 1:
-        inputs["attention_mask"][0, -1] = 0
-    blocks = model.get_base_model().base_model
+    mask = torch.ones_like(ids)
+    mask[0, -1] = 0
+    labels = ids.clone()
+    labels[:, : wanted.length - max(wanted.labels // wanted.rows, 1)] = -100
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
     def once() -> None:
         with (
-            torch.set_grad_enabled(step.backward),
-            torch.autocast(device, dtype, enabled=step.half),
-            no_needless_casts(model, half=step.half),
+            torch.set_grad_enabled(wanted.backward),
+            torch.autocast(device, dtype, enabled=model.half),
+            no_needless_casts(made, half=model.half),
+            cpu_head(),
         ):
-            last = blocks(**inputs, use_cache=False).last_hidden_state
-        if step.backward:
-            last.backward(torch.ones_like(last))
-            model.zero_grad(set_to_none=True)
-        if device == "cuda":
-            torch.cuda.synchronize()
+            loss = made(**inputs, fused_lm_head=True).loss
+        if wanted.backward:
+            loss.backward()
+            made.zero_grad(set_to_none=True)
+        _wait(device)
 
     return once
 
 
-def pack(model: Any, quantization: dict[str, Any]) -> None:
-    """Put bitsandbytes' 4-bit layers, filled from the ones there, in the place of linear layers.
-
-    Args:
-        model: With its weights on the device; the head is left as it is.
-        quantization: Fields of ``transformers.BitsAndBytesConfig``.
-    """
-    import bitsandbytes as bnb
+def _sampling(model: Model, layers: int, wanted: Sampled, tokens: int) -> Callable[[], None]:
     import torch
 
-    # A single block has no head.
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    for name, layer in list(model.named_modules()):
-        if not isinstance(layer, torch.nn.Linear) or layer is head:
-            continue
-        packed = bnb.nn.Linear4bit(
-            layer.in_features,
-            layer.out_features,
-            bias=layer.bias is not None,
-            compute_dtype=layer.weight.dtype,
-            compress_statistics=bool(quantization.get("bnb_4bit_use_double_quant")),
-            quant_type=quantization.get("bnb_4bit_quant_type", "fp4"),
-            device="meta",
-        )
-        packed.weight = bnb.nn.Params4bit(
-            layer.weight.data.cpu(),
-            requires_grad=False,
-            compress_statistics=packed.weight.compress_statistics,
-            quant_type=packed.weight.quant_type,
-            module=packed,
-        ).to(layer.weight.device)
-        if layer.bias is not None:
-            packed.bias = layer.bias
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, packed)
+    made, device, dtype = _made(model, layers)
+    ids = _ids(model, wanted.rows, wanted.prompt, device)
+    lengths = {"max_new_tokens": tokens, "min_new_tokens": tokens}
+
+    def once() -> None:
+        with (
+            quiet(),
+            torch.no_grad(),
+            torch.autocast(device, dtype, enabled=model.half),
+            unpacked(made),
+        ):
+            made.generate(input_ids=ids, do_sample=True, top_k=0, pad_token_id=0, **lengths)
+        _wait(device)
+
+    return once
+
+
+def _wait(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
