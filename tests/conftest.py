@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from curation.server import Server, ServerHome, start, stop
+from tests.loop_round import Loop, looped
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Inherited where tests run in the background; the commands that they interrupt would, too.
@@ -42,7 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         served = SERVERS.intersection(getattr(item, "fixturenames", ()))
         if served:
             item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group("argilla" if served else item.path.name))
+        name = "loop" if "loop" in getattr(item, "fixturenames", ()) else item.path.name
+        item.add_marker(pytest.mark.xdist_group("argilla" if served else name))
     yield  # a wrapper, since pytest-xdist reads the groups before any other hook of this name
 
 
@@ -62,6 +64,12 @@ def argilla_server(argilla_home: ServerHome) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def repo() -> Path:
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def loop(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """A finished first round, killed on its way."""
+    yield from looped(repo, tmp_path_factory.mktemp("loop"))
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,12 @@ class Second:
 
     repo: Path
     runs: Path
+    planned: str = ""
+    """What `persona next` printed."""
+
+    @property
+    def first(self) -> Path:
+        return self.runs / "gym-trainer" / "round-001"
 
     @property
     def folder(self) -> Path:

@@ -7,15 +7,9 @@ random moments; KILLS=20 in the environment makes that twenty random ones (`make
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,128 +17,15 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.kills import moments
+from tests.loop_round import KILLS, LOOP, SIDES, Loop, persona
 from tests.offline import LoopbackOnly
 from workbench.lineage.graph import read_lineage
 from workbench.records import Example, Preference, Response, Review, Score, Split
 from workbench.rounds import MANIFEST, STAGES
 from workbench.store import file_hash, read_records
 
-KILLS = int(os.environ.get("KILLS", "3"))
-"""Random moments at which the run is killed, besides the two that are named."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if KILLS < 20 else 7200)]
 ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
-LOOP = [stage for stage in STAGES if stage not in ("grpo", "kto")]
-"""The stages of a run that asks for nothing else."""
-SIDES = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Loop:
-    """What is known after the loop."""
-
-    folder: Path
-    runs: Path
-    output: str
-    again: str
-    again_seconds: float
-    attempts: int | None
-
-
-def _persona(runs: Path, *arguments: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "workbench.cli.main",
-        *arguments,
-        *("--preset", "smoke", "--runs", str(runs)),
-    ]
-
-
-@dataclass
-class Runner:
-    """Runs the command, inside the namespace where there is one."""
-
-    repo: Path
-    runs: Path
-    inside: LoopbackOnly | None
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = _persona(self.runs, *arguments)
-        return subprocess.Popen(
-            self.inside.command(*command) if self.inside else command,
-            cwd=self.repo,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "PERSONA_ARGILLA_HOME": ""},
-        )
-
-    def killed_when(self, ready: Callable[[float], bool]) -> None:
-        """Start the run and kill its whole process group as soon as ``ready``.
-
-        ``ready`` is told when the run began, in seconds since 1970.
-        """
-        began = time.time()
-        process = self.start("run")
-        while not ready(began):
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-
-    def finished(self) -> tuple[str, float]:
-        began = time.monotonic()
-        process = self.start("run")
-        output = process.communicate()[0]
-        assert process.returncode == 0, output
-        return output, time.monotonic() - began
-
-
-@pytest.fixture(scope="module")
-def loop(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
-    folder = tmp_path_factory.mktemp("loop")
-    runs = folder / "runs"
-    round_ = runs / "gym-trainer" / "round-001"
-    missing = LoopbackOnly.missing()
-    inside = None if missing else LoopbackOnly(folder).__enter__()
-    runner = Runner(repo, runs, inside)
-    try:
-        database = runs / ".argilla" / "argilla.db"
-        ready: dict[str, Callable[[float], bool]] = {
-            # Argilla runs, some responses are submitted.
-            "review": lambda began: _database_holds_a_response(database),
-            "sft": lambda began: (round_ / ".sft.partial").exists(),
-        }
-        due = moments(KILLS, seed=KILLS)
-        for stage in LOOP:
-            if stage in ready:
-                runner.killed_when(ready[stage])
-            for moment in (one for one in due if one.stage == stage):
-                runner.killed_when(partial(moment.reached, round_))
-        output, _ = runner.finished()
-        again, seconds = runner.finished()
-        attempts = inside.attempts_to_leave() if inside else None
-        yield Loop(round_, runs, output, again, seconds, attempts)
-    finally:
-        if inside:
-            inside.__exit__()
-
-
-def _database_holds_a_response(database: Path) -> bool:
-    import sqlite3
-
-    if not database.exists():
-        return False
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    try:
-        return bool(connection.execute("select count(*) from responses").fetchone()[0])
-    except sqlite3.OperationalError:
-        return False  # the tables are not made yet, or the file is being written
-    finally:
-        connection.close()
 
 
 def _rows(loop: Loop, name: str, kind: type[Any]) -> list[Any]:
@@ -219,7 +100,7 @@ def test_an_undisturbed_run_ends_with_the_same_rows_and_splits(
     for stage in copied:
         shutil.copytree(loop.folder / stage, again / stage)
     done = subprocess.run(
-        _persona(runs, "run", "--until", "split"), cwd=repo, capture_output=True, text=True
+        persona(runs, "run", "--until", "split"), cwd=repo, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("already done") == len(copied)
@@ -308,7 +189,7 @@ def test_the_review_server_is_gone_after_an_unattended_run(loop: Loop) -> None:
 
 def test_forcing_a_stage_redoes_it_and_what_hangs_on_it(loop: Loop, repo: Path) -> None:
     done = subprocess.run(
-        _persona(loop.runs, "split", "--force"), cwd=repo, capture_output=True, text=True
+        persona(loop.runs, "split", "--force"), cwd=repo, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "already done" not in done.stderr
