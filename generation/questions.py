@@ -119,7 +119,8 @@ class Pool:
     def take(self, asked: Asked, outcome: Outcome, model: str) -> None:
         """Take the questions of one answer that are new, each for its place; drop the others."""
         if outcome.status != "ok":
-            self.dropped.append(outcome.drop(f"questions:{asked.name}", source=model))
+            name = f"questions:{asked.name}"
+            self.dropped.append(outcome.drop(name, source=model, parents=self._parents))
             return
         answer = read_shape("questions", outcome.text)
         assert isinstance(answer, Questions)
@@ -128,7 +129,7 @@ class Pool:
             if not reason and number >= asked.count:
                 reason = "surplus_question", f"{asked.count} were asked for"
             if reason:
-                self.dropped.append(_dropped(question, *reason, source=model))
+                self.dropped.append(self._dropped(question, *reason, source=model))
             else:
                 self.add(asked.slots[number], question)
 
@@ -136,6 +137,21 @@ class Pool:
         """Put a question into its place."""
         self.found[place] = question
         self._known.add(question_id(question), question)
+
+    @property
+    def _parents(self) -> tuple[str, ...]:
+        """What a question that became no record was asked for."""
+        return (self.persona.record_id,)
+
+    def _dropped(self, question: str, reason: str, detail: str, *, source: str) -> Drop:
+        return Drop(
+            record=question_id(question),
+            stage=STAGE,
+            reason=reason,
+            detail=detail,
+            source=source,
+            parents=self._parents,
+        )
 
     def twin(self, question: str) -> tuple[str, str] | None:
         """Return why a question is not new, and the detail; None for a new one."""
@@ -155,9 +171,3 @@ def load_template(name: str, persona: Persona) -> Template:
 def question_id(question: str) -> str:
     """Return the id of a question that no record holds yet."""
     return f"qu-{hashlib.sha256(question.encode()).hexdigest()[:16]}"
-
-
-def _dropped(question: str, reason: str, detail: str, *, source: str) -> Drop:
-    return Drop(
-        record=question_id(question), stage=STAGE, reason=reason, detail=detail, source=source
-    )

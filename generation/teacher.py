@@ -181,7 +181,8 @@ def _taught(
         if chosen is None:
             lost.append(row.outcomes[0])
             question = question_id(last_user_turn(row.prompt))
-            dropped.append(row.outcomes[0].drop(question, source=asker.teacher.model))
+            model = asker.teacher.model
+            dropped.append(row.outcomes[0].drop(question, source=model, parents=row.parents))
     absent = (cell for place, cell in enumerate(pool.cells) if place not in pool.found)
     missing = dict(Counter(cell.topic for cell in absent))
     if missing:

@@ -23,6 +23,8 @@ class HeldProbes:
 
     kept: list[Example]
     drops: list[Drop]
+    gone: list[Example]
+    """The probes of ``drops``, which no other file of a round holds."""
 
     def placed(self) -> list[Placed]:
         """Return the probes as rows of the test side, so that a new row kin to one goes there."""
@@ -53,7 +55,7 @@ def hold_probes(job: Job, placed: Sequence[Placed]) -> HeldProbes:
 
     path = probe_file(job)
     if path is None:
-        return HeldProbes([], [])
+        return HeldProbes([], [], [])
     probes = {probe.id: probe for probe in read_probes(path, job.persona)}
     items = [Item(one.id, "test", questions_of(one), (one.id,)) for one in probes.values()]
     items += [
@@ -74,4 +76,4 @@ def hold_probes(job: Job, placed: Sequence[Placed]) -> HeldProbes:
                 parents=(probe.id,),
             )
     kept = [probe for probe in probes.values() if probe.id not in drops]
-    return HeldProbes(kept, list(drops.values()))
+    return HeldProbes(kept, list(drops.values()), [probes[one] for one in drops])

@@ -149,6 +149,7 @@ def _split(job: Job, work: Work) -> None:
     drops = [*sides.drops, *probes.drops]
     work.counts.update(probes=len(probes.kept), dropped=len(drops))
     write_records(work.out / "probes.jsonl", probes.kept)
+    write_records(work.out / "probes-dropped.jsonl", probes.gone)
     write_records(work.out / "splits.jsonl", sides.splits)
     write_records(work.out / "drops.jsonl", drops)
 
