@@ -17,6 +17,7 @@ PACKAGES = ("workbench", "generation", "curation", "training", "evaluation")
 TOPS = (*PACKAGES, "benchmarks", "datasets", "deploy", "docs", "tests")
 OWN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _NAMED = re.compile(rf"`((?:{'|'.join(TOPS)})/[\w./-]*)`")
+_CODE = re.compile(rf"(?<=<code>)(?:{'|'.join(TOPS)})/[\w./-]+(?=</code>)")
 _LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _FENCE = re.compile(r"^(```+)[^\n]*\n.*?^\1[ \t]*$", re.M | re.S)
 _INFO = re.compile(r"^```bash .*$", re.M)
@@ -28,6 +29,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     for name in missing_files(markdown):
         _log.warning("docs/%s names `%s`, which is not there", page.file.src_uri, name)
     return _INFO.sub("```bash", markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Let names of files break after a slash: tables have a column of them."""
+    return _CODE.sub(lambda found: found[0].replace("/", "/<wbr>"), html)
 
 
 def on_pre_build(**_: Any) -> None:
