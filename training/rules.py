@@ -119,6 +119,13 @@ def _rounds(recipe: Recipe) -> list[Problem]:
         name = "lora" if recipe.lora is not None else "loraplus"
         what = "is for a new adapter; with start: last the earlier one goes on as it is"
         found.append(Problem((name,), what, "drop it"))
+    if recipe.osf is not None:
+        # Its parts would be those of a merged base that is nowhere; an OSF adapter goes on itself.
+        what = "takes its base apart anew, and the earlier adapter is not in that"
+        fix = (
+            "drop it to go on with an OSF adapter, or `persona export merged` and --model for LoRA"
+        )
+        found.append(Problem(("osf",), what, fix))
     return found
 
 

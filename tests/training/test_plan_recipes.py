@@ -36,6 +36,23 @@ def test_a_recipe_is_planned_on_the_shape_it_was_made_for(
     assert least < run.peak_mib < most
 
 
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        ("sft-continue", "sft"),
+        ("sft-continue-embedded", "sft-embedded"),
+        ("sft-continue-osf", "sft-osf"),
+    ],
+)
+def test_a_recipe_that_goes_on_is_planned_with_the_adapter_of_the_round_before(
+    name: str, of: str
+) -> None:
+    run, first = dry_run(recipe_path(name)), dry_run(recipe_path(of))
+
+    assert (run.problem, run.adapter) == ("", "the last round's")
+    assert (run.trained, run.peak_mib) == (first.trained, first.peak_mib)
+
+
 def test_images_are_checked_but_not_planned() -> None:
     run = dry_run(Path(recipe_path("sft-vision")))
 

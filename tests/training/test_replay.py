@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from training.recipe import load_recipe
+from tests.training.conftest import BASE, SFT, TRAINER, curve
+from training.recipe import Recipe, load_recipe
 from training.replay import draw
-from workbench.errors import UserErrors
+from training.sft import train_sft
+from workbench.errors import UserError, UserErrors
 from workbench.records import Example, user_prompt
+from workbench.store import file_hash
 
 ROWS = [Example(prompt=user_prompt(f"Question {n}?"), answer="Up, champ.") for n in range(20)]
 KNOWN = {row.id for row in ROWS[:12]}
@@ -46,6 +50,7 @@ def test_no_share_replays_none_and_any_share_at_least_one(share: float) -> None:
         ("{start: last, replay: 1.5}", "", "rounds.replay is 1.5, out of range"),
         ("{replay: 0.5}", "lora: {r: 8}", "rounds.replay is for start: last"),
         ("{start: last}", "lora: {r: 8}", "lora is for a new adapter"),
+        ("{start: last}", "osf: {effective_rank: 0.5}", "osf takes its base apart anew"),
         ("{start: base}", "", "lora is missing"),
     ],
 )
@@ -57,3 +62,43 @@ def test_a_recipe_that_contradicts_itself_says_so(
     with pytest.raises(UserErrors) as told:
         load_recipe(file)
     assert any(said in error.line() for error in told.value.errors), told.value.errors
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "lora": SFT,
+    "osf": {"method": "sft", "osf": {"effective_rank": 0.5, "target_modules": "all-linear"}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_goes_on_where_the_adapter_of_the_round_before_stopped(
+    kind: str, tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    steps = {**TRAINER, "max_steps": 4, "learning_rate": 0.01}
+    first = Recipe.model_validate({**KINDS[kind], "trainer": steps})
+    always: dict[str, Any] = {"seed": 0, "base_name": BASE}
+    train_sft(first, tiny_model, examples, None, tmp_path / "one", **always)
+    adapter = tmp_path / "one" / "adapter"
+    before = file_hash(adapter)
+    goes_on = {"method": "sft", "rounds": {"start": "last"}, "trainer": steps}
+    if first.quantization:
+        goes_on["quantization"] = first.quantization
+    second = Recipe.model_validate(goes_on)
+
+    train_sft(second, tiny_model, examples, None, tmp_path / "two", adapter=adapter, **always)
+
+    losses = [[e["loss"] for e in curve(tmp_path / n) if "loss" in e] for n in ("one", "two")]
+    assert losses[1][0] < losses[0][0]  # from where the first stopped, not from the base
+    assert losses[1][-1] < losses[1][0]
+    assert file_hash(adapter) == before != file_hash(tmp_path / "two" / "adapter")
+
+
+def test_an_adapter_of_another_base_or_none_is_one_line(
+    tiny_model: Path, examples: Path, sft_adapter: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe.model_validate({"method": "sft", "rounds": {"start": "last"}})
+    rows = (examples, None, tmp_path / "out")
+    with pytest.raises(UserError, match="was trained on tiny-llama, not on other"):
+        train_sft(recipe, tiny_model, *rows, seed=0, base_name="other", adapter=sft_adapter)
+    with pytest.raises(UserError, match="no adapter there"):
+        train_sft(recipe, tiny_model, *rows, seed=0, base_name=BASE, adapter=tmp_path / "none")

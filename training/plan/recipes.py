@@ -56,7 +56,7 @@ def dry_run(path: Path) -> DryRun:
         scene = scene_of(
             recipe,
             read_config(_embedded()) if shape == _EMBEDDED else shape_config(shape),
-            adapter_config(recipe, lora=_sft(path.stem).lora),
+            adapter_config(recipe if recipe.fresh else _sft(path.stem)),
             _longest(recipe),
             gpu=shape != _EMBEDDED,
         )
@@ -121,7 +121,8 @@ def _embedded() -> Path:
 
 def _sft(stem: str) -> Recipe:
     """Return the SFT recipe whose adapter a recipe without one goes on with."""
-    return load_recipe(recipe_path("sft-embedded" if stem.endswith("-embedded") else "sft"))
+    kind = next((kind for kind in ("-embedded", "-osf") if stem.endswith(kind)), "")
+    return load_recipe(recipe_path(f"sft{kind}"))
 
 
 def _longest(recipe: Recipe) -> Lengths:
@@ -136,7 +137,7 @@ def _adapter(recipe: Recipe) -> str:
         return "OSF"
     lora = recipe.lora
     if lora is None:
-        return "SFT's"
+        return "the last round's" if recipe.continues else "SFT's"
     kinds = [
         name for key, name in (("use_dora", "DoRA"), ("use_rslora", "rsLoRA")) if lora.get(key)
     ]

@@ -292,3 +292,40 @@ def test_too_much_forgotten_fails_the_evaluation_that_is_whole(
     assert evaluate(evaluate={"gate": gate}) == 3
     assert any("evaluation failed: sft: cross-entropy +" in line for line in _told(capsys))
     assert (copied / "evaluate" / "manifest.json").exists()
+
+
+def test_what_the_last_rounds_adapter_could_do_and_this_ones_cannot_is_exit_code_3(
+    evaluated: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, config = evaluated
+    first = tmp_path / "runs" / "gym-trainer" / "round-001"
+    shutil.copytree(folder, first)
+    shutil.copytree(first, first.with_name("round-002"), ignore=shutil.ignore_patterns("evaluate"))
+    command = [
+        "evaluate",
+        "--round",
+        "2",
+        "--config",
+        str(config),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+
+    assert main(command) == 0
+    record = first.with_name("round-002") / "evaluate" / "general.json"
+    across = json.loads(record.read_text("utf-8"))["across"]
+    assert (across["round"], across["before"], across["arm"]) == ("round-001", *2 * ("sft+dpo",))
+    assert (across["cross_entropy_change"], across["fidelity"]["mean"]) == (0, 0)
+    assert (across["fidelity"]["pairs"], across["not_compared"]) == (4, [])
+
+    # As if the first round's adapter had been far better at general text.
+    general = first / "evaluate" / "general.json"
+    recorded = json.loads(general.read_text("utf-8"))
+    recorded["general"]["sft+dpo"]["cross_entropy"] -= 20
+    general.write_text(json.dumps(recorded), encoding="utf-8")
+    capsys.readouterr()
+    assert main(command) == 3
+    line = (
+        "evaluation failed: sft+dpo against round-001/sft+dpo: cross-entropy +20.000 nats a token"
+    )
+    assert line in capsys.readouterr().err
