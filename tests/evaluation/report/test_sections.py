@@ -145,7 +145,7 @@ def test_korean_readers_get_all_of_it_in_korean(full, korean, persona_folder):
     page = Page(build_report(full, korean, persona_folder))
     for heading in (
         "나빠진 것",
-        "탐침",
+        "돌발 질문",
         "심사 모델은 믿을 만한가요?",
         "무엇을 잊었나요?",
         "모든 행",
