@@ -86,11 +86,12 @@ def too_few(job: Job, manifest: Manifest) -> bool:
 
 
 def _plan_lines(job: Job) -> list[str]:
+    from workbench.cli.carried import read_rounds
     from workbench.cli.stage_generate import teacher_plan
 
     seeds = _seeds(job)
     bare = f"bare answers: {len(seeds)} of the imported rows"
-    plan = teacher_plan(job, seeds)
+    plan = teacher_plan(job, [*read_rounds(job.source_rounds, job.config.model).rows, *seeds])
     if plan is None:
         return ["no teacher is configured: no new rows", bare]
     lines = [*plan.lines(), f"{bare}, and one for each new row"]

@@ -57,17 +57,28 @@ def plan_round(
     path = named_recipe(recipe or method) if recipe or memory else recipe_path(job, method)
     planned = load_recipe(path, job.config.train.overrides.get(method, {}))
     planned.require(method)
-    adapter = job.round.stage("sft") / "adapter"
     wish = Wish(
         planned,
         resolve_model(job.config.model, weights=False),
         job.config.model,
         _rows(job, planned),
-        adapter if adapter.is_dir() else None,
+        _adapter(job, planned),
         load(job, "sft").lora,
         memory,
     )
     return make_plan(wish)
+
+
+def _adapter(job: Job, recipe: Recipe) -> Path | None:
+    """Return the adapter that a run would go on with, if it is trained: here or a round before."""
+    from workbench.cli.stages_train import start_round
+
+    own = job.round.stage("sft") / "adapter"
+    if own.is_dir() and not recipe.continues:
+        return own
+    stage = recipe.method if recipe.continues else "sft"
+    start = start_round(job, stage)
+    return start.stage(stage) / "adapter" if start else None
 
 
 def _rows(job: Job, recipe: Recipe) -> Rows:

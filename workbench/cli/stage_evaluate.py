@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.arms import adapter_of, named_arms, own_arms
+from workbench.cli.carried import REVIEWS, carried_inputs, read_carried
 from workbench.cli.evaluate_rounds import across_rounds, prompts_of, record_files
 from workbench.cli.job import Job
 from workbench.config import dumped
@@ -38,7 +39,15 @@ def evaluate_stage(job: Job) -> StageSpec:
     return StageSpec(
         STAGE,
         partial(_evaluate, job),
-        inputs=("split/test.jsonl", "split/train.jsonl", PROBES, _BARE, *_REVIEWED, *trained),
+        inputs=(
+            "split/test.jsonl",
+            "split/train.jsonl",
+            PROBES,
+            _BARE,
+            *_REVIEWED,
+            *carried_inputs(job, REVIEWS),
+            *trained,
+        ),
         files={
             "persona.yaml": job.persona_folder / "persona.yaml",
             **{f"general/{file.name}": file for file in _general_files(general)},
@@ -203,6 +212,7 @@ def _calibrate(job: Job, work: Work, asking: dict[str, Any]) -> Calibration:
     judge, bar, seed = job.config.judge, job.config.evaluate.judge_bar, job.config.seed
     examples = list(read_records(work.input("filter/examples.jsonl"), Example))
     reviews = list(read_records(work.input("review/reviews.jsonl"), Review))
+    reviews += read_carried(job).reviews
     if judge is None:
         return calibrate(job.persona, [], reviews, bar=bar, seed=seed)
     rows = reviewed_responses(examples, reviews)

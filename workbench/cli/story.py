@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from workbench.cli.carried import REVIEWS
 from workbench.cli.job import Job
 from workbench.errors import UserError, nearest
-from workbench.rounds import MANIFEST, STAGES
+from workbench.rounds import MANIFEST, STAGES, TRAINED
 from workbench.store import file_hash, read_json_lines
 
 Row = dict[str, Any]
@@ -133,9 +134,14 @@ class _Teller:
                 yield f"filter: {done}"
 
     def _reviewed(self) -> Iterator[str]:
-        told = {"reviews": "review", "gold-reviews": "gold", "adjudications": "adjudicated"}
+        told = {
+            REVIEWS: "reviewed in an earlier round",
+            "review/reviews.jsonl": "review",
+            "review/gold-reviews.jsonl": "gold",
+            "review/adjudications.jsonl": "adjudicated",
+        }
         for file, verb in told.items():
-            for review in self._of(f"review/{file}.jsonl"):
+            for review in self._of(file):
                 yield f"{verb}: {review['id']} {review['reviewer']} at {review['at']}:"
                 yield f"  {_said(review)}"
 
@@ -160,7 +166,10 @@ class _Teller:
             yield f"split: {split['record']} on {split['side']}, group {split['group']}"
         for stage, kind, file in (("sft", "row", "train"), ("dpo", "pair", "preferences-train")):
             if ("train", kind) in sides and self._was_input(stage, f"split/{file}.jsonl"):
-                yield f"{stage}: the adapter was trained on it"
+                own = self._files.get(f"{stage}/{TRAINED}")
+                drawn = own is None or any(row["id"] in self._known for row in own)
+                which = "the adapter" if drawn else "the adapter that it started from"
+                yield f"{stage}: {which} was trained on it"
         yield from self._evaluated()
 
     def _was_input(self, stage: str, name: str) -> bool:
