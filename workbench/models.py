@@ -62,9 +62,9 @@ def _from_hub(name: str, weights: bool) -> Path:
         raise UserError(
             f"model '{name}' cannot be reached ({type(error).__name__})", fix=_how_to_get(name)
         ) from None
-    # Without a network the hub's cache gives what it has, be it a plan's configuration alone.
+    # A repository may hold pickled weights alone, which are never fetched.
     if weights and not any(folder.glob(_WEIGHTS)):
-        raise UserError(f"model '{name}' has no safetensors at hand", fix=_how_to_get(name))
+        raise UserError(f"model '{name}' has no weights as safetensors", fix=_how_to_get(name))
     return folder
 
 
