@@ -24,7 +24,7 @@ _PARTS = re.compile(
     r"|^(?P<indent> *)```bash(?P<info>[^\n]*)\n(?P<script>.*?)^(?P=indent)```$",
     re.M | re.S,
 )
-_INFO = re.compile(r"^(?: (?P<slow>slow)| norun: (?P<why>\S.+))?$")
+_INFO = re.compile(r"^(?: (?P<slow>slow)| norun: (?P<why>[^`\s][^`]+))?$")
 _HIDDEN = re.compile(r"^ *```(?!bash)\w*\n(?: *#.*\n)* *(?:\.venv/bin/)?(?:persona|make) ", re.M)
 SECONDS = 600
 
