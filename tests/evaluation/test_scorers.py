@@ -103,7 +103,9 @@ def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(person
         number = int(request.prompt.split("number ")[1].split(".")[0])
         if "{tough}" not in request.prompt:
             return says("yes")
-        return failures[number] if number < 6 else says("yes" if number % 2 else "no")
+        # Six of thirty in each arm, partly on the same questions.
+        failed = number if number < 100 else number - 104
+        return failures[failed] if 0 <= failed < 6 else says("yes" if number % 2 else "no")
 
     responses = [response(f"Champ, number {n}. Rest now.", n) for n in range(30)]
     responses += [response(f"Champ, number {n + 100}. Rest now.", n, "sft") for n in range(30)]
@@ -113,12 +115,12 @@ def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(person
     kind = [score for score in scores if score.metric == "kind"]
     assert len(kind) == 60
     assert Counter(score.unscored for score in kind if score.unscored) == {
-        "judge_malformed": 1,
-        "judge_http_500": 1,
-        "judge_timeout": 1,
-        "judge_refused": 1,
-        "judge_out_of_range": 1,
-        "judge_http_429": 1,
+        "judge_malformed": 2,
+        "judge_http_500": 2,
+        "judge_timeout": 2,
+        "judge_refused": 2,
+        "judge_out_of_range": 2,
+        "judge_http_429": 2,
     }
     assert {s.prompt_id: s.value for s in kind if s.arm == "base" and s.value is not None} == {
         f"ex-{n}": float(n % 2) for n in range(6, 30)
@@ -130,14 +132,15 @@ def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(person
 
     cell = compare(scores).cell("base", "kind")
     assert (cell.scored, cell.unscored, cell.mean) == (24, 6, 0.5)
-    assert compare(scores).cell("sft", "kind").difference.pairs == 24
+    assert compare(scores).cell("sft", "kind").difference.pairs == 20
     # Unjudged in one arm, a prompt is compared on the rule traits in both.
     fidelity = {(s.arm, s.prompt_id): s.value for s in scores if s.metric == "fidelity"}
     assert (fidelity["base", "ex-0"], fidelity["sft", "ex-0"]) == (1.0, 1.0)
-    assert fidelity["base", "ex-6"] == pytest.approx(2 / 3)
-    # A tenth of the trait's scores is missing: more than a twentieth, not more than a tenth.
-    assert [missing.metric for missing in check_unscored(scores, 0.05)] == ["kind"]
-    assert check_unscored(scores, 0.1) == []
+    assert (fidelity["base", "ex-6"], fidelity["sft", "ex-6"]) == (1.0, 1.0)
+    assert fidelity["base", "ex-10"] == fidelity["sft", "ex-10"] == pytest.approx(2 / 3)
+    # A fifth of the trait's scores is missing: more than a tenth, not more than a fifth.
+    assert [missing.metric for missing in check_unscored(scores, 0.1)] == ["kind"]
+    assert check_unscored(scores, 0.2) == []
 
 
 def test_the_judge_sees_question_asked_and_answer_as_they_are(persona):

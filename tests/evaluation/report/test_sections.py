@@ -99,6 +99,23 @@ def test_a_judge_below_the_bar_is_told_beside_what_people_reach(page):
     assert "Kind and tough Is kind and tough at once. carries no weight" in page.text
 
 
+def test_a_judge_that_passes_the_bar_carries_weight_and_is_named(full, persona, persona_folder):
+    file = full / "evaluate" / "calibration.json"
+    passed = {"trusted": True, "reason": "", "kappa": MEASURE.model_dump(mode="json")}
+    content = {"content": {**MEASURE.model_dump(mode="json"), "value": 0.31}}
+    unsure = {"ceiling_kappa": {**MEASURE.model_dump(mode="json"), "low": 0.2}}
+    write_json(file, {**json.loads(file.read_text("utf-8")), **passed, **content, **unsure})
+    comparison = full / "evaluate" / "comparison.json"
+    write_json(comparison, {**json.loads(comparison.read_text("utf-8")), "left_out": {}})
+
+    text = Page(build_report(full, persona, persona_folder)).text
+
+    assert "The judge (a-judge) agrees with the reviewers closely enough to count" in text
+    assert "κ: Sound and useful advice 0.31 (0.42 to 0.66) – 60" in text
+    assert "By the same measure the reviewers themselves stay below 0.40" in text
+    assert "Traits that need a judge carry no weight" not in text
+
+
 def test_probes_and_turns_stand_apart_from_the_held_out_questions(page):
     assert "Every arm below answered the same 8 questions" in page.text
     assert "Safety boundary: persona kept" in page.text
