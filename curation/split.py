@@ -8,8 +8,8 @@ group goes whole to one side. A group that an earlier round has put on a side st
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
@@ -249,22 +249,41 @@ def _assign(
     for side, share in wanted:
         held = sum(members[group] for group in _on(side, fixed) if group in members)
         due = 0.0
-        for stratum in sorted({strata[group] for group in members}):
-            due += share * sum(n for group, n in members.items() if strata[group] == stratum)
-            left = [group for group in order if strata[group] == stratum]
-            while held < due and left:
-                # The group that comes closest to what is missing; the seeded order breaks ties.
-                group = min(left, key=lambda g: abs(due - held - members[g]) // 3)
-                left.remove(group)
-                order.remove(group)
+        left: dict[str, list[str]] = defaultdict(list)
+        for group in order:
+            if group not in sides:
+                left[strata[group]].append(group)
+        sizes: Counter[str] = Counter()
+        for group, count in members.items():
+            sizes[strata[group]] += count
+        for stratum in sorted(sizes):
+            due += share * sizes[stratum]
+            for group in _filling(left[stratum], members, due - held):
                 sides[group] = side
                 held += members[group]
-    if not order and not any(group in members for group in _on("train", fixed)):
+    rest = [group for group in order if group not in sides]
+    if not rest and not any(group in members for group in _on("train", fixed)):
         raise UserError(
             f"{len(members)} groups of rows are too few for train, validation and test",
             fix="give rows a topic each, at least three different ones",
         )
-    return sides | dict.fromkeys(order, "train")
+    return sides | dict.fromkeys(rest, "train")
+
+
+def _filling(groups: Sequence[str], members: Mapping[str, int], missing: float) -> Iterator[str]:
+    """Yield groups until nothing is missing: each is the one that comes closest to what still is.
+
+    Near enough is as good, and of several the first in order is taken.
+    """
+    by_size: dict[int, deque[tuple[int, str]]] = defaultdict(deque)
+    for place, group in enumerate(groups):
+        by_size[members[group]].append((place, group))
+    while missing > 0 and by_size:
+        size = min(by_size, key=lambda size: (abs(missing - size) // 3, by_size[size][0]))
+        yield by_size[size].popleft()[1]
+        if not by_size[size]:
+            del by_size[size]
+        missing -= size
 
 
 def _on(side: Side, fixed: Mapping[str, Side]) -> Iterable[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
+from time import process_time
 
 import pytest
 
-from curation.split import Placed, SplitRows, SplitSettings, split_rows
+from curation.split import Placed, SplitRows, SplitSettings, _assign, split_rows
 from workbench.errors import UserError
 from workbench.records import Example, Preference, user_prompt
 
@@ -227,3 +229,18 @@ def test_what_is_split_passes_the_leak_check() -> None:
         for row in found
     ]
     assert find_leaks(items, topics=True) == []
+
+
+def test_the_sides_of_many_groups_are_drawn_in_a_moment() -> None:
+    members = {f"group-{n}": 1 + n % 3 for n in range(30_000)}
+    strata = dict.fromkeys(members, "")
+    started = process_time()
+    sides = _assign(members, strata, {}, 0, SplitSettings(test=0.2, validation=0.1))
+    # Each choice looks at sizes, not at groups: looking at all of them took a minute.
+    assert process_time() - started < 3
+    rows = Counter({side: 0 for side in ("train", "validation", "test")})
+    for group, side in sides.items():
+        rows[side] += members[group]
+    assert rows["test"] == pytest.approx(0.2 * 60_000, abs=2)
+    assert rows["validation"] == pytest.approx(0.1 * 60_000, abs=2)
+    assert sum(rows.values()) == sum(members.values())
