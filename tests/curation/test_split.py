@@ -238,7 +238,7 @@ def test_the_sides_of_many_groups_are_drawn_in_a_moment() -> None:
     sides = _assign(members, strata, {}, 0, SplitSettings(test=0.2, validation=0.1))
     # Each choice looks at sizes, not at groups: looking at all of them took a minute.
     assert process_time() - started < 3
-    rows = Counter({side: 0 for side in ("train", "validation", "test")})
+    rows: Counter[str] = Counter()
     for group, side in sides.items():
         rows[side] += members[group]
     assert rows["test"] == pytest.approx(0.2 * 60_000, abs=2)
