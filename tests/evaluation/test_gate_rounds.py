@@ -23,7 +23,7 @@ THEN = {f"question {n}": 0.8 for n in range(10)}
 
 def held(entropy: float = 3.0, right: int = 8, fidelity: float = 0.8) -> AcrossRounds:
     earlier = Earlier(round="round-001", arm="sft+dpo", general=general(3.0, 8), fidelity=THEN)
-    now = {prompt: fidelity - 0.01 * (n % 2) for n, prompt in enumerate(THEN)}
+    now = {prompt: fidelity + 0.01 * (n % 2) - 0.005 for n, prompt in enumerate(THEN)}
     return check_rounds("sft", general(entropy, right), now, earlier, BOUNDS, seed=0)
 
 

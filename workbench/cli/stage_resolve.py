@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from workbench.cli.carried import DECISIONS, PAIRS, ROWS, carried_inputs, read_carried
+from workbench.cli.carried import DECISIONS, PAIRS, ROWS, Carried, carried_inputs, read_carried
 from workbench.cli.job import Job
 from workbench.cli.review_rows import policy_of
 from workbench.cli.stage_review import persona_files
 from workbench.config import section
-from workbench.records import Example, Preference, Response, Review
+from workbench.records import Drop, Example, Preference, Response, Review
 from workbench.rounds import StageSpec, Work
 from workbench.store import read_records, write_json, write_records
 
@@ -47,7 +47,8 @@ def _resolve(job: Job, work: Work) -> None:
     from curation.review.near_misses import with_their_rows
     from curation.review.pairs import unreviewed
 
-    carried = read_carried(job).of(_filtered(job))
+    taken = read_carried(job)
+    carried = taken.of(_filtered(job))
     given = pulled(job)
     resolved = decide(job, given)
     imported = list(read_records(work.input("filter/preferences.jsonl"), Preference))
@@ -64,7 +65,7 @@ def _resolve(job: Job, work: Work) -> None:
         stage="resolve",
     )
     preferences = [*left.preferences, *as_brought]
-    drops = [*resolved.drops, *fallen, *lost, *left.dropped]
+    drops = [*resolved.drops, *fallen, *lost, *_left_behind(taken, carried), *left.dropped]
     work.counts.update(
         kept=len(left.kept),
         preferences=len(preferences),
@@ -77,6 +78,25 @@ def _resolve(job: Job, work: Work) -> None:
     write_records(work.out / "decisions.jsonl", [*carried.decisions, *resolved.decisions])
     write_records(work.out / "drops.jsonl", drops)
     write_json(work.out / "agreement.json", measure(job).model_dump(mode="json"))
+
+
+def _left_behind(taken: Carried, carried: Carried) -> list[Drop]:
+    """Return drops of the pairs of an earlier round whose row this round's filters took out."""
+    from curation.review.near_misses import NOT_KEPT
+
+    kept = {pair.id for pair in carried.preferences}
+    return [
+        Drop(
+            record=pair.id,
+            stage="resolve",
+            reason=NOT_KEPT,
+            detail="its row was filtered",
+            source=pair.source,
+            parents=(pair.id, *pair.parents),
+        )
+        for pair in taken.preferences
+        if pair.id not in kept
+    ]
 
 
 @dataclass(frozen=True)

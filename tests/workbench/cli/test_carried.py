@@ -154,6 +154,26 @@ def test_asked_for_again_kept_rows_are_candidates_like_any_other(
     assert _ids(desk, "import/carried.jsonl", Example) == set()
 
 
+def test_a_kept_row_that_new_filters_take_out_goes_with_its_pair_and_both_are_told(
+    desk: Desk, first: First, tiny_model: Path
+) -> None:
+    pair = first.pair
+    row = first.edited
+    masked = row.evolve(answer=f"{row.answer} Call me: jane@example.org")
+    kept = [*first.kept, masked]
+    desk.put("resolve/examples.jsonl", kept)
+    desk.put("resolve/preferences.jsonl", [pair.evolve(parents=(masked.id, *pair.parents))])
+    assert _second(desk, tiny_model, "resolve").code == 0
+    drops = [
+        (drop.reason, drop.detail)
+        for stage in ("filter", "resolve")
+        for drop in read_records(desk.folder(2) / stage / "drops.jsonl", Drop)
+    ]
+    assert drops == [("personal_data", "email"), ("row_not_kept", "its row was filtered")]
+    assert _ids(desk, "resolve/preferences.jsonl", Preference) == set()
+    assert len(_ids(desk, "resolve/decisions.jsonl", Decision)) == len(first.kept)
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
