@@ -169,7 +169,7 @@ def test_a_kept_row_that_new_filters_take_out_goes_with_its_pair_and_both_are_to
         for stage in ("filter", "resolve")
         for drop in read_records(desk.folder(2) / stage / "drops.jsonl", Drop)
     ]
-    assert drops == [("personal_data", "email"), ("row_not_kept", "its row was filtered")]
+    assert drops == [("personal_data", "e-mail"), ("row_not_kept", "its row was filtered")]
     assert _ids(desk, "resolve/preferences.jsonl", Preference) == set()
     assert len(_ids(desk, "resolve/decisions.jsonl", Decision)) == len(first.kept)
 
