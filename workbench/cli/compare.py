@@ -30,9 +30,19 @@ Values = dict[tuple[str, str], dict[str, float]]
 @click.argument("before", type=click.IntRange(min=1), metavar="ROUND")
 @click.argument("after", type=click.IntRange(min=1), metavar="ROUND")
 @click.option("--metric", default="fidelity", show_default=True, help="Which score is compared.")
+@click.option(
+    "--without",
+    "groups",
+    multiple=True,
+    metavar="GROUP",
+    help="Train the second round again without these rows, to see what they gave:"
+    " topic=…, origin=…, source=…, reviewer=…, or random=NUMBER to compare with.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @round_options
-def compare(job: Job, before: int, after: int, metric: str, as_json: bool) -> None:
+def compare(
+    job: Job, before: int, after: int, metric: str, groups: tuple[str, ...], as_json: bool
+) -> None:
     """Compare two rounds: their rows, their recipes, and each arm on the prompts that both asked.
 
     A difference of scores is the second round minus the first, paired by prompt, with a 95 %
@@ -40,20 +50,27 @@ def compare(job: Job, before: int, after: int, metric: str, as_json: bool) -> No
     changed, and that is said.
 
     \b
-    Example:
+    Examples:
       persona compare 1 2
+      persona compare 1 2 --without topic=soreness
     """
+    from workbench.cli.reopen import reopen
+    from workbench.cli.without import print_without, without
+    from workbench.lineage.groups import parse_group
     from workbench.lineage.rounds_diff import diff_rounds
 
+    asked = [parse_group(text) for text in groups]
     rounds = _round(job, before), _round(job, after)
     found = diff_rounds(*rounds)
     scores = _score_differences(*rounds, job.config.seed)
+    left_out = [without(reopen(after), group) for group in asked]
     if as_json:
         said = found.model_dump(mode="json") | {
             "scores": [
                 {"arm": arm, "metric": name, **difference.model_dump(mode="json")}
                 for (arm, name), difference in scores.items()
-            ]
+            ],
+            "without": [one.model_dump(mode="json") for one in left_out],
         }
         click.echo(json.dumps(said, ensure_ascii=False, indent=1))
         return
@@ -61,6 +78,8 @@ def compare(job: Job, before: int, after: int, metric: str, as_json: bool) -> No
     _print_rows(console, found)
     _print_recipes(console, found)
     _print_scores(console, found, scores, metric)
+    for one in left_out:
+        print_without(console, one, {trait.id: trait.name for trait in job.persona.traits})
 
 
 def _round(job: Job, number: int) -> Round:

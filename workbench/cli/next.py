@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 from click.core import ParameterSource
 
-from workbench.cli.job import Job, open_job, round_options
+from workbench.cli.job import Job, round_options
+from workbench.cli.reopen import reopen
 from workbench.errors import UserError
-
-_OPENED_WITH = ("config", "preset", "persona", "model", "seed", "runs")
 
 
 @click.command("next")
@@ -22,9 +19,19 @@ _OPENED_WITH = ("config", "preset", "persona", "model", "seed", "runs")
     type=click.FloatRange(min=0),
     help="Plan no more than this pays for, in the currency of the teacher's price.",
 )
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Train on parts of the rows, shortly, and foretell what twice the rows would gain.",
+)
+@click.option(
+    "--quick", is_flag=True, help="Leave out the rows' losses: no model is loaded for them."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the page.")
 @round_options
-def next_(job: Job, rows: int | None, budget: float | None, as_json: bool) -> None:
+def next_(
+    job: Job, rows: int | None, budget: float | None, curve: bool, quick: bool, as_json: bool
+) -> None:
     """Open the next round from the last evaluated one, or from --round.
 
     Writes config.yaml, next.json and next.md into the new round's folder: where the tuned model is
@@ -35,13 +42,14 @@ def next_(job: Job, rows: int | None, budget: float | None, as_json: bool) -> No
     Examples:
       persona next
       persona next --round 2 --budget 5.00
+      persona next --curve
     """
     from workbench.cli.next_page import page
     from workbench.cli.next_round import open_next, propose
 
     if click.get_current_context().get_parameter_source("round_number") is ParameterSource.DEFAULT:
         job = _last_evaluated(job)
-    proposal = propose(job, rows=rows, budget=budget)
+    proposal = propose(job, rows=rows, budget=budget, curve=curve, losses=not quick)
     opened = open_next(job, proposal, budget=budget)
     if as_json:
         click.echo(proposal.model_dump_json(indent=1))
@@ -64,6 +72,4 @@ def _last_evaluated(job: Job) -> Job:
             where=str(folder),
             fix="`persona run` makes the first one",
         )
-    params = click.get_current_context().params
-    given: dict[str, Any] = {name: params[name] for name in _OPENED_WITH}
-    return open_job(**given, round_number=int(done[-1].name.removeprefix("round-")))
+    return reopen(int(done[-1].name.removeprefix("round-")))

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 LISTED = 12
 """Rows that a list shows; the others are counted, and stand in ``next.json``."""
 _CHARACTERS = 90
-_FAMILIES = ("trait", "topic", "probe", "turn")
+_FAMILIES = ("trait", "topic", "probe", "turn", "learned")
 
 
 def page(persona: Persona, proposal: Proposal) -> str:
     """Return the proposal as Markdown."""
     writer = _Writer(persona, proposal)
-    parts = (writer.title(), writer.weak(), writer.disputed(), writer.plan(), writer.run())
+    parts = (
+        writer.title(),
+        writer.weak(),
+        writer.looks(),
+        writer.plan(),
+        writer.curve(),
+        writer.run(),
+    )
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
@@ -52,23 +59,26 @@ class _Writer:
             lines += [f"- {self.sentence(gap)}" for gap in sure]
         else:
             lines += [self.say("weak.none")]
+        if any(not gap.is_enough for gap in self.proposal.gaps):
+            lines += ["", self.say("weak.few")]
         for family in _FAMILIES:
             gaps = [gap for gap in self.proposal.gaps if gap.family == family]
             if gaps:
                 head = [self.say(f"head.{n}") for n in ("name", "value", "against", "gap", "said")]
                 lines += ["", f"### {self.say(f'family.{family}')}", ""]
+                lines += [self.say(f"note.{family}"), ""]
                 lines += _table(head, map(self._cells, gaps))
         return lines
 
     def _cells(self, gap: Gap) -> list[str]:
-        interval = "" if gap.low is None else f" [{_points(gap.low)}, {_points(gap.high)}]"
+        interval = f" [{_interval(gap)}]" if gap.low is not None and gap.is_enough else ""
         prompts = f"{gap.prompts}" + (f" / {gap.others}" if gap.others else "")
         said = "sure" if gap.is_sure else "unclear" if gap.is_enough else "few"
         return [
             self.name(gap),
-            f"{gap.value:.0%} ({prompts})",
-            f"{gap.reference:.0%} {self.say(f'against.{gap.against}')}",
-            f"{_points(gap.gap)}{interval}",
+            f"{_value(gap, gap.value)} ({prompts})",
+            f"{_value(gap, gap.reference)} {self.say(f'against.{gap.against}')}",
+            f"{_difference(gap, gap.gap)}{interval}",
             self.say(f"said.{said}"),
         ]
 
@@ -77,36 +87,80 @@ class _Writer:
             "weak.one",
             family=self.say(f"one.{gap.family}"),
             name=self.name(gap),
-            value=f"{gap.value:.0%}",
-            reference=f"{gap.reference:.0%}",
+            value=_value(gap, gap.value),
+            reference=_value(gap, gap.reference),
             against=self.say(f"against.{gap.against}"),
-            interval=f"{_points(gap.low)}, {_points(gap.high)}",
+            interval=_interval(gap),
         )
 
     def name(self, gap: Gap) -> str:
         if gap.family == "trait":
             return next((t.name for t in self.persona.traits if t.id == gap.name), gap.name)
-        if gap.family == "topic":
+        if gap.family in ("topic", "learned"):
             return self.persona.topic_name(gap.name)
         if gap.family == "probe":
             return say(self.persona.language, f"report.probe.{gap.name}")
         return gap.name
 
-    def disputed(self) -> list[str]:
-        rows = self.proposal.disputed
-        lines = [f"## {self.say('disputed')}", ""]
-        if not rows:
-            return [*lines, self.say("disputed.none")]
-        lines += [self.say("disputed.lead", count=len(rows)), ""]
-        lines += [
-            f"- `{row.id}` {_short(row.question)} — {self.say(f'outcome.{row.outcome}')}"
-            f" ({'; '.join(row.votes)})"
-            for row in rows[:LISTED]
-        ]
-        return lines + self._more(len(rows))
+    def looks(self) -> list[str]:
+        """Return the rows to look at again: disputed, not learned, doubtful."""
+        found = self.proposal
+        lists = {
+            "disputed": [
+                (row, f"{self.say(f'outcome.{row.outcome}')} ({'; '.join(row.votes)})")
+                for row in found.disputed
+            ],
+            "unlearned": [
+                (row, self.say("unlearned.row", tuned=f"{row.tuned:.2f}", base=f"{row.base:.2f}"))
+                for row in found.unlearned
+            ],
+            "doubtful": [
+                (
+                    row,
+                    self.say(
+                        "doubtful.kept" if row.kept else "doubtful.dropped",
+                        quality=f"{row.quality:.0%}",
+                    ),
+                )
+                for row in found.doubtful
+            ],
+        }
+        lines = [f"## {self.say('looks')}", "", self.say("looks.lead")]
+        for name, rows in lists.items():
+            lines += ["", f"### {self.say(name)}", ""]
+            if name == "unlearned" and not found.losses:
+                lines.append(self.say("unlearned.unasked"))
+            elif not rows:
+                lines.append(self.say("none"))
+            else:
+                lines += [self.say(f"{name}.lead", count=len(rows)), ""]
+                lines += [f"- `{r.id}` {_short(r.question)} — {told}" for r, told in rows[:LISTED]]
+                if len(rows) > LISTED:
+                    lines.append(self.say("more", count=len(rows) - LISTED))
+        return lines
 
-    def _more(self, count: int) -> list[str]:
-        return [self.say("more", count=count - LISTED)] if count > LISTED else []
+    def curve(self) -> list[str]:
+        """Return whether more rows still help, in plain words."""
+        curve = self.proposal.curve
+        lines = [f"## {self.say('curve')}", ""]
+        if curve is None:
+            return [*lines, self.say("curve.none")]
+        lines += [
+            self.say(f"curve.{curve.measure}", scored=curve.scored),
+            "",
+            *_table(
+                [self.say("curve.rows"), self.say("curve.mean")],
+                [[str(n), f"{m:.3f}"] for n, m in zip(curve.sizes, curve.means, strict=True)],
+            ),
+            "",
+        ]
+        interval = "–" if curve.low is None else f"{curve.low:.1%} … {curve.high:.1%}"
+        told = {
+            "gain": f"{curve.gain:.1%}",
+            "interval": interval,
+            "doubled": f"{curve.doubled:.3f}",
+        }
+        return [*lines, self.say("curve.told", **told), "", self.say(f"curve.{curve.advice}")]
 
     def plan(self) -> list[str]:
         asks, held = self.proposal.plan, self.proposal.held_out_topics
@@ -128,8 +182,11 @@ class _Writer:
             ]
             for ask in asks
         ))]  # fmt: skip
-        if self.proposal.requests:
-            lines += ["", *(f"- {line}" for line in self.proposal.requests)]
+        if cost := self.proposal.cost:
+            told = {"low": f"{cost.low:.2f}", "high": f"{cost.high:.2f}", "currency": cost.currency}
+            lines += ["", self.say("plan.cost", **told)]
+        elif self.proposal.teacher:
+            lines += ["", self.say("plan.cost.unknown")]
         return lines
 
     def run(self) -> list[str]:
@@ -143,8 +200,26 @@ class _Writer:
         ]
 
 
-def _points(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.0f}"
+def _value(gap: Gap, value: float) -> str:
+    """Return a share; of a topic its points, of how well rows were learned nats a token."""
+    if gap.family == "topic":
+        return _points(value)
+    return f"{-value:.2f}" if gap.family == "learned" else f"{value:.0%}"
+
+
+def _points(value: float) -> str:
+    return f"{round(100 * value):+d}"
+
+
+def _difference(gap: Gap, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{-value:+.2f}" if gap.family == "learned" else _points(value)
+
+
+def _interval(gap: Gap) -> str:
+    ends = (gap.high, gap.low) if gap.family == "learned" else (gap.low, gap.high)
+    return ", ".join(_difference(gap, end) for end in ends)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.learning_curve import LearningCurve
 from evaluation.weakness import Gap
 from workbench.cli.job import Job
+from workbench.cli.next_curve import curve_of
+from workbench.cli.next_looks import (
+    Doubtful,
+    Unlearned,
+    doubtful_rows,
+    learned_gaps,
+    losses_of,
+    unlearned_rows,
+)
 from workbench.cli.next_plan import plan_rows
 from workbench.cli.next_rows import Disputed, disputed
 from workbench.config import Ask
@@ -53,6 +63,12 @@ class Proposal(BaseModel):
     held_out_topics: tuple[str, ...]
     """Topics that no row of training is of; new rows of them would be held out as well."""
     disputed: tuple[Disputed, ...]
+    losses: int
+    """Rows whose loss was looked at; 0 where it was not."""
+    unlearned: tuple[Unlearned, ...]
+    doubtful: tuple[Doubtful, ...]
+    curve: LearningCurve | None
+    """None where it was not asked for and the rounds are too few."""
     rows: dict[str, int]
     """Topic → rows on the training side."""
     plan: tuple[Ask, ...]
@@ -62,8 +78,22 @@ class Proposal(BaseModel):
     cost: Cost | None
 
 
-def propose(job: Job, *, rows: int | None, budget: float | None) -> Proposal:
+def propose(
+    job: Job,
+    *,
+    rows: int | None = None,
+    budget: float | None = None,
+    curve: bool = False,
+    losses: bool = True,
+) -> Proposal:
     """Return what the evaluation and the reviews of a round ask of the next one.
+
+    Args:
+        job: The round.
+        rows: Rows to plan; ``per_topic`` for each topic of training by default.
+        budget: Most that the plan may cost.
+        curve: Train on parts of the rows to learn whether more of them help.
+        losses: Look at the rows' losses, for which the model is loaded.
 
     Raises:
         UserError: The round is not evaluated, only the base answered, or a budget without a price.
@@ -80,6 +110,7 @@ def propose(job: Job, *, rows: int | None, budget: float | None) -> Proposal:
             where=str(job.round.folder),
             fix="train and evaluate it first",
         )
+    known = losses_of(job, arm) if losses else []
     gaps = find_gaps(
         job.persona,
         arm,
@@ -89,6 +120,7 @@ def propose(job: Job, *, rows: int | None, budget: float | None) -> Proposal:
         traits=source.comparison.traits or None,
         seed=job.config.seed,
     )
+    gaps += learned_gaps(job, known)
     topics = _training_topics(job)
     asks = plan_rows(gaps, topics, rows or job.config.generate.per_topic * len(topics))
     seeds = list(read_records(job.round.stage("resolve") / "examples.jsonl", Example))
@@ -103,6 +135,10 @@ def propose(job: Job, *, rows: int | None, budget: float | None) -> Proposal:
         gaps=tuple(gaps),
         held_out_topics=tuple(t for t in job.persona.topics if t not in topics),
         disputed=tuple(disputed(job)),
+        losses=len(known),
+        unlearned=tuple(unlearned_rows(job, known)),
+        doubtful=tuple(doubtful_rows(job)),
+        curve=curve_of(job, arm, train=curve),
         rows=topics,
         plan=asks,
         teacher=job.config.teacher is not None,

@@ -32,6 +32,7 @@ def written_round(
     *,
     missed: Mapping[str, int] | None = None,
     per_topic: int = 10,
+    training: int | None = None,
     persona: Persona | None = None,
 ) -> Path:
     """Write an evaluated round: the arm ``sft`` shows every rule trait, less what it missed.
@@ -40,10 +41,11 @@ def written_round(
         folder: The round's folder.
         missed: Trait → held-out prompts, from the first one on, whose answer lacks it.
         per_topic: Rows of each topic, on the training side and on the test side.
+        training: Rows of each topic on the training side, where they are others.
         persona: The running example by default.
     """
     persona, missed = persona or load_persona(GYM), missed or {}
-    train = [row(topic, n) for topic in TRAIN for n in range(per_topic)]
+    train = [row(topic, n) for topic in TRAIN for n in range(training or per_topic)]
     test = [row(topic, n) for topic in TEST for n in range(per_topic)]
     write_records(folder / "split/train.jsonl", train)
     write_records(folder / "split/validation.jsonl", [])

@@ -16,6 +16,8 @@ from workbench.cli.next import next_
 from workbench.cli.next_plan import share_out
 from workbench.config import load_config
 from workbench.errors import UserError
+from workbench.records import Example, Response
+from workbench.store import read_records, write_records
 
 PRICED = {
     "base_url": "http://127.0.0.1:9/v1",
@@ -79,6 +81,37 @@ def test_rows_that_reviewers_split_over_are_listed_and_held_out_ones_are_not(
     (found,) = plan["disputed"]
     assert (found["id"], found["apart"], found["outcome"]) == (split.id, 3, "drop")
     assert found["votes"] == ["reviewer-1: 5/5", "reviewer-2: 2/5"]
+
+
+def test_a_kept_row_that_reads_like_the_base_model_is_doubted(first: Path, tmp_path: Path) -> None:
+    written_round(first)
+    dull = "There are several factors. It is important to consult a professional about {}."
+    planted = row(TRAIN[0], 99, dull.format("soreness"))
+    rows = list(read_records(first / "split/train.jsonl", Example))
+    write_records(first / "split/train.jsonl", [*rows, planted])
+    bare = [
+        Response(arm="bare", prompt_id=one.id, prompt=one.prompt, text=dull.format(one.question))
+        for one in rows
+    ]
+    write_records(first / "generate/bare.jsonl", bare)
+    (found,) = _planned(tmp_path)["doubtful"]
+    assert (found["id"], found["kept"]) == (planted.id, True)
+    assert found["quality"] < 0.3
+
+
+def test_three_rounds_are_a_learning_curve(first: Path, tmp_path: Path) -> None:
+    for number, (rows, missed) in enumerate(((3, 18), (6, 12), (12, 8)), start=1):
+        folder = first.with_name(f"round-{number:03d}")
+        traits = dict.fromkeys(("why", "promise", "emoji", "address"), missed)
+        written_round(folder, missed=traits, per_topic=10, training=rows)
+    curve = _planned(tmp_path, "--rows", "3")["curve"]
+    assert (curve["measure"], curve["sizes"]) == ("missed", [9, 18, 36])
+    # 40 %, 27 % and 18 % of the nine traits are missed: each doubling leaves two thirds.
+    assert curve["means"] == pytest.approx([0.4, 0.2667, 0.1778], abs=1e-3)
+    assert curve["exponent"] == pytest.approx(0.585, abs=0.02)
+    assert curve["gain"] == pytest.approx(1 / 3, abs=0.02)
+    page = (tmp_path / "gym-trainer/round-004/next.md").read_text("utf-8")
+    assert "| 36 | 0.178 |" in page
 
 
 def test_the_next_round_starts_from_what_was_written(first: Path, tmp_path: Path) -> None:

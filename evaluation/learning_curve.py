@@ -1,0 +1,139 @@
+"""Whether more rows still help: a power law through losses at several sizes of the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from evaluation.statistics.intervals import LEVEL
+from evaluation.statistics.model import FEWEST_PAIRS
+
+FEWEST_SIZES = 3
+"""Sizes below which nothing is fitted; with one more, the floor is fitted as well."""
+WORTH = 0.02
+"""Least relative fall of the loss, by doubling the rows, that is worth the work."""
+RESAMPLES = 400
+Array = NDArray[np.float64]
+Advice = Literal["more", "stop", "unclear"]
+
+
+class LearningCurve(BaseModel):
+    """A fitted curve and what it foretells."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    measure: str
+    """What falls: ``validation_loss`` in nats a token, or ``missed``, 1 less the fidelity."""
+    sizes: tuple[int, ...]
+    """Training rows, rising."""
+    means: tuple[float, ...]
+    scored: int
+    """Rows or prompts that every size was scored on."""
+    scale: float
+    exponent: float
+    floor: float
+    doubled: float
+    """Foretold mean with twice the rows of the largest size."""
+    gain: float
+    """By how much it is below the fitted mean of the largest size, as a share of that; 0 to 1."""
+    low: float | None
+    high: float | None
+    advice: Advice
+    """``more`` where the whole interval is worth it, ``stop`` where none of it is."""
+
+
+def fit_curve(
+    sizes: Sequence[int],
+    losses: Sequence[Sequence[float]],
+    measure: str,
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> LearningCurve | None:
+    """Fit ``loss(n) = scale * n ** -exponent + floor`` and foretell what doubling gains.
+
+    The form is that of Hestness et al. 2017, "Deep Learning Scaling is Predictable, Empirically"
+    (arXiv 1712.00409); Viering and Loog 2022, "The Shape of Learning Curves: a Review" (IEEE
+    TPAMI), tell where curves of this kind hold and where they fail. Least squares by
+    ``scipy.optimize.curve_fit``, no parameter below 0; with :data:`FEWEST_SIZES` sizes the floor is
+    0, which makes the foretold gain too large rather than too small. The interval resamples rows,
+    all sizes of a row together, and fits anew (percentile bootstrap): it tells of other rows like
+    these, not of other seeds of training.
+
+    Args:
+        sizes: Training rows of each fit, rising.
+        losses: One list a size, one value a scored row, rows in the same order.
+        measure: What the values are.
+        seed: Of the resampling.
+        level: Confidence level of the interval.
+        resamples: Number of resamples.
+
+    Returns:
+        The curve; None with fewer than :data:`FEWEST_SIZES` sizes.
+    """
+    if len(sizes) < FEWEST_SIZES:
+        return None
+    table = np.asarray(losses, dtype=np.float64)
+    n = np.asarray(sizes, dtype=np.float64)
+    scale, exponent, floor = _fit(n, table.mean(axis=1))
+    gain = _gain(n[-1], scale, exponent, floor)
+    low = high = None
+    if table.shape[1] >= FEWEST_PAIRS:
+        rng = np.random.default_rng(seed)
+        draws = rng.integers(table.shape[1], size=(resamples, table.shape[1]))
+        gains = [_gain(n[-1], *_fit(n, table[:, draw].mean(axis=1))) for draw in draws]
+        low, high = (float(v) for v in np.quantile(gains, ((1 - level) / 2, (1 + level) / 2)))
+    return LearningCurve(
+        measure=measure,
+        sizes=tuple(int(size) for size in sizes),
+        means=tuple(float(mean) for mean in table.mean(axis=1)),
+        scored=table.shape[1],
+        scale=scale,
+        exponent=exponent,
+        floor=floor,
+        doubled=float(_law(2 * n[-1], scale, exponent, floor)),
+        gain=gain,
+        low=low,
+        high=high,
+        advice=_advice(low, high),
+    )
+
+
+def _law(n: Array | float, scale: float, exponent: float, floor: float) -> Array | float:
+    return scale * n**-exponent + floor
+
+
+def _fit(n: Array, means: Array) -> tuple[float, float, float]:
+    """Return scale, exponent and floor; sizes are taken relative to the largest while fitting."""
+    from scipy.optimize import curve_fit
+
+    free = len(n) > FEWEST_SIZES
+    relative = n / n[-1]
+
+    def law(x: Array, scale: float, exponent: float, floor: float = 0.0) -> Array:
+        return np.asarray(_law(x, scale, exponent, floor))
+
+    last = max(float(means[-1]), 1e-9)
+    start = [last / 2, 0.5, last / 2] if free else [last, 0.5]
+    bounds = ([0.0] * len(start), [np.inf, 3.0, np.inf][: len(start)])
+    found, _ = curve_fit(law, relative, means, p0=start, bounds=bounds, maxfev=5000)
+    scale, exponent = float(found[0]), float(found[1])
+    return scale * float(n[-1]) ** exponent, exponent, float(found[2]) if free else 0.0
+
+
+def _gain(largest: float, scale: float, exponent: float, floor: float) -> float:
+    now = float(_law(largest, scale, exponent, floor))
+    return 0.0 if now <= 0 else 1 - float(_law(2 * largest, scale, exponent, floor)) / now
+
+
+def _advice(low: float | None, high: float | None) -> Advice:
+    if low is None or high is None:
+        return "unclear"
+    if high < WORTH:
+        return "stop"
+    return "more" if low > WORTH else "unclear"
