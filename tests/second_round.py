@@ -87,7 +87,7 @@ class Second:
             teacher = {"base_url": server.url, "model": "scripted"}
             wanted = self.runs / "second.yaml"
             wanted.write_text(yaml.safe_dump({**SETTINGS, "teacher": teacher}), encoding="utf-8")
-            planned = self.persona("next", "--config", str(wanted), "--rows", str(ROWS))
+            planned = self.persona("next", "--quick", "--rows", str(ROWS), "--config", str(wanted))
             people = threading.Thread(target=self.review)
             people.start()
             try:
