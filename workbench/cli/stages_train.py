@@ -63,22 +63,26 @@ def check_recipes(job: Job, names: Sequence[str]) -> None:
     """Check the recipes, the tracker and the engine of the named stages before anything runs.
 
     Raises:
-        UserError: A recipe with its mistakes, a tracker or an engine that is not installed, or
-            rewards that name what the persona does not have.
+        UserError: A recipe with its mistakes, a tracker, an engine or a launch that needs what is
+            not here, rows that processes cannot share, or rewards that name what the persona does
+            not have.
     """
     methods = [method for method in METHODS if method in names]
     if not methods:
         return
     from training.engine import check_engine
-    from training.launch import check_launch
+    from training.launch import SINGLE, check_launch, shared_out
     from training.tracking import report_to
 
     report_to(job.config.train.tracker)
-    check_launch(job.config.train.launch, job.config.train.processes)
+    launch = job.config.train.launch
+    processes = check_launch(launch, job.config.train.processes)
     for method in methods:
         recipe = load(job, method)
         start_round(job, method)
         check_engine(recipe)
+        if launch != SINGLE:
+            shared_out(recipe, launch, processes)
         if method == "grpo":
             from training.rewards import RewardSettings, make_rewards
 
