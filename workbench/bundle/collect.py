@@ -62,6 +62,7 @@ def collect(contents: Contents, folder: Path) -> dict[str, Any]:
 
 def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
     there = folder / "wheels"
+    _check_pins(contents.checkout)
     needs = [(environment, needed(environment)) for environment in contents.environments]
     packages = {one for _, found in needs for one in found}
     absent = sum(one.size for one in wheels.missing(there, packages))
@@ -107,6 +108,16 @@ def _check_folder(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if (names and not begun & names) or folder.is_file():
         raise UserError("holds other things", where=str(folder), fix="name a new folder")
+
+
+def _check_pins(checkout: Path) -> None:
+    """Refuse pins that are not committed: the wheels would be others than the source asks for."""
+    files = ("pyproject.toml", "*constraints.txt", "*requirements.txt")
+    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no", "--", *files)
+    if changed:
+        name = changed.decode(errors="replace").splitlines()[0][3:]
+        fix = "commit it: the bundle holds what is committed"
+        raise UserError("is changed and not committed", where=str(checkout / name), fix=fix)
 
 
 def _check_space(folder: Path, packages: int, models: Mapping[str, Path]) -> None:

@@ -204,11 +204,15 @@ def test_space_is_checked_before_anything_is_fetched(contents: Contents, tmp_pat
     assert not (tmp_path / "bundle" / "wheels").exists()
 
 
-def test_a_folder_with_other_things_and_a_missing_package_are_refused(
-    contents: Contents, tmp_path: Path
+def test_a_folder_with_other_things_changed_pins_and_a_missing_package_are_refused(
+    contents: Contents, committed: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="holds other things"):
         collect(contents, tmp_path)
+    (committed / "constraints.txt").write_text("alpha==1.1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"constraints\.txt: is changed and not committed"):
+        collect(contents, tmp_path / "bundle")
+    _git(committed, "checkout", "constraints.txt")
     lacking = replace(contents.environments[0], requirements=("delta",))
     with pytest.raises(UserError, match="delta is needed, but not installed here"):
         needed(lacking)
