@@ -30,7 +30,9 @@ def prove(folder: Path) -> None:
     # The Python that environments are made from, an empty home, nothing that is set here.
     python = Path(sys.base_prefix) / "bin" / "python3"
     path = f"{python.parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    threads = [f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS",) if name in os.environ]
     bare = ["env", "-i", f"PATH={path}", f"HOME={home}", f"TMPDIR={folder}", "LANG=C.UTF-8"]
+    bare += threads
     with LoopbackOnly(folder) as inside:
         install = [*bare, str(python), str(bundle / "install.py"), str(checkout)]
         _timed("install", inside.command(*install))
