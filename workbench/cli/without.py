@@ -18,7 +18,7 @@ from workbench.cli.job import Job
 from workbench.errors import UserError
 from workbench.lineage.groups import Group, leave_out
 from workbench.records import Example, Preference, Review
-from workbench.rounds import Round
+from workbench.rounds import MANIFEST, Round
 from workbench.store import read_records, write_json, write_records
 
 if TYPE_CHECKING:
@@ -114,10 +114,12 @@ def _prepare(job: Job, folder: Path) -> None:
     for link, target in links.items():
         if target.exists() and not link.exists():
             link.symlink_to(target.resolve(), target_is_directory=True)
-    for name in ("split", _CACHE):
-        if (source := job.round.folder / name).exists() and not (folder / name).exists():
-            shutil.copytree(source, folder / name)
-    (folder / "split" / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "split", ignore_errors=True)  # the round may have been split anew
+    shutil.copytree(
+        job.round.stage("split"), folder / "split", ignore=shutil.ignore_patterns(MANIFEST)
+    )
+    if (kept := job.round.folder / _CACHE).exists() and not (folder / _CACHE).exists():
+        shutil.copytree(kept, folder / _CACHE)
 
 
 def _differences(job: Job, other: Round, arm: str) -> dict[str, Difference]:
