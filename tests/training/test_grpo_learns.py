@@ -1,60 +1,78 @@
-"""QLoRA GRPO for real on a small random model: the reward on held-out prompts rises."""
+"""QLoRA GRPO of the embedded model: the reward on held-out prompts rises, memory is as planned."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-from training.grpo import train_grpo
-from workbench.persona import Persona
+import pytest
 
-from .conftest import BASE, GRPO, QUANTIZED, SFT, recipe_of
+from training.summary import TrainSummary
+from workbench.persona import load_persona
+from workbench.records import Example, user_prompt
+from workbench.sampling import take_spread
+from workbench.store import read_json_lines, write_json, write_records
 
-STEPS = {
-    "num_generations": 8,
-    "per_device_train_batch_size": 32,
-    "per_device_eval_batch_size": 32,
-    "max_steps": 6,
-    "save_steps": 6,
-    "learning_rate": 0.01,
-    "lr_scheduler_type": "constant",
+pytestmark = pytest.mark.slow
+CHANGES = {
+    # From the base: a new adapter. Twelve tokens are enough for what is rewarded.
+    "lora": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
+    "rewards": {"traits": {"address": 1.0}, "held_out": ["no_hedging"]},
+    "trainer.num_generations": 8,
+    "trainer.num_generations_eval": 4,
+    "trainer.per_device_eval_batch_size": 32,
+    "trainer.max_completion_length": 12,
+    "trainer.max_steps": 5,
+    "trainer.save_steps": 5,
+    "trainer.learning_rate": 3e-3,
+    "trainer.lr_scheduler_type": "constant",
+    "trainer.warmup_steps": 0,
 }
+RUN = """
+import json, sys
+from pathlib import Path
+from training.grpo import train_grpo
+from training.recipe import load_recipe, recipe_path
+from workbench.embedded import EMBEDDED, embedded_model
+from workbench.persona import Persona
+folder = Path(sys.argv[1])
+changes = json.loads((folder / "changes.json").read_text())
+persona = Persona.model_validate_json((folder / "persona.json").read_text())
+train_grpo(
+    load_recipe(recipe_path("grpo-embedded"), changes), embedded_model(), None,
+    folder / "train.jsonl", folder / "validation.jsonl", folder / "run",
+    persona=persona, seed=0, base_name=EMBEDDED,
+)
+"""
 
 
-def test_the_reward_rises_on_prompts_that_were_not_trained_on(
-    tiny_model: Path, examples: Path, small_persona: Persona, tmp_path: Path
-) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def test_the_reward_rises_on_prompts_that_were_not_trained_on(repo: Path, tmp_path: Path) -> None:
+    persona = load_persona(repo / "datasets/gym-trainer")
+    # The base never says "champ", and GRPO rewards only what it sees: turning to the asker will do.
+    address = next(trait for trait in persona.traits if trait.id == "address")
+    you = address.check.model_copy(update={"patterns": (r"\byou(?:r|rself)?\b",)})
+    turned = address.model_copy(update={"check": you})
+    traits = tuple(turned if trait is address else trait for trait in persona.traits)
+    seeds = [row for _, row in read_json_lines(repo / "datasets/gym-trainer/seeds.jsonl")]
+    asked = [
+        Example(prompt=user_prompt(r["instruction"]), answer="-", topic=r["topic"]) for r in seeds
+    ]
+    spread = take_spread(asked, 24)
+    write_records(tmp_path / "train.jsonl", [row for n, row in enumerate(spread) if n % 3])
+    write_records(tmp_path / "validation.jsonl", spread[::3])
+    write_json(tmp_path / "changes.json", CHANGES)
+    changed = persona.model_copy(update={"traits": traits})
+    (tmp_path / "persona.json").write_text(changed.model_dump_json(by_alias=True), encoding="utf-8")
 
-    # Random weights leave the words almost equally likely whatever the layers learn: a head of
-    # larger weights lets what they learn show.
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    model.lm_head.weight.data *= 10
-    model.save_pretrained(tmp_path / "base")
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "base")
-    lines = examples.read_text(encoding="utf-8").splitlines(keepends=True)
-    for name, side in (("train", lines[::2]), ("validation", lines[1::2])):
-        (tmp_path / f"{name}.jsonl").write_text("".join(side), encoding="utf-8")
-    # Random text shows these letters now and then: GRPO can only reward what it sees.
-    short, walks, kind = small_persona.traits
-    letters = walks.check.model_copy(update={"patterns": ("k|ch",)})
-    traits = (short, walks.model_copy(update={"check": letters}), kind)
-    rewards = {"traits": {"walks": 1.0}, "held_out": ["short"]}
-    recipe = recipe_of(GRPO, **STEPS).model_copy(
-        update={"lora": SFT["lora"], "quantization": QUANTIZED, "rewards": rewards}
-    )
+    # A fresh process: what earlier tests left in this one's heap would be used again.
+    subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], check=True, cwd=repo)
 
-    summary = train_grpo(
-        recipe,
-        tmp_path / "base",
-        None,
-        tmp_path / "train.jsonl",
-        tmp_path / "validation.jsonl",
-        tmp_path / "run",
-        persona=small_persona.model_copy(update={"traits": traits}),
-        seed=0,
-        base_name=BASE,
-    )
-
+    text = (tmp_path / "run" / "summary.json").read_text(encoding="utf-8")
+    summary = TrainSummary.model_validate(json.loads(text))
     gain = summary.held_out_reward
-    assert gain is not None and gain.prompts == 6
+    assert gain is not None and gain.prompts == 8
     assert gain.low > 0.3, gain
+    assert gain.unrewarded_after is not None and gain.unrewarded_after > 0.5
+    assert summary.planned_peak_mib == pytest.approx(summary.peak_resident_mib, rel=0.15)

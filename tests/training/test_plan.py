@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from training.data import read_examples, read_preferences
+from training.data import read_examples, read_preferences, read_prompts
 from training.plan.advice import changed
+from training.plan.lengths import Lengths
 from training.plan.memory import parts
 from training.plan.plan import Plan, Wish, count_steps, look, make_plan
 from training.plan.show import against, table, verdict
@@ -14,7 +16,7 @@ from training.plan.skeleton import adapter_config, measure_shapes, read_config
 from training.recipe import Recipe
 from workbench.models import load_model, load_tokenizer
 
-from .conftest import DPO, SFT
+from .conftest import DPO, GRPO, SFT
 
 
 def recipe(base: dict[str, Any] = SFT, **trainer: Any) -> Recipe:
@@ -105,6 +107,32 @@ def test_parts_follow_the_recipe(tiny_model: Path, examples: Path, preferences: 
     dpo = look(pairs)
     assert dpo.sequences == 2 * scene.sequences
     assert parts(dpo)["reference model"] == sizes["adapters"]
+
+
+def test_a_batch_is_padded_to_the_longest_of_its_draws_on_average() -> None:
+    lengths = Lengths(2, (1, 3), (0, 0))
+
+    assert lengths.usual(1) == lengths.mean == 2
+    assert lengths.usual(2) == 2.5  # (1, 1) one time in four, else 3
+    assert lengths.usual(1000) == pytest.approx(lengths.longest)
+
+
+def test_rollouts_hold_cache_scores_and_on_a_processor_the_open_weights(
+    tiny_model: Path, examples: Path
+) -> None:
+    grpo = recipe(GRPO).model_copy(
+        update={"lora": SFT["lora"], "quantization": SFT["quantization"]}
+    )
+    asked = Wish(grpo, tiny_model, "tiny-llama", read_prompts(examples))
+    here, there = look(asked), look(replace(asked, gpu_memory=2**34))
+
+    bytes_each = 2 if here.half else 4
+    held = parts(here)["rollouts"] - bytes_each * here.shapes.packed
+    together = here.arguments.generation_batch_size
+    cache = together * here.length * here.shapes.layers * here.shapes.kv_width
+    scores = 4 * 4 * together * here.shapes.vocabulary
+    assert held == cache * bytes_each + scores
+    assert parts(there)["rollouts"] == cache * 2 + scores
 
 
 def test_a_device_that_is_too_small_is_told_with_a_change_that_fits(
