@@ -37,6 +37,9 @@ SETTINGS: dict[str, Any] = {
         "probes": 0,
         "conversations": 0,
         "arms": ["base", "sft"],
+        # Two steps of training are held to nothing.
+        "max_unscored": 1,
+        "gate": {"cross_entropy": 9, "accuracy": 1, "fidelity": 1},
     },
     "train": {
         "methods": ["sft"],
