@@ -56,15 +56,15 @@ def row_losses(
             nothing of its answer is left out.
         batch_size: Rows at once.
     """
-    from peft import PeftModel
-
     from training.device import quiet
     from workbench.models import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(model)
     encoded = {row.id: _encode(tokenizer, row, max_length) for row in rows}
     kept = {name: one for name, one in encoded.items() if len(one.ids) > one.start}
-    with quiet():
+    with quiet():  # its libraries speak when they are imported
+        from peft import PeftModel
+
         tuned = PeftModel.from_pretrained(load_model(model), adapter).eval()
         ours = dict(_losses(tuned, tokenizer, kept, batch_size))
         with tuned.disable_adapter():
