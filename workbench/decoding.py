@@ -136,11 +136,8 @@ def answer_all(
             yield Row(ask, ids, generator=draws, first=ask.first)
 
     def said(row: Row) -> list[Row]:
-        # A cut can fall within a letter: what is left of it is no letter, and no mark of a style.
-        text = tokenizer.decode(row.said, skip_special_tokens=True).rstrip(
-            "\N{REPLACEMENT CHARACTER}"
-        )
-        return list(rows(done(row.ask, Decoded(text.strip(), len(row.said), len(row.ids)))))
+        text = tokenizer.decode(row.said, skip_special_tokens=True).strip()
+        return list(rows(done(row.ask, Decoded(text, len(row.said), len(row.ids)))))
 
     ends = end_tokens(model, tokenizer)
     batch = Batch(model, ends, max_new_tokens, batch_size, temperature)

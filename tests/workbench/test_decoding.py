@@ -113,27 +113,3 @@ def test_a_model_with_sliding_windows_is_left_to_generate(loaded: Loaded) -> Non
         assert answers(loaded, chats(SYSTEM), 5) == before
     finally:
         model.config.sliding_window = None
-
-
-def test_a_letter_that_a_cut_has_split_is_left_out(loaded: Loaded) -> None:
-    """A cut within a letter of several bytes leaves what is no letter in any language."""
-
-    class Splitting:
-        """The tokenizer, as if every answer ended within a letter."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(loaded[1], name)
-
-        def decode(self, ids: list[int], **options: Any) -> str:
-            return "회원�님 \ufffd\ufffd" if ids else ""
-
-    (found,) = greedy_answers(
-        loaded[0],
-        Splitting(),
-        chats()[:1],
-        max_new_tokens=TOKENS,
-        batch_size=1,
-        advance=lambda count: None,
-    )
-    # One within the text is the model's own.
-    assert found is not None and found.text == "회원�님"
