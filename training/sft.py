@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.adapters import read_adapter
 from training.data import read_examples, read_instructions, read_texts
 from training.images import read_images
 from training.policy import policy_of
@@ -51,10 +52,13 @@ def train_sft(
         adapter: An earlier round's, where the recipe goes on from it; stays as it is.
 
     Raises:
-        UserError: No rows, rows of another kind, a loss that is no number, or no space left.
+        UserError: No rows, rows of another kind, no adapter where one is named or one of another
+            base, a loss that is no number, or no space left.
     """
     recipe.require("sft")
     name = base_name or str(model)
+    if adapter:
+        read_adapter(adapter)
     task = Task(recipe, model, name, train, validation, out, seed, adapter, tracker)
     return run(task, READERS[recipe.data], sft_trainer)
 

@@ -149,7 +149,8 @@ def start_round(job: Job, method: Method) -> Round | None:
     if says.get("rounds.start", last) != "last":
         return None
     before = sorted(p for p in job.round.folder.parent.glob("round-*") if p.name < job.round.name)
-    trained = [one for one in map(Round, before) if one.manifest(method)]
+    done = (one for one in map(Round, before) if one.manifest(method))
+    trained = [one for one in done if (one.stage(method) / "adapter").is_dir()]
     where = str(recipe_path(job, method))
     if not trained:
         fix = "give rounds: {start: base}, or train an earlier round first"

@@ -187,3 +187,23 @@ def test_a_round_that_cannot_be_a_source_is_one_line(desk: Desk, source: str, sa
     config.write_text(yaml.safe_dump({"sources": [source]}), encoding="utf-8")
     answer = desk.persona("import", "--config", str(config), number=2)
     assert (answer.code, said in answer.err, answer.err.count("\n")) == (2, True, 1)
+
+
+def test_no_earlier_adapter_or_one_of_another_base_is_one_line_before_anything_runs(
+    desk: Desk, tiny_model: Path
+) -> None:
+    config = desk.runs.parent / "goes-on.yaml"
+    given = {"model": str(tiny_model), "train": {"sft": "sft-continue-embedded"}}
+    config.write_text(yaml.safe_dump(given), encoding="utf-8")
+    command = ("train", "sft", "--config", str(config))
+
+    said = desk.persona(*command, number=2)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "starts at the last sft adapter, but no round before round-002 has one" in said.err
+
+    (desk.folder() / "sft" / "adapter").mkdir(parents=True)
+    write_json(desk.folder() / "sft" / MANIFEST, {"settings": {"model": "other-base"}})
+    said = desk.persona(*command, number=2)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"round-001/sft was trained on other-base, not on {tiny_model}" in said.err
+    assert not (desk.folder(2) / "sft").exists()
