@@ -150,7 +150,8 @@ def main() -> None:
         print(
             f"{kind:4}  trainer's voice: loss {one[0]:.2f}, after round 1 {one[1]:.2f}, after round"
             f" 2 {one[2]:.2f}: {kept(one[0], one[1], one[2]):.0%} kept; timetable {two[0]:.2f} to"
-            f" {two[2]:.2f} ({two[0] - two[2]:.2f} learnt); {time.monotonic() - started:.0f} s"
+            f" {two[2]:.2f} ({two[0] - two[2]:.2f} learnt); {time.monotonic() - started:.0f} s",
+            flush=True,
         )
 
 

@@ -2,8 +2,9 @@
 
 ``make bench-training`` (or ``python benchmarks/bench_training.py [--steps 5] [--only sft]``) trains
 the embedded model on the shipped gym trainer's rows, each run in a process of its own: the bare
-script, then the workbench, for each method; then what each choice of the CPU recipe brought. On a
-machine with a GPU the model is Llama-3-8B's shape with random NF4 weights made on the device.
+script, then the workbench, then what the plan says, for each method; then what each choice of the
+CPU recipe brought. On a machine with a GPU the model is Llama-3-8B's shape with random NF4 weights
+made on the device.
 """
 
 from __future__ import annotations
@@ -78,6 +79,15 @@ def compare(method: str, steps: int, folder: Path) -> None:
         )
     step, peak = ours["step"] / bare["step"], ours["peak"] / bare["peak"]
     print(f"{method} ratio: step time {step:.2f}, peak memory {peak:.2f} (limit {LIMIT})")
+    if has_gpu():
+        return  # the random model on the device has no folder to plan from
+    said = measure("plan", method, steps, folder)
+    errors = {key: said[key] / ours[key] - 1 for key in ("step", "peak")}
+    print(
+        f"{method} planned    {said['step']:6.2f} s a step ({errors['step']:+.0%})"
+        f"  {said['peak']:6.0f} MiB ({errors['peak']:+.0%})",
+        flush=True,
+    )
 
 
 def measure(

@@ -223,6 +223,17 @@ def make_adapter(folder: Path) -> None:
     save_adapter(model, folder / "adapter", BASE)
 
 
+def planned(method: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Return what the plan says of the same run, before it."""
+    from training.plan.lengths import reader_of
+    from training.plan.plan import Wish, make_plan
+
+    rows = reader_of(recipe)(folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl")
+    adapter = None if method == "sft" else folder / "adapter"
+    plan = make_plan(Wish(recipe, resolve_model(BASE), BASE, rows, adapter))
+    return {"step": plan.step_seconds, "peak": plan.peak_mib}
+
+
 def main(
     kind: str, method: str, steps: int, folder: str, changes: dict[str, Any], plain_head: bool
 ) -> dict[str, Any]:
@@ -231,6 +242,8 @@ def main(
         make_adapter(Path(folder))
         return {}
     recipe = recipe_of(method, steps, changes)
+    if kind == "plan":
+        return planned(method, recipe, Path(folder))
     if plain_head:
         import training.session as session
 
