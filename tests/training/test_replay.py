@@ -70,6 +70,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_goes_on_where_the_adapter_of_the_round_before_stopped(
     kind: str, tiny_model: Path, examples: Path, tmp_path: Path

@@ -16,6 +16,8 @@ from workbench.records import Decision, Drop, Example, Preference, Response, Rev
 from workbench.rounds import MANIFEST
 from workbench.store import read_records, write_json
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class First:
@@ -78,7 +80,7 @@ def _ids(desk: Desk, name: str, kind: type[Example | Preference | Decision]) -> 
     return {record.id for record in read_records(desk.folder(2) / name, kind)}
 
 
-def test_kept_rows_come_along_with_their_decisions_and_nobody_reviews_them_again(
+def test_kept_rows_come_along_reviewed_and_stay_on_their_sides(
     desk: Desk, first: First, tiny_model: Path
 ) -> None:
     again = desk.runs.parent / "again.jsonl"
@@ -104,12 +106,10 @@ def test_kept_rows_come_along_with_their_decisions_and_nobody_reviews_them_again
     assert (counts["import"]["carried"], counts["import"]["carried_reviews"]) == (24, 24)
     assert (counts["review"]["carried"], counts["review"]["reviews"]) == (24, 0)
     assert (counts["resolve"]["carried"], counts["resolve"]["kept"]) == (24, 24)
+    _same_sides_and_whole_chains(desk, first)
 
 
-def test_a_row_keeps_its_side_and_its_chain_over_both_rounds(
-    desk: Desk, first: First, tiny_model: Path
-) -> None:
-    assert _second(desk, tiny_model, "split").code == 0
+def _same_sides_and_whole_chains(desk: Desk, first: First) -> None:
     sides = [
         {
             (row.id, side)
