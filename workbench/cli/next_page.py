@@ -10,10 +10,14 @@ from workbench.persona import Persona
 
 if TYPE_CHECKING:
     from evaluation.weakness import Gap
+    from workbench.cli.next_looks import Look
     from workbench.cli.next_round import Proposal
+    from workbench.cli.next_rows import Disputed
 
 LISTED = 12
 """Rows that a list shows; the others are counted, and stand in ``next.json``."""
+TAUGHT = 0.9
+"""Share of the training rows that show a trait from which it is not the rows that lack it."""
 _CHARACTERS = 90
 _FAMILIES = ("trait", "topic", "probe", "turn", "learned")
 
@@ -83,7 +87,7 @@ class _Writer:
         ]
 
     def sentence(self, gap: Gap) -> str:
-        return self.say(
+        told = self.say(
             "weak.one",
             family=self.say(f"one.{gap.family}"),
             name=self.name(gap),
@@ -92,6 +96,11 @@ class _Writer:
             against=self.say(f"against.{gap.against}"),
             interval=_interval(gap),
         )
+        shown = self.proposal.shown.get(gap.name) if gap.family == "trait" else None
+        if shown is None:
+            return told
+        key = "weak.taught" if shown >= TAUGHT else "weak.untaught"
+        return f"{told}. {self.say(key, shown=f'{shown:.0%}')}"
 
     def name(self, gap: Gap) -> str:
         if gap.family == "trait":
@@ -105,7 +114,7 @@ class _Writer:
     def looks(self) -> list[str]:
         """Return the rows to look at again: disputed, not learned, doubtful."""
         found = self.proposal
-        lists = {
+        lists: dict[str, list[tuple[Disputed | Look, str]]] = {
             "disputed": [
                 (row, f"{self.say(f'outcome.{row.outcome}')} ({'; '.join(row.votes)})")
                 for row in found.disputed

@@ -71,6 +71,8 @@ class Proposal(BaseModel):
     """None where it was not asked for and the rounds are too few."""
     rows: dict[str, int]
     """Topic → rows on the training side."""
+    shown: dict[str, float]
+    """Rule trait → share of the training rows whose answer shows it."""
     plan: tuple[Ask, ...]
     teacher: bool
     requests: list[str]
@@ -140,6 +142,7 @@ def propose(
         doubtful=tuple(doubtful_rows(job)),
         curve=curve_of(job, arm, train=curve),
         rows=topics,
+        shown=_shown(job),
         plan=asks,
         teacher=job.config.teacher is not None,
         requests=told.lines()[1:] if told else [],
@@ -152,6 +155,15 @@ def _training_topics(job: Job) -> dict[str, int]:
     rows = read_records(job.round.stage("split") / "train.jsonl", Example)
     counts = Counter(row.topic for row in rows if row.topic)
     return {topic: counts[topic] for topic in job.persona.topics if counts[topic]}
+
+
+def _shown(job: Job) -> dict[str, float]:
+    rows = list(read_records(job.round.stage("split") / "train.jsonl", Example))
+    return {
+        trait.id: sum(bool(trait.passes(row.answer)) for row in rows) / len(rows)
+        for trait in job.persona.rule_traits
+        if rows
+    }
 
 
 def _teacher_plan(job: Job, seeds: list[Example], asks: tuple[Ask, ...]) -> Plan | None:

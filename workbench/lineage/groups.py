@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, TypeVar, get_args
 
 from workbench.errors import UserError, nearest
 from workbench.records import Example, Preference, Review, Row
@@ -63,7 +63,7 @@ def parse_group(text: str) -> Group:
             or "such as topic=soreness, origin=teacher, source=seeds.jsonl,"
             " reviewer=reviewer-1, or random=12 to compare with",
         )
-    return Group(cast(Kind, kind), name)
+    return Group(kind, name)
 
 
 def leave_out(
@@ -140,9 +140,9 @@ def _own_pairs(group: Group, pairs: Sequence[Preference]) -> list[Preference]:
 
 
 def _known(group: Group, rows: Sequence[Example], reviews: Collection[Review]) -> str:
-    names = {
+    names: dict[str, set[str]] = {
         "topic": {row.topic for row in rows},
-        "origin": {row.origin for row in rows},
+        "origin": {str(row.origin) for row in rows},
         "source": {row.source.rsplit(":", 1)[0] for row in rows},
         "reviewer": {review.reviewer for review in reviews},
         "random": {f"1 to {len(rows) - 1}"},

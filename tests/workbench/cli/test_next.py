@@ -58,6 +58,7 @@ def test_a_planted_weak_trait_is_found_and_three_quarters_of_the_rows_go_to_it(
     assert gap["low"] <= -0.8 <= gap["high"] < 0
     page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
     assert "- Trait “A short why”: 20%, against 100% in the reviewed answers" in page
+    assert "100% of the training rows show it already" in page
 
 
 def test_two_misses_of_twenty_are_shown_and_not_claimed(first: Path, tmp_path: Path) -> None:

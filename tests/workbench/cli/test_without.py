@@ -51,18 +51,19 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "config.yaml"
 
 
-def _compared(config: Path) -> tuple[dict[str, Any], str]:
+def _compared(config: Path) -> dict[str, Any]:
     arguments = ["1", "2", "--without", f"topic={TRAIN[0]}", "--json", "--config", str(config)]
     arguments += ["--runs", str(config.parent / "runs")]
     result = CliRunner().invoke(compare, arguments, catch_exceptions=False)
     found: dict[str, Any] = json.loads(result.stdout)
-    return found["without"][0], result.stderr
+    (without,) = found["without"]
+    return dict(without)
 
 
 def test_a_group_is_left_out_trained_without_and_compared_on_the_same_prompts(
     config: Path,
 ) -> None:
-    found, told = _compared(config)
+    found = _compared(config)
     assert (found["arm"], found["rows_out"], found["rows_left"]) == ("sft", 4, 8)
     assert found["pairs_out"] == 4
     fidelity = found["differences"]["fidelity"]
@@ -77,8 +78,11 @@ def test_a_group_is_left_out_trained_without_and_compared_on_the_same_prompts(
     assert topics == set(TRAIN[1:])
     # The round itself is as it was, and what is done is not done again.
     assert not (config.parent / "runs/gym-trainer/round-002/sft").exists()
-    assert _compared(config)[0] == found
-    assert "already done" not in told
+    made = [(again / stage / "manifest.json").stat().st_mtime_ns for stage in ("sft", "evaluate")]
+    assert _compared(config) == found
+    assert made == [
+        (again / stage / "manifest.json").stat().st_mtime_ns for stage in ("sft", "evaluate")
+    ]
 
 
 def test_a_learning_curve_trains_on_growing_parts_and_is_kept(config: Path) -> None:
