@@ -40,7 +40,7 @@ def _read(folder: Path) -> dict[str, list[Row]]:
     """Return ``stage/file.jsonl`` → records, in the order of stages."""
     found = {}
     for stage in STAGES:
-        for path in sorted((folder / stage).glob("*.jsonl")):
+        for path in sorted((folder / stage).glob("*.jsonl"), key=lambda path: path.stem):
             if path.stat().st_size:
                 rows = [row for _, row in read_json_lines(path)]
                 found[f"{stage}/{path.name}"] = [row for row in rows if "id" in row]
