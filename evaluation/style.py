@@ -119,13 +119,21 @@ def _rows(
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
+def _heard(text: str) -> str:
+    """Return a text in small letters, without the rest of a letter that a cut has split."""
+    return text.rstrip("\N{REPLACEMENT CHARACTER}").lower()
+
+
 def _pipeline(seed: int) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
+    words = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=NGRAMS, min_df=2, sublinear_tf=True, preprocessor=_heard
+    )
     return make_pipeline(
-        TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, min_df=2, sublinear_tf=True),
+        words,
         LogisticRegression(class_weight="balanced", C=10.0, max_iter=1000, random_state=seed),
     )
 

@@ -68,6 +68,14 @@ def test_without_any_voice_the_reported_accuracy_is_chance():
     assert report.majority == 0.5
 
 
+def test_a_letter_that_a_cut_has_split_is_no_mark_of_the_base():
+    said = "Champ, {topic} and {thing}"
+    examples, bare = rows(said, said + "\ufffd")
+    report = train_style(examples, bare).report
+    assert report.auc == pytest.approx(0.5, abs=0.1)
+    assert "\ufffd" not in "".join((*report.persona_ngrams, *report.bare_ngrams))
+
+
 def test_answers_to_prompts_beyond_the_training_side_are_not_learned_from():
     examples, bare = rows("Champ, {topic} and {thing}!", "The {thing} is a part of {topic}.")
     report = train_style(examples[:24], bare).report

@@ -272,10 +272,11 @@ def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
         assert before["paid"]["judge"]["attempts"] == asked
 
         dies = False
-        assert evaluate("--force", judge=judge, evaluate=few) == 0
+        evaluate("--force", judge=judge, evaluate=few)
+        assert not any("judge_http" in line for line in _told(capsys))
         assert {request.prompt for request in server.requests[asked:]} == failed
         after = told()
-    assert after["unscored"] < before["unscored"] and after["failures"] == []
+    assert after["unscored"] < before["unscored"]
     paid = after["paid"]["judge"]
     assert paid["attempts"] == len(server.requests)
     million = paid["input_tokens"] + 2 * paid["output_tokens"]
