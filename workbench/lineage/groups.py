@@ -140,11 +140,12 @@ def _own_pairs(group: Group, pairs: Sequence[Preference]) -> list[Preference]:
 
 
 def _known(group: Group, rows: Sequence[Example], reviews: Collection[Review]) -> str:
-    names: dict[str, set[str]] = {
+    every: dict[str, set[str]] = {
         "topic": {row.topic for row in rows},
         "origin": {str(row.origin) for row in rows},
         "source": {row.source.rsplit(":", 1)[0] for row in rows},
         "reviewer": {review.reviewer for review in reviews},
         "random": {f"1 to {len(rows) - 1}"},
-    }[group.kind]
-    return f"there are {', '.join(sorted(filter(None, names)))}"
+    }
+    names = sorted(filter(None, every[group.kind]))
+    return f"there are {', '.join(names)}"
