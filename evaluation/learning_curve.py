@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from evaluation.shortfall import Advice, LearningCurve
 from evaluation.statistics.intervals import LEVEL
 from evaluation.statistics.model import FEWEST_PAIRS
 
@@ -18,32 +17,6 @@ WORTH = 0.02
 """Least relative fall of the loss, by doubling the rows, that is worth the work."""
 RESAMPLES = 400
 Array = NDArray[np.float64]
-Advice = Literal["more", "stop", "unclear"]
-
-
-class LearningCurve(BaseModel):
-    """A fitted curve and what it foretells."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    measure: str
-    """What falls: ``validation_loss`` in nats a token, or ``missed``, 1 less the fidelity."""
-    sizes: tuple[int, ...]
-    """Training rows, rising."""
-    means: tuple[float, ...]
-    scored: int
-    """Rows or prompts that every size was scored on."""
-    scale: float
-    exponent: float
-    floor: float
-    doubled: float
-    """Foretold mean with twice the rows of the largest size."""
-    gain: float
-    """By how much it is below the fitted mean of the largest size, as a share of that; 0 to 1."""
-    low: float | None
-    high: float | None
-    advice: Advice
-    """``more`` where the whole interval is worth it, ``stop`` where none of it is."""
 
 
 def fit_curve(

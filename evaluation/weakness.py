@@ -4,68 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from evaluation.probes import DRIFT
+from evaluation.shortfall import Against, Family, Gap
 from evaluation.statistics.exact import holm, sign_test
 from evaluation.statistics.intervals import LEVEL, RESAMPLES, intervals
-from evaluation.statistics.model import ALPHA, FEWEST_PAIRS
 from evaluation.statistics.table import Column, Key, tabulate
 from evaluation.statistics.two_samples import two_samples
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Response, Score
 
-Family = Literal["trait", "topic", "probe", "turn", "learned"]
-Against = Literal["reviewed", "other_traits", "other_topics", "held_out", "first_turn"]
 Array = NDArray[np.float64]
-
-
-class Gap(BaseModel):
-    """How far the arm falls short in one place of what it is held against."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: Family
-    name: str
-    """The trait, the topic, the probe set, or the turn."""
-    against: Against
-    """``reviewed``: what people kept as the answer to the same prompt; ``other_traits``: the same
-    answers' other traits; ``other_topics``, ``held_out``: other prompts; ``first_turn``: of the
-    same conversations."""
-    prompts: int
-    others: int
-    """Prompts of the other side where they are others; 0 where the same ones are compared."""
-    value: float
-    reference: float
-    gap: float
-    """Mean of ``value`` minus ``reference``; below 0 the arm is weaker here."""
-    low: float | None
-    """Lower end of the interval of ``gap``; None where there are too few prompts."""
-    high: float | None
-    p: float | None
-    p_adjusted: float | None = None
-    """After Holm's correction within the family."""
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether the arm is weaker here: interval below 0, and the corrected test agrees."""
-        below = self.high is not None and self.high < 0
-        tested = self.p_adjusted is not None and self.p_adjusted < ALPHA
-        return self.is_enough and below and tested
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether there are prompts enough to tell a difference at all."""
-        return min(self.prompts, self.others or self.prompts) >= FEWEST_PAIRS
-
-    @property
-    def certain_gap(self) -> float:
-        """The end of the interval nearest to 0, as a size above 0; 0.0 where nothing is sure."""
-        return -self.high if self.is_sure and self.high is not None else 0.0
 
 
 def find_gaps(

@@ -22,7 +22,7 @@ from workbench.sampling import take_spread
 from workbench.store import read_records, write_json, write_records
 
 if TYPE_CHECKING:
-    from evaluation.learning_curve import LearningCurve
+    from evaluation.shortfall import LearningCurve
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of the training rows; each part holds the one before it."""

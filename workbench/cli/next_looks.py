@@ -18,7 +18,7 @@ from workbench.store import file_hash, read_records, write_json
 
 if TYPE_CHECKING:
     from curation.doubts import Labelled
-    from evaluation.weakness import Gap
+    from evaluation.shortfall import Gap
     from training.row_loss import RowLoss
 
 SCRATCH = ".next.scratch"

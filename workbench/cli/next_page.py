@@ -9,7 +9,7 @@ from workbench.language import say
 from workbench.persona import Persona
 
 if TYPE_CHECKING:
-    from evaluation.weakness import Gap
+    from evaluation.shortfall import Gap
     from workbench.cli.next_looks import Look
     from workbench.cli.next_round import Proposal
     from workbench.cli.next_rows import Disputed

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.learning_curve import LearningCurve
-from evaluation.weakness import Gap
+from evaluation.shortfall import Gap, LearningCurve
 from workbench.cli.job import Job
 from workbench.cli.next_curve import curve_of
 from workbench.cli.next_looks import (
