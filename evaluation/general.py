@@ -119,7 +119,8 @@ def measure_general(
     """Return the general ability of a model as it is loaded, adapters on or off.
 
     Questions are put as plain text, "Question: … Answer: …", and the answer taken is the choice
-    of the highest mean log-likelihood a token, as ``acc_norm`` of the usual harnesses does it.
+    of the highest mean log-likelihood a token (``acc_norm`` of the usual harnesses divides by
+    bytes; both keep long choices from losing by their length).
 
     Args:
         model: A causal language model.
