@@ -93,7 +93,7 @@ def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(person
     failures = (
         Reply("no JSON at all"),
         Reply(status=500),
-        Reply("", delay=1.0),
+        Reply("", delay=3.0),
         Reply(refusal="I would rather not."),
         says("2009.58"),
         Reply(status=429),
