@@ -6,15 +6,20 @@ from evaluation.report.across import across, across_lines
 from evaluation.report.results import headline_arm
 from evaluation.report.source import Source
 from evaluation.report.words import Words
+from evaluation.scorers.variety import UNLOOPED
 from evaluation.statistics import Cell, Comparison, Difference
 from workbench.persona import FIDELITY
+
+LOOPING = 0.5
+"""Mean of ``unlooped`` below which most of an arm's text repeats itself, and is called broken."""
 
 
 def verdict(source: Source, words: Words) -> list[str]:
     """Return the verdict's sentences, the headline first.
 
     People's blind choices take the headline where there are enough of them to give an interval;
-    then follow fidelity, the system prompt alone, what carries no weight, and forgetting.
+    an arm whose text goes round in circles is called broken before any score. Then follow
+    fidelity, the system prompt alone, what carries no weight, and forgetting.
     """
     comparison = source.comparison
     arm = headline_arm(comparison)
@@ -23,6 +28,8 @@ def verdict(source: Source, words: Words) -> list[str]:
     if cell is None or cell.difference is None:
         return [words("verdict.base_only", base=words.percent(base.mean)), *_caveats(source, words)]
     sentences = [_fidelity(cell, base, cell.difference, words)]
+    if broken := _looping(comparison, cell.arm, words):
+        sentences.insert(0, broken)
     if chosen := _people(source, words, cell.arm):
         sentences.insert(0, chosen)
     if said := _prompt(comparison, cell, words):
@@ -40,6 +47,16 @@ def _fidelity(cell: Cell, base: Cell, difference: Difference, words: Words) -> s
         interval=words.interval(difference),
         pairs=difference.pairs,
     )
+
+
+def _looping(comparison: Comparison, arm: str, words: Words) -> str:
+    """Return that the arm's text goes round in circles; then no trait in it means anything."""
+    if UNLOOPED not in comparison.metrics:
+        return ""  # of an evaluation before this was measured
+    found = comparison.cell(arm, UNLOOPED).mean
+    if found is None or found >= LOOPING:
+        return ""
+    return words("verdict.looping", arm=words.arm(arm), share=words.percent(1 - found))
 
 
 def _kind(difference: Difference) -> str:

@@ -10,7 +10,7 @@ from evaluation.scorers.rules import rules  # isort: skip
 from evaluation.scorers.judged import judged  # isort: skip
 from evaluation.scorers.style import styled  # isort: skip
 from evaluation.scorers.content import content  # isort: skip
-from evaluation.scorers.variety import variety  # isort: skip
+from evaluation.scorers.variety import loops, variety  # isort: skip
 from evaluation.scorers.fidelity import NO_TRAIT, fidelity
 from evaluation.scorers.registry import NO_JUDGE, SCORERS, Job, Scorer, score_of, scorer
 from evaluation.scorers.run import score_responses
@@ -24,6 +24,7 @@ __all__ = [
     "content",
     "fidelity",
     "judged",
+    "loops",
     "rules",
     "score_of",
     "score_responses",

@@ -61,7 +61,7 @@ def test_every_response_gets_one_score_for_each_metric(persona):
     responses = [response(GOOD, n, arm) for arm in ("base", "sft") for n in range(3)]
     scores = score_responses(persona, responses)
     assert Counter(score.metric for score in scores) == dict.fromkeys(
-        ("address", "lists", "kind", "content", "variety", "fidelity"), 6
+        ("address", "lists", "kind", "content", "variety", "unlooped", "fidelity"), 6
     )
     assert {score.response for score in scores} == {r.id for r in responses}
 

@@ -93,6 +93,27 @@ def test_what_people_chose_takes_the_headline_and_the_rest_follows(page):
     assert order == sorted(order)
 
 
+def test_an_arm_whose_text_goes_round_in_circles_is_called_broken_before_any_score(
+    round_folder, persona, persona_folder
+):
+    assert "are broken" not in build_report(round_folder, persona, persona_folder)
+    folder = round_folder / "evaluate"
+    looping = "Champ, rest, champ, rest now. " * 20
+    responses = [
+        one.evolve(text=looping) if one.arm == "sft+dpo" else one
+        for one in read_records(folder / "responses.jsonl", Response)
+    ]
+    scores = score_responses(persona, responses)
+    write_records(folder / "responses.jsonl", responses)
+    write_records(folder / "scores.jsonl", scores)
+    write_json(folder / "comparison.json", compare(scores).model_dump(mode="json"))
+
+    said = Page(build_report(round_folder, persona, persona_folder)).text
+
+    broken = "The answers of SFT + DPO are broken: 95% of their phrases only repeat earlier ones"
+    assert said.index(broken) < said.index("With SFT + DPO, an answer shows")
+
+
 def test_a_judge_below_the_bar_is_told_beside_what_people_reach(page):
     assert "No judge's word counts in the verdict: the judge agrees with the reviewers" in page.text
     assert "Weighted κ of the rating 0.55 (0.12 to 0.66) 0.71 (0.42 to 0.66) 60" in page.text
