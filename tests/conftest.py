@@ -33,7 +33,9 @@ SERVERS = {"argilla_server", "source"}
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
     """Mark every test that needs a server as slow, however it comes by it.
 
     Where tests run in several processes, those of one file stay together for their fixtures, and
@@ -46,6 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         name = "loop" if "loop" in getattr(item, "fixturenames", ()) else item.path.name
         item.add_marker(pytest.mark.xdist_group("argilla" if served else name))
     yield  # a wrapper, since pytest-xdist reads the groups before any other hook of this name
+    if getattr(config.option, "loadgroup", False):
+        loose = [item.nodeid for item in items if "@" not in item.nodeid.rpartition("]")[2]]
+        if loose:
+            raise pytest.UsageError(f"pytest-xdist takes no notice of the group of {loose[0]}")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.readme_tree import ROOT
+from workbench.endpoint import free_port
 
 Kind = Literal["fast", "slow", "norun", "people"]
 _PARTS = re.compile(
@@ -85,12 +86,14 @@ def working_copy(folder: Path) -> Path:
 def run(block: Block, folder: Path) -> str:
     """Run a block in a shell of its own, which ends at the first command that fails.
 
+    The port that the page names becomes a free one of this machine.
+
     Raises:
         AssertionError: It failed; with the page, the line and what it printed.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.script],
+        ["bash", "-euo", "pipefail", "-c", re.sub(r"\b8765\b", str(free_port()), block.script)],
         cwd=folder,
         env={**os.environ, "PATH": path, "PERSONA_ARGILLA_HOME": "", "COLUMNS": "120"},
         stdin=subprocess.DEVNULL,

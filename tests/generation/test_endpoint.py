@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from tests.scripted_server import ScriptedServer
-from workbench.endpoint import Endpoint, check_reachable
+from workbench.endpoint import Endpoint, check_reachable, free_port
 from workbench.errors import UserError
 
 SECRET = "sk-very-secret-4711"
@@ -60,9 +59,7 @@ def test_a_wrong_block_is_told_without_its_secrets(fields: dict[str, str], told:
 
 def test_a_wrong_address_or_key_shows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_KEY", SECRET)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    url = f"http://127.0.0.1:{free_port()}/v1"
     with pytest.raises(UserError) as nothing:
         check_reachable(Endpoint(base_url=url, model="m"))
     assert nothing.value.line().startswith(f"{url}: nothing answers there")

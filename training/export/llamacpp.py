@@ -7,7 +7,6 @@ import math
 import os
 import queue
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import Any, Self
 import httpx
 
 from training.export.heard import Heard, Rendered
+from workbench.endpoint import free_port
 from workbench.errors import UserError
 from workbench.records import Messages, as_messages
 
@@ -139,9 +139,7 @@ class LlamaCpp:
         return command + (["--lora", str(self.lora)] if self.lora else []), ""
 
     def _binary(self, program: str) -> tuple[list[str], str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         command = [program, "--model", str(self.model), "--host", "127.0.0.1"]
         command += ["--port", str(port), "--jinja", "--parallel", str(_SLOTS)]
         command += ["--ctx-size", str(self.context * _SLOTS), "--threads", str(_threads())]

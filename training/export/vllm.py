@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import httpx
 from training.export.gate import Hearing, Questions, hear
 from training.export.heard import Heard, Rendered
 from training.export.source import Source
+from workbench.endpoint import free_port
 from workbench.errors import UserError
 from workbench.records import Messages, as_messages
 
@@ -69,9 +69,7 @@ def listen_to_vllm(source: Source, folder: Path, asked: Questions) -> Hearing:
     Raises:
         UserError: vLLM does not come up.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "BASE": str(source.base), "PORT": str(port)}
     environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     server = subprocess.Popen(

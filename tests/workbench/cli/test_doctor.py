@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import yaml
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails, says
 from workbench.cli.main import main
 from workbench.config import load_config
+from workbench.endpoint import free_port
 from workbench.errors import EXIT_USER_ERROR
 
 
@@ -60,9 +60,7 @@ def test_a_server_that_refuses_schemas_answers_without_them(doctor: Any) -> None
 
 
 def test_every_endpoint_that_fails_is_one_line_and_the_others_are_told(doctor: Any) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    nowhere = f"http://127.0.0.1:{free_port()}/v1"
     with ScriptedServer(conforms) as good, ScriptedServer(lambda r: fails(404)) as unknown:
         code, out, err = doctor(teacher=nowhere, student=good.url, judge=unknown.url)
     assert code == EXIT_USER_ERROR

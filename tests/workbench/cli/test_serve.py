@@ -19,7 +19,7 @@ from training.adapters import save_adapter
 from workbench.cli.job import Job, open_job
 from workbench.cli.main import main
 from workbench.cli.serve import linked_model, model_folder
-from workbench.endpoint import Endpoint, check_reachable
+from workbench.endpoint import Endpoint, check_reachable, free_port
 from workbench.errors import EXIT_USER_ERROR
 from workbench.models import load_model, load_tokenizer
 from workbench.records import Example, user_prompt
@@ -69,9 +69,7 @@ def greedy(folder: Path, adapter: Path | None = None) -> list[str]:
 def test_a_rounds_adapter_is_served_merged_into_its_base(
     of_round: Callable[..., list[str]], tmp_path: Path, tiny_model: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = of_round("http://127.0.0.1:1/v1")
     job = open_job(config=tmp_path / "run.yaml", runs=tmp_path / "runs")
     run_stage(job.round, adapter_stage(job), seed=0)
