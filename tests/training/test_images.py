@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from training.data import count_tokens, prompt_completion
 from training.images import load_processor, read_images
+from training.plan.plan import Wish, look, make_plan
+from training.plan.trace import step_peak
 from training.recipe import load_recipe, recipe_path
 from training.sft import train_sft
 from workbench.errors import UserError
+from workbench.models import load_tokenizer
 from workbench.records import Example, user_prompt
 from workbench.store import write_records
 
@@ -89,6 +94,27 @@ def test_a_model_that_reads_images_learns_in_its_language_part_alone(
     with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:
         keys = list(file.keys())
     assert keys and all("language_model" in key for key in keys)
+
+
+def test_a_plan_counts_the_places_and_the_memory_of_images(seeing: Path, pictures: Path) -> None:
+    recipe = load_recipe(recipe_path("sft-vision"))
+    scene = look(Wish(recipe, seeing, BASE, read_images(pictures)))
+
+    tokenizer = load_tokenizer(seeing)
+    row = prompt_completion(Example(prompt=user_prompt("what is this chair"), answer="chair 1"))
+    asked = count_tokens(tokenizer, row["prompt"], True)
+    text = count_tokens(tokenizer, row["prompt"] + row["completion"], False)
+    # Images of 28 x 28 in patches of 14 x 14 take four places each.
+    assert scene.lengths.whole == (text + 4,) * 4
+    assert scene.lengths.answer == (text - asked,) * 4
+    assert scene.lengths.pixels == (1, 3, 28, 28)
+    bytes_of = partial(
+        step_peak, scene.config, scene.adapter, rows=2, length=64, half=True, checkpointing=False
+    )
+    # 2 images x 5 patches (one stands for the whole) x 32 numbers are the least that is held.
+    assert bytes_of(pixels=scene.lengths.pixels) - bytes_of() > 2 * 5 * 32 * 2
+    plan = make_plan(Wish(recipe, seeing, BASE, read_images(pictures)))
+    assert plan.step_seconds and plan.fits
 
 
 def test_rows_without_their_image_are_one_line(pictures: Path, tmp_path: Path) -> None:

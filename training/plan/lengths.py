@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Lengths:
     """Tokens of each sequence, prompt and answer, cut at ``max_length``."""
     answer: tuple[int, ...]
     """Of these, tokens with a label."""
+    pixels: tuple[int, ...] = ()
+    """Images, channels, height and width that a sequence brings; empty for text alone."""
 
     @property
     def longest(self) -> int:
@@ -53,7 +55,7 @@ class Lengths:
         whole = tuple(min(n, max_length) for n in self.whole)
         lost = (old - new for old, new in zip(self.whole, whole, strict=True))
         answer = tuple(max(n - cut, 0) for n, cut in zip(self.answer, lost, strict=True))
-        return Lengths(self.rows, whole, answer)
+        return replace(self, whole=whole, answer=answer)
 
 
 def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengths:
@@ -62,19 +64,13 @@ def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengt
     Args:
         rows: In TRL's conversational format.
         tokenizer: The model's own.
-        max_length: Tokens at which a sequence loses its end; None for never.
+        max_length: Tokens that leave a row out whose prompt fills them; None for no bound.
 
     Raises:
-        UserError: No row has room for an answer, or rows hold images.
+        UserError: No row has room for an answer.
     """
     whole, answer, kept = [], [], 0
     for row in rows.rows:
-        if "images" in row:
-            raise UserError(
-                "rows with images are not planned: what an image takes is the model's own affair",
-                where=str(rows.path),
-                fix="train a few steps and read the measured peak",
-            )
         if "text" in row:
             kept += 1
             whole.append(len(tokenizer(row["text"])["input_ids"]))
@@ -95,8 +91,7 @@ def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengt
             where=str(rows.path),
             fix="raise max_length in the recipe",
         )
-    lengths = Lengths(kept, tuple(whole), tuple(answer))
-    return lengths.capped(max_length) if max_length else lengths
+    return Lengths(kept, tuple(whole), tuple(answer))
 
 
 def reader_of(recipe: Recipe) -> Callable[[Path], Rows]:

@@ -92,6 +92,7 @@ def parts(scene: Scene) -> dict[str, int]:
             length=scene.length,
             half=scene.half,
             checkpointing=bool(scene.arguments.gradient_checkpointing),
+            pixels=scene.lengths.pixels,
         ),
         "logits": _logits(scene),
         "reference model": _reference(scene),

@@ -40,7 +40,13 @@ def _passes(scene: Scene) -> list[Pass]:
         labels = round(rows * sum(scene.lengths.answer) / len(scene.lengths.answer))
         packed = getattr(arguments, "packing", False) and arguments.max_length
         length = scene.length if packed else round(scene.lengths.usual(rows))
-    policy = Pass(rows, length, labels, bool(arguments.gradient_checkpointing))
+    policy = Pass(
+        rows,
+        length,
+        labels,
+        bool(arguments.gradient_checkpointing),
+        pixels=scene.lengths.pixels,
+    )
     forward = replace(policy, checkpointing=False, backward=False)
     passes = [policy]
     if method != "sft" and arguments.beta and not getattr(arguments, "precompute_ref_log_probs", 0):

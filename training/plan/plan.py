@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from training.data import Rows
 from training.device import device_fields, device_name, quiet
+from training.images import load_processor
 from training.plan.advice import smallest_change
 from training.plan.lengths import Lengths, measure_lengths
 from training.plan.memory import KERNELS, MIB, Scene, loading, parts, peak
 from training.plan.passes import estimate_step
+from training.plan.pictures import picture_lengths
 from training.plan.skeleton import adapter_config, measure_shapes, read_config
 from training.recipe import Recipe
 from training.sections import trainer_config
@@ -80,9 +82,14 @@ def look(wish: Wish) -> Scene:
     import torch
 
     recipe = wish.recipe
+    longest = _arguments(recipe).max_length
     with quiet():
-        tokenizer = load_tokenizer(wish.model, chat=recipe.data != "text")
-    lengths = measure_lengths(wish.rows, tokenizer, _arguments(recipe).max_length)
+        if recipe.data == "images":
+            lengths = picture_lengths(wish.rows, load_processor(wish.model))
+        else:
+            tokenizer = load_tokenizer(wish.model, chat=recipe.data != "text")
+            lengths = measure_lengths(wish.rows, tokenizer, longest)
+    lengths = lengths.capped(longest) if longest else lengths
     adapter = adapter_config(recipe, wish.sft_adapter, wish.lora)
     gpu = wish.gpu_memory is not None or torch.cuda.is_available()
     return scene_of(recipe, read_config(wish.model), adapter, lengths, gpu=gpu)

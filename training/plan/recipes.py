@@ -11,6 +11,7 @@ import yaml
 
 from training.plan.lengths import Lengths
 from training.plan.memory import MIB, parts, peak
+from training.plan.pictures import longest_picture
 from training.plan.plan import GPU_RESERVE, scene_of
 from training.plan.skeleton import adapter_config, read_config
 from training.recipe import SHIPPED, Recipe, load_recipe, recipe_path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 USUAL = "llama3-8b"
 """The shape that a recipe for a GPU is planned with, if its name says no other."""
 _EMBEDDED = "smollm2-135m"
+_SEEING = "llava-qwen-0.5b"
 _PROMPT = 256
 """Tokens of a prompt whose answer is still to come (GRPO), and of a row without a ``max_length``
 four times as many."""
@@ -50,14 +52,13 @@ def dry_run(path: Path) -> DryRun:
     except UserError as error:
         return DryRun(path.stem, "", "", shape, problem=error.line())
     named = DryRun(path.stem, recipe.method, _adapter(recipe), shape)
-    if recipe.data == "images":
-        return replace(named, shape="", problem="keys only: images are not planned")
     try:
+        config = read_config(_embedded()) if shape == _EMBEDDED else shape_config(shape)
         scene = scene_of(
             recipe,
-            read_config(_embedded()) if shape == _EMBEDDED else shape_config(shape),
+            config,
             adapter_config(recipe if recipe.fresh else _sft(path.stem)),
-            _longest(recipe),
+            _longest(recipe, config),
             gpu=shape != _EMBEDDED,
         )
         most = peak(parts(scene)) + (GPU_RESERVE if scene.gpu else 0)
@@ -96,6 +97,8 @@ def table(runs: list[DryRun]) -> Table:
 def _shape(stem: str) -> str:
     if stem.endswith("-embedded"):
         return _EMBEDDED
+    if "vision" in stem:
+        return _SEEING
     return next((shape for shape in _facts() if shape in stem), USUAL)
 
 
@@ -125,7 +128,9 @@ def _sft(stem: str) -> Recipe:
     return load_recipe(recipe_path(f"sft{kind}"))
 
 
-def _longest(recipe: Recipe) -> Lengths:
+def _longest(recipe: Recipe, config: Any) -> Lengths:
+    if recipe.data == "images":
+        return longest_picture(config, _PROMPT)
     if recipe.method == "grpo":
         return Lengths(1, (_PROMPT,), (0,))
     length = int(recipe.trainer.get("max_length") or 4 * _PROMPT)

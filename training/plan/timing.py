@@ -10,6 +10,7 @@ from typing import Any
 from training.device import no_needless_casts, quiet
 from training.head import cpu_head
 from training.plan.packing import pack
+from training.plan.pictures import pixel_inputs, places_unchecked
 from training.plan.skeleton import bare_model, with_adapter, with_layers
 from training.rollouts import unpacked
 from workbench.meter import trim_heap
@@ -47,6 +48,8 @@ class Pass:
     """Whether blocks are computed again in the backward pass."""
     backward: bool = True
     """False for a forward pass alone, such as a reference's."""
+    pixels: tuple[int, ...] = ()
+    """Images, channels, height and width that a row brings; empty for text alone."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def _passes(model: Model, layers: int, wanted: Pass) -> Callable[[], None]:
     labels = ids.clone()
     labels[:, : wanted.length - max(wanted.labels // wanted.rows, 1)] = -100
     inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    inputs |= pixel_inputs(wanted.rows, wanted.pixels, device)
 
     def once() -> None:
         with (
@@ -143,6 +147,7 @@ def _passes(model: Model, layers: int, wanted: Pass) -> Callable[[], None]:
             torch.autocast(device, dtype, enabled=model.half),
             no_needless_casts(made, half=model.half),
             cpu_head(),
+            places_unchecked(),
         ):
             loss = made(**inputs, fused_lm_head=True).loss
         if wanted.backward:

@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from training.device import no_needless_casts, quiet
+from training.plan.pictures import pixel_inputs, places_unchecked
 from training.plan.skeleton import bare_model, describe, with_adapter, with_layers
 from workbench.errors import UserError
 
@@ -20,7 +21,14 @@ _KNOWN: dict[tuple[Any, ...], int] = {}
 
 
 def step_peak(
-    config: Any, adapter: Any, *, rows: int, length: int, half: bool, checkpointing: bool
+    config: Any,
+    adapter: Any,
+    *,
+    rows: int,
+    length: int,
+    half: bool,
+    checkpointing: bool,
+    pixels: tuple[int, ...] = (),
 ) -> int:
     """Return the peak of what a forward and a backward pass of the blocks allocate, in bytes.
 
@@ -35,11 +43,13 @@ def step_peak(
         length: Tokens of each, padding included.
         half: Whether autocast computes in bfloat16.
         checkpointing: Whether blocks are computed again in the backward pass.
+        pixels: Images, channels, height and width that a sequence brings; empty for text alone.
     """
-    key = (describe(config, adapter), rows, length, half, checkpointing)
+    batch = (rows, length, pixels)
+    key = (describe(config, adapter), batch, half, checkpointing)
     if key not in _KNOWN:
         few, more = (
-            _traced(with_layers(config, count), adapter, rows, length, half, checkpointing)
+            _traced(with_layers(config, count), adapter, batch, half, checkpointing)
             for count in (_FEW, _MORE)
         )
         layers = config.get_text_config().num_hidden_layers
@@ -48,11 +58,16 @@ def step_peak(
 
 
 def _traced(
-    config: Any, adapter: Any, rows: int, length: int, half: bool, checkpointing: bool
+    config: Any,
+    adapter: Any,
+    batch: tuple[int, int, tuple[int, ...]],
+    half: bool,
+    checkpointing: bool,
 ) -> int:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    rows, length, pixels = batch
     with quiet(), torch.device("meta"):
         model = with_adapter(bare_model(config, torch.bfloat16), adapter).train()
     with quiet(), FakeTensorMode(), _followed(config):
@@ -72,8 +87,10 @@ def _traced(
             _Live([*model.parameters(), *model.buffers(), *inputs.values()]) as live,
             torch.autocast("cpu", torch.bfloat16, enabled=half),
             no_needless_casts(model, half=half),
+            places_unchecked(),
         ):
-            last = blocks(**inputs, use_cache=False).last_hidden_state
+            images = pixel_inputs(rows, pixels, "cpu")
+            last = blocks(**inputs, **images, use_cache=False).last_hidden_state
             last.backward(torch.empty_like(last))
     return int(live.peak)
 
