@@ -274,5 +274,5 @@ def test_this_projects_environments_are_all_pinned_and_what_make_sets_up(repo: P
     makefile = (repo / "Makefile").read_text(encoding="utf-8")
     installs = [line for line in makefile.splitlines() if "pip install" in line]
     assert len(installs) == 5  # one more has to come along in the bundle
-    assert {"torch==2.13.0", "pytest", "ray==2.60.0"} <= set(own.requirements)
+    assert {"torch==2.13.0", "pytest-xdist", "ray==2.60.0"} <= set(own.requirements)
     assert argilla.requirements[0].startswith("argilla-server==")
