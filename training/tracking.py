@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -51,6 +52,8 @@ def tracked(tracker: str, out: Path, method: str) -> Iterator[None]:
         Path(folder).mkdir(parents=True, exist_ok=True)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
+    if tracker == "trackio":
+        _move_trackio(Path(folder))
     try:
         yield
     finally:
@@ -59,3 +62,16 @@ def tracked(tracker: str, out: Path, method: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _move_trackio(folder: Path) -> None:
+    """Have trackio write there: it reads its folder once, when TRL first imports it."""
+    import trackio.utils
+
+    before = trackio.utils.TRACKIO_DIR
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] != "trackio":
+            continue
+        for key, path in list(vars(module).items()):
+            if isinstance(path, Path) and key.isupper() and path.is_relative_to(before):
+                setattr(module, key, folder / path.relative_to(before))

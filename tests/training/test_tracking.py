@@ -37,3 +37,22 @@ def test_a_tracker_writes_beside_the_run_and_leaves_the_environment(
         assert os.environ["WANDB_MODE"] == "online"
     with tracked("none", tmp_path / "other" / "run", "sft"):
         assert not (tmp_path / "other").exists()
+
+
+def test_trackio_writes_there_though_it_was_imported_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "trackio"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from trackio.utils import TRACKIO_DIR\n")
+    (package / "utils.py").write_text(
+        "from pathlib import Path\nTRACKIO_DIR = Path('home')\nMEDIA_DIR = TRACKIO_DIR / 'media'\n"
+    )
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setattr("training.tracking.find_spec", lambda name: object())
+    import trackio
+
+    folder = tmp_path / "tracking" / "sft"
+    with tracked("trackio", tmp_path / "run", "sft"):
+        assert trackio.TRACKIO_DIR == folder
+        assert trackio.utils.MEDIA_DIR == folder / "media"
