@@ -54,5 +54,5 @@ def test_trackio_writes_there_though_it_was_imported_before(
 
     folder = tmp_path / "tracking" / "sft"
     with tracked("trackio", tmp_path / "run", "sft"):
-        assert trackio.TRACKIO_DIR == folder
-        assert trackio.utils.MEDIA_DIR == folder / "media"
+        assert folder == trackio.TRACKIO_DIR
+        assert folder / "media" == trackio.utils.MEDIA_DIR
