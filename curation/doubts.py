@@ -45,6 +45,8 @@ class Doubt(BaseModel):
 def find_doubts(answers: Sequence[Labelled], *, seed: int = 0) -> list[Doubt]:
     """Return every answer's label quality, the most doubtful first; none with too few answers.
 
+    Too few are also those of a label that only the prompts of one fold have.
+
     Out-of-sample probabilities come from a logistic regression on TF-IDF weights of character
     n-grams, cross-validated with whole prompts to one fold. cleanlab makes the rest of them: the
     quality is its self-confidence, an issue what confident learning finds (Northcutt, Jiang and
@@ -72,14 +74,11 @@ def find_doubts(answers: Sequence[Labelled], *, seed: int = 0) -> list[Doubt]:
         TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, sublinear_tf=True),
         LogisticRegression(C=10, max_iter=1000, class_weight="balanced", random_state=seed),
     )
-    probabilities = cross_val_predict(
-        model,
-        [one.answer for one in answers],
-        labels,
-        groups=[prompts[one.prompt] for one in answers],
-        cv=GroupKFold(FOLDS),
-        method="predict_proba",
-    )
+    texts, groups = [one.answer for one in answers], [prompts[one.prompt] for one in answers]
+    folds = list(GroupKFold(FOLDS).split(texts, labels, groups))
+    if any(len(set(labels[rest])) < 2 for rest, _ in folds):
+        return []
+    probabilities = cross_val_predict(model, texts, labels, cv=folds, method="predict_proba")
     quality = get_label_quality_scores(labels, probabilities)
     # One process: the work is small, and the processes of others cost more than it.
     issues = find_label_issues(labels, probabilities, n_jobs=1)

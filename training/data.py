@@ -115,7 +115,10 @@ def read_instructions(path: Path) -> Rows:
     """
     rows = []
     for where, row in _objects(path, "instruction", "output"):
-        prompt = user_prompt(row["instruction"], _word(row.get("input", ""), where, "input"))
+        more = row.get("input")  # often null, where others have an empty text
+        prompt = user_prompt(
+            row["instruction"], "" if more is None else _word(more, where, "input")
+        )
         rows.append({"prompt": as_messages(prompt), "completion": [_assistant(row["output"])]})
     return some(path, tuple(rows))
 

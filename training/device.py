@@ -96,15 +96,17 @@ def no_needless_casts(model: Any, *, half: bool) -> AbstractContextManager[None]
     input for the backward pass, some gigabytes of them.
 
     Args:
-        model: With its adapter. OSF's layers cast nothing, and so have nothing to turn off.
+        model: With its adapter.
         half: Whether autocast computes in half precision.
     """
     from peft.helpers import disable_input_dtype_casting
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    cast = all(hasattr(layer, "cast_input_dtype_enabled") for layer in layers)
-    context: AbstractContextManager[None] = disable_input_dtype_casting(model, half and cast)
+    for layer in model.modules():
+        # OSF's layers ask for the switch and do not have it.
+        if isinstance(layer, BaseTunerLayer) and not hasattr(layer, "cast_input_dtype_enabled"):
+            layer.cast_input_dtype_enabled = True
+    context: AbstractContextManager[None] = disable_input_dtype_casting(model, half)
     return context
 
 

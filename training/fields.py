@@ -50,13 +50,20 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lora_alpha": (1, 65536),
     "lora_dropout": (0, 0.99),
     "replay": (0, 1),
+    "num_generations": (2, 4096),
+    "held_out": (0, 1),
+    "judge": (0, 100),
+    "think": (0, 100),
 }
 
 
 def check_section(
     name: str, values: dict[str, Any], section: Section
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the values in their fields' types, and every mistake among them."""
+    """Return the values in their fields' types, and every mistake among them.
+
+    Values of another type are left out: nobody can compute or compare with them.
+    """
     clean: dict[str, Any] = {}
     problems: list[Problem] = []
     allowed = [known for known in section.hints if known not in section.owned]
@@ -68,21 +75,23 @@ def check_section(
             fix = nearest(str(key), allowed) or f"see the fields of {section.config}"
             problems.append(Problem(path, f"is no field of {section.config}", fix))
         else:
-            clean[key], found = _typed(value, section.hints[key], section.choices.get(key))
-            found = found or _out_of_range(key, clean[key])
+            fits, typed, found = _typed(value, section.hints[key], section.choices.get(key))
+            if fits:
+                clean[key] = typed
+                found = found or _out_of_range(key, typed)
             problems += [Problem(path, what, fix) for what, fix in found]
     return clean, problems
 
 
 def _typed(
     value: Any, hint: Any, choices: tuple[str, ...] | None
-) -> tuple[Any, list[tuple[str, str]]]:
-    """Return ``value`` in the type of ``hint`` and what is wrong with it, each with its mend."""
+) -> tuple[bool, Any, list[tuple[str, str]]]:
+    """Return whether ``value`` is of a type, it in that type, and what is wrong, with its mend."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     kinds = _flat(hint)
     if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
-        return value, [(f"is {value!r}, which is no number", "")]
+        return False, value, [(f"is {value!r}, which is no number", "")]
     try:
         typed = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
             value
@@ -90,19 +99,26 @@ def _typed(
     except ValidationError as error:
         # PEFT's type spells the family "pissa_niter_<number>" as one literal.
         if isinstance(value, str) and re.fullmatch(r"pissa_niter_\d+", value):
-            return value, []
+            return True, value, []
         said = error.errors()[0]["msg"].removeprefix("Input ")
-        return value, [(f"is {value!r}, but {said}", "")]
+        return False, value, [(f"is {value!r}, but {said}", "")]
     enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)]
     known = choices or tuple(str(member.value) for kind in enums for member in kind)
     if isinstance(typed, Enum):
         typed = typed.value
     wrong = [v for v in (typed if isinstance(typed, list) else [typed]) if v is not None]
     wrong = [v for v in wrong if known and str(v) not in known]
-    return typed, [
-        (f"is {v!r}, which is not known", nearest(str(v), known) or f"one of {', '.join(known)}")
-        for v in wrong
-    ]
+    return (
+        True,
+        typed,
+        [
+            (
+                f"is {v!r}, which is not known",
+                nearest(str(v), known) or f"one of {', '.join(known)}",
+            )
+            for v in wrong
+        ],
+    )
 
 
 def _flat(hint: Any) -> set[Any]:
@@ -112,7 +128,7 @@ def _flat(hint: Any) -> set[Any]:
 
 
 def _out_of_range(key: str, value: Any) -> list[tuple[str, str]]:
-    if key not in _RANGES or value is None:
+    if key not in _RANGES or not isinstance(value, int | float):
         return []
     least, most = _RANGES[key]
     if least <= value <= most:

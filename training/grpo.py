@@ -17,6 +17,7 @@ from training.rewards import Rewards, RewardSettings, make_rewards
 from training.rollouts import prepare_rollouts
 from training.session import Parts, Task, TrainSummary, run
 from workbench.endpoint import Endpoint
+from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.store import write_json
 
@@ -79,10 +80,23 @@ def grpo_trainer(rewards: Rewards, parts: Parts) -> GRPOTrainer:
     """Return TRL's trainer with one reward function a trait, those held out at weight 0."""
     from trl import GRPOTrainer
 
+    _enough(parts)
     parts.arguments.reward_weights = rewards.weights
     trainer = policy_of(parts, GRPOTrainer, reward_funcs=list(rewards.functions))
     prepare_rollouts(trainer)
     return trainer
+
+
+def _enough(parts: Parts) -> None:
+    """Raise a UserError where one generation takes more prompts than there are: TRL trains none."""
+    arguments, rows = parts.arguments, parts.train.rows
+    together = arguments.generation_batch_size // arguments.num_generations
+    if len(rows) < together:
+        raise UserError(
+            f"holds {len(rows)} prompts, and {together} are answered together",
+            where=str(parts.train.path),
+            fix="lower gradient_accumulation_steps or per_device_train_batch_size in the recipe",
+        )
 
 
 def _around(
@@ -121,8 +135,8 @@ def _measured(rewards: Rewards, trainer: GRPOTrainer) -> Seen:
 
 
 def _totals(seen: Seen, weights: dict[str, float]) -> dict[str, float]:
-    """Return each question's mean over the traits by their weights: from 0 to 1."""
-    whole = sum(weights.values())
+    """Return each question's mean over the traits by their weights: 0 to 1 if none is negative."""
+    whole = sum(map(abs, weights.values())) or 1.0  # all 0 where the judge alone is rewarded
     return {
         question: sum(weights[name] * traits[name] for name in weights) / whole
         for question, traits in seen.items()

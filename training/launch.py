@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -85,6 +86,12 @@ def check_launch(launch: str, processes: int | None = None) -> int:
         UserError: An unknown or broken configuration, or one that needs what is not here.
     """
     if launch == SINGLE:
+        if (processes or 1) > 1:
+            raise UserError(
+                f"{processes} processes, but launch is {SINGLE}",
+                where="train.processes",
+                fix="say how they share the training, such as train.launch: ddp",
+            )
         return 1
     config = read_launch(launch)
     kind = str(config.distributed_type.value)
@@ -112,6 +119,11 @@ def check_launch(launch: str, processes: int | None = None) -> int:
     return count
 
 
+def rows_a_step(recipe: Recipe) -> int:
+    """Return how many rows one optimizer step trains on, in all processes together."""
+    return math.prod(int(recipe.trainer.get(name) or _DEFAULT_BATCH[name]) for name in _BATCH)
+
+
 def shared_out(recipe: Recipe, launch: str, processes: int) -> Recipe:
     """Return the recipe for each of several processes: one step trains on the same rows as before.
 
@@ -125,11 +137,8 @@ def shared_out(recipe: Recipe, launch: str, processes: int) -> Recipe:
     left = processes
     for name in _BATCH:
         before = int(trainer.get(name) or _DEFAULT_BATCH[name])
-        if before % left == 0:
-            trainer[name], left = before // left, 1
-            break
-        if left % before == 0:
-            trainer[name], left = 1, left // before
+        if (common := math.gcd(before, left)) > 1:
+            trainer[name], left = before // common, left // common
     if left > 1:
         raise UserError(
             f"a step's rows cannot be divided among {processes} processes",

@@ -6,7 +6,6 @@ right name, before anything is loaded or trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -95,7 +94,8 @@ def recipe_path(name: str) -> Path:
         UserError: Neither; the line names the nearest shipped recipe.
     """
     path = Path(name).expanduser()
-    if path.exists():
+    # A round's folder has folders named sft, dpo and so on.
+    if path.is_file():
         return path
     shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
     stem = name.removesuffix(".yaml")
@@ -103,21 +103,6 @@ def recipe_path(name: str) -> Path:
         fix = nearest(stem, shipped) or f"shipped ones: {', '.join(shipped)}"
         raise UserError(f"no recipe '{name}'", fix=fix)
     return shipped[stem]
-
-
-def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
-    """Return ``["trainer.max_steps=4"]`` as ``{"trainer.max_steps": 4}``; values are YAML."""
-    found: dict[str, Any] = {}
-    for setting in settings:
-        key, sign, text = setting.partition("=")
-        fix = "write it as --set trainer.max_steps=4"
-        if not sign or not key.strip():
-            raise UserError("has no 'key=value'", where=f"--set {setting}", fix=fix)
-        try:
-            found[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError("its value is not YAML", where=f"--set {setting}", fix=fix) from None
-    return found
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -151,8 +136,8 @@ def _where(
     problem: Problem, path: Path, lines: dict[tuple[str | int, ...], int], given: tuple[str, ...]
 ) -> tuple[int, str]:
     """Return the line, for sorting, and the place to show; overrides come after the file."""
-    if (key := ".".join(problem.path)) in given:
-        return 1 << 30, f"--set {key}"
+    if ".".join(problem.path) in given:
+        return 1 << 30, "train.overrides"
     line = line_of(lines, problem.path)
     return line, f"{path}:{line}"
 
@@ -203,10 +188,17 @@ def _check(data: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
     clean["trainer"] = clean["trainer"] or {}
     words = {key: data.get(key, known[0]) for key, known in _WORDS.items()}
     recipe = Recipe.model_construct(**words, **clean)
-    # A misspelt key is not there for the rules: what they would say of its section misleads.
-    misspelt = {p.path[0] for p in problems if len(p.path) > 1 and "is no field" in p.what}
-    problems += [p for p in contradictions(recipe) if p.path[0] not in misspelt & {"quantization"}]
+    # A misspelt key is not there for the rules, nor is one of another type: what they would say
+    # of these sections, which must hold something, misleads.
+    left_out = {p.path[0] for p in problems if len(p.path) > 1 and _absent(p, clean)}
+    left_out &= {"quantization", "loraplus"}
+    problems += [p for p in contradictions(recipe) if p.path[0] not in left_out]
     return recipe, problems or _constructed(recipe)
+
+
+def _absent(problem: Problem, clean: dict[str, Any]) -> bool:
+    section, key = problem.path[:2]
+    return key not in (clean.get(section) or {})
 
 
 def _constructed(recipe: Recipe) -> list[Problem]:

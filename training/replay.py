@@ -44,6 +44,7 @@ def draw(rows: Sequence[R], known: Collection[str], share: float, seed: int) -> 
     """
     earlier = [row.id for row in rows if row.id in known]
     order = sorted(earlier, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).hexdigest())
-    again = set(order[: math.ceil(share * len(earlier))])
+    # 0.07 of 100 rows is 7.000000000000001 in floating point: not eight.
+    again = set(order[: math.ceil(round(share * len(earlier), 9))])
     taken = [row for row in rows if row.id not in known or row.id in again]
     return Drawn(taken, len(taken) - len(again), len(again), len(earlier))

@@ -18,13 +18,18 @@ def prepare_rollouts(trainer: GRPOTrainer) -> None:
     go through: bfloat16 of the base would meet the adapter's float32.
     """
     model, plain = trainer.model, trainer.model.generate
-    model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
+    keep_head_whole(model)
 
     def generate(*given: Any, **named: Any) -> Any:
         with trainer.accelerator.autocast(), unpacked(model):
             return plain(*given, **named)
 
     model.generate = generate
+
+
+def keep_head_whole(model: Any) -> None:
+    """Have the head multiply the prompts' last hidden states by itself once, not once a row."""
+    model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
 
 
 def _in_one_piece(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:

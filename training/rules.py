@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
 
 
+_STARTS_FROM_DATA = ("corda", "eva", "loftq", "lora_ga", "olora")
+"""PEFT's ways to start an adapter that need a pass over data first, or that take a part out of the
+base, which only PiSSA's way back to plain LoRA (training/fresh.py) puts in again."""
+
+
 def contradictions(recipe: Recipe) -> list[Problem]:
     """Return every pair of settings that cannot both be meant."""
     trainer = recipe.trainer
@@ -93,6 +98,10 @@ def _adapter(recipe: Recipe) -> list[Problem]:
             path = ("lora", "init_lora_weights") if name == "lora" else ("osf",)
             what = "takes the weights apart, which 4-bit weights do not allow"
             found.append(Problem(path, what, "leave quantization out"))
+    if (start := lora.get("init_lora_weights")) in _STARTS_FROM_DATA:
+        what = f"is {start}, which starts from data or changes the base, and none of it is kept"
+        fix = "give gaussian, or leave it out"
+        found.append(Problem(("lora", "init_lora_weights"), what, fix))
     if "lm_head" in (lora.get("target_modules") or ()):
         what = "names lm_head, which TRL's loss bypasses: it would never be trained"
         found.append(Problem(("lora", "target_modules"), what, "leave lm_head out"))
@@ -167,7 +176,7 @@ def _grpo(trainer: dict[str, Any]) -> list[Problem]:
     # The reward on held-out prompts is measured in whole groups.
     rows = trainer.get("per_device_eval_batch_size", 8)
     group = trainer.get("num_generations_eval") or trainer.get("num_generations", 8)
-    if rows % group:
+    if group and rows % group:
         path = ("trainer", "per_device_eval_batch_size")
         return [Problem(path, f"is {rows}, no multiple of {group} generations", f"give {group}")]
     return []

@@ -21,10 +21,14 @@ _TEMPLATE = "the model's own chat template and tokens are used, as at inference"
 _ONE = "training runs in one process"
 _TRACKER = "a tracker is the command's to choose: give --tracker"
 _SHOWN = "progress and curve.jsonl show it"
+_SAME = "a run that was killed goes on as the same run"
 _WHOLE = "the whole dataset of the split is used"
 _TRAINER_OWNED = {
     "output_dir": "the round's folder is given by the command",
     "resume_from_checkpoint": "the same command goes on from the last checkpoint by itself",
+    **dict.fromkeys(
+        ("restore_callback_states_from_checkpoint", "save_only_model", "ignore_data_skip"), _SAME
+    ),
     **dict.fromkeys(("seed", "data_seed"), _SEED),
     **dict.fromkeys(("report_to", "run_name", "project"), _TRACKER),
     **dict.fromkeys(("trackio_space_id", "trackio_bucket_id"), _PRIVATE),

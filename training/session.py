@@ -150,7 +150,7 @@ def _arguments(task: Task, *, evaluates: bool) -> Any:
     if not evaluates:
         fields |= {"eval_strategy": "no", "load_best_model_at_end": False}
     elif task.recipe.early_stopping is not None:
-        fields = {"metric_for_best_model": "eval_loss", "greater_is_better": False} | fields
+        fields = {"metric_for_best_model": "eval_loss"} | fields
     fields |= {
         "output_dir": str(task.checkpoints),
         "seed": task.seed,
@@ -158,8 +158,22 @@ def _arguments(task: Task, *, evaluates: bool) -> Any:
         "report_to": report_to(task.tracker),
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,
+        # Else early stopping would count its patience anew after a kill.
+        "restore_callback_states_from_checkpoint": True,
     }
-    return trainer_config(task.recipe.method)(**fields)
+    return one_gpu(trainer_config(task.recipe.method)(**fields))
+
+
+def one_gpu(arguments: Any) -> Any:
+    """Return TRL's configuration, told that this process trains on one GPU of several.
+
+    transformers would put ``DataParallel`` around the model, which TRL refuses; a process that
+    ``accelerate`` has started knows of one GPU already. It is what transformers does with a model
+    that lies on several.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train) -> TrainSummary:

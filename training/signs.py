@@ -13,8 +13,8 @@ WARN_AFTER = 3
 """Logged steps in a row that show a sign before it is told."""
 STOP_AFTER = 12
 """Steps in a row without any variance of the rewards that end a run: none of them taught."""
-EXPLODED = 3.0
-"""Times the lowest loss so far, plus one: a loss above it is exploding."""
+EXPLODED = 2.0
+"""Times the size of the lowest loss so far, plus one: a loss that much above it is exploding."""
 HACKED = 0.1
 """Rise of the rewarded traits, and fall of those held out, that look like a hacked reward."""
 
@@ -67,7 +67,9 @@ class Signs:
 
     def _loss(self, loss: float, step: int) -> None:
         lowest = self._lowest if self._lowest is not None else loss
-        self._row["loss"] = self._row["loss"] + 1 if loss > EXPLODED * lowest + 1 else 0
+        # Of its size: some losses of DPO, such as the robust one, fall below 0.
+        far = loss - lowest > EXPLODED * abs(lowest) + 1
+        self._row["loss"] = self._row["loss"] + 1 if far else 0
         self._lowest = min(lowest, loss)
         if self._row["loss"] >= WARN_AFTER:
             raise UserError(

@@ -25,6 +25,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._advance: Advance | None = None
         self._note = ""
         self._started = 0.0
+        self._tokens = 0
         self._signs = Signs()
 
     def warn(self, text: str) -> None:
@@ -39,6 +40,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Open the progress, at the step that a checkpoint brought."""
         logged = [entry["seconds"] for entry in state.log_history if "seconds" in entry]
         self._started = time.monotonic() - (logged[-1] if logged else 0.0)
+        # A run that goes on also goes on with what was seen and warned of before it was killed.
+        for entry in state.log_history:
+            self._tokens = max(self._tokens, entry.get("num_tokens", 0))
+            self._look(entry, entry["step"])
         self._advance = self._stack.enter_context(track(self.label, state.max_steps))
         if state.global_step:
             self._advance(state.global_step)
@@ -47,10 +52,19 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Move the progress on, and let no holes of the heap grow from step to step."""
+        if state.global_step >= state.max_steps or control.should_save:
+            # What is not logged is not looked at, and no weights are kept unseen.
+            control.should_log = True
         if args.use_cpu:
             trim_heap()
         if self._advance:
             self._advance(1, self._note)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Look at the loss before a checkpoint of every epoch, too."""
+        control.should_log |= control.should_save
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -58,15 +72,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Look at the newest entry of the log, before any checkpoint of its step is written."""
         entry = state.log_history[-1]
         entry["seconds"] = round(time.monotonic() - self._started, 2)
-        for name in ("loss", "grad_norm", "eval_loss"):
+        self._count_on(entry)
+        # In float16 the loss is scaled until its gradient overflows; such a step is skipped.
+        looked_at = ("loss", "eval_loss") if args.fp16 else ("loss", "grad_norm", "eval_loss")
+        for name in looked_at:
             value = entry.get(name)
             if value is not None and not math.isfinite(value):
                 raise UserError(
                     f"{name} is {value} at step {state.global_step}: the run has gone astray",
                     fix="lower learning_rate or raise warmup_steps in the recipe and run again",
                 )
-        for text in self._signs.of(entry, state.global_step):
-            self.warn(text)
+        self._look(entry, state.global_step)
         if "loss" in entry:
             shown = {"loss": "loss", "reward": "reward", "rewards/margins": "margin"}
             self._note = ", ".join(
@@ -75,6 +91,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 if entry.get(name) is not None
             )
 
+    def _look(self, entry: dict[str, Any], step: int) -> None:
+        for text in self._signs.of(entry, step):
+            self.warn(text)
+
+    def _count_on(self, entry: dict[str, Any]) -> None:
+        """Add the tokens of the calls before, which TRL's trainers for SFT, DPO and KTO forget."""
+        for name in ("num_tokens", "eval_num_tokens"):
+            # GRPO's count is a part of the state that is read back.
+            if name in entry and "reward" not in entry and "eval_reward" not in entry:
+                entry[name] += self._tokens
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
@@ -82,8 +109,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if state.global_step < state.max_steps:
             best = f" of {state.best_metric:.3f}" if state.best_metric is not None else ""
             self.warn(
-                f"stopped early after step {state.global_step} of {state.max_steps}: the validation"
-                f" loss has not fallen below its best{best} any more"
+                f"stopped early after step {state.global_step} of {state.max_steps}:"
+                f" {args.metric_for_best_model} has not got better than its best{best} any more"
             )
         if text := self._signs.hacked(state.log_history):
             self.warn(text)

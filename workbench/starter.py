@@ -43,7 +43,7 @@ def starter(
         register: How it speaks; the starter's own line where it is empty.
     """
     text = files("workbench").joinpath(f"starters/{language}.yaml").read_text(encoding="utf-8")
-    pattern = rf"\b{re.escape(address)}\b" if address.isascii() else re.escape(address)
+    pattern = _word(address) if address.isascii() else re.escape(address)
     values = {"address": address, "address_pattern": pattern, "role": role}
     data = _filled(yaml.safe_load(text), values)
     data["voice"] = {"address": address, **data["voice"]}
@@ -55,7 +55,13 @@ def starter(
         _rule("emoji", emoji_name, "voice.emoji", emoji),
         _rule("length", length_name, "voice.length", length),
     ]
-    named = {_identifier(topic, number): topic for number, topic in enumerate(topics, 1)}
+    named: dict[str, str] = {}
+    for number, topic in enumerate(topics, 1):
+        own = _identifier(topic, number)
+        # Two topics may have the same words in ASCII, such as "PT 가격" and "PT 예약".
+        while own in named:
+            own = f"{own}_{number}"
+        named[own] = topic
     return {
         "id": id,
         "version": 1,
@@ -111,6 +117,12 @@ def _rule(rule: str, name: str, source: str, bounds: dict[str, Any]) -> dict[str
         "source": source,
         "check": {"rule": rule, **bounds},
     }
+
+
+def _word(text: str) -> str:
+    """Return the pattern of a whole word or several; ``\\b`` stands beside letters alone."""
+    left, right = (r"\b" if re.match(r"\w", end) else "" for end in (text[0], text[-1]))
+    return f"{left}{re.escape(text)}{right}"
 
 
 def _identifier(topic: str, number: int) -> str:

@@ -43,3 +43,10 @@ def test_with_too_few_of_a_label_nothing_is_said() -> None:
     answers = _rows("gym-trainer")
     assert find_doubts([one for one in answers if one.kept]) == []
     assert find_doubts([]) == []
+
+
+def test_a_label_that_only_one_prompt_has_says_nothing() -> None:
+    kept = [one for one in _rows("gym-trainer") if one.kept]
+    # Without that prompt's fold there would be one label to learn from.
+    dropped = [Labelled(f"no-{n}", kept[0].prompt, f"No. {n}", False) for n in range(12)]
+    assert find_doubts([*kept, *dropped]) == []

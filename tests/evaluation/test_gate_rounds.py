@@ -13,9 +13,14 @@ from evaluation.report.source import Source
 from evaluation.report.words import Words
 from evaluation.statistics import Comparison
 from tests.evaluation.test_gate import general
+from tests.workbench.cli.next_rounds import scored
+from workbench.cli.evaluate_rounds import across_rounds
+from workbench.cli.job import open_job
+from workbench.cli.stage_evaluate import evaluate_stage
 from workbench.config import Gate
 from workbench.persona import load_persona
-from workbench.store import write_json
+from workbench.records import Response, Score, user_prompt
+from workbench.store import file_hash, write_json, write_records
 
 BOUNDS = Gate(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
 THEN = {f"question {n}": 0.8 for n in range(10)}
@@ -86,3 +91,39 @@ def test_a_report_says_it_in_the_personas_language(name: str, repo: Path, tmp_pa
     assert len(said) == 3
     assert "round-001" in said[-1] and words("across.lost.fidelity") in said[-1]
     assert told(held())[-1] == words("across.passed", round="round-001")
+
+
+def answered(warmth: float) -> tuple[list[Response], list[Score]]:
+    """Return ten answers that all give a reason, and what a judge says of their warmth."""
+    responses = [
+        Response(arm="sft", prompt_id=f"ex-{n}", prompt=user_prompt(f"Why {n}?"), text=f"{warmth}")
+        for n in range(10)
+    ]
+    return responses, [s for r in responses for s in scored(r, {"why": 1.0, "warmth": warmth})]
+
+
+@pytest.mark.parametrize(("then", "lost"), [(("why",), ()), (("why", "warmth"), ("fidelity",))])
+def test_only_traits_that_count_in_both_rounds_can_be_lost(
+    then: tuple[str, ...], lost: tuple[str, ...], repo: Path, tmp_path: Path
+) -> None:
+    """A judge who saw warmth sees none any more: a loss only where both rounds trusted it."""
+    persona = repo / "datasets" / "gym-trainer"
+    job = open_job(persona=persona, runs=tmp_path, round_number=2)
+    general_files = {k: f for k, f in evaluate_stage(job).files.items() if "general/" in k}
+    folder = tmp_path / "gym-trainer" / "round-001" / "evaluate"
+    files = {"persona.yaml": persona / "persona.yaml", **general_files}
+    settings = {"model": job.config.model, "judge": None}
+    settings |= job.config.evaluate.model_dump(mode="json")
+    manifest = {"settings": settings, "inputs": {name: file_hash(f) for name, f in files.items()}}
+    write_json(folder / "manifest.json", manifest)
+    gate = check_forgetting({"base": general(3.0, 8), "sft": general(3.0, 8)}, BOUNDS)
+    write_json(folder / "general.json", gate.model_dump(mode="json"))
+    write_json(folder / "comparison.json", {"traits": then})
+    responses, scores = answered(warmth=1.0)
+    write_records(folder / "responses.jsonl", responses)
+    write_records(folder / "scores.jsonl", scores)
+
+    across = across_rounds(job, gate, *answered(warmth=0.0), ["why", "warmth"]).across
+
+    assert across is not None and across.fidelity is not None
+    assert (across.not_compared, across.fidelity.pairs, across.lost) == ((), 10, lost)

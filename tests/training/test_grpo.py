@@ -155,6 +155,25 @@ def test_rewards_without_variance_are_told(
     assert summary.held_out_reward is None
 
 
+def test_fewer_prompts_than_a_generation_takes_are_one_line(
+    tiny_model: Path, sft_adapter: Path, examples: Path, small_persona: Persona, tmp_path: Path
+) -> None:
+    many = recipe_of(GRPO, gradient_accumulation_steps=8)
+
+    with pytest.raises(UserError, match=r"holds 12 prompts, and 16 are answered together"):
+        train_grpo(
+            many,
+            tiny_model,
+            sft_adapter,
+            examples,
+            None,
+            tmp_path,
+            persona=small_persona,
+            seed=0,
+            base_name=BASE,
+        )
+
+
 def test_a_trait_that_is_not_there_is_one_line(
     tiny_model: Path, sft_adapter: Path, examples: Path, small_persona: Persona, tmp_path: Path
 ) -> None:

@@ -188,7 +188,14 @@ def test_fsdp_gets_what_sharding_a_four_bit_base_needs() -> None:
 
 @pytest.mark.parametrize(
     ("batch", "accumulation", "processes", "wanted"),
-    [(4, 2, 2, (4, 1)), (8, 1, 2, (4, 1)), (8, 2, 4, (4, 1)), (2, 4, 8, (1, 1)), (3, 2, 2, (3, 1))],
+    [
+        (4, 2, 2, (4, 1)),
+        (8, 1, 2, (4, 1)),
+        (8, 2, 4, (4, 1)),
+        (2, 4, 8, (1, 1)),
+        (3, 2, 2, (3, 1)),
+        (3, 4, 6, (1, 2)),
+    ],
 )
 def test_a_step_trains_on_as_many_rows_however_many_processes_share_them(
     batch: int, accumulation: int, processes: int, wanted: tuple[int, int]
@@ -224,7 +231,9 @@ def test_mistakes_of_the_setting_are_one_line_each(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=said) as raised:
             check_launch(launch)
         assert "\n" not in raised.value.line()
-    assert check_launch("single") == 1
+    assert check_launch("single") == check_launch("single", 1) == 1
+    with pytest.raises(UserError, match="2 processes, but launch is single"):
+        check_launch("single", 2)
     if not has_gpu():
         assert check_launch("ddp", 2) == 2
 

@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from training.data import read_examples, read_preferences, read_prompts
-from training.plan.advice import changed
+from training.data import (
+    read_examples,
+    read_preferences,
+    read_prompts,
+    read_texts,
+    read_thumbs,
+)
+from training.plan.advice import _smaller, changed
 from training.plan.lengths import Lengths
 from training.plan.memory import parts
 from training.plan.plan import Plan, Wish, count_steps, look, make_plan
@@ -16,7 +22,7 @@ from training.plan.skeleton import adapter_config, measure_shapes, read_config
 from training.recipe import Recipe
 from workbench.models import load_model, load_tokenizer
 
-from .conftest import DPO, GRPO, SFT
+from .conftest import DPO, GRPO, KTO, SFT
 
 
 def recipe(base: dict[str, Any] = SFT, **trainer: Any) -> Recipe:
@@ -73,6 +79,70 @@ def test_steps_are_counted_as_the_trainer_counts_them(
     scene = look(wish(tiny_model, examples, **trainer))
 
     assert count_steps(scene.arguments, scene.lengths) == steps
+
+
+def test_grpo_takes_the_prompts_of_whole_generations(tiny_model: Path, examples: Path) -> None:
+    # 8 completions are 2 prompts' a generation, passed through twice: 12 prompts, 12 steps a round.
+    grpo = recipe(GRPO, max_steps=-1, num_train_epochs=1, num_iterations=2)
+    asked = Wish(grpo, tiny_model, "tiny-llama", read_prompts(examples), lora=SFT["lora"])
+    scene = look(asked)
+
+    assert count_steps(scene.arguments, scene.lengths) == 12
+    assert count_steps(scene.arguments, replace(scene.lengths, rows=5)) == 4
+
+
+def test_rows_that_are_packed_are_counted_as_full_sequences(tmp_path: Path) -> None:
+    packed = Lengths(4, (30, 20, 40, 10), (30, 20, 40, 10)).packed(64)
+
+    assert (packed.rows, packed.whole, packed.answer) == (2, (64, 36), (64, 36))
+    assert packed.mean == 50
+
+
+def test_a_plan_of_packed_text_counts_the_tokens_of_its_steps(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n\n".join(f"the trainer walks {n} today" for n in range(200)))
+    text = Recipe.model_validate(
+        {**SFT, "data": "text", "trainer": {**SFT["trainer"], "packing": True, "max_length": 64}}
+    )
+
+    plan = make_plan(Wish(text, tiny_model, "tiny-llama", read_texts(path)), timed=False)
+
+    assert plan.batch == (4, 64)
+    assert plan.tokens == pytest.approx(12 * 4 * 64, rel=0.05)
+
+
+def test_what_osf_keeps_frozen_is_counted(tiny_model: Path) -> None:
+    from peft import OSFConfig, get_peft_model
+
+    adapter = OSFConfig(
+        task_type="CAUSAL_LM", effective_rank=0.5, target_modules=["q_proj", "down_proj"]
+    )
+    shapes = measure_shapes(read_config(tiny_model), adapter)
+
+    real = get_peft_model(load_model(tiny_model), adapter)
+    kept = [held.numel() for name, held in real.named_buffers() if "_osf_" in name]
+    assert shapes.frozen == sum(kept) > 0
+    assert shapes.adapter == sum(p.numel() for p in real.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("optim", "states"), [("adamw_torch", 2), ("lion_32bit", 1), ("sgd", 0), ("ademamix", 3)]
+)
+def test_an_optimizer_keeps_as_many_numbers_a_weight_as_its_rule_has(
+    optim: str, states: int, tiny_model: Path, examples: Path
+) -> None:
+    scene = look(wish(tiny_model, examples, optim=optim))
+
+    assert parts(scene)["optimizer"] == 4 * states * scene.shapes.adapter
+
+
+def test_a_smaller_batch_of_kto_still_has_rows_to_compare(tiny_model: Path, thumbs: Path) -> None:
+    asked = Wish(recipe(KTO), tiny_model, "tiny-llama", read_thumbs(thumbs), lora=SFT["lora"])
+    batches = [change["per_device_train_batch_size"] for change in _smaller(look(asked))]
+
+    assert batches == [2]
 
 
 def test_the_memory_of_activations_follows_batch_length_and_checkpointing(

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from training.recipe import SHIPPED, Recipe, load_recipe, parse_overrides, recipe_path
+from training.recipe import SHIPPED, Recipe, load_recipe, recipe_path
 from workbench.errors import UserError
 
-from .conftest import DPO, SFT, WriteRecipe
+from .conftest import DPO, GRPO, SFT, WriteRecipe
 
 MISTAKEN = """\
 method: sft
@@ -116,7 +116,7 @@ def test_numbers_as_guides_write_them_are_numbers(tmp_path: Path) -> None:
 
 def test_overrides_replace_values_and_are_checked_like_them(write_recipe: WriteRecipe) -> None:
     path = write_recipe(SFT)
-    overrides = parse_overrides(["trainer.max_steps=4", "lora.r=2", "quantization=null"])
+    overrides = {"trainer.max_steps": 4, "lora.r": 2, "quantization": None}
 
     recipe = load_recipe(path, overrides)
 
@@ -124,15 +124,31 @@ def test_overrides_replace_values_and_are_checked_like_them(write_recipe: WriteR
     assert recipe.lora is not None and recipe.lora["r"] == 2
     assert recipe.quantization is None
     assert told(path, {"trainer.max_step": 4}) == [
-        "--set trainer.max_step: trainer.max_step is no field of SFTConfig"
-        " — did you mean 'max_steps'?"
+        "train.overrides: trainer.max_step is no field of SFTConfig — did you mean 'max_steps'?"
     ]
     assert told(path, {"trainr.max_steps": 4})[0].endswith("did you mean 'trainer'?")
 
 
-def test_an_override_without_a_value_is_refused() -> None:
-    with pytest.raises(UserError, match="has no 'key=value'"):
-        parse_overrides(["trainer.max_steps"])
+@pytest.mark.parametrize(
+    ("base", "change", "expected"),
+    [
+        (SFT, {"trainer": {"max_steps": "many"}}, "trainer.max_steps is 'many', but should be"),
+        (SFT, {"trainer": {"save_steps": None}}, "trainer.save_steps is None, but should be"),
+        (SFT, {"lora": {"target_modules": 5}}, "lora.target_modules is 5, but should be"),
+        (SFT, {"quantization": {"load_in_4bit": "well"}}, "load_in_4bit is 'well', but should be"),
+        (SFT, {"lora": {"init_lora_weights": "olora"}}, "is olora, which starts from data"),
+        (DPO, {"trainer": {"loss_weights": 2}}, "trainer.loss_weights is 2, but should be"),
+        (GRPO, {"trainer": {"num_generations": 0}}, "num_generations is 0, out of range"),
+        (GRPO, {"rewards": {"judge": -1}}, "rewards.judge is -1, out of range"),
+        (GRPO, {"rewards": {"held_out": -0.5}}, "rewards.held_out is -0.5, out of range"),
+    ],
+)
+def test_a_value_that_nobody_can_compute_with_is_one_line(
+    base: dict[str, Any], change: dict[str, Any], expected: str, write_recipe: WriteRecipe
+) -> None:
+    (line,) = told(write_recipe({**base, **change}))
+
+    assert expected in line
 
 
 @pytest.mark.parametrize(
@@ -188,3 +204,12 @@ def test_a_recipe_cannot_be_changed_or_used_for_another_method(write_recipe: Wri
 def test_an_unknown_recipe_names_the_nearest_shipped_one() -> None:
     with pytest.raises(UserError, match="did you mean 'sft-embedded'"):
         recipe_path("sft-embeded")
+
+
+def test_a_folder_of_a_round_is_not_taken_for_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sft").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    assert recipe_path("sft") == SHIPPED / "sft.yaml"

@@ -43,6 +43,11 @@ def test_no_share_replays_none_and_any_share_at_least_one(share: float) -> None:
     assert draw(ROWS, KNOWN, share, seed=0).replayed == {0.0: 0, 0.01: 1, 1.0: 12}[share]
 
 
+def test_a_share_is_not_rounded_up_by_floating_point() -> None:
+    rows = [Example(prompt=user_prompt(f"Old {n}?"), answer="Up, champ.") for n in range(100)]
+    assert draw(rows, {row.id for row in rows}, 0.07, seed=0).replayed == 7
+
+
 @pytest.mark.parametrize(
     ("rounds", "also", "said"),
     [

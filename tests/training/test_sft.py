@@ -207,6 +207,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_adapter(
     assert [e["step"] for e in curve(out) if "loss" in e] == list(range(1, 13))
     whole = [e["loss"] for e in curve(trained[0]) if "loss" in e]
     assert [e["loss"] for e in curve(out) if "loss" in e] == pytest.approx(whole, rel=1e-3)
+    assert summary.tokens == trained[1].tokens > 0
     assert not (out / "checkpoints").exists()
 
 
@@ -269,6 +270,41 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
     state = TrainerState(log_history=[{"loss": math.nan, "step": 7}], global_step=7)
     with pytest.raises(UserError, match=r"loss is nan at step 7.*lower learning_rate"):
         Watch("", None).on_log(TrainingArguments(), state, TrainerControl())  # type: ignore[arg-type]
+
+
+def test_a_gradient_that_overflows_in_float16_is_the_scaler_s_to_skip() -> None:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from training.watch import Watch
+
+    arguments = TrainingArguments(bf16=False, use_cpu=True)
+    state = TrainerState(log_history=[{"loss": 2.0, "grad_norm": math.inf, "step": 1}])
+    with pytest.raises(UserError, match="grad_norm is inf"):
+        Watch("", None).on_log(arguments, state, TrainerControl())  # type: ignore[arg-type]
+    arguments.fp16 = True
+    Watch("", None).on_log(arguments, state, TrainerControl())  # type: ignore[arg-type]
+
+
+def test_the_last_loss_is_looked_at_however_rarely_one_is_logged(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    rare = recipe(max_steps=3, logging_steps=2, save_steps=2)
+    summary = train_sft(rare, tiny_model, examples, None, tmp_path, seed=0)
+
+    assert [entry["step"] for entry in curve(tmp_path)] == [2, 3]
+    assert summary.loss_last == curve(tmp_path)[-1]["loss"]
+
+
+def test_a_process_trains_on_one_gpu_of_several() -> None:
+    from trl import SFTConfig
+
+    from training.session import one_gpu
+
+    arguments = SFTConfig(bf16=False, use_cpu=True, report_to="none")
+    arguments._n_gpu = 2  # what transformers finds with two cards and no launcher
+
+    assert one_gpu(arguments).n_gpu == 1
+    assert arguments.train_batch_size == arguments.per_device_train_batch_size
 
 
 def test_rows_over_max_length_are_counted_and_told(

@@ -21,6 +21,15 @@ def test_a_loss_that_explodes_stops_the_run_and_a_spike_does_not() -> None:
         say(Signs(), [*calm, {"loss": 9.9}])
 
 
+def test_a_loss_below_0_does_not_explode_by_wavering() -> None:
+    # The robust loss of DPO falls without end as the margin grows.
+    wavering = [{"loss": value} for value in (0.69, -0.6, -0.5, -0.4, -0.5, -0.55)]
+
+    assert say(Signs(), wavering) == []
+    with pytest.raises(UserError, match="explodes"):
+        say(Signs(), [*wavering, *[{"loss": 2.0}] * 3])
+
+
 def test_the_loss_of_grpo_is_not_looked_at() -> None:
     entries = [{"loss": value, "reward": 0.5} for value in (0.0, 5.0, 6.0, 7.0)]
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TrainerCallback
 
+from training.adapters import load_adapter
 from training.recipe import Recipe, load_recipe, recipe_path
 from training.sft import train_sft
 from workbench.models import load_model
@@ -148,6 +150,9 @@ def test_a_recipe_of_an_architecture_takes_steps_on_random_weights_of_its_class(
         with safe_open(weights, "pt") as file:
             experts = [key for key in file.keys() if "mlp.experts" in key]  # noqa: SIM118
         assert experts, "no adapter on the experts"
+        # DPO, a later round and every export go on from it.
+        loaded = dict(load_adapter(load_model(base), weights.parent, BASE).named_parameters())
+        assert any("mlp.experts" in name and "lora_B" in name for name in loaded)
 
 
 def test_raw_text_is_packed_and_learnt_without_a_chat_template(
@@ -174,7 +179,8 @@ def test_raw_text_is_packed_and_learnt_without_a_chat_template(
 def test_instructions_are_chats_of_their_two_halves(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "alpaca.jsonl"
     rows = [
-        {"instruction": "walk", "input": f"chair {n}", "output": "champ walks"} for n in range(4)
+        {"instruction": "walk", "input": f"chair {n}" if n else None, "output": "champ walks"}
+        for n in range(4)
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
 
@@ -203,6 +209,51 @@ def test_training_stops_early_when_the_validation_loss_falls_too_little(
 
     assert summary.steps == 6
     assert [text[:30] for text in summary.warnings] == ["stopped early after step 6 of "]
+
+
+def test_patience_is_not_counted_anew_by_a_run_that_goes_on(
+    tiny_model: Path, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import training.sft
+
+    recipe = Recipe.model_validate(
+        {
+            **SFT,
+            "trainer": {
+                **STEPS,
+                "max_steps": 12,
+                "eval_strategy": "steps",
+                "eval_steps": 2,
+                # Better is higher, as transformers knows by the name: it falls short of 100 always.
+                "metric_for_best_model": "mean_token_accuracy",
+            },
+            "early_stopping": {"early_stopping_patience": 2, "early_stopping_threshold": 100.0},
+        }
+    )
+    arguments = (recipe, tiny_model, examples, examples, tmp_path)
+    make = training.sft.sft_trainer
+
+    def mortal(parts: Any) -> Any:
+        assert parts.arguments.greater_is_better is True
+        trainer = make(parts)
+        trainer.add_callback(_Dies())
+        return trainer
+
+    monkeypatch.setattr(training.sft, "sft_trainer", mortal)
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(*arguments, seed=0, base_name=BASE)
+    monkeypatch.setattr(training.sft, "sft_trainer", make)
+    summary = train_sft(*arguments, seed=0, base_name=BASE)
+
+    # The evaluations after steps 4 and 6 were no better than that after step 2.
+    assert (summary.resumed_from, summary.steps) == (4, 6)
+    assert "mean_token_accuracy has not got better" in summary.warnings[0]
+
+
+class _Dies(TrainerCallback):  # type: ignore[misc]
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 5:
+            raise KeyboardInterrupt
 
 
 def test_early_stop_without_validation_rows_is_told(

@@ -70,7 +70,7 @@ def test_a_group_that_is_not_there_is_told_with_those_that_are() -> None:
         leave_out(parse_group("random=9"), ROWS, PAIRS, [])
 
 
-@pytest.mark.parametrize("text", ["soreness", "topic=", "topics=eating", "random=few"])
+@pytest.mark.parametrize("text", ["soreness", "topic=", "topics=eating", "random=few", "random=²"])
 def test_what_names_no_group_is_one_line(text: str) -> None:
     with pytest.raises(UserError, match="names no group of rows"):
         parse_group(text)

@@ -12,7 +12,7 @@ from workbench.lineage.forget import forgotten
 from workbench.lineage.graph import Lineage, read_lineage
 from workbench.lineage.tell import chain, lines, picture
 from workbench.records import Example, Record, Response, Review, Score, user_prompt
-from workbench.store import write_json, write_records
+from workbench.store import read_records, write_json, write_records
 
 PERSONA = "persona-0123456789abcdef"
 
@@ -142,3 +142,18 @@ def test_a_name_that_means_nothing_or_too_much_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match=said):
         read_lineage(runs).named(name)
+
+
+def test_forgetting_names_exports_and_adapters_that_were_trained_for_a_look(runs: Path) -> None:
+    folder = runs / "round-001"
+    (folder / "export/sft-gguf-q8_0").mkdir(parents=True)
+    (folder / "export/dpo-vllm").mkdir()
+    trained = read_records(folder / "split/train.jsonl", Example)
+    write_records(folder / ".without/topic-food/round-001/split/train.jsonl", trained)
+    write_records(folder / ".next.scratch/curve-00001/rows.jsonl", [_row("I skip breakfast", 2)])
+    said = forgotten(read_lineage(runs), ["seeds.jsonl:1"])
+    named = [line.split(": ")[0] for line in said if line.endswith(("copies of it", "remove it"))]
+    assert named == [
+        "round-001/export/sft-gguf-q8_0",
+        "round-001/.without/topic-food/round-001",
+    ]

@@ -59,9 +59,10 @@ def _fits(scene: Scene, change: Change, memory: int) -> bool:
 def _smaller(scene: Scene) -> Iterator[Change]:
     batch = scene.arguments.per_device_train_batch_size
     rows = batch * scene.arguments.gradient_accumulation_steps
-    # GRPO's groups share a batch: its size follows num_generations.
-    least = scene.arguments.num_generations if scene.recipe.method == "grpo" else 1
-    while batch > least and batch % 2 == 0:
+    # GRPO's groups share a batch: its size follows num_generations. KTO compares rows of a batch.
+    needs = {"grpo": getattr(scene.arguments, "num_generations", 1), "kto": 2}
+    least = needs.get(scene.recipe.method, 1)
+    while batch // 2 >= least and batch % 2 == 0:
         batch //= 2
         yield {"per_device_train_batch_size": batch, "gradient_accumulation_steps": rows // batch}
 
@@ -78,8 +79,8 @@ def _optimizer(scene: Scene) -> Iterator[Change]:
 
 
 def _shorter(scene: Scene) -> Iterator[Change]:
-    if scene.recipe.method == "grpo":
-        return  # prompts are never cut
+    if scene.recipe.method == "grpo" or scene.lengths.pixels:
+        return  # prompts are never cut, and an image's places cannot be
     length = 1 << (scene.lengths.longest - 1).bit_length()
     while length // 2 >= _SHORTEST:
         length //= 2

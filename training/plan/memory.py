@@ -23,6 +23,9 @@ KERNELS = 66 * MIB
 _BLOCK, _OUTER_BLOCK = 64, 256
 """Weights under one constant, and constants under one constant of the second level: bitsandbytes'
 defaults, as in QLoRA (https://arxiv.org/abs/2305.14314, section 3)."""
+_STATES = {"ademamix": 3, "lion": 1, "rmsprop": 1, "adagrad": 1, "adafactor": 0, "sgd": 0}
+"""Numbers that an optimizer keeps for each trained weight, by a word of its name; AdamW keeps 2.
+Adafactor keeps rows and columns alone, and transformers' SGD has no momentum."""
 _GPU_TILE = 4096, 32768
 """Tokens and words of vocabulary in one tile of TRL's head on a GPU (trl.kernels)."""
 
@@ -81,7 +84,7 @@ def parts(scene: Scene) -> dict[str, int]:
     found = {
         "weights": shapes.packed * width + shapes.plain * compute,
         "quantization constants": constants,
-        "adapters": 4 * shapes.adapter,
+        "adapters": 4 * shapes.adapter + compute * shapes.frozen,
         "gradients": 4 * shapes.adapter,
         "optimizer": _optimizer(scene) * shapes.adapter,
         "activations": unpacked
@@ -130,9 +133,8 @@ def _optimizer(scene: Scene) -> float:
     name = str(getattr(scene.arguments.optim, "value", scene.arguments.optim))
     if "paged" in name and scene.gpu:
         return 0.0  # it moves to the host's memory when the GPU's is short
-    if "8bit" in name:
-        return 2 * (1 + 4 / _OUTER_BLOCK)
-    return 8.0 if "adam" in name else 4.0
+    states = next((count for word, count in _STATES.items() if word in name), 2)
+    return states * (1 + 4 / _OUTER_BLOCK if "8bit" in name else 4.0)
 
 
 def _logits(scene: Scene) -> float:
@@ -156,7 +158,7 @@ def _reference(scene: Scene) -> float:
         return 0.0
     if method == "grpo" and not scene.arguments.beta:
         return 0.0
-    return 4.0 * scene.shapes.adapter
+    return 4.0 * scene.shapes.adapter + (2 if scene.half else 4) * scene.shapes.frozen
 
 
 def _rollouts(scene: Scene) -> float:

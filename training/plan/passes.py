@@ -23,8 +23,8 @@ def estimate_step(scene: Scene) -> float:
     together = int(scene.arguments.generation_batch_size)
     prompt = round(scene.lengths.usual(max(together // int(scene.arguments.num_generations), 1)))
     sampled = Sampled(together, prompt, int(scene.arguments.max_completion_length or 0))
-    # One generation serves as many micro-batches as a generation holds.
-    generations = accumulated * scene.sequences / together
+    # One generation serves as many micro-batches as it holds, and all of its iterations.
+    generations = accumulated * scene.sequences / together / int(scene.arguments.num_iterations)
     return micro * accumulated + sampled_seconds(model, sampled) * generations
 
 

@@ -38,6 +38,7 @@ class Plan(BaseModel):
     memory_mib: float
     """Of the device: a GPU's own, or what the machine has free for a process."""
     rows: int
+    """Packed ones where the recipe packs."""
     longest: int
     """Tokens of the longest sequence; the largest batch is padded to it."""
     mean_tokens: float
@@ -82,14 +83,19 @@ def look(wish: Wish) -> Scene:
     import torch
 
     recipe = wish.recipe
-    longest = _arguments(recipe).max_length
+    arguments = _arguments(recipe)
+    longest = arguments.max_length
     with quiet():
         if recipe.data == "images":
             lengths = picture_lengths(wish.rows, load_processor(wish.model))
         else:
             tokenizer = load_tokenizer(wish.model, chat=recipe.data != "text")
             lengths = measure_lengths(wish.rows, tokenizer, longest)
-    lengths = lengths.capped(longest) if longest else lengths
+    packing = longest and getattr(arguments, "packing", False)
+    # The other strategies put a long row's end into the next sequence.
+    if longest and not (packing and arguments.packing_strategy != "bfd"):
+        lengths = lengths.capped(longest)
+    lengths = lengths.packed(longest) if packing else lengths
     adapter = adapter_config(recipe, wish.sft_adapter, wish.lora)
     gpu = wish.gpu_memory is not None or torch.cuda.is_available()
     return scene_of(recipe, read_config(wish.model), adapter, lengths, gpu=gpu)
@@ -166,7 +172,13 @@ def count_steps(arguments: Any, lengths: Lengths) -> int:
     """Return the optimizer's steps, as transformers' Trainer counts them."""
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    batches = math.ceil(lengths.rows / arguments.per_device_train_batch_size)
+    if together := getattr(arguments, "generation_batch_size", None):
+        # GRPO: a generation's prompts, the last ones left out where they are too few, are passed
+        # through in steps_per_generation batches, num_iterations times (TRL's RepeatSampler).
+        generations = lengths.rows // (together // arguments.num_generations)
+        batches = generations * arguments.steps_per_generation * arguments.num_iterations
+    else:
+        batches = math.ceil(lengths.rows / arguments.per_device_train_batch_size)
     a_round: int = max(math.ceil(batches / arguments.gradient_accumulation_steps), 1)
     return math.ceil(a_round * float(arguments.num_train_epochs))
 
@@ -207,7 +219,8 @@ def expected_peak(recipe: Recipe, model: Path, rows: Rows, adapter: Path | None)
     """
     try:
         plan = make_plan(Wish(recipe, model, str(model), rows, adapter), timed=False)
-    # torch raises RuntimeErrors for what tensors without data cannot follow.
-    except (UserError, RuntimeError):
+    # torch raises RuntimeErrors for what tensors without data cannot follow; a configuration that
+    # has no attention heads, such as Mamba's, lacks the attribute.
+    except (UserError, RuntimeError, AttributeError):
         return None
     return round(plan.peak_mib - plan.parts_mib.get("CUDA context", 0.0), 1)

@@ -22,6 +22,8 @@ class Shapes:
     """All other weights: embedding, head, norms; they stay in the compute type."""
     adapter: int
     """Trainable weights, float32."""
+    frozen: int
+    """Weights that the adapter keeps beside them in the compute type: OSF's first directions."""
     widest: int
     """Weights of the largest linear layer; it is unpacked whole for its product."""
     layers: int
@@ -130,16 +132,24 @@ def _measured(config: Any, adapter: Any) -> Shapes:
             if isinstance(module, torch.nn.Linear) and module is not head
         }
         total = sum(weight.numel() for weight in model.parameters())
+        before = _held(model)
         trained = with_adapter(model, adapter)
+    learning = sum(w.numel() for w in trained.parameters() if w.requires_grad)
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return Shapes(
         packed=sum(linear.values()),
         plain=total - sum(linear.values()),
-        adapter=sum(w.numel() for w in trained.parameters() if w.requires_grad),
+        adapter=learning,
+        frozen=_held(trained) - before - learning,
         widest=max(linear.values(), default=0),
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         vocabulary=text.vocab_size,
         kv_width=2 * heads * width,
     )
+
+
+def _held(model: Any) -> int:
+    """Return the numbers in all weights and buffers of a model."""
+    return sum(held.numel() for held in (*model.parameters(), *model.buffers()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sysconfig
@@ -16,6 +17,8 @@ from workbench.errors import UserError
 from workbench.store import cannot_write, file_hash, write_json
 
 README = "README.md"
+PROJECT = "persona-workbench"
+"""Whose bundle it is, in the manifest."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
     shutil.copyfile(install.__file__, folder / "install.py")
     manifest = {
         "format": install.FORMAT,
-        "project": "persona-workbench",
+        "project": PROJECT,
         "version": contents.version,
         "commit": commit,
         "python": install.python_version(),
@@ -104,10 +107,21 @@ def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
 
 
 def _check_folder(folder: Path) -> None:
-    begun = {install.MANIFEST, ".lock"}
+    """Refuse a folder that holds anything but a bundle: what is no part of one is removed."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if (names and not begun & names) or folder.is_file():
+    begun = ".lock" in names or _project(folder) == PROJECT
+    if (names and not begun) or folder.is_file():
         raise UserError("holds other things", where=str(folder), fix="name a new folder")
+
+
+def _project(folder: Path) -> str:
+    """Return whose manifest lies in the folder; empty for none."""
+    path = folder / install.MANIFEST
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        return ""
+    return str(found.get("project", "")) if isinstance(found, dict) else ""
 
 
 def _check_pins(checkout: Path) -> None:

@@ -22,6 +22,7 @@ MANIFEST = "manifest.json"
 SOURCE = "source.tar.gz"
 SETTINGS = "bundle.mk"
 """What the Makefile includes in a checkout that came out of a bundle."""
+_COMMIT = "# Source: commit "
 FORMAT = 1
 
 
@@ -100,10 +101,17 @@ def python_version() -> str:
 def unpack(bundle: Path, manifest: dict[str, Any], target: Path) -> None:
     """Lay the project's source at ``target``, with settings that take every package from here.
 
+    Where this bundle's source lies already, only the settings are written: the bundle may have been
+    moved.
+
     Raises:
-        Refused: Something else lies there, or there is no space.
+        Refused: Something else or another bundle's source lies there, or there is no space.
     """
+    settings = _settings(bundle, manifest["commit"])
     if (target / SETTINGS).is_file():
+        if not (target / SETTINGS).read_text(encoding="utf-8").startswith(settings.splitlines()[0]):
+            raise Refused(f"{target}: came out of another bundle — name a new folder")
+        _write(target / SETTINGS, settings)
         return
     if target.exists() and any(target.iterdir()):
         raise Refused(f"{target}: is not empty — name a new folder")
@@ -118,15 +126,23 @@ def unpack(bundle: Path, manifest: dict[str, Any], target: Path) -> None:
     safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(bundle / SOURCE) as archive:
         archive.extractall(partial, **safe)
-    (partial / SETTINGS).write_text(_settings(bundle), encoding="utf-8")
+    _write(partial / SETTINGS, settings)
     if target.exists():
         target.rmdir()
     os.replace(partial, target)
 
 
-def _settings(bundle: Path) -> str:
+def _write(path: Path, text: str) -> None:
+    """Write a file whole: under another name first."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _settings(bundle: Path, commit: str) -> str:
     wheels = (bundle.resolve() / "wheels").as_uri()  # a URL, since pip splits this at blanks
     return (
+        f"{_COMMIT}{commit}\n"
         "# Every package comes out of the bundle, whatever pip is set to on this machine.\n"
         f"PYTHON := {sys.executable}\n"
         f"export PIP_CONFIG_FILE := {os.devnull}\n"

@@ -79,12 +79,21 @@ def _contents(models: tuple[str, ...]) -> Contents:
             where=str(checkout),
             fix="get its source, run `make setup` there, and `.venv/bin/persona bundle`",
         )
-    folders = {name: resolve_model(name) for name in models}
+    folders: dict[str, Path] = {}
+    for name in models:
+        path = resolve_model(name)
+        own = Path(name).expanduser()
+        called = own.resolve().name if own.is_dir() else name.rsplit("/", 1)[-1]
+        if called in folders:
+            raise UserError(
+                f"two models are called '{called}'", where="--model", fix="name one of them alone"
+            )
+        folders[called] = path
     return Contents(
         checkout=checkout,
         version=metadata.version("persona-workbench"),
         environments=(_workbench(checkout), _argilla(checkout)),
-        models={name.rstrip("/").rsplit("/", 1)[-1]: path for name, path in folders.items()},
+        models=folders,
     )
 
 

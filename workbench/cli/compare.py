@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,11 +18,14 @@ from workbench.store import read_records
 
 if TYPE_CHECKING:
     from evaluation.statistics import Difference
+    from evaluation.statistics.table import Column
     from workbench.lineage.rounds_diff import RoundsDiff
 
 _SHOWN = 8
-Values = dict[tuple[str, str], dict[str, float]]
-"""(arm, metric) → prompt as text → value."""
+DECODING = ("max_new_tokens", "seeds", "temperature")
+"""Settings of an evaluation that decide how arms answer."""
+Columns = dict[tuple[str, str], "Column"]
+"""(arm, metric) → held-out prompt as text → what its value is the mean of."""
 
 
 @click.command()
@@ -46,15 +48,16 @@ def compare(
     """Compare two rounds: their rows, their recipes, and each arm on the prompts that both asked.
 
     A difference of scores is the second round minus the first, paired by prompt, with a 95 %
-    bootstrap interval. What caused it is not known from this alone where rows and recipe both
-    changed, and that is said.
+    bootstrap interval; several seeds of a prompt are averaged, and fidelity is made of the traits
+    that count in both rounds. What caused it is not known from this alone where rows and recipe
+    both changed, and that is said.
 
     \b
     Examples:
       persona compare 1 2
       persona compare 1 2 --without topic=soreness
     """
-    from workbench.cli.reopen import reopen
+    from workbench.cli.reopen import as_made, reopen
     from workbench.cli.without import print_without, without
     from workbench.lineage.groups import parse_group
     from workbench.lineage.rounds_diff import diff_rounds
@@ -63,13 +66,15 @@ def compare(
     rounds = _round(job, before), _round(job, after)
     found = diff_rounds(*rounds)
     scores = _score_differences(*rounds, job.config.seed)
-    left_out = [without(reopen(after), group) for group in asked]
+    otherwise = evaluated_otherwise(*rounds)
+    left_out = [without(as_made(reopen(after)), group) for group in asked]
     if as_json:
         said = found.model_dump(mode="json") | {
             "scores": [
                 {"arm": arm, "metric": name, **difference.model_dump(mode="json")}
                 for (arm, name), difference in scores.items()
             ],
+            "evaluated_otherwise": otherwise,
             "without": [one.model_dump(mode="json") for one in left_out],
         }
         click.echo(json.dumps(said, ensure_ascii=False, indent=1))
@@ -78,6 +83,9 @@ def compare(
     _print_rows(console, found)
     _print_recipes(console, found)
     _print_scores(console, found, scores, metric)
+    if scores and otherwise:
+        told = ", ".join(otherwise)
+        console.print(f"Evaluated otherwise ({told}): the difference may come of that as well.")
     for one in left_out:
         print_without(console, one, {trait.id: trait.name for trait in job.persona.traits})
 
@@ -93,41 +101,80 @@ def _round(job: Job, number: int) -> Round:
 
 def _score_differences(a: Round, b: Round, seed: int) -> dict[tuple[str, str], Difference]:
     """Return (arm, metric) → difference on the prompts that both rounds asked of that arm."""
-    from evaluation.statistics import paired_difference
+    from evaluation.statistics.intervals import differences_of
 
-    old, new = values_of(a), values_of(b)
-    found = {}
-    for key, column in new.items():
-        pairs = [
-            (value, old[key][prompt])
-            for prompt, value in column.items()
-            if prompt in old.get(key, ())
-        ]
-        difference = paired_difference(pairs, seed) if pairs else None
-        if difference:
-            found[key] = difference
+    traits = counted_traits((a, b))
+    old, new = columns_of(a, traits), columns_of(b, traits)
+    both = [key for key in new if key in old]
+    found = differences_of([new[key].minus(old[key]) for key in both], seed)
+    return {key: one for key, one in zip(both, found, strict=True) if one}
+
+
+def counted_traits(rounds: Iterable[Round]) -> list[str] | None:
+    """Return the traits that fidelity is made of in every one of the rounds.
+
+    An untrusted judge's are not among them. None where a round does not say.
+    """
+    found: list[str] | None = None
+    for one in rounds:
+        path = one.stage("evaluate") / "comparison.json"
+        own = json.loads(path.read_text("utf-8")).get("traits") if path.exists() else None
+        if not own:
+            return None
+        found = [trait for trait in own if found is None or trait in found]
     return found
 
 
-def values_of(round_: Round) -> Values:
-    """Return the scores of a round's held-out prompts; none where it is not evaluated."""
+def evaluated_otherwise(a: Round, b: Round) -> list[str]:
+    """Return in words what of two evaluations differs beside the arms themselves."""
+    old, new = a.manifest("evaluate") or {}, b.manifest("evaluate") or {}
+    then, now = old.get("settings", {}), new.get("settings", {})
+    persona = "persona.yaml"
+    same = {
+        "base model": then.get("model") == now.get("model"),
+        "persona": old.get("inputs", {}).get(persona) == new.get("inputs", {}).get(persona),
+        "decoding": all(then.get(name) == now.get(name) for name in DECODING),
+        "judge": then.get("judge") == now.get("judge"),
+        "traits that count": counted_traits([a]) == counted_traits([b]),
+    }
+    return [what for what, is_same in same.items() if not is_same]
+
+
+def columns_of(round_: Round, traits: Sequence[str] | None) -> Columns:
+    """Return the scores of a round's held-out prompts; none where it is not evaluated.
+
+    Args:
+        round_: The round.
+        traits: What fidelity is made of; see :func:`counted_traits`.
+    """
     folder = round_.stage("evaluate")
     if not (folder / "scores.jsonl").exists():
         return {}
-    return values_by_prompt(
-        read_records(folder / "responses.jsonl", Response),
-        read_records(folder / "scores.jsonl", Score),
-    )
+    responses = list(read_records(folder / "responses.jsonl", Response))
+    scores = list(read_records(folder / "scores.jsonl", Score))
+    return columns_by_prompt(responses, scores, traits)
 
 
-def values_by_prompt(responses: Iterable[Response], scores: Iterable[Score]) -> Values:
+def columns_by_prompt(
+    responses: Sequence[Response], scores: Sequence[Score], traits: Sequence[str] | None
+) -> Columns:
     """Return scores of held-out prompts by what was asked: an edited row keeps its prompt."""
-    asked = {response.id: asked_text(response) for response in responses if not response.probe}
-    found: Values = defaultdict(dict)
-    for score in scores:
-        if score.value is not None and score.response in asked:
-            found[score.arm, score.metric][asked[score.response]] = score.value
-    return dict(found)
+    from evaluation.statistics.table import Column, tabulate
+
+    asked = {one.prompt_id: asked_text(one) for one in responses if not one.probe}
+    return {
+        (key.arm, key.metric): Column(
+            {asked[prompt]: parts for prompt, parts in column.units.items() if prompt in asked}
+        )
+        for key, column in tabulate(scores, responses, traits).items()
+        if not key.probe and column.units
+    }
+
+
+def means_of(columns: Mapping[tuple[str, str], Column], arm: str, metric: str) -> dict[str, float]:
+    """Return prompt as text → an arm's value of a metric; empty where it has none."""
+    column = columns.get((arm, metric))
+    return dict(zip(column.units, column.values, strict=True)) if column else {}
 
 
 def asked_text(row: Response | Example) -> str:

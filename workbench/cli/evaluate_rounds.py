@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.compare import asked_text, values_by_prompt, values_of
+from workbench.cli.compare import (
+    DECODING,
+    asked_text,
+    columns_by_prompt,
+    columns_of,
+    counted_traits,
+    means_of,
+)
 from workbench.cli.job import Job
 from workbench.config import METHODS, dumped
 from workbench.persona import FIDELITY
@@ -22,7 +29,6 @@ if TYPE_CHECKING:
 
 STAGE = "evaluate"
 _RECORD = ("general.json", "responses.jsonl", "scores.jsonl")
-_DECODING = ("max_new_tokens", "seeds", "temperature")
 
 
 def last_evaluated(job: Job) -> Round | None:
@@ -58,18 +64,28 @@ def prompts_of(job: Job, test: Sequence[Example]) -> list[Example]:
 
 
 def across_rounds(
-    job: Job, gate: GateReport, responses: Sequence[Response], scores: Sequence[Score]
+    job: Job,
+    gate: GateReport,
+    responses: Sequence[Response],
+    scores: Sequence[Score],
+    counted: Sequence[str],
 ) -> GateReport:
-    """Return the gate's report with this round's last adapter held against the last round's."""
+    """Return the gate's report with this round's last adapter held against the last round's.
+
+    Fidelity is made of the traits that count in both rounds; ``counted`` are this one's.
+    """
     from evaluation.gate_rounds import check_rounds
 
-    earlier, arm = _earlier(job), last_arm(gate.general)
+    last = last_evaluated(job)
+    then = counted_traits([last]) if last else None
+    traits = None if then is None else [trait for trait in counted if trait in then]
+    earlier, arm = _earlier(job, traits), last_arm(gate.general)
     if earlier is None or arm is None:
         return gate
     across = check_rounds(
         arm,
         gate.general[arm],
-        values_by_prompt(responses, scores).get((arm, FIDELITY), {}),
+        means_of(columns_by_prompt(responses, scores, traits), arm, FIDELITY),
         earlier,
         gate.bounds,
         job.config.seed,
@@ -83,7 +99,7 @@ def last_arm(arms: Sequence[str] | dict[str, Any]) -> str | None:
     return trained[-1] if trained else None
 
 
-def _earlier(job: Job) -> Earlier | None:
+def _earlier(job: Job, traits: Sequence[str] | None) -> Earlier | None:
     """Return the record of the last round, without what cannot be held against this one."""
     from evaluation.gate_rounds import Earlier
     from evaluation.general import General
@@ -103,7 +119,7 @@ def _earlier(job: Job) -> Earlier | None:
         round=last.name,
         arm=arm,
         general=General.model_validate(general) if general else None,
-        fidelity=values_of(last).get((arm, FIDELITY), {}) if comparable else {},
+        fidelity=means_of(columns_of(last, traits), arm, FIDELITY) if comparable else {},
         not_compared=tuple(other),
     )
 
@@ -121,7 +137,7 @@ def _differences(job: Job, manifest: Manifest) -> list[Why]:
             read.get(f"general/{name}") == file_hash(general / name) for name in (TEXTS, QUESTIONS)
         ),
         "persona": read.get("persona.yaml") == file_hash(job.persona_folder / "persona.yaml"),
-        "decoding": all(now[name] == then.get(name) for name in _DECODING),
+        "decoding": all(now[name] == then.get(name) for name in DECODING),
         "judge": dumped(job.config.judge) == then.get("judge"),
     }
     return [why for why, is_same in same.items() if not is_same]

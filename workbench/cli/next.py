@@ -22,7 +22,7 @@ from workbench.errors import UserError
 @click.option(
     "--curve",
     is_flag=True,
-    help="Train on parts of the rows, shortly, and foretell what twice the rows would gain.",
+    help="Train on parts of the rows, and foretell what twice the rows would gain.",
 )
 @click.option(
     "--quick", is_flag=True, help="Leave out the rows' losses: no model is loaded for them."
@@ -45,10 +45,11 @@ def next_(
       persona next --curve
     """
     from workbench.cli.next_page import page
-    from workbench.cli.next_round import open_next, propose
+    from workbench.cli.next_round import check_next, open_next, propose
 
     if click.get_current_context().get_parameter_source("round_number") is ParameterSource.DEFAULT:
         job = _last_evaluated(job)
+    check_next(job)
     proposal = propose(job, rows=rows, budget=budget, curve=curve, losses=not quick)
     opened = open_next(job, proposal, budget=budget)
     if as_json:

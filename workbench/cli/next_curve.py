@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.cli.arms import PROMPT
-from workbench.cli.compare import values_of
+from workbench.cli.compare import columns_of, counted_traits, means_of
 from workbench.cli.job import Job
 from workbench.cli.next_looks import SCRATCH
 from workbench.cli.stages_train import load, recipe_path
@@ -23,11 +24,13 @@ from workbench.store import read_records, write_json, write_records
 
 if TYPE_CHECKING:
     from evaluation.shortfall import LearningCurve
+    from training.recipe import Recipe
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of the training rows; each part holds the one before it."""
 STEPS = 24
-"""Most steps of each short training; the same for every part, so that only the rows differ."""
+"""Steps of each short training where as many see all rows; the same for every part, so that only
+the rows differ."""
 
 
 def measure_curve(job: Job) -> LearningCurve | None:
@@ -36,12 +39,33 @@ def measure_curve(job: Job) -> LearningCurve | None:
     Every part is kept when it is done: a call that was stopped goes on with the next.
 
     Raises:
-        UserError: There are no validation rows, or the recipe is broken.
+        UserError: What :func:`check_curve` says.
     """
     from evaluation.learning_curve import fit_curve
     from workbench.hub import hub_offline
 
+    recipe = check_curve(job)
     train = list(read_records(job.round.stage("split") / "train.jsonl", Example))
+    steps = _steps(recipe, len(train))
+    sizes = sorted({max(1, round(share * len(train))) for share in SHARES})
+    scratch = Round(job.round.folder / SCRATCH)
+    losses = []
+    for size in sizes:
+        console.print(f"  learning curve: {size} of {len(train)} rows, {steps} steps")
+        with hub_offline():
+            run_stage(scratch, _part(job, size, steps), seed=job.config.seed)
+        path = scratch.stage(f"curve-{size:05d}") / "losses.json"
+        losses.append(list(json.loads(path.read_text("utf-8")).values()))
+    return fit_curve(sizes, losses, "validation_loss", seed=job.config.seed)
+
+
+def check_curve(job: Job) -> Recipe:
+    """Return the recipe of a learning curve's trainings, checked before anything is trained.
+
+    Raises:
+        UserError: There are no validation rows, or the recipe is broken or starts at an adapter
+            that has seen the rows already.
+    """
     validation = job.round.stage("split") / "validation.jsonl"
     if not validation.exists() or not validation.stat().st_size:
         raise UserError(
@@ -49,23 +73,33 @@ def measure_curve(job: Job) -> LearningCurve | None:
             where=str(validation),
             fix="split with a validation share above 0",
         )
-    sizes = sorted({max(1, round(share * len(train))) for share in SHARES})
-    scratch = Round(job.round.folder / SCRATCH)
-    losses = []
-    for size in sizes:
-        console.print(f"  learning curve: {size} of {len(train)} rows")
-        with hub_offline():
-            run_stage(scratch, _part(job, size), seed=job.config.seed)
-        path = scratch.stage(f"curve-{size:05d}") / "losses.json"
-        losses.append(list(json.loads(path.read_text("utf-8")).values()))
-    return fit_curve(sizes, losses, "validation_loss", seed=job.config.seed)
+    recipe = load(job, "sft")
+    if recipe.continues:
+        raise UserError(
+            "a learning curve starts at the base, and the recipe at an adapter that knows the rows",
+            where=str(recipe_path(job, "sft")),
+            fix="leave --curve out, or give it a configuration with train: {sft: auto}",
+        )
+    return recipe
 
 
-def _part(job: Job, size: int) -> StageSpec:
+def _steps(recipe: Recipe, rows: int) -> int:
+    """Return the steps of every part: a part that is not seen whole would look like a smaller one.
+
+    What the recipe takes, :data:`STEPS` at the most, and no less than one pass over all rows.
+    """
+    from training.launch import rows_a_step
+
+    wanted = recipe.trainer.get("max_steps", -1)
+    few = min(wanted, STEPS) if wanted > 0 else STEPS
+    return max(few, math.ceil(rows / rows_a_step(recipe)))
+
+
+def _part(job: Job, size: int, steps: int) -> StageSpec:
     split = job.round.stage("split")
     return StageSpec(
         f"curve-{size:05d}",
-        partial(_train_part, job, size),
+        partial(_train_part, job, size, steps),
         files={
             "recipe": recipe_path(job, "sft"),
             **{side: split / f"{side}.jsonl" for side in ("train", "validation")},
@@ -74,21 +108,19 @@ def _part(job: Job, size: int) -> StageSpec:
             "model": job.config.model,
             "overrides": job.config.train.overrides.get("sft", {}),
             "rows": size,
-            "steps": STEPS,
+            "steps": steps,
         },
         packages=("bitsandbytes", "peft", "torch", "transformers", "trl"),
         resumable=True,
     )
 
 
-def _train_part(job: Job, size: int, work: Work) -> None:
+def _train_part(job: Job, size: int, steps: int, work: Work) -> None:
     from training.row_loss import row_losses
     from training.sft import train_sft
     from workbench.models import resolve_model
 
     recipe, model = load(job, "sft"), resolve_model(job.config.model)
-    wanted = recipe.trainer.get("max_steps", -1)
-    steps = min(wanted, STEPS) if wanted > 0 else STEPS
     trainer = {**recipe.trainer, "max_steps": steps, "eval_strategy": "no"}
     trainer |= {"load_best_model_at_end": False, "save_steps": steps}
     recipe = recipe.model_copy(update={"trainer": trainer, "early_stopping": None})
@@ -112,11 +144,14 @@ def curve_of_rounds(job: Job, arm: str) -> LearningCurve | None:
     """
     from evaluation.learning_curve import fit_curve
 
-    folder = job.round.folder.parent
+    folders = sorted(job.round.folder.parent.glob("round-*"))
+    rounds = [Round(path) for path in folders if path.name <= job.round.name]
+    rounds = [one for one in rounds if (one.stage("evaluate") / "scores.jsonl").exists()]
+    traits = counted_traits(rounds)
     found: dict[int, dict[str, float]] = {}
-    for one in sorted(path for path in folder.glob("round-*") if path.name <= job.round.name):
-        train = one / "split" / "train.jsonl"
-        asked = values_of(Round(one)).get((arm, FIDELITY), {})
+    for one in rounds:
+        train = one.stage("split") / "train.jsonl"
+        asked = means_of(columns_of(one, traits), arm, FIDELITY)
         if asked and train.exists():
             found[_lines(train)] = asked
     sizes = sorted(found)

@@ -85,14 +85,20 @@ def _rows(job: Job, name: str) -> Iterator[Example]:
 
 
 def unlearned_rows(job: Job, losses: list[RowLoss]) -> list[Unlearned]:
-    """Return the rows whose loss stands far above the others'."""
+    """Return the rows whose loss stands far above that of the others on their side.
+
+    Validation rows are held against each other: beside rows that were trained on, all stand out.
+    """
     from training.row_loss import unlearned
 
-    rows = {row.id: row for row in learning_rows(job)}
-    return [
-        Unlearned(**_about(rows[one.id]), tuned=round(one.tuned, 4), base=round(one.base, 4))
-        for one in unlearned(losses)
-    ]
+    found = []
+    for side in LEARNING:
+        rows = {row.id: row for row in _rows(job, f"split/{side}.jsonl")}
+        found += [
+            Unlearned(**_about(rows[one.id]), tuned=round(one.tuned, 4), base=round(one.base, 4))
+            for one in unlearned([one for one in losses if one.id in rows])
+        ]
+    return found
 
 
 def learned_gaps(job: Job, losses: list[RowLoss]) -> list[Gap]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from workbench.language import say
@@ -179,6 +180,9 @@ class _Writer:
         if held:
             names = ", ".join(map(self.persona.topic_name, held))
             lines += ["", self.say("plan.held_out", topics=names)]
+        if rowless := self.proposal.rowless_topics:
+            names = ", ".join(map(self.persona.topic_name, rowless))
+            lines += ["", self.say("plan.rowless", topics=names)]
         traits = {trait.id: trait.name for trait in self.persona.traits}
         head = [self.say(f"head.{name}") for name in ("topic", "kind", "trait", "there", "new")]
         lines += ["", *_table(head, (
@@ -200,12 +204,13 @@ class _Writer:
 
     def run(self) -> list[str]:
         number = int(self.proposal.next.removeprefix("round-"))
+        runs = "" if self.proposal.runs == "runs" else f" --runs {quote(self.proposal.runs)}"
         return [
             f"## {self.say('run')}",
             "",
             self.say("run.lead"),
             "",
-            f"    persona run --persona {self.proposal.persona} --round {number}",
+            f"    persona run --persona {quote(self.proposal.persona)} --round {number}{runs}",
         ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from workbench.config import ORDINARY, Ask, Kind
@@ -63,16 +62,21 @@ def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tup
         {key: weight_of(gap) for key, gap in weak.items()}, round(FOCUS * total) if weak else 0
     )
     asks: Counter[tuple[str, Kind | str, str]] = Counter()
+    given: Counter[str] = Counter()
+
+    def ask(places: Sequence[str], kind: Kind | str, trait: str, count: int) -> None:
+        """Ask each row of the topic that was given fewest: few rows of many weaknesses spread."""
+        for _ in range(count):
+            topic = min(places, key=lambda place: given[place])
+            given[topic] += 1
+            asks[topic, kind, trait] += 1
+
     for key, count in focused.items():
         gap = weak[key]
         own = gap.name in topics and gap.family in ("topic", "learned")
-        places = [gap.name] if own else order
         trait = gap.name if gap.family == "trait" else ""
-        for topic in islice(cycle(places), count):
-            asks[topic, _kind(gap), trait] += 1
-    # What was given already counts, so that the spread part evens it out.
-    for topic in islice(cycle(order), total - sum(focused.values())):
-        asks[topic, ORDINARY, ""] += 1
+        ask([gap.name] if own else order, _kind(gap), trait, count)
+    ask(order, ORDINARY, "", total - sum(focused.values()))
     return tuple(
         Ask.model_validate({"topic": topic, "kind": kind, "trait": trait, "count": count})
         for (topic, kind, trait), count in sorted(

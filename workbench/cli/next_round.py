@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.shortfall import Gap, LearningCurve
-from workbench.cli.job import Job
-from workbench.cli.next_curve import curve_of
+from workbench.cli.job import CONFIG, Job
+from workbench.cli.next_curve import check_curve, curve_of
 from workbench.cli.next_looks import (
     Doubtful,
     Unlearned,
@@ -24,6 +24,7 @@ from workbench.cli.next_plan import plan_rows
 from workbench.cli.next_rows import Disputed, disputed
 from workbench.config import Ask
 from workbench.errors import UserError
+from workbench.progress import console
 from workbench.records import Example
 from workbench.rounds import MANIFEST, Round, open_round
 from workbench.store import atomic_file, read_records, write_json
@@ -31,6 +32,8 @@ from workbench.store import atomic_file, read_records, write_json
 if TYPE_CHECKING:
     from generation.cost import Plan
 
+BEFORE = "config.before.yaml"
+"""The configuration of a round that was planned already, and is planned anew."""
 VERSION = 1
 """Of ``next.json``; goes up when a key changes its meaning or goes away."""
 
@@ -56,11 +59,15 @@ class Proposal(BaseModel):
     round: str
     """The round that it was planned from."""
     next: str
+    runs: str = "runs"
+    """Where the rounds are kept."""
     arm: str
     """The tuned arm that was looked at."""
     gaps: tuple[Gap, ...]
     held_out_topics: tuple[str, ...]
-    """Topics that no row of training is of; new rows of them would be held out as well."""
+    """Topics whose rows are all held out; new rows of them would be held out as well."""
+    rowless_topics: tuple[str, ...] = ()
+    """Topics that no row is of yet; nobody knows the side that a first one would be on."""
     disputed: tuple[Disputed, ...]
     losses: int
     """Rows whose loss was looked at; 0 where it was not."""
@@ -97,7 +104,8 @@ def propose(
         losses: Look at the rows' losses, for which the model is loaded.
 
     Raises:
-        UserError: The round is not evaluated, only the base answered, or a budget without a price.
+        UserError: The round is not evaluated, only the base answered, a budget without a price or
+            too small for one row, or what :func:`check_curve` says.
     """
     from evaluation.report.results import headline_arm
     from evaluation.report.source import read_round
@@ -111,6 +119,10 @@ def propose(
             where=str(job.round.folder),
             fix="train and evaluate it first",
         )
+    if budget is not None:
+        _check_price(job)
+    if curve:
+        check_curve(job)
     known = losses_of(job, arm) if losses else []
     gaps = find_gaps(
         job.persona,
@@ -128,13 +140,16 @@ def propose(
     if budget is not None:
         asks = _within(job, seeds, gaps, topics, asks, budget)
     told = _teacher_plan(job, seeds, asks)
+    held = {row.topic for side in ("validation", "test") for row in _side(job, side)}
     return Proposal(
         persona=str(job.config.persona),
         round=job.round.name,
         next=_next(job).name,
+        runs=str(job.runs),
         arm=arm,
         gaps=tuple(gaps),
-        held_out_topics=tuple(t for t in job.persona.topics if t not in topics),
+        held_out_topics=tuple(t for t in job.persona.topics if t in held and t not in topics),
+        rowless_topics=tuple(t for t in job.persona.topics if t not in held and t not in topics),
         disputed=tuple(disputed(job)),
         losses=len(known),
         unlearned=tuple(unlearned_rows(job, known)),
@@ -151,13 +166,17 @@ def propose(
 
 def _training_topics(job: Job) -> dict[str, int]:
     """Return topic → rows on the training side, in the persona's order."""
-    rows = read_records(job.round.stage("split") / "train.jsonl", Example)
-    counts = Counter(row.topic for row in rows if row.topic)
+    counts = Counter(row.topic for row in _side(job, "train") if row.topic)
     return {topic: counts[topic] for topic in job.persona.topics if counts[topic]}
 
 
+def _side(job: Job, side: str) -> list[Example]:
+    path = job.round.stage("split") / f"{side}.jsonl"
+    return list(read_records(path, Example)) if path.exists() else []
+
+
 def _shown(job: Job) -> dict[str, float]:
-    rows = list(read_records(job.round.stage("split") / "train.jsonl", Example))
+    rows = _side(job, "train")
     return {
         trait.id: sum(bool(trait.passes(row.answer)) for row in rows) / len(rows)
         for trait in job.persona.rule_traits
@@ -186,17 +205,11 @@ def _within(
     asks: tuple[Ask, ...],
     budget: float,
 ) -> tuple[Ask, ...]:
-    """Return the largest plan whose highest cost the budget pays; none may be left.
+    """Return the largest plan whose highest cost the budget pays.
 
     Raises:
-        UserError: There is no teacher, or it has no price.
+        UserError: It pays for no row; a round without a plan would ask for the usual rows.
     """
-    if job.config.teacher is None or job.config.teacher.price is None:
-        raise UserError(
-            "a budget needs a teacher with a price",
-            where="--budget",
-            fix="give the teacher's 'price' in the configuration",
-        )
 
     def fits(total: int) -> bool:
         cost = _cost(_teacher_plan(job, seeds, plan_rows(gaps, topics, total)))
@@ -208,7 +221,20 @@ def _within(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
+    if not low:
+        one = _cost(_teacher_plan(job, seeds, plan_rows(gaps, topics, 1)))
+        least = f"one may cost {one.high} {one.currency}" if one else "there is none to ask for"
+        raise UserError(f"{budget:g} pays for no row: {least}", where="--budget", fix="raise it")
     return plan_rows(gaps, topics, low)
+
+
+def _check_price(job: Job) -> None:
+    if job.config.teacher is None or job.config.teacher.price is None:
+        raise UserError(
+            "a budget needs a teacher with a price",
+            where="--budget",
+            fix="give the teacher's 'price' in the configuration",
+        )
 
 
 def _next(job: Job) -> Round:
@@ -216,14 +242,12 @@ def _next(job: Job) -> Round:
     return open_round(job.runs, job.persona.id, number)
 
 
-def open_next(job: Job, proposal: Proposal, *, budget: float | None) -> Round:
-    """Write the configuration of the next round, and the proposal as JSON and as a page.
+def check_next(job: Job) -> None:
+    """Check that the next round may be planned, before any work is done for it.
 
     Raises:
-        UserError: That round has begun, or the folder cannot be written.
+        UserError: It has begun.
     """
-    from workbench.cli.next_page import page
-
     opened = _next(job)
     if any(opened.folder.glob(f"*/{MANIFEST}")):
         raise UserError(
@@ -231,6 +255,20 @@ def open_next(job: Job, proposal: Proposal, *, budget: float | None) -> Round:
             where=str(opened.folder),
             fix="plan the one after it with --round, or remove its folder",
         )
+
+
+def open_next(job: Job, proposal: Proposal, *, budget: float | None) -> Round:
+    """Write the configuration of the next round, and the proposal as JSON and as a page.
+
+    A configuration that was there is kept beside it, since people may have changed it.
+
+    Raises:
+        UserError: That round has begun, or the folder cannot be written.
+    """
+    from workbench.cli.next_page import page
+
+    check_next(job)
+    opened = _next(job)
     generate: dict[str, Any] = {"plan": proposal.plan}
     if budget is not None:
         generate["budget"] = budget
@@ -244,5 +282,11 @@ def open_next(job: Job, proposal: Proposal, *, budget: float | None) -> Round:
     write_json(opened.folder / "next.json", proposal.model_dump(mode="json"))
     with atomic_file(opened.folder / "next.md") as file:
         file.write(page(job.persona, proposal))
+    before = opened.folder / CONFIG
+    old = before.read_text(encoding="utf-8") if before.exists() else ""
     replace(job, config=config, round=opened).remember()
+    if old and old != before.read_text(encoding="utf-8"):
+        with atomic_file(opened.folder / BEFORE) as file:
+            file.write(old)
+        console.print(f"  {CONFIG} is new; the one that was there is now {BEFORE}")
     return opened

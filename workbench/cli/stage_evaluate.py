@@ -125,9 +125,9 @@ def _evaluate(job: Job, work: Work) -> None:
         references={prompt.id: prompt.answer for prompt in (*prompts, *probes)},
         **asking,
     )
-    gate = across_rounds(job, gate, responses, scores)
     calibration = _calibrate(job, work, asking)
     counted, left_out = calibration.weights(job.persona)
+    gate = across_rounds(job, gate, responses, scores, counted)
     comparison = compare(
         scores, "base", job.config.seed, responses=responses, traits=counted, left_out=left_out
     )

@@ -7,6 +7,7 @@ import click
 from workbench.cli.job import Job
 from workbench.cli.stages_cli import job_command, run_one
 from workbench.config import METHODS, TRACKERS, Method
+from workbench.errors import UserError
 
 
 def _recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -31,9 +32,9 @@ def _recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.argument("method", type=click.Choice(METHODS))
 @click.option("--tracker", type=click.Choice(TRACKERS), help="Where the curves are shown live.")
 @click.option("--plan", is_flag=True, help="Say what it will cost, and train nothing.")
-@click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
-@click.option("--device-memory", help="Plan for a GPU that is not here, such as 16GiB.")
-@click.option("--recipe", help="Plan another recipe: its name or file.")
+@click.option("--json", "as_json", is_flag=True, help="With --plan: as JSON.")
+@click.option("--device-memory", help="With --plan: for a GPU that is not here, 16GiB.")
+@click.option("--recipe", help="With --plan: another recipe, its name or file.")
 def _train(
     job: Job,
     method: Method,
@@ -56,10 +57,19 @@ def _train(
     if plan:
         _plan(job, method, as_json, recipe=recipe, device_memory=device_memory)
         return
+    _of_the_plan({"--recipe": recipe, "--device-memory": device_memory, "--json": as_json}, method)
     run_one(job.tracking(tracker) if tracker else job, method, force)
 
 
 train = job_command("train", _train)
+
+
+def _of_the_plan(options: dict[str, object], method: Method) -> None:
+    """Raise a UserError for an option that training would not heed: it says what is planned."""
+    for option, given in options.items():
+        if given:
+            fix = f"add --plan; to train with a recipe write train: {{{method}: …}} in --config"
+            raise UserError("is for --plan alone", where=option, fix=fix)
 
 
 def _plan(job: Job, method: Method, as_json: bool, **asked: str | None) -> None:

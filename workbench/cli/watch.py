@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -17,6 +18,8 @@ from workbench.rounds import PROGRESS, STAGES
 
 EVERY = 2.0
 """Seconds between two looks."""
+OLD = 120.0
+"""Seconds after which news may be what a killed command has left."""
 
 
 @click.command()
@@ -38,7 +41,9 @@ def watch(job: Job, once: bool) -> None:
     with Live(dashboard(job), console=console, refresh_per_second=1) as live:
         while True:
             time.sleep(EVERY)
-            live.update(dashboard(job))
+            # A stage that ends between two reads takes its files away: look again then.
+            with suppress(FileNotFoundError):
+                live.update(dashboard(job))
 
 
 def dashboard(job: Job) -> RenderableType:
@@ -75,15 +80,18 @@ def _stages(job: Job) -> Table:
 def _doing(job: Job) -> str:
     """Return what the begun stage does now, or that nothing is at work on it."""
     path = job.round.folder / PROGRESS
-    if not path.exists():
+    try:
+        news: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return "begun; nothing is tracked now"
-    news: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     spent = news["at"] - news["started"]
     told = f"{news['label']}: {news['done']}"
     if news["total"]:
         left = spent / max(news["done"], 1) * (news["total"] - news["done"])
         told += f"/{news['total']}, {spent:.0f} s, {left:.0f} s left"
-    return f"{told} {news['note']}".strip()
+    told = f"{told} {news['note']}".strip()
+    silent = time.time() - news["at"]
+    return f"{told}; silent for {silent / 60:.0f} min" if silent > OLD else told
 
 
 def _outcome(counts: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workbench.cli.arms import own_arms
-from workbench.cli.compare import values_of
+from workbench.cli.compare import columns_of, counted_traits
 from workbench.cli.job import Job
 from workbench.errors import UserError
 from workbench.lineage.groups import Group, leave_out
@@ -59,7 +59,7 @@ def without(job: Job, group: Group) -> Without:
     from workbench.cli.loop import run_stages
 
     arm = own_arms(replace(job, config=_unprompted(job)))[-1].name
-    if not any(name == arm for name, _ in values_of(job.round)):
+    if not any(name == arm for name, _ in columns_of(job.round, None)):
         raise UserError(
             f"the arm '{arm}' has no scores in {job.round.name}",
             where=str(job.round.folder),
@@ -124,18 +124,16 @@ def _prepare(job: Job, folder: Path) -> None:
 
 def _differences(job: Job, other: Round, arm: str) -> dict[str, Difference]:
     """Return metric → the round minus the other one, on the prompts of both; Holm over metrics."""
-    import numpy as np
-
     from evaluation.statistics.exact import holm
     from evaluation.statistics.intervals import differences_of
 
-    own, theirs = values_of(job.round), values_of(other)
-    samples = {}
-    for (name, metric), column in own.items():
-        rest = theirs.get((name, metric), {})
-        both = [value - rest[prompt] for prompt, value in column.items() if prompt in rest]
-        if name == arm and both:
-            samples[metric] = np.array(both, dtype=np.float64)
+    traits = counted_traits((job.round, other))
+    own, theirs = columns_of(job.round, traits), columns_of(other, traits)
+    samples = {
+        metric: column.minus(theirs[name, metric])
+        for (name, metric), column in own.items()
+        if name == arm and (name, metric) in theirs
+    }
     found = dict(zip(samples, differences_of(list(samples.values()), job.config.seed), strict=True))
     tested = {metric: one.p for metric, one in found.items() if one and one.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))

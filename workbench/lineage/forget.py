@@ -10,6 +10,8 @@ from workbench.lineage.graph import Lineage, kind_of
 from workbench.store import read_json_lines
 
 _HEAVY = ("adapter", "answer", "score")
+_LOOKS = (".without/*/round-*/split/train.jsonl", ".next.scratch/curve-*/rows.jsonl")
+"""Rows of the trainings of ``persona compare --without`` and ``persona next --curve``."""
 
 
 def forgotten(lineage: Lineage, names: Sequence[str]) -> list[str]:
@@ -32,6 +34,7 @@ def forgotten(lineage: Lineage, names: Sequence[str]) -> list[str]:
         return [*said, "no adapter was trained on them"]
     said += [_trained(lineage, adapter, start | touched) for adapter in adapters]
     rounds = sorted({adapter.split("/")[0] for adapter in adapters})
+    said += _besides(lineage, adapters, start | touched)
     return [*said, f"answers, scores and reports of {', '.join(rounds)} come from those adapters"]
 
 
@@ -43,6 +46,22 @@ def _trained(lineage: Lineage, adapter: str, touched: set[str]) -> str:
         return f"{adapter}: its adapter was trained on them; train it again"
     through = " and ".join(starts)
     return f"{adapter}: its adapter was also trained on them, through {through}; train it again"
+
+
+def _besides(lineage: Lineage, adapters: Sequence[str], touched: set[str]) -> Iterator[str]:
+    """Yield what lies beside the stages: exports, and adapters that were trained for a look."""
+    for adapter in adapters:
+        round_, stage = adapter.split("/")
+        for path in sorted((lineage.folder / round_ / "export").glob(f"{stage}-*")):
+            yield f"{round_}/export/{path.name}: was made of {adapter}; remove it, and copies of it"
+    for name in _LOOKS:
+        for path in sorted(lineage.folder.glob(f"round-*/{name}")):
+            folder = path.parent if path.parent.name != "split" else path.parent.parent
+            if folder.is_symlink() or not path.stat().st_size:
+                continue
+            if any(row.get("id") in touched for _, row in read_json_lines(path)):
+                where = folder.relative_to(lineage.folder)
+                yield f"{where}: an adapter there was trained on them, for a look; remove it"
 
 
 def _meant(lineage: Lineage, name: str) -> set[str]:

@@ -89,7 +89,9 @@ class Lineage:
             raise UserError(
                 f"{len(found)} ids begin with '{name}'", where=str(self.folder), fix=fix
             )
-        fix = nearest(name, list(self.graph)) or "ids stand in the rounds' JSONL files"
+        # Few of the ids, since each is compared letter by letter.
+        alike = (str(node) for node in self.graph if node.startswith(name[:5]))
+        fix = nearest(name, alike) or "ids stand in the rounds' JSONL files"
         raise UserError(f"no record has the id '{name}'", where=str(self.folder), fix=fix)
 
     def before(self, node: str) -> list[str]:

@@ -55,7 +55,7 @@ def parse_group(text: str) -> Group:
         UserError: It names none.
     """
     kind, _, name = text.partition("=")
-    if kind not in KINDS or not name or (kind == "random" and not name.isdigit()):
+    if kind not in KINDS or not name or (kind == "random" and not name.isdecimal()):
         raise UserError(
             f"'{text}' names no group of rows",
             where="--without",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ class RoundsDiff(BaseModel):
     after: str
     rows: tuple[int, int]
     added: dict[str, str]
-    """Id → question of rows that only B has, with no answer to that question in A."""
+    """Id → question of rows that only B has, and that are no edit of a row of A."""
     dropped: dict[str, str]
     """Id → reason in B; ``not in the round`` where B never had the row."""
     edited: tuple[Edit, ...]
@@ -65,18 +66,20 @@ def diff_rounds(a: Round, b: Round) -> RoundsDiff:
         UserError: A round has no split yet.
     """
     old, new = _curated(a), _curated(b)
-    old_questions, new_questions = _by_question(old), _by_question(new)
+    fresh = _by_question(row for row in new.values() if row.id not in old)
     reasons = {
         row["record"]: str(row["reason"])
         for stage in ("import", "generate", "filter", "resolve", "split")
         for row in _lines(b.folder / stage / "drops.jsonl")
     }
     gone = [row for row in old.values() if row.id not in new]
-    edited = [
-        Edit(row.question, row.id, new_questions[row.question][0])
+    # Each new row is the edit of one gone row at the most, so that none is lost or told twice.
+    edited = {
+        row.id: Edit(row.question, row.id, fresh[row.question].pop(0))
         for row in gone
-        if row.question in new_questions
-    ]
+        if fresh[row.question]
+    }
+    afterwards = {edit.after for edit in edited.values()}
     both = [row for row in new.values() if row.id in old]
     decided = _decisions(a), _decisions(b)
     sides = _sides(a), _sides(b)
@@ -87,14 +90,12 @@ def diff_rounds(a: Round, b: Round) -> RoundsDiff:
         added={
             row.id: row.question
             for row in new.values()
-            if row.id not in old and row.question not in old_questions
+            if row.id not in old and row.id not in afterwards
         },
         dropped={
-            row.id: reasons.get(row.id, "not in the round")
-            for row in gone
-            if row.question not in new_questions
+            row.id: reasons.get(row.id, "not in the round") for row in gone if row.id not in edited
         },
-        edited=tuple(edited),
+        edited=tuple(edited.values()),
         relabelled=_moves(both, *decided),
         moved=_moves(both, *sides),
         recipes={method: found for method in METHODS if (found := _recipe_diff(a, b, method))},
@@ -110,9 +111,9 @@ def _curated(round_: Round) -> dict[str, Example]:
     return {row.id: row for file in files for row in read_records(file, Example)}
 
 
-def _by_question(rows: dict[str, Example]) -> dict[str, list[str]]:
+def _by_question(rows: Iterable[Example]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
-    for row in rows.values():
+    for row in rows:
         found[row.question].append(row.id)
     return found
 

@@ -230,6 +230,45 @@ def test_installing_takes_packages_from_the_bundle_whatever_pip_is_set_to(
     assert f"cd {target} && make run" in done.stdout
 
 
+def test_a_moved_bundle_is_installed_again_and_another_ones_source_is_left_alone(
+    whole: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "there"
+    assert _installed(whole, target).returncode == 0
+    (target / "kept.txt").write_text("mine", encoding="utf-8")
+    moved = whole.rename(tmp_path / "elsewhere")
+    done = _installed(moved, target)
+    assert done.returncode == 0, done.stderr
+    assert (moved / "wheels").as_uri() in (target / "bundle.mk").read_text(encoding="utf-8")
+    manifest = json.loads((moved / MANIFEST).read_text(encoding="utf-8"))
+    (moved / MANIFEST).write_text(json.dumps(manifest | {"commit": "f" * 40}), encoding="utf-8")
+    done = _installed(moved, target)
+    assert (done.returncode, "came out of another bundle" in done.stderr) == (2, True)
+    assert (target / "kept.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_folder_with_somebody_elses_manifest_and_models_is_left_alone(
+    contents: Contents, tmp_path: Path
+) -> None:
+    folder = tmp_path / "site-of-others"
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "theirs").write_text("theirs", encoding="utf-8")
+    for text in ('{"name": "a web app"}', "["):
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match="holds other things"):
+            collect(contents, folder)
+        assert (folder / MANIFEST).read_text(encoding="utf-8") == text
+    assert (folder / "models" / "theirs").exists()
+
+
+def test_two_models_of_one_name_are_told(tmp_path: Path) -> None:
+    for side in ("one", "two"):
+        (tmp_path / side / "tiny").mkdir(parents=True)
+        (tmp_path / side / "tiny" / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="two models are called 'tiny'"):
+        _contents((str(tmp_path / "one/tiny"), f"{tmp_path}/two/tiny/"))
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [

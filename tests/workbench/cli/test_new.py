@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,10 +71,50 @@ def test_topics_in_korean_get_identifiers_and_keep_their_names(tmp_path: Path) -
     ]
 
 
+def test_topics_that_are_alike_in_ascii_stay_apart(tmp_path: Path) -> None:
+    _made(tmp_path, KOREAN | {"topics": "PT 가격, PT 예약, 소설, PT 예약, PT 효과"})
+    persona = load_persona(tmp_path / "bookshop")
+    assert persona.topics == ("pt", "pt_2", "topic_3", "pt_4")
+    assert [persona.topic_name(topic) for topic in persona.topics] == [
+        "PT 가격",
+        "PT 예약",
+        "소설",
+        "PT 효과",
+    ]
+
+
+def test_a_form_of_address_that_ends_in_a_full_stop_is_found(tmp_path: Path) -> None:
+    _made(tmp_path, ENGLISH | {"address": "dear Sr."})
+    persona = load_persona(tmp_path / "wine-friend")
+    assert "address" not in persona.failed_traits("Start light, dear Sr., because it is kinder.")
+    assert "address" in persona.failed_traits("Start light, because it is kinder.")
+
+
+def test_in_a_terminal_it_asks_and_asks_again_for_a_language_it_does_not_know(
+    tmp_path: Path,
+) -> None:
+    given = [
+        part for key, value in ENGLISH.items() if key != "language" for part in (f"--{key}", value)
+    ]
+    control, terminal = pty.openpty()
+    command = [sys.executable, "-m", "workbench.cli.main", "new", "--folder", str(tmp_path)]
+    asking = subprocess.Popen(
+        [*command, *given], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    os.write(control, b"fr\nen\nSlowly, like a cellar.\n")
+    said = asking.communicate(timeout=60)[0].decode()
+    os.close(control)
+    os.close(terminal)
+    assert (asking.returncode, "Traceback" in said) == (0, False), said
+    persona = load_persona(tmp_path / "wine-friend")
+    assert (persona.language, persona.voice.register_) == ("en", "Slowly, like a cellar.")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"topics": "wine"}, "too few for splits"),
+        ({"topics": "wine, wine, wine"}, "1 topics are too few"),
         ({"id": "Wine Friend"}, "match pattern"),
     ],
 )

@@ -11,9 +11,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from evaluation.shortfall import Gap
 from tests.workbench.cli.next_rounds import TEST, TRAIN, reviewed, row, written_round
+from training.recipe import Recipe
+from training.row_loss import RowLoss
+from workbench.cli.job import open_job
 from workbench.cli.next import next_
-from workbench.cli.next_plan import share_out
+from workbench.cli.next_curve import STEPS, _steps
+from workbench.cli.next_looks import unlearned_rows
+from workbench.cli.next_plan import plan_rows, share_out
 from workbench.config import load_config
 from workbench.errors import UserError
 from workbench.records import Example, Response
@@ -29,7 +35,7 @@ PRICED = {
 def _asked(runs: Path, *options: str) -> str:
     arguments = ["--persona", "datasets/gym-trainer", "--runs", str(runs), *options]
     result = CliRunner().invoke(next_, arguments, catch_exceptions=False)
-    return result.output
+    return result.stdout
 
 
 def _planned(runs: Path, *options: str) -> dict[str, Any]:
@@ -122,10 +128,16 @@ def test_the_next_round_starts_from_what_was_written(first: Path, tmp_path: Path
     assert [str(path) for path in config.sources] == ["round-001"]
     assert sum(ask.count for ask in config.generate.plan) == 8
     assert sum(ask.count for ask in config.generate.plan if ask.trait == "why") == 6
-    # Planned again before it has begun, it is planned anew.
+    page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
+    command = f"persona run --persona datasets/gym-trainer --round 2 --runs {tmp_path}"
+    assert page.endswith(f"    {command}\n")
+    # Planned again before it has begun, it is planned anew, and what people changed is kept.
+    changed = tmp_path / "gym-trainer/round-002/config.yaml"
+    changed.write_text(changed.read_text("utf-8") + "seed: 7\n", encoding="utf-8")
     _asked(tmp_path, "--rows", "12")
     config = load_config(tmp_path / "gym-trainer/round-002/config.yaml")
     assert sum(ask.count for ask in config.generate.plan) == 12
+    assert (config.seed, load_config(changed.with_name("config.before.yaml")).seed) == (0, 7)
 
 
 def test_a_round_that_has_begun_is_left_alone(first: Path, tmp_path: Path) -> None:
@@ -158,10 +170,86 @@ def test_a_budget_makes_the_plan_as_large_as_it_pays_for(first: Path, tmp_path: 
     assert load_config(tmp_path / "gym-trainer/round-002/config.yaml").generate.budget == half
 
 
+def test_a_budget_that_pays_for_no_row_plans_nothing(first: Path, tmp_path: Path) -> None:
+    # A round without a plan would ask for the usual number of rows.
+    written_round(first)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"persona": "datasets/gym-trainer", "teacher": PRICED}))
+    with pytest.raises(UserError, match=r"0\.0001 pays for no row: one may cost 0\.\d+ EUR"):
+        _asked(tmp_path, "--config", str(config), "--budget", "0.0001")
+    assert not (tmp_path / "gym-trainer/round-002").exists()
+
+
 def test_a_budget_without_a_price_is_one_line(first: Path, tmp_path: Path) -> None:
     written_round(first)
     with pytest.raises(UserError, match="needs a teacher with a price"):
         _asked(tmp_path, "--budget", "1")
+
+
+def test_a_topic_without_a_row_is_not_called_held_out(first: Path, tmp_path: Path) -> None:
+    written_round(first)
+    plan = _planned(tmp_path)
+    assert set(plan["held_out_topics"]) == set(TEST)
+    assert plan["rowless_topics"]
+    assert not set(plan["rowless_topics"]) & {*TRAIN, *TEST}
+    page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
+    assert "No row is of these topics yet" in page
+
+
+def test_validation_rows_are_held_against_each_other(first: Path, tmp_path: Path) -> None:
+    written_round(first)
+    unseen = [row(TRAIN[0], n) for n in range(90, 98)]
+    write_records(first / "split/validation.jsonl", unseen)
+    trained = read_records(first / "split/train.jsonl", Example)
+    losses = [
+        RowLoss(id=one.id, tokens=9, tuned=0.1 + n / 999, base=3) for n, one in enumerate(trained)
+    ]
+    losses += [RowLoss(id=r.id, tokens=9, tuned=2 + n / 99, base=3) for n, r in enumerate(unseen)]
+    job = open_job(persona=Path("datasets/gym-trainer"), runs=tmp_path)
+    assert unlearned_rows(job, losses) == []
+    worse = [*losses[:-1], losses[-1].model_copy(update={"tuned": 2.9})]
+    assert [one.id for one in unlearned_rows(job, worse)] == [unseen[-1].id]
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "steps"), [(12, 2, 2), (12, 60, STEPS), (1000, 60, 125), (1000, -1, 125)]
+)
+def test_every_part_of_a_curve_is_seen_whole(rows: int, wanted: int, steps: int) -> None:
+    trainer = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    recipe = Recipe(method="sft", trainer={**trainer, "max_steps": wanted})
+    assert _steps(recipe, rows) == steps
+
+
+def test_a_curve_of_a_recipe_that_goes_on_is_one_line(first: Path, tmp_path: Path) -> None:
+    written_round(first)
+    write_records(first / "split/validation.jsonl", [row(TRAIN[0], 99)])
+    config = tmp_path / "config.yaml"
+    given = {"persona": "datasets/gym-trainer", "train": {"sft": "sft-continue-embedded"}}
+    config.write_text(yaml.safe_dump(given))
+    with pytest.raises(UserError, match="a learning curve starts at the base"):
+        _asked(tmp_path, "--curve", "--config", str(config))
+
+
+def test_few_rows_of_many_weaknesses_are_spread_over_the_topics() -> None:
+    sure: dict[str, Any] = {
+        "against": "reviewed",
+        "prompts": 20,
+        "others": 0,
+        "value": 0.2,
+        "reference": 1.0,
+        "gap": -0.8,
+        "low": -0.9,
+        "high": -0.6,
+        "p": 1e-4,
+        "p_adjusted": 1e-3,
+    }
+    weak = [Gap(family="trait", name=name, **sure) for name in "abcd"]
+    asks = plan_rows(weak, dict.fromkeys("uvwxyz", 5), 8)
+    given = Counter[str]()
+    for ask in asks:
+        given[ask.topic] += ask.count
+    assert sorted(given.values()) == [1, 1, 1, 1, 2, 2]
+    assert {ask.trait for ask in asks} == {*"abcd", ""}
 
 
 def test_shares_are_whole_and_sum_up() -> None:

@@ -87,6 +87,16 @@ def test_every_method_trains_from_the_sft_adapter(options: list[str]) -> None:
     assert gain["prompts"] == 4
 
 
+@pytest.mark.parametrize(
+    "option", [["--recipe", "sft-dora"], ["--device-memory", "16GiB"], ["--json"]]
+)
+def test_an_option_of_the_plan_does_not_train_something_else(
+    option: list[str], options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "sft", *option, *options]) == EXIT_USER_ERROR
+    assert f"{option[0]}: is for --plan alone — add --plan" in capsys.readouterr().err
+
+
 def test_a_tracker_that_is_not_installed_is_told_before_anything_runs(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

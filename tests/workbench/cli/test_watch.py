@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from click.testing import CliRunner
 
-from workbench.cli.watch import watch
+from workbench.cli.job import open_job
+from workbench.cli.watch import _doing, watch
 from workbench.progress import publishing, track
 from workbench.rounds import PROGRESS, Round, StageSpec, run_stage
+from workbench.store import write_json
 
 
 def _shown(runs: Path) -> str:
@@ -51,3 +54,16 @@ def test_published_news_go_with_the_work_that_they_are_about(tmp_path: Path) -> 
         news = json.loads(path.read_text(encoding="utf-8"))
     assert (news["label"], news["done"], news["total"], news["note"]) == ("asking", 2, 2, "done")
     assert not path.exists()
+
+
+def test_what_a_killed_command_has_left_is_told_by_its_silence(tmp_path: Path) -> None:
+    folder = tmp_path / "gym-trainer" / "round-001"
+    (folder / ".sft.partial").mkdir(parents=True)
+    news = {"label": "Training SFT", "done": 11, "total": 44, "note": ""}
+    job = open_job(persona=Path("datasets/gym-trainer"), runs=tmp_path)
+    for ago, told in ((5, "33 s left"), (3600, "33 s left; silent for 60 min")):
+        at = time.time() - ago
+        write_json(folder / PROGRESS, news | {"started": at - 11, "at": at})
+        assert _doing(job) == f"Training SFT: 11/44, 11 s, {told}"
+    (folder / PROGRESS).unlink()
+    assert _doing(job) == "begun; nothing is tracked now"
