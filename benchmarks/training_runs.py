@@ -117,14 +117,14 @@ def ours(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
     """Train with the workbench."""
     import training.session as session
 
-    build = session.build
+    watch = session._watch
 
-    def watched(*arguments: Any) -> Any:
-        trainer, parts = build(*arguments)
-        trainer.add_callback(steps)
-        return trainer, parts
+    def timed(trainer: Any, *arguments: Any) -> Any:
+        made = watch(trainer, *arguments)
+        trainer.add_callback(steps)  # last, so that what the workbench does at a step's end counts
+        return made
 
-    session.build = watched
+    session._watch = timed
     if has_gpu():
         session.load_base = lambda *_: random_llama3_8b(recipe.quantization or {})  # type: ignore
     model, out = resolve_model(BASE), folder / f"ours-{method}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,9 @@ def read_texts(path: Path) -> Rows:
         UserError: Unreadable file, a row without text, or no rows at all.
     """
     if path.suffix == ".txt":
-        parts = (part.strip() for part in read_text(path).split("\n\n"))
+        # Lines may end as on Windows, and an empty one may hold spaces.
+        text = read_text(path).replace("\r\n", "\n")
+        parts = (part.strip() for part in re.split(r"\n\s*\n", text))
         return some(path, tuple({"text": part} for part in parts if part))
     return some(path, tuple({"text": row["text"]} for _, row in _objects(path, "text")))
 
@@ -165,14 +168,22 @@ def some(path: Path, rows: tuple[Row, ...]) -> Rows:
 def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Rows:
     """Return the rows that keep a part of their answer in ``max_length`` tokens, and count the cut.
 
-    A cut row loses its end-of-turn token, so that it teaches the model not to stop: it is told.
+    A cut row loses its end-of-turn token, so that it teaches the model not to stop: it is told. So
+    is raw text that is cut.
+
+    Args:
+        rows: As they were read.
+        tokenizer: The model's own.
+        max_length: Tokens of a row; None where none is cut, such as by packing that splits rows.
 
     Raises:
         UserError: No row keeps any of its answer.
     """
-    if max_length is None or "prompt" not in rows.rows[0]:
-        return rows  # raw text is cut where it is too long, and loses nothing that matters
-    kept = tuple(r for r in rows.rows if count_tokens(tokenizer, r["prompt"], True) < max_length)
+    if max_length is None:
+        return rows
+    kept = rows.rows
+    if "prompt" in kept[0]:
+        kept = tuple(r for r in kept if count_tokens(tokenizer, r["prompt"], True) < max_length)
     if not kept:
         raise UserError(
             f"every prompt fills max_length ({max_length} tokens), so no answer is left to learn",
@@ -193,11 +204,23 @@ def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) 
     return Rows(rows.path, kept, cut)
 
 
+def splits_rows(arguments: Any) -> bool:
+    """Whether TRL's packing puts the end of a long row into another sequence, and drops none."""
+    return bool(getattr(arguments, "packing", False)) and arguments.packing_strategy != "bfd"
+
+
 def _longest(tokenizer: PreTrainedTokenizerBase, row: Row) -> int:
+    if "text" in row:
+        return count_text(tokenizer, row["text"])
     answers = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
     return max(
         (count_tokens(tokenizer, row["prompt"] + answer, False) for answer in answers), default=0
     )
+
+
+def count_text(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Return the tokens of raw text, and the end of text that TRL adds."""
+    return len(tokenizer(text)["input_ids"]) + 1
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Row], ask: bool) -> int:

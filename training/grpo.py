@@ -103,7 +103,9 @@ def _around(
     rewards: Rewards, trainer: GRPOTrainer, parts: Parts, train: Callable[[], Any]
 ) -> RewardGain | None:
     """Train, and measure the reward on the validation prompts before and after."""
-    if parts.validation is None:
+    weights = dict(zip((*rewards.rewarded, *rewards.held_out), rewards.weights, strict=False))
+    # Where a judge's reward is all, no rule's says what was gained.
+    if parts.validation is None or not any(weights.values()):
         train()
         return None
     kept = parts.task.checkpoints / _BEFORE
@@ -114,7 +116,6 @@ def _around(
         write_json(kept, before)
     train()
     after = _measured(rewards, trainer)
-    weights = dict(zip((*rewards.rewarded, *rewards.held_out), rewards.weights, strict=False))
     watched = dict.fromkeys(rewards.held_out, 1.0)
     unrewarded = {
         f"unrewarded_{when}": _mean(_totals(seen, watched)) if watched else None
@@ -136,7 +137,7 @@ def _measured(rewards: Rewards, trainer: GRPOTrainer) -> Seen:
 
 def _totals(seen: Seen, weights: dict[str, float]) -> dict[str, float]:
     """Return each question's mean over the traits by their weights: 0 to 1 if none is negative."""
-    whole = sum(map(abs, weights.values())) or 1.0  # all 0 where the judge alone is rewarded
+    whole = sum(map(abs, weights.values()))
     return {
         question: sum(weights[name] * traits[name] for name in weights) / whole
         for question, traits in seen.items()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.adapters import save_adapter
 from training.checkpoints import identity, prepare
-from training.data import Rows
+from training.data import Rows, splits_rows
 from training.device import (
     PeakMemory,
     device_fields,
@@ -135,8 +135,9 @@ def build(task: Task, read: Reader, builder: Builder) -> tuple[Trainer, Parts]:
     arguments = _arguments(task, evaluates=validation is not None)
     longest = getattr(arguments, "max_length", None)
     if not sees:
-        train = fit(train, tokenizer, longest)
-        validation = fit(validation, tokenizer, longest) if validation else None
+        cut_at = None if splits_rows(arguments) else longest
+        train = fit(train, tokenizer, cut_at)
+        validation = fit(validation, tokenizer, cut_at) if validation else None
     model = load_base(task.recipe, task.model, longest)
     parts = Parts(task, model, tokenizer, arguments, train, validation)
     trainer = builder(parts)

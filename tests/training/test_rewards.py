@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from training.grpo import _around
 from training.rewards import DISTINCT, HELD_OUT, REWARDED, RewardSettings, make_rewards, text_of
+from workbench.endpoint import Endpoint
 from workbench.errors import UserError
 from workbench.persona import Persona
 
@@ -80,6 +85,23 @@ def test_the_think_reward_wants_reasoning_before_the_answer(small_persona: Perso
 
     assert rewards.weights[-1] == 0.5
     assert rewards.functions[-1](completions=said) == [1.0, 0.0]
+
+
+def test_where_the_judge_alone_is_rewarded_no_gain_is_told(small_persona: Persona) -> None:
+    judge = Endpoint(base_url="http://127.0.0.1:9/v1", model="judge")
+    watched = RewardSettings(held_out=["short", "walks"], judge=1.0)
+    parts: Any = SimpleNamespace(validation=("rows",))
+    trained: list[bool] = []
+
+    gain = _around(
+        make_rewards(small_persona, watched, 0, judge),
+        None,  # type: ignore[arg-type]
+        parts,
+        lambda: trained.append(True),
+    )
+
+    assert gain is None
+    assert trained == [True]
 
 
 def test_the_text_of_a_completion_is_its_last_message() -> None:

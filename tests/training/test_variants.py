@@ -30,7 +30,9 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 def shipped(name: str, **trainer: Any) -> Recipe:
     """A shipped recipe, for two steps of the tiny model on any machine."""
     recipe = load_recipe(recipe_path(name))
-    keep = ("packing", "max_length") if "text" in name or "vision" in name else ()
+    keep = (
+        ("packing", "packing_strategy", "max_length") if "text" in name or "vision" in name else ()
+    )
     kept = {key: recipe.trainer[key] for key in keep if key in recipe.trainer}
     bits = recipe.quantization
     if bits and "load_in_4bit" in bits:
@@ -174,6 +176,32 @@ def test_raw_text_is_packed_and_learnt_without_a_chat_template(
     assert losses[-1] < losses[0]
     # Packed: 2 rows a step would hold some 20 tokens; blocks of 64 hold most of them.
     assert summary.tokens > 4 * 2 * 40
+
+
+def test_a_text_longer_than_a_sequence_is_learnt_to_its_end(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from training.data import read_texts
+    from training.device import quiet
+    from training.session import Task, build
+    from training.sft import sft_trainer
+
+    path = tmp_path / "text.txt"
+    words = " ".join(f"trainer walks {n}" for n in range(100))
+    path.write_bytes(f"{words}\r\n\r\nchampion".encode())
+
+    def packed(strategy: str) -> int:
+        recipe = shipped("sft-text", max_length=64, packing_strategy=strategy)
+        with quiet():
+            task = Task(recipe, tiny_model, BASE, path, None, tmp_path, 0)
+            trainer, _ = build(task, read_texts, sft_trainer)
+        return sum(len(row["input_ids"]) for row in trainer.train_dataset)
+
+    shipped_strategy = load_recipe(recipe_path("sft-text")).trainer["packing_strategy"]
+    assert packed(shipped_strategy) > 200
+    assert "lose their end" not in capsys.readouterr().err
+    assert packed("bfd") < 100
+    assert "1 of 2 rows are longer than max_length (64 tokens)" in capsys.readouterr().err
 
 
 def test_instructions_are_chats_of_their_two_halves(tiny_model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training.data import Rows, count_tokens, read_preferences, read_prompts, read_thumbs
+from training.data import (
+    Rows,
+    count_text,
+    count_tokens,
+    read_preferences,
+    read_prompts,
+    read_thumbs,
+)
 from training.recipe import Recipe
 from training.sft import READERS
 from workbench.errors import UserError
@@ -84,7 +91,7 @@ def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengt
     for row in rows.rows:
         if "text" in row:
             kept += 1
-            whole.append(len(tokenizer(row["text"])["input_ids"]) + 1)  # TRL adds the end of text
+            whole.append(count_text(tokenizer, row["text"]))
             answer.append(whole[-1])
             continue
         asked = count_tokens(tokenizer, row["prompt"], True)

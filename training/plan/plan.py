@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from training.data import Rows
+from training.data import Rows, splits_rows
 from training.device import device_fields, device_name, quiet
 from training.images import load_processor
 from training.plan.advice import smallest_change
@@ -91,11 +91,10 @@ def look(wish: Wish) -> Scene:
         else:
             tokenizer = load_tokenizer(wish.model, chat=recipe.data != "text")
             lengths = measure_lengths(wish.rows, tokenizer, longest)
-    packing = longest and getattr(arguments, "packing", False)
-    # The other strategies put a long row's end into the next sequence.
-    if longest and not (packing and arguments.packing_strategy != "bfd"):
+    if longest and not splits_rows(arguments):
         lengths = lengths.capped(longest)
-    lengths = lengths.packed(longest) if packing else lengths
+    if longest and getattr(arguments, "packing", False):
+        lengths = lengths.packed(longest)
     adapter = adapter_config(recipe, wish.sft_adapter, wish.lora)
     gpu = wish.gpu_memory is not None or torch.cuda.is_available()
     return scene_of(recipe, read_config(wish.model), adapter, lengths, gpu=gpu)

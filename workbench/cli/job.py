@@ -11,7 +11,7 @@ from typing import Any
 import click
 import yaml
 
-from workbench.config import RunConfig, load_config, preset_path
+from workbench.config import RunConfig, load_config, preset_path, presets
 from workbench.persona import Persona, load_persona, persona_file
 from workbench.rounds import Round, is_round, open_round
 from workbench.store import atomic_file
@@ -116,7 +116,7 @@ def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--model", help="Base model: smollm2-135m, a folder, or a hub id.")
     @click.option("--seed", type=int, help="Seed of everything drawn at random.")
     @click.option("--config", type=click.Path(path_type=Path), help="Configuration (YAML).")
-    @click.option("--preset", help="A configuration that comes along: default, smoke.")
+    @click.option("--preset", help=f"A configuration that comes along: {', '.join(presets())}.")
     @click.option(
         "--runs",
         type=click.Path(path_type=Path),

@@ -18,18 +18,22 @@ if TYPE_CHECKING:
     from workbench.config import Method
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_LEAST = 1 << 20
+"""Bytes below which nobody can mean a device."""
 
 
 def parse_memory(text: str) -> int:
     """Return ``16GiB``, ``24g`` or ``512 MiB`` in bytes; every unit is a power of 1024.
 
     Raises:
-        UserError: It is no size.
+        UserError: It is no size, or none of a device: a number without its unit counts bytes.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?\s*", text, re.IGNORECASE)
-    if not found or not float(found[1]):
-        raise UserError(f"'{text}' is no size", where="--device-memory", fix="such as 16GiB")
-    return int(float(found[1]) * 2 ** _UNITS[found[2].upper()])
+    size = int(float(found[1]) * 2 ** _UNITS[found[2].upper()]) if found else 0
+    if size < _LEAST:
+        what = f"is {size} bytes" if found else "is no size"
+        raise UserError(f"'{text}' {what}", where="--device-memory", fix="such as 16GiB")
+    return size
 
 
 def plan_round(

@@ -87,6 +87,19 @@ def test_every_method_trains_from_the_sft_adapter(options: list[str]) -> None:
     assert gain["prompts"] == 4
 
 
+def test_a_plan_is_of_the_round_s_rows_and_of_the_device_that_is_named(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["train", "sft", "--plan", "--json", "--device-memory"]
+
+    assert main([*asked, "16GiB", *options]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["rows"], plan["steps"], plan["memory_mib"]) == (8, 2, 16384)
+    assert plan["fits"] and plan["seconds"] is None
+    assert main([*asked, "16", *options]) == EXIT_USER_ERROR
+    assert "'16' is 16 bytes — such as 16GiB" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "option", [["--recipe", "sft-dora"], ["--device-memory", "16GiB"], ["--json"]]
 )
