@@ -21,7 +21,6 @@ CHANGES = {
     "lora": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
     "rewards": {"traits": {"address": 1.0}, "held_out": ["no_hedging"]},
     "trainer.gradient_accumulation_steps": 1,
-    "trainer.num_generations_eval": 4,
     "trainer.per_device_eval_batch_size": 32,
     "trainer.max_completion_length": 12,
     "trainer.max_steps": 6,
