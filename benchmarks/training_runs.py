@@ -124,7 +124,7 @@ def ours(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
         trainer.add_callback(steps)  # last, so that what the workbench does at a step's end counts
         return made
 
-    session._watch = timed
+    session._watch = timed  # type: ignore[assignment]
     if has_gpu():
         session.load_base = lambda *_: random_llama3_8b(recipe.quantization or {})  # type: ignore
     model, out = resolve_model(BASE), folder / f"ours-{method}"

@@ -34,6 +34,7 @@ from training.recipe import Recipe
 from training.sections import trainer_config
 from training.summary import TrainSummary
 from training.tracking import report_to, tracked
+from workbench.errors import UserError
 from workbench.models import load_tokenizer
 from workbench.progress import console
 from workbench.store import atomic_file, file_hash, write_json
@@ -140,10 +141,22 @@ def build(task: Task, read: Reader, builder: Builder) -> tuple[Trainer, Parts]:
         validation = fit(validation, tokenizer, cut_at) if validation else None
     model = load_base(task.recipe, task.model, longest)
     parts = Parts(task, model, tokenizer, arguments, train, validation)
-    trainer = builder(parts)
+    trainer = _made(builder, parts)
     if task.recipe.loraplus:
         use_loraplus(trainer, task.recipe.loraplus)
     return trainer, parts
+
+
+def _made(builder: Builder, parts: Parts) -> Trainer:
+    """Return the trainer; what only TRL knows to be wrong with the recipe is one line."""
+    try:
+        return builder(parts)
+    except ValueError as error:
+        raise UserError(
+            f"TRL refuses the recipe: {error}",
+            where=parts.task.recipe.method,
+            fix=f"see the fields of {type(parts.arguments).__name__}",
+        ) from error
 
 
 def _arguments(task: Task, *, evaluates: bool) -> Any:

@@ -95,7 +95,7 @@ def test_where_the_judge_alone_is_rewarded_no_gain_is_told(small_persona: Person
 
     gain = _around(
         make_rewards(small_persona, watched, 0, judge),
-        None,  # type: ignore[arg-type]
+        None,
         parts,
         lambda: trained.append(True),
     )

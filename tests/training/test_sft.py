@@ -328,6 +328,13 @@ def test_rows_over_max_length_are_counted_and_told(
     assert (summary.rows, summary.cut_rows) == (2, 1)
 
 
+def test_what_only_trl_knows_to_be_wrong_is_one_line(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"TRL refuses the recipe.*padding_free.*SFTConfig"):
+        train_sft(recipe(padding_free=True), tiny_model, examples, None, tmp_path / "out", seed=0)
+
+
 def test_a_max_length_that_leaves_no_answer_is_refused(
     tiny_model: Path, examples: Path, tmp_path: Path
 ) -> None:
