@@ -79,8 +79,8 @@ def check_rounds(
 ) -> AcrossRounds:
     """Hold a round's last adapter against the last round's.
 
-    Fidelity fails where its mean fell by more than the bound and the paired 95 % interval, where
-    there are prompts enough for one, lies below zero: a fall by chance alone is no failure.
+    Fidelity fails where its mean fell by more than the bound and the paired 95 % interval, of
+    prompts enough to call a difference one, lies below zero: chance alone is no failure.
 
     Args:
         arm: The arm with this round's last adapter.
@@ -100,7 +100,7 @@ def check_rounds(
     pairs = _pairs(fidelity, earlier.fidelity)
     difference = paired_difference(pairs, seed) if pairs else None
     if difference and difference.mean < -bounds.fidelity - _TINY:
-        lost += ["fidelity"] if difference.high is None or difference.high < 0 else []
+        lost += ["fidelity"] if difference.excludes_zero else []
     why: tuple[Why, ...] = earlier.not_compared
     if not pairs and earlier.fidelity:
         why = (*why, "no_prompt")

@@ -57,6 +57,16 @@ def test_a_fall_that_chance_explains_fails_nothing() -> None:
     assert found.passed
 
 
+@pytest.mark.parametrize(("prompts", "lost"), [(1, ()), (5, ()), (6, ("fidelity",))])
+def test_a_fall_on_fewer_prompts_than_tell_anything_fails_nothing(
+    prompts: int, lost: tuple[str, ...]
+) -> None:
+    then = {f"question {n}": 0.9 for n in range(prompts)}
+    earlier = Earlier(round="round-001", arm="sft", fidelity=then)
+    now = {prompt: 0.4 + 0.01 * n for n, prompt in enumerate(then)}
+    assert check_rounds("sft", None, now, earlier, BOUNDS, seed=0).lost == lost
+
+
 def test_a_loss_fails_the_evaluation_and_is_said_with_its_bound() -> None:
     gate = check_forgetting({"base": general(3.0, 8)}, BOUNDS)
     across = held(entropy=3.5, fidelity=0.5)
