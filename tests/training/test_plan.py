@@ -230,6 +230,18 @@ def test_a_device_that_is_too_small_is_told_with_a_change_that_fits(
     assert "no change" in verdict(hopeless)
 
 
+def test_no_change_is_named_where_the_model_does_not_even_load(
+    tiny_model: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A processor's memory is what it is; the mapped file of a large model would fill it.
+    monkeypatch.setattr("training.plan.plan.loading", lambda scene: 2**50)
+
+    plan = make_plan(wish(tiny_model, examples), timed=False)
+
+    assert not plan.fits and plan.change is None
+    assert "no change" in verdict(plan)
+
+
 def test_a_plan_is_shown_as_a_table_and_read_back_from_json(
     tiny_model: Path, examples: Path
 ) -> None:

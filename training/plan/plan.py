@@ -143,7 +143,8 @@ def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
     overhead = GPU_RESERVE if scene.gpu else resident() + KERNELS
     sizes = {"CUDA context" if scene.gpu else "libraries": overhead, **sizes}
     memory = wish.gpu_memory or _device_memory()
-    most = max(peak(sizes), overhead + loading(scene))
+    least = overhead + loading(scene)
+    most = max(peak(sizes), least)
     steps = count_steps(scene.arguments, scene.lengths)
     here = wish.gpu_memory is None
     step = estimate_step(scene) if timed and here else None
@@ -163,7 +164,8 @@ def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
         parts_mib={name: round(size / MIB, 1) for name, size in sizes.items()},
         peak_mib=round(most / MIB, 1),
         fits=most <= memory,
-        change=None if most <= memory else smallest_change(scene, memory - overhead),
+        # Nothing that the trainer is told makes a model load in less.
+        change=smallest_change(scene, memory - overhead) if least <= memory < most else None,
     )
 
 
