@@ -71,10 +71,14 @@ def check_adapter(model: PreTrainedModel, folder: Path, base_name: str) -> None:
     made_for = config.get("base_model_name_or_path") or "an unnamed base"
     if not same_base(made_for, base_name):
         raise _other_base(folder, f"was trained on {made_for}, not on {base_name}")
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     modules = dict(model.named_modules())
-    with safe_open(folder / WEIGHTS, "pt") as file:
+    try:
+        weights = safe_open(folder / WEIGHTS, "pt")
+    except SafetensorError as error:
+        raise _broken(folder / WEIGHTS, error) from None
+    with weights as file:
         for key in file.keys():  # noqa: SIM118 — the file is no mapping
             name, _, part = key.removeprefix(_PREFIX).partition(".lora_")
             # Dimension 1 of A is the layer's input, dimension 0 of B its output.
@@ -105,8 +109,15 @@ def read_adapter(folder: Path) -> dict[str, Any]:
             where=str(folder),
             fix="train SFT first, or name the folder it wrote",
         )
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _broken(folder / CONFIG, error) from None
     return config
+
+
+def _broken(file: Path, error: Exception) -> UserError:
+    return UserError(f"cannot be read: {error}", where=str(file), fix="train that adapter again")
 
 
 def same_base(one: str, other: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.signs import Signs
-from workbench.errors import UserError
+from workbench.errors import UserError, nearest
 from workbench.meter import trim_heap
 from workbench.progress import Advance, console, track
 
@@ -89,6 +89,23 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 f"{word} {entry[name]:.3f}"
                 for name, word in shown.items()
                 if entry.get(name) is not None
+            )
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **_: Any,
+    ) -> None:
+        """Tell a metric to judge by that is not measured."""
+        name = args.metric_for_best_model
+        measured = [key.removeprefix("eval_") for key in metrics]
+        if name is not None and name.removeprefix("eval_") not in measured:
+            raise UserError(
+                f"trainer.metric_for_best_model is {name}, which no evaluation measures",
+                fix=nearest(name, measured) or f"one of {', '.join(measured)}",
             )
 
     def _look(self, entry: dict[str, Any], step: int) -> None:

@@ -147,6 +147,29 @@ def test_an_adapter_for_another_base_is_refused_by_its_shapes(
         )
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_adapter_that_is_cut_short_is_one_line(
+    name: str, tiny_model: Path, sft_adapter: Path, preferences: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    cut = tmp_path / "adapter"
+    shutil.copytree(sft_adapter, cut)
+    (cut / name).write_bytes((cut / name).read_bytes()[:100])
+
+    with pytest.raises(UserError, match=rf"{name}: cannot be read.*train that adapter again"):
+        train_dpo(
+            recipe(),
+            tiny_model,
+            cut,
+            preferences,
+            None,
+            tmp_path / "out",
+            seed=0,
+            base_name=BASE,
+        )
+
+
 def test_a_folder_without_an_adapter_is_one_line(
     tiny_model: Path, preferences: Path, tmp_path: Path
 ) -> None:

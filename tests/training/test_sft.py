@@ -328,6 +328,17 @@ def test_rows_over_max_length_are_counted_and_told(
     assert (summary.rows, summary.cut_rows) == (2, 1)
 
 
+def test_a_metric_that_is_not_measured_is_one_line(
+    tiny_model: Path, examples: Path, tmp_path: Path
+) -> None:
+    wrong = recipe(
+        max_steps=2, eval_strategy="steps", eval_steps=1, metric_for_best_model="token_accuracy"
+    )
+
+    with pytest.raises(UserError, match=r"which no evaluation.*'mean_token_accuracy'"):
+        train_sft(wrong, tiny_model, examples, examples, tmp_path, seed=0)
+
+
 def test_what_only_trl_knows_to_be_wrong_is_one_line(
     tiny_model: Path, examples: Path, tmp_path: Path
 ) -> None:
