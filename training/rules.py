@@ -28,6 +28,10 @@ def _precision(trainer: dict[str, Any], quantization: dict[str, Any] | None) -> 
     found = []
     if trainer.get("bf16") and trainer.get("fp16"):
         found.append(Problem(("trainer", "fp16"), "contradicts bf16", "keep one of them"))
+    both = [trainer.get(f"{name}_checkpointing") for name in ("gradient", "activation")]
+    if None not in both and both[0] != both[1]:
+        what = "contradicts activation_checkpointing, its new name, which is heeded"
+        found.append(Problem(("trainer", "gradient_checkpointing"), what, "keep one of them"))
     bits = quantization or {}
     four, eight = bits.get("load_in_4bit"), bits.get("load_in_8bit")
     if four and eight:

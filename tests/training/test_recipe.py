@@ -158,6 +158,10 @@ def test_a_value_that_nobody_can_compute_with_is_one_line(
         ({"lora": None}, "lora is missing"),
         ({"trainer": {"max_steps": 5, "num_train_epochs": 2}}, "overruled by max_steps"),
         ({"trainer": {"max_steps": 0}}, "trainer.max_steps is 0"),
+        (
+            {"trainer": {"gradient_checkpointing": True, "activation_checkpointing": False}},
+            "contradicts activation_checkpointing",
+        ),
         ({"trainer": {"load_best_model_at_end": True}}, "needs an evaluation while training"),
         ({"trainer": {"eval_strategy": "steps", "output_dir": "x"}}, "given by the command"),
         ({"trainer": {"packing": True, "max_length": None, "warmup_steps": -2}}, "warmup_steps"),
