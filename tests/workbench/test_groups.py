@@ -70,7 +70,16 @@ def test_a_group_that_is_not_there_is_told_with_those_that_are() -> None:
         leave_out(parse_group("random=9"), ROWS, PAIRS, [])
 
 
-@pytest.mark.parametrize("text", ["soreness", "topic=", "topics=eating", "random=few", "random=²"])
-def test_what_names_no_group_is_one_line(text: str) -> None:
-    with pytest.raises(UserError, match="names no group of rows"):
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("soreness", "such as topic=soreness"),
+        ("topic=", "such as topic=soreness"),
+        ("topics=eating", "did you mean 'topic'"),
+        ("random=few", "random=12 to compare with"),
+        ("random=²", "random=12 to compare with"),
+    ],
+)
+def test_what_names_no_group_is_one_line(text: str, fix: str) -> None:
+    with pytest.raises(UserError, match=f"names no group of rows — .*{fix}"):
         parse_group(text)

@@ -59,7 +59,7 @@ def parse_group(text: str) -> Group:
         raise UserError(
             f"'{text}' names no group of rows",
             where="--without",
-            fix=nearest(kind, KINDS)
+            fix=(kind not in KINDS and nearest(kind, KINDS))
             or "such as topic=soreness, origin=teacher, source=seeds.jsonl,"
             " reviewer=reviewer-1, or random=12 to compare with",
         )
