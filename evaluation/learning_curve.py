@@ -85,6 +85,8 @@ def _fit(n: Array, means: Array) -> tuple[float, float, float]:
     """Return scale, exponent and floor; sizes are taken relative to the largest while fitting."""
     from scipy.optimize import curve_fit
 
+    if not means.max() > 0:
+        return 0.0, 0.0, 0.0  # nothing is missed: the fit would stay where it starts
     free = len(n) > FEWEST_SIZES
     relative = n / n[-1]
 

@@ -46,6 +46,13 @@ def test_a_curve_that_rises_foretells_no_gain() -> None:
     assert curve.gain == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize("sizes", [SIZES[:3], SIZES])
+def test_where_nothing_is_missed_nothing_can_be_gained(sizes: tuple[int, ...]) -> None:
+    curve = fit_curve(sizes, [[0.0] * 8 for _ in sizes], "missed", resamples=20)
+    assert curve is not None
+    assert (curve.gain, curve.doubled, curve.high, curve.advice) == (0.0, 0.0, 0.0, "stop")
+
+
 def test_three_sizes_have_no_floor_and_two_no_curve() -> None:
     losses = [[2 * n**-0.3] * 8 for n in SIZES[:3]]
     curve = fit_curve(SIZES[:3], losses, "missed", resamples=20)
