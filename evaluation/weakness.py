@@ -47,17 +47,25 @@ def find_gaps(
         scores: Of all arms or only this one.
         responses: What was scored; gives topics, and seeds where there are several.
         reviewed: The held-out rows, with the answers that people kept.
-        traits: What fidelity is made of; see :func:`evaluation.statistics.compare`.
+        traits: What fidelity is made of; see :func:`evaluation.statistics.compare`. Of others,
+            such as an untrusted judge's, nothing is claimed.
         seed: Of resampling.
         level: Confidence level of the intervals.
         resamples: Number of resamples.
     """
     own = [score for score in scores if score.arm == arm]
-    table = tabulate(own, responses, None if traits is None else list(traits))
+    counted = None if traits is None else list(traits)
+    table = tabulate(own, responses, counted)
     fidelity = table.get(Key(arm, "", 0, FIDELITY), Column())
     kept = _reviewed(persona, reviewed)
     paired = {
-        **_trait_gaps(persona, table, arm, fidelity, kept),
+        **_trait_gaps(
+            [t.id for t in persona.traits if counted is None or t.id in counted],
+            table,
+            arm,
+            fidelity,
+            kept,
+        ),
         **_turn_gaps(table, arm),
     }
     found = _paired(paired, seed, level, resamples)
@@ -133,14 +141,14 @@ _Place = tuple[Family, str, Against]
 
 
 def _trait_gaps(
-    persona: Persona,
+    traits: Sequence[str],
     table: Mapping[Key, Column],
     arm: str,
     fidelity: Column,
     kept: Mapping[str, Mapping[str, float]],
 ) -> dict[_Place, _Pairs]:
     found: dict[_Place, _Pairs] = {}
-    for trait in (trait.id for trait in persona.traits):
+    for trait in traits:
         units = table.get(Key(arm, "", 0, trait), Column()).units
         values = {prompt: parts[trait] for prompt, parts in units.items()}
         both = [(v, kept[p][trait]) for p, v in values.items() if trait in kept.get(p, {})]

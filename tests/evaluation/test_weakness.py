@@ -87,6 +87,21 @@ def test_a_weak_probe_and_a_late_turn_are_found(persona: Persona) -> None:
     assert gaps["turn", "5"].reference == 1.0
 
 
+def test_nothing_is_claimed_on_the_word_of_a_judge_who_does_not_count(persona: Persona) -> None:
+    rules = [trait.id for trait in persona.rule_traits]
+    (judged, *_) = [trait.id for trait in persona.traits if trait.id not in rules]
+    rows = [row("eating", n) for n in range(12)]
+    answers = [
+        Response(arm="sft", prompt_id=r.id, prompt=r.prompt, text="Up.", topic=r.topic)
+        for r in rows
+    ]
+    shown = {**dict.fromkeys(rules, 1.0), judged: 0.0}
+    scores = [score for one in answers for score in scored(one, shown)]
+    for traits, claimed in (([*rules, judged], True), (rules, False)):
+        found = find_gaps(persona, "sft", scores, answers, rows, traits=traits, resamples=1000)
+        assert any(gap.name == judged and gap.is_sure for gap in found) == claimed
+
+
 def test_noise_is_hardly_ever_claimed(persona: Persona) -> None:
     """Every topic is alike: of 20 rounds a family may claim some by chance, 5 % of them."""
     claimed = [
