@@ -46,6 +46,11 @@ class Turn:
         return 1 + int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)
 
     @property
+    def _probe(self) -> str:
+        """The probe set; a held-out row of such a kind has a topic, and is none of the probes."""
+        return self.example.kind if self.example.kind in PROBES and not self.example.topic else ""
+
+    @property
     def place(self) -> tuple[str, str, int, int]:
         """What tells it from every other turn of an evaluation."""
         return self.arm.name, self.example.id, self.seed, self.number
@@ -67,7 +72,7 @@ class Turn:
             text=text,
             topic=self.example.topic,
             tokens=tokens,
-            probe=self.example.kind if self.example.kind in PROBES else "",
+            probe=self._probe,
             turn=self.number,
             seed=self.seed,
             parents=(self.example.id,),

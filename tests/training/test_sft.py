@@ -261,15 +261,38 @@ def test_no_rows_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
-    tiny_model: Path, examples: Path, tmp_path: Path
+    tiny_model: Path, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import TrainerControl, TrainerState, TrainingArguments
+    from safetensors.torch import load_file
+    from transformers import TrainerCallback
 
-    from training.watch import Watch
+    class Spoils(TrainerCallback):  # type: ignore[misc]
+        """Spoils the third step as too high a rate does: a weight is no number."""
 
-    state = TrainerState(log_history=[{"loss": math.nan, "step": 7}], global_step=7)
-    with pytest.raises(UserError, match=r"loss is nan at step 7.*lower learning_rate"):
-        Watch("", None).on_log(TrainingArguments(), state, TrainerControl())  # type: ignore[arg-type]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+            if state.global_step == 2:
+                weight = next(w for w in parts["model"].parameters() if w.requires_grad)
+                weight.data.fill_(math.nan)
+
+    def spoiled(*given: Any) -> Any:
+        trainer, parts = build(*given)
+        trainer.add_callback(Spoils())
+        return trainer, parts
+
+    monkeypatch.setattr("training.session.build", spoiled)
+    with pytest.raises(UserError, match=r"loss is nan at step 3.*lower learning_rate"):
+        train_sft(
+            recipe(max_steps=4, logging_steps=1, save_steps=2),
+            tiny_model,
+            examples,
+            None,
+            tmp_path,
+            seed=0,
+        )
+
+    kept = load_file(tmp_path / "checkpoints/checkpoint-2/adapter_model.safetensors")
+    assert all(bool(weight.isfinite().all()) for weight in kept.values())
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_a_gradient_that_overflows_in_float16_is_the_scaler_s_to_skip() -> None:

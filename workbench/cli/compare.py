@@ -206,7 +206,8 @@ def _print_recipes(console: Console, found: RoundsDiff) -> None:
     console.print("[bold]Recipes[/bold]")
     for method, keys in found.recipes.items():
         for key, (old, new) in keys.items():
-            console.print(f"  {method} {key}: {old} → {new}", markup=False)
+            said = " → ".join("not said" if value is None else str(value) for value in (old, new))
+            console.print(f"  {method} {key}: {said}", markup=False)
 
 
 def _print_scores(

@@ -236,9 +236,13 @@ def sides(job: Job, method: Method, work: Work) -> tuple[Path, Path | None]:
             work.input(f"split/{_ROWS[method][0]}{side}.jsonl") for side in ("train", "validation")
         )
         return train, _filled(validation)
+    thumbs = {}
     for side in ("train", "validation"):
-        write_records(work.out / f"thumbs-{side}.jsonl", _thumbs(work.round.folder, side))
-    return work.out / "thumbs-train.jsonl", None
+        thumbs[side] = list(_thumbs(work.round.folder, side))
+        write_records(work.out / f"thumbs-{side}.jsonl", thumbs[side])
+    # A loss on thumbs of one kind would be held against nothing.
+    both = {thumb.good for thumb in thumbs["validation"]} == {True, False}
+    return work.out / "thumbs-train.jsonl", work.out / "thumbs-validation.jsonl" if both else None
 
 
 def _thumbs(folder: Path, side: str) -> Iterator[Thumb]:
