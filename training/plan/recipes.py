@@ -78,7 +78,7 @@ def table(runs: list[DryRun]) -> Table:
 
     shown = Table(title="Recipes, each with rows as long as it allows", title_justify="left")
     for name in ("recipe", "method", "adapter", "on the shape of"):
-        shown.add_column(name)
+        shown.add_column(name, overflow="fold")  # a name that is cut names nothing
     for name in ("trained", "peak", "dry run"):
         shown.add_column(name, justify="right")
     for run in runs:
