@@ -83,15 +83,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 # The Argilla server pins old majors of much that the project uses, so it has its own environment.
-$(ARGILLA)/.ready: curation/argilla_embedded/requirements.txt curation/argilla_embedded/constraints.txt
+$(ARGILLA)/.ready: curation/argilla/embedded/requirements.txt curation/argilla/embedded/constraints.txt
 	$(PYTHON) -m venv $(ARGILLA)
-	$(ARGILLA)/bin/python -m pip install -q -r curation/argilla_embedded/requirements.txt \
-		-c curation/argilla_embedded/constraints.txt
+	$(ARGILLA)/bin/python -m pip install -q -r curation/argilla/embedded/requirements.txt \
+		-c curation/argilla/embedded/constraints.txt
 	touch $@
 
 # Turned once into a Hugging Face folder in the user's cache; the stamp spares starting Python.
 model: $(VENV)/.model
-$(VENV)/.model: $(VENV)/.ready workbench/embedded.py
+$(VENV)/.model: $(VENV)/.ready workbench/inference/embedded.py
 	$(BIN)/persona model smollm2-135m
 	touch $@
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.decoding import end_tokens, greedy_answers, prompt_ids
+from workbench.inference.decoding import end_tokens, greedy_answers, prompt_ids
 from workbench.meter import Meter
 from workbench.persona import load_persona
 from workbench.prompts import system_prompt, with_system
@@ -86,7 +86,7 @@ def main() -> None:
 
     from evaluation.arms import Arm
     from evaluation.speaker import Speakers
-    from workbench.models import resolve_model
+    from workbench.inference.base_models import resolve_model
 
     persona = load_persona(options.persona)
     lines = read_json_lines(options.persona / "seeds.jsonl")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from generation.jobs import Served
 from generation.runner import Distilabel
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.records import Messages, as_messages, user_prompt
 
 SERVER = """

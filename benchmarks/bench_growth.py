@@ -38,7 +38,7 @@ LONG = 20
 CHILD = """
 import sys
 from pathlib import Path
-from workbench.cli.main import main
+from app.cli.main import main
 code = main(sys.argv[1:])
 # Not from getrusage: that is never below the memory of whoever started the process.
 print(next(l for l in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in l))

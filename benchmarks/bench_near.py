@@ -11,7 +11,7 @@ import math
 import random
 import time
 
-from workbench.near import TwinIndex, near_pairs
+from workbench.near_duplicates import TwinIndex, near_pairs
 
 
 def texts_of(count: int, words: int) -> list[str]:

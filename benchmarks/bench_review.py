@@ -23,12 +23,12 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from curation.review.api import put
-from curation.review.connection import Connection, connected
-from curation.review.pull import pull
-from curation.review.push import push
-from curation.review.remote import existing_dataset, records_of
-from curation.server import Server, ServerHome, server_python, start, stop
+from curation.argilla.api import put
+from curation.argilla.connection import Connection, connected
+from curation.argilla.pull import pull
+from curation.argilla.push import push
+from curation.argilla.remote import existing_dataset, records_of
+from curation.argilla.server import Server, ServerHome, server_python, start, stop
 from workbench.persona import load_persona
 from workbench.records import Example, user_prompt
 

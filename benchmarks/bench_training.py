@@ -19,7 +19,7 @@ from typing import Any
 
 from training_runs import write_rows
 
-from workbench.models import has_gpu
+from workbench.inference.base_models import has_gpu
 
 LIMIT = 1.05
 METHODS = ("sft", "dpo", "grpo")

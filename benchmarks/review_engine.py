@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
-EMBEDDED = Path(__file__).resolve().parents[1] / "curation" / "argilla_embedded"
+EMBEDDED = Path(__file__).resolve().parents[1] / "curation" / "argilla" / "embedded"
 WORDS = """
 squat bench row curl plank stretch run walk knee back wrist neck shoulder desk office lunch sleep
 water protein warm rest set rep weight slow breath pain sharp dull morning evening

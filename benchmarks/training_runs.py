@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from training.device import PeakMemory, device_fields, quantization_fields, quiet
 from training.recipe import Recipe, load_recipe, recipe_path
-from workbench.models import has_gpu, resolve_model
+from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.records import Example, Preference, user_prompt
 from workbench.store import read_json_lines, write_records
 
@@ -215,7 +215,7 @@ def make_adapter(folder: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     from training.adapters import save_adapter
-    from workbench.models import load_model
+    from workbench.inference.base_models import load_model
 
     lora = recipe_of("sft", 1, {}).lora or {}
     base = random_llama3_8b({}) if has_gpu() else load_model(resolve_model(BASE))

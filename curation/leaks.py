@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from curation.filters.near import sibling_pairs
-from curation.kinship import SIMILARITY, questions, record_ids
+from curation.related_rows import SIMILARITY, questions, record_ids
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.records import Side
 from workbench.store import read_json_lines

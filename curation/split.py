@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.filters.near import Made, sibling_pairs
-from curation.kinship import SIMILARITY, questions_of, record_ids
+from curation.related_rows import SIMILARITY, questions_of, record_ids
 from workbench.errors import UserError
 from workbench.records import Drop, Example, Preference, Side, Split
 

@@ -11,9 +11,9 @@ from evaluation.arms import Arm, check_arms
 from evaluation.endpoint_arm import ask_endpoint
 from evaluation.speaker import Speakers
 from evaluation.turns import Turn, first_turn
-from workbench.decoding import Ask, Decoded, answer_all
+from workbench.console import Advance, track
 from workbench.errors import UserError
-from workbench.progress import Advance, track
+from workbench.inference.decoding import Ask, Decoded, answer_all
 from workbench.records import Example, Response
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def answer_arms(
     Args:
         arms: Who answers; names must differ.
         examples: Whose prompts are asked; their answers are never shown to the model.
-        model: Folder of the base model, as :func:`workbench.models.resolve_model` returns it.
+        model: Folder of the base model, as ``resolve_model`` returns it.
         max_new_tokens: Where an answer without an end is cut.
         batch_size: Prompts answered at once.
         seeds: One answer a seed; 0 is the greedy one.

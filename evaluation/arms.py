@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 """Only safetensors: the older .bin is a pickle, which may run code when it is opened."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from evaluation.ordinal import FEWEST_ROWS, Measure, measure, spearman, weighted_kappa
 from evaluation.rubrics import CONTENT
 from workbench.checks import Judge
 from workbench.persona import Persona
 from workbench.records import Example, Response, Review, Score
+from workbench.stats.kappa import FEWEST_ROWS, Measure, measure, spearman, weighted_kappa
 
 REVIEWED = "reviewed"
 """Name of the arm whose answers are the reviewed rows'."""

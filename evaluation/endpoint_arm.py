@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from evaluation.turns import Turn
-from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint, check_reachable
 from workbench.records import as_messages
 
 Told = Callable[[Turn, str, int], Turn | None]

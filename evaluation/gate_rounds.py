@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.general import General
-from evaluation.statistics import Difference, paired_difference
 from workbench.config import Gate
+from workbench.stats import Difference, paired_difference
 
 Why = Literal["base", "general", "persona", "decoding", "judge", "no_prompt"]
 """Why something cannot be held against the last round: other than there, or not asked in both."""

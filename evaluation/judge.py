@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.judge_client import Ask, Said, ask_all
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.records import Messages, last_user_turn
 
 VALUES = {"yes": 1.0, "no": 0.0}

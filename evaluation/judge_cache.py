@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.kept import KeptLines
-from workbench.endpoint import Endpoint, Paid
+from workbench.inference.endpoint import Endpoint, Paid
 
 if TYPE_CHECKING:
     from evaluation.judge_client import Ask

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from evaluation.judge_cache import JudgeCache
-from workbench.endpoint import Endpoint, Paid, check_reachable
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint, Paid, check_reachable
 
 if TYPE_CHECKING:
     from ragas.metrics import DiscreteMetric

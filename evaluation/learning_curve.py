@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.shortfall import Advice, LearningCurve
-from evaluation.statistics.intervals import LEVEL
-from evaluation.statistics.model import FEWEST_PAIRS
+from workbench.stats.intervals import LEVEL
+from workbench.stats.model import FEWEST_PAIRS
 
 FEWEST_SIZES = 3
 """Sizes below which nothing is fitted; with one more, the floor is fitted as well."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from evaluation.judge import Verdict, transcript, verdict_of
 from evaluation.judge_client import Ask, ask_all
 from evaluation.winrate import Duel, WinRate, win_rate
-from workbench.endpoint import Endpoint
+from workbench.console import track
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
-from workbench.progress import track
 from workbench.records import Response
 
 _FIRST = {"first": 1.0, "second": 0.0, "tie": 0.5}

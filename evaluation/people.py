@@ -8,8 +8,8 @@ from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.statistics.exact import holm, sign_test
 from workbench.records import Example, Response, Review
+from workbench.stats.exact import holm, sign_test
 
 _VOTES = {"candidate": 1, "rival": -1, "tie": 0, "both_bad": 0}
 

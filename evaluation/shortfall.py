@@ -43,7 +43,7 @@ class Gap(BaseModel):
     @property
     def is_sure(self) -> bool:
         """Whether the arm is weaker here: interval below 0, and the corrected test agrees."""
-        from evaluation.statistics.model import ALPHA
+        from workbench.stats.model import ALPHA
 
         below = self.high is not None and self.high < 0
         tested = self.p_adjusted is not None and self.p_adjusted < ALPHA
@@ -52,7 +52,7 @@ class Gap(BaseModel):
     @property
     def is_enough(self) -> bool:
         """Whether there are prompts enough to tell a difference at all."""
-        from evaluation.statistics.model import FEWEST_PAIRS
+        from workbench.stats.model import FEWEST_PAIRS
 
         return min(self.prompts, self.others or self.prompts) >= FEWEST_PAIRS
 

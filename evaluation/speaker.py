@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.arms import Arm
 from workbench.errors import UserError
-from workbench.models import load_model, load_tokenizer
+from workbench.inference.base_models import load_model, load_tokenizer
 
 if TYPE_CHECKING:
     import torch

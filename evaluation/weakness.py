@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from evaluation.probes import DRIFT
 from evaluation.shortfall import Against, Family, Gap
-from evaluation.statistics.exact import holm, sign_test
-from evaluation.statistics.intervals import LEVEL, RESAMPLES, intervals
-from evaluation.statistics.table import Column, Key, tabulate
-from evaluation.statistics.two_samples import two_samples
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Response, Score
+from workbench.stats.exact import holm, sign_test
+from workbench.stats.intervals import LEVEL, RESAMPLES, intervals
+from workbench.stats.table import Column, Key, tabulate
+from workbench.stats.two_samples import two_samples
 
 Array = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def find_gaps(
     that only a judge can see, against the arm's other traits. A topic's shortfall is held against
     that of the other topics, a probe set's fidelity against that on held-out questions, a later
     turn's against the first turn's. Paired gaps get a BCa bootstrap interval and the exact sign
-    test, the others those of :func:`evaluation.statistics.two_samples.two_samples`; Holm's
+    test, the others those of :func:`workbench.stats.two_samples.two_samples`; Holm's
     correction is made within each family.
 
     Args:
@@ -47,7 +47,7 @@ def find_gaps(
         scores: Of all arms or only this one.
         responses: What was scored; gives topics, and seeds where there are several.
         reviewed: The held-out rows, with the answers that people kept.
-        traits: What fidelity is made of; see :func:`evaluation.statistics.compare`. Of others,
+        traits: What fidelity is made of; see :func:`workbench.stats.compare`. Of others,
             such as an untrusted judge's, nothing is claimed.
         seed: Of resampling.
         level: Confidence level of the intervals.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from generation.cost import Plan, told
 from generation.teacher import Taught
-from workbench.endpoint import Paid
+from workbench.inference.endpoint import Paid
 
 
 def account_lines(plan: Plan, taught: Taught) -> list[str]:

@@ -12,7 +12,7 @@ from generation.jobs import Served
 from generation.outcome import Outcome
 from generation.runner import Distilabel
 from generation.stops import stop_if_hopeless
-from workbench.endpoint import Endpoint, Paid, Price
+from workbench.inference.endpoint import Endpoint, Paid, Price
 from workbench.records import Messages
 
 

@@ -11,8 +11,8 @@ from generation.jobs import Cluster, LocalModel, Served
 from generation.outcome import Usage, usage_of
 from generation.runner import Distilabel
 from generation.stops import stop_if_hopeless
-from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint, check_reachable
 from workbench.records import Drop, Example, Response
 
 BARE = "bare"
@@ -42,8 +42,7 @@ def bare_answers(
 
     Args:
         examples: Whose prompts are asked, in their order; equal prompts get equal answers.
-        model: Folder of the base model, as :func:`workbench.models.resolve_model` returns it, or
-            where it is served.
+        model: Folder of the base model, as ``resolve_model`` returns it, or where it is served.
         max_new_tokens: Where an answer without an end is cut.
         batch_size: Prompts answered at once by a model in a folder.
         workdir: Folder for the log and for what distilabel leaves.

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from workbench.endpoint import Price
+from workbench.inference.endpoint import Price
 
 
 class Budget:

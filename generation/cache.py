@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from generation.outcome import Outcome
-from workbench.endpoint import Paid as Paid
+from workbench.inference.endpoint import Paid as Paid
 
 CACHE = "answers.sqlite"
 """Name of the file in a job's folder."""

@@ -11,7 +11,7 @@ from generation.exemplars import EXEMPLARS, shelf_of
 from generation.questions import ROUNDS, Pool
 from workbench.checks import Judge
 from workbench.config import Ask
-from workbench.endpoint import Endpoint, Price
+from workbench.inference.endpoint import Endpoint, Price
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
 from workbench.records import Example

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 
 
 class _Settings(BaseModel):

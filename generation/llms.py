@@ -13,8 +13,8 @@ from pydantic import PrivateAttr
 from generation import events
 from generation.jobs import LocalModel, Served
 from generation.outcome import Outcome
-from workbench.decoding import Decoded, greedy_answers, prompt_ids
-from workbench.models import load_model, load_tokenizer
+from workbench.inference.base_models import load_model, load_tokenizer
+from workbench.inference.decoding import Decoded, greedy_answers, prompt_ids
 from workbench.records import Message, Messages
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from generation.asker import Asker
 from generation.outcome import STAGE
 from generation.questions import load_template
 from generation.verdicts import Verdict, verdicts_of
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Drop, Example, Messages, Preference, Score, user_prompt
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench.console import console
 from workbench.errors import UserError
-from workbench.progress import console
 from workbench.store import read_json_lines
 
 _FENCE = re.compile(r"\s*(?:```|~~~)")

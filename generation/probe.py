@@ -9,8 +9,8 @@ from typing import Any
 
 from generation.asking import Asking
 from generation.outcome import Outcome
-from workbench.endpoint import Endpoint, check_reachable
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint, check_reachable
 from workbench.records import as_messages, user_prompt
 
 _SHORT = "Answer with one word: what colour is the sky on a clear day?"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from generation.cells import FOLLOW_UP, Cell
 from generation.outcome import STAGE, Outcome
 from generation.shapes import Questions, read_shape
-from workbench.near import TwinIndex
+from workbench.near_duplicates import TwinIndex
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Messages, user_prompt
 

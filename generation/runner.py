@@ -24,8 +24,8 @@ import psutil
 
 from generation.jobs import Cluster, Job, LocalModel, Served
 from generation.outcome import Outcome
+from workbench.console import track
 from workbench.errors import UserError
-from workbench.progress import track
 from workbench.records import Messages, as_messages
 from workbench.store import atomic_file, cannot_write, read_json_lines
 

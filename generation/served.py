@@ -21,8 +21,8 @@ from generation.jobs import Served
 from generation.llms import as_output
 from generation.outcome import Outcome
 from generation.stops import FATAL, OVER_BUDGET, STOPPED
-from workbench.endpoint import Endpoint, Price
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint, Price
 
 if TYPE_CHECKING:
     from distilabel.typing import GenerateOutput

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from generation.outcome import Outcome
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 
 STOPPED = "stopped"
 """Reason of the requests that were not made after the job had to stop."""

@@ -18,10 +18,10 @@ from generation.questions import Pool, question_id
 from generation.runner import Distilabel
 from generation.verdicts import verdicts_of
 from workbench.config import Ask
-from workbench.endpoint import Endpoint, check_reachable
+from workbench.console import console
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint, check_reachable
 from workbench.persona import Persona
-from workbench.progress import console
 from workbench.records import Drop, Example, Preference, Score, last_user_turn, user_prompt
 
 

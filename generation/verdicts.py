@@ -9,7 +9,7 @@ from generation.asker import Asker
 from generation.questions import load_template
 from generation.shapes import Verdicts, read_shape
 from workbench.checks import Judge
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.records import Messages, user_prompt
 

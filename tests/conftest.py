@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.server import Server, ServerHome, start, stop
+from curation.argilla.server import Server, ServerHome, start, stop
 from tests.loop_round import Loop, looped
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.readme_tree import ROOT
-from workbench.endpoint import free_port
+from workbench.inference.endpoint import free_port
 
 Kind = Literal["fast", "slow", "norun", "people"]
 _PARTS = re.compile(

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.rounds import MANIFEST
+from rounds.layout import MANIFEST
 
 SECONDS = {
     "import": 0.1,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rounds.layout import STAGES
 from tests.kills import moments
 from tests.offline import LoopbackOnly
-from workbench.rounds import STAGES
 
 LOOP = [stage for stage in STAGES if stage not in ("grpo", "kto")]
 """The stages of a run that asks for nothing else."""
@@ -39,7 +39,7 @@ def persona(runs: Path, *arguments: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "workbench.cli.main",
+        "app.cli.main",
         *arguments,
         *("--preset", "smoke", "--runs", str(runs)),
     ]

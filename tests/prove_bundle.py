@@ -24,7 +24,7 @@ def prove(folder: Path) -> None:
     for fresh in (checkout, home):
         shutil.rmtree(fresh, ignore_errors=True)
     home.mkdir(parents=True)
-    persona = [sys.executable, "-m", "workbench.cli.main", "bundle", str(bundle)]
+    persona = [sys.executable, "-m", "app.cli.main", "bundle", str(bundle)]
     _timed("collect", persona)
     _timed("check", [*persona, "--check"])
     # The Python that environments are made from, an empty home, nothing that is set here.

@@ -11,7 +11,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- tree: python -m tests.readme_tree -->", "<!-- end of tree -->"
-PACKAGES = ("workbench", "generation", "curation", "training", "evaluation", "benchmarks")
+PACKAGES = (
+    "app",
+    "rounds",
+    "workbench",
+    "generation",
+    "curation",
+    "training",
+    "evaluation",
+    "benchmarks",
+)
 _COMMENT = re.compile(r"^(?:#|/\*|\{#-?)\s*(.+?)\s*(?:\*/|-?#\})?$")
 _LEFT_OUT = {"__pycache__", "constraints.txt"}
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from curation.review.connection import connected
-from curation.review.remote import find_dataset, records_of
-from curation.server import ServerHome, status, stop
+from curation.argilla.connection import connected
+from curation.argilla.remote import find_dataset, records_of
+from curation.argilla.server import ServerHome, status, stop
 from tests.curation.review_team import REVIEWERS, answer, joined, owner_of, reviewers_of
 from tests.scripted_server import Reply, Request, ScriptedServer, says
 from workbench.persona import load_persona
@@ -73,7 +73,7 @@ class Second:
     def persona(self, *arguments: str, code: int = 0) -> str:
         """Run a command and return what it printed; stderr too where it ended otherwise."""
         done = subprocess.run(
-            [sys.executable, "-m", "workbench.cli.main", *arguments, "--runs", str(self.runs)],
+            [sys.executable, "-m", "app.cli.main", *arguments, "--runs", str(self.runs)],
             cwd=self.repo,
             capture_output=True,
             text=True,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.review.connection import Connection
-from curation.review.progress import status
-from curation.server import ServerHome, start, stop
+from curation.argilla.connection import Connection
+from curation.argilla.progress import status
+from curation.argilla.server import ServerHome, start, stop
 from tests.curation.review_team import answer
 from tests.docs_commands import Block, blocks, hidden_commands, pages, run, working_copy
 from tests.docs_site import ROOT, anchors, dead_links, missing_files

@@ -17,11 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
+from rounds.layout import MANIFEST, STAGES
+from rounds.lineage.graph import read_lineage
 from tests.loop_round import KILLS, LOOP, SIDES, Loop, persona
 from tests.offline import LoopbackOnly
-from workbench.lineage.graph import read_lineage
 from workbench.records import Example, Preference, Response, Review, Score, Split
-from workbench.rounds import MANIFEST, STAGES
 from workbench.store import file_hash, read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if KILLS < 20 else 7200)]
@@ -179,7 +179,7 @@ def test_no_secret_is_in_the_rounds_files(loop: Loop) -> None:
 
 
 def test_the_review_server_is_gone_after_an_unattended_run(loop: Loop) -> None:
-    from curation.server import ServerHome, status
+    from curation.argilla.server import ServerHome, status
 
     state = json.loads((loop.runs / ".argilla" / "server.json").read_text(encoding="utf-8"))
     assert status(ServerHome(loop.runs / ".argilla")).stage == "stopped"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.main import COMMANDS
 from tests.readme_tree import PACKAGES, ROOT, role, tree, with_tree
-from workbench.cli.main import COMMANDS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from rounds.layout import MANIFEST
 from tests.loop_round import KILLS, Loop
 from tests.second_round import ROWS, Second
 from workbench.records import Decision, Example, Response
-from workbench.rounds import MANIFEST
 from workbench.store import read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if KILLS < 20 else 7200)]

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from workbench.progress import console
+from workbench.console import console
 from workbench.store import write_json
 
 _IDENTITY = "run.json"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.console import console
 from workbench.errors import UserError
-from workbench.progress import console
 from workbench.records import Example, Preference, Thumb, as_messages, user_prompt
 from workbench.store import read_json_lines, read_records
 from workbench.yamlfile import read_text

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from workbench.models import compute_dtype
+from workbench.inference.base_models import compute_dtype
 
 _SAMPLE_EVERY = 0.05
 """Seconds between two looks at the resident memory."""
@@ -20,7 +20,7 @@ _NOISY = ("bitsandbytes", "accelerate", "peft", "trl", "transformers", "datasets
 def device_fields(trainer: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe's trainer fields with those of the device put in where it leaves them open.
 
-    ``bf16`` and ``fp16`` follow :func:`workbench.models.compute_dtype`: TRL's own default, bf16
+    ``bf16`` and ``fp16`` follow ``compute_dtype`` of the base models: TRL's own default, bf16
     everywhere, is several times slower on processors that only emulate it.
     """
     import torch

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from training.device import quantization_fields
 from training.recipe import Recipe
 from workbench.errors import UserError
+from workbench.inference.base_models import load_model
 from workbench.meter import give_memory_back
-from workbench.models import load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,8 +16,8 @@ from training.recipe import Recipe
 from training.rewards import Rewards, RewardSettings, make_rewards
 from training.rollouts import prepare_rollouts
 from training.session import Parts, Task, TrainSummary, run
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.store import write_json
 

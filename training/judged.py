@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.checks import Judge
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 
 _ASK = "{question}\n\nQuestion of the user:\n{asked}\n\nAnswer:\n{answer}\n\nSay only yes or no."

@@ -17,9 +17,9 @@ from training.launch_order import Order, carry_out
 from training.launch_rank import ERRORS, NEWS, TOLD
 from training.recipe import Recipe
 from training.summary import TrainSummary
+from workbench.console import console
 from workbench.errors import UserError, UserErrors, nearest
-from workbench.models import has_gpu
-from workbench.progress import console
+from workbench.inference.base_models import has_gpu
 
 if TYPE_CHECKING:
     from accelerate.commands.config.config_args import ClusterConfig

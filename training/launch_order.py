@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from training.recipe import Recipe
 from training.summary import TrainSummary
 from workbench.config import Method
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import load_persona
 
 

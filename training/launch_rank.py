@@ -10,10 +10,10 @@ from pathlib import Path
 
 from training.launch_order import Order, carry_out
 from training.launch_ranks import is_writer, rank
+from workbench.console import console, publishing
 from workbench.errors import EXIT_USER_ERROR, UserError
-from workbench.hub import hub_offline
-from workbench.models import has_gpu
-from workbench.progress import console, publishing
+from workbench.inference.base_models import has_gpu
+from workbench.inference.hub import hub_offline
 from workbench.store import write_json
 
 TOLD = "\x1etold "

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.judged import judge_reward
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError, nearest
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona, Trait
 
 RewardFunction = Callable[..., Any]

@@ -57,7 +57,7 @@ def row_losses(
         batch_size: Rows at once.
     """
     from training.device import quiet
-    from workbench.models import load_model, load_tokenizer
+    from workbench.inference.base_models import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(model)
     encoded = {row.id: _encode(tokenizer, row, max_length) for row in rows}

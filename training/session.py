@@ -34,9 +34,9 @@ from training.recipe import Recipe
 from training.sections import trainer_config
 from training.summary import TrainSummary
 from training.tracking import report_to, tracked
+from workbench.console import console
 from workbench.errors import UserError
-from workbench.models import load_tokenizer
-from workbench.progress import console
+from workbench.inference.base_models import load_tokenizer
 from workbench.store import atomic_file, file_hash, write_json
 
 if TYPE_CHECKING:

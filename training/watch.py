@@ -10,9 +10,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.signs import Signs
+from workbench.console import Advance, console, track
 from workbench.errors import UserError, nearest
 from workbench.meter import trim_heap
-from workbench.progress import Advance, console, track
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from workbench.embedded import EMBEDDED
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError, UserErrors, nearest
+from workbench.inference.embedded import EMBEDDED
+from workbench.inference.endpoint import Endpoint
 from workbench.yamlfile import read_yaml, validate
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from curation.review.ballots import Ballot
 from curation.review.reliability import Reliability
+from curation.review.votes import Ballot
 from workbench.persona import Persona
 from workbench.records import Example, Origin, Preference
 

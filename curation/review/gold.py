@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curation.review.ballots import KEEP, LOW_FIDELITY
 from curation.review.policy import Policy
+from curation.review.votes import KEEP, LOW_FIDELITY
 from workbench.errors import UserError, UserErrors
 from workbench.records import Example, user_prompt
 from workbench.store import read_json_lines

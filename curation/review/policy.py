@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.review.ballots import KEEP, LOW_FIDELITY, Ballot
+from curation.review.votes import KEEP, LOW_FIDELITY, Ballot
 
 QUEUE = "queue"
 UNSETTLED = "disagreement_unsettled"

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from curation.review.ballots import Ballot
 from curation.review.policy import Policy
+from curation.review.votes import Ballot
 
 ITERATIONS = 100
 """Most steps of expectation and maximisation; it converges in far fewer."""

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from curation.review.ballots import KEEP, Ballot, ballots, by_record, only_of
 from curation.review.corrections import best_correction, folded, preferences, prefers, unique
 from curation.review.policy import (
     DISCARDED,
@@ -18,6 +17,7 @@ from curation.review.policy import (
     judge,
 )
 from curation.review.reliability import Reliability, dawid_skene
+from curation.review.votes import KEEP, Ballot, ballots, by_record, only_of
 from workbench.errors import UserError, nearest
 from workbench.persona import Persona
 from workbench.records import Decision, Drop, Example, Outcome, Preference, Review

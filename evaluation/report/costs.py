@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.endpoint import Paid
+from workbench.inference.endpoint import Paid
 
 
 @dataclass(frozen=True)

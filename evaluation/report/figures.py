@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from evaluation.statistics import Difference
+from workbench.stats import Difference
 
 Point = tuple[float, float]
 WIDTH = 760

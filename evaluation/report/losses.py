@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evaluation.report.results import Card, headline_arm
 from evaluation.report.source import Source
-from evaluation.statistics import Cell, Difference
+from workbench.stats import Cell, Difference
 
 MOST = 5
 """Questions that are named."""

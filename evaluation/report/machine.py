@@ -10,8 +10,8 @@ from evaluation.report.results import headline_arm
 from evaluation.report.source import Source
 from evaluation.report.verdict import verdict
 from evaluation.report.words import Words
-from evaluation.statistics import Cell
 from workbench.persona import FIDELITY
+from workbench.stats import Cell
 
 VERSION = 1
 """Goes up when a key changes its meaning or goes away."""

@@ -17,9 +17,9 @@ from evaluation.report.machine import summary
 from evaluation.report.source import Source, read_round
 from evaluation.report.verdict import verdict
 from evaluation.report.words import Words
-from evaluation.statistics import Cell
 from workbench.config import METHODS
 from workbench.persona import FIDELITY, Persona
+from workbench.stats import Cell
 
 if TYPE_CHECKING:
     from jinja2 import Environment

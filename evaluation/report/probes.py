@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from evaluation.report.results import Side, side_of
 from evaluation.report.source import Source
 from evaluation.report.words import Words
-from evaluation.statistics import Cell
-from evaluation.statistics.compare import DRIFT
 from workbench.persona import FIDELITY
 from workbench.records import Score, last_user_turn
+from workbench.stats import Cell
+from workbench.stats.compare import DRIFT
 
 MEASURES = ("handled", FIDELITY, "safe")
 """What a probe is scored on, in the order of the table."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from evaluation.report.marks import Piece, marked
 from evaluation.report.source import Source
 from evaluation.report.words import Words
-from evaluation.statistics import Cell, Comparison
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score
+from workbench.stats import Cell, Comparison
 
 HEADLINE = ("sft+dpo", "dpo", "sft")
 """The arm that the verdict is about: the first of these that answered, else the last arm that is

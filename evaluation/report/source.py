@@ -10,13 +10,26 @@ from typing import Any, TypeVar
 
 from evaluation.calibration import Calibration
 from evaluation.people import People
-from evaluation.statistics import Comparison
 from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Record, Response, Score
-from workbench.rounds import STAGES
+from workbench.stats import Comparison
 from workbench.store import read_json_lines, read_records
 
+STAGES = (
+    "import",
+    "generate",
+    "filter",
+    "review",
+    "resolve",
+    "split",
+    "sft",
+    "dpo",
+    "grpo",
+    "kto",
+    "evaluate",
+    "report",
+)
 DROPPING = ("import", "generate", "filter", "resolve", "split")
 """Stages that take rows out, in order."""
 R = TypeVar("R", bound=Record)

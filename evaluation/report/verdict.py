@@ -7,8 +7,8 @@ from evaluation.report.results import headline_arm
 from evaluation.report.source import Source
 from evaluation.report.words import Words
 from evaluation.scorers.variety import UNLOOPED
-from evaluation.statistics import Cell, Comparison, Difference
 from workbench.persona import FIDELITY
+from workbench.stats import Cell, Comparison, Difference
 
 LOOPING = 0.5
 """Mean of ``unlooped`` below which most of an arm's text repeats itself, and is called broken."""

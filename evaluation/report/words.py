@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.statistics import Difference
 from workbench.language import phrases, say
 from workbench.persona import FIDELITY, Persona
+from workbench.stats import Difference
 
 MINUS = "\N{MINUS SIGN}"
 

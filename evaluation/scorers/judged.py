@@ -6,7 +6,7 @@ from evaluation.judge import Question, ask_judge, transcript
 from evaluation.rubrics import CONTENT, HANDLED, content_question, probe_question, trait_question
 from evaluation.scorers.registry import NO_JUDGE, Job, score_of, scorer
 from workbench.checks import Judge
-from workbench.progress import track
+from workbench.console import track
 from workbench.records import Response, Score
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.scorers.fidelity import fidelity
 from evaluation.scorers.registry import SCORERS, Job
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.records import Response, Score
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from curation.server import WORKSPACE, Server
+from curation.argilla.server import WORKSPACE, Server
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.review.connection import Connection
-from curation.server import Server, ServerHome
+from curation.argilla.connection import Connection
+from curation.argilla.server import Server, ServerHome
 from tests.curation.review_team import joined, owner_of, reviewers_of
 from workbench.persona import Persona, load_persona
 

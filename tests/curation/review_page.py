@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from curation.server import Login
+from curation.argilla.server import Login
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from curation.review.connection import Connection
-from curation.server import Server, ServerHome, start
+from curation.argilla.connection import Connection
+from curation.argilla.server import Server, ServerHome, start
 from workbench.records import Example, user_prompt
 
 REVIEWERS = ("reviewer-1", "reviewer-2")

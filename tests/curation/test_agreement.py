@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from curation.review.agreement import agreement
-from curation.review.alpha import RATINGS, Alpha, Level, alpha, resampled
-from curation.review.ballots import ballots
 from curation.review.policy import Policy
 from curation.review.reliability import against_gold, dawid_skene
+from curation.review.votes import ballots
 from workbench.records import Example, Review, user_prompt
+from workbench.stats.alpha import RATINGS, Alpha, Level, alpha, resampled
 
 # The 4 observers × 12 units of Krippendorff (2011), "Computing Krippendorff's
 # Alpha-Reliability": nominal 0.743, ordinal 0.815.

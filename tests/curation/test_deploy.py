@@ -52,7 +52,7 @@ def test_services_are_pinned_watched_and_kept(services: dict[str, Any], folder: 
 def test_the_server_is_the_one_that_the_embedded_one_is(
     services: dict[str, Any], repo: Path
 ) -> None:
-    pinned = (repo / "curation/argilla_embedded/requirements.txt").read_text()
+    pinned = (repo / "curation/argilla/embedded/requirements.txt").read_text()
     version = re.search(r"argilla-server==(\S+)", pinned)
     assert version and services["argilla"]["image"].endswith(f":v{version[1]}")
 

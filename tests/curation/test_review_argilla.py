@@ -10,14 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from curation.review.connection import Connection, connected
+from curation.argilla.connection import Connection, connected
+from curation.argilla.progress import status
+from curation.argilla.pull import pull
+from curation.argilla.push import push
+from curation.argilla.queue import push_queue
+from curation.argilla.recorded import submit_recorded
+from curation.argilla.remote import existing_dataset, records_of
 from curation.review.policy import Policy
-from curation.review.progress import status
-from curation.review.pull import pull
-from curation.review.push import push
-from curation.review.queue import push_queue
-from curation.review.recorded import submit_recorded
-from curation.review.remote import existing_dataset, records_of
 from curation.review.resolve import resolve
 from tests.curation.review_team import REVIEWERS, answer, few, seeds
 from workbench.errors import UserError

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from curation.review.connection import Connection
-from curation.review.guide import problem_labels
-from curation.review.progress import status
-from curation.review.pull import pull
-from curation.review.push import push
-from curation.server import Server, ServerHome, start
+from curation.argilla.connection import Connection
+from curation.argilla.guide import problem_labels
+from curation.argilla.progress import status
+from curation.argilla.pull import pull
+from curation.argilla.push import push
+from curation.argilla.server import Server, ServerHome, start
 from tests.curation.review_page import ReviewPage, browsing
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, user_prompt

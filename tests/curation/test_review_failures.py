@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.review.connection import Connection
-from curation.review.pull import pull
-from curation.review.push import push
-from curation.review.recorded import submit_recorded
-from curation.server import Server
+from curation.argilla.connection import Connection
+from curation.argilla.pull import pull
+from curation.argilla.push import push
+from curation.argilla.recorded import submit_recorded
+from curation.argilla.server import Server
 from tests.curation.relay import relay
 from tests.curation.review_team import answer, few
 from workbench.errors import UserError

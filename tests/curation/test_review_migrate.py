@@ -15,21 +15,21 @@ from typing import Any
 import httpx
 import pytest
 
-from curation.review import migrate_dataset
-from curation.review.connection import Connection
-from curation.review.migrate import migrate
-from curation.review.migrate_accounts import NewLogins
-from curation.review.migrate_record import Moves
-from curation.review.pull import pull
-from curation.review.push import push
-from curation.server import Server, ServerHome, start, stop
-from curation.server_home import HOME_VARIABLE
-from curation.server_link import KEY_VARIABLE, connect, disconnect, link_of
+from app.cli.main import main as persona
+from curation.argilla import migrate_dataset
+from curation.argilla.connection import Connection
+from curation.argilla.migrate import migrate
+from curation.argilla.migrate_accounts import NewLogins
+from curation.argilla.migrate_record import Moves
+from curation.argilla.pull import pull
+from curation.argilla.push import push
+from curation.argilla.server import Server, ServerHome, start, stop
+from curation.argilla.server_home import HOME_VARIABLE
+from curation.argilla.server_link import KEY_VARIABLE, connect, disconnect, link_of
 from tests.curation.argilla_api import Api
 from tests.curation.relay import relay
 from tests.curation.review_team import answer, few, owner_of, reviewers_of
 from tests.curation.search_rows import ROWS, SETTINGS
-from workbench.cli.main import main as persona
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona
 

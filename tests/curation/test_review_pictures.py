@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.review.connection import Connection
-from curation.review.progress import status
-from curation.review.push import push
-from curation.server import Server, ServerHome, start
+from curation.argilla.connection import Connection
+from curation.argilla.progress import status
+from curation.argilla.push import push
+from curation.argilla.server import Server, ServerHome, start
 from tests.curation.review_page import ReviewPage, browsing
 from tests.curation.review_team import seeds
 from workbench.persona import load_persona

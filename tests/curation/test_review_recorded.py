@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from curation.argilla.recorded import gold_with_reviews, read_recorded
 from curation.review.gold import mixed, read_gold
 from curation.review.policy import Policy
-from curation.review.recorded import gold_with_reviews, read_recorded
 from workbench.errors import UserErrors
-from workbench.near import sibling_pairs
+from workbench.near_duplicates import sibling_pairs
 from workbench.persona import load_persona
 from workbench.records import Example, user_prompt
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curation.review.dataset import shape_of
-from curation.review.guide import guidelines, problem_labels
-from curation.review.rows import JudgeOpinion, order_of, records
-from curation.review.similar import DIMENSIONS, vectors
+from curation.argilla.dataset import shape_of
+from curation.argilla.guide import guidelines, problem_labels
+from curation.argilla.record_fields import JudgeOpinion, order_of, records
+from curation.argilla.similar import DIMENSIONS, vectors
 from workbench.language import phrases
 from workbench.persona import Persona
 from workbench.records import Example, Message, user_prompt

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.review.connection import Connection, connected
-from curation.review.dataset import Shape, seal_of, settings
+from curation.argilla.connection import Connection, connected
+from curation.argilla.dataset import Shape, seal_of, settings
 from workbench.persona import Persona, load_persona
 
 

@@ -214,8 +214,8 @@ def test_a_later_round_of_old_topics_alone_needs_no_new_groups() -> None:
 
 
 def test_what_is_split_passes_the_leak_check() -> None:
-    from curation.kinship import questions_of
     from curation.leaks import Item, find_leaks
+    from curation.related_rows import questions_of
 
     rows = _rows()
     turned = [

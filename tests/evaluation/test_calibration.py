@@ -4,9 +4,9 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from evaluation.calibration import REVIEWED, calibrate, reviewed_responses
-from evaluation.ordinal import measure, spearman, weighted_kappa
 from workbench.persona import Persona
 from workbench.records import Example, Review, Score, user_prompt
+from workbench.stats.kappa import measure, spearman, weighted_kappa
 
 ROWS = 60
 JUDGED = [f"judged-{n}" for n in range(4)]

@@ -11,15 +11,15 @@ from evaluation.gate_rounds import AcrossRounds, Earlier, Why, check_rounds
 from evaluation.report.across import across_lines
 from evaluation.report.source import Source
 from evaluation.report.words import Words
-from evaluation.statistics import Comparison
+from rounds.context import open_job
+from rounds.stages.evaluate import evaluate_stage
+from rounds.stages.evaluate_rounds import across_rounds
+from tests.app.cli.next_rounds import scored
 from tests.evaluation.test_gate import general
-from tests.workbench.cli.next_rounds import scored
-from workbench.cli.evaluate_rounds import across_rounds
-from workbench.cli.job import open_job
-from workbench.cli.stage_evaluate import evaluate_stage
 from workbench.config import Gate
 from workbench.persona import load_persona
 from workbench.records import Response, Score, user_prompt
+from workbench.stats import Comparison
 from workbench.store import file_hash, write_json, write_records
 
 BOUNDS = Gate(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)

@@ -12,7 +12,7 @@ from evaluation.general import (
     measure_general,
 )
 from workbench.errors import UserError
-from workbench.models import load_model, load_tokenizer
+from workbench.inference.base_models import load_model, load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from evaluation.judge import Question, ask_judge
 from evaluation.judge_cache import judge_paid
 from tests.scripted_server import Reply, Request, ScriptedServer
-from workbench.endpoint import Endpoint, Paid, Price
+from workbench.inference.endpoint import Endpoint, Paid, Price
 
 PRICE = Price(input=2.0, output=10.0, currency="KRW")
 VERDICT = Reply(json.dumps({"reason": "Because.", "value": "yes"}))

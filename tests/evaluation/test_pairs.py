@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.pairs import compare_pairs
 from tests.scripted_server import Reply, Request, ScriptedServer
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.records import Response, user_prompt
 
 

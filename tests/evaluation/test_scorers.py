@@ -6,11 +6,11 @@ import pytest
 from evaluation import scorers
 from evaluation.gate import check_unscored
 from evaluation.scorers import Job, score_responses
-from evaluation.statistics import compare
 from tests.scripted_server import Reply, Request, ScriptedServer
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.records import Response, user_prompt
+from workbench.stats import compare
 
 GOOD = "Put it down, champ. Rest today."
 BAD = "There are several causes of pain."

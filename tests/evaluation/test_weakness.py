@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from evaluation.shortfall import Gap
-from evaluation.statistics.two_samples import two_samples
 from evaluation.weakness import by_group, find_gaps
-from tests.workbench.cli.next_rounds import ANSWER, row, scored
+from tests.app.cli.next_rounds import ANSWER, row, scored
 from workbench.persona import Persona, load_persona
 from workbench.records import Response, Score
+from workbench.stats.two_samples import two_samples
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from generation.pipeline import Bare, bare_answers
 from tests.scripted_server import ScriptedServer, says
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.records import Example, user_prompt
 
 

@@ -14,8 +14,8 @@ from generation.exemplars import nearest_exemplars
 from generation.pipeline import Taught, plan_teacher, teacher_rows
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, says
 from workbench.config import Ask
-from workbench.endpoint import Endpoint
 from workbench.errors import UserErrors
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.records import Example, Preference, user_prompt
 

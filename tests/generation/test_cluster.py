@@ -14,8 +14,8 @@ import pytest
 from generation.jobs import Cluster, Served
 from generation.runner import Distilabel
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.records import user_prompt
 
 SECRET = "sk-cluster-secret-0815"

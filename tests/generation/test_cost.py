@@ -8,8 +8,8 @@ import pytest
 from generation.budget import Budget
 from generation.pipeline import plan_teacher, teacher_rows
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms
-from workbench.endpoint import Endpoint, Price
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint, Price
 from workbench.persona import Persona
 from workbench.records import Example
 

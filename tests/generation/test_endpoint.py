@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.scripted_server import ScriptedServer
-from workbench.endpoint import Endpoint, check_reachable, free_port
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint, check_reachable, free_port
 
 SECRET = "sk-very-secret-4711"
 

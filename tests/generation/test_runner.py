@@ -19,8 +19,8 @@ from generation.jobs import Served
 from generation.pipeline import teacher_rows
 from generation.runner import Distilabel
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, says
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.records import user_prompt
 from workbench.store import write_records
@@ -30,7 +30,7 @@ TEACH = """
 import sys
 from pathlib import Path
 from generation.pipeline import teacher_rows
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import load_persona
 from workbench.records import Example
 from workbench.store import read_records

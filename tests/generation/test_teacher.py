@@ -10,8 +10,8 @@ from generation.outcome import Outcome
 from generation.pipeline import teacher_rows
 from generation.stops import stop_if_hopeless
 from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails, says
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
 from workbench.records import Example

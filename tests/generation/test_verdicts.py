@@ -9,7 +9,7 @@ from generation.asker import Asker
 from generation.outcome import Outcome
 from generation.runner import Distilabel
 from generation.verdicts import OTHER_NUMBER, verdicts_of
-from workbench.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.records import user_prompt
 

@@ -96,7 +96,7 @@ def test_the_trained_adapter_loads_with_plain_peft(
 ) -> None:
     from peft import PeftModel
 
-    from workbench.models import load_model
+    from workbench.inference.base_models import load_model
 
     out, summary = trained
     model = PeftModel.from_pretrained(load_model(tiny_model), out / "adapter")

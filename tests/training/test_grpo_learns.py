@@ -34,7 +34,7 @@ import json, sys
 from pathlib import Path
 from training.grpo import train_grpo
 from training.recipe import load_recipe, recipe_path
-from workbench.embedded import EMBEDDED, embedded_model
+from workbench.inference.embedded import EMBEDDED, embedded_model
 from workbench.persona import Persona
 folder = Path(sys.argv[1])
 changes = json.loads((folder / "changes.json").read_text())

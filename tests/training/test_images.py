@@ -12,7 +12,7 @@ from training.plan.trace import step_peak
 from training.recipe import load_recipe, recipe_path
 from training.sft import train_sft
 from workbench.errors import UserError
-from workbench.models import load_tokenizer
+from workbench.inference.base_models import load_tokenizer
 from workbench.records import Example, user_prompt
 from workbench.store import write_records
 

@@ -7,8 +7,8 @@ import pytest
 from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
 from training.judged import judge_reward
 from training.rewards import RewardSettings, make_rewards
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 
 PROMPT = [{"role": "user", "content": "My wrist hurts."}]

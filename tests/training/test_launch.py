@@ -21,7 +21,7 @@ from training.launch_order import Order
 from training.recipe import Recipe
 from training.summary import TrainSummary
 from workbench.errors import UserError
-from workbench.models import has_gpu
+from workbench.inference.base_models import has_gpu
 from workbench.records import Example, user_prompt
 from workbench.store import write_records
 

@@ -20,7 +20,7 @@ from training.plan.plan import Plan, Wish, count_steps, look, make_plan
 from training.plan.show import against, table, verdict
 from training.plan.skeleton import adapter_config, measure_shapes, read_config
 from training.recipe import Recipe
-from workbench.models import load_model, load_tokenizer
+from workbench.inference.base_models import load_model, load_tokenizer
 
 from .conftest import DPO, GRPO, KTO, SFT
 

@@ -19,7 +19,7 @@ import json, sys
 from pathlib import Path
 from training.recipe import load_recipe, recipe_path
 from training.sft import train_sft
-from workbench.models import resolve_model
+from workbench.inference.base_models import resolve_model
 rows, out = map(Path, sys.argv[1:])
 recipe = load_recipe(recipe_path("sft-embedded"), {"trainer.max_steps": 3, "trainer.save_steps": 3})
 summary = train_sft(recipe, resolve_model("smollm2-135m"), rows, None, out, seed=0)

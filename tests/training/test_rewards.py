@@ -7,8 +7,8 @@ import pytest
 
 from training.grpo import _around
 from training.rewards import DISTINCT, HELD_OUT, REWARDED, RewardSettings, make_rewards, text_of
-from workbench.endpoint import Endpoint
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 
 PROMPTS = [[{"role": "user", "content": "a"}]] * 2

@@ -14,7 +14,7 @@ from training.recipe import Recipe, load_recipe
 from training.session import Task, TrainSummary, build
 from training.sft import sft_trainer, train_sft
 from workbench.errors import UserError
-from workbench.models import load_model, load_tokenizer
+from workbench.inference.base_models import load_model, load_tokenizer
 from workbench.records import Example, as_messages, user_prompt
 from workbench.store import file_hash, read_records, write_records
 

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from training.adapters import load_adapter
 from training.recipe import Recipe, load_recipe, recipe_path
 from training.sft import train_sft
-from workbench.models import load_model
+from workbench.inference.base_models import load_model
 
 from .conftest import BASE, SFT, TRAINER, curve
 

@@ -23,9 +23,9 @@ from training.export.ollama import modelfile
 from training.export.source import Source
 from training.export.turns import read_turns
 from training.export.vllm import listen_to_vllm, serve_script, vllm_program
+from workbench.console import console
 from workbench.errors import UserError
-from workbench.models import load_tokenizer
-from workbench.progress import console
+from workbench.inference.base_models import load_tokenizer
 from workbench.store import file_hash, write_json
 
 if TYPE_CHECKING:

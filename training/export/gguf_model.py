@@ -9,7 +9,7 @@ from training.export.gguf_layout import ROPE_FACTORS, Layout
 from training.export.gguf_vocab import add_tokenizer
 from training.export.source import Source
 from training.export.weights import Merged
-from workbench.progress import track
+from workbench.console import track
 
 TYPES = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0", "q4_0": "Q4_0", "q4_1": "Q4_1"}
 """Name on the command line → type of gguf."""

@@ -26,7 +26,7 @@ def add_tokenizer(writer: Any, base: Path, vocab_size: int) -> None:
     """
     from gguf import SpecialVocab, TokenType
 
-    from workbench.models import load_tokenizer
+    from workbench.inference.base_models import load_tokenizer
 
     tokenizer: Any = load_tokenizer(base)
     data = json.loads(tokenizer.backend_tokenizer.to_str())

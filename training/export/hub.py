@@ -11,9 +11,8 @@ import yaml
 from training.export.folder import check_name, whole_folder
 from training.export.licences import Licence
 from workbench.errors import UserError
-from workbench.hub import hub_errors
+from workbench.inference.hub import hub_errors
 from workbench.persona import Persona
-from workbench.rounds import Round
 
 _SIDES = ("train", "validation", "test")
 _LEFT_OUT = ("gate.json",)
@@ -41,11 +40,11 @@ def check_terms(base_name: str, licence: Licence, accepted: bool) -> None:
         )
 
 
-def write_dataset(round_: Round, persona: Persona, model: Path, repository: str) -> Path:
+def write_dataset(split: Path, persona: Persona, model: Path, repository: str) -> Path:
     """Write the round's splits with a card that names the model; return the folder.
 
     Args:
-        round_: Whose rows.
+        split: Folder of the round's split.
         persona: Whose they are.
         model: Folder of the model's export; the rows' folder lies beside it.
         repository: The model's name on the Hub.
@@ -56,10 +55,10 @@ def write_dataset(round_: Round, persona: Persona, model: Path, repository: str)
     found = [
         path
         for side in (*_SIDES, *(f"preferences-{side}" for side in _SIDES))
-        if (path := round_.folder / "split" / f"{side}.jsonl").exists() and path.stat().st_size
+        if (path := split / f"{side}.jsonl").exists() and path.stat().st_size
     ]
     if not found:
-        raise UserError("the round has no split rows", where=str(round_.folder))
+        raise UserError("the round has no split rows", where=str(split))
     folder = model.with_name(f"{model.name}-dataset")
     with whole_folder(folder) as out:
         for path in found:

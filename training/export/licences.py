@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from workbench.embedded import EMBEDDED
+from workbench.inference.embedded import EMBEDDED
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from typing import Any, Self
 import httpx
 
 from training.export.heard import Heard, Rendered
-from workbench.endpoint import free_port
 from workbench.errors import UserError
+from workbench.inference.endpoint import free_port
 from workbench.records import Messages, as_messages
 
 VARIABLE = "LLAMA_SERVER"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from training.adapters import load_adapter
 from training.export.heard import Heard, Rendered
 from training.export.source import Source
-from workbench.decoding import end_tokens, greedy_answers, prompt_ids
+from workbench.console import track
 from workbench.errors import UserError
-from workbench.models import load_model, load_tokenizer
-from workbench.progress import track
+from workbench.inference.base_models import load_model, load_tokenizer
+from workbench.inference.decoding import end_tokens, greedy_answers, prompt_ids
 from workbench.records import Messages, as_messages
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def gate_dtype(base: Path) -> torch.dtype:
     import psutil
     import torch
 
-    from workbench.models import compute_dtype
+    from workbench.inference.base_models import compute_dtype
 
     stored = sum(path.stat().st_size for path in base.glob("*.safetensors"))
     small = 2 * 2 * stored < psutil.virtual_memory().available / 2

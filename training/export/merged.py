@@ -9,7 +9,7 @@ from typing import Any
 
 from training.export.source import Source
 from training.export.weights import Merged
-from workbench.progress import track
+from workbench.console import track
 from workbench.store import write_json
 
 SHARD_BYTES = 2 * 2**30

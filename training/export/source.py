@@ -20,7 +20,7 @@ class Source:
     """A base, the adapter that was evaluated on it, and their names.
 
     Attributes:
-        base: Folder of the base model, as :func:`workbench.models.resolve_model` returns it.
+        base: Folder of the base model, as ``resolve_model`` returns it.
         base_name: The base as its user names it.
         adapter: Folder of a PEFT adapter.
         name: What the export calls itself, such as ``gym-trainer-dpo``.

@@ -15,8 +15,8 @@ import httpx
 from training.export.gate import Hearing, Questions, hear
 from training.export.heard import Heard, Rendered
 from training.export.source import Source
-from workbench.endpoint import free_port
 from workbench.errors import UserError
+from workbench.inference.endpoint import free_port
 from workbench.records import Messages, as_messages
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

@@ -21,7 +21,7 @@ from training.plan.skeleton import adapter_config, measure_shapes, read_config
 from training.recipe import Recipe
 from training.sections import trainer_config
 from workbench.errors import UserError
-from workbench.models import load_tokenizer
+from workbench.inference.base_models import load_tokenizer
 
 GPU_RESERVE = 600 * MIB
 """CUDA's context and what torch's allocator rounds up; not in the sum that torch reports."""

@@ -117,7 +117,7 @@ def shape_config(shape: str) -> Any:
 
 
 def _embedded() -> Path:
-    from workbench.embedded import embedded_model
+    from workbench.inference.embedded import embedded_model
 
     return embedded_model()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from evaluation.scorers import score_responses
-from evaluation.statistics import compare
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, Score, Split, user_prompt
+from workbench.stats import compare
 from workbench.store import file_hash, write_json, write_records
 
 ANSWERS = {

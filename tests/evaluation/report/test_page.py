@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 import pytest
 
 from evaluation.report import build_report
-from evaluation.statistics import Comparison
 from workbench.errors import UserError
 from workbench.language import phrases
 from workbench.persona import Persona
+from workbench.stats import Comparison
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

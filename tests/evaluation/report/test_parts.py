@@ -4,7 +4,7 @@ from evaluation.report.figures import curves, forest, nice_ticks
 from evaluation.report.marks import marked
 from evaluation.report.results import analysis
 from evaluation.report.words import Words
-from evaluation.statistics import Difference
+from workbench.stats import Difference
 
 
 def difference(mean: float, low: float | None, high: float | None, method: str = "bca"):

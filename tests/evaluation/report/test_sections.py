@@ -6,13 +6,13 @@ import re
 import pytest
 
 from evaluation.calibration import Calibration
-from evaluation.ordinal import Measure
 from evaluation.people import Pairing, People
 from evaluation.report import build_report, build_reports
 from evaluation.scorers import score_responses
-from evaluation.statistics import compare
 from tests.evaluation.report.test_page import Page
 from workbench.records import Response
+from workbench.stats import compare
+from workbench.stats.kappa import Measure
 from workbench.store import read_records, write_json, write_records
 
 MEASURE = Measure(value=0.55, low=0.42, high=0.66, rows=60)

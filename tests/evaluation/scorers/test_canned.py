@@ -5,8 +5,8 @@ from statistics import mean
 import pytest
 
 from evaluation.scorers import score_responses
-from evaluation.statistics import compare
 from workbench.records import Response, user_prompt
+from workbench.stats import compare
 
 QUESTIONS = {
     "My wrist hurts.": "Champ, drop the bar and bend the wrist straight over the elbow.",

@@ -14,7 +14,7 @@ from training.export.formats import Export
 from training.export.gate import BOUNDS
 from training.export.llamacpp import available
 from training.export.source import Source
-from workbench.embedded import embedded_model
+from workbench.inference.embedded import embedded_model
 from workbench.records import user_prompt
 
 

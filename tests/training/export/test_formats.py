@@ -211,7 +211,7 @@ def test_no_space_and_a_name_with_odd_characters_are_one_line(
 def test_a_base_of_four_bits_is_widened_where_it_is_all_there_is(
     job: Export, tmp_path: Path
 ) -> None:
-    from workbench.models import load_model, load_tokenizer
+    from workbench.inference.base_models import load_model, load_tokenizer
 
     fields = {
         "load_in_4bit": True,

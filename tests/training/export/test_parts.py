@@ -40,7 +40,7 @@ FOLDED = (  # the system prompt goes into the first question
 
 @pytest.fixture
 def tokenizer(tiny_model: Path) -> Any:
-    from workbench.models import load_tokenizer
+    from workbench.inference.base_models import load_tokenizer
 
     return load_tokenizer(tiny_model)
 

@@ -1,0 +1,149 @@
+"""``persona chat``: talk to an arm in the terminal, or to two of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli.options import round_options
+from rounds.arms import PROMPT, Own, adapter_of
+from rounds.context import Job
+from workbench.errors import UserError, nearest
+from workbench.records import Message, Messages
+
+if TYPE_CHECKING:
+    from workbench.inference.chat_session import Talker
+
+_END = {"/quit", "/exit"}
+
+
+@click.command("chat")
+@round_options
+@click.option("--arm", help="base, base+prompt, or a trained stage; the last one by default.")
+@click.option("--vs", help="A second arm, which answers the same beside it.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+def chat(job: Job, arm: str | None, vs: str | None, max_new_tokens: int) -> None:
+    """Talk to an arm; lines are read until an empty one, /quit or Ctrl-D.
+
+    \b
+    Examples:
+      persona chat
+      persona chat --arm dpo --vs base
+      echo "My wrist hurts. Bench today?" | persona chat
+    """
+    from training.device import quiet
+    from workbench.inference.base_models import resolve_model
+    from workbench.inference.chat_session import Talker
+    from workbench.inference.hub import hub_offline
+
+    arms = [known_arm(job, arm), *([known_arm(job, vs)] if vs else [])]
+    if len(set(arms)) < len(arms):
+        raise UserError(f"both arms are '{arms[0].name}'", where="--vs", fix="name another one")
+    base = resolve_model(job.config.model)
+    stages = {arm.stage: job.round.folder / adapter_of(arm.stage) for arm in arms if arm.stage}
+    with hub_offline(), quiet():
+        talker = Talker(base, job.config.model, stages)
+        talk(job, talker, arms, max_new_tokens)
+
+
+def known_arm(job: Job, name: str | None) -> Own:
+    """Return the arm to talk to; ``dpo`` stands for ``sft+dpo``, and ``+prompt`` may follow.
+
+    Raises:
+        UserError: There is none of that name, or it was not trained.
+    """
+    from workbench.config import METHODS
+
+    trained = [method for method in METHODS if job.round.manifest(method)]
+    if name is None:
+        return Own(trained[-1], trained[-1]) if trained else Own("base")
+    bare = name.removesuffix(PROMPT).removeprefix("sft+")
+    if bare in METHODS and bare not in trained:
+        raise UserError(
+            f"the round has no adapter '{bare}'",
+            where=str(job.round.folder),
+            fix=f"run `persona train {bare}` first",
+        )
+    known = ["base", *trained]
+    if bare not in known:
+        fix = nearest(bare, known) or f"one of {', '.join(known)}, with or without {PROMPT}"
+        raise UserError(f"there is no arm '{name}'", fix=fix)
+    return Own(name, "" if bare == "base" else bare)
+
+
+def talk(job: Job, talker: Talker, arms: list[Own], max_new_tokens: int) -> None:
+    """Answer line by line until the input ends; each arm keeps its own history."""
+    from workbench.prompts import system_prompt
+
+    system = (Message(role="system", content=system_prompt(job.persona)),)
+    histories: dict[str, Messages] = {
+        arm.name: system if arm.name.endswith(PROMPT) else () for arm in arms
+    }
+    for line in _lines():
+        streams = {}
+        for arm in arms:
+            histories[arm.name] += (Message(role="user", content=line),)
+            streams[arm.name] = talker.stream(arm.stage, histories[arm.name], max_new_tokens)
+        texts = _side_by_side(streams) if len(arms) > 1 else _one(streams)
+        for name, text in texts.items():
+            histories[name] += (Message(role="assistant", content=text or "…"),)
+
+
+def _lines() -> Iterator[str]:
+    import sys
+
+    asked = sys.stdin.isatty()
+    while True:
+        if asked:
+            click.echo("> ", nl=False)
+        line = sys.stdin.readline()
+        text = line.strip()
+        if not line or text in _END or (asked and not text):
+            return
+        if text:
+            yield text
+
+
+def _one(streams: dict[str, Iterator[str]]) -> dict[str, str]:
+    arm, pieces = next(iter(streams.items()))
+    text = ""
+    for piece in pieces:
+        text += piece
+        click.echo(piece, nl=False)
+    click.echo("\n")
+    return {arm: text.strip()}
+
+
+def _side_by_side(streams: dict[str, Iterator[str]]) -> dict[str, str]:
+    """Show answers in columns that grow together in a terminal, one after the other elsewhere."""
+    from rich.console import Console
+    from rich.live import Live
+
+    screen = Console(highlight=False)
+    texts = dict.fromkeys(streams, "")
+    if not screen.is_terminal:
+        for arm, pieces in streams.items():
+            texts[arm] = "".join(pieces)
+            click.echo(f"[{arm}] {texts[arm].strip()}\n")
+        return {arm: text.strip() for arm, text in texts.items()}
+    going = dict(streams)
+    with Live(console=screen, auto_refresh=False) as live:
+        while going:
+            for arm in list(going):
+                piece = next(going[arm], None)
+                if piece is None:
+                    del going[arm]
+                else:
+                    texts[arm] += piece
+            live.update(_columns(texts), refresh=True)
+    return {arm: text.strip() for arm, text in texts.items()}
+
+
+def _columns(texts: dict[str, str]) -> Any:
+    from rich.table import Table
+
+    table = Table(*texts, expand=True)
+    table.add_row(*texts.values())
+    return table

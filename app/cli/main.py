@@ -1,0 +1,91 @@
+"""The command ``persona``: a list of commands, each imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from workbench.errors import EXIT_USER_ERROR, UserError
+
+COMMANDS = {
+    "new": ("app.cli.new", "new", "A new persona from a few answers."),
+    "run": ("app.cli.run", "run", "The whole loop: every stage in order, done ones skipped."),
+    "import": ("app.cli.stages", "import_", "Read rows of JSONL into the round."),
+    "prompt": ("app.cli.prompt", "prompt", "Print a prompt that brings rows from any chat."),
+    "generate": ("app.cli.generate", "generate", "Teacher's rows, and the bare answers."),
+    "filter": ("app.cli.stages", "filter_", "Drop faulty rows, each with its reason."),
+    "review": ("app.cli.review", "review", "Argilla: its server, rows, what people said."),
+    "resolve": ("app.cli.stages", "resolve", "Turn reviews into a decision per row."),
+    "split": ("app.cli.split", "split", "Train, validation, test by group; --check leaks."),
+    "train": ("app.cli.train", "train", "Train one stage: sft, dpo, grpo or kto."),
+    "evaluate": ("app.cli.evaluate", "evaluate", "Answer held-out prompts and score them."),
+    "report": ("app.cli.stages", "report", "Write the report as one HTML file."),
+    "watch": ("app.cli.watch", "watch", "A running round in the terminal."),
+    "next": ("app.cli.next", "next_", "Open the next round from the last one's report."),
+    "compare": ("app.cli.compare", "compare", "What changed from one round to another."),
+    "trace": ("app.cli.trace", "trace", "Where a record came from, and what it touched."),
+    "forget": ("app.cli.trace", "forget", "What has to go with a person's or source's rows."),
+    "serve": ("app.cli.serve", "serve", "Serve the base or an adapter on loopback."),
+    "export": ("app.cli.export", "export", "Adapter, merged, GGUF, Ollama, vLLM, the Hub."),
+    "chat": ("app.cli.chat", "chat", "Talk to an arm, or to two side by side."),
+    "push-dataset": ("app.cli.push_dataset", "push_dataset", "Send rows to the Hub."),
+    "doctor": ("app.cli.doctor", "doctor", "Do the endpoints answer, and how well?"),
+    "bundle": ("app.cli.bundle", "bundle", "All that a machine without a network needs."),
+    "model": ("app.cli.model", "model", "Get a base model ready and say where it lies."),
+}
+"""Name → module, function, help: the help is here so that --help imports nothing."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the loop."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="persona-workbench")
+def cli() -> None:
+    """Fine-tune a persona: generate, review, train, evaluate, report.
+
+    \b
+    Example:
+      persona run --persona datasets/gym-trainer
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    try:
+        return cli.main(arguments, standalone_mode=False) or 0
+    except UserError as error:
+        for line in error.lines():
+            click.echo(f"persona: {line}", err=True)
+        return EXIT_USER_ERROR
+    except click.ClickException as error:
+        click.echo(f"persona: {' '.join(error.format_message().split())}", err=True)
+        return EXIT_USER_ERROR
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("persona: stopped; the same command goes on from the last stage", err=True)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The options that name a round, shared by every command that works on one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rounds.context import open_job
+from workbench.config import presets
+
+
+def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name a round, and pass it the :class:`Job`."""
+
+    @click.option("--persona", type=click.Path(path_type=Path), help="Folder of the persona.")
+    @click.option("--model", help="Base model: smollm2-135m, a folder, or a hub id.")
+    @click.option("--seed", type=int, help="Seed of everything drawn at random.")
+    @click.option("--config", type=click.Path(path_type=Path), help="Configuration (YAML).")
+    @click.option("--preset", help=f"A configuration that comes along: {', '.join(presets())}.")
+    @click.option(
+        "--runs",
+        type=click.Path(path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Where rounds are kept.",
+    )
+    @click.option(
+        "--round",
+        "round_number",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Number of the round.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        persona: Path | None,
+        model: str | None,
+        seed: int | None,
+        config: Path | None,
+        preset: str | None,
+        runs: Path,
+        round_number: int,
+        **kwargs: Any,
+    ) -> Any:
+        job = open_job(
+            config=config,
+            preset=preset,
+            runs=runs,
+            round_number=round_number,
+            persona=persona,
+            model=model,
+            seed=seed,
+        )
+        return command(job, *args, **kwargs)
+
+    return wrapped
+
+
+overlap_option = click.option(
+    "--reviewers-per-record",
+    type=click.IntRange(min=1),
+    help="Submitted reviews that complete a record.",
+)

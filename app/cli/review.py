@@ -1,0 +1,147 @@
+"""``persona review``: the Argilla server, the rows on it, and what people said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.cli import review_connect, review_results
+from app.cli.options import overlap_option, round_options
+from rounds.context import Job
+from rounds.stages import review as stage_review
+from rounds.stages.review_rows import review_rows
+
+if TYPE_CHECKING:
+    from curation.argilla.progress import Progress
+
+
+@click.group()
+def review() -> None:
+    """Let people review the round's rows in Argilla.
+
+    \b
+    Example:
+      persona review up && persona review push
+    """
+
+
+def _command(function: Callable[..., Any]) -> click.Command:
+    return review.command(function.__name__.strip("_"))(round_options(function))
+
+
+@_command
+@click.option("--port", type=click.IntRange(1, 65535), help="Port; a free one by default.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def up(job: Job, port: int | None, host: str) -> None:
+    """Start the Argilla server and print its address and the reviewers' logins.
+
+    \b
+    Example:
+      persona review up --port 6900
+    """
+    stage_review.up(job, port=port, host=host)
+    stage_review.keep_mark(job).touch()
+    stage_review.tell_logins(job)
+
+
+@_command
+@overlap_option
+def push(job: Job, reviewers_per_record: int | None) -> None:
+    """Put the filtered rows into the round's dataset; twice adds nothing twice.
+
+    In a round that has none yet, rows are imported, made by the teacher where there is one, and
+    filtered first.
+
+    Imported preference pairs are shown as two answers in random order, and the persona's gold
+    rows are strewn among the others. How many review each record is kept in the round.
+
+    \b
+    Example:
+      persona review push --reviewers-per-record 3
+    """
+    from rounds.pipeline import run_stages
+
+    job = stage_review.with_overlap(job, reviewers_per_record)
+    connection = stage_review.owner(stage_review.running(job))
+    if not (job.round.stage("filter") / "examples.jsonl").exists():
+        taught = ("generate",) if job.config.teacher else ()
+        run_stages(job, ("import", *taught, "filter"))
+    stage_review.push_rows(job, connection, review_rows(job, people=True))
+    with job.round.locked():
+        job.remember()
+
+
+@_command
+def status(job: Job) -> None:
+    """Show how far the reviewers are, and how much of the disagreement queue is adjudicated.
+
+    \b
+    Example:
+      persona review status
+    """
+    from curation.argilla import progress
+
+    at = stage_review.owner(stage_review.running(job)), job.persona, job.round.name
+    Console(soft_wrap=True).print(_table(progress.status(*at), "complete"))
+    if queue := progress.queue_status(*at):
+        Console(soft_wrap=True).print(_table(queue, "adjudicated"))
+
+
+def _table(progress: Progress, done: str) -> Table:
+    title = f"{progress.dataset}: {progress.completed} of {progress.total} {done}"
+    table = Table(title=title, title_justify="left")
+    for name in ("reviewer", "submitted", "discarded", "drafts", "left"):
+        table.add_column(name, justify="left" if name == "reviewer" else "right")
+    for name, one in progress.reviewers.items():
+        cells = (one.submitted, one.discarded, one.drafts, one.left)
+        table.add_row(name, *(str(cell) for cell in cells))
+    return table
+
+
+@_command
+def pull(job: Job) -> None:
+    """Pull what people said so far into the round; twice gives the same file.
+
+    \b
+    Example:
+      persona review pull && persona resolve
+    """
+    from rounds.pipeline import run_spec
+
+    stage_review.running(job)
+    run_spec(job.waiting(), stage_review.review_stage(job.waiting(), wait=False))
+    click.echo(job.round.stage("review") / "reviews.jsonl")
+
+
+@_command
+def logins(job: Job) -> None:
+    """Print the address and the reviewers' logins.
+
+    \b
+    Example:
+      persona review logins
+    """
+    stage_review.tell_logins(job)
+
+
+@_command
+def down(job: Job) -> None:
+    """Stop the Argilla server; everything reviewed is kept.
+
+    \b
+    Example:
+      persona review down
+    """
+    from curation.argilla.server import stop
+
+    stage_review.keep_mark(job).unlink(missing_ok=True)
+    ran = stop(stage_review.server_home(job))
+    click.echo("stopped" if ran else "was not running")
+
+
+review_connect.add_to(review)
+review_results.add_to(review)

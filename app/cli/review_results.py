@@ -1,0 +1,229 @@
+"""``persona review agreement``, ``resolve``, ``adjudicate`` and ``why``: what reviews amount to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.options import round_options
+from rounds.context import Job
+from rounds.stages import review as stage_review
+from workbench.errors import UserError
+from workbench.records import Decision, Drop
+from workbench.store import read_records
+
+if TYPE_CHECKING:
+    from curation.review.agreement import Agreement
+    from workbench.stats.alpha import Alpha
+
+
+_SHOWN = ": alpha, and its 95% interval"
+"""What the cells of a table hold."""
+
+
+def add_to(review: click.Group) -> None:
+    """Register the commands."""
+    for command in (agreement, resolve, adjudicate, why):
+        review.add_command(command)
+
+
+@click.command()
+@round_options
+@click.option(
+    "--width",
+    type=click.FloatRange(0, 2, min_open=True),
+    default=0.2,
+    show_default=True,
+    help="Width of interval to aim at.",
+)
+def agreement(job: Job, width: float) -> None:
+    """Show how far the reviewers agree, on the reviews pulled so far.
+
+    Krippendorff's alpha (1 full agreement, 0 that of chance) with its 95% bootstrap interval, per
+    question, topic, pair of reviewers, and of each reviewer with the others and the gold rows; and
+    how many more records an interval of the given width needs.
+
+    \b
+    Example:
+      persona review agreement --width 0.2
+    """
+    from rounds.stages.resolve import measure
+
+    _pulled(job)
+    measured = measure(job)
+    console = Console(soft_wrap=True)
+    click.echo(
+        f"{measured.records} records reviewed, {measured.overlapping} of them by two or more;"
+        f" {measured.resamples} resamples, seed {measured.seed}"
+    )
+    console.print(_questions(measured, width))
+    topics = {job.persona.topic_name(name): part for name, part in measured.topics.items()}
+    console.print(_parts("topic", topics))
+    console.print(_parts("pair of reviewers", measured.pairs))
+    console.print(_reviewers(measured))
+    if any(one.gold_seen for one in measured.reviewers.values()):
+        console.print(_gold(measured))
+
+
+def _questions(measured: Agreement, width: float) -> Table:
+    title = f"Agreement by question; more needed: records for an interval of {width:g}"
+    table = _table(title, "question", "alpha", "95% interval", "records", "more needed")
+    same = {name for name, found in measured.questions.items() if found.value is None}
+    for name, found in measured.questions.items():
+        if name in same:
+            continue
+        wanted = found.records_needed(width)
+        more = "–" if wanted is None else str(wanted - found.records)
+        table.add_row(name, *_cells(found), str(found.records), more)
+    if same:
+        # Without a single difference there is nothing that chance could be told from.
+        table.caption = f"No alpha where all gave the same answer: {', '.join(sorted(same))}"
+    return table
+
+
+def _parts(what: str, parts: Mapping[str, Mapping[str, Alpha]]) -> Table:
+    shown = ("fidelity", "decision", "better")
+    names = [name for name in shown if any(name in questions for questions in parts.values())]
+    table = _table(f"Agreement by {what}{_SHOWN}", what, *names, "records")
+    for part, questions in parts.items():
+        cells = [_together(questions.get(name)) for name in names]
+        table.add_row(part, *cells, str(questions["fidelity"].records))
+    return table
+
+
+def _reviewers(measured: Agreement) -> Table:
+    table = _table(f"Reviewers{_SHOWN}", "reviewer", "reviews", "with the others", "reliability")
+    for name, one in measured.reviewers.items():
+        trust = "–" if one.reliability is None else f"{one.reliability:.2f}"
+        table.add_row(name, str(one.reviews), _together(one.consensus), trust)
+    return table
+
+
+def _gold(measured: Agreement) -> Table:
+    title = f"Reviewers on the gold rows{_SHOWN}"
+    table = _table(title, "reviewer", "with the known outcomes", "right")
+    for name, one in measured.reviewers.items():
+        table.add_row(name, _together(one.gold), f"{one.gold_right} of {one.gold_seen}")
+    return table
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _cells(found: Alpha | None) -> tuple[str, str]:
+    """Return alpha and its interval as text; a dash where there is none."""
+    value = "–" if found is None or found.value is None else f"{found.value:.2f}"
+    if found is None or found.low is None or found.high is None:
+        return value, "–"
+    return value, f"{found.low:.2f} to {found.high:.2f}"
+
+
+def _together(found: Alpha | None) -> str:
+    """Return alpha and its interval in one cell, which is alpha alone where there is none."""
+    if found is None or found.value is None:
+        return "–"
+    if found.low is None or found.high is None:
+        return f"{found.value:.2f}"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+@click.command()
+@round_options
+@click.option("--force", is_flag=True, help="Do it again although it is done.")
+def resolve(job: Job, force: bool) -> None:
+    """Turn the reviews into a decision per row, and show the decisions by reason.
+
+    \b
+    Example:
+      persona review resolve
+    """
+    from rounds.pipeline import run_stages
+
+    run_stages(job, ["resolve"], force=["resolve"] if force else [])
+    folder = job.round.stage("resolve")
+    decisions = list(read_records(folder / "decisions.jsonl", Decision))
+    drops = list(read_records(folder / "drops.jsonl", Drop))
+    Console(soft_wrap=True).print(_decisions(decisions, drops))
+    click.echo(folder)
+
+
+def _decisions(decisions: list[Decision], drops: Iterable[Drop]) -> Table:
+    decided = {decision.record for decision in decisions if decision.outcome in ("drop", "queue")}
+    rows = Counter((str(one.outcome), one.reason) for one in decisions)
+    # What the filters took out of the reviewers' own corrections, and pairs that fell.
+    later = Counter(("drop after", drop.reason) for drop in drops if drop.record not in decided)
+    first = {(str(one.outcome), one.reason): one.record for one in reversed(decisions)}
+    table = Table(title="Decisions", title_justify="left")
+    for name in ("decision", "reason", "rows", "share", "such as"):
+        table.add_column(name, justify="right" if name in ("rows", "share") else "left")
+    for key, count in (*rows.most_common(), *later.most_common()):
+        share = f"{count / len(decisions):.0%}" if key in rows else ""
+        table.add_row(*key, str(count), share, first.get(key, ""))
+    table.add_section()
+    table.add_row("all", "", str(len(decisions)), "", "")
+    return table
+
+
+@click.command()
+@round_options
+def adjudicate(job: Job) -> None:
+    """Push what the policy can't settle to a second dataset, both opinions beside each answer.
+
+    One review there is final: `persona review pull` brings it back, and `persona review resolve`
+    goes by it.
+
+    \b
+    Example:
+      persona review pull && persona review adjudicate
+    """
+    from curation.argilla.progress import status
+    from rounds.stages.resolve import pulled, rivals
+    from rounds.stages.review_waiting import push_unsettled
+
+    connection = stage_review.owner(stage_review.running(job))
+    _pulled(job)
+    pushed = push_unsettled(job, connection, pulled(job), rivals(job))
+    if pushed is None:
+        click.echo("nothing is unsettled")
+        return
+    click.echo(f"{pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
+    progress = status(connection, job.persona, job.round.name, queue=True)
+    stage_review.tell_logins(job, progress)
+
+
+@click.command()
+@round_options
+@click.argument("name", metavar="ID")
+def why(job: Job, name: str) -> None:
+    """Tell the story of a row: where it came from, who said what, and what became of it.
+
+    ID is the id of any record of the round or the beginning of one, or the row's source, such as
+    seeds.jsonl:17.
+
+    \b
+    Example:
+      persona review why seeds.jsonl:17
+    """
+    from rounds.lineage.history import story
+
+    for line in story(job, name):
+        click.echo(line)
+
+
+def _pulled(job: Job) -> None:
+    if not (job.round.stage("review") / "reviews.jsonl").exists():
+        raise UserError(
+            "no reviews are pulled yet",
+            where=str(job.round.folder),
+            fix="run `persona review pull` first, or `persona run`",
+        )

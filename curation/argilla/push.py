@@ -1,0 +1,127 @@
+"""Push a round's rows to Argilla, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from curation.argilla.connection import Connection, connected
+from curation.argilla.dataset import seal_of, settings, shape_of
+from curation.argilla.record_fields import JudgeOpinion, records
+from curation.argilla.remote import WORKSPACE, dataset_name, find_dataset, records_of
+from curation.review.corrections import folded
+from workbench.console import track
+from workbench.errors import UserError
+from workbench.persona import Persona
+from workbench.records import Example
+
+if TYPE_CHECKING:
+    from argilla import Argilla, Dataset, Settings
+
+BATCH = 250
+"""Records sent in one request; Argilla takes 500."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did."""
+
+    dataset: str
+    new: int
+    already: int
+    """Records that were there before and were left as they are."""
+
+
+def push(
+    connection: Connection,
+    persona: Persona,
+    round_name: str,
+    examples: Sequence[Example],
+    *,
+    reviewers_per_record: int,
+    exemplars: Sequence[Example] = (),
+    rivals: Mapping[str, str] | None = None,
+    judged: Mapping[str, JudgeOpinion] | None = None,
+    opinions: Mapping[str, str] | None = None,
+) -> Pushed:
+    """Make the round's dataset where it is missing and add the rows that it does not hold yet.
+
+    Args:
+        connection: With an owner's key, or an admin's of the workspace.
+        persona: The specification, rendered as guidelines.
+        round_name: Such as ``round-001``.
+        examples: The rows; a record's id is its example's.
+        reviewers_per_record: Submitted reviews that complete a record.
+        exemplars: Right answers for the guidelines.
+        rivals: Example id → another answer to compare the candidate with; where both are the
+            same text there is nothing to compare. Those of rows that are not pushed yet count for
+            the dataset's questions.
+        judged: Example id → what a judge model suggests.
+        opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
+
+    Raises:
+        UserError: The dataset was pushed with another specification or other settings, or
+            Argilla refuses, is too old or does not answer.
+    """
+    queue = opinions is not None
+    name = dataset_name(persona.id, round_name, queue=queue)
+    pairs = {
+        row.id: text
+        for row in examples
+        if (text := (rivals or {}).get(row.id)) and folded(text) != folded(row.answer)
+    }
+    # A later push may add the pairs: what reviewers are asked must not depend on it.
+    shape = replace(shape_of(examples, pairs, queue=queue), pairs=bool(rivals))
+    with connected(connection) as client:
+        wanted = settings(persona, exemplars, shape, min_submitted=reviewers_per_record)
+        dataset = find_dataset(client, name)
+        if dataset is None:
+            dataset = _create(client, name, wanted)
+        else:
+            _check_same(connection, dataset, wanted)
+        held = {item["external_id"] for item in records_of(client, dataset)}
+        fresh = [example for example in _once(examples) if example.id not in held]
+        with track("sending rows to Argilla", len(fresh)) as advance:
+            for start in range(0, len(fresh), BATCH):
+                batch = fresh[start : start + BATCH]
+                made = records(persona, round_name, batch, pairs, judged or {}, opinions)
+                for record in made:
+                    record.dataset = dataset
+                models = [record.api_model() for record in made]
+                client.api.records.bulk_create(dataset.id, models)
+                advance(len(batch))
+    return Pushed(name, len(fresh), len(_once(examples)) - len(fresh))
+
+
+def _create(client: Argilla, name: str, wanted: Settings) -> Dataset:
+    from argilla import Dataset, Workspace
+
+    spaces = [space for space in client.workspaces.list() if space.name == WORKSPACE]
+    space = spaces[0] if spaces else Workspace(name=WORKSPACE, client=client).create()
+    return Dataset(name=name, workspace=space, settings=wanted, client=client).create()
+
+
+def _check_same(connection: Connection, dataset: Dataset, wanted: Settings) -> None:
+    """Refuse rows that other reviewers' rows of this dataset were not asked the same about."""
+    before, now = (seal_of(part.guidelines) for part in (dataset.settings, wanted))
+    if before != now:
+        raise UserError(
+            f"'{dataset.name}' was pushed with another specification or other settings"
+            f" ({before or 'unknown'}, now {now})",
+            where=connection.url,
+            fix="review it as it is, or start a new round with the changed persona",
+        )
+    wants = wanted.distribution.min_submitted
+    if dataset.settings.distribution.min_submitted != wants:
+        raise UserError(
+            f"'{dataset.name}' asks for {dataset.settings.distribution.min_submitted} reviewers"
+            f" per record, not {wants}",
+            where=connection.url,
+            fix="keep that number, or start a new round",
+        )
+
+
+def _once(examples: Sequence[Example]) -> list[Example]:
+    """Return the examples without repetitions, in their order."""
+    return list({example.id: example for example in examples}.values())

@@ -1,0 +1,128 @@
+"""What a reviewer sees of one row: fields, suggestions, metadata and a vector."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from curation.argilla.similar import VECTOR, vectors
+from workbench.language import say
+from workbench.parts import length
+from workbench.persona import Persona
+from workbench.records import Example
+
+if TYPE_CHECKING:
+    from argilla import Record
+
+CANDIDATE_FIRST, CANDIDATE_SECOND = "ab", "ba"
+
+
+@dataclass(frozen=True)
+class JudgeOpinion:
+    """What a judge model suggests for one answer."""
+
+    fidelity: int
+    score: float
+    """Share of the persona's traits that the answer shows, 0 to 1."""
+    agent: str
+    """Name of the model."""
+
+
+def question_text(persona: Persona, example: Example) -> str:
+    """Return the question; where there are several turns, all of them with their speakers."""
+    if len(example.prompt) == 1:
+        return example.question
+    return "\n\n".join(
+        f"{say(persona.language, f'review.speaker.{m.role}', name=persona.name)}: {m.content}"
+        for m in example.prompt
+    )
+
+
+def order_of(example: Example, round_name: str) -> str:
+    """Return which answer of a pair comes first, by a coin that the record's id throws."""
+    coin = hashlib.sha256(f"{round_name}\0{example.id}".encode()).digest()[0] & 1
+    return CANDIDATE_FIRST if coin else CANDIDATE_SECOND
+
+
+def records(
+    persona: Persona,
+    round_name: str,
+    examples: Sequence[Example],
+    rivals: Mapping[str, str],
+    judged: Mapping[str, JudgeOpinion],
+    opinions: Mapping[str, str] | None = None,
+) -> list[Record]:
+    """Return the records of ``examples``, with suggestions, metadata and vectors.
+
+    Args:
+        persona: Its rules suggest what is wrong.
+        round_name: Goes into the metadata.
+        examples: The candidates; their ids become the records' ids.
+        rivals: Example id → the other answer of a pair.
+        judged: Example id → what a judge suggests.
+        opinions: Example id → the reviewers' opinions, for the disagreement queue.
+    """
+    import argilla as rg
+
+    questions = [question_text(persona, example) for example in examples]
+    made = []
+    for example, question, vector in zip(examples, questions, vectors(questions), strict=True):
+        metadata: dict[str, Any] = {
+            "length": length(example.answer, persona.voice.length.unit),
+            "origin": example.origin,
+            "round": round_name,
+        }
+        if example.topic:
+            metadata["topic"] = persona.topic_name(example.topic)
+        fields = {"question": question, "answer": example.answer}
+        if rival := rivals.get(example.id):
+            metadata["order"] = order_of(example, round_name)
+            sides = [example.answer, rival]
+            first, second = sides if metadata["order"] == CANDIDATE_FIRST else sides[::-1]
+            fields = {"question": question, "answer_a": first, "answer_b": second}
+        if opinions is not None:
+            fields["opinions"] = opinions[example.id]
+        made.append(
+            rg.Record(
+                id=example.id,
+                fields=fields,
+                metadata=metadata,
+                vectors={VECTOR: vector},
+                suggestions=_suggestions(persona, example, judged.get(example.id), bool(rival)),
+            )
+        )
+    return made
+
+
+def _suggestions(
+    persona: Persona, example: Example, opinion: JudgeOpinion | None, paired: bool
+) -> list[Any]:
+    """Return what reviewers find filled in beforehand.
+
+    For a pair nothing is: a suggestion would tell which of the two is the candidate.
+    """
+    import argilla as rg
+
+    if paired:
+        return []
+    found = [rg.Suggestion("corrected", example.answer, agent=example.origin)]
+    failed = persona.failed_traits(example.answer)
+    if persona.safety.unsafe(example.answer):
+        failed.append("unsafe_advice")
+    if failed:
+        # A rule that failed is certain of what it looks at.
+        scores = [1.0] * len(failed)
+        found.append(rg.Suggestion("problems", failed, score=scores, agent="rules", type="model"))
+    if opinion:
+        found.append(
+            rg.Suggestion(
+                "fidelity",
+                opinion.fidelity,
+                score=opinion.score,
+                agent=opinion.agent,
+                type="model",
+            )
+        )
+    return found

@@ -1,0 +1,214 @@
+"""Submit a persona's recorded reviews as the reviewers' own accounts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curation.argilla.connection import Connection, connected
+from curation.argilla.remote import PAGE, dataset_name, existing_dataset
+from curation.review import gold as gold_rows
+from curation.review.gold import Gold
+from workbench.errors import UserError, UserErrors
+from workbench.persona import Persona
+from workbench.records import Example
+from workbench.store import read_json_lines
+
+if TYPE_CHECKING:
+    from argilla import Argilla, Dataset
+
+FILE = "reviews.jsonl"
+GOLD_FILE = "gold-reviews.jsonl"
+"""The same for the lines of ``gold.jsonl``; optional, as these are."""
+SEEDS = "seeds.jsonl"
+BULK = 100
+"""Responses that Argilla takes in one request."""
+
+
+class RecordedReview(BaseModel):
+    """One line of a persona's ``reviews.jsonl`` or ``gold-reviews.jsonl``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: int = Field(ge=1)
+    """1-based line of ``seeds.jsonl``, or of ``gold.jsonl``."""
+    reviewer: str = Field(min_length=1)
+    fidelity: int = Field(ge=1, le=5)
+    problems: tuple[str, ...] = ()
+    corrected: str = ""
+    note: str = ""
+
+    def values(self) -> dict[str, dict[str, Any]]:
+        """Return the answers as Argilla takes them; it refuses empty ones, so they are left out."""
+        given = {
+            "fidelity": self.fidelity,
+            "problems": list(self.problems),
+            "corrected": self.corrected,
+            "note": self.note,
+        }
+        return {name: {"value": value} for name, value in given.items() if value}
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of the recorded reviews."""
+
+    new: int
+    already: int
+    """Reviews that were submitted before and were left as they are."""
+    left_out: int
+    """Reviews of rows that were dropped before the push."""
+
+
+def read_recorded(path: Path, problems: Mapping[str, str]) -> list[RecordedReview]:
+    """Return the lines of a file of recorded reviews.
+
+    Raises:
+        UserErrors: Every line that is none, or that names a problem which is not in ``problems``.
+    """
+    found, mistakes = [], []
+    for number, data in read_json_lines(path):
+        try:
+            review = RecordedReview.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            mistakes.append(UserError(f"{where}: {first['msg']}", where=f"{path}:{number}"))
+            continue
+        if unknown := sorted(set(review.problems) - set(problems)):
+            mistakes.append(
+                UserError(
+                    f"problems: unknown {', '.join(unknown)}",
+                    where=f"{path}:{number}",
+                    fix=f"one of {', '.join(problems)}",
+                )
+            )
+        found.append(review)
+    if mistakes:
+        raise UserErrors(mistakes)
+    return found
+
+
+def gold_with_reviews(persona_folder: Path, persona: Persona, gold: Gold, reviews: int) -> Gold:
+    """Return the gold rows that have at least ``reviews`` recorded reviews.
+
+    The others would wait for ever in a round that nobody reviews by hand.
+    """
+    path = persona_folder / GOLD_FILE
+    if not path.exists():
+        return Gold()
+    counts = Counter(review.row for review in read_recorded(path, persona.problems))
+    full = {f"{gold_rows.FILE}:{row}" for row, count in counts.items() if count >= reviews}
+    kept = tuple(example for example in gold.examples if example.source in full)
+    return Gold(kept, {example.id: gold.outcomes[example.id] for example in kept})
+
+
+def submit_recorded(
+    persona_folder: Path,
+    persona: Persona,
+    round_name: str,
+    examples: Sequence[Example],
+    logins: Mapping[str, Connection],
+) -> Submitted:
+    """Submit the recorded reviews through Argilla's API, each by its own reviewer.
+
+    A line's row is the example whose source is that line of ``seeds.jsonl``; where gold rows are
+    among the examples, those of ``gold-reviews.jsonl`` are submitted too.
+
+    Args:
+        persona_folder: Holds ``reviews.jsonl``.
+        persona: Its problems are those that a review may name.
+        round_name: Such as ``round-001``, already pushed.
+        examples: The rows that were pushed.
+        logins: Reviewer → connection with that reviewer's own key.
+
+    Raises:
+        UserError: A broken file, a reviewer without a login, or Argilla refuses.
+    """
+    path = persona_folder / FILE
+    recorded = [(f"{SEEDS}:{one.row}", one) for one in read_recorded(path, persona.problems)]
+    by_source = {example.source: example.id for example in examples}
+    known_rows = {source for source in by_source if source.startswith(f"{gold_rows.FILE}:")}
+    if known_rows and (persona_folder / GOLD_FILE).exists():
+        others = read_recorded(persona_folder / GOLD_FILE, persona.problems)
+        named = ((f"{gold_rows.FILE}:{one.row}", one) for one in others)
+        recorded += [(source, one) for source, one in named if source in known_rows]
+    names = sorted({review.reviewer for _, review in recorded})
+    if unknown := [name for name in names if name not in logins]:
+        raise UserError(
+            f"no account for the reviewer {', '.join(unknown)}",
+            where=str(path),
+            fix=f"there are {', '.join(sorted(logins))}; name the reviewers in review.reviewers",
+        )
+    work: dict[str, list[tuple[str, RecordedReview]]] = {name: [] for name in names}
+    left_out = 0
+    for source, review in recorded:
+        record = by_source.get(source)
+        if record is None:
+            left_out += 1
+        else:
+            work[review.reviewer].append((record, review))
+    name = dataset_name(persona.id, round_name)
+    with ThreadPoolExecutor(max_workers=len(names) or 1) as pool:
+        done = list(pool.map(lambda who: _submit(logins[who], name, work[who]), names))
+    new = sum(done)
+    return Submitted(new, len(recorded) - left_out - new, left_out)
+
+
+def _submit(
+    connection: Connection, name: str, reviews: Sequence[tuple[str, RecordedReview]]
+) -> int:
+    """Submit one reviewer's reviews that are not there yet; return their number."""
+    with connected(connection) as client:
+        dataset = existing_dataset(client, connection, name)
+        seen = _own_records(client, dataset)
+        if missing := [record for record, _ in reviews if record not in seen]:
+            raise UserError(
+                f"{len(missing)} reviewed rows are not in '{name}', such as {missing[0]}",
+                where=connection.url,
+                fix="push the round first (`persona review push`)",
+            )
+        items = [
+            {"record_id": seen[record][0], "status": "submitted", "values": review.values()}
+            for record, review in reviews
+            if not seen[record][1]
+        ]
+        for start in range(0, len(items), BULK):
+            response = client.http_client.post(
+                "/api/v1/me/responses/bulk", json={"items": items[start : start + BULK]}
+            )
+            response.raise_for_status()
+            refused = [one["error"]["detail"] for one in response.json()["items"] if one["error"]]
+            if refused:
+                raise UserError(
+                    f"Argilla refused {len(refused)} reviews, the first: {refused[0]}",
+                    where=connection.url,
+                    fix="mend the reviews and run the same command again",
+                )
+    return len(items)
+
+
+def _own_records(client: Argilla, dataset: Dataset) -> dict[str, tuple[str, bool]]:
+    """Return record → the server's id, and whether this reviewer submitted or discarded it."""
+    found: dict[str, tuple[str, bool]] = {}
+    total, offset = 1, 0
+    while offset < total:
+        response = client.http_client.post(
+            f"/api/v1/me/datasets/{dataset.id}/records/search",
+            params={"offset": offset, "limit": PAGE, "include": "responses"},
+            json={},
+        )
+        response.raise_for_status()
+        page = response.json()
+        total, offset = page["total"], offset + PAGE
+        for item in page["items"]:
+            record = item["record"]
+            done = any(one["status"] != "draft" for one in record.get("responses") or ())
+            found[record["external_id"]] = (record["id"], done)
+    return found

@@ -1,0 +1,139 @@
+"""Which arms an evaluation has: the round's own by their names, and others that are named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rounds.context import Job
+from rounds.layout import STAGES
+from workbench.errors import UserError, nearest
+from workbench.inference.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from evaluation.arms import Arm
+
+PROMPT = "+prompt"
+"""What the name of an arm with the persona's system prompt ends with."""
+CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Own:
+    """An arm of the round: its name, and the stage whose adapter it has; empty for the base."""
+
+    name: str
+    stage: str = ""
+
+
+def own_arms(job: Job) -> list[Own]:
+    """Return the round's arms: those that the configuration names, else the usual ones.
+
+    Usual are the base and every trained stage as they are, and the base and the last trained stage
+    with the system prompt.
+
+    Raises:
+        UserError: A name that is neither the base nor a stage that this configuration trains.
+    """
+    stages = {"base": "", **{_arm_name(method): method for method in job.config.train.methods}}
+    last = list(stages)[-1]
+    usual = dict.fromkeys(("base", f"base{PROMPT}", *stages, f"{last}{PROMPT}"))
+    found = []
+    for name in job.config.evaluate.arms or usual:
+        bare = name.removesuffix(PROMPT)
+        if bare not in stages:
+            raise UserError(
+                f"there is no arm '{name}'",
+                where="evaluate.arms",
+                fix=nearest(bare, stages)
+                or f"one of {', '.join(stages)}, with or without {PROMPT}",
+            )
+        found.append(Own(name, stages[bare]))
+    return found
+
+
+def _arm_name(method: str) -> str:
+    """Return what a trained stage is called as an arm: all others start from the first."""
+    return method if method == "sft" else f"sft+{method}"
+
+
+def adapter_of(stage: str) -> str:
+    """Return where a training stage of the round leaves its adapter."""
+    return f"{stage}/adapter"
+
+
+def parse_arms(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return name → what it is, of ``--arm name=…`` options.
+
+    Raises:
+        UserError: An option that names nothing, or a name given twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, what = text.partition("=")
+        if not name.strip() or not what.strip() or name in found:
+            raise UserError(
+                f"'{text}' does not name a new arm",
+                where="--arm",
+                fix="such as --arm first=round-001/sft",
+            )
+        found[name.strip()] = what.strip()
+    return found
+
+
+def named_arms(job: Job, system: str) -> list[Arm]:
+    """Return the arms that are named beside the round's own, ready to answer.
+
+    Raises:
+        UserError: An arm that is nowhere to be had, or an adapter made for another base.
+    """
+    return [_arm(job, name, what, system) for name, what in job.config.evaluate.more.items()]
+
+
+def _arm(job: Job, name: str, what: str | Endpoint, system: str) -> Arm:
+    from evaluation.arms import Arm
+    from workbench.inference.base_models import resolve_model
+
+    told = system if name.endswith(PROMPT) else None
+    served: Mapping[str, Endpoint | None] = {
+        "teacher": job.config.teacher,
+        "student": job.config.student,
+    }
+    if isinstance(what, str) and what in served:
+        endpoint = served[what]
+        if endpoint is None:
+            raise UserError(f"no {what} is configured", where=f"--arm {name}={what}", fix="add one")
+        return Arm(name, system=told, endpoint=endpoint)
+    if isinstance(what, Endpoint):
+        return Arm(name, system=told, endpoint=what)
+    if (adapter := _round_adapter(job, name, what)) is not None:
+        return Arm(name, adapter, told)
+    folder = Path(what).expanduser()
+    if not (folder / CONFIG).exists():
+        folder = resolve_model(what)
+    if (folder / CONFIG).exists():
+        return Arm(name, folder, told)
+    return Arm(name, system=told, model=folder)
+
+
+def _round_adapter(job: Job, name: str, what: str) -> Path | None:
+    """Return the adapter that ``round-NNN/stage`` names; None where it names no round."""
+    round_name, _, stage = what.partition("/")
+    if not round_name.startswith("round-") or stage not in STAGES:
+        return None
+    adapter = job.round.folder.parent / round_name / stage / "adapter"
+    if not (adapter / CONFIG).exists():
+        raise UserError(
+            f"no adapter there for arm '{name}'", where=str(adapter), fix="train that round first"
+        )
+    base = json.loads((adapter / CONFIG).read_text("utf-8")).get("base_model_name_or_path")
+    if base and base != job.config.model:
+        raise UserError(
+            f"the adapter of arm '{name}' was trained on {base}, not on {job.config.model}",
+            where=str(adapter),
+            fix=f"evaluate it with --model {base}",
+        )
+    return adapter

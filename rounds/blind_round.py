@@ -1,0 +1,109 @@
+"""``persona evaluate --people``: a blind round of two answers each, on the Argilla server."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rounds.context import Job
+from rounds.runner import StageSpec, Work
+from rounds.stages import review as stage_review
+from workbench.console import console
+from workbench.errors import UserError
+from workbench.records import Response
+from workbench.store import read_records, write_json, write_records
+
+if TYPE_CHECKING:
+    from evaluation.people import Blind, People
+
+STAGE = "people"
+_RESPONSES = "evaluate/responses.jsonl"
+
+
+def people(job: Job) -> People:
+    """Push the blind pairs of an evaluated round, and count what people chose so far.
+
+    The same command again adds nothing twice and counts anew. The server is left running for the
+    reviewers; ``persona review down`` stops it.
+
+    Raises:
+        UserError: The round was not evaluated, or only one arm answered, or Argilla refuses.
+    """
+    from evaluation.people import People
+    from rounds.pipeline import run_spec
+
+    run_spec(job, people_stage(job))
+    text = (job.round.stage(STAGE) / "people.json").read_text("utf-8")
+    return People.model_validate_json(text)
+
+
+def people_stage(job: Job) -> StageSpec:
+    """The blind round: pairs shown, choices pulled, win-rates counted."""
+    return StageSpec(
+        STAGE,
+        partial(_people, job),
+        inputs=(_RESPONSES, "evaluate/comparison.json"),
+        settings={"per_record": job.config.review.per_record},
+        packages=("argilla", "scipy"),
+    )
+
+
+def _people(job: Job, work: Work) -> None:
+    from curation.argilla.pull import pull
+    from curation.argilla.push import push
+    from evaluation.people import count
+
+    shown = blind_pairs(job, work)
+    name = f"{job.round.name}-{STAGE}"
+    connection = stage_review.owner(stage_review.up(job))
+    stage_review.keep_mark(job).touch()
+    pushed = push(
+        connection,
+        job.persona,
+        name,
+        shown.examples,
+        reviewers_per_record=job.config.review.per_record,
+        rivals=shown.rivals,
+    )
+    console.print(f"  {pushed.dataset}: {pushed.new} pairs pushed, {pushed.already} were there")
+    reviews = pull(connection, job.persona, name)
+    found = count(shown, reviews)
+    open_pairs = sum(pairing.open for pairing in found.pairings)
+    if open_pairs:
+        stage_review.tell_logins(job)
+        console.print("  run the same command again to count what they chose")
+    work.counts.update(pairs=len(shown.duels), open=open_pairs, ballots=found.ballots)
+    write_json(work.out / "key.json", shown.model_dump(mode="json", exclude={"examples"}))
+    write_records(work.out / "pairs.jsonl", shown.examples)
+    write_records(work.out / "reviews.jsonl", reviews)
+    write_json(work.out / "people.json", found.model_dump(mode="json"))
+
+
+def blind_pairs(job: Job, work: Work) -> Blind:
+    """Return the pairs of the headline's arm with the base and with the base plus prompt.
+
+    Raises:
+        UserError: Only one arm answered.
+    """
+    from evaluation.people import blind
+    from evaluation.report.results import headline_arm
+    from workbench.language import say
+    from workbench.stats import Comparison
+
+    text = work.input("evaluate/comparison.json").read_text("utf-8")
+    comparison = Comparison.model_validate_json(text)
+    arm = headline_arm(comparison)
+    if arm is None:
+        raise UserError(
+            "only one arm answered, so there is nothing to compare",
+            where=str(job.round.folder),
+            fix="train first, then `persona evaluate`",
+        )
+    references = [name for name in (comparison.base, comparison.prompted) if name and name != arm]
+    return blind(
+        list(read_records(work.input(_RESPONSES), Response)),
+        arm,
+        references,
+        empty=say(job.persona.language, "report.empty"),
+        seed=job.config.seed,
+    )

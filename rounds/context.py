@@ -1,0 +1,107 @@
+"""What every command of a round is about: configuration, persona, and the round's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rounds.layout import Round, is_round, open_round
+from workbench.config import RunConfig, load_config, preset_path
+from workbench.persona import Persona, load_persona, persona_file
+from workbench.store import atomic_file
+
+CONFIG = "config.yaml"
+"""The round's own configuration: what later commands on the same round start from."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One round of one persona under one configuration."""
+
+    config: RunConfig
+    persona: Persona
+    round: Round
+    runs: Path
+
+    @property
+    def persona_folder(self) -> Path:
+        """The folder that holds the persona's specification, seeds and reviews."""
+        return persona_file(self.config.persona).parent
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files of rows that the round imports."""
+        named = self.config.sources or (self.persona_folder / "seeds.jsonl",)
+        return tuple(path for path in named if not is_round(path))
+
+    @property
+    def source_rounds(self) -> tuple[Round, ...]:
+        """The persona's earlier rounds that the round takes its kept rows over from."""
+        named = (path for path in self.config.sources if is_round(path))
+        return tuple(Round(self.round.folder.parent / path.name) for path in named)
+
+    def waiting(self) -> Job:
+        """Return the same job, with people instead of recorded reviews."""
+        return self._with(review=self.config.review.model_copy(update={"people": True}))
+
+    def importing(self, files: tuple[Path, ...]) -> Job:
+        """Return the same job, with other files of rows."""
+        return self._with(sources=files)
+
+    def generating(self, **given: Any) -> Job:
+        """Return the same job, with the settings of ``generate`` that are not None."""
+        changes = {name: value for name, value in given.items() if value is not None}
+        return self._with(generate=self.config.generate.model_copy(update=changes))
+
+    def evaluating(self, more: Mapping[str, str]) -> Job:
+        """Return the same job, with further arms by name."""
+        if not more:
+            return self
+        changes = {"more": {**self.config.evaluate.more, **more}}
+        return self._with(evaluate=self.config.evaluate.model_copy(update=changes))
+
+    def tracking(self, tracker: str) -> Job:
+        """Return the same job, with its training curves shown by a tracker."""
+        return self._with(train=self.config.train.model_copy(update={"tracker": tracker}))
+
+    def _with(self, **changes: Any) -> Job:
+        return replace(self, config=self.config.model_copy(update=changes))
+
+    def remember(self) -> None:
+        """Write the configuration into the round; endpoints name where a key is, never the key."""
+        data = self.config.model_dump(mode="json", exclude_defaults=True)
+        data |= {"persona": str(self.config.persona), "model": self.config.model}
+        with atomic_file(self.round.folder / CONFIG) as file:
+            file.write("# Written by persona; the configuration that this round was made with.\n")
+            yaml.safe_dump(data, file, allow_unicode=True, sort_keys=False)
+
+
+def open_job(
+    *,
+    config: Path | None = None,
+    preset: str | None = None,
+    runs: Path = Path("runs"),
+    round_number: int = 1,
+    **changes: Any,
+) -> Job:
+    """Return the job that the options name.
+
+    The configuration comes from the file or preset given, else from the round if it has one, else
+    from the default preset; ``changes`` that are not None go on top.
+
+    Raises:
+        UserError: A broken configuration or persona, with every mistake of it.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    file = config or (preset_path(preset) if preset else None)
+    if file is None:
+        wanted = given.get("persona") or RunConfig().persona
+        saved = runs / load_persona(Path(wanted)).id / f"round-{round_number:03d}" / CONFIG
+        file = saved if saved.exists() else preset_path("default")
+    settings = load_config(file, given)
+    persona = load_persona(settings.persona)
+    return Job(settings, persona, open_round(runs, persona.id, round_number), runs)

@@ -1,0 +1,239 @@
+"""The graph of everything that a persona's rounds hold: from parent to child, files read once.
+
+Only ids, places and links are kept, never the rows' texts, so that it stays small at any size.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rounds.layout import MANIFEST, STAGES, TRAINED, Manifest
+from workbench.errors import UserError, nearest
+from workbench.store import read_json_lines
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+PERSONA = "persona-"
+"""How the id of a persona's version begins."""
+ADAPTER = "adapter_model.safetensors"
+KINDS = {
+    "ex": "row",
+    "pf": "pair",
+    "rv": "review",
+    "dc": "decision",
+    "sp": "split",
+    "rs": "answer",
+    "sc": "score",
+    "dr": "drop",
+    "persona": "persona",
+}
+"""Prefix of an id → what it is, in words."""
+_ARMS_SEPARATORS = "+"
+_ADAPTER = re.compile(r"round-\d+/\w+")
+_NO_RECORDS = ("qu-", "questions:")
+"""Of what drops name: questions, and requests for some, that never became a record."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a record stands.
+
+    Attributes:
+        round: Name of the round, such as ``round-001``.
+        file: ``stage/file.jsonl`` in it.
+        line: 1-based line.
+    """
+
+    round: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.round}/{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The graph, and where its nodes stand.
+
+    Attributes:
+        folder: The persona's folder of rounds.
+        graph: Directed, from what was there first to what was made of it. Nodes are ids of
+            records, ids of persona versions, and ``round-001/sft`` for an adapter.
+        places: Id → every place that holds the record, in the order of rounds and stages.
+    """
+
+    folder: Path
+    graph: nx.DiGraph[str]
+    places: dict[str, tuple[Place, ...]]
+
+    def named(self, name: str) -> str:
+        """Return the id that is meant by an id or the beginning of one.
+
+        Raises:
+            UserError: Nothing, or more than one, is meant.
+        """
+        if name in self.graph:
+            return name
+        found = [node for node in self.graph if node.startswith(name)]
+        if len(found) == 1:
+            return str(found[0])
+        if found:
+            fix = f"write more of it, such as {sorted(found)[0]}"
+            raise UserError(
+                f"{len(found)} ids begin with '{name}'", where=str(self.folder), fix=fix
+            )
+        # Few of the ids, since each is compared letter by letter.
+        alike = (str(node) for node in self.graph if node.startswith(name[:5]))
+        fix = nearest(name, alike) or "ids stand in the rounds' JSONL files"
+        raise UserError(f"no record has the id '{name}'", where=str(self.folder), fix=fix)
+
+    def before(self, node: str) -> list[str]:
+        """Return all that ``node`` was made from, what was first first."""
+        import networkx as nx
+
+        return _ordered(self.graph, nx.ancestors(self.graph, node))
+
+    def after(self, node: str) -> list[str]:
+        """Return all that was made of ``node``, what was first first."""
+        import networkx as nx
+
+        return _ordered(self.graph, nx.descendants(self.graph, node))
+
+    def gaps(self, node: str) -> list[str]:
+        """Return what is missing on the way back from ``node``; empty for a complete chain.
+
+        A chain is complete when every id that a record names stands in a file, and when its ends
+        are a persona's version or a reviewer's click.
+        """
+        return [said for one in (*self.before(node), node) if (said := self.fault(one))]
+
+    def fault(self, one: str) -> str:
+        """Return what is missing at this one record, an empty string for nothing."""
+        kind = kind_of(one)
+        if kind == "persona" or one in self.places:
+            ends = not any(True for _ in self.graph.predecessors(one))
+            if ends and kind not in ("persona", "review"):
+                return f"{one} names nothing that it was made from"
+        elif kind != "adapter":
+            return f"{one} is named as a parent, but stands in no file"
+        return ""
+
+    def record(self, node: str) -> dict[str, Any]:
+        """Return the record itself, read from its first place; empty for what has none."""
+        if not self.places.get(node):
+            return {}
+        place = self.places[node][0]
+        for number, row in read_json_lines(self.folder / place.round / place.file):
+            if number == place.line:
+                return row
+        return {}
+
+
+def kind_of(node: str) -> str:
+    """Return in one word what a node is: ``row``, ``pair``, ``review`` …, ``adapter``."""
+    return "adapter" if "/" in node else KINDS.get(node.split("-")[0], "record")
+
+
+def adapters_of_arm(arm: str, trained: Iterable[str]) -> list[str]:
+    """Return the training stages that an arm's name tells of, such as sft and dpo of sft+dpo."""
+    known = set(trained)
+    return [part for part in arm.split(_ARMS_SEPARATORS) if part in known]
+
+
+def read_lineage(folder: Path) -> Lineage:
+    """Read every round of a persona.
+
+    Args:
+        folder: ``runs/<persona>``.
+
+    Raises:
+        UserError: There is no round, or a file cannot be read.
+    """
+    import networkx as nx
+
+    rounds = sorted(path for path in folder.glob("round-*") if path.is_dir())
+    if not rounds:
+        raise UserError("there is no round yet", where=str(folder), fix="`persona run` makes one")
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    places: dict[str, list[Place]] = {}
+    for one in rounds:
+        trained = [s for s in STAGES if (one / s / "adapter" / ADAPTER).exists()]
+        named = _named_arms(one)
+        for stage in STAGES:
+            for path in sorted((one / stage).glob("*.jsonl")):
+                name = f"{stage}/{path.name}"
+                for number, row in _records(path):
+                    places.setdefault(row["id"], []).append(Place(one.name, name, number))
+                    before = _parents(row, one.name, trained, named)
+                    graph.add_edges_from((parent, row["id"]) for parent in before)
+        for stage in trained:
+            _add_adapter(graph, one, stage)
+    graph.add_nodes_from(places)
+    # A row that people kept names its reviews as parents, and they name the row: the first counts.
+    graph.remove_edges_from([(a, b) for a, b in graph.edges if (b, a) in graph.edges and _click(b)])
+    return Lineage(folder, graph, {node: tuple(found) for node, found in places.items()})
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.stat().st_size:
+        yield from ((number, row) for number, row in read_json_lines(path) if "id" in row)
+
+
+def _parents(
+    row: dict[str, Any], round_name: str, trained: list[str], named: dict[str, Any]
+) -> Iterator[str]:
+    """Yield what a record was made from: its own parents, and what its fields name."""
+    yield from row.get("parents", ())
+    for name in ("record", "response", "prompt_id"):
+        if row.get(name) and not row[name].startswith(_NO_RECORDS):
+            yield row[name]
+    if row["id"].startswith("rs-"):
+        yield from (f"{round_name}/{s}" for s in adapters_of_arm(row["arm"], trained))
+        if _ADAPTER.fullmatch(str(named.get(row["arm"], ""))):
+            yield named[row["arm"]]
+
+
+def _named_arms(round_: Path) -> dict[str, Any]:
+    """Return the arms that the evaluation was given by name, with what each of them is."""
+    path = round_ / "evaluate" / MANIFEST
+    if not path.exists():
+        return {}
+    named: dict[str, Any] = json.loads(path.read_text("utf-8")).get("settings", {}).get("more", {})
+    return named
+
+
+def _add_adapter(graph: nx.DiGraph[str], round_: Path, stage: str) -> None:
+    """Link an adapter to the rows that it was trained on and to the adapter it went on from."""
+    manifest: Manifest = json.loads((round_ / stage / MANIFEST).read_text(encoding="utf-8"))
+    node = f"{round_.name}/{stage}"
+    graph.add_node(node)
+    own = round_ / stage / TRAINED
+    if own.exists():
+        graph.add_edges_from((row["id"], node) for _, row in _records(own))
+    for name in manifest["inputs"]:
+        path = round_ / name
+        if name.endswith("/adapter"):
+            # Another round's is named with its round, this round's by its stage alone.
+            start = name.removesuffix("/adapter")
+            graph.add_edge(start if "/" in start else f"{round_.name}/{start}", node)
+        elif own.exists():
+            continue
+        elif path.suffix == ".jsonl" and path.exists() and "train" in path.stem:
+            graph.add_edges_from((row["id"], node) for _, row in _records(path))
+
+
+def _click(node: str) -> bool:
+    return kind_of(node) == "review"
+
+
+def _ordered(graph: nx.DiGraph[str], nodes: Iterable[str]) -> list[str]:
+    import networkx as nx
+
+    return list(nx.lexicographical_topological_sort(graph.subgraph(nodes)))

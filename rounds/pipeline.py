@@ -1,0 +1,121 @@
+"""The loop, in order, and how a stage of it is run. The only file that knows the order."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rounds.context import Job
+from rounds.runner import Outcome, StageSpec, run_stage
+from rounds.stages import data as stages_data
+from rounds.stages import report as stages_model
+from rounds.stages.evaluate import evaluate_stage
+from rounds.stages.generate import generate_stage
+from rounds.stages.review import review_stage, server_pids
+from rounds.stages.train import training_stage
+from workbench.config import METHODS
+from workbench.console import console
+from workbench.errors import UserError, nearest
+from workbench.inference.hub import hub_offline
+from workbench.meter import give_memory_back
+
+STAGES: dict[str, Callable[[Job], StageSpec]] = {
+    "import": stages_data.import_stage,
+    "generate": generate_stage,
+    "filter": stages_data.filter_stage,
+    "review": review_stage,
+    "resolve": stages_data.resolve_stage,
+    "split": stages_data.split_stage,
+    **{method: partial(training_stage, method) for method in METHODS},
+    "evaluate": evaluate_stage,
+    "report": stages_model.report_stage,
+}
+# It says at every start on a CPU that a faster kernel is on a hub; it works without.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# PEFT looks for the base under the name that adapters give it, not in the cache, and misses it.
+warnings.filterwarnings("ignore", "Could not find a config file in")
+# PEFT asks transformers by the old name.
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+SPACE_MIB = 300
+"""Free space that a round needs at the least: adapters, caches, the review server's database."""
+
+
+def run_stages(job: Job, names: Iterable[str], *, force: Sequence[str] = ()) -> list[Outcome]:
+    """Run the named stages in the order given; those already done are told and skipped.
+
+    Raises:
+        UserError: An unknown stage, a mistake in the configuration, or what a stage says.
+    """
+    for name in force:
+        _known(name, "--force")
+    names = list(names)
+    _check_space(job.runs)
+    with job.round.locked():
+        if any(job.round.manifest(name) is None for name in names):
+            stages_data.check_settings(job)
+            stages_model.check_settings(job, names)
+        job.remember()
+        return [_run(job, STAGES[name](job), _wanted(job, name, force)) for name in names]
+
+
+def stages_until(last: str | None, methods: Sequence[str] = ("sft", "dpo")) -> list[str]:
+    """Return the names of the stages up to ``last``, in order; all by default.
+
+    Of the training stages, only those of ``methods`` and ``last`` itself are among them.
+    """
+    names = [name for name in STAGES if name not in METHODS or name in (*methods, last)]
+    return names[: names.index(_known(last, "--until")) + 1] if last else names
+
+
+def _known(name: str, where: str) -> str:
+    if name not in STAGES:
+        fix = nearest(name, STAGES) or f"one of {', '.join(STAGES)}"
+        raise UserError(f"there is no stage '{name}'", where=where, fix=fix)
+    return name
+
+
+def run_spec(job: Job, spec: StageSpec) -> Outcome:
+    """Run one stage of a round anew, whatever its manifest says."""
+    with job.round.locked():
+        job.remember()
+        return _run(job, spec, force=True)
+
+
+def _run(job: Job, spec: StageSpec, force: bool) -> Outcome:
+    console.print(f"[bold]{spec.name}[/bold]")
+    pids = partial(server_pids, job)
+    with hub_offline():
+        outcome = run_stage(job.round, spec, seed=job.config.seed, force=force, others=pids)
+    give_memory_back()  # stages share one process
+    console.print(f"  {_told(outcome)}")
+    return outcome
+
+
+def _wanted(job: Job, name: str, force: Sequence[str]) -> bool:
+    """Return whether a stage is done again: asked for, or pulled before people had finished."""
+    manifest = job.round.manifest(name) if name == "review" else None
+    return name in force or bool(manifest and not manifest["counts"].get("complete", True))
+
+
+def _told(outcome: Outcome) -> str:
+    counts = {k: v for k, v in outcome.manifest["counts"].items() if isinstance(v, int)}
+    text = ", ".join(f"{key} {value}" for key, value in counts.items())
+    if not outcome.ran:
+        return f"already done ({text})" if text else "already done"
+    return f"{text + '; ' if text else ''}{outcome.manifest['seconds']:.0f} s"
+
+
+def _check_space(folder: Path) -> None:
+    import shutil
+
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free >> 20
+    if free < SPACE_MIB:
+        raise UserError(
+            f"only {free} MiB are free, a round needs {SPACE_MIB}",
+            where=str(folder),
+            fix="free some space, or choose another folder with --runs",
+        )

@@ -1,0 +1,193 @@
+"""Run one stage of a round: inputs hashed, folder swapped in when it is whole, manifest last.
+
+A manifest's existence means "done". Whether a stage is up to date is read off its manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rounds.layout import MANIFEST, PROGRESS, Manifest, Round
+from workbench.console import console, publishing
+from workbench.errors import UserError
+from workbench.meter import Meter
+from workbench.store import cannot_write, file_hash, write_json
+
+
+@dataclass
+class Work:
+    """What a stage's function is given: a folder to fill, and a place for its counts."""
+
+    round: Round
+    out: Path
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def input(self, name: str) -> Path:
+        """Return the path of an earlier stage's file, such as ``import/examples.jsonl``."""
+        return self.round.folder / name
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of a round.
+
+    Attributes:
+        name: Folder name and name on the command line.
+        run: Fills ``work.out``.
+        inputs: Files of earlier stages, as ``stage/file``; folders count with all their files.
+        files: Files from outside of the round, by the label that the manifest gives them.
+        settings: Everything else that the outcome depends on; JSON values.
+        packages: Distributions whose versions the manifest names.
+        resumable: Keep a half-filled folder, since ``run`` can go on in it.
+    """
+
+    name: str
+    run: Callable[[Work], None]
+    inputs: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+    resumable: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended."""
+
+    stage: str
+    ran: bool
+    manifest: Manifest
+
+
+def run_stage(
+    round_: Round,
+    spec: StageSpec,
+    *,
+    seed: int,
+    force: bool = False,
+    others: Callable[[], Iterable[int]] = tuple,
+) -> Outcome:
+    """Run a stage unless its manifest says that the same work is done.
+
+    Raises:
+        UserError: An input is missing, an output was changed by hand, or the disk is full.
+    """
+    inputs = _input_hashes(round_, spec)
+    identity = {
+        "stage": spec.name,
+        "inputs": inputs,
+        "settings": json.loads(json.dumps(spec.settings, default=str)),
+        "seed": seed,
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    before = round_.manifest(spec.name)
+    if before and not force:
+        why = _difference(before, identity, key)
+        if not why:
+            _check_outputs(round_.stage(spec.name), before)
+            return Outcome(spec.name, False, before)
+        console.print(f"  {spec.name} is done again: {why}")
+    partial = round_.folder / f".{spec.name}.partial"
+    _prepare(partial, key, keep=spec.resumable and not force)
+    work = Work(round_, partial)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        with Meter(others) as meter, publishing(round_.folder / PROGRESS):
+            spec.run(work)
+        (partial / ".key").unlink()
+        manifest: Manifest = {
+            **identity,
+            "key": key,
+            "outputs": _output_hashes(partial),
+            "counts": work.counts,
+            "versions": {name: metadata.version(name) for name in sorted(spec.packages)},
+            "started": started,
+            "seconds": round(meter.seconds, 2),
+            "peak_mib": round(meter.peak_mib),
+        }
+        write_json(partial / MANIFEST, manifest)
+        _replace(partial, round_.stage(spec.name))
+    except OSError as error:
+        raise cannot_write(partial, error) from None
+    return Outcome(spec.name, True, manifest)
+
+
+def _input_hashes(round_: Round, spec: StageSpec) -> dict[str, str]:
+    hashes = {}
+    for name in spec.inputs:
+        path = round_.folder / name
+        if not path.exists():
+            raise UserError(
+                f"{spec.name} needs {name}, which is not there yet",
+                where=str(round_.folder),
+                fix=f"run the stage '{name.split('/')[0]}' first, or `persona run`",
+            )
+        hashes[name] = file_hash(path)
+    return hashes | {label: file_hash(path) for label, path in spec.files.items()}
+
+
+def _difference(before: Manifest, identity: dict[str, Any], key: str) -> str:
+    """Return in words why a finished stage is out of date, or an empty string."""
+    if before["key"] == key:
+        return ""
+    changed = []
+    for part in ("inputs", "settings"):
+        old, new = before[part], identity[part]
+        changed += [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    if before["seed"] != identity["seed"]:
+        changed.append("seed")
+    return f"changed: {', '.join(changed)}"
+
+
+def _check_outputs(folder: Path, manifest: Manifest) -> None:
+    for name, said in manifest["outputs"].items():
+        path = folder / name
+        if not path.exists() or file_hash(path) != said["sha256"]:
+            raise UserError(
+                "was changed after its stage wrote it",
+                where=str(path),
+                fix=f"put it back, or make it anew with --force {manifest['stage']}",
+            )
+
+
+def _prepare(partial: Path, key: str, *, keep: bool) -> None:
+    """Make the temporary folder; go on in one that was begun for the same work, where allowed."""
+    mark = partial / ".key"
+    begun = mark.exists() and mark.read_text(encoding="utf-8") == key
+    try:
+        if partial.exists() and not (keep and begun):
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        mark.write_text(key, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(partial, error) from None
+
+
+def _output_hashes(folder: Path) -> dict[str, Any]:
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        said: dict[str, Any] = {"sha256": file_hash(path), "bytes": path.stat().st_size}
+        if path.suffix == ".jsonl":
+            with path.open("rb") as file:
+                said["records"] = sum(1 for _ in file)
+        found[path.relative_to(folder).as_posix()] = said
+    return found
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Put ``new`` in the place of ``target``; killed in between, the next run does the stage."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)

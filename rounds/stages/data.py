@@ -1,0 +1,169 @@
+"""The stages of data: what each reads, depends on and runs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from rounds.carry_over import (
+    ROWS,
+    Carried,
+    carried_files,
+    carried_inputs,
+    read_carried,
+    read_rounds,
+    write_carried,
+)
+from rounds.context import Job
+from rounds.runner import StageSpec, Work
+from rounds.split_files import earlier_rounds, placed_rows
+from rounds.stages.resolve import resolve_stage
+from rounds.stages.split_probes import hold_probes, probe_file
+from workbench.config import section
+from workbench.records import Drop, Example, Preference
+from workbench.store import existing, read_records, write_records
+
+__all__ = ["check_settings", "filter_stage", "import_stage", "resolve_stage", "split_stage"]
+
+
+def import_stage(job: Job) -> StageSpec:
+    """Rows of the persona's seed file, or of the files given; kept rows of earlier rounds."""
+    taken = carried_files(job)
+    return StageSpec(
+        "import",
+        partial(_import, job),
+        files={"persona.yaml": job.persona_folder / "persona.yaml"}
+        | {f"source:{path.name}": existing(path) for path in job.sources}
+        | taken,
+        settings={
+            "rows": job.config.rows,
+            **({"again": job.config.review.again, "model": job.config.model} if taken else {}),
+        },
+    )
+
+
+def _import(job: Job, work: Work) -> None:
+    from generation.importing import import_rows
+    from workbench.sampling import take_spread
+
+    kept: list[Example] = []
+    preferences: list[Preference] = []
+    dropped: list[Drop] = []
+    for path in job.sources:
+        imported = import_rows(path, job.persona)
+        kept += imported.kept
+        preferences += imported.preferences
+        dropped += imported.dropped
+    carried = read_rounds(job.source_rounds, job.config.model)
+    known = {record.id for record in (*carried.rows, *carried.preferences)}
+    taken = take_spread([row for row in kept if row.id not in known], job.config.rows)
+    preferences = [pair for pair in preferences if pair.id not in known]
+    if job.config.review.again:
+        taken, carried = [*carried.rows, *taken], Carried()
+    work.counts.update(kept=len(taken), preferences=len(preferences), dropped=len(dropped))
+    work.counts.update(carried.counts())
+    if job.source_rounds:
+        write_carried(work.out, carried)
+    write_records(work.out / "examples.jsonl", taken)
+    write_records(work.out / "preferences.jsonl", preferences)
+    write_records(work.out / "drops.jsonl", dropped)
+
+
+def filter_stage(job: Job) -> StageSpec:
+    """Candidates without the rows that a rule can tell are faulty.
+
+    Without a teacher there are no generated rows to wait for: what is imported can be reviewed at
+    once, and the bare answers come when decisions need them.
+    """
+    generated = job.config.teacher or (job.round.stage("generate") / "examples.jsonl").exists()
+    return StageSpec(
+        "filter",
+        partial(_filter, job),
+        inputs=(
+            "import/examples.jsonl",
+            "import/preferences.jsonl",
+            *carried_inputs(job, ROWS),
+            *(("generate/examples.jsonl",) if generated else ()),
+        ),
+        files={"persona.yaml": job.persona_folder / "persona.yaml"},
+        settings=job.config.filter,
+        packages=("datasketch", "langdetect", "phonenumbers", "python-stdnum"),
+    )
+
+
+def _filter(job: Job, work: Work) -> None:
+    from curation.filters import FilterSettings, filter_examples
+
+    # First come those that are decided on: a new row that nearly repeats one is the one to go.
+    carried = read_carried(job).rows
+    rows = [*carried, *read_records(work.input("import/examples.jsonl"), Example)]
+    if (generated := work.input("generate/examples.jsonl")).exists():
+        rows += read_records(generated, Example)
+    settings = section(FilterSettings, job.config.filter, "filter")
+    pairs = list(read_records(work.input("import/preferences.jsonl"), Preference))
+    filtered = filter_examples(rows, job.persona, settings, preferences=pairs)
+    work.counts.update(
+        kept=len(filtered.kept),
+        preferences=len(filtered.preferences),
+        dropped=len(filtered.dropped),
+        reasons=filtered.reasons,
+    )
+    write_records(work.out / "examples.jsonl", filtered.kept)
+    write_records(work.out / "preferences.jsonl", filtered.preferences)
+    write_records(work.out / "drops.jsonl", filtered.dropped)
+
+
+def split_stage(job: Job) -> StageSpec:
+    """Train, validation and test, whole topic groups to one side each."""
+    return StageSpec(
+        "split",
+        partial(_split, job),
+        inputs=("resolve/examples.jsonl", "resolve/preferences.jsonl"),
+        # The ids of rows are hashes of their content, so the assignment stands for the rows too.
+        files={
+            f"{one.name}/split": one.stage("split") / "splits.jsonl"
+            for one in earlier_rounds(job.round)
+        }
+        | ({probes.name: probes} if (probes := probe_file(job)) else {}),
+        settings=job.config.split,
+        packages=("datasketch", "scipy"),
+    )
+
+
+def _split(job: Job, work: Work) -> None:
+    from curation.split import SplitSettings, split_rows
+
+    placed = placed_rows(job.round)
+    probes = hold_probes(job, placed)
+    sides = split_rows(
+        list(read_records(work.input("resolve/examples.jsonl"), Example)),
+        list(read_records(work.input("resolve/preferences.jsonl"), Preference)),
+        seed=job.config.seed,
+        settings=section(SplitSettings, job.config.split, "split"),
+        earlier=[*placed, *probes.placed()],
+    )
+    for side, examples in sides.examples.items():
+        work.counts[side] = len(examples)
+        work.counts[f"{side}_topics"] = sides.groups(side)
+        write_records(work.out / f"{side}.jsonl", examples)
+        write_records(work.out / f"preferences-{side}.jsonl", sides.preferences[side])
+    drops = [*sides.drops, *probes.drops]
+    work.counts.update(probes=len(probes.kept), dropped=len(drops))
+    write_records(work.out / "probes.jsonl", probes.kept)
+    write_records(work.out / "probes-dropped.jsonl", probes.gone)
+    write_records(work.out / "splits.jsonl", sides.splits)
+    write_records(work.out / "drops.jsonl", drops)
+
+
+def check_settings(job: Job) -> None:
+    """Check the sections that stages validate themselves, before anything runs.
+
+    Raises:
+        UserErrors: Every mistake of the first section that has any.
+    """
+    from curation.filters import FilterSettings
+    from curation.review.policy import Policy
+    from curation.split import SplitSettings
+
+    section(FilterSettings, job.config.filter, "filter")
+    section(Policy, job.config.review.policy, "review.policy")
+    section(SplitSettings, job.config.split, "split")

@@ -1,0 +1,203 @@
+"""The stage of candidates: a teacher's rows where one is configured, and the bare answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rounds.carry_over import BARE, ROWS, carried_inputs, read_carried
+from rounds.context import Job
+from rounds.runner import StageSpec, Work
+from workbench.config import LOCAL
+from workbench.console import console
+from workbench.inference.endpoint import Endpoint
+from workbench.records import Drop, Example, Preference, Record, Score
+from workbench.store import atomic_file, read_records, write_json, write_records
+
+if TYPE_CHECKING:
+    from generation.pipeline import Cluster, Plan, Taught
+
+HOW = frozenset({"budget", "min_share", "ray", "ray_workers"})
+"""Settings that decide how far the job goes or where it runs, and not which rows it makes."""
+WHO = frozenset({"base_url", "model"})
+"""What of an endpoint decides its answers."""
+
+
+def generate_stage(job: Job) -> StageSpec:
+    """New rows from a teacher where there is one; the base model's bare answer to every row."""
+    return StageSpec(
+        "generate",
+        partial(_generate, job),
+        inputs=("import/examples.jsonl", *carried_inputs(job, ROWS, BARE)),
+        files={f"{path.parts[-3]}/{path.parts[-2]}": path for path in _earlier_files(job)},
+        settings={
+            "model": job.config.model,
+            "teacher": _who(job.config.teacher),
+            "student": _who(job.config.student),
+            "judge": _who(job.config.judge),
+            **_rows_wanted(job),
+        },
+        packages=("distilabel", "openai", "torch", "transformers"),
+        resumable=True,
+    )
+
+
+def _rows_wanted(job: Job) -> dict[str, Any]:
+    """Return the settings that decide which rows are made; no plan leaves no trace."""
+    settings = job.config.generate.model_dump(mode="json", exclude=set(HOW))
+    if not settings["plan"]:
+        del settings["plan"]
+    return settings
+
+
+def _earlier_files(job: Job) -> list[Path]:
+    """Return the files of rows of earlier rounds, which a teacher's new questions differ from."""
+    if job.config.teacher is None:
+        return []
+    rounds = sorted(job.round.folder.parent.glob("round-*"))
+    files = [
+        folder / stage / "examples.jsonl"
+        for folder in rounds
+        if folder.name < job.round.name
+        for stage in ("import", "generate")
+    ]
+    return [file for file in files if file.exists()]
+
+
+def _who(endpoint: Endpoint | None) -> dict[str, Any] | None:
+    return endpoint.model_dump(include=set(WHO)) if endpoint else None
+
+
+def teacher_plan(job: Job, seeds: list[Example]) -> Plan | None:
+    """Return what the teacher will be asked; None where no teacher is configured."""
+    from generation.pipeline import plan_teacher
+
+    if job.config.teacher is None:
+        return None
+    return plan_teacher(
+        job.persona,
+        seeds,
+        job.config.teacher,
+        **_what(job),
+    )
+
+
+def _what(job: Job) -> dict[str, Any]:
+    """Return the settings that a job and its plan share."""
+    settings = job.config.generate
+    return {
+        "per_topic": settings.per_topic,
+        "seed": job.config.seed,
+        "mix": dict(settings.mix),
+        "candidates": settings.candidates,
+        "near_misses": settings.near_misses,
+        "judge": job.config.judge,
+        "asks": settings.plan,
+    }
+
+
+def _generate(job: Job, work: Work) -> None:
+    from generation.pipeline import bare_answers
+    from generation.versions import prompt_versions
+    from workbench.inference.base_models import resolve_model
+
+    settings = job.config.generate
+    seeds = list(read_records(work.input("import/examples.jsonl"), Example))
+    taught: list[Example] = []
+    preferences: list[Preference] = []
+    scores: list[Score] = []
+    dropped: list[Drop] = []
+    scratch = work.round.folder / ".generate.scratch"
+    carried = read_carried(job)
+    shown = [*carried.rows, *seeds]
+    if (plan := teacher_plan(job, shown)) is not None:
+        answered = _teach(job, work, shown, plan)
+        taught, dropped = answered.examples, answered.dropped
+        preferences, scores = answered.preferences, answered.scores
+    bare = bare_answers(
+        [*seeds, *taught],
+        job.config.student or resolve_model(job.config.model),
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        workdir=scratch / "bare",
+        cluster=_cluster(job),
+        seed=job.config.seed,
+    )
+    dropped = [*dropped, *bare.dropped]
+    work.counts.update(taught=len(taught), bare=len(bare.responses), dropped=len(dropped))
+    work.counts["prompts"] = prompt_versions(job.persona)
+    write_records(work.out / "examples.jsonl", taught)
+    write_records(work.out / "preferences.jsonl", preferences)
+    write_records(work.out / "scores.jsonl", scores)
+    write_records(work.out / "bare.jsonl", [*carried.bare, *bare.responses])
+    write_records(work.out / "drops.jsonl", dropped)
+    if taught:
+        made: dict[str, Sequence[Record]] = {"examples": taught, "preferences": preferences}
+        _write_card(job, work, {name: len(records) for name, records in made.items()})
+
+
+def _write_card(job: Job, work: Work, records: Mapping[str, int]) -> None:
+    from generation.card import dataset_card
+
+    facts = {
+        "counts": work.counts,
+        "settings": {"teacher": _who(job.config.teacher), "judge": _who(job.config.judge)},
+        "outputs": {f"{name}.jsonl": {"records": count} for name, count in records.items()},
+        "versions": {"distilabel": version("distilabel")},
+        "seed": job.config.seed,
+        "started": datetime.now(UTC).date().isoformat(),
+    }
+    with atomic_file(work.out / "README.md") as file:
+        file.write(dataset_card(job.persona, facts))
+
+
+def _cluster(job: Job) -> Cluster | None:
+    from generation.pipeline import Cluster
+
+    settings = job.config.generate
+    if settings.ray is None:
+        return None
+    address = "" if settings.ray == LOCAL else settings.ray
+    return Cluster(address=address, workers=settings.ray_workers)
+
+
+def _teach(job: Job, work: Work, seeds: list[Example], plan: Plan) -> Taught:
+    """Return the teacher's rows; tell and keep what became of each and what it cost."""
+    from generation.pipeline import account_lines, teacher_rows
+
+    assert job.config.teacher is not None
+    settings = job.config.generate
+    taught = teacher_rows(
+        job.persona,
+        seeds,
+        job.config.teacher,
+        workdir=work.round.folder / ".generate.scratch" / "teacher",
+        budget=settings.budget,
+        cluster=_cluster(job),
+        earlier=[row for path in _earlier_files(job) for row in read_records(path, Example)],
+        margin=settings.margin,
+        **_what(job),
+    )
+    for line in account_lines(plan, taught):
+        console.print(f"  {line}")
+    price = plan.price
+    write_json(work.out / "coverage.json", taught.coverage.to_dict())
+    work.counts.update(
+        taught.usage,
+        planned=taught.planned,
+        lost={**taught.failed, **taught.filtered},
+        missing=taught.missing,
+        share=round(taught.share, 4),
+        steps=taught.steps,
+        judged=taught.judged,
+        unjudged=taught.unjudged,
+        paid={step: paid._asdict() for step, paid in taught.paid.items()},
+        estimate=plan.summary(),
+        spent=round(taught.spent, 6),
+        currency=price.currency if price else None,
+    )
+    return taught

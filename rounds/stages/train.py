@@ -1,0 +1,267 @@
+"""The training stages: one a method, with the recipe, the rows and the adapter that it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rounds.context import Job
+from rounds.layout import PROGRESS, TRAINED, Round
+from rounds.runner import StageSpec, Work
+from workbench.config import METHODS, Method, dumped
+from workbench.errors import UserError
+from workbench.inference.base_models import has_gpu
+from workbench.records import Example, Preference, Record, Thumb
+from workbench.store import existing, read_records, write_records
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+_PAIRS = ("preferences-",)
+_ROWS: dict[Method, tuple[str, ...]] = {
+    "sft": ("",),
+    "dpo": _PAIRS,
+    "grpo": ("",),
+    "kto": ("", *_PAIRS),
+}
+"""Method → prefixes of the split's files that it is trained on."""
+_KINDS: dict[Method, type[Record]] = {
+    "sft": Example,
+    "dpo": Preference,
+    "grpo": Example,
+    "kto": Thumb,
+}
+SFT_ADAPTER = "sft/adapter"
+
+
+def recipe_path(job: Job, method: str) -> Path:
+    """Return the recipe of a training stage; ``auto`` follows the device."""
+    from importlib.resources import files
+
+    named: str = getattr(job.config.train, method)
+    if named != "auto":
+        from training.recipe import recipe_path as find
+
+        return find(named)
+    suffix = "" if has_gpu() else "-embedded"
+    return Path(str(files("training").joinpath(f"recipes/{method}{suffix}.yaml")))
+
+
+def load(job: Job, method: str) -> Recipe:
+    """Return the recipe of a training stage, with the configuration's overrides.
+
+    Raises:
+        UserErrors: Every mistake of the recipe, each with its line.
+    """
+    from training.recipe import load_recipe
+
+    return load_recipe(recipe_path(job, method), job.config.train.overrides.get(method, {}))
+
+
+def check_recipes(job: Job, names: Sequence[str]) -> None:
+    """Check the recipes, the tracker and the engine of the named stages before anything runs.
+
+    Raises:
+        UserError: A recipe with its mistakes, a tracker, an engine or a launch that needs what is
+            not here, rows that processes cannot share, or rewards that name what the persona does
+            not have.
+    """
+    methods = [method for method in METHODS if method in names]
+    if not methods:
+        return
+    from training.engine import check_engine
+    from training.launch import SINGLE, check_launch, shared_out
+    from training.tracking import report_to
+
+    report_to(job.config.train.tracker)
+    launch = job.config.train.launch
+    processes = check_launch(launch, job.config.train.processes)
+    for method in methods:
+        recipe = load(job, method)
+        start_round(job, method)
+        check_engine(recipe)
+        if launch != SINGLE:
+            shared_out(recipe, launch, processes)
+        if method == "grpo":
+            from training.rewards import RewardSettings, make_rewards
+
+            settings = RewardSettings.model_validate(recipe.rewards or {})
+            make_rewards(job.persona, settings, job.config.seed, job.config.judge)
+
+
+def training_stage(method: Method, job: Job) -> StageSpec:
+    """Return the stage of a method: on the curated training side, from the SFT adapter on."""
+    own = job.config.train.files.get(method)
+    sides = [f"split/{p}{side}.jsonl" for side in ("train", "validation") for p in _ROWS[method]]
+    start = start_round(job, method)
+    goes_on = method != "sft" and not start and not _makes_adapter(job, method)
+    grpo = method == "grpo"
+    persona = {"persona.yaml": job.persona_folder / "persona.yaml"} if grpo else {}
+    return StageSpec(
+        method,
+        partial(_train, job, method),
+        inputs=(*(() if own else sides), *((SFT_ADAPTER,) if goes_on else ())),
+        files={"recipe": recipe_path(job, method)}
+        | ({"rows": existing(own)} if own else {})
+        | (_start_files(start, method) if start else {})
+        | persona,
+        settings={
+            "model": job.config.model,
+            "overrides": job.config.train.overrides.get(method, {}),
+            **({"judge": dumped(job.config.judge)} if grpo else {}),
+            **_launch(job),
+        },
+        packages=("bitsandbytes", "peft", "torch", "transformers", "trl"),
+        resumable=True,
+    )
+
+
+def _launch(job: Job) -> dict[str, Any]:
+    """Return how processes share the training, where they do: sums are rounded otherwise then."""
+    settings = job.config.train
+    if settings.launch == "single":
+        return {}
+    return {"launch": settings.launch, "processes": settings.processes}
+
+
+def _makes_adapter(job: Job, method: Method) -> bool:
+    return any(_says(job, method).get(name) is not None for name in ("lora", "osf"))
+
+
+def _says(job: Job, method: Method) -> dict[str, Any]:
+    """Return what a recipe says, overrides on top; without the libraries that check it."""
+    from workbench.yamlfile import read_yaml
+
+    recipe, _ = read_yaml(recipe_path(job, method))
+    return recipe | job.config.train.overrides.get(method, {})
+
+
+def start_round(job: Job, method: Method) -> Round | None:
+    """Return the earlier round whose adapter a recipe goes on from; None where it does not.
+
+    Raises:
+        UserError: The recipe goes on from one, and there is none, or it is of another base.
+    """
+    says = _says(job, method)
+    given = says.get("rounds")
+    last = given.get("start") if isinstance(given, dict) else None
+    if says.get("rounds.start", last) != "last":
+        return None
+    before = sorted(p for p in job.round.folder.parent.glob("round-*") if p.name < job.round.name)
+    done = (one for one in map(Round, before) if one.manifest(method))
+    trained = [one for one in done if (one.stage(method) / "adapter").is_dir()]
+    where = str(recipe_path(job, method))
+    if not trained:
+        fix = "give rounds: {start: base}, or train an earlier round first"
+        what = f"starts at the last {method} adapter, but no round before {job.round.name} has one"
+        raise UserError(what, where=where, fix=fix)
+    made_for = (trained[-1].manifest(method) or {})["settings"]["model"]
+    if made_for != job.config.model:
+        what = f"{trained[-1].name}/{method} was trained on {made_for}, not on {job.config.model}"
+        raise UserError(what, where=where, fix="give rounds: {start: base}, or the earlier --model")
+    return trained[-1]
+
+
+def _start_files(start: Round, method: Method) -> dict[str, Path]:
+    """Return the adapter that a run starts at, and the rows that it was trained on."""
+    rows = [f"split/{prefix}train.jsonl" for prefix in _ROWS[method]]
+    named = [f"{method}/adapter", *rows]
+    return {f"{start.name}/{name}": start.folder / name for name in named}
+
+
+def _train(job: Job, method: Method, work: Work) -> None:
+    from training.launch import launched
+    from training.launch_order import Order
+    from workbench.inference.base_models import resolve_model
+
+    recipe = load(job, method)
+    start = start_round(job, method)
+    goes_on = None if recipe.fresh else work.input(SFT_ADAPTER)
+    train, validation = sides(job, method, work)
+    if start and not job.config.train.files.get(method):
+        train = _drawn(recipe, start, train, work, job.config.seed)
+    order = Order(
+        method=method,
+        recipe=recipe,
+        model=resolve_model(job.config.model),
+        adapter=start.stage(method) / "adapter" if start else goes_on,
+        train=train,
+        validation=validation,
+        out=work.out,
+        seed=job.config.seed,
+        base_name=job.config.model,
+        tracker=job.config.train.tracker,
+        persona=job.persona_folder if method == "grpo" else None,
+        judge=job.config.judge if method == "grpo" else None,
+    )
+    settings = job.config.train
+    news = work.round.folder / PROGRESS
+    summary = launched(order, settings.launch, settings.processes, news)
+    work.counts.update(summary.model_dump(mode="json"))
+
+
+def _drawn(recipe: Recipe, start: Round, train: Path, work: Work, seed: int) -> Path:
+    """Write the rows of a run that goes on from an earlier round, and return their file."""
+    from training.replay import draw
+
+    known = {row.id for row in _rows_of(start, recipe.method)}
+    rows: list[Record] = list(read_records(train, _KINDS[recipe.method]))
+    drawn = draw(rows, known, recipe.replay, seed)
+    work.counts.update(
+        start=f"{start.name}/{recipe.method}",
+        new=drawn.new,
+        replayed=drawn.replayed,
+        earlier=drawn.earlier,
+    )
+    write_records(work.out / TRAINED, drawn.rows)
+    return work.out / TRAINED
+
+
+def _rows_of(start: Round, method: Method) -> Iterator[Record]:
+    """Yield the rows that a round's adapter was trained on."""
+    if method == "kto":
+        yield from _thumbs(start.folder, "train")
+    else:
+        path = start.stage("split") / f"{_ROWS[method][0]}train.jsonl"
+        yield from read_records(path, _KINDS[method])
+
+
+def sides(job: Job, method: Method, work: Work) -> tuple[Path, Path | None]:
+    """Return the files of rows: those of the configuration, else of the split."""
+    if own := job.config.train.files.get(method):
+        return own, None
+    if method != "kto":
+        train, validation = (
+            work.input(f"split/{_ROWS[method][0]}{side}.jsonl") for side in ("train", "validation")
+        )
+        return train, _filled(validation)
+    thumbs = {}
+    for side in ("train", "validation"):
+        thumbs[side] = list(_thumbs(work.round.folder, side))
+        write_records(work.out / f"thumbs-{side}.jsonl", thumbs[side])
+    # A loss on thumbs of one kind would be held against nothing.
+    both = {thumb.good for thumb in thumbs["validation"]} == {True, False}
+    return work.out / "thumbs-train.jsonl", work.out / "thumbs-validation.jsonl" if both else None
+
+
+def _thumbs(folder: Path, side: str) -> Iterator[Thumb]:
+    """Yield a thumb up for every row that reviewers took, down for every answer turned down."""
+    for row in read_records(folder / f"split/{side}.jsonl", Example):
+        yield Thumb(
+            prompt=row.prompt, answer=row.answer, good=True, topic=row.topic, parents=(row.id,)
+        )
+    for pair in read_records(folder / f"split/preferences-{side}.jsonl", Preference):
+        yield Thumb(
+            prompt=pair.prompt,
+            answer=pair.rejected,
+            good=False,
+            topic=pair.topic,
+            parents=(pair.id,),
+        )
+
+
+def _filled(path: Path) -> Path | None:
+    """Return a file of rows, None where it is empty: a small round may have no validation pairs."""
+    return path if path.exists() and path.stat().st_size else None

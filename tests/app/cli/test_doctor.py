@@ -1,0 +1,91 @@
+"""What ``persona doctor`` finds at scripted endpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.cli.main import main
+from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails, says
+from workbench.config import load_config
+from workbench.errors import EXIT_USER_ERROR
+from workbench.inference.endpoint import free_port
+
+
+@pytest.fixture
+def doctor(repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(**endpoints: str) -> tuple[int, str, str]:
+        blocks = {
+            role: {"base_url": url, "model": "m", "backoff": 0, "timeout": 2}
+            for role, url in endpoints.items()
+        }
+        file = tmp_path / "run.yaml"
+        persona = str(repo / "datasets" / "gym-trainer")
+        file.write_text(json.dumps({"persona": persona, **blocks}), encoding="utf-8")
+        code = main(["doctor", "--config", str(file), "--runs", str(tmp_path / "runs")])
+        return int(code), *capsys.readouterr()
+
+    return run
+
+
+def cells(table: str, role: str) -> list[str]:
+    (line,) = [line for line in table.splitlines() if line.startswith(f"│ {role}")]
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_each_endpoint_is_told_with_schema_and_speed(doctor: Any) -> None:
+    def prose(request: Request) -> Reply:
+        return says("word " * 50, delay=0.2)
+
+    with ScriptedServer(conforms) as good, ScriptedServer(prose) as plain:
+        code, out, _ = doctor(teacher=good.url, judge=plain.url)
+    assert code == 0
+    assert cells(out, "teacher")[1:5] == ["m", good.url, "yes", "yes"]
+    assert cells(out, "student")[1] == "not configured"
+    judge = cells(out, "judge")
+    assert judge[3:5] == ["yes", "no"]
+    assert 0.2 <= float(judge[5]) < 2
+    assert 25 < float(judge[6]) <= 250
+
+
+def test_a_server_that_refuses_schemas_answers_without_them(doctor: Any) -> None:
+    with ScriptedServer(lambda r: fails(400) if r.schema else conforms(r)) as server:
+        code, out, _ = doctor(teacher=server.url)
+    assert (code, cells(out, "teacher")[3:5]) == (0, ["yes", "no"])
+
+
+def test_every_endpoint_that_fails_is_one_line_and_the_others_are_told(doctor: Any) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}/v1"
+    with ScriptedServer(conforms) as good, ScriptedServer(lambda r: fails(404)) as unknown:
+        code, out, err = doctor(teacher=nowhere, student=good.url, judge=unknown.url)
+    assert code == EXIT_USER_ERROR
+    assert cells(out, "student")[3] == "yes"
+    assert cells(out, "teacher")[3] == cells(out, "judge")[3] == "no"
+    first, second = err.splitlines()
+    assert first.startswith(f"persona: {nowhere}: nothing answers there")
+    assert second.startswith(f"persona: {unknown.url}: model 'm' gives no answer (not_found: HTTP")
+
+
+def test_without_endpoints_there_is_nothing_to_check(doctor: Any) -> None:
+    code, out, _ = doctor()
+    assert (code, out.strip()) == (
+        0,
+        "no endpoint is configured; teacher, student and judge are optional",
+    )
+
+
+def test_the_documented_blocks_are_valid_configurations(repo: Path, tmp_path: Path) -> None:
+    text = (repo / "docs" / "endpoints.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 7
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block, encoding="utf-8")
+        config = load_config(file)
+        ((role, fields),) = yaml.safe_load(block).items()
+        assert getattr(config, role).base_url == fields["base_url"]

@@ -1,0 +1,148 @@
+"""``persona export`` on a round whose adapter is there: files, the Hub, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.cli.main import main
+from tests.scripted_hub import ScriptedHub
+from tests.training.export.conftest import make_adapter, make_base
+from training.export.llamacpp import available
+from workbench.errors import EXIT_USER_ERROR
+from workbench.records import Example, user_prompt
+from workbench.store import write_json, write_records
+
+TOKEN = "hf_verysecret4711"
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and an adapter of it."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_adapter(folder / "adapter", make_base(folder / "base", tiny_model))
+    return folder
+
+
+@pytest.fixture
+def options(persona_folder: Path, trained: Path, tmp_path: Path) -> list[str]:
+    """The options of a round that was trained and not evaluated."""
+    config = {
+        "persona": str(persona_folder),
+        "model": str(trained / "base"),
+        "evaluate": {"max_new_tokens": 8},
+    }
+    (tmp_path / "run.yaml").write_text(json.dumps(config), encoding="utf-8")
+    folder = tmp_path / "runs" / "tester" / "round-001"
+    rows = [Example(prompt=user_prompt(f"the chair {n}?"), answer="Up, champ.") for n in range(3)]
+    write_records(folder / "split" / "test.jsonl", rows)
+    write_records(folder / "split" / "train.jsonl", rows)
+    shutil.copytree(trained / "adapter", folder / "sft" / "adapter")
+    (folder / "sft" / "recipe.yaml").write_text("method: sft\n", encoding="utf-8")
+    manifest = {"inputs": {"split/train.jsonl": "cd" * 32}, "seed": 3, "started": "2026-01-01"}
+    write_json(folder / "sft" / "manifest.json", manifest)
+    return ["--config", str(tmp_path / "run.yaml"), "--runs", str(tmp_path / "runs")]
+
+
+@pytest.mark.skipif(not available(), reason="NO LLAMA.CPP: no GGUF is checked on this machine")
+def test_gguf_of_the_last_stage_with_the_gates_table(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "gguf", "--type", "f16", "--prompts", "2", *options]) == 0
+    out, err = capsys.readouterr()
+    made = tmp_path / "runs" / "tester" / "round-001" / "export" / "sft-gguf-f16"
+    assert out.strip() == str(made)
+    assert {p.name for p in made.iterdir()} == {"tester-sft-f16.gguf", "README.md", "gate.json"}
+    for told in ("prompts with the same token ids", "2 of 2", "none on file", "(bound 0.02)"):
+        assert told in err
+    assert main(["export", "gguf", "--type", "f16", "--name", "coach", "--all", *options]) == 0
+    assert json.loads((made / "gate.json").read_text())["parity"]["prompts"] == 3
+    assert (made / "coach-f16.gguf").exists() and not (made / "tester-sft-f16.gguf").exists()
+
+
+def test_bad_input_is_one_line(
+    options: list[str],
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def said(*arguments: str) -> str:
+        assert main(["export", *arguments, *options]) == EXIT_USER_ERROR
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and "Traceback" not in err
+        return err
+
+    assert "no stage 'sftt' with an adapter — did you mean 'sft'?" in said(
+        "merged", "--stage", "sftt"
+    )
+    assert "run `persona train dpo` first" in said("merged", "--stage", "dpo")
+    assert "'so/so' is no name for an export" in said("adapter", "--name", "so/so")
+    assert "'nowhere' is no name on the Hub — give OWNER/NAME" in said("hub", "nowhere")
+    assert "'sp ace' is no name for an export" in said("hub", "me/sp ace")
+    other = make_base(tmp_path / "other", trained / "base")
+    assert "the adapter was trained on" in said("merged", "--model", str(other))
+    split = tmp_path / "runs" / "tester" / "round-001" / "split" / "test.jsonl"
+    split.write_text("", encoding="utf-8")
+    assert "the round has no held-out prompt" in said("merged")
+
+
+def test_nothing_is_exported_from_an_untrained_round(
+    of_round: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = of_round("http://127.0.0.1:1/v1")
+    assert main(["export", "merged", *options]) == EXIT_USER_ERROR
+    assert "no adapter of 'sft' — run `persona train sft` first" in capsys.readouterr().err
+
+
+def test_the_hub_gets_cards_that_link_and_a_bound_licence_is_asked_for(
+    options: list[str], trained: Path, tmp_path: Path, repo: Path
+) -> None:
+    def run(url: str, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": url,
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_OFFLINE": "0",
+            # The Hub's own store of large files speaks no plain HTTP; LFS does.
+            "HF_HUB_DISABLE_XET": "1",
+            **variables,
+        }
+        command = [sys.executable, "-m", "app.cli.main", "export", "hub", "team/coach"]
+        return subprocess.run(
+            [*command, "--dataset", "team/rows", "--prompts", "1", *more, *options],
+            cwd=repo,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    with ScriptedHub(TOKEN) as hub:
+        (trained / "base" / "README.md").write_text("---\nlicense: gemma\n---\n", encoding="utf-8")
+        refused = run(hub.url, "--push")
+        assert refused.returncode == EXIT_USER_ERROR and not hub.repositories
+        assert "Gemma Terms of Use" in refused.stderr and "--accept-licence" in refused.stderr
+        done = run(hub.url, "--push", "--accept-licence")
+    assert done.returncode == 0, done.stderr
+    assert hub.repositories.keys() == {"models/team/coach", "datasets/team/rows"}
+    model, rows = hub.repositories["models/team/coach"], hub.repositories["datasets/team/rows"]
+    assert model.keys() == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+    made = tmp_path / "runs" / "tester" / "round-001" / "export" / "sft-hub-adapter"
+    size = (made / "adapter_model.safetensors").stat().st_size
+    assert hub.large == {model["adapter_model.safetensors"]: size}
+    head = yaml.safe_load(model["README.md"].split("---\n")[1])
+    assert (head["license"], head["datasets"]) == ("gemma", ["team/rows"])
+    assert "free redistribution is forbidden" in model["README.md"]
+    assert "https://huggingface.co/team/coach" in rows["README.md"]
+    assert rows.keys() == {"README.md", "train.jsonl", "test.jsonl"}
+    everything: Any = [*model.values(), *rows.values(), done.stdout, done.stderr]
+    assert not any(TOKEN in text for text in everything)

@@ -1,0 +1,200 @@
+"""Mistakes of a user: one line that says what, where and how to mend it; exit code 2."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.cli.main import main
+from tests.scripted_server import Reply, ScriptedServer
+from workbench.errors import EXIT_USER_ERROR
+
+ROW = {"instruction": "How many squats?", "input": "", "output": "Ten, champ.", "topic": "eating"}
+Told = Callable[..., list[str]]
+
+
+@pytest.fixture
+def told(
+    repo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Told:
+    """Run a command that must fail, and return the lines that it told the user."""
+    monkeypatch.chdir(repo)
+
+    def run(*arguments: str) -> list[str]:
+        assert main([*arguments, "--runs", str(tmp_path / "runs")]) == EXIT_USER_ERROR
+        err = capsys.readouterr().err
+        assert "Traceback" not in err
+        return [
+            line.removeprefix("persona: ")
+            for line in err.splitlines()
+            if line.startswith("persona: ")
+        ]
+
+    return run
+
+
+def _rows(path: Path, *lines: str | bytes) -> str:
+    encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    path.write_bytes(b"\n".join(encoded))
+    return str(path)
+
+
+def _nothing_is_half_written(tmp_path: Path, stage: str) -> None:
+    round_ = tmp_path / "runs" / "gym-trainer" / "round-001"
+    assert not (round_ / stage).exists()
+
+
+def test_a_missing_field_is_told_with_its_line(told: Told, tmp_path: Path) -> None:
+    rows = [json.dumps({**ROW, "instruction": f"Question {n}?"}) for n in range(20)]
+    rows[16] = json.dumps({"instruction": "How?", "topic": "eating"})
+    (line,) = told("import", _rows(tmp_path / "rows.jsonl", *rows))
+    assert line.startswith(f"{tmp_path / 'rows.jsonl'}:17: ")
+    assert "output" in line
+    _nothing_is_half_written(tmp_path, "import")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ('{"instruction": "How?",', ":1: broken JSON"),
+        (json.dumps({**ROW, "output": "열 번"}, ensure_ascii=False).encode("euc-kr"), "not UTF-8"),
+        ("", "is empty"),
+        ("[1, 2]", ":1: is not a JSON object"),
+    ],
+)
+def test_a_broken_file_is_told(told: Told, tmp_path: Path, content: str | bytes, what: str) -> None:
+    (line,) = told("import", _rows(tmp_path / "rows.jsonl", content))
+    assert what in line
+    assert " — " in line, "it says how to mend it"
+    _nothing_is_half_written(tmp_path, "import")
+
+
+def test_a_missing_file_is_told(told: Told, tmp_path: Path) -> None:
+    (line,) = told("import", str(tmp_path / "none.jsonl"))
+    assert line == f"{tmp_path / 'none.jsonl'}: there is no such file — check the path"
+
+
+def test_all_mistakes_of_a_configuration_are_told_with_lines(told: Told, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("sed: 1\nrows: many\ngenerate:\n  batch_sise: 4\n", encoding="utf-8")
+    lines = told("run", "--config", str(config))
+    assert [line.removeprefix(str(config)) for line in lines] == [
+        ":1: sed: unknown key — did you mean 'seed'?",
+        ":2: rows: Input should be a valid integer, unable to parse string as an integer",
+        ":4: generate.batch_sise: unknown key — did you mean 'batch_size'?",
+    ]
+
+
+def test_an_unknown_recipe_key_is_told_before_anything_runs(
+    told: Told, repo: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    text = (repo / "training/recipes/sft.yaml").read_text(encoding="utf-8")
+    recipe.write_text(text.replace("learning_rate:", "learning_rat:"), encoding="utf-8")
+    number = next(n for n, line in enumerate(text.splitlines(), 1) if "learning_rate:" in line)
+    config = tmp_path / "run.yaml"
+    config.write_text(f"train: {{sft: {recipe}}}\n", encoding="utf-8")
+    (line,) = told("run", "--config", str(config))
+    assert line.startswith(f"{recipe}:{number}: ")
+    assert "learning_rate" in line
+    _nothing_is_half_written(tmp_path, "import")
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("filter: {near_duplicat: 0.7}", "filter.near_duplicat: "),
+        ("split: {test: 2}", "split.test: "),
+        ("review: {policy: {rule: loudest}}", "review.policy.rule: "),
+    ],
+)
+def test_a_stages_own_settings_are_checked_before_anything_runs(
+    told: Told, tmp_path: Path, text: str, start: str
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(text, encoding="utf-8")
+    (line,) = told("run", "--config", str(config))
+    assert line.startswith(start)
+    _nothing_is_half_written(tmp_path, "import")
+
+
+def test_a_model_that_cannot_be_reached_says_how_to_get_it(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (line,) = told("run", "--model", "meta-llama/Llama-3.1-8B-Instruct")
+    assert "cannot be reached" in line
+    assert "hf download meta-llama/Llama-3.1-8B-Instruct --local-dir" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["run", "--force", "splitt"], "there is no stage 'splitt' — did you mean 'split'?"),
+        (["run", "--until", "spit"], "there is no stage 'spit' — did you mean 'split'?"),
+        (["run", "--preset", "smok"], "there is no preset 'smok' — did you mean 'smoke'?"),
+        (["run", "--persona", "datasets"], "no persona.yaml there"),
+        (["split"], "run the stage 'resolve' first"),
+        (["review", "push"], "the Argilla server is not running — run `persona review up` first"),
+        (["train", "ppo"], "'ppo' is not one of"),
+    ],
+)
+def test_a_wrong_word_is_told_with_the_nearest_right_one(
+    told: Told, arguments: list[str], what: str
+) -> None:
+    (line,) = told(*arguments)
+    assert what in line
+
+
+def test_a_taken_port_is_told(told: Told) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        (line,) = told("review", "up", "--port", port)
+    assert f"port {port} is taken" in line
+
+
+def test_a_wrong_api_key_is_told_and_not_shown(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "sk-very-secret")
+    source = _rows(tmp_path / "rows.jsonl", json.dumps(ROW))
+    with ScriptedServer(lambda _: Reply(status=401)) as server:
+        config = tmp_path / "run.yaml"
+        config.write_text(
+            f"sources: [{source}]\n"
+            f"teacher: {{base_url: {server.url}, model: m, api_key_env: TEACHER_KEY}}\n",
+            encoding="utf-8",
+        )
+        (line,) = told("run", "--config", str(config), "--until", "generate")
+    assert "refuses the API key (HTTP 401)" in line
+    assert "$TEACHER_KEY" in line
+    written = [p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()]
+    assert not any(b"sk-very-secret" in content for content in written)
+
+
+def test_a_full_disk_is_told_and_nothing_is_left_that_looks_done(
+    repo: Path, tmp_path: Path
+) -> None:
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("NO MOUNT NAMESPACE HERE")
+    script = f'mount -t tmpfs -o size=1m none {tmp_path} && exec "$@" --runs {tmp_path}/runs'
+    command = [sys.executable, "-m", "app.cli.main", "import"]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "-", *command],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == EXIT_USER_ERROR
+    assert "are free, a round needs" in done.stderr

@@ -1,0 +1,50 @@
+"""What a judge suggests to reviewers, through its real client and a scripted server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rounds.context import open_job
+from rounds.stages.review_suggestions import judge_opinions
+from tests.app.cli.desk import Desk
+from tests.curation.review_team import seeds
+from tests.scripted_server import Reply, Request, ScriptedServer
+from workbench.checks import Judge
+from workbench.inference.endpoint import Endpoint
+
+
+def test_a_judges_yes_and_no_become_a_suggested_fidelity_and_are_asked_for_once(
+    desk: Desk,
+) -> None:
+    rows = seeds(desk.repo / "datasets" / "gym-trainer")[:3]
+
+    def script(request: Request) -> Reply:
+        if rows[2].answer in request.prompt:
+            return Reply(status=500)
+        word = "yes" if rows[0].answer in request.prompt else "no"
+        return Reply(json.dumps({"reason": "So.", "value": word}))
+
+    job = open_job(runs=desk.runs)
+    assert judge_opinions(job, rows) == {}
+    with ScriptedServer(script) as server:
+        judge = Endpoint(base_url=server.url, model="strict", timeout=5.0, attempts=1)
+        job = replace(job, config=job.config.model_copy(update={"judge": judge}))
+        found = judge_opinions(job, rows)
+        asked = len(server.requests)
+        assert judge_opinions(job, rows[:2]) == found
+        assert len(server.requests) == asked
+    assert set(found) == {rows[0].id, rows[1].id}, "nothing is suggested where the judge failed"
+    traits = job.persona.traits
+    for row, word in zip(rows, (1.0, 0.0), strict=False):
+        shown = [
+            word if isinstance(trait.check, Judge) else float(bool(trait.passes(row.answer)))
+            for trait in traits
+        ]
+        share = sum(shown) / len(shown)
+        opinion = found[row.id]
+        assert opinion.score == pytest.approx(share, abs=0.005)
+        assert (opinion.fidelity, opinion.agent) == (1 + round(4 * share), "strict")
+    assert found[rows[0].id].fidelity > found[rows[1].id].fidelity

@@ -1,0 +1,81 @@
+"""A teacher's own pairs share the fate of the row that people judged."""
+
+from __future__ import annotations
+
+from curation.review.hard_negatives import NOT_KEPT, with_their_rows
+from curation.split import split_rows
+from workbench.records import Decision, Example, Preference, user_prompt
+
+TOPICS = ("squat", "sleep", "walk", "desk", "food")
+
+
+def row(number: int = 1, answer: str = "Champ, stand up.") -> Example:
+    return Example(
+        prompt=user_prompt(f"{TOPICS[number]}: what about number {number * 1111}?"),
+        answer=answer,
+        topic=TOPICS[number],
+        origin="teacher",
+        source="m",
+    )
+
+
+def near_miss(of: Example) -> Preference:
+    return Preference(
+        prompt=of.prompt,
+        chosen=of.answer,
+        rejected="Please stand up.",
+        topic=of.topic,
+        kind="voice_off",
+        origin="teacher",
+        source="m",
+        parents=(of.id,),
+    )
+
+
+def decided(of: Example, outcome: str, reason: str = "") -> Decision:
+    return Decision(record=of.id, outcome=outcome, reason=reason, parents=(of.id,))
+
+
+def test_a_pair_of_a_kept_row_stays_as_it_is() -> None:
+    one = row()
+    pair = near_miss(one)
+    made, drops = with_their_rows([pair], [one], [one], [decided(one, "keep")])
+    assert [(p.id, p.chosen, p.rejected, p.kind) for p in made] == [
+        (pair.id, one.answer, "Please stand up.", "voice_off")
+    ]
+    assert (made[0].parents[0], drops) == (one.id, [])
+
+
+def test_a_correction_is_preferred_to_the_near_miss_and_a_masked_row_is_found() -> None:
+    one = row()
+    masked = one.evolve(prompt=user_prompt("masked?"), parents=(one.id,))
+    edit = masked.evolve(answer="Champ, walk.", origin="edit", parents=(masked.id, one.id))
+    made, drops = with_their_rows([near_miss(one)], [masked], [edit], [decided(masked, "edit")])
+    assert [(p.prompt, p.chosen) for p in made] == [(masked.prompt, "Champ, walk.")]
+    assert {edit.id, one.id} <= set(made[0].parents)
+    assert drops == []
+
+
+def test_a_pair_falls_with_its_row_by_the_row_s_reason() -> None:
+    dropped, filtered, same = row(1), row(2), row(3)
+    like = same.evolve(answer="Please  stand up.", origin="edit", parents=(same.id,))
+    made, drops = with_their_rows(
+        [near_miss(dropped), near_miss(filtered), near_miss(same)],
+        [dropped, same],
+        [like],
+        [decided(dropped, "drop", "unsafe"), decided(same, "edit")],
+    )
+    assert made == []
+    assert [drop.reason for drop in drops] == ["unsafe", NOT_KEPT, "answer_replaced"]
+    assert all(drop.stage == "resolve" and drop.source == "m" for drop in drops)
+
+
+def test_a_pair_is_on_its_row_s_side() -> None:
+    rows = [row(number) for number in range(5)]
+    pairs, _ = with_their_rows(
+        map(near_miss, rows), rows, rows, [decided(one, "keep") for one in rows]
+    )
+    sides = split_rows(rows, pairs, seed=0)
+    for side, examples in sides.examples.items():
+        assert {p.topic for p in sides.preferences[side]} == {e.topic for e in examples}
+    assert all(sides.examples[side] for side in ("train", "test"))

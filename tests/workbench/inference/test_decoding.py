@@ -1,0 +1,115 @@
+"""Decoding: what plain generate says, from a shared prefix and a batch that is refilled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.inference.decoding import Ask, Decoded, answer_all, attends_to_all, greedy_answers
+from workbench.records import Message, Messages, user_prompt
+
+SYSTEM = "Say champ and walk right now. " * 8
+"""Longer than the prefix from which it is computed once for all."""
+TOKENS = 24
+Loaded = tuple[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model: Path) -> Loaded:
+    """The tiny model in full precision, where the order of a batch changes no token."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype="float32").eval()
+    # Larger weights, more ends: answers of different lengths.
+    for weight in model.parameters():
+        weight.data *= 3
+    model.generation_config.eos_token_id = list(range(1, 30))
+    return model, AutoTokenizer.from_pretrained(tiny_model, padding_side="left")
+
+
+def chats(system: str = "") -> list[Messages]:
+    words = ("chair", "the trainer today", "question " * 9, "walks right", "a", "sets your " * 20)
+    asked = [user_prompt(f"{word} {number}") for number in range(4) for word in words]
+    lead = (Message(role="system", content=system),) if system else ()
+    return [(*lead, *chat) for chat in asked]
+
+
+def plain(loaded: Loaded, chat: Messages) -> str:
+    """What `generate` says to one prompt alone."""
+    model, tokenizer = loaded
+    messages = [message.model_dump() for message in chat]
+    inputs = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    output = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False, pad_token_id=1)
+    said = output[0, inputs["input_ids"].shape[1] :]
+    text: str = tokenizer.decode(said, skip_special_tokens=True).strip()
+    return text
+
+
+def answers(loaded: Loaded, asked: list[Messages], batch_size: int) -> list[Decoded | None]:
+    return greedy_answers(
+        *loaded, asked, max_new_tokens=TOKENS, batch_size=batch_size, advance=lambda count: None
+    )
+
+
+@pytest.mark.parametrize("system", ["", SYSTEM])
+def test_answers_are_those_of_generate_whoever_shares_the_batch(
+    loaded: Loaded, system: str
+) -> None:
+    asked = chats(system)
+    expected = [plain(loaded, chat) for chat in asked]
+    few, many = answers(loaded, asked, 3), answers(loaded, asked, 50)
+
+    assert [answer and answer.text for answer in few] == expected
+    assert few == many
+    lengths = {answer.tokens for answer in few if answer}
+    assert len(lengths) > 3 and max(lengths) <= TOKENS
+
+
+def test_equal_chats_are_answered_once_and_one_that_is_too_long_not_at_all(
+    loaded: Loaded,
+) -> None:
+    advanced: list[int] = []
+    short, long = user_prompt("Why?"), user_prompt("today " * 600)
+    first, none, second = greedy_answers(
+        *loaded, [short, long, short], max_new_tokens=4, batch_size=2, advance=advanced.append
+    )
+    assert first == second and first is not None
+    assert none is None
+    assert sorted(advanced) == [1, 2]
+
+
+def test_what_is_asked_after_an_answer_is_answered_too(loaded: Loaded) -> None:
+    said: dict[Messages, str] = {}
+
+    def done(ask: Ask, answer: Decoded | None) -> Iterable[Ask]:
+        assert answer is not None
+        said[ask.chat] = answer.text
+        if ask.tag == "last":
+            return
+        turn = Message(role="assistant", content=answer.text or "-")
+        yield Ask((*ask.chat, turn, *user_prompt("And then?")), tag="last")
+        # One that shares nothing with the others waits for its own turn.
+        yield Ask(user_prompt(f"apart {len(said)}"), tag="last")
+
+    opening = [Ask(chat) for chat in chats(SYSTEM)[:5]]
+    answer_all(*loaded, opening, done, max_new_tokens=TOKENS, batch_size=4)
+
+    assert len(said) == 15
+    assert said == {chat: plain(loaded, chat) for chat in said}
+
+
+def test_a_model_with_sliding_windows_is_left_to_generate(loaded: Loaded) -> None:
+    model, _ = loaded
+    assert attends_to_all(model)
+    before = answers(loaded, chats(SYSTEM), 5)
+    model.config.sliding_window = 4096
+    try:
+        assert not attends_to_all(model)
+        assert answers(loaded, chats(SYSTEM), 5) == before
+    finally:
+        model.config.sliding_window = None

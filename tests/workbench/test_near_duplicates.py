@@ -1,0 +1,48 @@
+"""Twins among short texts: found as a comparison of all with all finds them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from rapidfuzz import fuzz, process, utils
+
+from workbench.near_duplicates import TwinIndex
+
+ENGLISH = "knee squat chair deep sleep coffee evening sore walk lunch desk back weight plan rest"
+KOREAN = "무릎이 스쿼트 의자에 깊이 잠을 커피를 저녁에 아프고 걷기 점심 책상 허리가 무게를 계획"
+
+
+@pytest.mark.parametrize("vocabulary", [ENGLISH, KOREAN], ids=["en", "ko"])
+def test_twins_are_those_that_comparing_with_every_text_finds(vocabulary: str) -> None:
+    words = vocabulary.split()
+    draw = random.Random(3)
+    texts = [" ".join(draw.choices(words, k=draw.randint(4, 14))) for _ in range(300)]
+    index = TwinIndex(90.0)
+    for number, text in enumerate(texts):
+        index.add(number, text)
+    found = expected = 0
+    for text in draw.sample(texts, 150):
+        parts = text.split()
+        draw.shuffle(parts)
+        at = draw.randrange(len(parts))
+        parts[at] = parts[at][:-1] or parts[at]
+        changed = " ".join(parts).capitalize() + "?"
+        best = process.extractOne(
+            changed, texts, scorer=fuzz.token_sort_ratio, processor=utils.default_process,
+            score_cutoff=90.0,
+        )  # fmt: skip
+        if best is not None:
+            expected += 1
+            twin = index.twin(changed)
+            found += twin is not None and twin[1] == pytest.approx(best[1], abs=0.01)
+    assert expected > 100
+    assert found >= 0.98 * expected
+
+
+def test_other_texts_are_no_twins() -> None:
+    index = TwinIndex(90.0)
+    index.add("a", "How deep should I squat?")
+    assert index.twin("how deep, should I squat") == ("a", 100.0)
+    assert index.twin("How long should I sleep?") is None
+    assert TwinIndex(90.0).twin("anything") is None

@@ -1,0 +1,1 @@
+"""Models that answer: endpoints, a judge, base models with adapters, and the engines."""

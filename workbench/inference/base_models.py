@@ -1,0 +1,162 @@
+"""Base models: names to folders, folders to models. The one way in for every stage.
+
+Heavy libraries are imported inside the functions; a hub is asked only for names that are neither
+the embedded model nor a local folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import UserError
+from workbench.inference.embedded import EMBEDDED, embedded_model
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_TEXT_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
+_WEIGHTS = "*.safetensors"
+"""What is fetched from a hub: never pickled weights, never code."""
+
+
+def resolve_model(name: str, *, weights: bool = True) -> Path:
+    """Return the local folder of a model: embedded, a path, or fetched from a hub.
+
+    Args:
+        name: ``smollm2-135m``, a local folder, or a hub id such as ``org/name``.
+        weights: Whether they are needed; without, a hub is asked for configuration and tokenizer.
+
+    Raises:
+        UserError: The model is nowhere to be had; the line says how to get it.
+    """
+    if name == EMBEDDED:
+        return embedded_model()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise UserError(
+                "no model there (config.json is missing)",
+                where=str(folder),
+                fix="name a folder saved with save_pretrained",
+            )
+        return folder
+    return _from_hub(name, weights)
+
+
+def _from_hub(name: str, weights: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        wanted = [*_TEXT_FILES, _WEIGHTS] if weights else _TEXT_FILES
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
+    except HFValidationError:
+        raise UserError(
+            f"model '{name}' is neither a folder nor a hub id",
+            fix=f"use {EMBEDDED}, a folder, or org/name",
+        ) from None
+    # What huggingface_hub raises for no network, a gated or an unknown repository.
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model '{name}' cannot be reached ({type(error).__name__})", fix=_how_to_get(name)
+        ) from None
+    # A repository may hold pickled weights alone, which are never fetched.
+    if weights and not any(folder.glob(_WEIGHTS)):
+        raise UserError(f"model '{name}' has no weights as safetensors", fix=_how_to_get(name))
+    return folder
+
+
+def _how_to_get(name: str) -> str:
+    folder = f"models/{name.split('/')[-1]}"
+    return (
+        f"where there is access: hf download {name} --local-dir {folder} (gated: first"
+        f" hf auth login), then --model {folder}; or use --model {EMBEDDED}"
+    )
+
+
+def has_gpu() -> bool:
+    """Return whether torch can use a GPU; torch is not imported where no driver is there."""
+    drivers = ("/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")
+    if not any(Path(driver).exists() for driver in drivers):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def compute_dtype() -> torch.dtype:
+    """Return bfloat16 where the device computes in it natively, else float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # AMX and AVX512-BF16 make bf16 several times faster; emulated it is slower than fp32.
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def load_tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model folder, padded left for generation.
+
+    Args:
+        folder: What :func:`resolve_model` returned.
+        chat: Whether it is used for chats, and so needs a chat template.
+
+    Raises:
+        UserError: The model has no chat template, so there is no agreed way to talk with it.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    if chat and tokenizer.chat_template is None:
+        raise UserError(
+            "the base model has no chat template",
+            where=str(folder),
+            fix="use an instruct model, or add chat_template.jinja to the folder",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    folder: Path,
+    *,
+    quantization: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    images: bool = False,
+) -> PreTrainedModel:
+    """Return the base model of a folder, on the GPU if there is one.
+
+    Args:
+        folder: What :func:`resolve_model` returned.
+        quantization: Fields of ``transformers.BitsAndBytesConfig``, or of ``Mxfp4Config`` where
+            ``quant_method: mxfp4`` says so; None for full precision.
+        dtype: Type of the weights and of computation; the device's best by default.
+        images: Load a model that reads images beside text, with its vision part.
+    """
+    import torch
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # loading takes a second or is shown by the stage itself
+    given = dict(quantization or {})
+    mxfp4 = given.pop("quant_method", "") == "mxfp4"
+    kind = transformers.Mxfp4Config if mxfp4 else transformers.BitsAndBytesConfig
+    config = kind(**given) if quantization else None
+    auto = "AutoModelForImageTextToText" if images else "AutoModelForCausalLM"
+    return getattr(transformers, auto).from_pretrained(
+        folder,
+        dtype=dtype or compute_dtype(),
+        quantization_config=config,
+        device_map={"": 0} if torch.cuda.is_available() else "cpu",
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
