@@ -12,10 +12,10 @@ from typing import Any, TypeGuard
 from curation.filters.near import sibling_pairs
 from curation.related_rows import SIMILARITY, questions, record_ids
 from workbench.errors import UserError, UserErrors, nearest
-from workbench.records import Side
+from workbench.records import SplitName
 from workbench.store import read_json_lines
 
-NAMES: dict[str, Side] = {
+NAMES: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "eval", "evaluation", "heldout", "holdout", "probe"), "test"),
@@ -34,7 +34,7 @@ class Item:
 
     where: str
     """File and 1-based line."""
-    side: Side
+    side: SplitName
     questions: tuple[str, ...]
     """The texts by which it is compared, the whole first."""
     ids: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Leak:
     """Of the two questions; 1.0 where something else makes them kin."""
 
 
-def side_of(path: Path) -> Side:
+def side_of(path: Path) -> SplitName:
     """Return the side that a file's name, else its folder's, speaks of.
 
     Raises:
@@ -73,7 +73,7 @@ def side_of(path: Path) -> Side:
     )
 
 
-def named_side(name: str) -> Side:
+def named_side(name: str) -> SplitName:
     """Return the side that a word means.
 
     Raises:
@@ -85,7 +85,7 @@ def named_side(name: str) -> Side:
     return NAMES[name.casefold()]
 
 
-def read_items(path: Path, side: Side) -> Iterator[Item]:
+def read_items(path: Path, side: SplitName) -> Iterator[Item]:
     """Yield the rows of a JSONL file of any common shape.
 
     Alpaca (``instruction``, ``input``), chats (``messages`` or ``conversations``, with ``role`` or
@@ -181,7 +181,7 @@ def find_leaks(
     return [leak for _, leak in sorted(leaks.items())]
 
 
-Shared = dict[str, dict[Side, list[int]]]
+Shared = dict[str, dict[SplitName, list[int]]]
 """What rows may share → side → their indexes."""
 
 

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from curation.filters.near import Made, sibling_pairs
 from curation.related_rows import SIMILARITY, questions_of, record_ids
 from workbench.errors import UserError
-from workbench.records import Drop, Example, Preference, Side, Split
+from workbench.records import Drop, Example, Preference, SplitAssignment, SplitName
 
 STAGE = "split"
 JOINS_TWO_SIDES = "joins_two_sides"
-SIDES: tuple[Side, ...] = get_args(Side)
+SIDES: tuple[SplitName, ...] = get_args(SplitName)
 
 
 class SplitSettings(BaseModel):
@@ -44,7 +44,7 @@ class Placed(NamedTuple):
     """A row of an earlier round, and the side that it was put on there."""
 
     row: Example | Preference
-    side: Side
+    side: SplitName
     round: str
 
 
@@ -52,15 +52,15 @@ class Placed(NamedTuple):
 class SplitRows:
     """Examples and preferences by side, and the assignment that put them there."""
 
-    examples: dict[Side, list[Example]]
-    preferences: dict[Side, list[Preference]]
-    splits: list[Split]
+    examples: dict[SplitName, list[Example]]
+    preferences: dict[SplitName, list[Preference]]
+    splits: list[SplitAssignment]
     drops: list[Drop] = field(default_factory=list)
     """Rows that would have joined two sides."""
 
-    def groups(self, side: Side) -> list[str]:
+    def groups(self, side: SplitName) -> list[str]:
         """Return the groups on a side, sorted."""
-        return sorted({split.group for split in self.splits if split.side == side})
+        return sorted({split.group for split in self.splits if split.split == side})
 
 
 def split_rows(
@@ -116,7 +116,9 @@ def split_rows(
             result.examples[side].append(row)
         else:
             result.preferences[side].append(row)
-        result.splits.append(Split(record=row.id, side=side, group=group, parents=(row.id,)))
+        result.splits.append(
+            SplitAssignment(record=row.id, split=side, group=group, parents=(row.id,))
+        )
     return result
 
 
@@ -140,7 +142,7 @@ class _Kin:
             self._near[names[other]].append(names[one])
         self._apart = settings.topics == "apart"
         self._joined = DisjointSet()
-        self._side: dict[str, tuple[Side, str]] = {}
+        self._side: dict[str, tuple[SplitName, str]] = {}
         """Root of a component → its side, and who put it there."""
         self._labels: dict[str, str] = {}
 
@@ -167,11 +169,11 @@ class _Kin:
         """Return the name of the group that ``row`` is in."""
         return self._labels[self._joined[row.id]]
 
-    def sides(self) -> dict[str, Side]:
+    def sides(self) -> dict[str, SplitName]:
         """Return the groups whose side stands already."""
         return {self._labels[root]: side for root, (side, _) in self._side.items()}
 
-    def _sides_of(self, row: Example | Preference) -> dict[Side, str]:
+    def _sides_of(self, row: Example | Preference) -> dict[SplitName, str]:
         roots = {self._joined[key] for key in self._kin_keys(row)}
         return dict(self._side[root] for root in sorted(roots) if root in self._side)
 
@@ -181,7 +183,7 @@ class _Kin:
         near = [key for name in own for key in self._near.get(name, ())]
         return [key for key in (*own, *near) if key in self._joined]
 
-    def _join(self, row: Example | Preference, sides: Mapping[Side, str]) -> None:
+    def _join(self, row: Example | Preference, sides: Mapping[SplitName, str]) -> None:
         links = self._kin_keys(row)
         roots = {self._joined[key] for key in links}
         named = row.topic if self._apart else ""
@@ -207,7 +209,7 @@ def _asked(text: str) -> str:
     return f"question:{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
-def _told(sides: Mapping[Side, str]) -> str:
+def _told(sides: Mapping[SplitName, str]) -> str:
     return ", ".join(f"{who} ({side})" for side, who in sorted(sides.items()))
 
 
@@ -225,10 +227,10 @@ def _drop(row: Example | Preference, why: str) -> Drop:
 def _assign(
     members: Mapping[str, int],
     strata: Mapping[str, str],
-    fixed: Mapping[str, Side],
+    fixed: Mapping[str, SplitName],
     seed: int,
     settings: SplitSettings,
-) -> dict[str, Side]:
+) -> dict[str, SplitName]:
     """Give whole new groups to test, then to validation, until each has its share.
 
     Args:
@@ -245,7 +247,7 @@ def _assign(
         ("test", settings.test),
         ("validation", settings.validation),
     ]
-    sides: dict[str, Side] = {}
+    sides: dict[str, SplitName] = {}
     for side, share in wanted:
         held = sum(members[group] for group in _on(side, fixed) if group in members)
         due = 0.0
@@ -286,5 +288,5 @@ def _filling(groups: Sequence[str], members: Mapping[str, int], missing: float) 
         missing -= size
 
 
-def _on(side: Side, fixed: Mapping[str, Side]) -> Iterable[str]:
+def _on(side: SplitName, fixed: Mapping[str, SplitName]) -> Iterable[str]:
     return (group for group, its in fixed.items() if its == side)

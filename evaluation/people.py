@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from workbench.records import Example, Response, Review
 from workbench.stats.exact import holm, sign_test
 
-_VOTES = {"candidate": 1, "rival": -1, "tie": 0, "both_bad": 0}
+_VOTES = {"candidate": 1, "alternative": -1, "tie": 0, "both_bad": 0}
 
 
 class _Value(BaseModel):
@@ -36,7 +36,7 @@ class Blind(_Value):
 
     examples: tuple[Example, ...]
     """The candidates' answers as rows; nothing in them names an arm."""
-    rivals: dict[str, str]
+    alternatives: dict[str, str]
     """Example id → the other arm's answer."""
     duels: tuple[Duel, ...]
     """The key to it, which reviewers never see."""
@@ -111,7 +111,7 @@ def blind(
     for response in responses:
         if not response.probe:
             answers[response.arm].setdefault(response.prompt_id, response)
-    examples, rivals, duels, same = [], {}, [], {}
+    examples, alternatives, duels, same = [], {}, [], {}
     for other in against:
         same[other] = 0
         for prompt_id, own in answers[arm].items():
@@ -129,11 +129,11 @@ def blind(
                 topic=own.topic,
                 # One answer can stand in two pairs, which are two rows all the same.
                 kind=f"blind-{coin.hex()[:16]}",
-                origin="bare",
+                origin="baseline",
                 parents=(own.id, theirs.id),
             )
             examples.append(example)
-            rivals[example.id] = second.text.strip() or empty
+            alternatives[example.id] = second.text.strip() or empty
             duels.append(
                 Duel(
                     record=example.id,
@@ -143,7 +143,7 @@ def blind(
                     candidate=first.arm,
                 )
             )
-    return Blind(examples=tuple(examples), rivals=rivals, duels=tuple(duels), same=same)
+    return Blind(examples=tuple(examples), alternatives=alternatives, duels=tuple(duels), same=same)
 
 
 def count(shown: Blind, reviews: Iterable[Review]) -> People:
@@ -154,7 +154,7 @@ def count(shown: Blind, reviews: Iterable[Review]) -> People:
 
     Args:
         shown: What was put before them.
-        reviews: With ``better`` as candidate, rival, tie or both_bad; others are passed over.
+        reviews: With ``better`` as candidate, alternative, tie or both_bad; others are passed over.
     """
     duels = {duel.record: duel for duel in shown.duels}
     votes: dict[str, list[int]] = defaultdict(list)

@@ -116,7 +116,7 @@ def plan_teacher(
     seed: int = 0,
     mix: Mapping[str, float] | None = None,
     candidates: int = 1,
-    near_misses: float = 0.0,
+    hard_negatives: float = 0.0,
     judge: Endpoint | None = None,
     asks: Sequence[Ask] = (),
 ) -> Plan:
@@ -158,10 +158,10 @@ def plan_teacher(
     answers = step("answers", _whole(rows * candidates), asked, answer)
     earlier = _whole(follow_ups * candidates).times(before)
     steps.append(replace(answers, input_tokens=answers.input_tokens + earlier))
-    missed = _whole(round(near_misses * rows))
+    missed = _whole(round(hard_negatives * rows))
     if missed.high:
         frame = _whole(_FRAME).times(per_character)
-        steps.append(step("near_misses", missed, frame + before, answer))
+        steps.append(step("hard_negatives", missed, frame + before, answer))
     judged = [t.check.judge for t in persona.traits if isinstance(t.check, Judge)]
     if judge and judged:
         frame = _whole(_FRAME + sum(map(len, judged))).times(per_character)

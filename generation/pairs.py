@@ -1,4 +1,4 @@
-"""Harder preference pairs than teacher against student: near misses, and candidates apart."""
+"""Harder preference pairs than teacher against student: hard negatives, and candidates apart."""
 
 from __future__ import annotations
 
@@ -87,18 +87,18 @@ def make_pairs(
     persona: Persona,
     rows: Sequence[Chosen],
     *,
-    near_misses: float,
+    hard_negatives: float,
     margin: float,
     judge: Endpoint | None,
     seed: int,
 ) -> Pairs:
-    """Return pairs from the candidates of the rows, and from near misses of a share of them.
+    """Return pairs from the candidates of the rows, and from hard negatives of a share of them.
 
     Args:
-        asker: Asks the teacher for near misses, and the judge.
-        persona: Its rules are what near misses break.
+        asker: Asks the teacher for hard negatives, and the judge.
+        persona: Its rules are what hard negatives break.
         rows: The rows, each with its other candidates.
-        near_misses: Share of the rows that get a near miss, 0 to 1.
+        hard_negatives: Share of the rows that get a hard negative, 0 to 1.
         margin: Least difference of the two fidelities of a pair, 0 to 1.
         judge: Where the judge is served, if one is.
         seed: Of which rows and which rules.
@@ -109,12 +109,12 @@ def make_pairs(
             text, verdict = min(row.others, key=lambda other: other[1].score)
             pairs.add(row, text, verdict, CANDIDATES, margin, model)
     draw = random.Random(f"pairs:{seed}")
-    missed = draw.sample(list(rows), round(near_misses * len(rows)))
+    missed = draw.sample(list(rows), round(hard_negatives * len(rows)))
     if not missed:
         return pairs
     asked = list(_asked(persona, missed, draw))
     outcomes = asker.ask(
-        "near_misses", [prompt for _, prompt in asked], label="the teacher writes near misses"
+        "hard_negatives", [prompt for _, prompt in asked], label="the teacher writes hard negatives"
     )
     found = []
     for row, (kind, _), outcome in zip(missed, asked, outcomes, strict=True):
@@ -122,7 +122,7 @@ def make_pairs(
             found.append((row, kind, outcome.text))
         else:
             dropped = outcome.drop(row.example.id, source=model, parents=(row.example.id,))
-            pairs.dropped.append(dropped.evolve(detail=f"near miss: {dropped.detail}"))
+            pairs.dropped.append(dropped.evolve(detail=f"hard negative: {dropped.detail}"))
     verdicts = verdicts_of(
         asker, persona, [(row.example.prompt, text) for row, _, text in found], judge, part=2
     )
@@ -134,8 +134,8 @@ def make_pairs(
 def _asked(
     persona: Persona, rows: Sequence[Chosen], draw: random.Random
 ) -> Iterator[tuple[str, Messages]]:
-    """Yield the kind and the prompt of a near miss of each row, the kinds in turn."""
-    template = load_template("near_miss", persona)
+    """Yield the kind and the prompt of a hard negative of each row, the kinds in turn."""
+    template = load_template("hard_negative", persona)
     rules = [*persona.must, *persona.must_not, *persona.structure]
     for number, row in enumerate(rows):
         kind = RULE_BROKEN if number % 2 else VOICE_OFF

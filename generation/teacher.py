@@ -52,7 +52,7 @@ class Taught:
     paid: dict[str, Paid] = field(default_factory=dict)
     """What each step took, earlier runs in the same folder included."""
     judged: int = 0
-    """Answers, near misses too, that the judge gave a verdict on."""
+    """Answers, hard negatives too, that the judge gave a verdict on."""
     unjudged: dict[str, int] = field(default_factory=dict)
     """Reason → answers that the judge was asked about and gave no verdict on; rules score them."""
     spent: float = 0.0
@@ -75,7 +75,7 @@ def teacher_rows(
     budget: float | None = None,
     mix: Mapping[str, float] | None = None,
     candidates: int = 1,
-    near_misses: float = 0.0,
+    hard_negatives: float = 0.0,
     margin: float = 0.2,
     judge: Endpoint | None = None,
     cluster: Cluster | None = None,
@@ -100,7 +100,7 @@ def teacher_rows(
         mix: Kind of question → share of all; ordinary ones are the rest. See
             :mod:`generation.cells`.
         candidates: Answers to each question; the one that shows most traits becomes the row.
-        near_misses: Share of the rows that get a near miss, which makes a harder pair.
+        hard_negatives: Share of the rows that get a hard negative, which makes a harder pair.
         margin: Least difference of the two fidelities of a pair.
         judge: Answers the traits' questions that no rule can check.
         cluster: Where the requests are made from; processes of this machine by default.
@@ -132,7 +132,7 @@ def teacher_rows(
             asker,
             persona,
             [row for row in rows if row is not None],
-            near_misses=near_misses,
+            hard_negatives=hard_negatives,
             margin=margin,
             judge=judge,
             seed=seed,

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rounds.arms import own_arms
 from rounds.comparison import columns_of, counted_traits
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import MANIFEST, Round
 from rounds.lineage.groups import Group, leave_out
 from workbench.errors import UserError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".without"
 _LINKED = ("import", "generate", "filter", "review", "resolve")
-_REVIEWS = ("review/reviews.jsonl", "review/adjudications.jsonl", "import/carried-reviews.jsonl")
+_REVIEWS = ("review/reviews.jsonl", "review/adjudications.jsonl", "import/carry-over-reviews.jsonl")
 _CACHE = ".evaluate.scratch"
 
 
@@ -44,13 +44,13 @@ class Without(BaseModel):
     """Metric → the paired difference, corrected for their number (Holm)."""
 
 
-def without(job: Job, group: Group) -> Without:
+def without(context: RoundContext, group: Group) -> Without:
     """Train and evaluate a round again without a group: same recipes, same seed, same prompts.
 
     It can be stopped: the same call goes on where it was.
 
     Args:
-        job: The round; it is trained and evaluated already.
+        context: The round; it is trained and evaluated already.
         group: What is left out of training; held-out and validation rows stay.
 
     Raises:
@@ -58,23 +58,23 @@ def without(job: Job, group: Group) -> Without:
     """
     from rounds.pipeline import run_stages
 
-    arm = own_arms(replace(job, config=_unprompted(job)))[-1].name
-    if not any(name == arm for name, _ in columns_of(job.round, None)):
+    arm = own_arms(replace(context, config=_unprompted(context)))[-1].name
+    if not any(name == arm for name, _ in columns_of(context.round, None)):
         raise UserError(
-            f"the arm '{arm}' has no scores in {job.round.name}",
-            where=str(job.round.folder),
+            f"the arm '{arm}' has no scores in {context.round.name}",
+            where=str(context.round.folder),
             fix="run it to its evaluation first",
         )
-    split = job.round.stage("split")
+    split = context.round.stage("split")
     rows = list(read_records(split / "train.jsonl", Example))
     pairs = list(read_records(split / "preferences-train.jsonl", Preference))
-    left = leave_out(group, rows, pairs, list(_reviews(job)), seed=job.config.seed)
-    folder = job.round.folder / FOLDER / group.folder / job.round.name
-    _prepare(job, folder)
+    left = leave_out(group, rows, pairs, list(_reviews(context)), seed=context.config.seed)
+    folder = context.round.folder / FOLDER / group.folder / context.round.name
+    _prepare(context, folder)
     write_records(folder / "split/train.jsonl", left.rows)
     write_records(folder / "split/preferences-train.jsonl", left.pairs)
-    scratch = replace(job, config=_unprompted(job), round=Round(folder))
-    run_stages(scratch, [*job.config.train.methods, "evaluate"])
+    scratch = replace(context, config=_unprompted(context), round=Round(folder))
+    run_stages(scratch, [*context.config.train.methods, "evaluate"])
     found = Without(
         group=str(group),
         arm=arm,
@@ -83,32 +83,36 @@ def without(job: Job, group: Group) -> Without:
         pairs_out=left.pairs_out,
         differences={
             metric: difference.model_dump(mode="json")
-            for metric, difference in _differences(job, scratch.round, arm).items()
+            for metric, difference in _differences(context, scratch.round, arm).items()
         },
     )
     write_json(folder.parent / "without.json", found.model_dump(mode="json"))
     return found
 
 
-def _unprompted(job: Job) -> Any:
+def _unprompted(context: RoundContext) -> Any:
     """Return the configuration with the base and the trained arms alone."""
-    bare = job.config.evaluate.model_copy(update={"arms": (), "more": {}})
-    config = job.config.model_copy(update={"evaluate": bare})
-    names = [own.name for own in own_arms(replace(job, config=config)) if "+prompt" not in own.name]
+    bare = context.config.evaluate.model_copy(update={"arms": (), "more": {}})
+    config = context.config.model_copy(update={"evaluate": bare})
+    names = [
+        own.name for own in own_arms(replace(context, config=config)) if "+prompt" not in own.name
+    ]
     return config.model_copy(update={"evaluate": bare.model_copy(update={"arms": tuple(names)})})
 
 
-def _reviews(job: Job) -> Iterator[Review]:
+def _reviews(context: RoundContext) -> Iterator[Review]:
     for name in _REVIEWS:
-        if (path := job.round.folder / name).exists():
+        if (path := context.round.folder / name).exists():
             yield from read_records(path, Review)
 
 
-def _prepare(job: Job, folder: Path) -> None:
+def _prepare(context: RoundContext, folder: Path) -> None:
     """Make the folder: the round's other stages linked, its split and kept answers copied."""
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = [path for path in job.round.folder.parent.glob("round-*") if path.name < folder.name]
-    links = {folder / name: job.round.stage(name) for name in _LINKED}
+    earlier = [
+        path for path in context.round.folder.parent.glob("round-*") if path.name < folder.name
+    ]
+    links = {folder / name: context.round.stage(name) for name in _LINKED}
     # A recipe may go on from an earlier round's adapter, and the gate looks back at it.
     links |= {folder.parent / path.name: path for path in earlier}
     for link, target in links.items():
@@ -116,25 +120,27 @@ def _prepare(job: Job, folder: Path) -> None:
             link.symlink_to(target.resolve(), target_is_directory=True)
     shutil.rmtree(folder / "split", ignore_errors=True)  # the round may have been split anew
     shutil.copytree(
-        job.round.stage("split"), folder / "split", ignore=shutil.ignore_patterns(MANIFEST)
+        context.round.stage("split"), folder / "split", ignore=shutil.ignore_patterns(MANIFEST)
     )
-    if (kept := job.round.folder / _CACHE).exists() and not (folder / _CACHE).exists():
+    if (kept := context.round.folder / _CACHE).exists() and not (folder / _CACHE).exists():
         shutil.copytree(kept, folder / _CACHE)
 
 
-def _differences(job: Job, other: Round, arm: str) -> dict[str, Difference]:
+def _differences(context: RoundContext, other: Round, arm: str) -> dict[str, Difference]:
     """Return metric → the round minus the other one, on the prompts of both; Holm over metrics."""
     from workbench.stats.exact import holm
     from workbench.stats.intervals import differences_of
 
-    traits = counted_traits((job.round, other))
-    own, theirs = columns_of(job.round, traits), columns_of(other, traits)
+    traits = counted_traits((context.round, other))
+    own, theirs = columns_of(context.round, traits), columns_of(other, traits)
     samples = {
         metric: column.minus(theirs[name, metric])
         for (name, metric), column in own.items()
         if name == arm and (name, metric) in theirs
     }
-    found = dict(zip(samples, differences_of(list(samples.values()), job.config.seed), strict=True))
+    found = dict(
+        zip(samples, differences_of(list(samples.values()), context.config.seed), strict=True)
+    )
     tested = {metric: one.p for metric, one in found.items() if one and one.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return {

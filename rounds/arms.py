@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import STAGES
 from workbench.errors import UserError, nearest
 from workbench.inference.endpoint import Endpoint
@@ -29,7 +29,7 @@ class Own:
     stage: str = ""
 
 
-def own_arms(job: Job) -> list[Own]:
+def own_arms(context: RoundContext) -> list[Own]:
     """Return the round's arms: those that the configuration names, else the usual ones.
 
     Usual are the base and every trained stage as they are, and the base and the last trained stage
@@ -38,11 +38,11 @@ def own_arms(job: Job) -> list[Own]:
     Raises:
         UserError: A name that is neither the base nor a stage that this configuration trains.
     """
-    stages = {"base": "", **{_arm_name(method): method for method in job.config.train.methods}}
+    stages = {"base": "", **{_arm_name(method): method for method in context.config.train.methods}}
     last = list(stages)[-1]
     usual = dict.fromkeys(("base", f"base{PROMPT}", *stages, f"{last}{PROMPT}"))
     found = []
-    for name in job.config.evaluate.arms or usual:
+    for name in context.config.evaluate.arms or usual:
         bare = name.removesuffix(PROMPT)
         if bare not in stages:
             raise UserError(
@@ -84,23 +84,25 @@ def parse_arms(texts: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def named_arms(job: Job, system: str) -> list[Arm]:
+def named_arms(context: RoundContext, system: str) -> list[Arm]:
     """Return the arms that are named beside the round's own, ready to answer.
 
     Raises:
         UserError: An arm that is nowhere to be had, or an adapter made for another base.
     """
-    return [_arm(job, name, what, system) for name, what in job.config.evaluate.more.items()]
+    return [
+        _arm(context, name, what, system) for name, what in context.config.evaluate.more.items()
+    ]
 
 
-def _arm(job: Job, name: str, what: str | Endpoint, system: str) -> Arm:
+def _arm(context: RoundContext, name: str, what: str | Endpoint, system: str) -> Arm:
     from evaluation.arms import Arm
     from workbench.inference.base_models import resolve_model
 
     told = system if name.endswith(PROMPT) else None
     served: Mapping[str, Endpoint | None] = {
-        "teacher": job.config.teacher,
-        "student": job.config.student,
+        "teacher": context.config.teacher,
+        "student": context.config.student,
     }
     if isinstance(what, str) and what in served:
         endpoint = served[what]
@@ -109,7 +111,7 @@ def _arm(job: Job, name: str, what: str | Endpoint, system: str) -> Arm:
         return Arm(name, system=told, endpoint=endpoint)
     if isinstance(what, Endpoint):
         return Arm(name, system=told, endpoint=what)
-    if (adapter := _round_adapter(job, name, what)) is not None:
+    if (adapter := _round_adapter(context, name, what)) is not None:
         return Arm(name, adapter, told)
     folder = Path(what).expanduser()
     if not (folder / CONFIG).exists():
@@ -119,20 +121,20 @@ def _arm(job: Job, name: str, what: str | Endpoint, system: str) -> Arm:
     return Arm(name, system=told, model=folder)
 
 
-def _round_adapter(job: Job, name: str, what: str) -> Path | None:
+def _round_adapter(context: RoundContext, name: str, what: str) -> Path | None:
     """Return the adapter that ``round-NNN/stage`` names; None where it names no round."""
     round_name, _, stage = what.partition("/")
     if not round_name.startswith("round-") or stage not in STAGES:
         return None
-    adapter = job.round.folder.parent / round_name / stage / "adapter"
+    adapter = context.round.folder.parent / round_name / stage / "adapter"
     if not (adapter / CONFIG).exists():
         raise UserError(
             f"no adapter there for arm '{name}'", where=str(adapter), fix="train that round first"
         )
     base = json.loads((adapter / CONFIG).read_text("utf-8")).get("base_model_name_or_path")
-    if base and base != job.config.model:
+    if base and base != context.config.model:
         raise UserError(
-            f"the adapter of arm '{name}' was trained on {base}, not on {job.config.model}",
+            f"the adapter of arm '{name}' was trained on {base}, not on {context.config.model}",
             where=str(adapter),
             fix=f"evaluate it with --model {base}",
         )

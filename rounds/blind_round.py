@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import StageSpec, Work
 from rounds.stages import review as stage_review
 from workbench.console import console
@@ -20,7 +20,7 @@ STAGE = "people"
 _RESPONSES = "evaluate/responses.jsonl"
 
 
-def people(job: Job) -> People:
+def people(context: RoundContext) -> People:
     """Push the blind pairs of an evaluated round, and count what people chose so far.
 
     The same command again adds nothing twice and counts anew. The server is left running for the
@@ -32,45 +32,45 @@ def people(job: Job) -> People:
     from evaluation.people import People
     from rounds.pipeline import run_spec
 
-    run_spec(job, people_stage(job))
-    text = (job.round.stage(STAGE) / "people.json").read_text("utf-8")
+    run_spec(context, people_stage(context))
+    text = (context.round.stage(STAGE) / "people.json").read_text("utf-8")
     return People.model_validate_json(text)
 
 
-def people_stage(job: Job) -> StageSpec:
+def people_stage(context: RoundContext) -> StageSpec:
     """The blind round: pairs shown, choices pulled, win-rates counted."""
     return StageSpec(
         STAGE,
-        partial(_people, job),
+        partial(_people, context),
         inputs=(_RESPONSES, "evaluate/comparison.json"),
-        settings={"per_record": job.config.review.per_record},
+        settings={"per_record": context.config.review.per_record},
         packages=("argilla", "scipy"),
     )
 
 
-def _people(job: Job, work: Work) -> None:
+def _people(context: RoundContext, work: Work) -> None:
     from curation.argilla.pull import pull
     from curation.argilla.push import push
     from evaluation.people import count
 
-    shown = blind_pairs(job, work)
-    name = f"{job.round.name}-{STAGE}"
-    connection = stage_review.owner(stage_review.up(job))
-    stage_review.keep_mark(job).touch()
+    shown = blind_pairs(context, work)
+    name = f"{context.round.name}-{STAGE}"
+    connection = stage_review.owner(stage_review.up(context))
+    stage_review.keep_mark(context).touch()
     pushed = push(
         connection,
-        job.persona,
+        context.persona,
         name,
         shown.examples,
-        reviewers_per_record=job.config.review.per_record,
-        rivals=shown.rivals,
+        reviewers_per_record=context.config.review.per_record,
+        alternatives=shown.alternatives,
     )
     console.print(f"  {pushed.dataset}: {pushed.new} pairs pushed, {pushed.already} were there")
-    reviews = pull(connection, job.persona, name)
+    reviews = pull(connection, context.persona, name)
     found = count(shown, reviews)
     open_pairs = sum(pairing.open for pairing in found.pairings)
     if open_pairs:
-        stage_review.tell_logins(job)
+        stage_review.tell_logins(context)
         console.print("  run the same command again to count what they chose")
     work.counts.update(pairs=len(shown.duels), open=open_pairs, ballots=found.ballots)
     write_json(work.out / "key.json", shown.model_dump(mode="json", exclude={"examples"}))
@@ -79,7 +79,7 @@ def _people(job: Job, work: Work) -> None:
     write_json(work.out / "people.json", found.model_dump(mode="json"))
 
 
-def blind_pairs(job: Job, work: Work) -> Blind:
+def blind_pairs(context: RoundContext, work: Work) -> Blind:
     """Return the pairs of the headline's arm with the base and with the base plus prompt.
 
     Raises:
@@ -96,7 +96,7 @@ def blind_pairs(job: Job, work: Work) -> Blind:
     if arm is None:
         raise UserError(
             "only one arm answered, so there is nothing to compare",
-            where=str(job.round.folder),
+            where=str(context.round.folder),
             fix="train first, then `persona evaluate`",
         )
     references = [name for name in (comparison.base, comparison.prompted) if name and name != arm]
@@ -104,6 +104,6 @@ def blind_pairs(job: Job, work: Work) -> Blind:
         list(read_records(work.input(_RESPONSES), Response)),
         arm,
         references,
-        empty=say(job.persona.language, "report.empty"),
-        seed=job.config.seed,
+        empty=say(context.persona.language, "report.empty"),
+        seed=context.config.seed,
     )

@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import MANIFEST, Round
 from workbench.errors import UserError
 from workbench.records import Decision, Example, Preference, Record, Response, Review
 from workbench.store import read_records, write_records
 
 FOLDER = "import"
-ROWS = f"{FOLDER}/carried.jsonl"
-PAIRS = f"{FOLDER}/carried-preferences.jsonl"
-DECISIONS = f"{FOLDER}/carried-decisions.jsonl"
-REVIEWS = f"{FOLDER}/carried-reviews.jsonl"
-BARE = f"{FOLDER}/carried-bare.jsonl"
+ROWS = f"{FOLDER}/carry-over-examples.jsonl"
+PAIRS = f"{FOLDER}/carry-over-preferences.jsonl"
+DECISIONS = f"{FOLDER}/carry-over-decisions.jsonl"
+REVIEWS = f"{FOLDER}/carry-over-reviews.jsonl"
+BARE = f"{FOLDER}/carry-over-baseline.jsonl"
 _READ = (
     "resolve/examples.jsonl",
     "resolve/preferences.jsonl",
     "resolve/decisions.jsonl",
     "review/reviews.jsonl",
     "review/adjudications.jsonl",
-    "generate/bare.jsonl",
+    "generate/baseline.jsonl",
 )
 R = TypeVar("R", bound=Record)
 
@@ -39,7 +39,7 @@ class Carried:
 
     rows: list[Example] = field(default_factory=list)
     preferences: list[Preference] = field(default_factory=list)
-    """All pairs of those rounds: corrections, bare answers, near misses, imported ones."""
+    """All pairs of those rounds: corrections, bare answers, hard negatives, imported ones."""
     decisions: list[Decision] = field(default_factory=list)
     reviews: list[Review] = field(default_factory=list)
     """Of reviewers and adjudicators."""
@@ -75,17 +75,17 @@ class Carried:
         }
 
 
-def carried_files(job: Job) -> dict[str, Path]:
+def carried_files(context: RoundContext) -> dict[str, Path]:
     """Return what is read of the rounds that are sources, by the label that a manifest gives it.
 
     Raises:
         UserError: Such a round is not there, is not split yet, or is not an earlier one.
     """
     found: dict[str, Path] = {}
-    for one in job.source_rounds:
-        if one.name >= job.round.name:
+    for one in context.source_rounds:
+        if one.name >= context.round.name:
             raise UserError(
-                f"{job.round.name} cannot take rows from {one.name}",
+                f"{context.round.name} cannot take rows from {one.name}",
                 where="sources",
                 fix="name earlier rounds",
             )
@@ -122,8 +122,9 @@ def read_rounds(rounds: Sequence[Round], model: str) -> Carried:
         decisions = {decision.record: decision for decision in decided} | decisions
         for name in ("review/reviews.jsonl", "review/adjudications.jsonl", REVIEWS):
             reviews |= {review.id: review for review in _read(one, name, Review)}
-        if (one.manifest("generate") or {}).get("settings", {}).get("model") == model:
-            answers = _read(one, "generate/bare.jsonl", Response)
+        manifest = one.manifest("generate")
+        if manifest and manifest.settings.get("model") == model:
+            answers = _read(one, "generate/baseline.jsonl", Response)
             bare = {answer.prompt_id: answer for answer in answers} | bare
     named = {one for row in rows.values() for one in (row.id, *row.parents)}
     return Carried(
@@ -152,16 +153,16 @@ def write_carried(folder: Path, carried: Carried) -> None:
         write_records(folder / Path(name).name, records)
 
 
-def carried_inputs(job: Job, *names: str) -> tuple[str, ...]:
+def carried_inputs(context: RoundContext, *names: str) -> tuple[str, ...]:
     """Return those of the files that a stage reads, none in a round that takes nothing over."""
-    return names if job.source_rounds else ()
+    return names if context.source_rounds else ()
 
 
-def read_carried(job: Job) -> Carried:
+def read_carried(context: RoundContext) -> Carried:
     """Return what the import of this round took over."""
-    if not job.source_rounds:
+    if not context.source_rounds:
         return Carried()
-    one = job.round
+    one = context.round
     return Carried(
         _read(one, ROWS, Example),
         _read(one, PAIRS, Preference),

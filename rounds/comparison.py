@@ -48,12 +48,12 @@ def counted_traits(rounds: Iterable[Round]) -> list[str] | None:
 
 def evaluated_otherwise(a: Round, b: Round) -> list[str]:
     """Return in words what of two evaluations differs beside the arms themselves."""
-    old, new = a.manifest("evaluate") or {}, b.manifest("evaluate") or {}
-    then, now = old.get("settings", {}), new.get("settings", {})
+    old, new = a.manifest("evaluate"), b.manifest("evaluate")
+    then, now = old.settings if old else {}, new.settings if new else {}
     persona = "persona.yaml"
     same = {
         "base model": then.get("model") == now.get("model"),
-        "persona": old.get("inputs", {}).get(persona) == new.get("inputs", {}).get(persona),
+        "persona": (old and old.inputs.get(persona)) == (new and new.inputs.get(persona)),
         "decoding": all(then.get(name) == now.get(name) for name in DECODING),
         "judge": then.get("judge") == now.get("judge"),
         "traits that count": counted_traits([a]) == counted_traits([b]),

@@ -9,17 +9,14 @@ from typing import Any
 
 import yaml
 
-from rounds.layout import Round, is_round, open_round
+from rounds.layout import CONFIG, Round, round_number
 from workbench.config import RunConfig, load_config, preset_path
 from workbench.persona import Persona, load_persona, persona_file
 from workbench.store import atomic_file
 
-CONFIG = "config.yaml"
-"""The round's own configuration: what later commands on the same round start from."""
-
 
 @dataclass(frozen=True)
-class Job:
+class RoundContext:
     """One round of one persona under one configuration."""
 
     config: RunConfig
@@ -36,39 +33,39 @@ class Job:
     def sources(self) -> tuple[Path, ...]:
         """The files of rows that the round imports."""
         named = self.config.sources or (self.persona_folder / "seeds.jsonl",)
-        return tuple(path for path in named if not is_round(path))
+        return tuple(path for path in named if round_number(path) is None)
 
     @property
     def source_rounds(self) -> tuple[Round, ...]:
         """The persona's earlier rounds that the round takes its kept rows over from."""
-        named = (path for path in self.config.sources if is_round(path))
-        return tuple(Round(self.round.folder.parent / path.name) for path in named)
+        named = (path for path in self.config.sources if round_number(path))
+        return tuple(self.round.sibling(path.name) for path in named)
 
-    def waiting(self) -> Job:
+    def waiting(self) -> RoundContext:
         """Return the same job, with people instead of recorded reviews."""
         return self._with(review=self.config.review.model_copy(update={"people": True}))
 
-    def importing(self, files: tuple[Path, ...]) -> Job:
+    def importing(self, files: tuple[Path, ...]) -> RoundContext:
         """Return the same job, with other files of rows."""
         return self._with(sources=files)
 
-    def generating(self, **given: Any) -> Job:
+    def generating(self, **given: Any) -> RoundContext:
         """Return the same job, with the settings of ``generate`` that are not None."""
         changes = {name: value for name, value in given.items() if value is not None}
         return self._with(generate=self.config.generate.model_copy(update=changes))
 
-    def evaluating(self, more: Mapping[str, str]) -> Job:
+    def evaluating(self, more: Mapping[str, str]) -> RoundContext:
         """Return the same job, with further arms by name."""
         if not more:
             return self
         changes = {"more": {**self.config.evaluate.more, **more}}
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))
 
-    def tracking(self, tracker: str) -> Job:
+    def tracking(self, tracker: str) -> RoundContext:
         """Return the same job, with its training curves shown by a tracker."""
         return self._with(train=self.config.train.model_copy(update={"tracker": tracker}))
 
-    def _with(self, **changes: Any) -> Job:
+    def _with(self, **changes: Any) -> RoundContext:
         return replace(self, config=self.config.model_copy(update=changes))
 
     def remember(self) -> None:
@@ -80,14 +77,14 @@ class Job:
             yaml.safe_dump(data, file, allow_unicode=True, sort_keys=False)
 
 
-def open_job(
+def open_context(
     *,
     config: Path | None = None,
     preset: str | None = None,
     runs: Path = Path("runs"),
     round_number: int = 1,
     **changes: Any,
-) -> Job:
+) -> RoundContext:
     """Return the job that the options name.
 
     The configuration comes from the file or preset given, else from the round if it has one, else
@@ -104,4 +101,4 @@ def open_job(
         file = saved if saved.exists() else preset_path("default")
     settings = load_config(file, given)
     persona = load_persona(settings.persona)
-    return Job(settings, persona, open_round(runs, persona.id, round_number), runs)
+    return RoundContext(settings, persona, Round.open(runs / persona.id, round_number), runs)

@@ -1,26 +1,56 @@
-"""Rounds: folders of plain files, one folder a stage, each with its manifest.
+"""What a round is on disk: its folder, the artifacts of its stages, and their manifests.
 
-A stage's folder is made under a temporary name and renamed when it is whole, manifest included, so
-that a manifest's existence means "done". Whether a stage is up to date is read off its manifest.
+In: the folder of a persona's rounds. Out: records, documents and manifests, typed by the artifact
+that is asked for. The only module that spells the path of a stage's file; everybody else names an
+artifact, such as ``round.read(TRAIN)``.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, overload
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workbench.config import METHODS, Method
 from workbench.errors import UserError
+from workbench.records import (
+    Decision,
+    Drop,
+    Example,
+    Preference,
+    Record,
+    Response,
+    Review,
+    Score,
+    SplitAssignment,
+    SplitName,
+    UnpairedPreference,
+)
+from workbench.store import read_json, read_records, write_json, write_records
 
+if TYPE_CHECKING:
+    from curation.review.agreement import Agreement
+    from evaluation.calibration import Calibration
+    from evaluation.gate import GateReport
+    from evaluation.people import People
+    from evaluation.style import StyleReport
+    from workbench.stats import Comparison
+
+R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=BaseModel)
+
+FORMAT = 2
+"""Of rounds on disk. A round of another format is refused in one line, never half understood."""
 MANIFEST = "manifest.json"
 PROGRESS = ".progress.json"
-"""What the running stage is doing, for ``persona watch``; gone when it ends."""
-TRAINED = "trained.jsonl"
-"""In the folder of a training stage that goes on from an earlier round: the rows of this one."""
+"""What the running stage is doing, for whoever watches; gone when it ends."""
+CONFIG = "config.yaml"
+"""The round's own configuration: what later commands on the same round start from."""
 STAGES = (
     "import",
     "generate",
@@ -28,39 +58,350 @@ STAGES = (
     "review",
     "resolve",
     "split",
-    "sft",
-    "dpo",
-    "grpo",
-    "kto",
+    *METHODS,
     "evaluate",
     "report",
 )
 """Names of the stages' folders, in the order in which a reader meets them."""
-Manifest = dict[str, Any]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+_ROUND = re.compile(r"round-(\d{3,})")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder that a stage leaves behind."""
+
+    stage: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Where it lies in a round, such as ``split/train.jsonl``."""
+        return f"{self.stage}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Records(Artifact, Generic[R]):
+    """A JSONL file of records, one a line; ``datasets.load_dataset("json", …)`` opens it."""
+
+    model: type[R]
+
+
+@dataclass(frozen=True)
+class Document(Artifact, Generic[M]):
+    """A JSON file that holds one value of a model."""
+
+    load: Callable[[], type[M]]
+    """Returns the model; the room that defines it is imported only when the file is read."""
+
+
+def _agreement() -> type[Agreement]:
+    from curation.review.agreement import Agreement
+
+    return Agreement
+
+
+def _comparison() -> type[Comparison]:
+    from workbench.stats import Comparison
+
+    return Comparison
+
+
+def _calibration() -> type[Calibration]:
+    from evaluation.calibration import Calibration
+
+    return Calibration
+
+
+def _gate() -> type[GateReport]:
+    from evaluation.gate import GateReport
+
+    return GateReport
+
+
+def _style() -> type[StyleReport]:
+    from evaluation.style import StyleReport
+
+    return StyleReport
+
+
+def _people() -> type[People]:
+    from evaluation.people import People
+
+    return People
+
+
+IMPORTED = Records("import", "examples.jsonl", Example)
+IMPORTED_PREFERENCES = Records("import", "preferences.jsonl", Preference)
+IMPORT_DROPS = Records("import", "drops.jsonl", Drop)
+CARRIED_EXAMPLES = Records("import", "carry-over-examples.jsonl", Example)
+"""The carry-over: what a round takes from earlier rounds, every record unchanged."""
+CARRIED_PREFERENCES = Records("import", "carry-over-preferences.jsonl", Preference)
+CARRIED_DECISIONS = Records("import", "carry-over-decisions.jsonl", Decision)
+CARRIED_REVIEWS = Records("import", "carry-over-reviews.jsonl", Review)
+CARRIED_BASELINE = Records("import", "carry-over-baseline.jsonl", Response)
+
+GENERATED = Records("generate", "examples.jsonl", Example)
+GENERATED_PREFERENCES = Records("generate", "preferences.jsonl", Preference)
+GENERATED_SCORES = Records("generate", "scores.jsonl", Score)
+BASELINE = Records("generate", "baseline.jsonl", Response)
+"""The base model's own answer to every row, without the persona."""
+GENERATE_DROPS = Records("generate", "drops.jsonl", Drop)
+COVERAGE = Artifact("generate", "coverage.json")
+DATASET_CARD = Artifact("generate", "README.md")
+
+FILTERED = Records("filter", "examples.jsonl", Example)
+FILTERED_PREFERENCES = Records("filter", "preferences.jsonl", Preference)
+FILTER_DROPS = Records("filter", "drops.jsonl", Drop)
+
+REVIEWS = Records("review", "reviews.jsonl", Review)
+GOLD_REVIEWS = Records("review", "gold-reviews.jsonl", Review)
+ADJUDICATIONS = Records("review", "adjudications.jsonl", Review)
+REVIEWED_PAIRS = Records("review", "pairs.jsonl", Example)
+"""Candidates that stand for imported pairs, as reviewers saw them."""
+GOLD = Records("review", "gold.jsonl", Example)
+
+RESOLVED = Records("resolve", "examples.jsonl", Example)
+RESOLVED_PREFERENCES = Records("resolve", "preferences.jsonl", Preference)
+DECISIONS = Records("resolve", "decisions.jsonl", Decision)
+RESOLVE_DROPS = Records("resolve", "drops.jsonl", Drop)
+AGREEMENT = Document("resolve", "agreement.json", _agreement)
+
+TRAIN = Records("split", "train.jsonl", Example)
+VALIDATION = Records("split", "validation.jsonl", Example)
+TEST = Records("split", "test.jsonl", Example)
+EXAMPLES: dict[SplitName, Records[Example]] = {
+    "train": TRAIN,
+    "validation": VALIDATION,
+    "test": TEST,
+}
+PREFERENCES: dict[SplitName, Records[Preference]] = {
+    split: Records("split", f"preferences-{split}.jsonl", Preference) for split in SPLITS
+}
+PROBES = Records("split", "probes.jsonl", Example)
+DROPPED_PROBES = Records("split", "dropped-probes.jsonl", Example)
+ASSIGNMENTS = Records("split", "splits.jsonl", SplitAssignment)
+SPLIT_DROPS = Records("split", "drops.jsonl", Drop)
+
+RESPONSES = Records("evaluate", "responses.jsonl", Response)
+SCORES = Records("evaluate", "scores.jsonl", Score)
+COMPARISON = Document("evaluate", "comparison.json", _comparison)
+CALIBRATION = Document("evaluate", "calibration.json", _calibration)
+GENERAL = Document("evaluate", "general.json", _gate)
+STYLE = Document("evaluate", "style.json", _style)
+DIVERSITY = Artifact("evaluate", "diversity.json")
+WIN_RATES = Artifact("evaluate", "pairs.json")
+
+BLIND_KEY = Artifact("people", "key.json")
+BLIND_PAIRS = Records("people", "pairs.jsonl", Example)
+BLIND_REVIEWS = Records("people", "reviews.jsonl", Review)
+PEOPLE = Document("people", "people.json", _people)
+
+REPORT_PAGE = Artifact("report", "report.html")
+MODEL_CARD = Artifact("report", "model-card.md")
+REPORT_JSON = Artifact("report", "report.json")
+
+DROPS: dict[str, Records[Drop]] = {
+    one.stage: one
+    for one in (IMPORT_DROPS, GENERATE_DROPS, FILTER_DROPS, RESOLVE_DROPS, SPLIT_DROPS)
+}
+"""Stage → what it took out, in order."""
+STAGE_EXAMPLES: dict[str, Records[Example]] = {
+    one.stage: one for one in (IMPORTED, GENERATED, FILTERED, RESOLVED)
+}
+"""Stage of data → its rows, in order."""
+
+
+def adapter(method: str) -> Artifact:
+    """Return the adapter that a training stage leaves."""
+    return Artifact(method, "adapter")
+
+
+def curve(method: str) -> Artifact:
+    """Return the training curve of a stage: one JSON object a logged step."""
+    return Artifact(method, "curve.jsonl")
+
+
+def trained_rows(method: Method) -> Records[Any]:
+    """Return the rows of a run that went on from an earlier round, old ones among them."""
+    models: dict[Method, type[Record]] = {"dpo": Preference, "kto": UnpairedPreference}
+    return Records(method, "trained.jsonl", models.get(method, Example))
+
+
+def unpaired(split: SplitName) -> Records[UnpairedPreference]:
+    """Return KTO's rows of a split."""
+    return Records("kto", f"unpaired-{split}.jsonl", UnpairedPreference)
+
+
+class OutputFile(BaseModel):
+    """A file as its stage wrote it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    bytes: int
+    records: int | None = None
+    """Lines of a JSONL file."""
+
+
+class Manifest(BaseModel):
+    """What a finished stage was made from and what came out; its existence means "done"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    stage: str
+    inputs: dict[str, str]
+    """Artifact or label of a file from outside → SHA-256."""
+    settings: dict[str, Any]
+    seed: int
+    key: str
+    """SHA-256 of stage, inputs, settings and seed."""
+    outputs: dict[str, OutputFile] = Field(default_factory=dict)
+    counts: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Distribution → version."""
+    started: str
+    """ISO 8601 in UTC."""
+    seconds: float
+    peak_mib: int
+    """Highest memory of all its processes."""
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Return the manifest of a file.
+
+        Raises:
+            UserError: It is of another format, or was changed by hand.
+        """
+        data = read_json(path)
+        if data.get("format") != FORMAT:
+            raise UserError(
+                f"the round is of format {data.get('format', 1)}, this version reads {FORMAT}",
+                where=str(path),
+                fix="make the round anew, or read it with the version that made it",
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"no valid manifest: {'.'.join(map(str, first['loc']))} {first['msg']}"
+            fix = f"make it anew with --force {path.parent.name}"
+            raise UserError(what, where=str(path), fix=fix) from None
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round of one persona on disk."""
+    """One round of one persona: a folder of plain files, one folder a stage."""
 
     folder: Path
+
+    @classmethod
+    def open(cls, persona_runs: str | Path, number: int) -> Round:
+        """Return round ``number`` (from 1) of a persona's folder, such as ``runs/gym-trainer``.
+
+        Nothing is made on disk; a round that is not there yet has no stage done.
+        """
+        return cls(Path(persona_runs) / f"round-{number:03d}")
 
     @property
     def name(self) -> str:
         """The round's name, such as ``round-001``."""
         return self.folder.name
 
+    @property
+    def number(self) -> int:
+        """The round's number, from 1."""
+        return round_number(self.name) or 1
+
+    @property
+    def all_rounds(self) -> list[Round]:
+        """Every round of the same persona that is on disk, first ones first."""
+        there = {
+            number: Round(path)
+            for path in self.folder.parent.glob("round-*")
+            if path.is_dir() and (number := round_number(path.name))
+        }
+        return [there[number] for number in sorted(there)]
+
+    @property
+    def earlier(self) -> list[Round]:
+        """The rounds of the same persona before this one, first ones first."""
+        return [one for one in self.all_rounds if one.number < self.number]
+
+    @property
+    def previous(self) -> Round | None:
+        """The round before this one on disk."""
+        return self.earlier[-1] if self.earlier else None
+
+    @property
+    def next(self) -> Round:
+        """The round after this one; nothing is made on disk."""
+        return Round.open(self.folder.parent, self.number + 1)
+
+    def sibling(self, name: str) -> Round:
+        """Return another round of the same persona by its name."""
+        return Round(self.folder.parent / name)
+
+    def path(self, artifact: Artifact) -> Path:
+        """Return where an artifact lies, whether it is there or not."""
+        return self.folder / artifact.stage / artifact.name
+
     def stage(self, name: str) -> Path:
         """Return the folder of a finished stage."""
         return self.folder / name
 
-    def manifest(self, stage: str) -> Manifest | None:
-        """Return the manifest of a finished stage, or None."""
-        path = self.stage(stage) / MANIFEST
+    def partial(self, stage: str) -> Path:
+        """Return the folder in which a stage is being made; it is renamed when it is whole."""
+        return self.folder / f".{stage}.partial"
+
+    def scratch(self, stage: str) -> Path:
+        """Return the folder of what outlives a stage's runs: answers that were paid for."""
+        return self.folder / f".{stage}.scratch"
+
+    def has(self, artifact: Artifact) -> bool:
+        """Return whether an artifact is there."""
+        return self.path(artifact).exists()
+
+    def done(self, stage: str) -> bool:
+        """Return whether a stage is finished."""
+        return (self.stage(stage) / MANIFEST).exists()
+
+    @overload
+    def read(self, artifact: Records[R]) -> list[R]: ...
+
+    @overload
+    def read(self, artifact: Document[M]) -> M: ...
+
+    def read(self, artifact: Records[R] | Document[M]) -> list[R] | M:
+        """Return an artifact's records, in the order of the file, or the value of a document.
+
+        Raises:
+            UserError: It is not there, or no valid one; names the line.
+        """
+        path = self.path(artifact)
         if not path.exists():
-            return None
-        manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
-        return manifest
+            raise UserError(
+                f"{artifact.path} is not there yet",
+                where=str(self.folder),
+                fix=f"run the stage '{artifact.stage}' first, or `persona run`",
+            )
+        if isinstance(artifact, Records):
+            return list(read_records(path, artifact.model))
+        return artifact.load().model_validate(read_json(path))
+
+    def read_if_there(self, artifact: Records[R]) -> list[R]:
+        """Return an artifact's records; none where it is not there."""
+        return self.read(artifact) if self.has(artifact) else []
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """Return the manifest of a finished stage, or None.
+
+        Raises:
+            UserError: The round is of another format.
+        """
+        path = self.stage(stage) / MANIFEST
+        return Manifest.load(path) if path.exists() else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -83,11 +424,20 @@ class Round:
             ) from None
 
 
-def open_round(runs: Path, persona: str, number: int) -> Round:
-    """Return round ``number`` (from 1) of a persona; nothing is made on disk yet."""
-    return Round(runs / persona / f"round-{number:03d}")
+def round_number(name: str | Path) -> int | None:
+    """Return the number that a round's name holds, such as 1 of ``round-001``; None of others."""
+    match = _ROUND.fullmatch(str(name))
+    return int(match.group(1)) if match else None
 
 
-def is_round(name: Path) -> bool:
-    """Return whether ``name`` is a round's, such as ``round-001``, and no file's."""
-    return re.fullmatch(r"round-\d{3,}", str(name)) is not None
+def write(folder: Path, artifact: Artifact, value: Any) -> None:
+    """Write a stage's artifact into the folder that the stage fills.
+
+    Records go to JSONL, models and plain values to indented JSON.
+    """
+    path = folder / artifact.name
+    if isinstance(artifact, Records):
+        write_records(path, value)
+    else:
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        write_json(path, plain)

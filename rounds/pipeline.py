@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import Outcome, StageSpec, run_stage
 from rounds.stages import data as stages_data
 from rounds.stages import report as stages_model
@@ -22,7 +22,7 @@ from workbench.errors import UserError, nearest
 from workbench.inference.hub import hub_offline
 from workbench.meter import give_memory_back
 
-STAGES: dict[str, Callable[[Job], StageSpec]] = {
+STAGES: dict[str, Callable[[RoundContext], StageSpec]] = {
     "import": stages_data.import_stage,
     "generate": generate_stage,
     "filter": stages_data.filter_stage,
@@ -43,7 +43,9 @@ SPACE_MIB = 300
 """Free space that a round needs at the least: adapters, caches, the review server's database."""
 
 
-def run_stages(job: Job, names: Iterable[str], *, force: Sequence[str] = ()) -> list[Outcome]:
+def run_stages(
+    context: RoundContext, names: Iterable[str], *, force: Sequence[str] = ()
+) -> list[Outcome]:
     """Run the named stages in the order given; those already done are told and skipped.
 
     Raises:
@@ -52,13 +54,15 @@ def run_stages(job: Job, names: Iterable[str], *, force: Sequence[str] = ()) -> 
     for name in force:
         _known(name, "--force")
     names = list(names)
-    _check_space(job.runs)
-    with job.round.locked():
-        if any(job.round.manifest(name) is None for name in names):
-            stages_data.check_settings(job)
-            stages_model.check_settings(job, names)
-        job.remember()
-        return [_run(job, STAGES[name](job), _wanted(job, name, force)) for name in names]
+    _check_space(context.runs)
+    with context.round.locked():
+        if any(context.round.manifest(name) is None for name in names):
+            stages_data.check_settings(context)
+            stages_model.check_settings(context, names)
+        context.remember()
+        return [
+            _run(context, STAGES[name](context), _wanted(context, name, force)) for name in names
+        ]
 
 
 def stages_until(last: str | None, methods: Sequence[str] = ("sft", "dpo")) -> list[str]:
@@ -77,35 +81,35 @@ def _known(name: str, where: str) -> str:
     return name
 
 
-def run_spec(job: Job, spec: StageSpec) -> Outcome:
+def run_spec(context: RoundContext, spec: StageSpec) -> Outcome:
     """Run one stage of a round anew, whatever its manifest says."""
-    with job.round.locked():
-        job.remember()
-        return _run(job, spec, force=True)
+    with context.round.locked():
+        context.remember()
+        return _run(context, spec, force=True)
 
 
-def _run(job: Job, spec: StageSpec, force: bool) -> Outcome:
+def _run(context: RoundContext, spec: StageSpec, force: bool) -> Outcome:
     console.print(f"[bold]{spec.name}[/bold]")
-    pids = partial(server_pids, job)
+    pids = partial(server_pids, context)
     with hub_offline():
-        outcome = run_stage(job.round, spec, seed=job.config.seed, force=force, others=pids)
+        outcome = run_stage(context.round, spec, seed=context.config.seed, force=force, others=pids)
     give_memory_back()  # stages share one process
     console.print(f"  {_told(outcome)}")
     return outcome
 
 
-def _wanted(job: Job, name: str, force: Sequence[str]) -> bool:
+def _wanted(context: RoundContext, name: str, force: Sequence[str]) -> bool:
     """Return whether a stage is done again: asked for, or pulled before people had finished."""
-    manifest = job.round.manifest(name) if name == "review" else None
-    return name in force or bool(manifest and not manifest["counts"].get("complete", True))
+    manifest = context.round.manifest(name) if name == "review" else None
+    return name in force or bool(manifest and not manifest.counts.get("complete", True))
 
 
 def _told(outcome: Outcome) -> str:
-    counts = {k: v for k, v in outcome.manifest["counts"].items() if isinstance(v, int)}
+    counts = {k: v for k, v in outcome.manifest.counts.items() if isinstance(v, int)}
     text = ", ".join(f"{key} {value}" for key, value in counts.items())
     if not outcome.ran:
         return f"already done ({text})" if text else "already done"
-    return f"{text + '; ' if text else ''}{outcome.manifest['seconds']:.0f} s"
+    return f"{text + '; ' if text else ''}{outcome.manifest.seconds:.0f} s"
 
 
 def _check_space(folder: Path) -> None:

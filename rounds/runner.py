@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rounds.layout import MANIFEST, PROGRESS, Manifest, Round
+from rounds.layout import MANIFEST, PROGRESS, Manifest, OutputFile, Round
 from workbench.console import console, publishing
 from workbench.errors import UserError
 from workbench.meter import Meter
@@ -96,7 +96,7 @@ def run_stage(
             _check_outputs(round_.stage(spec.name), before)
             return Outcome(spec.name, False, before)
         console.print(f"  {spec.name} is done again: {why}")
-    partial = round_.folder / f".{spec.name}.partial"
+    partial = round_.partial(spec.name)
     _prepare(partial, key, keep=spec.resumable and not force)
     work = Work(round_, partial)
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -104,17 +104,17 @@ def run_stage(
         with Meter(others) as meter, publishing(round_.folder / PROGRESS):
             spec.run(work)
         (partial / ".key").unlink()
-        manifest: Manifest = {
+        manifest = Manifest(
             **identity,
-            "key": key,
-            "outputs": _output_hashes(partial),
-            "counts": work.counts,
-            "versions": {name: metadata.version(name) for name in sorted(spec.packages)},
-            "started": started,
-            "seconds": round(meter.seconds, 2),
-            "peak_mib": round(meter.peak_mib),
-        }
-        write_json(partial / MANIFEST, manifest)
+            key=key,
+            outputs=_output_hashes(partial),
+            counts=work.counts,
+            versions={name: metadata.version(name) for name in sorted(spec.packages)},
+            started=started,
+            seconds=round(meter.seconds, 2),
+            peak_mib=round(meter.peak_mib),
+        )
+        write_json(partial / MANIFEST, manifest.model_dump(mode="json"))
         _replace(partial, round_.stage(spec.name))
     except OSError as error:
         raise cannot_write(partial, error) from None
@@ -137,25 +137,25 @@ def _input_hashes(round_: Round, spec: StageSpec) -> dict[str, str]:
 
 def _difference(before: Manifest, identity: dict[str, Any], key: str) -> str:
     """Return in words why a finished stage is out of date, or an empty string."""
-    if before["key"] == key:
+    if before.key == key:
         return ""
     changed = []
     for part in ("inputs", "settings"):
-        old, new = before[part], identity[part]
+        old, new = getattr(before, part), identity[part]
         changed += [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    if before["seed"] != identity["seed"]:
+    if before.seed != identity["seed"]:
         changed.append("seed")
     return f"changed: {', '.join(changed)}"
 
 
 def _check_outputs(folder: Path, manifest: Manifest) -> None:
-    for name, said in manifest["outputs"].items():
+    for name, written in manifest.outputs.items():
         path = folder / name
-        if not path.exists() or file_hash(path) != said["sha256"]:
+        if not path.exists() or file_hash(path) != written.sha256:
             raise UserError(
                 "was changed after its stage wrote it",
                 where=str(path),
-                fix=f"put it back, or make it anew with --force {manifest['stage']}",
+                fix=f"put it back, or make it anew with --force {manifest.stage}",
             )
 
 
@@ -172,15 +172,17 @@ def _prepare(partial: Path, key: str, *, keep: bool) -> None:
         raise cannot_write(partial, error) from None
 
 
-def _output_hashes(folder: Path) -> dict[str, Any]:
-    found = {}
+def _output_hashes(folder: Path) -> dict[str, OutputFile]:
+    files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        said: dict[str, Any] = {"sha256": file_hash(path), "bytes": path.stat().st_size}
+        records = None
         if path.suffix == ".jsonl":
             with path.open("rb") as file:
-                said["records"] = sum(1 for _ in file)
-        found[path.relative_to(folder).as_posix()] = said
-    return found
+                records = sum(1 for _ in file)
+        files[path.relative_to(folder).as_posix()] = OutputFile(
+            sha256=file_hash(path), bytes=path.stat().st_size, records=records
+        )
+    return files
 
 
 def _replace(new: Path, target: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from rounds.layout import MANIFEST, Round
-from workbench.records import Example, Preference, Side
+from workbench.records import Example, Preference, SplitName
 from workbench.store import read_records
 
 if TYPE_CHECKING:
     from curation.leaks import Item, Leak
     from curation.split import Placed
 
-SIDES: tuple[Side, ...] = get_args(Side)
+SIDES: tuple[SplitName, ...] = get_args(SplitName)
 
 
 def all_rounds(round_: Round) -> list[Round]:
@@ -45,7 +45,7 @@ def placed_rows(round_: Round) -> list[Placed]:
     return placed
 
 
-def side_files(round_: Round) -> Iterator[tuple[Path, Side]]:
+def side_files(round_: Round) -> Iterator[tuple[Path, SplitName]]:
     """Yield every file of a round that holds rows on a side, evaluation prompts among them."""
     for side in SIDES:
         for name in (f"{side}.jsonl", f"preferences-{side}.jsonl"):
@@ -68,7 +68,9 @@ class Compared:
     similarity: float
 
 
-def compare(files: Sequence[tuple[Path, Side]], similarity: float, *, topics: bool) -> Compared:
+def compare(
+    files: Sequence[tuple[Path, SplitName]], similarity: float, *, topics: bool
+) -> Compared:
     """Look for kin on two sides in ``files``; empty ones are fine.
 
     Raises:

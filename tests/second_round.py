@@ -29,7 +29,7 @@ ROWS = 4
 """New rows that are planned."""
 SETTINGS: dict[str, Any] = {
     "persona": str(GYM),
-    "generate": {"max_new_tokens": 24, "near_misses": 0},
+    "generate": {"max_new_tokens": 24, "hard_negatives": 0},
     # Answers as long as those of the first round: else scores could not be held against them.
     "evaluate": {
         "max_new_tokens": 24,

@@ -21,7 +21,7 @@ from rounds.layout import MANIFEST, STAGES
 from rounds.lineage.graph import read_lineage
 from tests.loop_round import KILLS, LOOP, SIDES, Loop, persona
 from tests.offline import LoopbackOnly
-from workbench.records import Example, Preference, Response, Review, Score, Split
+from workbench.records import Example, Preference, Response, Review, Score, SplitAssignment
 from workbench.store import file_hash, read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if KILLS < 20 else 7200)]
@@ -79,7 +79,7 @@ def test_killed_again_and_again_yet_no_row_is_lost_or_doubled(loop: Loop) -> Non
     reviews = _rows(loop, "review/reviews.jsonl", Review)
     said = sorted((review.record, review.reviewer) for review in reviews)
     assert said == sorted((row, f"reviewer-{n}") for row in filtered for n in (1, 2))
-    splits = _rows(loop, "split/splits.jsonl", Split)
+    splits = _rows(loop, "split/splits.jsonl", SplitAssignment)
     assert len({split.record for split in splits}) == len(splits)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.console import console
 from workbench.errors import UserError
-from workbench.records import Example, Preference, Thumb, as_messages, user_prompt
+from workbench.records import Example, Preference, UnpairedPreference, as_messages, user_prompt
 from workbench.store import read_json_lines, read_records
 from workbench.yamlfile import read_text
 
@@ -94,9 +94,9 @@ def read_thumbs(path: Path) -> Rows:
         {
             "prompt": as_messages(thumb.prompt),
             "completion": [_assistant(thumb.answer)],
-            "label": thumb.good,
+            "label": thumb.label,
         }
-        for thumb in read_records(path, Thumb)
+        for thumb in read_records(path, UnpairedPreference)
     )
     if rows and len({row["label"] for row in rows}) == 1:
         kind = "up" if rows[0]["label"] else "down"

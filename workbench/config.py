@@ -50,9 +50,9 @@ class Generate(Section):
     """Kind of question → its share; what is left over 1 is ordinary."""
     candidates: int = Field(default=1, ge=1, le=16)
     """Answers to each question; the one that shows most traits becomes the row."""
-    near_misses: float = Field(default=0.25, ge=0, le=1)
-    """Share of the rows that get a near miss, for a harder preference pair than the base model's
-    bare answer makes; the pair is trained on where reviewers keep its row."""
+    hard_negatives: float = Field(default=0.25, ge=0, le=1)
+    """Share of the rows that get a hard negative, for a harder preference pair than the base's own
+    answer makes; the pair is trained on where reviewers keep its row."""
     margin: float = Field(default=0.2, ge=0, le=1)
     """Least difference of the two fidelities of a generated pair."""
     budget: float | None = Field(default=None, ge=0)

@@ -2,8 +2,8 @@
 
 Every record is frozen, knows its ``id`` (a hash of its content) and its ``parents`` (the ids it
 came from), so that any number in a report can be walked back to where it started. Provenance
-fields (``parents``, ``source``, ``at``) are left out of the hash: the same content has the same id
-in every run.
+fields (``parents``, ``source``, ``origin``, ``at``) are left out of the hash: the same content has
+the same id in every run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
-Side = Literal["train", "validation", "test"]
-Origin = Literal["seed", "teacher", "edit", "bare", "imported"]
-Outcome = Literal["keep", "edit", "rival", "drop", "queue"]
+SplitName = Literal["train", "validation", "test"]
+Origin = Literal["seed", "teacher", "edit", "baseline", "imported"]
+"""``seed`` is a row of the persona's own file, ``imported`` one of another file."""
+Outcome = Literal["keep", "edit", "alternative", "drop", "queue"]
 ReviewStatus = Literal["submitted", "discarded"]
 ID_DIGITS = 16
 """Hex digits kept of the SHA-256 of a record's content (64 bits)."""
@@ -29,7 +30,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prefix: ClassVar[str] = "rec"
-    provenance: ClassVar[frozenset[str]] = frozenset({"id", "parents", "source", "at"})
+    provenance: ClassVar[frozenset[str]] = frozenset({"id", "parents", "source", "origin", "at"})
 
     marks: ClassVar[frozenset[str]] = frozenset()
     """Fields that are left out of the hash while they are empty, so that records without them keep
@@ -119,14 +120,14 @@ class Preference(Row):
         return self
 
 
-class Thumb(Row):
-    """One answer to a prompt that was taken or turned down, without a rival."""
+class UnpairedPreference(Row):
+    """One answer to a prompt that was taken or turned down, without another beside it."""
 
-    prefix: ClassVar[str] = "th"
+    prefix: ClassVar[str] = "up"
 
     answer: str = Field(min_length=1)
-    good: bool
-    """Thumb up."""
+    label: bool
+    """True where the answer is desirable; the field of TRL's KTO."""
 
 
 class Review(Record):
@@ -157,13 +158,13 @@ class Decision(Record):
     """The rule that decided and every reviewer's vote."""
 
 
-class Split(Record):
-    """The side that one record is on; a group is never divided."""
+class SplitAssignment(Record):
+    """The split that one record is in; a group is never divided."""
 
     prefix: ClassVar[str] = "sp"
 
     record: str = Field(min_length=1)
-    side: Side
+    split: SplitName
     group: str = Field(min_length=1)
 
 

@@ -80,6 +80,27 @@ def write_json(path: Path, data: Any, *, mode: int = 0o644) -> None:
         file.write("\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file.
+
+    Raises:
+        UserError: Unreadable, not UTF-8, broken JSON, or no object.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror})", where=str(path), fix="check the path"
+        ) from None
+    try:
+        value = json.loads(raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
+    except ValueError as error:
+        raise UserError(f"broken JSON: {error}", where=str(path), fix="make it anew") from None
+    if not isinstance(value, dict):
+        raise UserError("is not a JSON object", where=str(path), fix="make it anew")
+    return value
+
+
 def read_json_lines(
     path: Path, *, mistakes: list[UserError] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -9,7 +9,7 @@ import click
 
 from app.cli.options import round_options
 from rounds.arms import PROMPT, Own, adapter_of
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.errors import UserError, nearest
 from workbench.records import Message, Messages
 
@@ -24,7 +24,7 @@ _END = {"/quit", "/exit"}
 @click.option("--arm", help="base, base+prompt, or a trained stage; the last one by default.")
 @click.option("--vs", help="A second arm, which answers the same beside it.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
-def chat(job: Job, arm: str | None, vs: str | None, max_new_tokens: int) -> None:
+def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens: int) -> None:
     """Talk to an arm; lines are read until an empty one, /quit or Ctrl-D.
 
     \b
@@ -38,17 +38,17 @@ def chat(job: Job, arm: str | None, vs: str | None, max_new_tokens: int) -> None
     from workbench.inference.chat_session import Talker
     from workbench.inference.hub import hub_offline
 
-    arms = [known_arm(job, arm), *([known_arm(job, vs)] if vs else [])]
+    arms = [known_arm(context, arm), *([known_arm(context, vs)] if vs else [])]
     if len(set(arms)) < len(arms):
         raise UserError(f"both arms are '{arms[0].name}'", where="--vs", fix="name another one")
-    base = resolve_model(job.config.model)
-    stages = {arm.stage: job.round.folder / adapter_of(arm.stage) for arm in arms if arm.stage}
+    base = resolve_model(context.config.model)
+    stages = {arm.stage: context.round.folder / adapter_of(arm.stage) for arm in arms if arm.stage}
     with hub_offline(), quiet():
-        talker = Talker(base, job.config.model, stages)
-        talk(job, talker, arms, max_new_tokens)
+        talker = Talker(base, context.config.model, stages)
+        talk(context, talker, arms, max_new_tokens)
 
 
-def known_arm(job: Job, name: str | None) -> Own:
+def known_arm(context: RoundContext, name: str | None) -> Own:
     """Return the arm to talk to; ``dpo`` stands for ``sft+dpo``, and ``+prompt`` may follow.
 
     Raises:
@@ -56,14 +56,14 @@ def known_arm(job: Job, name: str | None) -> Own:
     """
     from workbench.config import METHODS
 
-    trained = [method for method in METHODS if job.round.manifest(method)]
+    trained = [method for method in METHODS if context.round.manifest(method)]
     if name is None:
         return Own(trained[-1], trained[-1]) if trained else Own("base")
     bare = name.removesuffix(PROMPT).removeprefix("sft+")
     if bare in METHODS and bare not in trained:
         raise UserError(
             f"the round has no adapter '{bare}'",
-            where=str(job.round.folder),
+            where=str(context.round.folder),
             fix=f"run `persona train {bare}` first",
         )
     known = ["base", *trained]
@@ -73,11 +73,11 @@ def known_arm(job: Job, name: str | None) -> Own:
     return Own(name, "" if bare == "base" else bare)
 
 
-def talk(job: Job, talker: Talker, arms: list[Own], max_new_tokens: int) -> None:
+def talk(context: RoundContext, talker: Talker, arms: list[Own], max_new_tokens: int) -> None:
     """Answer line by line until the input ends; each arm keeps its own history."""
     from workbench.prompts import system_prompt
 
-    system = (Message(role="system", content=system_prompt(job.persona)),)
+    system = (Message(role="system", content=system_prompt(context.persona)),)
     histories: dict[str, Messages] = {
         arm.name: system if arm.name.endswith(PROMPT) else () for arm in arms
     }

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import Round
 from workbench.errors import UserError
 
@@ -35,7 +35,12 @@ _SHOWN = 8
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @round_options
 def compare(
-    job: Job, before: int, after: int, metric: str, groups: tuple[str, ...], as_json: bool
+    context: RoundContext,
+    before: int,
+    after: int,
+    metric: str,
+    groups: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Compare two rounds: their rows, their recipes, and each arm on the prompts that both asked.
 
@@ -56,9 +61,9 @@ def compare(
     from rounds.lineage.rounds_diff import diff_rounds
 
     asked = [parse_group(text) for text in groups]
-    rounds = _round(job, before), _round(job, after)
+    rounds = _round(context, before), _round(context, after)
     found = diff_rounds(*rounds)
-    scores = score_differences(*rounds, job.config.seed)
+    scores = score_differences(*rounds, context.config.seed)
     otherwise = evaluated_otherwise(*rounds)
     left_out = [without(as_made(reopen(after)), group) for group in asked]
     if as_json:
@@ -80,11 +85,11 @@ def compare(
         told = ", ".join(otherwise)
         console.print(f"Evaluated otherwise ({told}): the difference may come of that as well.")
     for one in left_out:
-        print_without(console, one, {trait.id: trait.name for trait in job.persona.traits})
+        print_without(console, one, {trait.id: trait.name for trait in context.persona.traits})
 
 
-def _round(job: Job, number: int) -> Round:
-    found = Round(job.round.folder.parent / f"round-{number:03d}")
+def _round(context: RoundContext, number: int) -> Round:
+    found = Round(context.round.folder.parent / f"round-{number:03d}")
     if not found.folder.is_dir():
         there = sorted(path.name for path in found.folder.parent.glob("round-*"))
         fix = f"there are {', '.join(there)}" if there else "`persona run` makes the first"

@@ -7,7 +7,7 @@ import sys
 import click
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.errors import UserError, UserErrors
 from workbench.inference.endpoint import Endpoint
 
@@ -17,7 +17,7 @@ ROLES = ("teacher", "student", "judge")
 
 @click.command("doctor")
 @round_options
-def doctor(job: Job) -> None:
+def doctor(context: RoundContext) -> None:
     """Ask every configured endpoint a few short things and tell how it does.
 
     Structured output says whether it keeps to a JSON schema; where it does not, the schema is asked
@@ -32,7 +32,7 @@ def doctor(job: Job) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    endpoints = {role: getattr(job.config, role) for role in ROLES}
+    endpoints = {role: getattr(context.config, role) for role in ROLES}
     if not any(endpoints.values()):
         click.echo("no endpoint is configured; teacher, student and judge are optional")
         return

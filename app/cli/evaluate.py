@@ -6,14 +6,14 @@ import click
 
 from app.cli.stages import job_command
 from rounds.arms import parse_arms
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import Manifest
 
 EXIT_FAILED = 3
 """Exit code of an evaluation that is whole, and says that too much was forgotten or unscored."""
 
 
-def _evaluate(job: Job, arms: tuple[str, ...], people: bool, force: bool) -> None:
+def _evaluate(context: RoundContext, arms: tuple[str, ...], people: bool, force: bool) -> None:
     """Answer the held-out prompts and probes with every arm and compare each with the base.
 
     An arm is added by its name and what it is: an earlier round's adapter, the folder of an adapter
@@ -37,19 +37,19 @@ def _evaluate(job: Job, arms: tuple[str, ...], people: bool, force: bool) -> Non
     if people:
         from rounds.blind_round import people as blind_round
 
-        for pairing in blind_round(job).pairings:
+        for pairing in blind_round(context).pairings:
             share = "open" if pairing.share is None else f"{pairing.share:.0%}"
             click.echo(f"{pairing.arm} preferred to {pairing.against}: {share}")
         return
-    job = job.evaluating(parse_arms(arms))
-    (outcome,) = run_stages(job, ["evaluate"], force=["evaluate"] if force else [])
-    click.echo(job.round.stage("evaluate"))
+    context = context.evaluating(parse_arms(arms))
+    (outcome,) = run_stages(context, ["evaluate"], force=["evaluate"] if force else [])
+    click.echo(context.round.stage("evaluate"))
     tell_failures(outcome.manifest)
 
 
 def tell_failures(manifest: Manifest) -> None:
     """Say what an evaluation fails by, one line each, and exit with :data:`EXIT_FAILED`."""
-    failures = manifest["counts"].get("failures", ())
+    failures = manifest.counts.get("failures", ())
     for line in failures:
         click.echo(f"persona: evaluation failed: {line}", err=True)
     if failures:

@@ -12,7 +12,7 @@ import click
 
 from app.cli.export_job import open_export, told
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.prompts import system_prompt
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--all", "every", is_flag=True, help="The gate asks all of them.")
     @functools.wraps(command)
     def wrapped(
-        job: Job,
+        context: RoundContext,
         *args: Any,
         stage: str | None,
         name: str | None,
@@ -52,9 +52,11 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> None:
         def opened(form: str, **about: Any) -> Export:
             count = None if every else prompts
-            return open_export(job, form, stage=stage, name=name, out=out, prompts=count, **about)
+            return open_export(
+                context, form, stage=stage, name=name, out=out, prompts=count, **about
+            )
 
-        command(job, opened, *args, **kwargs)
+        command(context, opened, *args, **kwargs)
 
     return wrapped
 
@@ -87,7 +89,7 @@ def export() -> None:
 
 @export.command("adapter")
 @export_options
-def adapter(job: Job, opened: Opened) -> None:
+def adapter(context: RoundContext, opened: Opened) -> None:
     """Write the adapter in PEFT's own format, with its card."""
     from training.export.formats import export_adapter
 
@@ -101,7 +103,7 @@ def adapter(job: Job, opened: Opened) -> None:
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
     show_default=True, help="Of the weights; float32 answers identically, the others nearly.",
 )  # fmt: skip
-def merged(job: Job, opened: Opened, dtype: str) -> None:
+def merged(context: RoundContext, opened: Opened, dtype: str) -> None:
     """Merge the adapter into its full-precision base, file by file."""
     from training.export.formats import export_merged
 
@@ -113,7 +115,7 @@ def merged(job: Job, opened: Opened, dtype: str) -> None:
 @export_options
 @_type
 @_adapter
-def gguf(job: Job, opened: Opened, kind: str, adapter: bool) -> None:
+def gguf(context: RoundContext, opened: Opened, kind: str, adapter: bool) -> None:
     """Write a GGUF file for llama.cpp, LM Studio and Ollama; llama.cpp checks it."""
     from training.export.formats import export_gguf
 
@@ -126,18 +128,18 @@ def gguf(job: Job, opened: Opened, kind: str, adapter: bool) -> None:
 @_type
 @_adapter
 @click.option("--system", is_flag=True, help="Put the persona's system prompt into the Modelfile.")
-def ollama(job: Job, opened: Opened, kind: str, adapter: bool, system: bool) -> None:
+def ollama(context: RoundContext, opened: Opened, kind: str, adapter: bool, system: bool) -> None:
     """Write a GGUF file and the Modelfile that `ollama create` takes."""
     from training.export.formats import export_ollama
 
     work = opened("ollama-adapter" if adapter else f"ollama-{kind}")
-    text = system_prompt(job.persona) if system else ""
+    text = system_prompt(context.persona) if system else ""
     _make(work, partial(export_ollama, kind=kind, adapter=adapter, system=text))
 
 
 @export.command("vllm")
 @export_options
-def vllm(job: Job, opened: Opened) -> None:
+def vllm(context: RoundContext, opened: Opened) -> None:
     """Write the adapter with the command that serves it on its base with vLLM."""
     from training.export.formats import export_vllm
 
@@ -158,7 +160,7 @@ def vllm(job: Job, opened: Opened) -> None:
 @click.option("--public", is_flag=True, help="Public repositories; private by default.")
 @click.option("--accept-licence", is_flag=True, help="The base's terms are heeded.")
 def hub(
-    job: Job,
+    context: RoundContext,
     opened: Opened,
     repository: str,
     form: str,
@@ -177,7 +179,7 @@ def hub(
     if push:
         check_terms(work.source.base_name, work.licence, accept_licence)
     rows = (
-        write_dataset(job.round.stage("split"), job.persona, work.out, repository)
+        write_dataset(context.round.stage("split"), context.persona, work.out, repository)
         if dataset
         else None
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rounds.arms import PROMPT, own_arms
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
 from workbench.records import Example, Response
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def open_export(
-    job: Job,
+    context: RoundContext,
     form: str,
     *,
     stage: str | None,
@@ -35,7 +35,7 @@ def open_export(
     """Return all that an export of a stage needs.
 
     Args:
-        job: The round.
+        context: The round.
         form: The format, for the folder's name.
         stage: Whose adapter; the last that was trained by default.
         name: What the export calls itself.
@@ -52,17 +52,17 @@ def open_export(
     from training.export.source import Source
     from workbench.inference.base_models import resolve_model
 
-    stage = _stage(job, stage)
-    name = check_name(name or f"{job.persona.id}-{stage}", "--name")
-    base = resolve_model(job.config.model)
-    source = Source(base, job.config.model, job.round.stage(stage) / "adapter", name)
+    stage = _stage(context, stage)
+    name = check_name(name or f"{context.persona.id}-{stage}", "--name")
+    base = resolve_model(context.config.model)
+    source = Source(base, context.config.model, context.round.stage(stage) / "adapter", name)
     source.check()
     return Export(
         source=source,
-        asked=_questions(job, stage, prompts),
-        licence=base_licence(job.config.model, base),
-        provenance=_provenance(job, stage, dataset),
-        out=out or job.round.folder / "export" / f"{stage}-{form}",
+        asked=_questions(context, stage, prompts),
+        licence=base_licence(context.config.model, base),
+        provenance=_provenance(context, stage, dataset),
+        out=out or context.round.folder / "export" / f"{stage}-{form}",
     )
 
 
@@ -82,63 +82,64 @@ def told(work: Export, verdict: Verdict | None) -> None:
     click.echo(work.out)
 
 
-def _stage(job: Job, stage: str | None) -> str:
+def _stage(context: RoundContext, stage: str | None) -> str:
     """Return the stage to export: the one asked for, or the one trained last."""
-    trained = [name for name in METHODS if job.round.manifest(name)]
+    trained = [name for name in METHODS if context.round.manifest(name)]
     if stage is None and trained:
-        manifests = {name: job.round.manifest(name) or {} for name in trained}
+        manifests = {name: context.round.manifest(name) for name in trained}
+        started = {name: one.started for name, one in manifests.items() if one}
         # dpo goes on from sft, and so do the others: the last to be started.
-        return max(trained, key=lambda name: str(manifests[name].get("started", "")))
+        return max(trained, key=lambda name: started[name])
     if stage is not None and stage not in METHODS:
         fix = nearest(stage, METHODS) or f"one of {', '.join(trained or METHODS)}"
         raise UserError(f"there is no stage '{stage}' with an adapter", where="--stage", fix=fix)
     if stage not in trained:
         raise UserError(
             f"the round has no adapter of '{stage or METHODS[0]}'",
-            where=str(job.round.folder),
+            where=str(context.round.folder),
             fix=f"run `persona train {stage or METHODS[0]}` first",
         )
     return str(stage)
 
 
-def _questions(job: Job, stage: str, prompts: int | None) -> Questions:
+def _questions(context: RoundContext, stage: str, prompts: int | None) -> Questions:
     """Return the evaluation's own prompts, with what it heard of this adapter where it did."""
     from training.export.gate import Questions
 
-    settings = job.config.evaluate
-    rows = list(read_records(job.round.folder / "split/test.jsonl", Example))
+    settings = context.config.evaluate
+    rows = list(read_records(context.round.folder / "split/test.jsonl", Example))
     rows = take_spread(rows, settings.rows)[:prompts]
     if not rows:
         raise UserError(
             "the round has no held-out prompt to check an export with",
-            where=str(job.round.folder / "split/test.jsonl"),
+            where=str(context.round.folder / "split/test.jsonl"),
             fix="split with a test share above 0",
         )
     return Questions(
         chats=tuple(row.prompt for row in rows),
-        max_new_tokens=settings.max_new_tokens or _room(job),
-        persona=job.persona,
-        recorded=_recorded(job, stage, {row.id for row in rows}),
+        max_new_tokens=settings.max_new_tokens or _room(context),
+        persona=context.persona,
+        recorded=_recorded(context, stage, {row.id for row in rows}),
     )
 
 
-def _room(job: Job) -> int:
+def _room(context: RoundContext) -> int:
     """Return where the evaluation cut answers; before one, where it would by the least."""
     from evaluation.limits import LEAST
 
-    counts = (job.round.manifest("evaluate") or {}).get("counts", {})
-    return int(counts.get("max_new_tokens", LEAST))
+    manifest = context.round.manifest("evaluate")
+    return int(manifest.counts.get("max_new_tokens", LEAST)) if manifest else LEAST
 
 
-def _recorded(job: Job, stage: str, wanted: set[str]) -> tuple[Response, ...]:
+def _recorded(context: RoundContext, stage: str, wanted: set[str]) -> tuple[Response, ...]:
     """Return what the evaluation wrote down of this very adapter for the prompts asked."""
-    manifest = job.round.manifest("evaluate")
-    trained = job.round.manifest(stage)
-    used = (manifest or {}).get("inputs", {}).get(f"{stage}/adapter")
+    manifest = context.round.manifest("evaluate")
+    trained = context.round.manifest(stage)
+    used = manifest.inputs.get(f"{stage}/adapter") if manifest else None
     if manifest is None or trained is None or used is None:
         return ()
-    arms = [a.name for a in own_arms(job) if a.stage == stage and not a.name.endswith(PROMPT)]
-    responses = read_records(job.round.stage("evaluate") / "responses.jsonl", Response)
+    arms = [a.name for a in own_arms(context) if a.stage == stage and not a.name.endswith(PROMPT)]
+    responses = read_records(context.round.stage("evaluate") / "responses.jsonl", Response)
     return tuple(
         response
         for response in responses
@@ -148,17 +149,17 @@ def _recorded(job: Job, stage: str, wanted: set[str]) -> tuple[Response, ...]:
     )
 
 
-def _provenance(job: Job, stage: str, dataset: str) -> Provenance:
+def _provenance(context: RoundContext, stage: str, dataset: str) -> Provenance:
     from training.export.card import Provenance
 
-    manifest = job.round.manifest(stage) or {}
-    recipe = job.round.stage(stage) / "recipe.yaml"
-    comparison = job.round.stage("evaluate") / "comparison.json"
+    manifest = context.round.manifest(stage)
+    recipe = context.round.stage(stage) / "recipe.yaml"
+    comparison = context.round.stage("evaluate") / "comparison.json"
     return Provenance(
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
-        data={k: v for k, v in manifest.get("inputs", {}).items() if v},
+        data=dict(manifest.inputs) if manifest else {},
         method=stage,
-        seed=int(manifest.get("seed", job.config.seed)),
+        seed=manifest.seed if manifest else context.config.seed,
         evaluation=json.loads(comparison.read_text(encoding="utf-8"))
         if comparison.exists()
         else {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import Manifest
 from workbench.config import LOCAL
 from workbench.records import Example
@@ -37,7 +37,7 @@ EXIT_TOO_FEW = 3
 )
 @click.option("--force", is_flag=True, help="Do it again; only what failed is asked again.")
 def generate(
-    job: Job,
+    context: RoundContext,
     plan: bool,
     budget: float | None,
     min_share: float | None,
@@ -62,20 +62,20 @@ def generate(
     """
     from rounds.pipeline import run_stages
 
-    job = job.generating(budget=budget, min_share=min_share, ray=ray)
+    context = context.generating(budget=budget, min_share=min_share, ray=ray)
     if plan:
-        for line in _plan_lines(job):
+        for line in _plan_lines(context):
             click.echo(line)
         return
-    (outcome,) = run_stages(job, ["generate"], force=["generate"] if force else [])
-    click.echo(job.round.stage("generate"))
-    if too_few(job, outcome.manifest):
+    (outcome,) = run_stages(context, ["generate"], force=["generate"] if force else [])
+    click.echo(context.round.stage("generate"))
+    if too_few(context, outcome.manifest):
         click.get_current_context().exit(EXIT_TOO_FEW)
 
 
-def too_few(job: Job, manifest: Manifest) -> bool:
+def too_few(context: RoundContext, manifest: Manifest) -> bool:
     """Return whether fewer of the planned rows came than are asked for, and say so in one line."""
-    share, wanted = manifest["counts"].get("share", 1.0), job.config.generate.min_share
+    share, wanted = manifest.counts.get("share", 1.0), context.config.generate.min_share
     if share >= wanted:
         return False
     click.echo(
@@ -86,30 +86,32 @@ def too_few(job: Job, manifest: Manifest) -> bool:
     return True
 
 
-def _plan_lines(job: Job) -> list[str]:
+def _plan_lines(context: RoundContext) -> list[str]:
     from rounds.carry_over import read_rounds
     from rounds.stages.generate import teacher_plan
 
-    seeds = _seeds(job)
+    seeds = _seeds(context)
     bare = f"bare answers: {len(seeds)} of the imported rows"
-    plan = teacher_plan(job, [*read_rounds(job.source_rounds, job.config.model).rows, *seeds])
+    plan = teacher_plan(
+        context, [*read_rounds(context.source_rounds, context.config.model).rows, *seeds]
+    )
     if plan is None:
         return ["no teacher is configured: no new rows", bare]
     lines = [*plan.lines(), f"{bare}, and one for each new row"]
-    budget = job.config.generate.budget
+    budget = context.config.generate.budget
     if budget is not None and plan.money and budget < plan.money.high:
         lines.append(f"the budget of {budget:.2f} may not be enough: it then stops, resumable")
     return lines
 
 
-def _seeds(job: Job) -> list[Example]:
+def _seeds(context: RoundContext) -> list[Example]:
     """Return the imported rows, or what an import would give."""
     from generation.importing import import_rows
     from workbench.sampling import take_spread
     from workbench.store import read_records
 
-    imported = job.round.stage("import") / "examples.jsonl"
+    imported = context.round.stage("import") / "examples.jsonl"
     if imported.exists():
         return list(read_records(imported, Example))
-    rows = [row for path in job.sources for row in import_rows(path, job.persona).kept]
-    return take_spread(rows, job.config.rows)
+    rows = [row for path in context.sources for row in import_rows(path, context.persona).kept]
+    return take_spread(rows, context.config.rows)

@@ -7,7 +7,7 @@ from click.core import ParameterSource
 
 from app.cli.options import round_options
 from app.cli.reopen import reopen
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.errors import UserError
 
 
@@ -31,7 +31,12 @@ from workbench.errors import UserError
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the page.")
 @round_options
 def next_(
-    job: Job, rows: int | None, budget: float | None, curve: bool, quick: bool, as_json: bool
+    context: RoundContext,
+    rows: int | None,
+    budget: float | None,
+    curve: bool,
+    quick: bool,
+    as_json: bool,
 ) -> None:
     """Open the next round from the last evaluated one, or from --round.
 
@@ -49,24 +54,24 @@ def next_(
     from rounds.planning.proposal import check_next, open_next, propose
 
     if click.get_current_context().get_parameter_source("round_number") is ParameterSource.DEFAULT:
-        job = _last_evaluated(job)
-    check_next(job)
-    proposal = propose(job, rows=rows, budget=budget, curve=curve, losses=not quick)
-    opened = open_next(job, proposal, budget=budget)
+        context = _last_evaluated(context)
+    check_next(context)
+    proposal = propose(context, rows=rows, budget=budget, curve=curve, losses=not quick)
+    opened = open_next(context, proposal, budget=budget)
     if as_json:
         click.echo(proposal.model_dump_json(indent=1))
         return
-    click.echo(page(job.persona, proposal))
+    click.echo(page(context.persona, proposal))
     click.echo(opened.folder / "next.md")
 
 
-def _last_evaluated(job: Job) -> Job:
+def _last_evaluated(context: RoundContext) -> RoundContext:
     """Return the job of the last round that was evaluated, with the options as they were given.
 
     Raises:
         UserError: There is none.
     """
-    folder = job.round.folder.parent
+    folder = context.round.folder.parent
     done = sorted(path.parent.parent for path in folder.glob("round-*/evaluate/comparison.json"))
     if not done:
         raise UserError(

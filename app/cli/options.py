@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rounds.context import open_job
+from rounds.context import open_context
 from workbench.config import presets
 
 
@@ -48,7 +48,7 @@ def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
         round_number: int,
         **kwargs: Any,
     ) -> Any:
-        job = open_job(
+        context = open_context(
             config=config,
             preset=preset,
             runs=runs,
@@ -57,7 +57,7 @@ def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
             model=model,
             seed=seed,
         )
-        return command(job, *args, **kwargs)
+        return command(context, *args, **kwargs)
 
     return wrapped
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import Work
 from workbench.errors import UserError
 
@@ -37,12 +37,16 @@ def parse_memory(text: str) -> int:
 
 
 def plan_round(
-    job: Job, method: Method, *, recipe: str | None = None, device_memory: str | None = None
+    context: RoundContext,
+    method: Method,
+    *,
+    recipe: str | None = None,
+    device_memory: str | None = None,
 ) -> Plan:
     """Return the plan of one training stage of a round, from its real rows.
 
     Args:
-        job: The round.
+        context: The round.
         method: The stage.
         recipe: A recipe's name or path; by default the one that the stage would take.
         device_memory: Of a GPU that is not there, such as ``16GiB``; by default the device at hand.
@@ -58,42 +62,42 @@ def plan_round(
 
     memory = parse_memory(device_memory) if device_memory else None
     # The embedded recipes are for a processor: for a GPU that is not here its own one is meant.
-    path = named_recipe(recipe or method) if recipe or memory else recipe_path(job, method)
-    planned = load_recipe(path, job.config.train.overrides.get(method, {}))
+    path = named_recipe(recipe or method) if recipe or memory else recipe_path(context, method)
+    planned = load_recipe(path, context.config.train.overrides.get(method, {}))
     planned.require(method)
     wish = Wish(
         planned,
-        resolve_model(job.config.model, weights=False),
-        job.config.model,
-        _rows(job, planned),
-        _adapter(job, planned),
-        load(job, "sft").lora,
+        resolve_model(context.config.model, weights=False),
+        context.config.model,
+        _rows(context, planned),
+        _adapter(context, planned),
+        load(context, "sft").lora,
         memory,
     )
     return make_plan(wish)
 
 
-def _adapter(job: Job, recipe: Recipe) -> Path | None:
+def _adapter(context: RoundContext, recipe: Recipe) -> Path | None:
     """Return the adapter that a run would go on with, if it is trained: here or a round before."""
     from rounds.stages.train import start_round
 
-    own = job.round.stage("sft") / "adapter"
+    own = context.round.stage("sft") / "adapter"
     if own.is_dir() and not recipe.continues:
         return own
     stage = recipe.method if recipe.continues else "sft"
-    start = start_round(job, stage)
+    start = start_round(context, stage)
     return start.stage(stage) / "adapter" if start else None
 
 
-def _rows(job: Job, recipe: Recipe) -> Rows:
+def _rows(context: RoundContext, recipe: Recipe) -> Rows:
     from rounds.stages.train import sides, training_stage
     from training.plan.lengths import reader_of
 
     with tempfile.TemporaryDirectory() as folder:
-        for name in training_stage(recipe.method, job).inputs:
-            path = job.round.folder / name
+        for name in training_stage(recipe.method, context).inputs:
+            path = context.round.folder / name
             if name.startswith("split/") and not path.exists():
                 fix = "run `persona run --until split` first"
                 raise UserError("is not there yet", where=str(path), fix=fix)
-        path, _ = sides(job, recipe.method, Work(job.round, Path(folder)))
+        path, _ = sides(context, recipe.method, Work(context.round, Path(folder)))
         return reader_of(recipe)(path)

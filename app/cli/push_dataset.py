@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.errors import UserError
 from workbench.inference.hub import hub_errors
 
@@ -14,7 +14,7 @@ from workbench.inference.hub import hub_errors
 @round_options
 @click.argument("repository", metavar="OWNER/NAME")
 @click.option("--public", is_flag=True, help="Make the dataset public; private by default.")
-def push_dataset(job: Job, repository: str, public: bool) -> None:
+def push_dataset(context: RoundContext, repository: str, public: bool) -> None:
     """Send the round's generated rows to the Hub as OWNER/NAME, with a card.
 
     The token is the one of `hf auth login`, or HF_TOKEN. It is never written anywhere.
@@ -27,20 +27,20 @@ def push_dataset(job: Job, repository: str, public: bool) -> None:
 
     from generation.card import FILES, dataset_card
 
-    manifest = job.round.manifest("generate")
-    if manifest is None or not manifest["counts"].get("taught"):
+    manifest = context.round.manifest("generate")
+    if manifest is None or not manifest.counts.get("taught"):
         raise UserError(
             "the round has no generated rows",
-            where=str(job.round.folder),
+            where=str(context.round.folder),
             fix="run `persona generate` with a teacher first",
         )
-    folder = job.round.stage("generate")
-    card = dataset_card(job.persona, manifest).encode()
+    folder = context.round.stage("generate")
+    card = dataset_card(context.persona, manifest.model_dump(mode="json")).encode()
     operations = [CommitOperationAdd("README.md", card)]
     operations += [
         CommitOperationAdd(f"{name}.jsonl", folder / f"{name}.jsonl")
         for name in FILES
-        if manifest["outputs"].get(f"{name}.jsonl", {}).get("records")
+        if (output := manifest.outputs.get(f"{name}.jsonl")) and output.records
     ]
     api = HfApi()
     with hub_errors(repository):
@@ -49,6 +49,6 @@ def push_dataset(job: Job, repository: str, public: bool) -> None:
             repository,
             operations,
             repo_type="dataset",
-            commit_message=f"{job.persona.id}: {manifest['counts']['taught']} generated rows",
+            commit_message=f"{context.persona.id}: {manifest.counts['taught']} generated rows",
         )
     click.echo(done.commit_url)

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from rounds.context import CONFIG, Job, open_job
+from rounds.context import RoundContext, open_context
+from rounds.layout import CONFIG
 from workbench.config import load_config
 
 _GIVEN = ("config", "preset", "persona", "model", "seed", "runs")
 
 
-def reopen(number: int) -> Job:
+def reopen(number: int) -> RoundContext:
     """Return the job of a round, with the running command's options as they were given.
 
     Raises:
@@ -21,10 +22,10 @@ def reopen(number: int) -> Job:
     """
     params = click.get_current_context().params
     given: dict[str, Any] = {name: params[name] for name in _GIVEN}
-    return open_job(**given, round_number=number)
+    return open_context(**given, round_number=number)
 
 
-def as_made(job: Job) -> Job:
+def as_made(context: RoundContext) -> RoundContext:
     """Return the job with the configuration that its round was made with, whatever is given now.
 
     A round that wrote none keeps what is given.
@@ -32,7 +33,7 @@ def as_made(job: Job) -> Job:
     Raises:
         UserError: That configuration is broken.
     """
-    saved = job.round.folder / CONFIG
+    saved = context.round.folder / CONFIG
     if not saved.exists():
-        return job
-    return replace(job, config=load_config(saved, {"persona": job.config.persona}))
+        return context
+    return replace(context, config=load_config(saved, {"persona": context.config.persona}))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from app.cli import review_connect, review_results
 from app.cli.options import overlap_option, round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.stages import review as stage_review
 from rounds.stages.review_rows import review_rows
 
@@ -36,21 +36,21 @@ def _command(function: Callable[..., Any]) -> click.Command:
 @_command
 @click.option("--port", type=click.IntRange(1, 65535), help="Port; a free one by default.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-def up(job: Job, port: int | None, host: str) -> None:
+def up(context: RoundContext, port: int | None, host: str) -> None:
     """Start the Argilla server and print its address and the reviewers' logins.
 
     \b
     Example:
       persona review up --port 6900
     """
-    stage_review.up(job, port=port, host=host)
-    stage_review.keep_mark(job).touch()
-    stage_review.tell_logins(job)
+    stage_review.up(context, port=port, host=host)
+    stage_review.keep_mark(context).touch()
+    stage_review.tell_logins(context)
 
 
 @_command
 @overlap_option
-def push(job: Job, reviewers_per_record: int | None) -> None:
+def push(context: RoundContext, reviewers_per_record: int | None) -> None:
     """Put the filtered rows into the round's dataset; twice adds nothing twice.
 
     In a round that has none yet, rows are imported, made by the teacher where there is one, and
@@ -65,18 +65,18 @@ def push(job: Job, reviewers_per_record: int | None) -> None:
     """
     from rounds.pipeline import run_stages
 
-    job = stage_review.with_overlap(job, reviewers_per_record)
-    connection = stage_review.owner(stage_review.running(job))
-    if not (job.round.stage("filter") / "examples.jsonl").exists():
-        taught = ("generate",) if job.config.teacher else ()
-        run_stages(job, ("import", *taught, "filter"))
-    stage_review.push_rows(job, connection, review_rows(job, people=True))
-    with job.round.locked():
-        job.remember()
+    context = stage_review.with_overlap(context, reviewers_per_record)
+    connection = stage_review.owner(stage_review.running(context))
+    if not (context.round.stage("filter") / "examples.jsonl").exists():
+        taught = ("generate",) if context.config.teacher else ()
+        run_stages(context, ("import", *taught, "filter"))
+    stage_review.push_rows(context, connection, review_rows(context, people=True))
+    with context.round.locked():
+        context.remember()
 
 
 @_command
-def status(job: Job) -> None:
+def status(context: RoundContext) -> None:
     """Show how far the reviewers are, and how much of the disagreement queue is adjudicated.
 
     \b
@@ -85,7 +85,7 @@ def status(job: Job) -> None:
     """
     from curation.argilla import progress
 
-    at = stage_review.owner(stage_review.running(job)), job.persona, job.round.name
+    at = stage_review.owner(stage_review.running(context)), context.persona, context.round.name
     Console(soft_wrap=True).print(_table(progress.status(*at), "complete"))
     if queue := progress.queue_status(*at):
         Console(soft_wrap=True).print(_table(queue, "adjudicated"))
@@ -103,7 +103,7 @@ def _table(progress: Progress, done: str) -> Table:
 
 
 @_command
-def pull(job: Job) -> None:
+def pull(context: RoundContext) -> None:
     """Pull what people said so far into the round; twice gives the same file.
 
     \b
@@ -112,24 +112,24 @@ def pull(job: Job) -> None:
     """
     from rounds.pipeline import run_spec
 
-    stage_review.running(job)
-    run_spec(job.waiting(), stage_review.review_stage(job.waiting(), wait=False))
-    click.echo(job.round.stage("review") / "reviews.jsonl")
+    stage_review.running(context)
+    run_spec(context.waiting(), stage_review.review_stage(context.waiting(), wait=False))
+    click.echo(context.round.stage("review") / "reviews.jsonl")
 
 
 @_command
-def logins(job: Job) -> None:
+def logins(context: RoundContext) -> None:
     """Print the address and the reviewers' logins.
 
     \b
     Example:
       persona review logins
     """
-    stage_review.tell_logins(job)
+    stage_review.tell_logins(context)
 
 
 @_command
-def down(job: Job) -> None:
+def down(context: RoundContext) -> None:
     """Stop the Argilla server; everything reviewed is kept.
 
     \b
@@ -138,8 +138,8 @@ def down(job: Job) -> None:
     """
     from curation.argilla.server import stop
 
-    stage_review.keep_mark(job).unlink(missing_ok=True)
-    ran = stop(stage_review.server_home(job))
+    stage_review.keep_mark(context).unlink(missing_ok=True)
+    ran = stop(stage_review.server_home(context))
     click.echo("stopped" if ran else "was not running")
 
 

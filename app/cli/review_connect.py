@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.stages import review as stage_review
 from workbench.errors import UserError
 
@@ -33,7 +33,7 @@ def add_to(review: click.Group) -> None:
     " else you are asked]",
 )
 @round_options
-def connect(job: Job, url: str | None, embedded: bool, key_file: Path | None) -> None:
+def connect(context: RoundContext, url: str | None, embedded: bool, key_file: Path | None) -> None:
     """Let push, status and pull talk to the Argilla at URL.
 
     The address is saved beside the embedded server's data. The key never is: it stays in its
@@ -46,7 +46,7 @@ def connect(job: Job, url: str | None, embedded: bool, key_file: Path | None) ->
     """
     from curation.argilla import server_link
 
-    home = stage_review.server_home(job)
+    home = stage_review.server_home(context)
     if embedded == bool(url):
         raise UserError("needs one of URL and --embedded", where="persona review connect")
     if embedded:
@@ -69,7 +69,7 @@ def connect(job: Job, url: str | None, embedded: bool, key_file: Path | None) ->
 
 @click.command()
 @round_options
-def migrate(job: Job) -> None:
+def migrate(context: RoundContext) -> None:
     """Copy all of the embedded server to the connected Argilla.
 
     Workspaces, accounts, datasets, records, suggestions, vectors and every response, drafts and
@@ -86,7 +86,7 @@ def migrate(job: Job) -> None:
     from curation.argilla.server import start, status, stop
     from curation.argilla.server_link import link_of
 
-    home = stage_review.server_home(job)
+    home = stage_review.server_home(context)
     link = link_of(home)
     if link is None:
         raise UserError(

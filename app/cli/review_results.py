@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.stages import review as stage_review
 from workbench.errors import UserError
 from workbench.records import Decision, Drop
@@ -41,7 +41,7 @@ def add_to(review: click.Group) -> None:
     show_default=True,
     help="Width of interval to aim at.",
 )
-def agreement(job: Job, width: float) -> None:
+def agreement(context: RoundContext, width: float) -> None:
     """Show how far the reviewers agree, on the reviews pulled so far.
 
     Krippendorff's alpha (1 full agreement, 0 that of chance) with its 95% bootstrap interval, per
@@ -54,15 +54,15 @@ def agreement(job: Job, width: float) -> None:
     """
     from rounds.stages.resolve import measure
 
-    _pulled(job)
-    measured = measure(job)
+    _pulled(context)
+    measured = measure(context)
     console = Console(soft_wrap=True)
     click.echo(
         f"{measured.records} records reviewed, {measured.overlapping} of them by two or more;"
         f" {measured.resamples} resamples, seed {measured.seed}"
     )
     console.print(_questions(measured, width))
-    topics = {job.persona.topic_name(name): part for name, part in measured.topics.items()}
+    topics = {context.persona.topic_name(name): part for name, part in measured.topics.items()}
     console.print(_parts("topic", topics))
     console.print(_parts("pair of reviewers", measured.pairs))
     console.print(_reviewers(measured))
@@ -140,7 +140,7 @@ def _together(found: Alpha | None) -> str:
 @click.command()
 @round_options
 @click.option("--force", is_flag=True, help="Do it again although it is done.")
-def resolve(job: Job, force: bool) -> None:
+def resolve(context: RoundContext, force: bool) -> None:
     """Turn the reviews into a decision per row, and show the decisions by reason.
 
     \b
@@ -149,8 +149,8 @@ def resolve(job: Job, force: bool) -> None:
     """
     from rounds.pipeline import run_stages
 
-    run_stages(job, ["resolve"], force=["resolve"] if force else [])
-    folder = job.round.stage("resolve")
+    run_stages(context, ["resolve"], force=["resolve"] if force else [])
+    folder = context.round.stage("resolve")
     decisions = list(read_records(folder / "decisions.jsonl", Decision))
     drops = list(read_records(folder / "drops.jsonl", Drop))
     Console(soft_wrap=True).print(_decisions(decisions, drops))
@@ -176,7 +176,7 @@ def _decisions(decisions: list[Decision], drops: Iterable[Drop]) -> Table:
 
 @click.command()
 @round_options
-def adjudicate(job: Job) -> None:
+def adjudicate(context: RoundContext) -> None:
     """Push what the policy can't settle to a second dataset, both opinions beside each answer.
 
     One review there is final: `persona review pull` brings it back, and `persona review resolve`
@@ -187,24 +187,24 @@ def adjudicate(job: Job) -> None:
       persona review pull && persona review adjudicate
     """
     from curation.argilla.progress import status
-    from rounds.stages.resolve import pulled, rivals
+    from rounds.stages.resolve import alternatives, pulled
     from rounds.stages.review_waiting import push_unsettled
 
-    connection = stage_review.owner(stage_review.running(job))
-    _pulled(job)
-    pushed = push_unsettled(job, connection, pulled(job), rivals(job))
+    connection = stage_review.owner(stage_review.running(context))
+    _pulled(context)
+    pushed = push_unsettled(context, connection, pulled(context), alternatives(context))
     if pushed is None:
         click.echo("nothing is unsettled")
         return
     click.echo(f"{pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
-    progress = status(connection, job.persona, job.round.name, queue=True)
-    stage_review.tell_logins(job, progress)
+    progress = status(connection, context.persona, context.round.name, queue=True)
+    stage_review.tell_logins(context, progress)
 
 
 @click.command()
 @round_options
 @click.argument("name", metavar="ID")
-def why(job: Job, name: str) -> None:
+def why(context: RoundContext, name: str) -> None:
     """Tell the story of a row: where it came from, who said what, and what became of it.
 
     ID is the id of any record of the round or the beginning of one, or the row's source, such as
@@ -216,14 +216,14 @@ def why(job: Job, name: str) -> None:
     """
     from rounds.lineage.history import story
 
-    for line in story(job, name):
+    for line in story(context, name):
         click.echo(line)
 
 
-def _pulled(job: Job) -> None:
-    if not (job.round.stage("review") / "reviews.jsonl").exists():
+def _pulled(context: RoundContext) -> None:
+    if not (context.round.stage("review") / "reviews.jsonl").exists():
         raise UserError(
             "no reviews are pulled yet",
-            where=str(job.round.folder),
+            where=str(context.round.folder),
             fix="run `persona review pull` first, or `persona run`",
         )

@@ -11,7 +11,7 @@ from rich.table import Table
 from app.cli.evaluate import tell_failures
 from app.cli.generate import EXIT_TOO_FEW, too_few
 from app.cli.options import overlap_option, round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import Outcome
 from rounds.stages.review import with_overlap
 
@@ -27,7 +27,7 @@ from rounds.stages.review import with_overlap
 @overlap_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 def run(
-    job: Job,
+    context: RoundContext,
     force: tuple[str, ...],
     wait_for_people: bool,
     reviewers_per_record: int | None,
@@ -45,11 +45,11 @@ def run(
     """
     from rounds.pipeline import run_stages, stages_until
 
-    job = with_overlap(job.waiting() if wait_for_people else job, reviewers_per_record)
-    outcomes = run_stages(job, stages_until(until, job.config.train.methods), force=force)
-    last = job.round.stage(outcomes[-1].stage)
+    context = with_overlap(context.waiting() if wait_for_people else context, reviewers_per_record)
+    outcomes = run_stages(context, stages_until(until, context.config.train.methods), force=force)
+    last = context.round.stage(outcomes[-1].stage)
     _print_summary(outcomes, last / "report.html" if last.name == "report" else last)
-    short = [too_few(job, done.manifest) for done in outcomes if done.stage == "generate"]
+    short = [too_few(context, done.manifest) for done in outcomes if done.stage == "generate"]
     for outcome in outcomes:
         tell_failures(outcome.manifest)
     if any(short):
@@ -64,14 +64,14 @@ def _print_summary(outcomes: list[Outcome], result: Path) -> None:
     for outcome in outcomes:
         manifest = outcome.manifest
         state = "done" if outcome.ran else "was done"
-        table.add_row(outcome.stage, state, f"{manifest['seconds']:.1f}", f"{manifest['peak_mib']}")
+        table.add_row(outcome.stage, state, f"{manifest.seconds:.1f}", f"{manifest.peak_mib}")
     fresh = [outcome.manifest for outcome in outcomes if outcome.ran]
     table.add_section()
     table.add_row(
         "all",
         f"{len(fresh)} of {len(outcomes)} run now",
-        f"{sum(m['seconds'] for m in fresh):.1f}",
-        f"{max((m['peak_mib'] for m in fresh), default=0)}",
+        f"{sum(m.seconds for m in fresh):.1f}",
+        f"{max((m.peak_mib for m in fresh), default=0)}",
     )
     console = Console(soft_wrap=True)
     console.print(table)

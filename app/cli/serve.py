@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.config import METHODS
 from workbench.errors import UserError
 
@@ -26,7 +26,7 @@ HOST = "127.0.0.1"
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=8001, show_default=True, help="On loopback."
 )
-def serve(job: Job, adapter: str | None, port: int) -> None:
+def serve(context: RoundContext, adapter: str | None, port: int) -> None:
     """Serve the base model, or an adapter of the round merged into it, until Ctrl-C.
 
     The server is `transformers serve`. It listens on loopback alone, ignores
@@ -43,7 +43,7 @@ def serve(job: Job, adapter: str | None, port: int) -> None:
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise UserError(f"port {port} is taken", where="--port", fix="choose another one")
-    model = linked_model(job, adapter)
+    model = linked_model(context, adapter)
     # The server calls a model by the path that it was given, so it gets one that is a name.
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", model.name]
     command += ["--host", HOST, "--port", str(port), "--continuous-batching"]
@@ -70,19 +70,19 @@ def serve(job: Job, adapter: str | None, port: int) -> None:
         raise UserError(f"the server ended with code {code}", fix="its own words above say why")
 
 
-def linked_model(job: Job, adapter: str | None) -> Path:
+def linked_model(context: RoundContext, adapter: str | None) -> Path:
     """Return a link of a speaking name to the folder to serve."""
-    folder = model_folder(job, adapter)
-    served = job.round.folder / ".served"
+    folder = model_folder(context, adapter)
+    served = context.round.folder / ".served"
     served.mkdir(parents=True, exist_ok=True)
-    name = f"{job.persona.id}-{adapter}" if adapter else Path(job.config.model).name
+    name = f"{context.persona.id}-{adapter}" if adapter else Path(context.config.model).name
     link = served / name
     link.unlink(missing_ok=True)
     link.symlink_to(folder.resolve(), target_is_directory=True)
     return link
 
 
-def model_folder(job: Job, adapter: str | None) -> Path:
+def model_folder(context: RoundContext, adapter: str | None) -> Path:
     """Return the folder to serve; an adapter is merged into its base once and kept in the round.
 
     Raises:
@@ -90,19 +90,19 @@ def model_folder(job: Job, adapter: str | None) -> Path:
     """
     from workbench.inference.base_models import resolve_model
 
-    base = resolve_model(job.config.model)
+    base = resolve_model(context.config.model)
     if adapter is None:
         return base
-    manifest = job.round.manifest(adapter)
+    manifest = context.round.manifest(adapter)
     if manifest is None:
         raise UserError(
             f"the round has no adapter '{adapter}'",
-            where=str(job.round.folder),
+            where=str(context.round.folder),
             fix=f"run `persona train {adapter}` first",
         )
-    merged = job.round.folder / ".served" / f"{adapter}-{manifest['key'][:16]}"
+    merged = context.round.folder / ".served" / f"{adapter}-{manifest.key[:16]}"
     if not merged.exists():
-        _merge(base, job.round.stage(adapter) / "adapter", job.config.model, merged)
+        _merge(base, context.round.stage(adapter) / "adapter", context.config.model, merged)
     return merged
 
 

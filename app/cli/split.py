@@ -12,34 +12,36 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import Round
 from rounds.split_files import SIDES, Compared, all_rounds, compare, side_files
 from workbench.errors import UserError
-from workbench.records import Drop, Example, Side, Split
+from workbench.records import Drop, Example, SplitAssignment, SplitName
 from workbench.store import read_records
 
 
-def _of_round(job: Job, check: bool, similarity: float | None, most: int, force: bool) -> None:
+def _of_round(
+    context: RoundContext, check: bool, similarity: float | None, most: int, force: bool
+) -> None:
     """Split a round, or check what it and the persona's other rounds have split."""
     from rounds.pipeline import run_stages
     from workbench.config import section
 
     if not check:
-        run_stages(job, ["split"], force=["split"] if force else [])
-        _print_sizes(job)
-        click.echo(job.round.stage("split"))
+        run_stages(context, ["split"], force=["split"] if force else [])
+        _print_sizes(context)
+        click.echo(context.round.stage("split"))
         return
     from curation.split import SplitSettings
 
-    rounds = all_rounds(job.round)
+    rounds = all_rounds(context.round)
     if not rounds:
         raise UserError(
             "no round of this persona is split yet",
-            where=str(job.round.folder.parent),
+            where=str(context.round.folder.parent),
             fix="run `persona split` first, or name the files to compare",
         )
-    settings = section(SplitSettings, job.config.split, "split")
+    settings = section(SplitSettings, context.config.split, "split")
     alike = similarity or settings.sibling
     files = [file for one in rounds for file in side_files(one)]
     _tell(compare(files, alike, topics=settings.topics == "apart"), most, rounds)
@@ -108,11 +110,11 @@ def split(files: tuple[Path, ...], side: tuple[str, ...], **options: Any) -> Non
     _tell(found, options["most"])
 
 
-def _with_sides(files: Sequence[Path], sides: Sequence[str]) -> list[tuple[Path, Side]]:
+def _with_sides(files: Sequence[Path], sides: Sequence[str]) -> list[tuple[Path, SplitName]]:
     from curation.leaks import named_side, side_of
     from workbench.store import existing
 
-    given: dict[Path, Side] = {}
+    given: dict[Path, SplitName] = {}
     for text in sides:
         name, _, path = text.partition("=")
         if not path:
@@ -148,27 +150,27 @@ def _tell(found: Compared, most: int, rounds: Sequence[Round] = ()) -> None:
     click.get_current_context().exit(1)
 
 
-def _print_sizes(job: Job) -> None:
+def _print_sizes(context: RoundContext) -> None:
     """Print how many rows and pairs of each topic are on each side."""
-    folder = job.round.stage("split")
-    rows: dict[str, Counter[Side]] = defaultdict(Counter)
+    folder = context.round.stage("split")
+    rows: dict[str, Counter[SplitName]] = defaultdict(Counter)
     topics = {
         row.id: row.topic
         for side in SIDES
         for row in read_records(folder / f"{side}.jsonl", Example)
     }
-    groups: dict[Side, set[str]] = defaultdict(set)
-    for split in read_records(folder / "splits.jsonl", Split):
-        groups[split.side].add(split.group)
+    groups: dict[SplitName, set[str]] = defaultdict(set)
+    for split in read_records(folder / "splits.jsonl", SplitAssignment):
+        groups[split.split].add(split.group)
         if split.record in topics:
-            rows[topics[split.record]][split.side] += 1
+            rows[topics[split.record]][split.split] += 1
     table = Table(title="Rows by topic and side", title_justify="left")
     table.add_column("topic")
     for side in SIDES:
         table.add_column(side, justify="right")
     # The rows of one side stand together, as a topic is on one side.
     for topic, counts in sorted(rows.items(), key=lambda e: (min(map(SIDES.index, e[1])), e[0])):
-        name = job.persona.topic_name(topic) if topic else "(no topic)"
+        name = context.persona.topic_name(topic) if topic else "(no topic)"
         table.add_row(name, *(str(counts[side] or "") for side in SIDES))
     table.add_section()
     table.add_row("rows", *(str(sum(c[side] for c in rows.values())) for side in SIDES))

@@ -9,24 +9,24 @@ from typing import Any
 import click
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 
 _force = click.option("--force", is_flag=True, help="Do it again although it is done.")
 
 
-def run_one(job: Job, stage: str, force: bool) -> None:
+def run_one(context: RoundContext, stage: str, force: bool) -> None:
     """Run one stage and print its folder."""
     from rounds.pipeline import run_stages
 
-    run_stages(job, [stage], force=[stage] if force else [])
-    click.echo(job.round.stage(stage))
+    run_stages(context, [stage], force=[stage] if force else [])
+    click.echo(context.round.stage(stage))
 
 
 def _stage_command(stage: str, text: str) -> click.Command:
     """Return the command of one stage; ``text`` is its help."""
 
-    def run(job: Job, force: bool) -> None:
-        run_one(job, stage, force)
+    def run(context: RoundContext, force: bool) -> None:
+        run_one(context, stage, force)
 
     run.__doc__ = f"{text}\n\n\b\nExample:\n  persona {stage}"
     return job_command(stage, run)
@@ -37,7 +37,7 @@ def job_command(name: str, function: Callable[..., Any]) -> click.Command:
     return click.command(name)(round_options(_force(function)))
 
 
-def _import(job: Job, files: tuple[Path, ...], force: bool) -> None:
+def _import(context: RoundContext, files: tuple[Path, ...], force: bool) -> None:
     """Read rows of JSONL into the round; the persona's own seeds where no FILE is given.
 
     Rows may be {instruction, output}, Alpaca's {instruction, input, output}, chat {messages}, or
@@ -47,7 +47,7 @@ def _import(job: Job, files: tuple[Path, ...], force: bool) -> None:
     Example:
       persona import rows.jsonl --persona datasets/gym-trainer
     """
-    run_one(job.importing(files) if files else job, "import", force)
+    run_one(context.importing(files) if files else context, "import", force)
 
 
 import_ = job_command(

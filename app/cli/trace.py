@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ _SHOWN = 20
 )
 @round_options
 def trace(
-    job: Job, record: str | None, as_json: bool, picture: Path | None, sample: int | None
+    context: RoundContext,
+    record: str | None,
+    as_json: bool,
+    picture: Path | None,
+    sample: int | None,
 ) -> None:
     """Walk a row, answer or score back to its sources, and on to what it touched.
 
@@ -50,9 +54,9 @@ def trace(
 
     if (record is None) == (sample is None):
         raise UserError("name an id, or how many to draw", fix="such as `persona trace --sample 9`")
-    lineage = graph.read_lineage(job.round.folder.parent)
+    lineage = graph.read_lineage(context.round.folder.parent)
     if record is None:
-        _check(lineage, sample or 0, job.config.seed, as_json)
+        _check(lineage, sample or 0, context.config.seed, as_json)
         return
     node = lineage.named(record)
     if as_json:
@@ -97,7 +101,7 @@ def _check(lineage: Lineage, count: int, seed: int, as_json: bool) -> None:
 @click.command()
 @click.argument("records", nargs=-1, required=True, metavar="ID...")
 @round_options
-def forget(job: Job, records: tuple[str, ...]) -> None:
+def forget(context: RoundContext, records: tuple[str, ...]) -> None:
     """Say what would have to go with these records: rows made of them, and trained adapters.
 
     ID may also be a source, such as seeds.jsonl:17 or a reviewer's name. Nothing is deleted: take
@@ -110,6 +114,6 @@ def forget(job: Job, records: tuple[str, ...]) -> None:
     from rounds.lineage import graph
     from rounds.lineage.forget import forgotten
 
-    lineage = graph.read_lineage(job.round.folder.parent)
+    lineage = graph.read_lineage(context.round.folder.parent)
     for line in forgotten(lineage, records):
         click.echo(line)

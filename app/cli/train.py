@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from app.cli.stages import job_command, run_one
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.config import METHODS, TRACKERS, Method
 from workbench.errors import UserError
 
@@ -36,7 +36,7 @@ def _recipes(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("--device-memory", help="With --plan: for a GPU that is not here, 16GiB.")
 @click.option("--recipe", help="With --plan: another recipe, its name or file.")
 def _train(
-    job: Job,
+    context: RoundContext,
     method: Method,
     tracker: str | None,
     plan: bool,
@@ -55,10 +55,10 @@ def _train(
       persona train --recipes
     """
     if plan:
-        _plan(job, method, as_json, recipe=recipe, device_memory=device_memory)
+        _plan(context, method, as_json, recipe=recipe, device_memory=device_memory)
         return
     _of_the_plan({"--recipe": recipe, "--device-memory": device_memory, "--json": as_json}, method)
-    run_one(job.tracking(tracker) if tracker else job, method, force)
+    run_one(context.tracking(tracker) if tracker else context, method, force)
 
 
 train = job_command("train", _train)
@@ -72,10 +72,10 @@ def _of_the_plan(options: dict[str, object], method: Method) -> None:
             raise UserError("is for --plan alone", where=option, fix=fix)
 
 
-def _plan(job: Job, method: Method, as_json: bool, **asked: str | None) -> None:
+def _plan(context: RoundContext, method: Method, as_json: bool, **asked: str | None) -> None:
     from app.cli.plan import plan_round
 
-    made = plan_round(job, method, **asked)
+    made = plan_round(context, method, **asked)
     if as_json:
         click.echo(made.model_dump_json(indent=2))
         return

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from app.cli.options import round_options
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import PROGRESS, STAGES
 from workbench.config import METHODS
 
@@ -26,7 +26,7 @@ OLD = 120.0
 @click.command()
 @click.option("--once", is_flag=True, help="Print the state once, and end.")
 @round_options
-def watch(job: Job, once: bool) -> None:
+def watch(context: RoundContext, once: bool) -> None:
     """Show a round while it runs: stages, what the running one does, reviewers, losses, cost.
 
     It only reads: it may be started and stopped at any time.
@@ -37,50 +37,50 @@ def watch(job: Job, once: bool) -> None:
     """
     console = Console(soft_wrap=True, highlight=False)
     if once or not console.is_terminal:
-        console.print(dashboard(job))
+        console.print(dashboard(context))
         return
-    with Live(dashboard(job), console=console, refresh_per_second=1) as live:
+    with Live(dashboard(context), console=console, refresh_per_second=1) as live:
         while True:
             time.sleep(EVERY)
             # A stage that ends between two reads takes its files away: look again then.
             with suppress(FileNotFoundError):
-                live.update(dashboard(job))
+                live.update(dashboard(context))
 
 
-def dashboard(job: Job) -> RenderableType:
+def dashboard(context: RoundContext) -> RenderableType:
     """Return the state of a round as it is now."""
-    parts: list[RenderableType] = [_stages(job)]
-    parts += _reviewers(job)
+    parts: list[RenderableType] = [_stages(context)]
+    parts += _reviewers(context)
     return Group(*parts)
 
 
-def _stages(job: Job) -> Table:
-    table = Table(title=f"{job.persona.name}: {job.round.folder}", title_justify="left")
+def _stages(context: RoundContext) -> Table:
+    table = Table(title=f"{context.persona.name}: {context.round.folder}", title_justify="left")
     for name in ("stage", "state", "time (s)", "peak (MiB)", "what came out"):
         table.add_column(name, justify="right" if "(" in name else "left")
     for stage in STAGES:
-        manifest = job.round.manifest(stage)
-        if manifest is None and stage in METHODS and stage not in job.config.train.methods:
+        manifest = context.round.manifest(stage)
+        if manifest is None and stage in METHODS and stage not in context.config.train.methods:
             continue
-        begun = (job.round.folder / f".{stage}.partial").exists()
+        begun = (context.round.folder / f".{stage}.partial").exists()
         if begun:
-            table.add_row(f"[bold]{stage}[/bold]", _doing(job), "", "", "")
+            table.add_row(f"[bold]{stage}[/bold]", _doing(context), "", "", "")
         elif manifest is None:
             table.add_row(stage, "to do", "", "", "")
         else:
             table.add_row(
                 stage,
                 "done",
-                f"{manifest['seconds']:.0f}",
-                str(manifest["peak_mib"]),
-                _outcome(manifest["counts"]),
+                f"{manifest.seconds:.0f}",
+                str(manifest.peak_mib),
+                _outcome(manifest.counts),
             )
     return table
 
 
-def _doing(job: Job) -> str:
+def _doing(context: RoundContext) -> str:
     """Return what the begun stage does now, or that nothing is at work on it."""
-    path = job.round.folder / PROGRESS
+    path = context.round.folder / PROGRESS
     try:
         news: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -110,17 +110,17 @@ def _outcome(counts: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _reviewers(job: Job) -> list[RenderableType]:
+def _reviewers(context: RoundContext) -> list[RenderableType]:
     """Return the reviewers' progress while the round waits for them."""
     from rounds.stages.review import owner, running, server_pids
 
-    if not (job.round.folder / ".review.partial").exists() or not list(server_pids(job)):
+    if not (context.round.folder / ".review.partial").exists() or not list(server_pids(context)):
         return []
     from curation.argilla.progress import status
     from workbench.errors import UserError
 
     try:
-        found = status(owner(running(job)), job.persona, job.round.name)
+        found = status(owner(running(context)), context.persona, context.round.name)
     except UserError as error:
         return [f"reviewers: {error}"]
     table = Table(title=f"Reviews: {found.completed} of {found.total} rows", title_justify="left")

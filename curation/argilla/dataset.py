@@ -35,11 +35,11 @@ class Shape:
     """The disagreement queue: opinions are shown beside each answer."""
 
 
-def shape_of(examples: Sequence[Example], rivals: Mapping[str, str], *, queue: bool) -> Shape:
+def shape_of(examples: Sequence[Example], alternatives: Mapping[str, str], *, queue: bool) -> Shape:
     """Return what the rows need of the settings."""
-    shown = [*(conversation_text(example) for example in examples), *rivals.values()]
+    shown = [*(conversation_text(example) for example in examples), *alternatives.values()]
     return Shape(
-        pairs=any(example.id in rivals for example in examples),
+        pairs=any(example.id in alternatives for example in examples),
         images=any(_IMAGE.search(text) for text in shown),
         queue=queue,
     )

@@ -20,7 +20,7 @@ def pull(
     """Return every submitted or discarded response as a review, by record and reviewer.
 
     Drafts are left out: their reviewers have not decided. Which answer of a pair is better comes
-    back as ``candidate`` or ``rival``, whichever place they had on the screen.
+    back as ``candidate`` or ``alternative``, whichever place they had on the screen.
 
     Args:
         connection: With an owner's or admin's key.
@@ -70,7 +70,9 @@ def _better(value: str, order: str) -> str:
     """Return what was meant by the place on the screen."""
     if value not in _SIDES:
         return value
-    sides = ("candidate", "rival") if order == CANDIDATE_FIRST else ("rival", "candidate")
+    sides = (
+        ("candidate", "alternative") if order == CANDIDATE_FIRST else ("alternative", "candidate")
+    )
     return sides[_SIDES[value]]
 
 

@@ -41,7 +41,7 @@ def push(
     *,
     reviewers_per_record: int,
     exemplars: Sequence[Example] = (),
-    rivals: Mapping[str, str] | None = None,
+    alternatives: Mapping[str, str] | None = None,
     judged: Mapping[str, JudgeOpinion] | None = None,
     opinions: Mapping[str, str] | None = None,
 ) -> Pushed:
@@ -54,7 +54,7 @@ def push(
         examples: The rows; a record's id is its example's.
         reviewers_per_record: Submitted reviews that complete a record.
         exemplars: Right answers for the guidelines.
-        rivals: Example id → another answer to compare the candidate with; where both are the
+        alternatives: Example id → another answer to compare the candidate with; where both are the
             same text there is nothing to compare. Those of rows that are not pushed yet count for
             the dataset's questions.
         judged: Example id → what a judge model suggests.
@@ -69,10 +69,10 @@ def push(
     pairs = {
         row.id: text
         for row in examples
-        if (text := (rivals or {}).get(row.id)) and folded(text) != folded(row.answer)
+        if (text := (alternatives or {}).get(row.id)) and folded(text) != folded(row.answer)
     }
     # A later push may add the pairs: what reviewers are asked must not depend on it.
-    shape = replace(shape_of(examples, pairs, queue=queue), pairs=bool(rivals))
+    shape = replace(shape_of(examples, pairs, queue=queue), pairs=bool(alternatives))
     with connected(connection) as client:
         wanted = settings(persona, exemplars, shape, min_submitted=reviewers_per_record)
         dataset = find_dataset(client, name)

@@ -25,7 +25,7 @@ def push_queue(
     queue: Sequence[Decision],
     *,
     exemplars: Sequence[Example] = (),
-    rivals: Mapping[str, str] | None = None,
+    alternatives: Mapping[str, str] | None = None,
 ) -> Pushed | None:
     """Push the queued records to a dataset of their own; None where nothing is queued.
 
@@ -40,7 +40,7 @@ def push_queue(
         reviews: All reviews of the round.
         queue: What :func:`curation.review.resolve.resolve` left unsettled.
         exemplars: Right answers for the guidelines.
-        rivals: Example id → the other answer of a pair.
+        alternatives: Example id → the other answer of a pair.
 
     Raises:
         UserError: As :func:`curation.argilla.push.push` does.
@@ -57,7 +57,7 @@ def push_queue(
         rows,
         reviewers_per_record=1,
         exemplars=exemplars,
-        rivals=rivals,
+        alternatives=alternatives,
         opinions={
             row.id: opinions(persona, round_name, row, votes.get(row.id, ())) for row in rows
         },
@@ -102,6 +102,6 @@ def opinions(persona: Persona, round_name: str, example: Example, votes: Iterabl
 
 def _place(better: str, order: str) -> str:
     """Return the place on the screen, ``a`` or ``b``, of the side that was found better."""
-    if better not in ("candidate", "rival"):
+    if better not in ("candidate", "alternative"):
         return better
     return "a" if (better == "candidate") == (order == CANDIDATE_FIRST) else "b"

@@ -50,7 +50,7 @@ def records(
     persona: Persona,
     round_name: str,
     examples: Sequence[Example],
-    rivals: Mapping[str, str],
+    alternatives: Mapping[str, str],
     judged: Mapping[str, JudgeOpinion],
     opinions: Mapping[str, str] | None = None,
 ) -> list[Record]:
@@ -60,7 +60,7 @@ def records(
         persona: Its rules suggest what is wrong.
         round_name: Goes into the metadata.
         examples: The candidates; their ids become the records' ids.
-        rivals: Example id → the other answer of a pair.
+        alternatives: Example id → the other answer of a pair.
         judged: Example id → what a judge suggests.
         opinions: Example id → the reviewers' opinions, for the disagreement queue.
     """
@@ -77,9 +77,9 @@ def records(
         if example.topic:
             metadata["topic"] = persona.topic_name(example.topic)
         fields = {"question": question, "answer": example.answer}
-        if rival := rivals.get(example.id):
+        if alternative := alternatives.get(example.id):
             metadata["order"] = order_of(example, round_name)
-            sides = [example.answer, rival]
+            sides = [example.answer, alternative]
             first, second = sides if metadata["order"] == CANDIDATE_FIRST else sides[::-1]
             fields = {"question": question, "answer_a": first, "answer_b": second}
         if opinions is not None:
@@ -90,7 +90,9 @@ def records(
                 fields=fields,
                 metadata=metadata,
                 vectors={VECTOR: vector},
-                suggestions=_suggestions(persona, example, judged.get(example.id), bool(rival)),
+                suggestions=_suggestions(
+                    persona, example, judged.get(example.id), bool(alternative)
+                ),
             )
         )
     return made

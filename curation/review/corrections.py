@@ -40,29 +40,29 @@ def best_correction(
     return min(fit, key=rank, default=""), "; ".join(refused)
 
 
-def prefers(side: Literal["candidate", "rival"], votes: Sequence[Ballot]) -> bool:
+def prefers(side: Literal["candidate", "alternative"], votes: Sequence[Ballot]) -> bool:
     """Return whether more of the votes find ``side`` better than find the other better."""
     counts = Counter(ballot.better for ballot in votes)
-    return counts[side] > counts["rival" if side == "candidate" else "candidate"]
+    return counts[side] > counts["alternative" if side == "candidate" else "candidate"]
 
 
 def preferences(
-    original: Example, kept: Example, reviews: Sequence[str], *, rival: str | None, bare: str
+    original: Example, kept: Example, reviews: Sequence[str], *, alternative: str | None, bare: str
 ) -> list[Preference]:
-    """Return what the kept answer is preferred to: the original, the rival, the bare answer.
+    """Return what the kept answer is preferred to: the original, the alternative, the bare answer.
 
     Args:
         original: The candidate that was reviewed.
         kept: What became of it.
         reviews: Ids of the reviews that decided.
-        rival: The other answer of a pair where the candidate was found better.
+        alternative: The other answer of a pair where the candidate was found better.
         bare: The base model's own answer, or an empty string.
     """
     replaced: Origin = "edit" if kept.origin == "edit" else "teacher"
     pairs: list[tuple[Origin, str]] = [
         (replaced, original.answer),
-        ("teacher", rival or ""),
-        ("bare", bare),
+        ("teacher", alternative or ""),
+        ("baseline", bare),
     ]
     taken = {"", folded(kept.answer)}  # an empty or identical text says nothing
     made: list[Preference] = []

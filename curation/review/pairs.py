@@ -1,4 +1,4 @@
-"""Preference pairs that people bring, put before reviewers as a candidate and its rival."""
+"""Preference pairs that people bring, put before reviewers as a candidate and its alternative."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Pairs:
 
     candidates: list[Example] = field(default_factory=list)
     """The chosen answers, as rows; each once."""
-    rivals: dict[str, str] = field(default_factory=dict)
+    alternatives: dict[str, str] = field(default_factory=dict)
     """Candidate → the rejected answer that is shown beside it."""
 
 
@@ -37,9 +37,9 @@ def pairs_of(preferences: Iterable[Preference]) -> Pairs:
     found = Pairs()
     for pair in preferences:
         candidate = as_candidate(pair)
-        if candidate.id not in found.rivals:
+        if candidate.id not in found.alternatives:
             found.candidates.append(candidate)
-            found.rivals[candidate.id] = pair.rejected
+            found.alternatives[candidate.id] = pair.rejected
     return found
 
 
@@ -54,7 +54,7 @@ def unreviewed(
 
     Args:
         preferences: The imported pairs.
-        reviewed: Ids of the candidates that were put before reviewers with their rivals.
+        reviewed: Ids of the candidates that were put before reviewers with their alternatives.
         decisions: What became of every reviewed row.
     """
     decided = {decision.record: decision for decision in decisions if decision.record in reviewed}

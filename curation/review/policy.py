@@ -63,7 +63,9 @@ def judge(
         return Verdict(NOT_REVIEWED, f"{len(votes)} of {policy.min_reviews} reviews")
     if sum(ballot.better == BOTH_BAD for ballot in votes) * 2 > len(votes):
         return Verdict(BOTH_BAD, "a majority finds both answers bad")
-    sides = [sum(ballot.better == side for ballot in votes) for side in ("candidate", "rival")]
+    sides = [
+        sum(ballot.better == side for ballot in votes) for side in ("candidate", "alternative")
+    ]
     if sides[0] == sides[1] > 0:
         return Verdict(QUEUE, f"{sides[0]} against {sides[1]} on which answer is better")
     if policy.rule == "dawid-skene":

@@ -60,7 +60,7 @@ def resolve(
     policy: Policy,
     bare: Mapping[str, str],
     *,
-    rivals: Mapping[str, str] | None = None,
+    alternatives: Mapping[str, str] | None = None,
     adjudications: Iterable[Review] = (),
 ) -> Resolved:
     """Decide on every example by the policy; no row is decided silently.
@@ -74,12 +74,12 @@ def resolve(
         reviews: All reviews of the round, in any order.
         policy: How votes become decisions.
         bare: Example id → the base model's own answer, the rejected side of a preference.
-        rivals: Example id → the other answer of a pair that reviewers compared.
+        alternatives: Example id → the other answer of a pair that reviewers compared.
         adjudications: An adjudicator's reviews of queued records; these are final.
 
     Raises:
         UserError: The policy names a problem that the persona's reviewers can't.
-        ValueError: Reviewers preferred a rival whose text is not in ``rivals``.
+        ValueError: Reviewers preferred an alternative whose text is not in ``alternatives``.
     """
     _check(policy, persona)
     given = list(reviews)
@@ -96,7 +96,9 @@ def resolve(
         if verdict.outcome == NOT_REVIEWED and not votes and example.id in declined:
             verdict = Verdict(DISCARDED, "every reviewer discarded it")
         case = _Case(persona, example, (*votes, *last), last or votes, trust, verdict)
-        _settle(case, policy, (rivals or {}).get(example.id), bare.get(example.id, ""), resolved)
+        _settle(
+            case, policy, (alternatives or {}).get(example.id), bare.get(example.id, ""), resolved
+        )
     return resolved
 
 
@@ -146,7 +148,9 @@ def _of(trust: Reliability, example: Example) -> dict[str, float]:
     return trust.posteriors.get(example.id, {})
 
 
-def _settle(case: _Case, policy: Policy, rival: str | None, bare: str, into: Resolved) -> None:
+def _settle(
+    case: _Case, policy: Policy, alternative: str | None, bare: str, into: Resolved
+) -> None:
     """Add the decision on one record, and all that follows from it, to ``into``."""
     example, verdict = case.example, case.verdict
     edit, refused = "", ""
@@ -158,7 +162,7 @@ def _settle(case: _Case, policy: Policy, rival: str | None, bare: str, into: Res
     elif verdict.outcome == QUEUE:
         outcome = "queue"
     elif verdict.outcome == KEEP:
-        outcome = "rival" if prefers("rival", case.votes) else "keep"
+        outcome = "alternative" if prefers("alternative", case.votes) else "keep"
     reason = {"drop": verdict.outcome, "queue": UNSETTLED}.get(outcome, "")
     decision = Decision(
         record=example.id,
@@ -183,19 +187,21 @@ def _settle(case: _Case, policy: Policy, rival: str | None, bare: str, into: Res
         )
     if outcome in ("drop", "queue"):
         return
-    kept = _kept(case, outcome, edit, rival)
+    kept = _kept(case, outcome, edit, alternative)
     into.examples.append(kept)
-    beaten = rival if prefers("candidate", case.votes) else None
-    into.preferences.extend(preferences(example, kept, case.reviews, rival=beaten, bare=bare))
+    beaten = alternative if prefers("candidate", case.votes) else None
+    into.preferences.extend(preferences(example, kept, case.reviews, alternative=beaten, bare=bare))
 
 
-def _kept(case: _Case, outcome: str, edit: str, rival: str | None) -> Example:
+def _kept(case: _Case, outcome: str, edit: str, alternative: str | None) -> Example:
     if outcome == "keep":
         return case.example.evolve(parents=unique(*case.example.parents, *case.reviews))
-    if outcome == "rival" and not rival:
-        raise ValueError(f"reviewers preferred the rival of {case.example.id}, which is not given")
+    if outcome == "alternative" and not alternative:
+        raise ValueError(
+            f"reviewers preferred the alternative of {case.example.id}, which is not given"
+        )
     return case.example.evolve(
-        answer=edit if outcome == "edit" else rival,
+        answer=edit if outcome == "edit" else alternative,
         origin="edit" if outcome == "edit" else "teacher",
         parents=unique(case.example.id, *case.example.parents, *case.reviews),
     )

@@ -10,9 +10,9 @@ from workbench.records import Example, Review
 
 KEEP = "keep"
 LOW_FIDELITY = "low_fidelity"
-BETTER = ("candidate", "rival", "tie", "both_bad")
+BETTER = ("candidate", "alternative", "tie", "both_bad")
 """Answers to "which is better", once the order that the reviewer saw is undone."""
-Better = Literal["candidate", "rival", "tie", "both_bad"]
+Better = Literal["candidate", "alternative", "tie", "both_bad"]
 
 
 @dataclass(frozen=True)

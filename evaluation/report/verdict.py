@@ -85,7 +85,7 @@ def _people(source: Source, words: Words, arm: str) -> str:
 
 
 def _prompt(comparison: Comparison, cell: Cell, words: Words) -> str:
-    """Return how the arm stands to the same base with a system prompt: the honest rival."""
+    """Return how the arm stands to the same base with a system prompt: the honest alternative."""
     against = cell.against_prompt
     if not comparison.prompted or against is None or cell.arm == comparison.prompted:
         return ""

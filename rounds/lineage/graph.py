@@ -5,14 +5,13 @@ Only ids, places and links are kept, never the rows' texts, so that it stays sma
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rounds.layout import MANIFEST, STAGES, TRAINED, Manifest
+from rounds.layout import MANIFEST, STAGES, Manifest
 from workbench.errors import UserError, nearest
 from workbench.store import read_json_lines
 
@@ -205,19 +204,19 @@ def _named_arms(round_: Path) -> dict[str, Any]:
     path = round_ / "evaluate" / MANIFEST
     if not path.exists():
         return {}
-    named: dict[str, Any] = json.loads(path.read_text("utf-8")).get("settings", {}).get("more", {})
+    named: dict[str, Any] = Manifest.load(path).settings.get("more", {})
     return named
 
 
 def _add_adapter(graph: nx.DiGraph[str], round_: Path, stage: str) -> None:
     """Link an adapter to the rows that it was trained on and to the adapter it went on from."""
-    manifest: Manifest = json.loads((round_ / stage / MANIFEST).read_text(encoding="utf-8"))
+    manifest = Manifest.load(round_ / stage / MANIFEST)
     node = f"{round_.name}/{stage}"
     graph.add_node(node)
-    own = round_ / stage / TRAINED
+    own = round_ / stage / "trained.jsonl"
     if own.exists():
         graph.add_edges_from((row["id"], node) for _, row in _records(own))
-    for name in manifest["inputs"]:
+    for name in manifest.inputs:
         path = round_ / name
         if name.endswith("/adapter"):
             # Another round's is named with its round, this round's by its stage alone.

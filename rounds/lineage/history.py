@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rounds.carry_over import REVIEWS
-from rounds.context import Job
-from rounds.layout import MANIFEST, STAGES, TRAINED
+from rounds.context import RoundContext
+from rounds.layout import MANIFEST, STAGES, Manifest
 from workbench.errors import UserError, nearest
 from workbench.store import file_hash, read_json_lines
 
@@ -21,19 +20,19 @@ _CHARACTERS = 160
 """Of a text, so much is shown."""
 
 
-def story(job: Job, name: str) -> list[str]:
+def story(context: RoundContext, name: str) -> list[str]:
     """Return the story of a row as lines, in the order of stages.
 
     Args:
-        job: The round.
+        context: The round.
         name: Id of a record or the beginning of one, or a row's source such as ``seeds.jsonl:17``.
 
     Raises:
         UserError: Nothing or more than one record is meant, or a file cannot be read.
     """
-    files = _read(job.round.folder)
-    start = _named(files, name, str(job.round.folder))
-    return list(_Teller(job, files, start).lines())
+    files = _read(context.round.folder)
+    start = _named(files, name, str(context.round.folder))
+    return list(_Teller(context, files, start).lines())
 
 
 def _read(folder: Path) -> dict[str, list[Row]]:
@@ -69,8 +68,8 @@ def _named(files: dict[str, list[Row]], name: str, where: str) -> Row:
 class _Teller:
     """Tells of a row, what it was made from, and what was made of it."""
 
-    def __init__(self, job: Job, files: dict[str, list[Row]], start: Row) -> None:
-        self._job, self._files = job, files
+    def __init__(self, context: RoundContext, files: dict[str, list[Row]], start: Row) -> None:
+        self._job, self._files = context, files
         self._rows: dict[str, Row] = {}
         parents: dict[str, set[str]] = defaultdict(set)
         children: dict[str, set[str]] = defaultdict(set)
@@ -112,7 +111,7 @@ class _Teller:
         for gold in self._of(_GOLD, key="id"):
             known = self._gold_outcomes().get(gold["id"], "no longer among the gold rows")
             yield f"gold: the known outcome is {known}; it tests reviewers and is never trained on"
-        for bare in self._of("generate/bare.jsonl", key="prompt_id"):
+        for bare in self._of("generate/baseline.jsonl", key="prompt_id"):
             yield f"generate: the base model answered {bare['id']}: {_short(bare['text'])}"
 
     def _gold_outcomes(self) -> dict[str, str]:
@@ -166,7 +165,7 @@ class _Teller:
             yield f"split: {split['record']} on {split['side']}, group {split['group']}"
         for stage, kind, file in (("sft", "row", "train"), ("dpo", "pair", "preferences-train")):
             if ("train", kind) in sides and self._was_input(stage, f"split/{file}.jsonl"):
-                own = self._files.get(f"{stage}/{TRAINED}")
+                own = self._files.get(f"{stage}/{'trained.jsonl'}")
                 drawn = own is None or any(row["id"] in self._known for row in own)
                 which = "the adapter" if drawn else "the adapter that it started from"
                 yield f"{stage}: {which} was trained on it"
@@ -178,7 +177,7 @@ class _Teller:
         manifest = folder / stage / MANIFEST
         if not manifest.exists():
             return False
-        inputs = json.loads(manifest.read_text(encoding="utf-8"))["inputs"]
+        inputs = Manifest.load(manifest).inputs
         return bool(inputs.get(name) == file_hash(folder / name))
 
     def _evaluated(self) -> Iterator[str]:

@@ -36,13 +36,13 @@ def step(lineage: Lineage, node: str) -> dict[str, Any]:
 def _adapter(lineage: Lineage, node: str) -> dict[str, Any]:
     """Return what the manifest of a training stage says of its adapter."""
     path = lineage.folder / node / MANIFEST
-    manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
-    adapter = manifest["outputs"].get("adapter/adapter_model.safetensors", {})
+    manifest = Manifest.load(path)
+    adapter = manifest.outputs.get("adapter/adapter_model.safetensors")
     return {
-        "model": manifest["settings"].get("model"),
-        "recipe": manifest["inputs"].get("recipe"),
-        "sha256": adapter.get("sha256"),
-        "rows": manifest["counts"].get("rows"),
+        "model": manifest.settings.get("model"),
+        "recipe": manifest.inputs.get("recipe"),
+        "sha256": adapter.sha256 if adapter else None,
+        "rows": manifest.counts.get("rows"),
     }
 
 

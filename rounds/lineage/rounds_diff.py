@@ -154,8 +154,10 @@ def _recipe(round_: Round, method: str) -> dict[str, Any] | None:
     path = round_.stage(method) / "recipe.yaml"
     if not path.exists():
         return None
-    manifest = round_.manifest(method) or {"settings": {}}
-    return {"model": manifest["settings"].get("model")} | _dotted(read_yaml(path)[0])
+    manifest = round_.manifest(method)
+    return {"model": manifest.settings.get("model") if manifest else None} | _dotted(
+        read_yaml(path)[0]
+    )
 
 
 def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.stages.resolve import pulled
 from rounds.stages.review_rows import policy_of
 from workbench.records import Decision, Example
@@ -20,14 +20,14 @@ class Disputed(BaseModel):
     topic: str
     question: str
     outcome: str
-    """What became of it: keep, edit, rival, drop or queue."""
+    """What became of it: keep, edit, alternative, drop or queue."""
     votes: tuple[str, ...]
     """What each reviewer said."""
     apart: int
     """Highest rating less the lowest, 0 to 4."""
 
 
-def disputed(job: Job) -> list[Disputed]:
+def disputed(context: RoundContext) -> list[Disputed]:
     """Return the rows of the training and validation sides, and of none, that reviewers split over.
 
     Those that wait for an adjudicator come first, then by how far ratings are apart. Held-out rows
@@ -35,12 +35,12 @@ def disputed(job: Job) -> list[Disputed]:
     """
     from curation.review.votes import ballots, by_record
 
-    given, policy = pulled(job), policy_of(job)
-    hidden = held_out(job)
+    given, policy = pulled(context), policy_of(context)
+    hidden = held_out(context)
     rows = {row.id: row for row in given.rows if row.id not in hidden}
     decided = {
         decision.record: decision.outcome
-        for decision in read_records(job.round.stage("resolve") / "decisions.jsonl", Decision)
+        for decision in read_records(context.round.stage("resolve") / "decisions.jsonl", Decision)
     }
     settled = {review.record for review in given.adjudications}
     found = []
@@ -64,9 +64,9 @@ def disputed(job: Job) -> list[Disputed]:
     return sorted(found, key=lambda one: (one.outcome != "queue", -one.apart, one.id))
 
 
-def held_out(job: Job) -> set[str]:
+def held_out(context: RoundContext) -> set[str]:
     """Return the ids of the rows of the test side, and of the rows that they were made from."""
-    path = job.round.stage("split") / "test.jsonl"
+    path = context.round.stage("split") / "test.jsonl"
     if not path.exists():
         return set()
     rows = read_records(path, Example)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rounds.arms import PROMPT
 from rounds.comparison import columns_of, counted_traits, means_of
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import Round
 from rounds.planning.second_looks import SCRATCH
 from rounds.runner import StageSpec, Work, run_stage
@@ -34,7 +34,7 @@ STEPS = 24
 the rows differ."""
 
 
-def measure_curve(job: Job) -> LearningCurve | None:
+def measure_curve(context: RoundContext) -> LearningCurve | None:
     """Train the SFT recipe on parts of the rows and fit the validation rows' losses.
 
     Every part is kept when it is done: a call that was stopped goes on with the next.
@@ -45,40 +45,40 @@ def measure_curve(job: Job) -> LearningCurve | None:
     from evaluation.learning_curve import fit_curve
     from workbench.inference.hub import hub_offline
 
-    recipe = check_curve(job)
-    train = list(read_records(job.round.stage("split") / "train.jsonl", Example))
+    recipe = check_curve(context)
+    train = list(read_records(context.round.stage("split") / "train.jsonl", Example))
     steps = _steps(recipe, len(train))
     sizes = sorted({max(1, round(share * len(train))) for share in SHARES})
-    scratch = Round(job.round.folder / SCRATCH)
+    scratch = Round(context.round.folder / SCRATCH)
     losses = []
     for size in sizes:
         console.print(f"  learning curve: {size} of {len(train)} rows, {steps} steps")
         with hub_offline():
-            run_stage(scratch, _part(job, size, steps), seed=job.config.seed)
+            run_stage(scratch, _part(context, size, steps), seed=context.config.seed)
         path = scratch.stage(f"curve-{size:05d}") / "losses.json"
         losses.append(list(json.loads(path.read_text("utf-8")).values()))
-    return fit_curve(sizes, losses, "validation_loss", seed=job.config.seed)
+    return fit_curve(sizes, losses, "validation_loss", seed=context.config.seed)
 
 
-def check_curve(job: Job) -> Recipe:
+def check_curve(context: RoundContext) -> Recipe:
     """Return the recipe of a learning curve's trainings, checked before anything is trained.
 
     Raises:
         UserError: There are no validation rows, or the recipe is broken or starts at an adapter
             that has seen the rows already.
     """
-    validation = job.round.stage("split") / "validation.jsonl"
+    validation = context.round.stage("split") / "validation.jsonl"
     if not validation.exists() or not validation.stat().st_size:
         raise UserError(
             "there are no validation rows to score a learning curve on",
             where=str(validation),
             fix="split with a validation share above 0",
         )
-    recipe = load(job, "sft")
+    recipe = load(context, "sft")
     if recipe.continues:
         raise UserError(
             "a learning curve starts at the base, and the recipe at an adapter that knows the rows",
-            where=str(recipe_path(job, "sft")),
+            where=str(recipe_path(context, "sft")),
             fix="leave --curve out, or give it a configuration with train: {sft: auto}",
         )
     return recipe
@@ -96,18 +96,18 @@ def _steps(recipe: Recipe, rows: int) -> int:
     return max(few, math.ceil(rows / rows_a_step(recipe)))
 
 
-def _part(job: Job, size: int, steps: int) -> StageSpec:
-    split = job.round.stage("split")
+def _part(context: RoundContext, size: int, steps: int) -> StageSpec:
+    split = context.round.stage("split")
     return StageSpec(
         f"curve-{size:05d}",
-        partial(_train_part, job, size, steps),
+        partial(_train_part, context, size, steps),
         files={
-            "recipe": recipe_path(job, "sft"),
+            "recipe": recipe_path(context, "sft"),
             **{side: split / f"{side}.jsonl" for side in ("train", "validation")},
         },
         settings={
-            "model": job.config.model,
-            "overrides": job.config.train.overrides.get("sft", {}),
+            "model": context.config.model,
+            "overrides": context.config.train.overrides.get("sft", {}),
             "rows": size,
             "steps": steps,
         },
@@ -116,28 +116,36 @@ def _part(job: Job, size: int, steps: int) -> StageSpec:
     )
 
 
-def _train_part(job: Job, size: int, steps: int, work: Work) -> None:
+def _train_part(context: RoundContext, size: int, steps: int, work: Work) -> None:
     from training.row_loss import row_losses
     from training.sft import train_sft
     from workbench.inference.base_models import resolve_model
 
-    recipe, model = load(job, "sft"), resolve_model(job.config.model)
+    recipe, model = load(context, "sft"), resolve_model(context.config.model)
     trainer = {**recipe.trainer, "max_steps": steps, "eval_strategy": "no"}
     trainer |= {"load_best_model_at_end": False, "save_steps": steps}
     recipe = recipe.model_copy(update={"trainer": trainer, "early_stopping": None})
-    split = job.round.stage("split")
+    split = context.round.stage("split")
     train = list(read_records(split / "train.jsonl", Example))
-    random.Random(f"curve:{job.config.seed}").shuffle(train)
+    random.Random(f"curve:{context.config.seed}").shuffle(train)
     rows = work.out / "rows.jsonl"
     write_records(rows, take_spread(train, size))
-    train_sft(recipe, model, rows, None, work.out, seed=job.config.seed, base_name=job.config.model)
+    train_sft(
+        recipe,
+        model,
+        rows,
+        None,
+        work.out,
+        seed=context.config.seed,
+        base_name=context.config.model,
+    )
     validation = list(read_records(split / "validation.jsonl", Example))
     found = row_losses(model, work.out / "adapter", validation)
     write_json(work.out / "losses.json", {one.id: one.tuned for one in found})
     work.counts.update(rows=size, steps=steps)
 
 
-def curve_of_rounds(job: Job, arm: str) -> LearningCurve | None:
+def curve_of_rounds(context: RoundContext, arm: str) -> LearningCurve | None:
     """Return the curve through this persona's rounds up to this one; None where they are too few.
 
     A round's point is its number of training rows and what its tuned arm missed on the prompts that
@@ -145,8 +153,8 @@ def curve_of_rounds(job: Job, arm: str) -> LearningCurve | None:
     """
     from evaluation.learning_curve import fit_curve
 
-    folders = sorted(job.round.folder.parent.glob("round-*"))
-    rounds = [Round(path) for path in folders if path.name <= job.round.name]
+    folders = sorted(context.round.folder.parent.glob("round-*"))
+    rounds = [Round(path) for path in folders if path.name <= context.round.name]
     rounds = [one for one in rounds if (one.stage("evaluate") / "scores.jsonl").exists()]
     traits = counted_traits(rounds)
     found: dict[int, dict[str, float]] = {}
@@ -160,7 +168,7 @@ def curve_of_rounds(job: Job, arm: str) -> LearningCurve | None:
     if not both or arm.endswith(PROMPT):
         return None
     missed = [[1 - found[size][prompt] for prompt in sorted(both)] for size in sizes]
-    return fit_curve(sizes, missed, "missed", seed=job.config.seed)
+    return fit_curve(sizes, missed, "missed", seed=context.config.seed)
 
 
 def _lines(path: Path) -> int:
@@ -168,6 +176,6 @@ def _lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def curve_of(job: Job, arm: str, *, train: bool) -> LearningCurve | None:
+def curve_of(context: RoundContext, arm: str, *, train: bool) -> LearningCurve | None:
     """Return the curve of short trainings where it is asked for, else that of the rounds."""
-    return measure_curve(job) if train else curve_of_rounds(job, arm)
+    return measure_curve(context) if train else curve_of_rounds(context, arm)

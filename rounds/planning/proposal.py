@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.shortfall import Gap, LearningCurve
-from rounds.context import CONFIG, Job
-from rounds.layout import MANIFEST, Round, open_round
+from rounds.context import RoundContext
+from rounds.layout import CONFIG, MANIFEST, Round
 from rounds.planning.disputed_rows import Disputed, disputed
 from rounds.planning.learning_curve import check_curve, curve_of
 from rounds.planning.requests import plan_rows
@@ -87,7 +87,7 @@ class Proposal(BaseModel):
 
 
 def propose(
-    job: Job,
+    context: RoundContext,
     *,
     rows: int | None = None,
     budget: float | None = None,
@@ -97,7 +97,7 @@ def propose(
     """Return what the evaluation and the reviews of a round ask of the next one.
 
     Args:
-        job: The round.
+        context: The round.
         rows: Rows to plan; ``per_topic`` for each topic of training by default.
         budget: Most that the plan may cost.
         curve: Train on parts of the rows to learn whether more of them help.
@@ -111,83 +111,87 @@ def propose(
     from evaluation.report.source import read_round
     from evaluation.weakness import find_gaps
 
-    source = read_round(job.round.folder, job.persona, job.persona_folder)
+    source = read_round(context.round.folder, context.persona, context.persona_folder)
     arm = headline_arm(source.comparison)
     if arm is None:
         raise UserError(
             "only the base answered in this round",
-            where=str(job.round.folder),
+            where=str(context.round.folder),
             fix="train and evaluate it first",
         )
     if budget is not None:
-        _check_price(job)
+        _check_price(context)
     if curve:
-        check_curve(job)
-    known = losses_of(job, arm) if losses else []
+        check_curve(context)
+    known = losses_of(context, arm) if losses else []
     gaps = find_gaps(
-        job.persona,
+        context.persona,
         arm,
         source.scores,
         source.responses,
         source.records("split/test.jsonl", Example),
         traits=source.comparison.traits or None,
-        seed=job.config.seed,
+        seed=context.config.seed,
     )
-    gaps += learned_gaps(job, known)
-    topics = _training_topics(job)
-    asks = plan_rows(gaps, topics, rows or job.config.generate.per_topic * len(topics))
-    seeds = list(read_records(job.round.stage("resolve") / "examples.jsonl", Example))
+    gaps += learned_gaps(context, known)
+    topics = _training_topics(context)
+    asks = plan_rows(gaps, topics, rows or context.config.generate.per_topic * len(topics))
+    seeds = list(read_records(context.round.stage("resolve") / "examples.jsonl", Example))
     if budget is not None:
-        asks = _within(job, seeds, gaps, topics, asks, budget)
-    told = _teacher_plan(job, seeds, asks)
-    held = {row.topic for side in ("validation", "test") for row in _side(job, side)}
+        asks = _within(context, seeds, gaps, topics, asks, budget)
+    told = _teacher_plan(context, seeds, asks)
+    held = {row.topic for side in ("validation", "test") for row in _side(context, side)}
     return Proposal(
-        persona=str(job.config.persona),
-        round=job.round.name,
-        next=_next(job).name,
-        runs=str(job.runs),
+        persona=str(context.config.persona),
+        round=context.round.name,
+        next=_next(context).name,
+        runs=str(context.runs),
         arm=arm,
         gaps=tuple(gaps),
-        held_out_topics=tuple(t for t in job.persona.topics if t in held and t not in topics),
-        rowless_topics=tuple(t for t in job.persona.topics if t not in held and t not in topics),
-        disputed=tuple(disputed(job)),
+        held_out_topics=tuple(t for t in context.persona.topics if t in held and t not in topics),
+        rowless_topics=tuple(
+            t for t in context.persona.topics if t not in held and t not in topics
+        ),
+        disputed=tuple(disputed(context)),
         losses=len(known),
-        unlearned=tuple(unlearned_rows(job, known)),
-        doubtful=tuple(doubtful_rows(job)),
-        curve=curve_of(job, arm, train=curve),
+        unlearned=tuple(unlearned_rows(context, known)),
+        doubtful=tuple(doubtful_rows(context)),
+        curve=curve_of(context, arm, train=curve),
         rows=topics,
-        shown=_shown(job),
+        shown=_shown(context),
         plan=asks,
-        teacher=job.config.teacher is not None,
+        teacher=context.config.teacher is not None,
         requests=told.lines()[1:] if told else [],
         cost=_cost(told),
     )
 
 
-def _training_topics(job: Job) -> dict[str, int]:
+def _training_topics(context: RoundContext) -> dict[str, int]:
     """Return topic → rows on the training side, in the persona's order."""
-    counts = Counter(row.topic for row in _side(job, "train") if row.topic)
-    return {topic: counts[topic] for topic in job.persona.topics if counts[topic]}
+    counts = Counter(row.topic for row in _side(context, "train") if row.topic)
+    return {topic: counts[topic] for topic in context.persona.topics if counts[topic]}
 
 
-def _side(job: Job, side: str) -> list[Example]:
-    path = job.round.stage("split") / f"{side}.jsonl"
+def _side(context: RoundContext, side: str) -> list[Example]:
+    path = context.round.stage("split") / f"{side}.jsonl"
     return list(read_records(path, Example)) if path.exists() else []
 
 
-def _shown(job: Job) -> dict[str, float]:
-    rows = _side(job, "train")
+def _shown(context: RoundContext) -> dict[str, float]:
+    rows = _side(context, "train")
     return {
         trait.id: sum(bool(trait.passes(row.answer)) for row in rows) / len(rows)
-        for trait in job.persona.rule_traits
+        for trait in context.persona.rule_traits
         if rows
     }
 
 
-def _teacher_plan(job: Job, seeds: list[Example], asks: tuple[Ask, ...]) -> Plan | None:
+def _teacher_plan(
+    context: RoundContext, seeds: list[Example], asks: tuple[Ask, ...]
+) -> Plan | None:
     from rounds.stages.generate import teacher_plan
 
-    return teacher_plan(job.generating(plan=asks), seeds) if asks else None
+    return teacher_plan(context.generating(plan=asks), seeds) if asks else None
 
 
 def _cost(plan: Plan | None) -> Cost | None:
@@ -198,7 +202,7 @@ def _cost(plan: Plan | None) -> Cost | None:
 
 
 def _within(
-    job: Job,
+    context: RoundContext,
     seeds: list[Example],
     gaps: list[Gap],
     topics: dict[str, int],
@@ -212,7 +216,7 @@ def _within(
     """
 
     def fits(total: int) -> bool:
-        cost = _cost(_teacher_plan(job, seeds, plan_rows(gaps, topics, total)))
+        cost = _cost(_teacher_plan(context, seeds, plan_rows(gaps, topics, total)))
         return cost is not None and cost.high <= budget
 
     low, high = 0, sum(ask.count for ask in asks)
@@ -222,14 +226,14 @@ def _within(
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     if not low:
-        one = _cost(_teacher_plan(job, seeds, plan_rows(gaps, topics, 1)))
+        one = _cost(_teacher_plan(context, seeds, plan_rows(gaps, topics, 1)))
         least = f"one may cost {one.high} {one.currency}" if one else "there is none to ask for"
         raise UserError(f"{budget:g} pays for no row: {least}", where="--budget", fix="raise it")
     return plan_rows(gaps, topics, low)
 
 
-def _check_price(job: Job) -> None:
-    if job.config.teacher is None or job.config.teacher.price is None:
+def _check_price(context: RoundContext) -> None:
+    if context.config.teacher is None or context.config.teacher.price is None:
         raise UserError(
             "a budget needs a teacher with a price",
             where="--budget",
@@ -237,18 +241,18 @@ def _check_price(job: Job) -> None:
         )
 
 
-def _next(job: Job) -> Round:
-    number = int(job.round.name.removeprefix("round-")) + 1
-    return open_round(job.runs, job.persona.id, number)
+def _next(context: RoundContext) -> Round:
+    number = int(context.round.name.removeprefix("round-")) + 1
+    return Round.open(context.runs / context.persona.id, number)
 
 
-def check_next(job: Job) -> None:
+def check_next(context: RoundContext) -> None:
     """Check that the next round may be planned, before any work is done for it.
 
     Raises:
         UserError: It has begun.
     """
-    opened = _next(job)
+    opened = _next(context)
     if any(opened.folder.glob(f"*/{MANIFEST}")):
         raise UserError(
             f"{opened.name} has begun already",
@@ -257,7 +261,7 @@ def check_next(job: Job) -> None:
         )
 
 
-def open_next(job: Job, proposal: Proposal, *, budget: float | None) -> Round:
+def open_next(context: RoundContext, proposal: Proposal, *, budget: float | None) -> Round:
     """Write the configuration of the next round, and the proposal as JSON and as a page.
 
     A configuration that was there is kept beside it, since people may have changed it.
@@ -267,24 +271,24 @@ def open_next(job: Job, proposal: Proposal, *, budget: float | None) -> Round:
     """
     from rounds.planning.page import page
 
-    check_next(job)
-    opened = _next(job)
+    check_next(context)
+    opened = _next(context)
     generate: dict[str, Any] = {"plan": proposal.plan}
     if budget is not None:
         generate["budget"] = budget
-    config = job.config.model_copy(
+    config = context.config.model_copy(
         update={
-            "sources": (Path(job.round.name),),
+            "sources": (Path(context.round.name),),
             "rows": None,
-            "generate": job.config.generate.model_copy(update=generate),
+            "generate": context.config.generate.model_copy(update=generate),
         }
     )
     write_json(opened.folder / "next.json", proposal.model_dump(mode="json"))
     with atomic_file(opened.folder / "next.md") as file:
-        file.write(page(job.persona, proposal))
+        file.write(page(context.persona, proposal))
     before = opened.folder / CONFIG
     old = before.read_text(encoding="utf-8") if before.exists() else ""
-    replace(job, config=config, round=opened).remember()
+    replace(context, config=config, round=opened).remember()
     if old and old != before.read_text(encoding="utf-8"):
         with atomic_file(opened.folder / BEFORE) as file:
             file.write(old)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from rounds.arms import CONFIG, adapter_of, own_arms
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.planning.disputed_rows import held_out
 from workbench.console import console
 from workbench.records import Decision, Example, Response
@@ -51,7 +51,7 @@ class Doubtful(Look):
     """Probability of that decision by what the other answers are like, 0 to 1."""
 
 
-def losses_of(job: Job, arm: str) -> list[RowLoss]:
+def losses_of(context: RoundContext, arm: str) -> list[RowLoss]:
     """Return the loss of every row of the learning sides under an arm's adapter; none without one.
 
     They are kept beside the round, so that the model answers for each adapter once.
@@ -59,32 +59,32 @@ def losses_of(job: Job, arm: str) -> list[RowLoss]:
     from training.row_loss import RowLoss, row_losses
     from workbench.inference.base_models import resolve_model
 
-    stage = next((own.stage for own in own_arms(job) if own.name == arm), "")
-    adapter = job.round.folder / adapter_of(stage)
-    rows = learning_rows(job)
+    stage = next((own.stage for own in own_arms(context) if own.name == arm), "")
+    adapter = context.round.folder / adapter_of(stage)
+    rows = learning_rows(context)
     if not stage or not (adapter / CONFIG).exists() or not rows:
         return []
-    files = [job.round.folder / f"split/{side}.jsonl" for side in LEARNING]
+    files = [context.round.folder / f"split/{side}.jsonl" for side in LEARNING]
     name = "-".join(file_hash(path)[:12] for path in (adapter, *files))
-    memo = job.round.folder / SCRATCH / f"losses-{name}.json"
+    memo = context.round.folder / SCRATCH / f"losses-{name}.json"
     if not memo.exists():
         console.print(f"  the loss of {len(rows)} rows under {stage}/adapter")
-        found = row_losses(resolve_model(job.config.model), adapter, rows)
+        found = row_losses(resolve_model(context.config.model), adapter, rows)
         write_json(memo, [one.model_dump(mode="json") for one in found])
     return [RowLoss.model_validate(one) for one in json.loads(memo.read_text("utf-8"))]
 
 
-def learning_rows(job: Job) -> list[Example]:
+def learning_rows(context: RoundContext) -> list[Example]:
     """Return the rows of the training and validation sides."""
-    return [row for side in LEARNING for row in _rows(job, f"split/{side}.jsonl")]
+    return [row for side in LEARNING for row in _rows(context, f"split/{side}.jsonl")]
 
 
-def _rows(job: Job, name: str) -> Iterator[Example]:
-    path = job.round.folder / name
+def _rows(context: RoundContext, name: str) -> Iterator[Example]:
+    path = context.round.folder / name
     return read_records(path, Example) if path.exists() else iter(())
 
 
-def unlearned_rows(job: Job, losses: list[RowLoss]) -> list[Unlearned]:
+def unlearned_rows(context: RoundContext, losses: list[RowLoss]) -> list[Unlearned]:
     """Return the rows whose loss stands far above that of the others on their side.
 
     Validation rows are held against each other: beside rows that were trained on, all stand out.
@@ -93,7 +93,7 @@ def unlearned_rows(job: Job, losses: list[RowLoss]) -> list[Unlearned]:
 
     found = []
     for side in LEARNING:
-        rows = {row.id: row for row in _rows(job, f"split/{side}.jsonl")}
+        rows = {row.id: row for row in _rows(context, f"split/{side}.jsonl")}
         found += [
             Unlearned(**_about(rows[one.id]), tuned=round(one.tuned, 4), base=round(one.base, 4))
             for one in unlearned([one for one in losses if one.id in rows])
@@ -101,52 +101,52 @@ def unlearned_rows(job: Job, losses: list[RowLoss]) -> list[Unlearned]:
     return found
 
 
-def learned_gaps(job: Job, losses: list[RowLoss]) -> list[Gap]:
+def learned_gaps(context: RoundContext, losses: list[RowLoss]) -> list[Gap]:
     """Return of each training topic the gap of its rows' log-likelihood to the other topics'."""
     from evaluation.weakness import by_group
 
-    topics = {row.id: row.topic for row in _rows(job, "split/train.jsonl") if row.topic}
+    topics = {row.id: row.topic for row in _rows(context, "split/train.jsonl") if row.topic}
     groups: dict[str, list[float]] = defaultdict(list)
     for one in losses:
         if one.id in topics:
             groups[topics[one.id]].append(-one.tuned)
-    return by_group("learned", "other_topics", groups, job.config.seed)
+    return by_group("learned", "other_topics", groups, context.config.seed)
 
 
-def doubtful_rows(job: Job) -> list[Doubtful]:
+def doubtful_rows(context: RoundContext) -> list[Doubtful]:
     """Return kept rows that read like what is not the persona's, and dropped ones like the kept."""
     from curation.label_issues import find_doubts
 
-    rows = {row.id: row for row in learning_rows(job)}
-    dropped = {row.id: row for row in _dropped(job)}
+    rows = {row.id: row for row in learning_rows(context)}
+    dropped = {row.id: row for row in _dropped(context)}
     known = rows | dropped
     return [
         Doubtful(**_about(known[doubt.id]), kept=doubt.kept, quality=doubt.quality)
-        for doubt in find_doubts(list(_labelled(job, rows, dropped)), seed=job.config.seed)
+        for doubt in find_doubts(list(_labelled(context, rows, dropped)), seed=context.config.seed)
         if doubt.issue and doubt.id in known
     ]
 
 
 def _labelled(
-    job: Job, rows: dict[str, Example], dropped: dict[str, Example]
+    context: RoundContext, rows: dict[str, Example], dropped: dict[str, Example]
 ) -> Iterator[Labelled]:
     from curation.label_issues import Labelled
 
     for kept, some in ((True, rows), (False, dropped)):
         for row in some.values():
             yield Labelled(row.id, row.question, row.answer, kept)
-    path = job.round.stage("generate") / "bare.jsonl"
-    hidden = held_out(job)
+    path = context.round.stage("generate") / "baseline.jsonl"
+    hidden = held_out(context)
     for bare in read_records(path, Response) if path.exists() else ():
         if bare.text.strip() and bare.prompt_id not in hidden:
             yield Labelled(bare.id, bare.prompt[-1].content, bare.text, False)
 
 
-def _dropped(job: Job) -> list[Example]:
+def _dropped(context: RoundContext) -> list[Example]:
     """Return the rows that reviewers dropped."""
-    path = job.round.stage("resolve") / "decisions.jsonl"
+    path = context.round.stage("resolve") / "decisions.jsonl"
     gone = {d.record for d in read_records(path, Decision) if d.outcome == "drop"}
-    return [row for row in _rows(job, "filter/examples.jsonl") if row.id in gone]
+    return [row for row in _rows(context, "filter/examples.jsonl") if row.id in gone]
 
 
 def _about(row: Example) -> dict[str, str]:

@@ -13,7 +13,7 @@ from rounds.carry_over import (
     read_rounds,
     write_carried,
 )
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import StageSpec, Work
 from rounds.split_files import earlier_rounds, placed_rows
 from rounds.stages.resolve import resolve_stage
@@ -25,82 +25,88 @@ from workbench.store import existing, read_records, write_records
 __all__ = ["check_settings", "filter_stage", "import_stage", "resolve_stage", "split_stage"]
 
 
-def import_stage(job: Job) -> StageSpec:
+def import_stage(context: RoundContext) -> StageSpec:
     """Rows of the persona's seed file, or of the files given; kept rows of earlier rounds."""
-    taken = carried_files(job)
+    taken = carried_files(context)
     return StageSpec(
         "import",
-        partial(_import, job),
-        files={"persona.yaml": job.persona_folder / "persona.yaml"}
-        | {f"source:{path.name}": existing(path) for path in job.sources}
+        partial(_import, context),
+        files={"persona.yaml": context.persona_folder / "persona.yaml"}
+        | {f"source:{path.name}": existing(path) for path in context.sources}
         | taken,
         settings={
-            "rows": job.config.rows,
-            **({"again": job.config.review.again, "model": job.config.model} if taken else {}),
+            "rows": context.config.rows,
+            **(
+                {"again": context.config.review.again, "model": context.config.model}
+                if taken
+                else {}
+            ),
         },
     )
 
 
-def _import(job: Job, work: Work) -> None:
+def _import(context: RoundContext, work: Work) -> None:
     from generation.importing import import_rows
     from workbench.sampling import take_spread
 
     kept: list[Example] = []
     preferences: list[Preference] = []
     dropped: list[Drop] = []
-    for path in job.sources:
-        imported = import_rows(path, job.persona)
+    for path in context.sources:
+        imported = import_rows(path, context.persona)
         kept += imported.kept
         preferences += imported.preferences
         dropped += imported.dropped
-    carried = read_rounds(job.source_rounds, job.config.model)
+    carried = read_rounds(context.source_rounds, context.config.model)
     known = {record.id for record in (*carried.rows, *carried.preferences)}
-    taken = take_spread([row for row in kept if row.id not in known], job.config.rows)
+    taken = take_spread([row for row in kept if row.id not in known], context.config.rows)
     preferences = [pair for pair in preferences if pair.id not in known]
-    if job.config.review.again:
+    if context.config.review.again:
         taken, carried = [*carried.rows, *taken], Carried()
     work.counts.update(kept=len(taken), preferences=len(preferences), dropped=len(dropped))
     work.counts.update(carried.counts())
-    if job.source_rounds:
+    if context.source_rounds:
         write_carried(work.out, carried)
     write_records(work.out / "examples.jsonl", taken)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "drops.jsonl", dropped)
 
 
-def filter_stage(job: Job) -> StageSpec:
+def filter_stage(context: RoundContext) -> StageSpec:
     """Candidates without the rows that a rule can tell are faulty.
 
     Without a teacher there are no generated rows to wait for: what is imported can be reviewed at
     once, and the bare answers come when decisions need them.
     """
-    generated = job.config.teacher or (job.round.stage("generate") / "examples.jsonl").exists()
+    generated = (
+        context.config.teacher or (context.round.stage("generate") / "examples.jsonl").exists()
+    )
     return StageSpec(
         "filter",
-        partial(_filter, job),
+        partial(_filter, context),
         inputs=(
             "import/examples.jsonl",
             "import/preferences.jsonl",
-            *carried_inputs(job, ROWS),
+            *carried_inputs(context, ROWS),
             *(("generate/examples.jsonl",) if generated else ()),
         ),
-        files={"persona.yaml": job.persona_folder / "persona.yaml"},
-        settings=job.config.filter,
+        files={"persona.yaml": context.persona_folder / "persona.yaml"},
+        settings=context.config.filter,
         packages=("datasketch", "langdetect", "phonenumbers", "python-stdnum"),
     )
 
 
-def _filter(job: Job, work: Work) -> None:
+def _filter(context: RoundContext, work: Work) -> None:
     from curation.filters import FilterSettings, filter_examples
 
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
-    carried = read_carried(job).rows
+    carried = read_carried(context).rows
     rows = [*carried, *read_records(work.input("import/examples.jsonl"), Example)]
     if (generated := work.input("generate/examples.jsonl")).exists():
         rows += read_records(generated, Example)
-    settings = section(FilterSettings, job.config.filter, "filter")
+    settings = section(FilterSettings, context.config.filter, "filter")
     pairs = list(read_records(work.input("import/preferences.jsonl"), Preference))
-    filtered = filter_examples(rows, job.persona, settings, preferences=pairs)
+    filtered = filter_examples(rows, context.persona, settings, preferences=pairs)
     work.counts.update(
         kept=len(filtered.kept),
         preferences=len(filtered.preferences),
@@ -112,33 +118,33 @@ def _filter(job: Job, work: Work) -> None:
     write_records(work.out / "drops.jsonl", filtered.dropped)
 
 
-def split_stage(job: Job) -> StageSpec:
+def split_stage(context: RoundContext) -> StageSpec:
     """Train, validation and test, whole topic groups to one side each."""
     return StageSpec(
         "split",
-        partial(_split, job),
+        partial(_split, context),
         inputs=("resolve/examples.jsonl", "resolve/preferences.jsonl"),
         # The ids of rows are hashes of their content, so the assignment stands for the rows too.
         files={
             f"{one.name}/split": one.stage("split") / "splits.jsonl"
-            for one in earlier_rounds(job.round)
+            for one in earlier_rounds(context.round)
         }
-        | ({probes.name: probes} if (probes := probe_file(job)) else {}),
-        settings=job.config.split,
+        | ({probes.name: probes} if (probes := probe_file(context)) else {}),
+        settings=context.config.split,
         packages=("datasketch", "scipy"),
     )
 
 
-def _split(job: Job, work: Work) -> None:
+def _split(context: RoundContext, work: Work) -> None:
     from curation.split import SplitSettings, split_rows
 
-    placed = placed_rows(job.round)
-    probes = hold_probes(job, placed)
+    placed = placed_rows(context.round)
+    probes = hold_probes(context, placed)
     sides = split_rows(
         list(read_records(work.input("resolve/examples.jsonl"), Example)),
         list(read_records(work.input("resolve/preferences.jsonl"), Preference)),
-        seed=job.config.seed,
-        settings=section(SplitSettings, job.config.split, "split"),
+        seed=context.config.seed,
+        settings=section(SplitSettings, context.config.split, "split"),
         earlier=[*placed, *probes.placed()],
     )
     for side, examples in sides.examples.items():
@@ -149,12 +155,12 @@ def _split(job: Job, work: Work) -> None:
     drops = [*sides.drops, *probes.drops]
     work.counts.update(probes=len(probes.kept), dropped=len(drops))
     write_records(work.out / "probes.jsonl", probes.kept)
-    write_records(work.out / "probes-dropped.jsonl", probes.gone)
+    write_records(work.out / "dropped-probes.jsonl", probes.gone)
     write_records(work.out / "splits.jsonl", sides.splits)
     write_records(work.out / "drops.jsonl", drops)
 
 
-def check_settings(job: Job) -> None:
+def check_settings(context: RoundContext) -> None:
     """Check the sections that stages validate themselves, before anything runs.
 
     Raises:
@@ -164,6 +170,6 @@ def check_settings(job: Job) -> None:
     from curation.review.policy import Policy
     from curation.split import SplitSettings
 
-    section(FilterSettings, job.config.filter, "filter")
-    section(Policy, job.config.review.policy, "review.policy")
-    section(SplitSettings, job.config.split, "split")
+    section(FilterSettings, context.config.filter, "filter")
+    section(Policy, context.config.review.policy, "review.policy")
+    section(SplitSettings, context.config.split, "split")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rounds.arms import adapter_of, named_arms, own_arms
 from rounds.carry_over import REVIEWS, carried_inputs, read_carried
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import StageSpec, Work
 from rounds.stages.evaluate_rounds import across_rounds, prompts_of, record_files
 from workbench.config import dumped
@@ -27,37 +27,37 @@ STAGE = "evaluate"
 PROBES = "split/probes.jsonl"
 JUDGED = "judge.jsonl"
 """File of the judge's verdicts, beside the answers."""
-_BARE = "generate/bare.jsonl"
+_BARE = "generate/baseline.jsonl"
 _REVIEWED = ("filter/examples.jsonl", "review/reviews.jsonl")
 
 
-def evaluate_stage(job: Job) -> StageSpec:
+def evaluate_stage(context: RoundContext) -> StageSpec:
     """Held-out prompts and probes answered by every arm, scored, and compared with the base."""
-    trained = dict.fromkeys(adapter_of(arm.stage) for arm in own_arms(job) if arm.stage)
-    more = named_arms(job, "")
-    general = job.config.evaluate.general
+    trained = dict.fromkeys(adapter_of(arm.stage) for arm in own_arms(context) if arm.stage)
+    more = named_arms(context, "")
+    general = context.config.evaluate.general
     return StageSpec(
         STAGE,
-        partial(_evaluate, job),
+        partial(_evaluate, context),
         inputs=(
             "split/test.jsonl",
             "split/train.jsonl",
             PROBES,
             _BARE,
             *_REVIEWED,
-            *carried_inputs(job, REVIEWS),
+            *carried_inputs(context, REVIEWS),
             *trained,
         ),
         files={
-            "persona.yaml": job.persona_folder / "persona.yaml",
+            "persona.yaml": context.persona_folder / "persona.yaml",
             **{f"general/{file.name}": file for file in _general_files(general)},
             **{f"arm {arm.name}": arm.adapter for arm in more if arm.adapter},
-            **record_files(job),
+            **record_files(context),
         },
         settings={
-            "model": job.config.model,
-            "judge": dumped(job.config.judge),
-            **job.config.evaluate.model_dump(mode="json"),
+            "model": context.config.model,
+            "judge": dumped(context.config.judge),
+            **context.config.evaluate.model_dump(mode="json"),
         },
         packages=("peft", "ragas", "scipy", "torch", "transformers"),
         resumable=True,
@@ -70,7 +70,7 @@ def _general_files(folder: Path) -> list[Path]:
     return [general_folder(folder) / name for name in (TEXTS, QUESTIONS)]
 
 
-def _evaluate(job: Job, work: Work) -> None:
+def _evaluate(context: RoundContext, work: Work) -> None:
     from evaluation.answer import GREEDY, answer_arms
     from evaluation.diversity import diversity_by_arm
     from evaluation.limits import cut_shares, room
@@ -81,10 +81,10 @@ def _evaluate(job: Job, work: Work) -> None:
     from workbench.inference.base_models import load_tokenizer, resolve_model
     from workbench.stats import compare
 
-    settings, judge = job.config.evaluate, job.config.judge
+    settings, judge = context.config.evaluate, context.config.judge
     train = list(read_records(work.input("split/train.jsonl"), Example))
     test = list(read_records(work.input("split/test.jsonl"), Example))
-    prompts = prompts_of(job, test)
+    prompts = prompts_of(context, test)
     if not prompts:
         raise UserError(
             "there is no held-out prompt to answer",
@@ -95,8 +95,8 @@ def _evaluate(job: Job, work: Work) -> None:
     probes = take_probes(probes, settings.probes, settings.conversations)
     if judge:
         check_reachable(judge)  # before the hours, not after them
-    arms = _arms(job, work, train)
-    folder = resolve_model(job.config.model)
+    arms = _arms(context, work, train)
+    folder = resolve_model(context.config.model)
     most = settings.max_new_tokens or room(load_tokenizer(folder), (row.answer for row in train))
     speakers = Speakers(folder, arms)
     # Beside the stage's folder: an answer that was given outlives a change of the settings.
@@ -111,25 +111,25 @@ def _evaluate(job: Job, work: Work) -> None:
         temperature=settings.temperature,
         cache=kept / "answers.jsonl",
     )
-    gate = _general(job, arms, speakers, kept)
+    gate = _general(context, arms, speakers, kept)
     del speakers
     style = train_style(
-        train, list(read_records(work.input(_BARE), Response)), seed=job.config.seed
+        train, list(read_records(work.input(_BARE), Response)), seed=context.config.seed
     )
     asking: dict[str, Any] = {"votes": settings.votes, "cache": kept / JUDGED}
     scores = score_responses(
-        job.persona,
+        context.persona,
         responses,
         judge=judge,
         style=style,
         references={prompt.id: prompt.answer for prompt in (*prompts, *probes)},
         **asking,
     )
-    calibration = _calibrate(job, work, asking)
-    counted, left_out = calibration.weights(job.persona)
-    gate = across_rounds(job, gate, responses, scores, counted)
+    calibration = _calibrate(context, work, asking)
+    counted, left_out = calibration.weights(context.persona)
+    gate = across_rounds(context, gate, responses, scores, counted)
     comparison = compare(
-        scores, "base", job.config.seed, responses=responses, traits=counted, left_out=left_out
+        scores, "base", context.config.seed, responses=responses, traits=counted, left_out=left_out
     )
     write_records(work.out / "responses.jsonl", responses)
     write_records(work.out / "scores.jsonl", scores)
@@ -139,7 +139,7 @@ def _evaluate(job: Job, work: Work) -> None:
     write_json(work.out / "style.json", style.report.model_dump(mode="json"))
     spread = {arm: own.model_dump(mode="json") for arm, own in diversity_by_arm(responses).items()}
     write_json(work.out / "diversity.json", spread)
-    _pairs(job, work, responses, asking)
+    _pairs(context, work, responses, asking)
     work.counts.update(
         _bill(judge, kept / JUDGED),
         prompts=len(prompts),
@@ -153,49 +153,49 @@ def _evaluate(job: Job, work: Work) -> None:
     )
 
 
-def _arms(job: Job, work: Work, train: list[Example]) -> list[Arm]:
+def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
     from evaluation.arms import Arm
     from workbench.prompts import system_prompt
 
-    wanted = [f"seeds.jsonl:{line}" for line in job.persona.exemplars]
+    wanted = [f"seeds.jsonl:{line}" for line in context.persona.exemplars]
     # Only rows of the training side: an exemplar must not give a held-out answer away.
     exemplars = sorted(
         (row for row in train if row.source in wanted), key=lambda row: wanted.index(row.source)
     )
-    system = system_prompt(job.persona, exemplars[: job.config.evaluate.exemplars])
+    system = system_prompt(context.persona, exemplars[: context.config.evaluate.exemplars])
     own = [
         Arm(
             arm.name,
             work.input(adapter_of(arm.stage)) if arm.stage else None,
             system if arm.name.endswith("+prompt") else None,
         )
-        for arm in own_arms(job)
+        for arm in own_arms(context)
     ]
-    return [*own, *named_arms(job, system)]
+    return [*own, *named_arms(context, system)]
 
 
-def _general(job: Job, arms: list[Arm], speakers: Speakers, kept: Path) -> GateReport:
+def _general(context: RoundContext, arms: list[Arm], speakers: Speakers, kept: Path) -> GateReport:
     """Return what each arm's weights can still do; prompted arms share them with others."""
     from evaluation.answer_cache import fingerprint
     from evaluation.gate import check_forgetting
     from evaluation.general import General, general_folder, load_general, measure_general
 
-    folder = job.config.evaluate.general
-    data = load_general(folder, job.persona.language)
+    folder = context.config.evaluate.general
+    data = load_general(folder, context.persona.language)
     asked = file_hash(general_folder(folder))
     found: dict[str, General] = {}
     for arm in arms:
         if arm.endpoint or arm.system:
             continue
         name = "-".join(fingerprint(arm, speakers.folder(arm)))
-        memo = kept / "general" / f"{_digest(asked + name + job.persona.language)}.json"
+        memo = kept / "general" / f"{_digest(asked + name + context.persona.language)}.json"
         if memo.exists():
             found[arm.name] = General.model_validate_json(memo.read_text("utf-8"))
             continue
         with speakers.speaking(arm) as (model, tokenizer):
             found[arm.name] = measure_general(model, tokenizer, data)
         write_json(memo, found[arm.name].model_dump(mode="json"))
-    return check_forgetting(found, job.config.evaluate.gate)
+    return check_forgetting(found, context.config.evaluate.gate)
 
 
 def _digest(text: str) -> str:
@@ -204,30 +204,32 @@ def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def _calibrate(job: Job, work: Work, asking: dict[str, Any]) -> Calibration:
+def _calibrate(context: RoundContext, work: Work, asking: dict[str, Any]) -> Calibration:
     """Hold the judge against the reviewers, on the rows as they saw them."""
     from evaluation.calibration import calibrate, reviewed_responses
     from evaluation.scorers import score_responses
 
-    judge, bar, seed = job.config.judge, job.config.evaluate.judge_bar, job.config.seed
+    judge, bar, seed = context.config.judge, context.config.evaluate.judge_bar, context.config.seed
     examples = list(read_records(work.input("filter/examples.jsonl"), Example))
     reviews = list(read_records(work.input("review/reviews.jsonl"), Review))
-    reviews += read_carried(job).reviews
+    reviews += read_carried(context).reviews
     if judge is None:
-        return calibrate(job.persona, [], reviews, bar=bar, seed=seed)
+        return calibrate(context.persona, [], reviews, bar=bar, seed=seed)
     rows = reviewed_responses(examples, reviews)
-    scores = score_responses(job.persona, rows, judge=judge, **asking)
-    return calibrate(job.persona, scores, reviews, judge=judge.model, bar=bar, seed=seed)
+    scores = score_responses(context.persona, rows, judge=judge, **asking)
+    return calibrate(context.persona, scores, reviews, judge=judge.model, bar=bar, seed=seed)
 
 
-def _pairs(job: Job, work: Work, responses: list[Response], asking: dict[str, Any]) -> None:
+def _pairs(
+    context: RoundContext, work: Work, responses: list[Response], asking: dict[str, Any]
+) -> None:
     """Have a judge compare arms in pairs, where there is one and it is wanted."""
     from evaluation.pairs import compare_pairs
 
-    if job.config.judge is None or not job.config.evaluate.pairwise:
+    if context.config.judge is None or not context.config.evaluate.pairwise:
         return
     duels, rates = compare_pairs(
-        job.persona, responses, job.config.judge, seed=job.config.seed, **asking
+        context.persona, responses, context.config.judge, seed=context.config.seed, **asking
     )
     data = {
         "rates": [rate.model_dump(mode="json") for rate in rates],

@@ -15,7 +15,7 @@ from rounds.comparison import (
     counted_traits,
     means_of,
 )
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.layout import Manifest, Round
 from workbench.config import METHODS, dumped
 from workbench.persona import FIDELITY
@@ -31,28 +31,27 @@ STAGE = "evaluate"
 _RECORD = ("general.json", "responses.jsonl", "scores.jsonl")
 
 
-def last_evaluated(job: Job) -> Round | None:
+def last_evaluated(context: RoundContext) -> Round | None:
     """Return the last round before this one that was evaluated."""
-    before = sorted(p for p in job.round.folder.parent.glob("round-*") if p.name < job.round.name)
-    found = [one for one in map(Round, before) if one.manifest(STAGE)]
-    return found[-1] if found else None
+    evaluated = [one for one in context.round.earlier if one.done(STAGE)]
+    return evaluated[-1] if evaluated else None
 
 
-def record_files(job: Job) -> dict[str, Path]:
+def record_files(context: RoundContext) -> dict[str, Path]:
     """Return the files of the last round's evaluation, by the label that a manifest gives them."""
-    last = last_evaluated(job)
+    last = last_evaluated(context)
     if last is None:
         return {}
     return {f"{last.name}/{STAGE}/{name}": last.stage(STAGE) / name for name in _RECORD}
 
 
-def prompts_of(job: Job, test: Sequence[Example]) -> list[Example]:
+def prompts_of(context: RoundContext, test: Sequence[Example]) -> list[Example]:
     """Return the held-out prompts to ask: those that the last round asked come first.
 
     Where ``evaluate.rows`` takes only some of them, it is on the same ones that two rounds can be
     compared.
     """
-    last, most = last_evaluated(job), job.config.evaluate.rows
+    last, most = last_evaluated(context), context.config.evaluate.rows
     known: set[str] = set()
     if last:
         asked = read_records(last.stage(STAGE) / "responses.jsonl", Response)
@@ -64,7 +63,7 @@ def prompts_of(job: Job, test: Sequence[Example]) -> list[Example]:
 
 
 def across_rounds(
-    job: Job,
+    context: RoundContext,
     gate: GateReport,
     responses: Sequence[Response],
     scores: Sequence[Score],
@@ -76,10 +75,10 @@ def across_rounds(
     """
     from evaluation.gate_rounds import check_rounds
 
-    last = last_evaluated(job)
+    last = last_evaluated(context)
     then = counted_traits([last]) if last else None
     traits = None if then is None else [trait for trait in counted if trait in then]
-    earlier, arm = _earlier(job, traits), last_arm(gate.general)
+    earlier, arm = _earlier(context, traits), last_arm(gate.general)
     if earlier is None or arm is None:
         return gate
     across = check_rounds(
@@ -88,7 +87,7 @@ def across_rounds(
         means_of(columns_by_prompt(responses, scores, traits), arm, FIDELITY),
         earlier,
         gate.bounds,
-        job.config.seed,
+        context.config.seed,
     )
     return gate.model_copy(update={"across": across})
 
@@ -99,12 +98,12 @@ def last_arm(arms: Sequence[str] | dict[str, Any]) -> str | None:
     return trained[-1] if trained else None
 
 
-def _earlier(job: Job, traits: Sequence[str] | None) -> Earlier | None:
+def _earlier(context: RoundContext, traits: Sequence[str] | None) -> Earlier | None:
     """Return the record of the last round, without what cannot be held against this one."""
     from evaluation.gate_rounds import Earlier
     from evaluation.general import General
 
-    last = last_evaluated(job)
+    last = last_evaluated(context)
     manifest = last.manifest(STAGE) if last else None
     if last is None or manifest is None:
         return None
@@ -112,7 +111,7 @@ def _earlier(job: Job, traits: Sequence[str] | None) -> Earlier | None:
     arm = last_arm(data["general"])
     if arm is None:
         return None
-    other = _differences(job, manifest)
+    other = _differences(context, manifest)
     general = None if {"base", "general"} & {*other} else data["general"][arm]
     comparable = not [why for why in other if why != "general"]
     return Earlier(
@@ -124,20 +123,20 @@ def _earlier(job: Job, traits: Sequence[str] | None) -> Earlier | None:
     )
 
 
-def _differences(job: Job, manifest: Manifest) -> list[Why]:
+def _differences(context: RoundContext, manifest: Manifest) -> list[Why]:
     """Return what of the last round's evaluation was other than it is now."""
     from evaluation.general import QUESTIONS, TEXTS, general_folder
 
-    then, read = manifest["settings"], manifest["inputs"]
-    now = job.config.evaluate.model_dump(mode="json")
-    general = general_folder(job.config.evaluate.general)
+    then, read = manifest.settings, manifest.inputs
+    now = context.config.evaluate.model_dump(mode="json")
+    general = general_folder(context.config.evaluate.general)
     same: dict[Why, bool] = {
-        "base": job.config.model == then.get("model"),
+        "base": context.config.model == then.get("model"),
         "general": all(
             read.get(f"general/{name}") == file_hash(general / name) for name in (TEXTS, QUESTIONS)
         ),
-        "persona": read.get("persona.yaml") == file_hash(job.persona_folder / "persona.yaml"),
+        "persona": read.get("persona.yaml") == file_hash(context.persona_folder / "persona.yaml"),
         "decoding": all(now[name] == then.get(name) for name in DECODING),
-        "judge": dumped(job.config.judge) == then.get("judge"),
+        "judge": dumped(context.config.judge) == then.get("judge"),
     }
     return [why for why, is_same in same.items() if not is_same]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rounds.carry_over import BARE, ROWS, carried_inputs, read_carried
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import StageSpec, Work
 from workbench.config import LOCAL
 from workbench.console import console
@@ -27,42 +27,42 @@ WHO = frozenset({"base_url", "model"})
 """What of an endpoint decides its answers."""
 
 
-def generate_stage(job: Job) -> StageSpec:
+def generate_stage(context: RoundContext) -> StageSpec:
     """New rows from a teacher where there is one; the base model's bare answer to every row."""
     return StageSpec(
         "generate",
-        partial(_generate, job),
-        inputs=("import/examples.jsonl", *carried_inputs(job, ROWS, BARE)),
-        files={f"{path.parts[-3]}/{path.parts[-2]}": path for path in _earlier_files(job)},
+        partial(_generate, context),
+        inputs=("import/examples.jsonl", *carried_inputs(context, ROWS, BARE)),
+        files={f"{path.parts[-3]}/{path.parts[-2]}": path for path in _earlier_files(context)},
         settings={
-            "model": job.config.model,
-            "teacher": _who(job.config.teacher),
-            "student": _who(job.config.student),
-            "judge": _who(job.config.judge),
-            **_rows_wanted(job),
+            "model": context.config.model,
+            "teacher": _who(context.config.teacher),
+            "student": _who(context.config.student),
+            "judge": _who(context.config.judge),
+            **_rows_wanted(context),
         },
         packages=("distilabel", "openai", "torch", "transformers"),
         resumable=True,
     )
 
 
-def _rows_wanted(job: Job) -> dict[str, Any]:
+def _rows_wanted(context: RoundContext) -> dict[str, Any]:
     """Return the settings that decide which rows are made; no plan leaves no trace."""
-    settings = job.config.generate.model_dump(mode="json", exclude=set(HOW))
+    settings = context.config.generate.model_dump(mode="json", exclude=set(HOW))
     if not settings["plan"]:
         del settings["plan"]
     return settings
 
 
-def _earlier_files(job: Job) -> list[Path]:
+def _earlier_files(context: RoundContext) -> list[Path]:
     """Return the files of rows of earlier rounds, which a teacher's new questions differ from."""
-    if job.config.teacher is None:
+    if context.config.teacher is None:
         return []
-    rounds = sorted(job.round.folder.parent.glob("round-*"))
+    rounds = sorted(context.round.folder.parent.glob("round-*"))
     files = [
         folder / stage / "examples.jsonl"
         for folder in rounds
-        if folder.name < job.round.name
+        if folder.name < context.round.name
         for stage in ("import", "generate")
     ]
     return [file for file in files if file.exists()]
@@ -72,115 +72,115 @@ def _who(endpoint: Endpoint | None) -> dict[str, Any] | None:
     return endpoint.model_dump(include=set(WHO)) if endpoint else None
 
 
-def teacher_plan(job: Job, seeds: list[Example]) -> Plan | None:
+def teacher_plan(context: RoundContext, seeds: list[Example]) -> Plan | None:
     """Return what the teacher will be asked; None where no teacher is configured."""
     from generation.pipeline import plan_teacher
 
-    if job.config.teacher is None:
+    if context.config.teacher is None:
         return None
     return plan_teacher(
-        job.persona,
+        context.persona,
         seeds,
-        job.config.teacher,
-        **_what(job),
+        context.config.teacher,
+        **_what(context),
     )
 
 
-def _what(job: Job) -> dict[str, Any]:
+def _what(context: RoundContext) -> dict[str, Any]:
     """Return the settings that a job and its plan share."""
-    settings = job.config.generate
+    settings = context.config.generate
     return {
         "per_topic": settings.per_topic,
-        "seed": job.config.seed,
+        "seed": context.config.seed,
         "mix": dict(settings.mix),
         "candidates": settings.candidates,
-        "near_misses": settings.near_misses,
-        "judge": job.config.judge,
+        "hard_negatives": settings.hard_negatives,
+        "judge": context.config.judge,
         "asks": settings.plan,
     }
 
 
-def _generate(job: Job, work: Work) -> None:
+def _generate(context: RoundContext, work: Work) -> None:
     from generation.pipeline import bare_answers
     from generation.versions import prompt_versions
     from workbench.inference.base_models import resolve_model
 
-    settings = job.config.generate
+    settings = context.config.generate
     seeds = list(read_records(work.input("import/examples.jsonl"), Example))
     taught: list[Example] = []
     preferences: list[Preference] = []
     scores: list[Score] = []
     dropped: list[Drop] = []
     scratch = work.round.folder / ".generate.scratch"
-    carried = read_carried(job)
+    carried = read_carried(context)
     shown = [*carried.rows, *seeds]
-    if (plan := teacher_plan(job, shown)) is not None:
-        answered = _teach(job, work, shown, plan)
+    if (plan := teacher_plan(context, shown)) is not None:
+        answered = _teach(context, work, shown, plan)
         taught, dropped = answered.examples, answered.dropped
         preferences, scores = answered.preferences, answered.scores
     bare = bare_answers(
         [*seeds, *taught],
-        job.config.student or resolve_model(job.config.model),
+        context.config.student or resolve_model(context.config.model),
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         workdir=scratch / "bare",
-        cluster=_cluster(job),
-        seed=job.config.seed,
+        cluster=_cluster(context),
+        seed=context.config.seed,
     )
     dropped = [*dropped, *bare.dropped]
     work.counts.update(taught=len(taught), bare=len(bare.responses), dropped=len(dropped))
-    work.counts["prompts"] = prompt_versions(job.persona)
+    work.counts["prompts"] = prompt_versions(context.persona)
     write_records(work.out / "examples.jsonl", taught)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "scores.jsonl", scores)
-    write_records(work.out / "bare.jsonl", [*carried.bare, *bare.responses])
+    write_records(work.out / "baseline.jsonl", [*carried.bare, *bare.responses])
     write_records(work.out / "drops.jsonl", dropped)
     if taught:
         made: dict[str, Sequence[Record]] = {"examples": taught, "preferences": preferences}
-        _write_card(job, work, {name: len(records) for name, records in made.items()})
+        _write_card(context, work, {name: len(records) for name, records in made.items()})
 
 
-def _write_card(job: Job, work: Work, records: Mapping[str, int]) -> None:
+def _write_card(context: RoundContext, work: Work, records: Mapping[str, int]) -> None:
     from generation.card import dataset_card
 
     facts = {
         "counts": work.counts,
-        "settings": {"teacher": _who(job.config.teacher), "judge": _who(job.config.judge)},
+        "settings": {"teacher": _who(context.config.teacher), "judge": _who(context.config.judge)},
         "outputs": {f"{name}.jsonl": {"records": count} for name, count in records.items()},
         "versions": {"distilabel": version("distilabel")},
-        "seed": job.config.seed,
+        "seed": context.config.seed,
         "started": datetime.now(UTC).date().isoformat(),
     }
     with atomic_file(work.out / "README.md") as file:
-        file.write(dataset_card(job.persona, facts))
+        file.write(dataset_card(context.persona, facts))
 
 
-def _cluster(job: Job) -> Cluster | None:
+def _cluster(context: RoundContext) -> Cluster | None:
     from generation.pipeline import Cluster
 
-    settings = job.config.generate
+    settings = context.config.generate
     if settings.ray is None:
         return None
     address = "" if settings.ray == LOCAL else settings.ray
     return Cluster(address=address, workers=settings.ray_workers)
 
 
-def _teach(job: Job, work: Work, seeds: list[Example], plan: Plan) -> Taught:
+def _teach(context: RoundContext, work: Work, seeds: list[Example], plan: Plan) -> Taught:
     """Return the teacher's rows; tell and keep what became of each and what it cost."""
     from generation.pipeline import account_lines, teacher_rows
 
-    assert job.config.teacher is not None
-    settings = job.config.generate
+    assert context.config.teacher is not None
+    settings = context.config.generate
     taught = teacher_rows(
-        job.persona,
+        context.persona,
         seeds,
-        job.config.teacher,
+        context.config.teacher,
         workdir=work.round.folder / ".generate.scratch" / "teacher",
         budget=settings.budget,
-        cluster=_cluster(job),
-        earlier=[row for path in _earlier_files(job) for row in read_records(path, Example)],
+        cluster=_cluster(context),
+        earlier=[row for path in _earlier_files(context) for row in read_records(path, Example)],
         margin=settings.margin,
-        **_what(job),
+        **_what(context),
     )
     for line in account_lines(plan, taught):
         console.print(f"  {line}")

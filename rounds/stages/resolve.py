@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rounds.carry_over import DECISIONS, PAIRS, ROWS, Carried, carried_inputs, read_carried
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import StageSpec, Work
 from rounds.stages.review import persona_files
 from rounds.stages.review_rows import policy_of
@@ -22,45 +22,45 @@ if TYPE_CHECKING:
 _REVIEWS = ("reviews", "gold-reviews", "adjudications")
 
 
-def resolve_stage(job: Job) -> StageSpec:
+def resolve_stage(context: RoundContext) -> StageSpec:
     """A decision for every reviewed row, by the policy of the configuration."""
     return StageSpec(
         "resolve",
-        partial(_resolve, job),
+        partial(_resolve, context),
         inputs=(
             "filter/examples.jsonl",
             "filter/preferences.jsonl",
             *(f"review/{name}.jsonl" for name in _REVIEWS),
             "review/pairs.jsonl",
-            "generate/bare.jsonl",
+            "generate/baseline.jsonl",
             "generate/preferences.jsonl",
-            *carried_inputs(job, ROWS, PAIRS, DECISIONS),
+            *carried_inputs(context, ROWS, PAIRS, DECISIONS),
         ),
-        files=persona_files(job, "persona.yaml", "gold.jsonl"),
-        settings={"policy": job.config.review.policy, "filter": job.config.filter},
+        files=persona_files(context, "persona.yaml", "gold.jsonl"),
+        settings={"policy": context.config.review.policy, "filter": context.config.filter},
         packages=("krippendorff",),
     )
 
 
-def _resolve(job: Job, work: Work) -> None:
+def _resolve(context: RoundContext, work: Work) -> None:
     from curation.filters import FilterSettings, filter_examples
     from curation.review.hard_negatives import with_their_rows
     from curation.review.pairs import unreviewed
 
-    taken = read_carried(job)
-    carried = taken.of(_filtered(job))
-    given = pulled(job)
-    resolved = decide(job, given)
+    taken = read_carried(context)
+    carried = taken.of(_filtered(context))
+    given = pulled(context)
+    resolved = decide(context, given)
     imported = list(read_records(work.input("filter/preferences.jsonl"), Preference))
-    shown = {row.id for row in _pairs(job)}
+    shown = {row.id for row in _pairs(context)}
     as_brought, fallen = unreviewed(imported, shown, resolved.decisions)
     near = read_records(work.input("generate/preferences.jsonl"), Preference)
     made, lost = with_their_rows(near, given.rows, resolved.examples, resolved.decisions)
     # What reviewers wrote goes through the same filters as what they were given.
     left = filter_examples(
         [*carried.rows, *resolved.examples],
-        job.persona,
-        section(FilterSettings, job.config.filter, "filter"),
+        context.persona,
+        section(FilterSettings, context.config.filter, "filter"),
         preferences=[*carried.preferences, *resolved.preferences, *made],
         stage="resolve",
     )
@@ -77,7 +77,7 @@ def _resolve(job: Job, work: Work) -> None:
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "decisions.jsonl", [*carried.decisions, *resolved.decisions])
     write_records(work.out / "drops.jsonl", drops)
-    write_json(work.out / "agreement.json", measure(job).model_dump(mode="json"))
+    write_json(work.out / "agreement.json", measure(context).model_dump(mode="json"))
 
 
 def _left_behind(taken: Carried, carried: Carried) -> list[Drop]:
@@ -109,25 +109,27 @@ class Given:
     adjudications: list[Review]
 
 
-def pulled(job: Job) -> Given:
+def pulled(context: RoundContext) -> Given:
     """Return what was pulled into the round so far."""
-    return Given(_candidates(job), _reviews(job, "reviews"), _reviews(job, "adjudications"))
+    return Given(
+        _candidates(context), _reviews(context, "reviews"), _reviews(context, "adjudications")
+    )
 
 
-def decide(job: Job, given: Given, *, queue: bool = False) -> Resolved:
+def decide(context: RoundContext, given: Given, *, queue: bool = False) -> Resolved:
     """Return what the policy makes of the reviews.
 
     Args:
-        job: The round.
+        context: The round.
         given: Rows and reviews.
         queue: Whatever the configuration says, leave to an adjudicator what is not settled.
     """
     from curation.review.resolve import resolve
 
-    policy = policy_of(job)
+    policy = policy_of(context)
     answers = {
         response.prompt_id: response.text
-        for response in read_records(job.round.stage("generate") / "bare.jsonl", Response)
+        for response in read_records(context.round.stage("generate") / "baseline.jsonl", Response)
     }
     # A masked row is a new record; the base model answered the row that it came from.
     bare = {
@@ -136,55 +138,55 @@ def decide(job: Job, given: Given, *, queue: bool = False) -> Resolved:
         if (known := next((i for i in (row.id, *row.parents) if i in answers), None))
     }
     return resolve(
-        job.persona,
+        context.persona,
         given.rows,
         given.reviews,
         policy.model_copy(update={"unsettled": "queue"}) if queue else policy,
         bare,
-        rivals=rivals(job),
+        alternatives=alternatives(context),
         adjudications=given.adjudications,
     )
 
 
-def measure(job: Job) -> Agreement:
+def measure(context: RoundContext) -> Agreement:
     """Return the agreement of the reviews pulled so far, gold rows counted for reliability."""
     from curation.review.agreement import agreement
     from curation.review.gold import read_gold
 
-    policy = policy_of(job)
+    policy = policy_of(context)
     return agreement(
-        _candidates(job),
-        [*_reviews(job, "reviews"), *_reviews(job, "gold-reviews")],
+        _candidates(context),
+        [*_reviews(context, "reviews"), *_reviews(context, "gold-reviews")],
         policy,
-        problems=job.persona.problems,
-        gold=read_gold(job.persona_folder, policy).outcomes,
-        seed=job.config.seed,
+        problems=context.persona.problems,
+        gold=read_gold(context.persona_folder, policy).outcomes,
+        seed=context.config.seed,
     )
 
 
-def _candidates(job: Job) -> list[Example]:
-    pairs = _pairs(job)
+def _candidates(context: RoundContext) -> list[Example]:
+    pairs = _pairs(context)
     shown = {row.id for row in pairs}
-    filtered = _filtered(job)
-    decided = {row.id for row in read_carried(job).of(filtered).rows}
+    filtered = _filtered(context)
+    decided = {row.id for row in read_carried(context).of(filtered).rows}
     return [*(row for row in filtered if row.id not in shown | decided), *pairs]
 
 
-def _filtered(job: Job) -> list[Example]:
-    return list(read_records(job.round.stage("filter") / "examples.jsonl", Example))
+def _filtered(context: RoundContext) -> list[Example]:
+    return list(read_records(context.round.stage("filter") / "examples.jsonl", Example))
 
 
-def rivals(job: Job) -> dict[str, str]:
+def alternatives(context: RoundContext) -> dict[str, str]:
     """Return the other answer of each imported pair, by its candidate."""
     from curation.review.pairs import pairs_of
 
-    path = job.round.stage("filter") / "preferences.jsonl"
-    return pairs_of(read_records(path, Preference)).rivals
+    path = context.round.stage("filter") / "preferences.jsonl"
+    return pairs_of(read_records(path, Preference)).alternatives
 
 
-def _pairs(job: Job) -> list[Example]:
-    return list(read_records(job.round.stage("review") / "pairs.jsonl", Example))
+def _pairs(context: RoundContext) -> list[Example]:
+    return list(read_records(context.round.stage("review") / "pairs.jsonl", Example))
 
 
-def _reviews(job: Job, name: str) -> list[Review]:
-    return list(read_records(job.round.stage("review") / f"{name}.jsonl", Review))
+def _reviews(context: RoundContext, name: str) -> list[Review]:
+    return list(read_records(context.round.stage("review") / f"{name}.jsonl", Review))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rounds.carry_over import ROWS, carried_inputs
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.runner import StageSpec, Work
 from rounds.stages.review_rows import ReviewRows, review_rows
 from workbench.console import console
@@ -24,72 +24,72 @@ if TYPE_CHECKING:
     from curation.argilla.server import Server, ServerHome
 
 
-def server_home(job: Job) -> ServerHome:
+def server_home(context: RoundContext) -> ServerHome:
     """Return the folder of the Argilla server that serves all rounds of ``job.runs``."""
     from curation.argilla.server_home import HOME_VARIABLE, ServerHome
 
     if os.environ.get(HOME_VARIABLE):
         return ServerHome.default()
-    return ServerHome((job.runs / ".argilla").absolute())
+    return ServerHome((context.runs / ".argilla").absolute())
 
 
-def keep_mark(job: Job) -> Path:
+def keep_mark(context: RoundContext) -> Path:
     """Return the file that says that the server was started to stay, by ``persona review up``."""
-    return server_home(job).path / "stays-up"
+    return server_home(context).path / "stays-up"
 
 
-def server_pids(job: Job) -> Iterable[int]:
+def server_pids(context: RoundContext) -> Iterable[int]:
     """Return the process id of the running server, for the meter."""
     from curation.argilla.server import status
 
-    pid = status(server_home(job)).pid
+    pid = status(server_home(context)).pid
     return (pid,) if pid else ()
 
 
-def review_stage(job: Job, *, wait: bool = True) -> StageSpec:
+def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
     """Reviews of the filtered rows, pulled from Argilla.
 
     People's where the job waits for them or none are recorded; else the persona's recorded ones,
     submitted by the reviewers' own accounts. Without ``wait`` people's are pulled as they are.
     """
-    people = by_people(job)
+    people = by_people(context)
     names = ("gold.jsonl",) if people else ("reviews.jsonl", "gold.jsonl", "gold-reviews.jsonl")
     return StageSpec(
         "review",
-        partial(_review, job, people, wait),
+        partial(_review, context, people, wait),
         inputs=(
             "filter/examples.jsonl",
             "filter/preferences.jsonl",
-            *carried_inputs(job, ROWS),
+            *carried_inputs(context, ROWS),
         ),
-        files=persona_files(job, *names),
+        files=persona_files(context, *names),
         settings={
-            "reviewers": list(job.config.review.reviewers),
-            "per_record": job.config.review.per_record,
+            "reviewers": list(context.config.review.reviewers),
+            "per_record": context.config.review.per_record,
             "people": people,
         },
         packages=("argilla",),
     )
 
 
-def by_people(job: Job) -> bool:
+def by_people(context: RoundContext) -> bool:
     """Return whether people review: asked for, or no reviews are recorded."""
-    return job.config.review.people or not (job.persona_folder / "reviews.jsonl").exists()
+    return context.config.review.people or not (context.persona_folder / "reviews.jsonl").exists()
 
 
-def persona_files(job: Job, *names: str) -> dict[str, Path]:
+def persona_files(context: RoundContext, *names: str) -> dict[str, Path]:
     """Return those of the named files that the persona's folder holds."""
-    paths = {name: job.persona_folder / name for name in names}
+    paths = {name: context.persona_folder / name for name in names}
     return {name: path for name, path in paths.items() if path.exists()}
 
 
-def with_overlap(job: Job, per_record: int | None) -> Job:
+def with_overlap(context: RoundContext, per_record: int | None) -> RoundContext:
     """Return the same job with so many reviewers for each record; None changes nothing.
 
     Raises:
         UserError: There are fewer reviewers than that.
     """
-    review = job.config.review
+    review = context.config.review
     wanted = per_record or review.per_record
     if wanted > len(review.reviewers):
         raise UserError(
@@ -98,18 +98,18 @@ def with_overlap(job: Job, per_record: int | None) -> Job:
             fix="name more of them in review.reviewers of the configuration",
         )
     changed = review.model_copy(update={"per_record": wanted})
-    return replace(job, config=job.config.model_copy(update={"review": changed}))
+    return replace(context, config=context.config.model_copy(update={"review": changed}))
 
 
 def up(
-    job: Job, *, port: int | None = None, host: str = "127.0.0.1", quiet: bool = False
+    context: RoundContext, *, port: int | None = None, host: str = "127.0.0.1", quiet: bool = False
 ) -> Server:
     """Return the running server, started if it was not; ``quiet`` tells no steps of it."""
     from curation.argilla.server import start
 
     return start(
-        server_home(job),
-        job.config.review.reviewers,
+        server_home(context),
+        context.config.review.reviewers,
         port=port,
         host=host,
         reuse=True,
@@ -124,7 +124,7 @@ def owner(server: Server) -> Connection:
     return Connection(server.url, server.owner_api_key)
 
 
-def running(job: Job) -> Server:
+def running(context: RoundContext) -> Server:
     """Return the server that runs already.
 
     Raises:
@@ -132,42 +132,42 @@ def running(job: Job) -> Server:
     """
     from curation.argilla.server import status
 
-    if not status(server_home(job)).running:
+    if not status(server_home(context)).running:
         raise UserError("the Argilla server is not running", fix="run `persona review up` first")
-    return up(job, quiet=True)
+    return up(context, quiet=True)
 
 
-def push_rows(job: Job, connection: Connection, shown: ReviewRows) -> None:
+def push_rows(context: RoundContext, connection: Connection, shown: ReviewRows) -> None:
     """Put the rows into the round's dataset; those already there stay as they are."""
     from curation.argilla.push import push
     from rounds.stages.review_suggestions import judge_opinions
 
     pushed = push(
         connection,
-        job.persona,
-        job.round.name,
-        shown.pushed(job.round.name),
-        reviewers_per_record=job.config.review.per_record,
-        exemplars=exemplars(job, [*shown.decided, *shown.rows]),
-        rivals=shown.rivals,
-        judged=judge_opinions(job, [*shown.rows, *shown.gold.examples]),
+        context.persona,
+        context.round.name,
+        shown.pushed(context.round.name),
+        reviewers_per_record=context.config.review.per_record,
+        exemplars=exemplars(context, [*shown.decided, *shown.rows]),
+        alternatives=shown.alternatives,
+        judged=judge_opinions(context, [*shown.rows, *shown.gold.examples]),
     )
     console.print(f"  {pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
 
 
-def exemplars(job: Job, rows: Sequence[Example]) -> list[Example]:
+def exemplars(context: RoundContext, rows: Sequence[Example]) -> list[Example]:
     """Return the rows that the persona names as right answers, for the guidelines."""
-    sources = {f"seeds.jsonl:{line}" for line in job.persona.exemplars}
+    sources = {f"seeds.jsonl:{line}" for line in context.persona.exemplars}
     return [row for row in rows if row.source in sources]
 
 
-def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
-    shown = review_rows(job, people=people)
+def _review(context: RoundContext, people: bool, wait: bool, work: Work) -> None:
+    shown = review_rows(context, people=people)
     given: list[Review] = []
     final: list[Review] = []
     done = True
     if shown.candidates:  # a round that only takes rows over needs no server
-        given, final, done = _asked(job, shown, people, wait, work)
+        given, final, done = _asked(context, shown, people, wait, work)
     # Reviews of gold rows say how reliable a reviewer is; nothing is decided by them.
     on_gold = [review for review in given if review.record in shown.gold.outcomes]
     reviews = [review for review in given if review.record not in shown.gold.outcomes]
@@ -184,12 +184,12 @@ def _review(job: Job, people: bool, wait: bool, work: Work) -> None:
     write_records(work.out / "adjudications.jsonl", final)
     write_records(work.out / "pairs.jsonl", shown.pairs)
     # As rows of the round they name the persona, so that their chain back is whole.
-    gold = [row.evolve(parents=(job.persona.record_id,)) for row in shown.gold.examples]
+    gold = [row.evolve(parents=(context.persona.record_id,)) for row in shown.gold.examples]
     write_records(work.out / "gold.jsonl", gold)
 
 
 def _asked(
-    job: Job, shown: ReviewRows, people: bool, wait: bool, work: Work
+    context: RoundContext, shown: ReviewRows, people: bool, wait: bool, work: Work
 ) -> tuple[list[Review], list[Review], bool]:
     """Return what reviewers and adjudicators said on the server, and whether that is all of it."""
     from curation.argilla.progress import complete
@@ -199,52 +199,52 @@ def _asked(
     from rounds.stages.resolve import Given
     from rounds.stages.review_waiting import wait_for_adjudicator, wait_for_reviewers
 
-    server = up(job)
-    at = owner(server), job.persona, job.round.name
+    server = up(context)
+    at = owner(server), context.persona, context.round.name
     try:
-        push_rows(job, owner(server), shown)
+        push_rows(context, owner(server), shown)
         if not people:
-            _submit(job, server, shown, work)
+            _submit(context, server, shown, work)
         elif wait:
-            wait_for_reviewers(job, owner(server))
+            wait_for_reviewers(context, owner(server))
         given, final = pull(*at), pull_queue(*at)
         if people and wait:
             so_far = Given(shown.candidates, given, final)
-            wait_for_adjudicator(job, owner(server), so_far, shown.rivals)
+            wait_for_adjudicator(context, owner(server), so_far, shown.alternatives)
             final = pull_queue(*at)
         # Nobody is waited for in an unattended round: what has no recorded review gets none.
         return given, final, not people or complete(*at)
     finally:
         # An unattended run leaves nothing behind, also when it goes on after a kill.
-        if not people and not keep_mark(job).exists():
-            stop(server_home(job))
+        if not people and not keep_mark(context).exists():
+            stop(server_home(context))
 
 
-def _submit(job: Job, server: Server, shown: ReviewRows, work: Work) -> None:
+def _submit(context: RoundContext, server: Server, shown: ReviewRows, work: Work) -> None:
     """Submit the persona's recorded reviews, each by its reviewer's own account."""
     from curation.argilla.connection import Connection
     from curation.argilla.recorded import submit_recorded
 
     submitted = submit_recorded(
-        job.persona_folder,
-        job.persona,
-        job.round.name,
-        shown.pushed(job.round.name),
+        context.persona_folder,
+        context.persona,
+        context.round.name,
+        shown.pushed(context.round.name),
         {
             name: Connection(server.url, server.login(name).api_key)
-            for name in job.config.review.reviewers
+            for name in context.config.review.reviewers
         },
     )
     # What was submitted before a kill counts too, so that the manifest does not depend on kills.
     work.counts.update(submitted=submitted.new + submitted.already, left_out=submitted.left_out)
 
 
-def tell_logins(job: Job, progress: Progress | None = None) -> None:
+def tell_logins(context: RoundContext, progress: Progress | None = None) -> None:
     """Print the address and the reviewers' logins: asked for, and the one place to show them."""
     from curation.argilla.server import show_logins, status
 
-    url = progress.url if progress else status(server_home(job)).url
+    url = progress.url if progress else status(server_home(context)).url
     console.print(f"  Review at {url or '(not running)'}")
-    for login in show_logins(server_home(job)):
-        if login.username in job.config.review.reviewers:
+    for login in show_logins(server_home(context)):
+        if login.username in context.config.review.reviewers:
             console.print(f"    user {login.username}   password {login.password}")

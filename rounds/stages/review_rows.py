@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rounds.carry_over import read_carried
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.config import section
 from workbench.errors import UserError
 from workbench.records import Example, Preference
@@ -26,7 +26,7 @@ class ReviewRows:
     """The filtered rows, without those that an earlier round has decided on."""
     pairs: list[Example]
     """Chosen answers of imported pairs; none in a round that nobody reviews by hand."""
-    rivals: dict[str, str]
+    alternatives: dict[str, str]
     """Chosen answer's id → the rejected answer beside it, of all imported pairs."""
     gold: Gold
     decided: list[Example] = field(default_factory=list)
@@ -44,7 +44,7 @@ class ReviewRows:
         return mixed(self.candidates, self.gold, round_name)
 
 
-def review_rows(job: Job, *, people: bool) -> ReviewRows:
+def review_rows(context: RoundContext, *, people: bool) -> ReviewRows:
     """Return what the round's reviewers get to see.
 
     Without people, reviews come from the persona's files: then only gold rows that have recorded
@@ -57,41 +57,41 @@ def review_rows(job: Job, *, people: bool) -> ReviewRows:
     from curation.review.gold import Gold, read_gold
     from curation.review.pairs import pairs_of
 
-    filtered = list(read_records(_filtered(job, "examples.jsonl"), Example))
-    decided = {row.id: row for row in read_carried(job).of(filtered).rows}
+    filtered = list(read_records(_filtered(context, "examples.jsonl"), Example))
+    decided = {row.id: row for row in read_carried(context).of(filtered).rows}
     rows = [row for row in filtered if row.id not in decided]
-    pairs = pairs_of(read_records(_filtered(job, "preferences.jsonl"), Preference))
+    pairs = pairs_of(read_records(_filtered(context, "preferences.jsonl"), Preference))
     shown = pairs.candidates if people else []
     known = {row.id for row in (*filtered, *shown)}
-    gold = read_gold(job.persona_folder, policy_of(job))
+    gold = read_gold(context.persona_folder, policy_of(context))
     if not people:
-        needed = job.config.review.per_record
-        gold = gold_with_reviews(job.persona_folder, job.persona, gold, needed)
+        needed = context.config.review.per_record
+        gold = gold_with_reviews(context.persona_folder, context.persona, gold, needed)
     fresh = tuple(row for row in gold.examples if row.id not in known)
     compared = {row.id for row in shown}
     return ReviewRows(
         [row for row in rows if row.id not in compared],
         shown,
-        pairs.rivals,
+        pairs.alternatives,
         Gold(fresh, {row.id: gold.outcomes[row.id] for row in fresh}),
         list(decided.values()),
     )
 
 
-def policy_of(job: Job) -> Policy:
+def policy_of(context: RoundContext) -> Policy:
     """Return the policy of the configuration."""
     from curation.review.policy import Policy
 
-    policy: Policy = section(Policy, job.config.review.policy, "review.policy")
+    policy: Policy = section(Policy, context.config.review.policy, "review.policy")
     return policy
 
 
-def _filtered(job: Job, name: str) -> Path:
-    path = job.round.stage("filter") / name
+def _filtered(context: RoundContext, name: str) -> Path:
+    path = context.round.stage("filter") / name
     if not path.exists():
         raise UserError(
             "there are no filtered rows to review yet",
-            where=str(job.round.folder),
+            where=str(context.round.folder),
             fix="run persona import, generate and filter first, or persona run",
         )
     return path

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.console import track
 from workbench.records import Example
 
@@ -18,7 +18,7 @@ SCRATCH = ".review.scratch"
 """Folder of the round that keeps the judge's answers, so that a second push asks nothing."""
 
 
-def judge_opinions(job: Job, rows: Sequence[Example]) -> dict[str, JudgeOpinion]:
+def judge_opinions(context: RoundContext, rows: Sequence[Example]) -> dict[str, JudgeOpinion]:
     """Return row id → the fidelity that the judge suggests; nothing without a judge.
 
     The judge is asked about each trait that needs one, the rules are about the others. The share
@@ -26,7 +26,7 @@ def judge_opinions(job: Job, rows: Sequence[Example]) -> dict[str, JudgeOpinion]
     about which the judge answered nothing gets no suggestion.
 
     Args:
-        job: The round.
+        context: The round.
         rows: Answers that reviewers see alone; of a pair nothing may be suggested.
 
     Raises:
@@ -37,7 +37,7 @@ def judge_opinions(job: Job, rows: Sequence[Example]) -> dict[str, JudgeOpinion]
     from evaluation.rubrics import trait_question
     from workbench.checks import Judge
 
-    judge, persona = job.config.judge, job.persona
+    judge, persona = context.config.judge, context.persona
     if judge is None:
         return {}
     asked = [
@@ -46,7 +46,7 @@ def judge_opinions(job: Job, rows: Sequence[Example]) -> dict[str, JudgeOpinion]
         for trait in persona.traits
         if isinstance(trait.check, Judge)
     ]
-    cache = job.round.folder / SCRATCH / "judge.jsonl"
+    cache = context.round.folder / SCRATCH / "judge.jsonl"
     with track("asking the judge", len(asked)) as advance:
         questions = [question for _, question in asked]
         verdicts = ask_judge(judge, questions, advance, cache=cache)

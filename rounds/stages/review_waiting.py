@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from rounds.stages import resolve as stage_resolve
 from rounds.stages import review as stage_review
 from workbench.console import console, track
@@ -20,57 +20,63 @@ POLL_SECONDS = 10.0
 """Seconds between two looks at how far people are."""
 
 
-def wait_for_reviewers(job: Job, connection: Connection) -> None:
+def wait_for_reviewers(context: RoundContext, connection: Connection) -> None:
     """Print address and logins, and return when the round is reviewed as far as it will be."""
-    _wait(job, connection, "waiting for reviews", queue=False)
+    _wait(context, connection, "waiting for reviews", queue=False)
 
 
 def wait_for_adjudicator(
-    job: Job, connection: Connection, given: stage_resolve.Given, rivals: Mapping[str, str]
+    context: RoundContext,
+    connection: Connection,
+    given: stage_resolve.Given,
+    alternatives: Mapping[str, str],
 ) -> None:
     """Put what reviewers left unsettled before an adjudicator, and wait for a word on each row.
 
     Nothing is put or waited for where the configuration says ``unsettled: drop``.
 
     Args:
-        job: The round.
+        context: The round.
         connection: With the owner's key.
         given: The reviewed rows, and all that was said of them so far.
-        rivals: Example id → the other answer of a pair.
+        alternatives: Example id → the other answer of a pair.
     """
-    if job.config.review.policy.get("unsettled") == "drop":
+    if context.config.review.policy.get("unsettled") == "drop":
         return
-    pushed = push_unsettled(job, connection, given, rivals)
+    pushed = push_unsettled(context, connection, given, alternatives)
     if pushed is not None:
         console.print(f"  {pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
-        _wait(job, connection, "waiting for an adjudicator", queue=True)
+        _wait(context, connection, "waiting for an adjudicator", queue=True)
 
 
 def push_unsettled(
-    job: Job, connection: Connection, given: stage_resolve.Given, rivals: Mapping[str, str]
+    context: RoundContext,
+    connection: Connection,
+    given: stage_resolve.Given,
+    alternatives: Mapping[str, str],
 ) -> Pushed | None:
     """Put what the policy can't settle into the disagreement queue; None where nothing is left."""
     from curation.argilla.queue import push_queue
 
     return push_queue(
         connection,
-        job.persona,
-        job.round.name,
+        context.persona,
+        context.round.name,
         given.rows,
         given.reviews,
-        stage_resolve.decide(job, given, queue=True).queue,
-        exemplars=stage_review.exemplars(job, given.rows),
-        rivals=rivals,
+        stage_resolve.decide(context, given, queue=True).queue,
+        exemplars=stage_review.exemplars(context, given.rows),
+        alternatives=alternatives,
     )
 
 
-def _wait(job: Job, connection: Connection, title: str, *, queue: bool) -> None:
+def _wait(context: RoundContext, connection: Connection, title: str, *, queue: bool) -> None:
     from curation.argilla.progress import status
 
-    progress = status(connection, job.persona, job.round.name, queue=queue)
+    progress = status(connection, context.persona, context.round.name, queue=queue)
     if progress.enough():
         return
-    stage_review.tell_logins(job, progress)
+    stage_review.tell_logins(context, progress)
     with track(title, progress.total) as advance:
         done = 0
         while True:
@@ -79,4 +85,4 @@ def _wait(job: Job, connection: Connection, title: str, *, queue: bool) -> None:
             if progress.enough():
                 return
             time.sleep(POLL_SECONDS)
-            progress = status(connection, job.persona, job.round.name, queue=queue)
+            progress = status(connection, context.persona, context.round.name, queue=queue)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rounds.context import Job
+from rounds.context import RoundContext
 from workbench.records import Drop, Example
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ class HeldProbes:
         return [Placed(probe, "test", "probes") for probe in self.kept]
 
 
-def probe_file(job: Job) -> Path | None:
+def probe_file(context: RoundContext) -> Path | None:
     """Return the persona's file of probes, if it has one."""
     from evaluation.probes import FILE
 
-    path = job.persona_folder / FILE
+    path = context.persona_folder / FILE
     return path if path.exists() else None
 
 
-def hold_probes(job: Job, placed: Sequence[Placed]) -> HeldProbes:
+def hold_probes(context: RoundContext, placed: Sequence[Placed]) -> HeldProbes:
     """Return the persona's probes without those kin to rows that earlier rounds trained on.
 
     Raises:
@@ -53,16 +53,16 @@ def hold_probes(job: Job, placed: Sequence[Placed]) -> HeldProbes:
     from evaluation.probes import read_probes
     from workbench.config import section
 
-    path = probe_file(job)
+    path = probe_file(context)
     if path is None:
         return HeldProbes([], [], [])
-    probes = {probe.id: probe for probe in read_probes(path, job.persona)}
+    probes = {probe.id: probe for probe in read_probes(path, context.persona)}
     items = [Item(one.id, "test", questions_of(one), (one.id,)) for one in probes.values()]
     items += [
         Item(f"{one.round} {one.row.source or one.row.id}", one.side, questions_of(one.row))
         for one in placed
     ]
-    alike = section(SplitSettings, job.config.split, "split").sibling
+    alike = section(SplitSettings, context.config.split, "split").sibling
     drops = {}
     for leak in find_leaks(items, similarity=alike):
         probe = probes.get(leak.one.where)

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rounds.context import Job
-from rounds.layout import PROGRESS, TRAINED, Round
+from rounds.context import RoundContext
+from rounds.layout import PROGRESS, Round, adapter
 from rounds.runner import StageSpec, Work
 from workbench.config import METHODS, Method, dumped
 from workbench.errors import UserError
 from workbench.inference.base_models import has_gpu
-from workbench.records import Example, Preference, Record, Thumb
+from workbench.records import Example, Preference, Record, UnpairedPreference
 from workbench.store import existing, read_records, write_records
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ _KINDS: dict[Method, type[Record]] = {
     "sft": Example,
     "dpo": Preference,
     "grpo": Example,
-    "kto": Thumb,
+    "kto": UnpairedPreference,
 }
-SFT_ADAPTER = "sft/adapter"
+SFT_ADAPTER = adapter("sft").path
 
 
-def recipe_path(job: Job, method: str) -> Path:
+def recipe_path(context: RoundContext, method: str) -> Path:
     """Return the recipe of a training stage; ``auto`` follows the device."""
     from importlib.resources import files
 
-    named: str = getattr(job.config.train, method)
+    named: str = getattr(context.config.train, method)
     if named != "auto":
         from training.recipe import recipe_path as find
 
@@ -49,7 +49,7 @@ def recipe_path(job: Job, method: str) -> Path:
     return Path(str(files("training").joinpath(f"recipes/{method}{suffix}.yaml")))
 
 
-def load(job: Job, method: str) -> Recipe:
+def load(context: RoundContext, method: str) -> Recipe:
     """Return the recipe of a training stage, with the configuration's overrides.
 
     Raises:
@@ -57,10 +57,10 @@ def load(job: Job, method: str) -> Recipe:
     """
     from training.recipe import load_recipe
 
-    return load_recipe(recipe_path(job, method), job.config.train.overrides.get(method, {}))
+    return load_recipe(recipe_path(context, method), context.config.train.overrides.get(method, {}))
 
 
-def check_recipes(job: Job, names: Sequence[str]) -> None:
+def check_recipes(context: RoundContext, names: Sequence[str]) -> None:
     """Check the recipes, the tracker and the engine of the named stages before anything runs.
 
     Raises:
@@ -75,12 +75,12 @@ def check_recipes(job: Job, names: Sequence[str]) -> None:
     from training.launch import SINGLE, check_launch, shared_out
     from training.tracking import report_to
 
-    report_to(job.config.train.tracker)
-    launch = job.config.train.launch
-    processes = check_launch(launch, job.config.train.processes)
+    report_to(context.config.train.tracker)
+    launch = context.config.train.launch
+    processes = check_launch(launch, context.config.train.processes)
     for method in methods:
-        recipe = load(job, method)
-        start_round(job, method)
+        recipe = load(context, method)
+        start_round(context, method)
         check_engine(recipe)
         if launch != SINGLE:
             shared_out(recipe, launch, processes)
@@ -88,78 +88,82 @@ def check_recipes(job: Job, names: Sequence[str]) -> None:
             from training.rewards import RewardSettings, make_rewards
 
             settings = RewardSettings.model_validate(recipe.rewards or {})
-            make_rewards(job.persona, settings, job.config.seed, job.config.judge)
+            make_rewards(context.persona, settings, context.config.seed, context.config.judge)
 
 
-def training_stage(method: Method, job: Job) -> StageSpec:
+def training_stage(method: Method, context: RoundContext) -> StageSpec:
     """Return the stage of a method: on the curated training side, from the SFT adapter on."""
-    own = job.config.train.files.get(method)
+    own = context.config.train.files.get(method)
     sides = [f"split/{p}{side}.jsonl" for side in ("train", "validation") for p in _ROWS[method]]
-    start = start_round(job, method)
-    goes_on = method != "sft" and not start and not _makes_adapter(job, method)
+    start = start_round(context, method)
+    goes_on = method != "sft" and not start and not _makes_adapter(context, method)
     grpo = method == "grpo"
-    persona = {"persona.yaml": job.persona_folder / "persona.yaml"} if grpo else {}
+    persona = {"persona.yaml": context.persona_folder / "persona.yaml"} if grpo else {}
     return StageSpec(
         method,
-        partial(_train, job, method),
+        partial(_train, context, method),
         inputs=(*(() if own else sides), *((SFT_ADAPTER,) if goes_on else ())),
-        files={"recipe": recipe_path(job, method)}
+        files={"recipe": recipe_path(context, method)}
         | ({"rows": existing(own)} if own else {})
         | (_start_files(start, method) if start else {})
         | persona,
         settings={
-            "model": job.config.model,
-            "overrides": job.config.train.overrides.get(method, {}),
-            **({"judge": dumped(job.config.judge)} if grpo else {}),
-            **_launch(job),
+            "model": context.config.model,
+            "overrides": context.config.train.overrides.get(method, {}),
+            **({"judge": dumped(context.config.judge)} if grpo else {}),
+            **_launch(context),
         },
         packages=("bitsandbytes", "peft", "torch", "transformers", "trl"),
         resumable=True,
     )
 
 
-def _launch(job: Job) -> dict[str, Any]:
+def _launch(context: RoundContext) -> dict[str, Any]:
     """Return how processes share the training, where they do: sums are rounded otherwise then."""
-    settings = job.config.train
+    settings = context.config.train
     if settings.launch == "single":
         return {}
     return {"launch": settings.launch, "processes": settings.processes}
 
 
-def _makes_adapter(job: Job, method: Method) -> bool:
-    return any(_says(job, method).get(name) is not None for name in ("lora", "osf"))
+def _makes_adapter(context: RoundContext, method: Method) -> bool:
+    return any(_says(context, method).get(name) is not None for name in ("lora", "osf"))
 
 
-def _says(job: Job, method: Method) -> dict[str, Any]:
+def _says(context: RoundContext, method: Method) -> dict[str, Any]:
     """Return what a recipe says, overrides on top; without the libraries that check it."""
     from workbench.yamlfile import read_yaml
 
-    recipe, _ = read_yaml(recipe_path(job, method))
-    return recipe | job.config.train.overrides.get(method, {})
+    recipe, _ = read_yaml(recipe_path(context, method))
+    return recipe | context.config.train.overrides.get(method, {})
 
 
-def start_round(job: Job, method: Method) -> Round | None:
+def start_round(context: RoundContext, method: Method) -> Round | None:
     """Return the earlier round whose adapter a recipe goes on from; None where it does not.
 
     Raises:
         UserError: The recipe goes on from one, and there is none, or it is of another base.
     """
-    says = _says(job, method)
+    says = _says(context, method)
     given = says.get("rounds")
     last = given.get("start") if isinstance(given, dict) else None
     if says.get("rounds.start", last) != "last":
         return None
-    before = sorted(p for p in job.round.folder.parent.glob("round-*") if p.name < job.round.name)
-    done = (one for one in map(Round, before) if one.manifest(method))
-    trained = [one for one in done if (one.stage(method) / "adapter").is_dir()]
-    where = str(recipe_path(job, method))
+    done = (one for one in context.round.earlier if one.done(method))
+    trained = [one for one in done if one.has(adapter(method))]
+    where = str(recipe_path(context, method))
     if not trained:
         fix = "give rounds: {start: base}, or train an earlier round first"
-        what = f"starts at the last {method} adapter, but no round before {job.round.name} has one"
+        what = (
+            f"starts at the last {method} adapter, but no round before {context.round.name} has one"
+        )
         raise UserError(what, where=where, fix=fix)
-    made_for = (trained[-1].manifest(method) or {})["settings"]["model"]
-    if made_for != job.config.model:
-        what = f"{trained[-1].name}/{method} was trained on {made_for}, not on {job.config.model}"
+    manifest = trained[-1].manifest(method)
+    made_for = manifest.settings["model"] if manifest else None
+    if made_for != context.config.model:
+        what = (
+            f"{trained[-1].name}/{method} was trained on {made_for}, not on {context.config.model}"
+        )
         raise UserError(what, where=where, fix="give rounds: {start: base}, or the earlier --model")
     return trained[-1]
 
@@ -171,32 +175,32 @@ def _start_files(start: Round, method: Method) -> dict[str, Path]:
     return {f"{start.name}/{name}": start.folder / name for name in named}
 
 
-def _train(job: Job, method: Method, work: Work) -> None:
+def _train(context: RoundContext, method: Method, work: Work) -> None:
     from training.launch import launched
     from training.launch_order import Order
     from workbench.inference.base_models import resolve_model
 
-    recipe = load(job, method)
-    start = start_round(job, method)
+    recipe = load(context, method)
+    start = start_round(context, method)
     goes_on = None if recipe.fresh else work.input(SFT_ADAPTER)
-    train, validation = sides(job, method, work)
-    if start and not job.config.train.files.get(method):
-        train = _drawn(recipe, start, train, work, job.config.seed)
+    train, validation = sides(context, method, work)
+    if start and not context.config.train.files.get(method):
+        train = _drawn(recipe, start, train, work, context.config.seed)
     order = Order(
         method=method,
         recipe=recipe,
-        model=resolve_model(job.config.model),
+        model=resolve_model(context.config.model),
         adapter=start.stage(method) / "adapter" if start else goes_on,
         train=train,
         validation=validation,
         out=work.out,
-        seed=job.config.seed,
-        base_name=job.config.model,
-        tracker=job.config.train.tracker,
-        persona=job.persona_folder if method == "grpo" else None,
-        judge=job.config.judge if method == "grpo" else None,
+        seed=context.config.seed,
+        base_name=context.config.model,
+        tracker=context.config.train.tracker,
+        persona=context.persona_folder if method == "grpo" else None,
+        judge=context.config.judge if method == "grpo" else None,
     )
-    settings = job.config.train
+    settings = context.config.train
     news = work.round.folder / PROGRESS
     summary = launched(order, settings.launch, settings.processes, news)
     work.counts.update(summary.model_dump(mode="json"))
@@ -215,48 +219,51 @@ def _drawn(recipe: Recipe, start: Round, train: Path, work: Work, seed: int) -> 
         replayed=drawn.replayed,
         earlier=drawn.earlier,
     )
-    write_records(work.out / TRAINED, drawn.rows)
-    return work.out / TRAINED
+    write_records(work.out / "trained.jsonl", drawn.rows)
+    return work.out / "trained.jsonl"
 
 
 def _rows_of(start: Round, method: Method) -> Iterator[Record]:
     """Yield the rows that a round's adapter was trained on."""
     if method == "kto":
-        yield from _thumbs(start.folder, "train")
+        yield from _unpaired(start.folder, "train")
     else:
         path = start.stage("split") / f"{_ROWS[method][0]}train.jsonl"
         yield from read_records(path, _KINDS[method])
 
 
-def sides(job: Job, method: Method, work: Work) -> tuple[Path, Path | None]:
+def sides(context: RoundContext, method: Method, work: Work) -> tuple[Path, Path | None]:
     """Return the files of rows: those of the configuration, else of the split."""
-    if own := job.config.train.files.get(method):
+    if own := context.config.train.files.get(method):
         return own, None
     if method != "kto":
         train, validation = (
             work.input(f"split/{_ROWS[method][0]}{side}.jsonl") for side in ("train", "validation")
         )
         return train, _filled(validation)
-    thumbs = {}
+    unpaired = {}
     for side in ("train", "validation"):
-        thumbs[side] = list(_thumbs(work.round.folder, side))
-        write_records(work.out / f"thumbs-{side}.jsonl", thumbs[side])
-    # A loss on thumbs of one kind would be held against nothing.
-    both = {thumb.good for thumb in thumbs["validation"]} == {True, False}
-    return work.out / "thumbs-train.jsonl", work.out / "thumbs-validation.jsonl" if both else None
+        unpaired[side] = list(_unpaired(work.round.folder, side))
+        write_records(work.out / f"unpaired-{side}.jsonl", unpaired[side])
+    # A loss on unpaired of one kind would be held against nothing.
+    both = {row.label for row in unpaired["validation"]} == {True, False}
+    return (
+        work.out / "unpaired-train.jsonl",
+        work.out / "unpaired-validation.jsonl" if both else None,
+    )
 
 
-def _thumbs(folder: Path, side: str) -> Iterator[Thumb]:
-    """Yield a thumb up for every row that reviewers took, down for every answer turned down."""
+def _unpaired(folder: Path, side: str) -> Iterator[UnpairedPreference]:
+    """Yield a desirable answer for every row that reviewers took, an undesirable one else."""
     for row in read_records(folder / f"split/{side}.jsonl", Example):
-        yield Thumb(
-            prompt=row.prompt, answer=row.answer, good=True, topic=row.topic, parents=(row.id,)
+        yield UnpairedPreference(
+            prompt=row.prompt, answer=row.answer, label=True, topic=row.topic, parents=(row.id,)
         )
     for pair in read_records(folder / f"split/preferences-{side}.jsonl", Preference):
-        yield Thumb(
+        yield UnpairedPreference(
             prompt=pair.prompt,
             answer=pair.rejected,
-            good=False,
+            label=False,
             topic=pair.topic,
             parents=(pair.id,),
         )

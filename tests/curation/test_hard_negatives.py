@@ -19,7 +19,7 @@ def row(number: int = 1, answer: str = "Champ, stand up.") -> Example:
     )
 
 
-def near_miss(of: Example) -> Preference:
+def hard_negative(of: Example) -> Preference:
     return Preference(
         prompt=of.prompt,
         chosen=of.answer,
@@ -38,7 +38,7 @@ def decided(of: Example, outcome: str, reason: str = "") -> Decision:
 
 def test_a_pair_of_a_kept_row_stays_as_it_is() -> None:
     one = row()
-    pair = near_miss(one)
+    pair = hard_negative(one)
     made, drops = with_their_rows([pair], [one], [one], [decided(one, "keep")])
     assert [(p.id, p.chosen, p.rejected, p.kind) for p in made] == [
         (pair.id, one.answer, "Please stand up.", "voice_off")
@@ -46,11 +46,11 @@ def test_a_pair_of_a_kept_row_stays_as_it_is() -> None:
     assert (made[0].parents[0], drops) == (one.id, [])
 
 
-def test_a_correction_is_preferred_to_the_near_miss_and_a_masked_row_is_found() -> None:
+def test_a_correction_is_preferred_to_the_hard_negative_and_a_masked_row_is_found() -> None:
     one = row()
     masked = one.evolve(prompt=user_prompt("masked?"), parents=(one.id,))
     edit = masked.evolve(answer="Champ, walk.", origin="edit", parents=(masked.id, one.id))
-    made, drops = with_their_rows([near_miss(one)], [masked], [edit], [decided(masked, "edit")])
+    made, drops = with_their_rows([hard_negative(one)], [masked], [edit], [decided(masked, "edit")])
     assert [(p.prompt, p.chosen) for p in made] == [(masked.prompt, "Champ, walk.")]
     assert {edit.id, one.id} <= set(made[0].parents)
     assert drops == []
@@ -60,7 +60,7 @@ def test_a_pair_falls_with_its_row_by_the_row_s_reason() -> None:
     dropped, filtered, same = row(1), row(2), row(3)
     like = same.evolve(answer="Please  stand up.", origin="edit", parents=(same.id,))
     made, drops = with_their_rows(
-        [near_miss(dropped), near_miss(filtered), near_miss(same)],
+        [hard_negative(dropped), hard_negative(filtered), hard_negative(same)],
         [dropped, same],
         [like],
         [decided(dropped, "drop", "unsafe"), decided(same, "edit")],
@@ -73,7 +73,7 @@ def test_a_pair_falls_with_its_row_by_the_row_s_reason() -> None:
 def test_a_pair_is_on_its_row_s_side() -> None:
     rows = [row(number) for number in range(5)]
     pairs, _ = with_their_rows(
-        map(near_miss, rows), rows, rows, [decided(one, "keep") for one in rows]
+        map(hard_negative, rows), rows, rows, [decided(one, "keep") for one in rows]
     )
     sides = split_rows(rows, pairs, seed=0)
     for side, examples in sides.examples.items():

@@ -10,7 +10,7 @@ import pytest
 
 from curation.leaks import Item, find_leaks, read_items, side_of
 from workbench.errors import UserError, UserErrors
-from workbench.records import Example, Preference, Side, user_prompt
+from workbench.records import Example, Preference, SplitName, user_prompt
 
 ASKED = "How many push-ups should I do before breakfast?"
 REORDERED = "Before breakfast, how many push-ups should I do?"
@@ -149,7 +149,7 @@ def test_one_held_out_row_among_many_copies_is_told_once(tmp_path: Path) -> None
         ("train/part-3.jsonl", "train"),
     ],
 )
-def test_a_files_name_says_its_side(name: str, side: Side) -> None:
+def test_a_files_name_says_its_side(name: str, side: SplitName) -> None:
     assert side_of(Path(name)) == side
 
 

@@ -211,16 +211,18 @@ def test_discarded_by_all_is_its_own_reason(persona: Persona) -> None:
 
 def test_pair_keeps_the_side_that_reviewers_prefer(persona: Persona) -> None:
     row = example()
-    rival = {row.id: "Champ, walk first."}
-    better = [review(row, "a", 4, better="rival"), review(row, "b", 5, better="rival")]
-    (kept,) = (won := resolve(persona, [row], better, Policy(), {}, rivals=rival)).examples
+    alternative = {row.id: "Champ, walk first."}
+    better = [review(row, "a", 4, better="alternative"), review(row, "b", 5, better="alternative")]
+    (kept,) = (
+        won := resolve(persona, [row], better, Policy(), {}, alternatives=alternative)
+    ).examples
     assert (kept.answer, kept.origin) == ("Champ, walk first.", "teacher")
     assert [(p.chosen, p.rejected) for p in won.preferences] == [(kept.answer, row.answer)]
     ours = [review(row, "a", 4, better="candidate"), review(row, "b", 5, better="tie")]
-    lost = resolve(persona, [row], ours, Policy(), {}, rivals=rival)
-    assert [(p.chosen, p.rejected) for p in lost.preferences] == [(row.answer, rival[row.id])]
-    split = [review(row, "a", 5, better="candidate"), review(row, "b", 5, better="rival")]
-    torn = resolve(persona, [row], split, Policy(), {}, rivals=rival)
+    lost = resolve(persona, [row], ours, Policy(), {}, alternatives=alternative)
+    assert [(p.chosen, p.rejected) for p in lost.preferences] == [(row.answer, alternative[row.id])]
+    split = [review(row, "a", 5, better="candidate"), review(row, "b", 5, better="alternative")]
+    torn = resolve(persona, [row], split, Policy(), {}, alternatives=alternative)
     assert torn.drops[0].detail.startswith("1 against 1 on which answer is better")
     bad = [review(row, name, 4, better="both_bad") for name in "ab"]
     assert resolve(persona, [row], bad, Policy(), {}).drops[0].reason == "both_bad"

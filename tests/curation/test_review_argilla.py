@@ -114,15 +114,17 @@ def test_better_answer_of_a_pair_comes_back_whatever_its_place_was(
     owner: Connection, logins: dict[str, Connection], coach: Persona
 ) -> None:
     rows = few(8)
-    rivals = {row.id: "Another answer." for row in rows}
-    name = push(owner, coach, "round-005", rows, reviewers_per_record=1, rivals=rivals).dataset
+    alternatives = {row.id: "Another answer." for row in rows}
+    name = push(
+        owner, coach, "round-005", rows, reviewers_per_record=1, alternatives=alternatives
+    ).dataset
     with connected(owner) as client:
         held = records_of(client, existing_dataset(client, owner, name))
     for record in held:
         place = "a" if record["fields"]["answer_a"] == "Another answer." else "b"
         answer(logins["reviewer-1"], name, record["external_id"], fidelity=4, better=place)
     assert len({record["metadata"]["order"] for record in held}) == 2
-    assert {r.answers["better"] for r in pull(owner, coach, "round-005")} == {"rival"}
+    assert {r.answers["better"] for r in pull(owner, coach, "round-005")} == {"alternative"}
 
 
 def test_annotators_do_not_see_which_answer_of_a_pair_is_the_candidate(
@@ -130,7 +132,7 @@ def test_annotators_do_not_see_which_answer_of_a_pair_is_the_candidate(
 ) -> None:
     rows = few(1)
     name = push(
-        owner, coach, "round-006", rows, reviewers_per_record=1, rivals={rows[0].id: "Other."}
+        owner, coach, "round-006", rows, reviewers_per_record=1, alternatives={rows[0].id: "Other."}
     ).dataset
     login = logins["reviewer-1"]
     headers = {"X-Argilla-Api-Key": login.api_key}
@@ -145,7 +147,7 @@ def test_annotators_do_not_see_which_answer_of_a_pair_is_the_candidate(
 def test_two_answers_of_the_same_text_are_shown_as_one(owner: Connection, coach: Persona) -> None:
     (row,) = few(1)
     same = {row.id: row.answer + " "}
-    name = push(owner, coach, "round-013", [row], reviewers_per_record=1, rivals=same).dataset
+    name = push(owner, coach, "round-013", [row], reviewers_per_record=1, alternatives=same).dataset
     with connected(owner) as client:
         (held,) = records_of(client, existing_dataset(client, owner, name))
     assert set(held["fields"]) == {"question", "answer"}

@@ -40,8 +40,8 @@ def test_review_phrases_exist_in_both_languages() -> None:
 
 def test_pair_is_shown_in_a_random_order_that_is_remembered(coach: Persona) -> None:
     rows = [example(f"Question {number}?", f"Candidate {number}.") for number in range(200)]
-    rivals = {row.id: "Rival." for row in rows}
-    made = records(coach, "round-001", rows, rivals, {})
+    alternatives = {row.id: "Alternative." for row in rows}
+    made = records(coach, "round-001", rows, alternatives, {})
     first = 0
     for row, record in zip(rows, made, strict=True):
         place = {"ab": "answer_a", "ba": "answer_b"}[record.metadata["order"]]

@@ -11,7 +11,7 @@ from evaluation.gate_rounds import AcrossRounds, Earlier, Why, check_rounds
 from evaluation.report.across import across_lines
 from evaluation.report.source import Source
 from evaluation.report.words import Words
-from rounds.context import open_job
+from rounds.context import open_context
 from rounds.stages.evaluate import evaluate_stage
 from rounds.stages.evaluate_rounds import across_rounds
 from tests.app.cli.next_rounds import scored
@@ -118,12 +118,12 @@ def test_only_traits_that_count_in_both_rounds_can_be_lost(
 ) -> None:
     """A judge who saw warmth sees none any more: a loss only where both rounds trusted it."""
     persona = repo / "datasets" / "gym-trainer"
-    job = open_job(persona=persona, runs=tmp_path, round_number=2)
-    general_files = {k: f for k, f in evaluate_stage(job).files.items() if "general/" in k}
+    context = open_context(persona=persona, runs=tmp_path, round_number=2)
+    general_files = {k: f for k, f in evaluate_stage(context).files.items() if "general/" in k}
     folder = tmp_path / "gym-trainer" / "round-001" / "evaluate"
     files = {"persona.yaml": persona / "persona.yaml", **general_files}
-    settings = {"model": job.config.model, "judge": None}
-    settings |= job.config.evaluate.model_dump(mode="json")
+    settings = {"model": context.config.model, "judge": None}
+    settings |= context.config.evaluate.model_dump(mode="json")
     manifest = {"settings": settings, "inputs": {name: file_hash(f) for name, f in files.items()}}
     write_json(folder / "manifest.json", manifest)
     gate = check_forgetting({"base": general(3.0, 8), "sft": general(3.0, 8)}, BOUNDS)
@@ -133,7 +133,7 @@ def test_only_traits_that_count_in_both_rounds_can_be_lost(
     write_records(folder / "responses.jsonl", responses)
     write_records(folder / "scores.jsonl", scores)
 
-    across = across_rounds(job, gate, *answered(warmth=0.0), ["why", "warmth"]).across
+    across = across_rounds(context, gate, *answered(warmth=0.0), ["why", "warmth"]).across
 
     assert across is not None and across.fidelity is not None
     assert (across.not_compared, across.fidelity.pairs, across.lost) == ((), 10, lost)

@@ -27,7 +27,9 @@ def choose(shown, arm_wins: int, reviewers=("reviewer-1", "reviewer-2")) -> list
             reviewer=name,
             record=duel.record,
             answers={
-                "better": "candidate" if (n < arm_wins) == (duel.candidate == duel.arm) else "rival"
+                "better": "candidate"
+                if (n < arm_wins) == (duel.candidate == duel.arm)
+                else "alternative"
             },
         )
         for n, duel in enumerate(shown.duels)
@@ -48,7 +50,7 @@ def test_nothing_that_reviewers_see_names_an_arm(shown):
     assert 5 < firsts.count("sft") < 19  # a coin decides who is the candidate
     for example, duel in zip(shown.examples, shown.duels, strict=True):
         assert example.id == duel.record
-        assert {example.answer, shown.rivals[example.id]} == {
+        assert {example.answer, shown.alternatives[example.id]} == {
             f"{arm} says {duel.prompt_id.removeprefix('ex-')}." for arm in ("sft", "base")
         }
         assert (example.origin, example.source) == ("bare", "")
@@ -77,7 +79,7 @@ def test_a_prompt_counts_once_and_a_split_vote_is_a_tie(shown):
 def test_what_nobody_chose_yet_is_open_and_other_reviews_do_not_count(shown):
     given = choose(shown, 24)[:6]
     drafts = [one.model_copy(update={"status": "discarded"}) for one in choose(shown, 24)[6:]]
-    foreign = Review(reviewer="reviewer-1", record="ex-other", answers={"better": "rival"})
+    foreign = Review(reviewer="reviewer-1", record="ex-other", answers={"better": "alternative"})
     (pairing,) = count(shown, [*given, *drafts, foreign]).pairings
     assert (pairing.wins, pairing.losses, pairing.open, pairing.ballots) == (3, 0, 21, 6)
     (unanswered,) = count(shown, []).pairings

@@ -110,7 +110,7 @@ def test_exemplars_are_near_to_the_question(persona: Persona, seeds: list[Exampl
 def teach(
     persona: Persona, seeds: list[Example], work: Path, **options: Any
 ) -> tuple[Taught, list[Request], list[str]]:
-    """Teach with candidates of two qualities, near misses and a judge's verdicts."""
+    """Teach with candidates of two qualities, hard negatives and a judge's verdicts."""
     persona = Persona.model_validate(
         {
             **persona.model_dump(by_alias=True),
@@ -134,7 +134,7 @@ def teach(
 
     with ScriptedServer(script) as server:
         endpoint = Endpoint(base_url=server.url, model="m", concurrency=16)
-        options = {"mix": MIX, "candidates": 2, "near_misses": 0.5, "judge": endpoint, **options}
+        options = {"mix": MIX, "candidates": 2, "hard_negatives": 0.5, "judge": endpoint, **options}
         plan = plan_teacher(
             persona, seeds, endpoint, per_topic=10,
             **{k: v for k, v in options.items() if k not in ("margin",)},
@@ -173,8 +173,14 @@ def test_kinds_are_marked_candidates_chosen_and_pairs_scored(
         assert pair.chosen == rows[pair.parents[0]].answer
         assert (scores[pair.id, "chosen"], scores[pair.id, "rejected"]) == (1.0, 0.0)
     steps = Counter({step: usage["requests"] for step, usage in taught.steps.items()})
-    assert steps == {"questions": 4, "answers": 40, "follow_ups": 4, "near_misses": 10, "judge": 50}
-    # A scripted near miss is the same text for every row, so equal requests were joined.
+    assert steps == {
+        "questions": 4,
+        "answers": 40,
+        "follow_ups": 4,
+        "hard_negatives": 10,
+        "judge": 50,
+    }
+    # A scripted hard negative is the same text for every row, so equal requests were joined.
     assert len(requests) <= sum(steps.values())
     assert "the judge: 50 answers judged, 0 not" in lines
     assert any(line.startswith("answered of kinds: ordinary 8/8") for line in lines)
@@ -186,8 +192,8 @@ def test_pairs_too_close_are_dropped_by_name(
     persona: Persona, seeds: list[Example], work: Path
 ) -> None:
     taught, _, _ = teach(persona, seeds, work, margin=1.0, judge=None, candidates=1)
-    assert taught.steps.keys() == {"questions", "answers", "follow_ups", "near_misses"}
-    # Weak answers alone: a near miss lacks what they lack, so no pair has a margin.
+    assert taught.steps.keys() == {"questions", "answers", "follow_ups", "hard_negatives"}
+    # Weak answers alone: a hard negative lacks what they lack, so no pair has a margin.
     assert taught.preferences == []
     close = [drop for drop in taught.dropped if drop.reason == "pair_too_close"]
     assert Counter(drop.detail.split(":")[0] for drop in close) == {

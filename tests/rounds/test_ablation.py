@@ -47,7 +47,7 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             Response(arm="bare", prompt_id=row.id, prompt=row.prompt, text=f"It depends on {n}.")
             for n, row in enumerate(rows)
         ]
-        write_records(folder / "generate/bare.jsonl", bare)
+        write_records(folder / "generate/baseline.jsonl", bare)
     return home / "config.yaml"
 
 

@@ -62,7 +62,7 @@ def first(desk: Desk, tiny_model: Path) -> First:
     desk.put("resolve/decisions.jsonl", decisions)
     desk.put("review/reviews.jsonl", reviews)
     desk.put("review/adjudications.jsonl", [])
-    desk.put("generate/bare.jsonl", bare)
+    desk.put("generate/baseline.jsonl", bare)
     write_json(desk.folder() / "generate" / MANIFEST, {"settings": {"model": str(tiny_model)}})
     assert desk.persona("split").code == 0
     return First(kept, edited, pair, reviews)
@@ -151,7 +151,7 @@ def test_asked_for_again_kept_rows_are_candidates_like_any_other(
     assert desk.persona("import", "--config", str(config), number=2).code == 0
     rows = {*(row.id for row in first.kept), first.edited.id}
     assert _ids(desk, "import/examples.jsonl", Example) == rows
-    assert _ids(desk, "import/carried.jsonl", Example) == set()
+    assert _ids(desk, "import/carry-over-examples.jsonl", Example) == set()
 
 
 def test_a_kept_row_that_new_filters_take_out_goes_with_its_pair_and_both_are_told(

@@ -42,12 +42,12 @@ def test_the_manifest_explains_every_file(round_: Round, source: Path) -> None:
     _run(round_, _spec(source))
     manifest = json.loads((round_.stage("import") / MANIFEST).read_text(encoding="utf-8"))
     rows = round_.stage("import") / "rows.jsonl"
-    assert manifest["outputs"] == {
+    assert manifest.outputs == {
         "rows.jsonl": {"sha256": file_hash(rows), "bytes": 18, "records": 2}
     }
-    assert manifest["inputs"] == {"source": file_hash(source)}
-    assert manifest["counts"] == {"kept": 2}
-    assert manifest["peak_mib"] > 0
+    assert manifest.inputs == {"source": file_hash(source)}
+    assert manifest.counts == {"kept": 2}
+    assert manifest.peak_mib > 0
 
 
 def test_a_done_stage_is_not_done_again(round_: Round, source: Path) -> None:

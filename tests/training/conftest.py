@@ -12,7 +12,7 @@ import yaml
 
 from training.recipe import Recipe
 from workbench.persona import Persona
-from workbench.records import Example, Preference, Thumb, user_prompt
+from workbench.records import Example, Preference, UnpairedPreference, user_prompt
 from workbench.store import write_records
 
 QUANTIZED = {
@@ -129,7 +129,9 @@ def thumbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("thumbs") / "train.jsonl"
     texts = {True: "champ walks right now today", False: "the question answers the trainer"}
     rows = (
-        Thumb(prompt=user_prompt(f"question {number} of the trainer"), answer=text, good=good)
+        UnpairedPreference(
+            prompt=user_prompt(f"question {number} of the trainer"), answer=text, label=good
+        )
         for number in range(6)
         for good, text in texts.items()
     )

@@ -6,7 +6,7 @@ import pytest
 
 from training.kto import train_kto
 from workbench.errors import UserError
-from workbench.records import Thumb, user_prompt
+from workbench.records import UnpairedPreference, user_prompt
 from workbench.store import write_records
 
 from .conftest import BASE, KTO, curve, recipe_of
@@ -31,7 +31,9 @@ def test_thumbs_of_one_kind_are_refused(
     tiny_model: Path, sft_adapter: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "thumbs.jsonl"
-    write_records(path, [Thumb(prompt=user_prompt("walk?"), answer="walk", good=True)])
+    write_records(
+        path, [UnpairedPreference(prompt=user_prompt("walk?"), answer="walk", label=True)]
+    )
 
     with pytest.raises(UserError, match=r"holds thumbs up alone.*turned down"):
         train_kto(recipe_of(KTO), tiny_model, sft_adapter, path, None, tmp_path / "out", seed=0)

@@ -39,7 +39,12 @@ def of_round(persona_folder: Path, tmp_path: Path, tiny_model: Path) -> Callable
             "persona": str(persona_folder),
             "model": str(tiny_model),
             "teacher": fields,
-            "generate": {"per_topic": per_topic, "max_new_tokens": 8, "mix": {}, "near_misses": 0},
+            "generate": {
+                "per_topic": per_topic,
+                "max_new_tokens": 8,
+                "mix": {},
+                "hard_negatives": 0,
+            },
         }
         file = tmp_path / "run.yaml"
         file.write_text(json.dumps(config), encoding="utf-8")

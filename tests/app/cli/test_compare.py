@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from app.cli.compare import compare
 from app.cli.reopen import as_made
-from rounds.context import open_job
+from rounds.context import open_context
 from tests.app.cli.next_rounds import scored
 from workbench.errors import UserError
 from workbench.records import Decision, Drop, Example, Response, Score, user_prompt
@@ -177,10 +177,10 @@ def test_a_round_is_trained_again_as_it_was_made_whatever_configuration_is_given
     given = runs / "given.yaml"
     given.write_text("train: {sft: sft-embedded}\nseed: 1\n", encoding="utf-8")
     options: dict[str, Any] = {"persona": Path("datasets/gym-trainer"), "runs": runs}
-    job = open_job(config=given, round_number=2, **options)
-    assert as_made(job) == job  # nothing was written there
+    context = open_context(config=given, round_number=2, **options)
+    assert as_made(context) == context  # nothing was written there
     made = runs / "gym-trainer/round-002/config.yaml"
     made.write_text("train: {sft: sft-continue-embedded}\n", encoding="utf-8")
-    again = as_made(job).config
+    again = as_made(context).config
     assert (again.train.sft, again.seed) == ("sft-continue-embedded", 0)
     assert again.persona == Path("datasets/gym-trainer")

@@ -47,7 +47,7 @@ def evaluated(
         "split/test.jsonl": rows[:4],
         "split/train.jsonl": rows[4:],
         "split/probes.jsonl": read_probes(persona / "probes.jsonl"),
-        "generate/bare.jsonl": bare,
+        "generate/baseline.jsonl": bare,
         "filter/examples.jsonl": rows,
         "review/reviews.jsonl": reviews,
     }.items():
@@ -137,10 +137,10 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     assert len(rules) == len(found)
     assert {score.turn for score in rules if score.probe == "drift"} == {1, 2, 3, 4, 5}
     manifest = json.loads((folder / "evaluate" / "manifest.json").read_text("utf-8"))
-    assert manifest["counts"]["responses"] == len(found)
-    assert manifest["counts"]["failures"] == []
-    assert manifest["counts"]["max_new_tokens"] == 8
-    assert list(manifest["counts"]["cut"]) == ARMS
+    assert manifest.counts["responses"] == len(found)
+    assert manifest.counts["failures"] == []
+    assert manifest.counts["max_new_tokens"] == 8
+    assert list(manifest.counts["cut"]) == ARMS
     names = {"comparison", "calibration", "general", "style"}
     assert names <= {file.stem for file in (folder / "evaluate").glob("*.json")}
     general = json.loads((folder / "evaluate" / "general.json").read_text("utf-8"))

@@ -83,7 +83,7 @@ def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
     assert load_dataset("json", data_files=file, cache_dir=cache)["train"].num_rows == 10
     card = (rows / "README.md").read_text(encoding="utf-8")
     versions = {**prompt_versions(load_persona(tmp_path / "tester"))}
-    assert {"system", "questions", "judge", "near_miss", "follow_up"} <= versions.keys()
+    assert {"system", "questions", "judge", "hard_negative", "follow_up"} <= versions.keys()
     for told in ("| Teacher | m |", "10 of 10 planned; lost: none", f"{counts['spent']:.4f} USD"):
         assert told in card
     assert ", ".join(f"{name} `{hash_}`" for name, hash_ in versions.items()) in card

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from app.cli.next import next_
 from evaluation.shortfall import Gap
-from rounds.context import open_job
+from rounds.context import open_context
 from rounds.planning.learning_curve import STEPS, _steps
 from rounds.planning.requests import plan_rows, share_out
 from rounds.planning.second_looks import unlearned_rows
@@ -100,7 +100,7 @@ def test_a_kept_row_that_reads_like_the_base_model_is_doubted(first: Path, tmp_p
         Response(arm="bare", prompt_id=one.id, prompt=one.prompt, text=dull.format(one.question))
         for one in rows
     ]
-    write_records(first / "generate/bare.jsonl", bare)
+    write_records(first / "generate/baseline.jsonl", bare)
     (found,) = _planned(tmp_path)["doubtful"]
     assert (found["id"], found["kept"]) == (planted.id, True)
     assert found["quality"] < 0.3
@@ -205,10 +205,10 @@ def test_validation_rows_are_held_against_each_other(first: Path, tmp_path: Path
         RowLoss(id=one.id, tokens=9, tuned=0.1 + n / 999, base=3) for n, one in enumerate(trained)
     ]
     losses += [RowLoss(id=r.id, tokens=9, tuned=2 + n / 99, base=3) for n, r in enumerate(unseen)]
-    job = open_job(persona=Path("datasets/gym-trainer"), runs=tmp_path)
-    assert unlearned_rows(job, losses) == []
+    context = open_context(persona=Path("datasets/gym-trainer"), runs=tmp_path)
+    assert unlearned_rows(context, losses) == []
     worse = [*losses[:-1], losses[-1].model_copy(update={"tuned": 2.9})]
-    assert [one.id for one in unlearned_rows(job, worse)] == [unseen[-1].id]
+    assert [one.id for one in unlearned_rows(context, worse)] == [unseen[-1].id]
 
 
 @pytest.mark.parametrize(

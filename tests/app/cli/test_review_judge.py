@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rounds.context import open_job
+from rounds.context import open_context
 from rounds.stages.review_suggestions import judge_opinions
 from tests.app.cli.desk import Desk
 from tests.curation.review_team import seeds
@@ -27,17 +27,17 @@ def test_a_judges_yes_and_no_become_a_suggested_fidelity_and_are_asked_for_once(
         word = "yes" if rows[0].answer in request.prompt else "no"
         return Reply(json.dumps({"reason": "So.", "value": word}))
 
-    job = open_job(runs=desk.runs)
-    assert judge_opinions(job, rows) == {}
+    context = open_context(runs=desk.runs)
+    assert judge_opinions(context, rows) == {}
     with ScriptedServer(script) as server:
         judge = Endpoint(base_url=server.url, model="strict", timeout=5.0, attempts=1)
-        job = replace(job, config=job.config.model_copy(update={"judge": judge}))
-        found = judge_opinions(job, rows)
+        context = replace(context, config=context.config.model_copy(update={"judge": judge}))
+        found = judge_opinions(context, rows)
         asked = len(server.requests)
-        assert judge_opinions(job, rows[:2]) == found
+        assert judge_opinions(context, rows[:2]) == found
         assert len(server.requests) == asked
     assert set(found) == {rows[0].id, rows[1].id}, "nothing is suggested where the judge failed"
-    traits = job.persona.traits
+    traits = context.persona.traits
     for row, word in zip(rows, (1.0, 0.0), strict=False):
         shown = [
             word if isinstance(trait.check, Judge) else float(bool(trait.passes(row.answer)))

@@ -14,7 +14,7 @@ from curation.argilla.server_home import HOME_VARIABLE
 from curation.review.gold import read_gold
 from curation.review.pairs import as_candidate
 from curation.review.policy import Policy
-from rounds.context import Job, open_job
+from rounds.context import RoundContext, open_context
 from rounds.pipeline import run_spec, run_stages
 from rounds.stages import review_waiting
 from rounds.stages.review import review_stage
@@ -58,12 +58,12 @@ def _reviews(desk: Desk, number: int) -> list[Review]:
     return list(read_records(desk.folder(number) / "review/reviews.jsonl", Review))
 
 
-def _ready(desk: Desk, number: int, rows: list[Example]) -> Job:
+def _ready(desk: Desk, number: int, rows: list[Example]) -> RoundContext:
     desk.put("filter/examples.jsonl", rows, number)
     desk.put("filter/preferences.jsonl", [], number)
-    desk.put("generate/bare.jsonl", [], number)
+    desk.put("generate/baseline.jsonl", [], number)
     desk.put("generate/preferences.jsonl", [], number)
-    return open_job(runs=desk.runs, round_number=number)
+    return open_context(runs=desk.runs, round_number=number)
 
 
 def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
@@ -79,7 +79,7 @@ def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
     desk.put("filter/examples.jsonl", rows, ROUND)
     desk.put("filter/preferences.jsonl", [pair], ROUND)
     bare = [Response(arm="bare", prompt_id=r.id, prompt=r.prompt, text="Hm.") for r in rows]
-    desk.put("generate/bare.jsonl", bare, ROUND)
+    desk.put("generate/baseline.jsonl", bare, ROUND)
     desk.put("generate/preferences.jsonl", [], ROUND)
     owner, logins = owner_of(server), reviewers_of(server)
     one, two = (logins[name] for name in REVIEWERS)
@@ -133,7 +133,7 @@ def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
 ) -> None:
     monkeypatch.setattr(review_waiting, "POLL_SECONDS", 0.2)
     rows = seeds(desk.repo / "datasets" / "gym-trainer")[:2]
-    job = _ready(desk, ROUND + 1, rows).waiting()
+    context = _ready(desk, ROUND + 1, rows).waiting()
     name = f"gym-trainer-round-{ROUND + 1}"
     owner, logins = owner_of(server), reviewers_of(server)
     seen: list[set[str]] = []
@@ -149,7 +149,7 @@ def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
 
     people = threading.Thread(target=label)
     people.start()
-    counts = run_spec(job, review_stage(job)).manifest["counts"]
+    counts = run_spec(context, review_stage(context)).manifest.counts
     people.join()
     assert seen == [{rows[1].id}]
     assert (counts["reviews"], counts["adjudications"], counts["complete"]) == (4, 1, True)
@@ -159,10 +159,10 @@ def test_an_unattended_review_is_done_though_a_row_has_no_recorded_review(
     desk: Desk, server: Server
 ) -> None:
     rows = [*seeds(desk.repo / "datasets" / "gym-trainer")[:1], *few(1)]
-    job = _ready(desk, ROUND + 2, rows)
-    first = run_spec(job, review_stage(job))
+    context = _ready(desk, ROUND + 2, rows)
+    first = run_spec(context, review_stage(context))
     assert {review.record for review in _reviews(desk, ROUND + 2)} == {rows[0].id}
-    (again,) = run_stages(job, ["review"])
+    (again,) = run_stages(context, ["review"])
     assert (first.ran, again.ran) == (True, False)
 
 

@@ -39,7 +39,7 @@ def reviewed(desk: Desk, repo: Path) -> Desk:
     desk.put("filter/examples.jsonl", rows)
     desk.put("filter/preferences.jsonl", [])
     bare = [Response(arm="bare", prompt_id=r.id, prompt=r.prompt, text=f"Hm {r.id}") for r in rows]
-    desk.put("generate/bare.jsonl", bare)
+    desk.put("generate/baseline.jsonl", bare)
     desk.put("generate/preferences.jsonl", [])
     given = _recorded(folder / "reviews.jsonl", dict(enumerate(rows, start=1)))
     desk.put("review/reviews.jsonl", given)
@@ -219,4 +219,4 @@ def test_more_reviewers_than_there_are_is_told(desk: Desk, command: list[str]) -
 def test_every_file_of_reviews_is_an_input_of_the_decisions(reviewed: Desk) -> None:
     reviewed.persona("review", "resolve")
     manifest = json.loads((reviewed.folder() / "resolve/manifest.json").read_text(encoding="utf-8"))
-    assert {f"review/{name}.jsonl" for name in FILES} <= set(manifest["inputs"])
+    assert {f"review/{name}.jsonl" for name in FILES} <= set(manifest.inputs)

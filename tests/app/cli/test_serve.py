@@ -17,7 +17,7 @@ import yaml
 from app.cli.main import main
 from app.cli.serve import linked_model, model_folder
 from generation.bare import bare_answers
-from rounds.context import Job, open_job
+from rounds.context import RoundContext, open_context
 from rounds.runner import StageSpec, Work, run_stage
 from training.adapters import save_adapter
 from workbench.errors import EXIT_USER_ERROR
@@ -31,7 +31,7 @@ pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 QUESTIONS = ("the chair?", "champ walks now?", "the trainer answers?")
 
 
-def adapter_stage(job: Job) -> StageSpec:
+def adapter_stage(context: RoundContext) -> StageSpec:
     """A stage whose adapter PEFT has drawn at random: it says other things than its base."""
 
     def run(work: Work) -> None:
@@ -40,8 +40,8 @@ def adapter_stage(job: Job) -> StageSpec:
 
         torch.manual_seed(1)
         drawn = LoraConfig(r=8, lora_alpha=64, target_modules="all-linear", init_lora_weights=False)
-        model = get_peft_model(load_model(Path(job.config.model)), drawn)
-        save_adapter(model, work.out / "adapter", job.config.model)
+        model = get_peft_model(load_model(Path(context.config.model)), drawn)
+        save_adapter(model, work.out / "adapter", context.config.model)
 
     return StageSpec("sft", run)
 
@@ -71,8 +71,8 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
 ) -> None:
     port = free_port()
     options = of_round("http://127.0.0.1:1/v1")
-    job = open_job(config=tmp_path / "run.yaml", runs=tmp_path / "runs")
-    run_stage(job.round, adapter_stage(job), seed=0)
+    context = open_context(config=tmp_path / "run.yaml", runs=tmp_path / "runs")
+    run_stage(context.round, adapter_stage(context), seed=0)
     command = [sys.executable, "-m", "app.cli.main", "serve", "--adapter", "sft"]
     server = subprocess.Popen(
         [*command, "--port", str(port), *options],
@@ -99,10 +99,10 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
         server.send_signal(signal.SIGINT)
         server.wait(30)
     said = [response.text for response in bare.responses]
-    assert said == greedy(tiny_model, job.round.stage("sft") / "adapter")
+    assert said == greedy(tiny_model, context.round.stage("sft") / "adapter")
     assert said != greedy(tiny_model)
     # Merged once: the second time the folder is there already.
-    assert model_folder(job, "sft").stat().st_mtime < time.time() - 1
+    assert model_folder(context, "sft").stat().st_mtime < time.time() - 1
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -111,7 +111,7 @@ def test_the_base_is_served_under_its_own_name(
     of_round: Callable[..., list[str]], tmp_path: Path, tiny_model: Path
 ) -> None:
     of_round("http://127.0.0.1:1/v1")
-    link = linked_model(open_job(config=tmp_path / "run.yaml", runs=tmp_path / "runs"), None)
+    link = linked_model(open_context(config=tmp_path / "run.yaml", runs=tmp_path / "runs"), None)
     assert (link.name, link.resolve()) == ("tiny-llama", tiny_model.resolve())
 
 

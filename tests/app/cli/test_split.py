@@ -9,7 +9,7 @@ import pytest
 
 from tests.app.cli.desk import Desk
 from tests.curation.review_team import seeds
-from workbench.records import Example, Preference, Split
+from workbench.records import Example, Preference, SplitAssignment
 from workbench.store import read_records
 
 SIDES = ("train", "validation", "test")
@@ -23,7 +23,7 @@ def rows(repo: Path) -> list[Example]:
 
 
 def _sides(desk: Desk, number: int) -> dict[str, str]:
-    splits = read_records(desk.folder(number) / "split/splits.jsonl", Split)
+    splits = read_records(desk.folder(number) / "split/splits.jsonl", SplitAssignment)
     return {split.record: split.side for split in splits}
 
 

@@ -136,7 +136,7 @@ def test_a_probe_that_an_earlier_round_trained_on_is_dropped_with_its_whole_chai
     desk.curated(kept[1:], number=2)
     assert desk.persona("split", number=2).code == 0
     split = desk.folder(2) / "split"
-    gone = list(read_records(split / "probes-dropped.jsonl", Example))
+    gone = list(read_records(split / "dropped-probes.jsonl", Example))
     drops = [d for d in read_records(split / "drops.jsonl", Drop) if d.record == probes[0].id]
     assert [drop.reason for drop in drops] == ["probe_in_training"]
     assert probes[0].id in {probe.id for probe in gone}

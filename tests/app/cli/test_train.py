@@ -77,9 +77,9 @@ def test_every_method_trains_from_the_sft_adapter(options: list[str]) -> None:
         folder = round_of(options) / method
         assert (folder / "adapter" / "adapter_model.safetensors").exists()
         manifest = json.loads((folder / "manifest.json").read_text())
-        assert ("sft/adapter" in manifest["inputs"]) == (method != "sft")
-    thumbs = (round_of(options) / "kto" / "thumbs-train.jsonl").read_text().splitlines()
-    good = [json.loads(line)["good"] for line in thumbs]
+        assert ("sft/adapter" in manifest.inputs) == (method != "sft")
+    thumbs = (round_of(options) / "kto" / "unpaired-train.jsonl").read_text().splitlines()
+    good = [json.loads(line)["label"] for line in thumbs]
     gain = json.loads((round_of(options) / "grpo" / "summary.json").read_text())["held_out_reward"]
 
     # 8 rows that reviewers took, and the 8 answers that they turned down.

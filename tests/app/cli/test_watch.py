@@ -9,7 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from app.cli.watch import _doing, watch
-from rounds.context import open_job
+from rounds.context import open_context
 from rounds.layout import PROGRESS, Round
 from rounds.runner import StageSpec, run_stage
 from workbench.console import publishing, track
@@ -61,10 +61,10 @@ def test_what_a_killed_command_has_left_is_told_by_its_silence(tmp_path: Path) -
     folder = tmp_path / "gym-trainer" / "round-001"
     (folder / ".sft.partial").mkdir(parents=True)
     news = {"label": "Training SFT", "done": 11, "total": 44, "note": ""}
-    job = open_job(persona=Path("datasets/gym-trainer"), runs=tmp_path)
+    context = open_context(persona=Path("datasets/gym-trainer"), runs=tmp_path)
     for ago, told in ((5, "33 s left"), (3600, "33 s left; silent for 60 min")):
         at = time.time() - ago
         write_json(folder / PROGRESS, news | {"started": at - 11, "at": at})
-        assert _doing(job) == f"Training SFT: 11/44, 11 s, {told}"
+        assert _doing(context) == f"Training SFT: 11/44, 11 s, {told}"
     (folder / PROGRESS).unlink()
-    assert _doing(job) == "begun; nothing is tracked now"
+    assert _doing(context) == "begun; nothing is tracked now"

@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.scorers import score_responses
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Response, Score, Split, user_prompt
+from workbench.records import Drop, Example, Response, Score, SplitAssignment, user_prompt
 from workbench.stats import compare
 from workbench.store import file_hash, write_json, write_records
 
@@ -110,7 +110,9 @@ def round_folder(
     write_json(folder / "resolve/agreement.json", {"overlapping": 5, "questions": questions})
     write_records(folder / "split/train.jsonl", [edited, masked])
     write_records(folder / "split/test.jsonl", [fifth])
-    write_records(folder / "split/splits.jsonl", [Split(record=fifth.id, side="test", group="a")])
+    write_records(
+        folder / "split/splits.jsonl", [SplitAssignment(record=fifth.id, split="test", group="a")]
+    )
     curve = [{"step": s, "loss": 3.0 / s, "eval_loss": 3.5 / s} for s in (1, 2, 3)]
     write_lines(folder / "sft/curve.jsonl", curve)
     margins = [{"step": s, "loss": 0.69 / s, "rewards/margins": 0.1 * s} for s in (1, 2)]
