@@ -15,7 +15,7 @@ from rich.table import Table
 from rounds.arms import own_arms
 from rounds.comparison import columns_of, counted_traits
 from rounds.context import RoundContext
-from rounds.layout import MANIFEST, Round
+from rounds.layout import MANIFEST, RoundFolder
 from rounds.lineage.groups import Group, leave_out
 from workbench.errors import UserError
 from workbench.records import Example, Preference, Review
@@ -73,7 +73,7 @@ def without(context: RoundContext, group: Group) -> Without:
     _prepare(context, folder)
     write_records(folder / "split/train.jsonl", left.rows)
     write_records(folder / "split/preferences-train.jsonl", left.pairs)
-    scratch = replace(context, config=_unprompted(context), round=Round(folder))
+    scratch = replace(context, config=_unprompted(context), round=RoundFolder(folder))
     run_stages(scratch, [*context.config.train.methods, "evaluate"])
     found = Without(
         group=str(group),
@@ -126,7 +126,7 @@ def _prepare(context: RoundContext, folder: Path) -> None:
         shutil.copytree(kept, folder / _CACHE)
 
 
-def _differences(context: RoundContext, other: Round, arm: str) -> dict[str, Difference]:
+def _differences(context: RoundContext, other: RoundFolder, arm: str) -> dict[str, Difference]:
     """Return metric → the round minus the other one, on the prompts of both; Holm over metrics."""
     from workbench.stats.exact import holm
     from workbench.stats.intervals import differences_of

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rounds.context import RoundContext
 from rounds.layout import STAGES
+from rounds.layout import adapter as adapter_of
 from workbench.errors import UserError, nearest
 from workbench.inference.endpoint import Endpoint
 
@@ -58,11 +59,6 @@ def own_arms(context: RoundContext) -> list[Own]:
 def _arm_name(method: str) -> str:
     """Return what a trained stage is called as an arm: all others start from the first."""
     return method if method == "sft" else f"sft+{method}"
-
-
-def adapter_of(stage: str) -> str:
-    """Return where a training stage of the round leaves its adapter."""
-    return f"{stage}/adapter"
 
 
 def parse_arms(texts: tuple[str, ...]) -> dict[str, str]:
@@ -126,7 +122,7 @@ def _round_adapter(context: RoundContext, name: str, what: str) -> Path | None:
     round_name, _, stage = what.partition("/")
     if not round_name.startswith("round-") or stage not in STAGES:
         return None
-    adapter = context.round.folder.parent / round_name / stage / "adapter"
+    adapter = context.round.sibling(round_name).path(adapter_of(stage))
     if not (adapter / CONFIG).exists():
         raise UserError(
             f"no adapter there for arm '{name}'", where=str(adapter), fix="train that round first"

@@ -6,18 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rounds.context import RoundContext
+from rounds.layout import COMPARISON, RESPONSES
 from rounds.runner import StageSpec, Work
 from rounds.stages import review as stage_review
 from workbench.console import console
 from workbench.errors import UserError
-from workbench.records import Response
-from workbench.store import read_records, write_json, write_records
+from workbench.store import write_json, write_records
 
 if TYPE_CHECKING:
     from evaluation.people import Blind, People
 
 STAGE = "people"
-_RESPONSES = "evaluate/responses.jsonl"
 
 
 def people(context: RoundContext) -> People:
@@ -42,7 +41,7 @@ def people_stage(context: RoundContext) -> StageSpec:
     return StageSpec(
         STAGE,
         partial(_people, context),
-        inputs=(_RESPONSES, "evaluate/comparison.json"),
+        inputs=(RESPONSES, COMPARISON),
         settings={"per_record": context.config.review.per_record},
         packages=("argilla", "scipy"),
     )
@@ -88,10 +87,8 @@ def blind_pairs(context: RoundContext, work: Work) -> Blind:
     from evaluation.people import blind
     from evaluation.report.results import headline_arm
     from workbench.language import say
-    from workbench.stats import Comparison
 
-    text = work.input("evaluate/comparison.json").read_text("utf-8")
-    comparison = Comparison.model_validate_json(text)
+    comparison = work.read(COMPARISON)
     arm = headline_arm(comparison)
     if arm is None:
         raise UserError(
@@ -101,7 +98,7 @@ def blind_pairs(context: RoundContext, work: Work) -> Blind:
         )
     references = [name for name in (comparison.base, comparison.prompted) if name and name != arm]
     return blind(
-        list(read_records(work.input(_RESPONSES), Response)),
+        work.read(RESPONSES),
         arm,
         references,
         empty=say(context.persona.language, "report.empty"),

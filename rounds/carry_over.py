@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rounds.context import RoundContext
-from rounds.layout import MANIFEST, Round
+from rounds.layout import MANIFEST, RoundFolder
 from workbench.errors import UserError
 from workbench.records import Decision, Example, Preference, Record, Response, Review
 from workbench.store import read_records, write_records
@@ -100,7 +100,7 @@ def carried_files(context: RoundContext) -> dict[str, Path]:
     return found
 
 
-def read_rounds(rounds: Sequence[Round], model: str) -> Carried:
+def read_rounds(rounds: Sequence[RoundFolder], model: str) -> Carried:
     """Return the kept rows of rounds, each once; of two words on a row the later round's counts.
 
     Args:
@@ -136,7 +136,7 @@ def read_rounds(rounds: Sequence[Round], model: str) -> Carried:
     )
 
 
-def _read(one: Round, name: str, kind: type[R]) -> list[R]:
+def _read(one: RoundFolder, name: str, kind: type[R]) -> list[R]:
     path = one.folder / name
     return list(read_records(path, kind)) if path.exists() else []
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rounds.layout import Round
+from rounds.layout import RoundFolder
 from workbench.records import Example, Response, Score
 from workbench.store import read_records
 
@@ -20,7 +20,9 @@ Columns = dict[tuple[str, str], "Column"]
 """(arm, metric) → held-out prompt as text → what its value is the mean of."""
 
 
-def score_differences(a: Round, b: Round, seed: int) -> dict[tuple[str, str], Difference]:
+def score_differences(
+    a: RoundFolder, b: RoundFolder, seed: int
+) -> dict[tuple[str, str], Difference]:
     """Return (arm, metric) → difference on the prompts that both rounds asked of that arm."""
     from workbench.stats.intervals import differences_of
 
@@ -31,7 +33,7 @@ def score_differences(a: Round, b: Round, seed: int) -> dict[tuple[str, str], Di
     return {key: one for key, one in zip(both, found, strict=True) if one}
 
 
-def counted_traits(rounds: Iterable[Round]) -> list[str] | None:
+def counted_traits(rounds: Iterable[RoundFolder]) -> list[str] | None:
     """Return the traits that fidelity is made of in every one of the rounds.
 
     An untrusted judge's are not among them. None where a round does not say.
@@ -46,7 +48,7 @@ def counted_traits(rounds: Iterable[Round]) -> list[str] | None:
     return found
 
 
-def evaluated_otherwise(a: Round, b: Round) -> list[str]:
+def evaluated_otherwise(a: RoundFolder, b: RoundFolder) -> list[str]:
     """Return in words what of two evaluations differs beside the arms themselves."""
     old, new = a.manifest("evaluate"), b.manifest("evaluate")
     then, now = old.settings if old else {}, new.settings if new else {}
@@ -61,7 +63,7 @@ def evaluated_otherwise(a: Round, b: Round) -> list[str]:
     return [what for what, is_same in same.items() if not is_same]
 
 
-def columns_of(round_: Round, traits: Sequence[str] | None) -> Columns:
+def columns_of(round_: RoundFolder, traits: Sequence[str] | None) -> Columns:
     """Return the scores of a round's held-out prompts; none where it is not evaluated.
 
     Args:

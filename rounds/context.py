@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from rounds.layout import CONFIG, Round, round_number
+from rounds.layout import CONFIG, RoundFolder, round_number
 from workbench.config import RunConfig, load_config, preset_path
 from workbench.persona import Persona, load_persona, persona_file
 from workbench.store import atomic_file
@@ -21,7 +21,7 @@ class RoundContext:
 
     config: RunConfig
     persona: Persona
-    round: Round
+    round: RoundFolder
     runs: Path
 
     @property
@@ -36,7 +36,7 @@ class RoundContext:
         return tuple(path for path in named if round_number(path) is None)
 
     @property
-    def source_rounds(self) -> tuple[Round, ...]:
+    def source_rounds(self) -> tuple[RoundFolder, ...]:
         """The persona's earlier rounds that the round takes its kept rows over from."""
         named = (path for path in self.config.sources if round_number(path))
         return tuple(self.round.sibling(path.name) for path in named)
@@ -101,4 +101,4 @@ def open_context(
         file = saved if saved.exists() else preset_path("default")
     settings = load_config(file, given)
     persona = load_persona(settings.persona)
-    return RoundContext(settings, persona, Round.open(runs / persona.id, round_number), runs)
+    return RoundContext(settings, persona, RoundFolder.open(runs / persona.id, round_number), runs)

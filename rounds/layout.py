@@ -31,7 +31,8 @@ from workbench.records import (
     SplitName,
     UnpairedPreference,
 )
-from workbench.store import read_json, read_records, write_json, write_records
+from workbench.store import atomic_file, read_json, read_records, write_json, write_records
+from workbench.yamlfile import read_text
 
 if TYPE_CHECKING:
     from curation.review.agreement import Agreement
@@ -78,6 +79,16 @@ class Artifact:
     def path(self) -> str:
         """Where it lies in a round, such as ``split/train.jsonl``."""
         return f"{self.stage}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Json(Artifact):
+    """A JSON file that holds one plain object."""
+
+
+@dataclass(frozen=True)
+class Text(Artifact):
+    """A file for people to read."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +158,8 @@ GENERATED_SCORES = Records("generate", "scores.jsonl", Score)
 BASELINE = Records("generate", "baseline.jsonl", Response)
 """The base model's own answer to every row, without the persona."""
 GENERATE_DROPS = Records("generate", "drops.jsonl", Drop)
-COVERAGE = Artifact("generate", "coverage.json")
-DATASET_CARD = Artifact("generate", "README.md")
+COVERAGE = Json("generate", "coverage.json")
+DATASET_CARD = Text("generate", "README.md")
 
 FILTERED = Records("filter", "examples.jsonl", Example)
 FILTERED_PREFERENCES = Records("filter", "preferences.jsonl", Preference)
@@ -189,17 +200,17 @@ COMPARISON = Document("evaluate", "comparison.json", _comparison)
 CALIBRATION = Document("evaluate", "calibration.json", _calibration)
 GENERAL = Document("evaluate", "general.json", _gate)
 STYLE = Document("evaluate", "style.json", _style)
-DIVERSITY = Artifact("evaluate", "diversity.json")
-WIN_RATES = Artifact("evaluate", "pairs.json")
+DIVERSITY = Json("evaluate", "diversity.json")
+WIN_RATES = Json("evaluate", "pairs.json")
 
-BLIND_KEY = Artifact("people", "key.json")
+BLIND_KEY = Json("people", "key.json")
 BLIND_PAIRS = Records("people", "pairs.jsonl", Example)
 BLIND_REVIEWS = Records("people", "reviews.jsonl", Review)
 PEOPLE = Document("people", "people.json", _people)
 
-REPORT_PAGE = Artifact("report", "report.html")
-MODEL_CARD = Artifact("report", "model-card.md")
-REPORT_JSON = Artifact("report", "report.json")
+REPORT_PAGE = Text("report", "report.html")
+MODEL_CARD = Text("report", "model-card.md")
+REPORT_JSON = Text("report", "report.json")
 
 DROPS: dict[str, Records[Drop]] = {
     one.stage: one
@@ -291,13 +302,13 @@ class Manifest(BaseModel):
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundFolder:
     """One round of one persona: a folder of plain files, one folder a stage."""
 
     folder: Path
 
     @classmethod
-    def open(cls, persona_runs: str | Path, number: int) -> Round:
+    def open(cls, persona_runs: str | Path, number: int) -> RoundFolder:
         """Return round ``number`` (from 1) of a persona's folder, such as ``runs/gym-trainer``.
 
         Nothing is made on disk; a round that is not there yet has no stage done.
@@ -315,33 +326,33 @@ class Round:
         return round_number(self.name) or 1
 
     @property
-    def all_rounds(self) -> list[Round]:
+    def all_rounds(self) -> list[RoundFolder]:
         """Every round of the same persona that is on disk, first ones first."""
         there = {
-            number: Round(path)
+            number: RoundFolder(path)
             for path in self.folder.parent.glob("round-*")
             if path.is_dir() and (number := round_number(path.name))
         }
         return [there[number] for number in sorted(there)]
 
     @property
-    def earlier(self) -> list[Round]:
+    def earlier(self) -> list[RoundFolder]:
         """The rounds of the same persona before this one, first ones first."""
         return [one for one in self.all_rounds if one.number < self.number]
 
     @property
-    def previous(self) -> Round | None:
+    def previous(self) -> RoundFolder | None:
         """The round before this one on disk."""
         return self.earlier[-1] if self.earlier else None
 
     @property
-    def next(self) -> Round:
+    def next(self) -> RoundFolder:
         """The round after this one; nothing is made on disk."""
-        return Round.open(self.folder.parent, self.number + 1)
+        return RoundFolder.open(self.folder.parent, self.number + 1)
 
-    def sibling(self, name: str) -> Round:
+    def sibling(self, name: str) -> RoundFolder:
         """Return another round of the same persona by its name."""
-        return Round(self.folder.parent / name)
+        return RoundFolder(self.folder.parent / name)
 
     def path(self, artifact: Artifact) -> Path:
         """Return where an artifact lies, whether it is there or not."""
@@ -373,8 +384,16 @@ class Round:
     @overload
     def read(self, artifact: Document[M]) -> M: ...
 
-    def read(self, artifact: Records[R] | Document[M]) -> list[R] | M:
-        """Return an artifact's records, in the order of the file, or the value of a document.
+    @overload
+    def read(self, artifact: Json) -> dict[str, Any]: ...
+
+    @overload
+    def read(self, artifact: Text) -> str: ...
+
+    def read(
+        self, artifact: Records[R] | Document[M] | Json | Text
+    ) -> list[R] | M | dict[str, Any] | str:
+        """Return an artifact's records, in the order of the file, or what a single value holds.
 
         Raises:
             UserError: It is not there, or no valid one; names the line.
@@ -388,7 +407,10 @@ class Round:
             )
         if isinstance(artifact, Records):
             return list(read_records(path, artifact.model))
-        return artifact.load().model_validate(read_json(path))
+        if isinstance(artifact, Text):
+            return read_text(path)
+        data = read_json(path)
+        return data if isinstance(artifact, Json) else artifact.load().model_validate(data)
 
     def read_if_there(self, artifact: Records[R]) -> list[R]:
         """Return an artifact's records; none where it is not there."""
@@ -430,14 +452,18 @@ def round_number(name: str | Path) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def write(folder: Path, artifact: Artifact, value: Any) -> None:
-    """Write a stage's artifact into the folder that the stage fills.
+def write(folder: Path, artifact: Artifact, value: Any) -> Path:
+    """Write a stage's artifact into the folder that the stage fills, and return its path.
 
-    Records go to JSONL, models and plain values to indented JSON.
+    Records go to JSONL, models and plain values to indented JSON, text as it is.
     """
     path = folder / artifact.name
     if isinstance(artifact, Records):
         write_records(path, value)
+    elif isinstance(artifact, Text):
+        with atomic_file(path) as file:
+            file.write(value)
     else:
         plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         write_json(path, plain)
+    return path

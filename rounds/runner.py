@@ -14,26 +14,79 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
-from rounds.layout import MANIFEST, PROGRESS, Manifest, OutputFile, Round
+from pydantic import BaseModel
+
+from rounds.layout import (
+    MANIFEST,
+    PROGRESS,
+    Artifact,
+    Document,
+    Json,
+    Manifest,
+    OutputFile,
+    Records,
+    RoundFolder,
+    write,
+)
 from workbench.console import console, publishing
 from workbench.errors import UserError
 from workbench.meter import Meter
+from workbench.records import Record
 from workbench.store import cannot_write, file_hash, write_json
+
+R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass
 class Work:
-    """What a stage's function is given: a folder to fill, and a place for its counts."""
+    """What a stage's function is given: inputs, a folder to fill, a place for its counts."""
 
-    round: Round
+    round: RoundFolder
     out: Path
+    inputs: frozenset[Artifact] = frozenset()
+    """What the manifest will name; nothing else of the round may be read."""
     counts: dict[str, Any] = field(default_factory=dict)
 
-    def input(self, name: str) -> Path:
-        """Return the path of an earlier stage's file, such as ``import/examples.jsonl``."""
-        return self.round.folder / name
+    @overload
+    def read(self, artifact: Records[R]) -> list[R]: ...
+
+    @overload
+    def read(self, artifact: Document[M]) -> M: ...
+
+    @overload
+    def read(self, artifact: Json) -> dict[str, Any]: ...
+
+    def read(self, artifact: Records[R] | Document[M] | Json) -> list[R] | M | dict[str, Any]:
+        """Return an input's records, in the order of the file, or the value that it holds.
+
+        Raises:
+            UserError: It is no valid one; names the line.
+        """
+        self._check(artifact)
+        return self.round.read(artifact)
+
+    def read_if_input(self, artifact: Records[R]) -> list[R]:
+        """Return the records of an input that only some rounds have; none in the others."""
+        return self.read(artifact) if artifact in self.inputs else []
+
+    def path(self, artifact: Artifact) -> Path:
+        """Return where an input lies, for what is read elsewhere: an adapter, a trainer's rows."""
+        self._check(artifact)
+        return self.round.path(artifact)
+
+    def write(self, artifact: Artifact, value: Any) -> Path:
+        """Write one of the stage's artifacts and return its path.
+
+        Records go to JSONL, models and plain values to indented JSON, text as it is.
+        """
+        return write(self.out, artifact, value)
+
+    def _check(self, artifact: Artifact) -> None:
+        if artifact not in self.inputs:
+            raise LookupError(f"{artifact.path} is not among the inputs of {self.out.name}")
 
 
 @dataclass(frozen=True)
@@ -43,8 +96,9 @@ class StageSpec:
     Attributes:
         name: Folder name and name on the command line.
         run: Fills ``work.out``.
-        inputs: Files of earlier stages, as ``stage/file``; folders count with all their files.
-        files: Files from outside of the round, by the label that the manifest gives them.
+        inputs: What it reads of the round; a folder counts with all its files.
+        earlier: What it reads of earlier rounds.
+        files: Files from outside of the rounds, by the label that the manifest gives them.
         settings: Everything else that the outcome depends on; JSON values.
         packages: Distributions whose versions the manifest names.
         resumable: Keep a half-filled folder, since ``run`` can go on in it.
@@ -52,7 +106,8 @@ class StageSpec:
 
     name: str
     run: Callable[[Work], None]
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[Artifact, ...] = ()
+    earlier: tuple[tuple[RoundFolder, Artifact], ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
@@ -69,7 +124,7 @@ class Outcome:
 
 
 def run_stage(
-    round_: Round,
+    round_: RoundFolder,
     spec: StageSpec,
     *,
     seed: int,
@@ -98,7 +153,7 @@ def run_stage(
         console.print(f"  {spec.name} is done again: {why}")
     partial = round_.partial(spec.name)
     _prepare(partial, key, keep=spec.resumable and not force)
-    work = Work(round_, partial)
+    work = Work(round_, partial, frozenset(spec.inputs))
     started = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with Meter(others) as meter, publishing(round_.folder / PROGRESS):
@@ -121,17 +176,18 @@ def run_stage(
     return Outcome(spec.name, True, manifest)
 
 
-def _input_hashes(round_: Round, spec: StageSpec) -> dict[str, str]:
+def _input_hashes(round_: RoundFolder, spec: StageSpec) -> dict[str, str]:
     hashes = {}
-    for name in spec.inputs:
-        path = round_.folder / name
-        if not path.exists():
+    for artifact in spec.inputs:
+        if not round_.has(artifact):
             raise UserError(
-                f"{spec.name} needs {name}, which is not there yet",
+                f"{spec.name} needs {artifact.path}, which is not there yet",
                 where=str(round_.folder),
-                fix=f"run the stage '{name.split('/')[0]}' first, or `persona run`",
+                fix=f"run the stage '{artifact.stage}' first, or `persona run`",
             )
-        hashes[name] = file_hash(path)
+        hashes[artifact.path] = file_hash(round_.path(artifact))
+    for other, artifact in spec.earlier:
+        hashes[f"{other.name}/{artifact.path}"] = file_hash(other.path(artifact))
     return hashes | {label: file_hash(path) for label, path in spec.files.items()}
 
 

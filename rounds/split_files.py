@@ -5,57 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from rounds.layout import MANIFEST, Round
+from rounds.layout import EXAMPLES, PREFERENCES, PROBES, RESPONSES, SPLITS, Artifact, RoundFolder
 from workbench.records import Example, Preference, SplitName
-from workbench.store import read_records
 
 if TYPE_CHECKING:
     from curation.leaks import Item, Leak
     from curation.split import Placed
 
-SIDES: tuple[SplitName, ...] = get_args(SplitName)
+SIDES = SPLITS
 
 
-def all_rounds(round_: Round) -> list[Round]:
+def all_rounds(round_: RoundFolder) -> list[RoundFolder]:
     """Return the rounds of the same persona that were split, first ones first."""
-    found = sorted(round_.folder.parent.glob("round-*"))
-    return [Round(folder) for folder in found if (folder / "split" / MANIFEST).exists()]
+    return [one for one in round_.all_rounds if one.done("split")]
 
 
-def earlier_rounds(round_: Round) -> list[Round]:
+def earlier_rounds(round_: RoundFolder) -> list[RoundFolder]:
     """Return the split rounds that come before ``round_``; their sides stand."""
-    return [one for one in all_rounds(round_) if one.name < round_.name]
+    return [one for one in round_.earlier if one.done("split")]
 
 
-def placed_rows(round_: Round) -> list[Placed]:
+def placed_rows(round_: RoundFolder) -> list[Placed]:
     """Return the rows of all earlier rounds with their sides."""
     from curation.split import Placed
 
     placed: list[Placed] = []
     for one in earlier_rounds(round_):
         for side in SIDES:
-            folder = one.stage("split")
             rows: list[Example | Preference] = [
-                *read_records(folder / f"{side}.jsonl", Example),
-                *read_records(folder / f"preferences-{side}.jsonl", Preference),
+                *one.read(EXAMPLES[side]),
+                *one.read(PREFERENCES[side]),
             ]
             placed += [Placed(row, side, one.name) for row in rows]
     return placed
 
 
-def side_files(round_: Round) -> Iterator[tuple[Path, SplitName]]:
+def side_files(round_: RoundFolder) -> Iterator[tuple[Path, SplitName]]:
     """Yield every file of a round that holds rows on a side, evaluation prompts among them."""
     for side in SIDES:
-        for name in (f"{side}.jsonl", f"preferences-{side}.jsonl"):
-            yield round_.stage("split") / name, side
-    for asked in (
-        round_.stage("split") / "probes.jsonl",
-        round_.stage("evaluate") / "responses.jsonl",
-    ):
-        if asked.exists():
-            yield asked, "test"
+        pair: tuple[Artifact, ...] = (EXAMPLES[side], PREFERENCES[side])
+        for artifact in pair:
+            yield round_.path(artifact), side
+    for artifact in (PROBES, RESPONSES):
+        if round_.has(artifact):
+            yield round_.path(artifact), "test"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.options import round_options
-from rounds.arms import PROMPT, Own, adapter_of
+from rounds.arms import PROMPT, Own
 from rounds.context import RoundContext
+from rounds.layout import adapter
 from workbench.errors import UserError, nearest
 from workbench.records import Message, Messages
 
@@ -42,7 +43,7 @@ def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens:
     if len(set(arms)) < len(arms):
         raise UserError(f"both arms are '{arms[0].name}'", where="--vs", fix="name another one")
     base = resolve_model(context.config.model)
-    stages = {arm.stage: context.round.folder / adapter_of(arm.stage) for arm in arms if arm.stage}
+    stages = {arm.stage: context.round.path(adapter(arm.stage)) for arm in arms if arm.stage}
     with hub_offline(), quiet():
         talker = Talker(base, context.config.model, stages)
         talk(context, talker, arms, max_new_tokens)

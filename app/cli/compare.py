@@ -11,7 +11,7 @@ from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
-from rounds.layout import Round
+from rounds.layout import RoundFolder
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def compare(
         print_without(console, one, {trait.id: trait.name for trait in context.persona.traits})
 
 
-def _round(context: RoundContext, number: int) -> Round:
-    found = Round(context.round.folder.parent / f"round-{number:03d}")
+def _round(context: RoundContext, number: int) -> RoundFolder:
+    found = RoundFolder(context.round.folder.parent / f"round-{number:03d}")
     if not found.folder.is_dir():
         there = sorted(path.name for path in found.folder.parent.glob("round-*"))
         fix = f"there are {', '.join(there)}" if there else "`persona run` makes the first"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rounds.context import RoundContext
-from rounds.runner import Work
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,14 +89,15 @@ def _adapter(context: RoundContext, recipe: Recipe) -> Path | None:
 
 
 def _rows(context: RoundContext, recipe: Recipe) -> Rows:
-    from rounds.stages.train import sides, training_stage
+    from rounds.stages.train import learning_files, training_stage
     from training.plan.lengths import reader_of
 
     with tempfile.TemporaryDirectory() as folder:
-        for name in training_stage(recipe.method, context).inputs:
-            path = context.round.folder / name
-            if name.startswith("split/") and not path.exists():
+        for artifact in training_stage(recipe.method, context).inputs:
+            path = context.round.path(artifact)
+            if artifact.stage == "split" and not path.exists():
                 fix = "run `persona run --until split` first"
                 raise UserError("is not there yet", where=str(path), fix=fix)
-        path, _ = sides(context, recipe.method, Work(context.round, Path(folder)))
+        own = context.config.train.files.get(recipe.method)
+        path, _ = learning_files(context.round, recipe.method, own, Path(folder))
         return reader_of(recipe)(path)

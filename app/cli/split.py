@@ -13,7 +13,7 @@ from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
-from rounds.layout import Round
+from rounds.layout import RoundFolder
 from rounds.split_files import SIDES, Compared, all_rounds, compare, side_files
 from workbench.errors import UserError
 from workbench.records import Drop, Example, SplitAssignment, SplitName
@@ -124,7 +124,7 @@ def _with_sides(files: Sequence[Path], sides: Sequence[str]) -> list[tuple[Path,
     return [(existing(path), given.get(path) or side_of(path)) for path in paths]
 
 
-def _tell(found: Compared, most: int, rounds: Sequence[Round] = ()) -> None:
+def _tell(found: Compared, most: int, rounds: Sequence[RoundFolder] = ()) -> None:
     """Print the leaks and exit 1, or say in one line what was compared."""
     sizes = Counter(item.side for item in found.items)
     told = ", ".join(f"{side} {sizes[side]}" for side in SIDES)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from rounds.layout import Round
+from rounds.layout import RoundFolder
 from workbench.errors import UserError
 from workbench.records import Example
 from workbench.store import read_json_lines, read_records
@@ -59,7 +59,7 @@ class RoundsDiff(BaseModel):
     """Method → dotted key → the two values, None where one has no such key."""
 
 
-def diff_rounds(a: Round, b: Round) -> RoundsDiff:
+def diff_rounds(a: RoundFolder, b: RoundFolder) -> RoundsDiff:
     """Compare the rows and recipes of two rounds.
 
     Raises:
@@ -102,7 +102,7 @@ def diff_rounds(a: Round, b: Round) -> RoundsDiff:
     )
 
 
-def _curated(round_: Round) -> dict[str, Example]:
+def _curated(round_: RoundFolder) -> dict[str, Example]:
     files = [round_.stage("split") / f"{side}.jsonl" for side in SIDES]
     if not files[0].exists():
         raise UserError(
@@ -124,12 +124,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in read_json_lines(path)]
 
 
-def _decisions(round_: Round) -> dict[str, str]:
+def _decisions(round_: RoundFolder) -> dict[str, str]:
     rows = _lines(round_.stage("resolve") / "decisions.jsonl")
     return {row["record"]: str(row["outcome"]) for row in rows}
 
 
-def _sides(round_: Round) -> dict[str, str]:
+def _sides(round_: RoundFolder) -> dict[str, str]:
     return {r["record"]: str(r["side"]) for r in _lines(round_.stage("split") / "splits.jsonl")}
 
 
@@ -141,7 +141,7 @@ def _moves(rows: list[Example], before: dict[str, str], after: dict[str, str]) -
     )
 
 
-def _recipe_diff(a: Round, b: Round, method: str) -> dict[str, tuple[Any, Any]]:
+def _recipe_diff(a: RoundFolder, b: RoundFolder, method: str) -> dict[str, tuple[Any, Any]]:
     old, new = (_recipe(round_, method) for round_ in (a, b))
     if old is None or new is None:
         return {} if old is new else {"trained": (old is not None, new is not None)}
@@ -149,7 +149,7 @@ def _recipe_diff(a: Round, b: Round, method: str) -> dict[str, tuple[Any, Any]]:
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
-def _recipe(round_: Round, method: str) -> dict[str, Any] | None:
+def _recipe(round_: RoundFolder, method: str) -> dict[str, Any] | None:
     """Return dotted key → value of the recipe that a round trained with, its base included."""
     path = round_.stage(method) / "recipe.yaml"
     if not path.exists():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rounds.arms import PROMPT
 from rounds.comparison import columns_of, counted_traits, means_of
 from rounds.context import RoundContext
-from rounds.layout import Round
+from rounds.layout import RoundFolder
 from rounds.planning.second_looks import SCRATCH
 from rounds.runner import StageSpec, Work, run_stage
 from rounds.stages.train import load, recipe_path
@@ -49,7 +49,7 @@ def measure_curve(context: RoundContext) -> LearningCurve | None:
     train = list(read_records(context.round.stage("split") / "train.jsonl", Example))
     steps = _steps(recipe, len(train))
     sizes = sorted({max(1, round(share * len(train))) for share in SHARES})
-    scratch = Round(context.round.folder / SCRATCH)
+    scratch = RoundFolder(context.round.folder / SCRATCH)
     losses = []
     for size in sizes:
         console.print(f"  learning curve: {size} of {len(train)} rows, {steps} steps")
@@ -154,7 +154,7 @@ def curve_of_rounds(context: RoundContext, arm: str) -> LearningCurve | None:
     from evaluation.learning_curve import fit_curve
 
     folders = sorted(context.round.folder.parent.glob("round-*"))
-    rounds = [Round(path) for path in folders if path.name <= context.round.name]
+    rounds = [RoundFolder(path) for path in folders if path.name <= context.round.name]
     rounds = [one for one in rounds if (one.stage("evaluate") / "scores.jsonl").exists()]
     traits = counted_traits(rounds)
     found: dict[int, dict[str, float]] = {}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation.shortfall import Gap, LearningCurve
 from rounds.context import RoundContext
-from rounds.layout import CONFIG, MANIFEST, Round
+from rounds.layout import CONFIG, MANIFEST, RoundFolder
 from rounds.planning.disputed_rows import Disputed, disputed
 from rounds.planning.learning_curve import check_curve, curve_of
 from rounds.planning.requests import plan_rows
@@ -241,9 +241,9 @@ def _check_price(context: RoundContext) -> None:
         )
 
 
-def _next(context: RoundContext) -> Round:
+def _next(context: RoundContext) -> RoundFolder:
     number = int(context.round.name.removeprefix("round-")) + 1
-    return Round.open(context.runs / context.persona.id, number)
+    return RoundFolder.open(context.runs / context.persona.id, number)
 
 
 def check_next(context: RoundContext) -> None:
@@ -261,7 +261,7 @@ def check_next(context: RoundContext) -> None:
         )
 
 
-def open_next(context: RoundContext, proposal: Proposal, *, budget: float | None) -> Round:
+def open_next(context: RoundContext, proposal: Proposal, *, budget: float | None) -> RoundFolder:
     """Write the configuration of the next round, and the proposal as JSON and as a page.
 
     A configuration that was there is kept beside it, since people may have changed it.

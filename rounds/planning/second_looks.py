@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from rounds.arms import CONFIG, adapter_of, own_arms
+from rounds.arms import CONFIG, own_arms
 from rounds.context import RoundContext
+from rounds.layout import adapter as adapter_of
 from rounds.planning.disputed_rows import held_out
 from workbench.console import console
 from workbench.records import Decision, Example, Response
@@ -60,7 +61,7 @@ def losses_of(context: RoundContext, arm: str) -> list[RowLoss]:
     from workbench.inference.base_models import resolve_model
 
     stage = next((own.stage for own in own_arms(context) if own.name == arm), "")
-    adapter = context.round.folder / adapter_of(stage)
+    adapter = context.round.path(adapter_of(stage))
     rows = learning_rows(context)
     if not stage or not (adapter / CONFIG).exists() or not rows:
         return []

@@ -5,22 +5,29 @@ from __future__ import annotations
 from functools import partial
 
 from rounds.carry_over import (
-    ROWS,
     Carried,
     carried_files,
-    carried_inputs,
     read_carried,
     read_rounds,
     write_carried,
 )
 from rounds.context import RoundContext
+from rounds.layout import (
+    ASSIGNMENTS,
+    CARRIED_EXAMPLES,
+    GENERATED,
+    IMPORTED,
+    IMPORTED_PREFERENCES,
+    RESOLVED,
+    RESOLVED_PREFERENCES,
+)
 from rounds.runner import StageSpec, Work
 from rounds.split_files import earlier_rounds, placed_rows
 from rounds.stages.resolve import resolve_stage
 from rounds.stages.split_probes import hold_probes, probe_file
 from workbench.config import section
 from workbench.records import Drop, Example, Preference
-from workbench.store import existing, read_records, write_records
+from workbench.store import existing, write_records
 
 __all__ = ["check_settings", "filter_stage", "import_stage", "resolve_stage", "split_stage"]
 
@@ -67,7 +74,7 @@ def _import(context: RoundContext, work: Work) -> None:
     work.counts.update(carried.counts())
     if context.source_rounds:
         write_carried(work.out, carried)
-    write_records(work.out / "examples.jsonl", taken)
+    write_records(work.out / IMPORTED.name, taken)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "drops.jsonl", dropped)
 
@@ -78,17 +85,15 @@ def filter_stage(context: RoundContext) -> StageSpec:
     Without a teacher there are no generated rows to wait for: what is imported can be reviewed at
     once, and the bare answers come when decisions need them.
     """
-    generated = (
-        context.config.teacher or (context.round.stage("generate") / "examples.jsonl").exists()
-    )
+    generated = context.config.teacher or context.round.has(GENERATED)
     return StageSpec(
         "filter",
         partial(_filter, context),
         inputs=(
-            "import/examples.jsonl",
-            "import/preferences.jsonl",
-            *carried_inputs(context, ROWS),
-            *(("generate/examples.jsonl",) if generated else ()),
+            IMPORTED,
+            IMPORTED_PREFERENCES,
+            *((CARRIED_EXAMPLES,) if context.source_rounds else ()),
+            *((GENERATED,) if generated else ()),
         ),
         files={"persona.yaml": context.persona_folder / "persona.yaml"},
         settings=context.config.filter,
@@ -101,11 +106,10 @@ def _filter(context: RoundContext, work: Work) -> None:
 
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
     carried = read_carried(context).rows
-    rows = [*carried, *read_records(work.input("import/examples.jsonl"), Example)]
-    if (generated := work.input("generate/examples.jsonl")).exists():
-        rows += read_records(generated, Example)
+    rows = [*carried, *work.read(IMPORTED)]
+    rows += work.read_if_input(GENERATED)
     settings = section(FilterSettings, context.config.filter, "filter")
-    pairs = list(read_records(work.input("import/preferences.jsonl"), Preference))
+    pairs = work.read(IMPORTED_PREFERENCES)
     filtered = filter_examples(rows, context.persona, settings, preferences=pairs)
     work.counts.update(
         kept=len(filtered.kept),
@@ -123,13 +127,10 @@ def split_stage(context: RoundContext) -> StageSpec:
     return StageSpec(
         "split",
         partial(_split, context),
-        inputs=("resolve/examples.jsonl", "resolve/preferences.jsonl"),
+        inputs=(RESOLVED, RESOLVED_PREFERENCES),
         # The ids of rows are hashes of their content, so the assignment stands for the rows too.
-        files={
-            f"{one.name}/split": one.stage("split") / "splits.jsonl"
-            for one in earlier_rounds(context.round)
-        }
-        | ({probes.name: probes} if (probes := probe_file(context)) else {}),
+        earlier=tuple((one, ASSIGNMENTS) for one in earlier_rounds(context.round)),
+        files={probes.name: probes} if (probes := probe_file(context)) else {},
         settings=context.config.split,
         packages=("datasketch", "scipy"),
     )
@@ -141,8 +142,8 @@ def _split(context: RoundContext, work: Work) -> None:
     placed = placed_rows(context.round)
     probes = hold_probes(context, placed)
     sides = split_rows(
-        list(read_records(work.input("resolve/examples.jsonl"), Example)),
-        list(read_records(work.input("resolve/preferences.jsonl"), Preference)),
+        work.read(RESOLVED),
+        work.read(RESOLVED_PREFERENCES),
         seed=context.config.seed,
         settings=section(SplitSettings, context.config.split, "split"),
         earlier=[*placed, *probes.placed()],

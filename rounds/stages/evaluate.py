@@ -6,16 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rounds.arms import adapter_of, named_arms, own_arms
-from rounds.carry_over import REVIEWS, carried_inputs, read_carried
+from rounds.arms import named_arms, own_arms
+from rounds.carry_over import read_carried
 from rounds.context import RoundContext
+from rounds.layout import BASELINE, CARRIED_REVIEWS, FILTERED, PROBES, REVIEWS, TEST, TRAIN, adapter
 from rounds.runner import StageSpec, Work
 from rounds.stages.evaluate_rounds import across_rounds, prompts_of, record_files
 from workbench.config import dumped
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint, check_reachable
-from workbench.records import Example, Response, Review, Score
-from workbench.store import file_hash, read_records, write_json, write_records
+from workbench.records import Example, Response, Score
+from workbench.store import file_hash, write_json, write_records
 
 if TYPE_CHECKING:
     from evaluation.arms import Arm
@@ -24,36 +25,34 @@ if TYPE_CHECKING:
     from evaluation.speaker import Speakers
 
 STAGE = "evaluate"
-PROBES = "split/probes.jsonl"
 JUDGED = "judge.jsonl"
 """File of the judge's verdicts, beside the answers."""
-_BARE = "generate/baseline.jsonl"
-_REVIEWED = ("filter/examples.jsonl", "review/reviews.jsonl")
 
 
 def evaluate_stage(context: RoundContext) -> StageSpec:
     """Held-out prompts and probes answered by every arm, scored, and compared with the base."""
-    trained = dict.fromkeys(adapter_of(arm.stage) for arm in own_arms(context) if arm.stage)
+    trained = dict.fromkeys(adapter(arm.stage) for arm in own_arms(context) if arm.stage)
     more = named_arms(context, "")
     general = context.config.evaluate.general
     return StageSpec(
         STAGE,
         partial(_evaluate, context),
         inputs=(
-            "split/test.jsonl",
-            "split/train.jsonl",
+            TEST,
+            TRAIN,
             PROBES,
-            _BARE,
-            *_REVIEWED,
-            *carried_inputs(context, REVIEWS),
+            BASELINE,
+            FILTERED,
+            REVIEWS,
+            *((CARRIED_REVIEWS,) if context.source_rounds else ()),
             *trained,
         ),
         files={
             "persona.yaml": context.persona_folder / "persona.yaml",
             **{f"general/{file.name}": file for file in _general_files(general)},
             **{f"arm {arm.name}": arm.adapter for arm in more if arm.adapter},
-            **record_files(context),
         },
+        earlier=record_files(context),
         settings={
             "model": context.config.model,
             "judge": dumped(context.config.judge),
@@ -82,16 +81,16 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     from workbench.stats import compare
 
     settings, judge = context.config.evaluate, context.config.judge
-    train = list(read_records(work.input("split/train.jsonl"), Example))
-    test = list(read_records(work.input("split/test.jsonl"), Example))
+    train = work.read(TRAIN)
+    test = work.read(TEST)
     prompts = prompts_of(context, test)
     if not prompts:
         raise UserError(
             "there is no held-out prompt to answer",
-            where=str(work.input("split/test.jsonl")),
+            where=str(work.path(TEST)),
             fix="split with a test share above 0",
         )
-    probes = list(read_records(work.input(PROBES), Example))
+    probes = work.read(PROBES)
     probes = take_probes(probes, settings.probes, settings.conversations)
     if judge:
         check_reachable(judge)  # before the hours, not after them
@@ -113,9 +112,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     )
     gate = _general(context, arms, speakers, kept)
     del speakers
-    style = train_style(
-        train, list(read_records(work.input(_BARE), Response)), seed=context.config.seed
-    )
+    style = train_style(train, work.read(BASELINE), seed=context.config.seed)
     asking: dict[str, Any] = {"votes": settings.votes, "cache": kept / JUDGED}
     scores = score_responses(
         context.persona,
@@ -166,7 +163,7 @@ def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
     own = [
         Arm(
             arm.name,
-            work.input(adapter_of(arm.stage)) if arm.stage else None,
+            work.path(adapter(arm.stage)) if arm.stage else None,
             system if arm.name.endswith("+prompt") else None,
         )
         for arm in own_arms(context)
@@ -210,8 +207,8 @@ def _calibrate(context: RoundContext, work: Work, asking: dict[str, Any]) -> Cal
     from evaluation.scorers import score_responses
 
     judge, bar, seed = context.config.judge, context.config.evaluate.judge_bar, context.config.seed
-    examples = list(read_records(work.input("filter/examples.jsonl"), Example))
-    reviews = list(read_records(work.input("review/reviews.jsonl"), Review))
+    examples = work.read(FILTERED)
+    reviews = work.read(REVIEWS)
     reviews += read_carried(context).reviews
     if judge is None:
         return calibrate(context.persona, [], reviews, bar=bar, seed=seed)

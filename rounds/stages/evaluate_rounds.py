@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rounds.comparison import (
@@ -16,33 +15,30 @@ from rounds.comparison import (
     means_of,
 )
 from rounds.context import RoundContext
-from rounds.layout import Manifest, Round
+from rounds.layout import GENERAL, RESPONSES, SCORES, Artifact, Manifest, RoundFolder
 from workbench.config import METHODS, dumped
 from workbench.persona import FIDELITY
 from workbench.records import Example, Response, Score
 from workbench.sampling import take_spread
-from workbench.store import file_hash, read_records
+from workbench.store import file_hash
 
 if TYPE_CHECKING:
     from evaluation.gate import GateReport
     from evaluation.gate_rounds import Earlier, Why
 
 STAGE = "evaluate"
-_RECORD = ("general.json", "responses.jsonl", "scores.jsonl")
 
 
-def last_evaluated(context: RoundContext) -> Round | None:
+def last_evaluated(context: RoundContext) -> RoundFolder | None:
     """Return the last round before this one that was evaluated."""
     evaluated = [one for one in context.round.earlier if one.done(STAGE)]
     return evaluated[-1] if evaluated else None
 
 
-def record_files(context: RoundContext) -> dict[str, Path]:
-    """Return the files of the last round's evaluation, by the label that a manifest gives them."""
+def record_files(context: RoundContext) -> tuple[tuple[RoundFolder, Artifact], ...]:
+    """Return what is read of the last round's evaluation."""
     last = last_evaluated(context)
-    if last is None:
-        return {}
-    return {f"{last.name}/{STAGE}/{name}": last.stage(STAGE) / name for name in _RECORD}
+    return tuple((last, one) for one in (GENERAL, RESPONSES, SCORES)) if last else ()
 
 
 def prompts_of(context: RoundContext, test: Sequence[Example]) -> list[Example]:
@@ -54,7 +50,7 @@ def prompts_of(context: RoundContext, test: Sequence[Example]) -> list[Example]:
     last, most = last_evaluated(context), context.config.evaluate.rows
     known: set[str] = set()
     if last:
-        asked = read_records(last.stage(STAGE) / "responses.jsonl", Response)
+        asked = last.read(RESPONSES)
         known = {asked_text(response) for response in asked if not response.probe}
     again = take_spread([row for row in test if asked_text(row) in known], most)
     others = [row for row in test if asked_text(row) not in known]

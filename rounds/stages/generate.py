@@ -6,17 +6,24 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rounds.carry_over import BARE, ROWS, carried_inputs, read_carried
+from rounds.carry_over import read_carried
 from rounds.context import RoundContext
+from rounds.layout import (
+    CARRIED_BASELINE,
+    CARRIED_EXAMPLES,
+    GENERATED,
+    IMPORTED,
+    Records,
+    RoundFolder,
+)
 from rounds.runner import StageSpec, Work
 from workbench.config import LOCAL
 from workbench.console import console
 from workbench.inference.endpoint import Endpoint
 from workbench.records import Drop, Example, Preference, Record, Score
-from workbench.store import atomic_file, read_records, write_json, write_records
+from workbench.store import atomic_file, write_json, write_records
 
 if TYPE_CHECKING:
     from generation.pipeline import Cluster, Plan, Taught
@@ -32,8 +39,11 @@ def generate_stage(context: RoundContext) -> StageSpec:
     return StageSpec(
         "generate",
         partial(_generate, context),
-        inputs=("import/examples.jsonl", *carried_inputs(context, ROWS, BARE)),
-        files={f"{path.parts[-3]}/{path.parts[-2]}": path for path in _earlier_files(context)},
+        inputs=(
+            IMPORTED,
+            *((CARRIED_EXAMPLES, CARRIED_BASELINE) if context.source_rounds else ()),
+        ),
+        earlier=_earlier_rows(context),
         settings={
             "model": context.config.model,
             "teacher": _who(context.config.teacher),
@@ -54,18 +64,16 @@ def _rows_wanted(context: RoundContext) -> dict[str, Any]:
     return settings
 
 
-def _earlier_files(context: RoundContext) -> list[Path]:
-    """Return the files of rows of earlier rounds, which a teacher's new questions differ from."""
+def _earlier_rows(context: RoundContext) -> tuple[tuple[RoundFolder, Records[Example]], ...]:
+    """Return the rows of earlier rounds, which a teacher's new questions differ from."""
     if context.config.teacher is None:
-        return []
-    rounds = sorted(context.round.folder.parent.glob("round-*"))
-    files = [
-        folder / stage / "examples.jsonl"
-        for folder in rounds
-        if folder.name < context.round.name
-        for stage in ("import", "generate")
-    ]
-    return [file for file in files if file.exists()]
+        return ()
+    return tuple(
+        (one, artifact)
+        for one in context.round.earlier
+        for artifact in (IMPORTED, GENERATED)
+        if one.has(artifact)
+    )
 
 
 def _who(endpoint: Endpoint | None) -> dict[str, Any] | None:
@@ -106,7 +114,7 @@ def _generate(context: RoundContext, work: Work) -> None:
     from workbench.inference.base_models import resolve_model
 
     settings = context.config.generate
-    seeds = list(read_records(work.input("import/examples.jsonl"), Example))
+    seeds = work.read(IMPORTED)
     taught: list[Example] = []
     preferences: list[Preference] = []
     scores: list[Score] = []
@@ -178,7 +186,7 @@ def _teach(context: RoundContext, work: Work, seeds: list[Example], plan: Plan) 
         workdir=work.round.folder / ".generate.scratch" / "teacher",
         budget=settings.budget,
         cluster=_cluster(context),
-        earlier=[row for path in _earlier_files(context) for row in read_records(path, Example)],
+        earlier=[row for one, rows in _earlier_rows(context) for row in one.read(rows)],
         margin=settings.margin,
         **_what(context),
     )

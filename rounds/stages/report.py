@@ -6,6 +6,25 @@ from collections.abc import Sequence
 from functools import partial
 
 from rounds.context import RoundContext
+from rounds.layout import (
+    AGREEMENT,
+    CALIBRATION,
+    COMPARISON,
+    DROPS,
+    GENERAL,
+    PEOPLE,
+    PREFERENCES,
+    RESPONSES,
+    SCORES,
+    STAGE_EXAMPLES,
+    STYLE,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    WIN_RATES,
+    Artifact,
+    curve,
+)
 from rounds.runner import StageSpec, Work
 from rounds.stages.train import check_recipes, recipe_path
 from workbench.config import METHODS
@@ -26,27 +45,30 @@ def check_settings(context: RoundContext, names: Sequence[str]) -> None:
         resolve_model(context.config.model)
 
 
-REPORTED = (
-    *(f"{stage}/drops.jsonl" for stage in ("import", "generate", "filter", "resolve", "split")),
-    *(f"{stage}/examples.jsonl" for stage in ("import", "generate", "filter", "resolve")),
-    "resolve/agreement.json",
-    *(f"split/{side}.jsonl" for side in ("train", "validation", "test", "preferences-train")),
-    "evaluate/responses.jsonl",
-    "evaluate/scores.jsonl",
-    "evaluate/comparison.json",
-    "evaluate/calibration.json",
-    "evaluate/general.json",
-    "evaluate/style.json",
+REPORTED: tuple[Artifact, ...] = (
+    *DROPS.values(),
+    *STAGE_EXAMPLES.values(),
+    AGREEMENT,
+    TRAIN,
+    VALIDATION,
+    TEST,
+    PREFERENCES["train"],
+    RESPONSES,
+    SCORES,
+    COMPARISON,
+    CALIBRATION,
+    GENERAL,
+    STYLE,
 )
 
 
-OPTIONAL = ("evaluate/pairs.json", "people/people.json")
+OPTIONAL: tuple[Artifact, ...] = (WIN_RATES, PEOPLE)
 """What only a judge or a blind round leaves behind."""
 
 
 def report_stage(context: RoundContext) -> StageSpec:
     """One self-contained HTML file about the round, and the same for machines."""
-    there = [name for name in OPTIONAL if (context.round.folder / name).exists()]
+    there = [one for one in OPTIONAL if context.round.has(one)]
     faults = context.persona_folder / "faults.jsonl"
     return StageSpec(
         "report",
@@ -54,7 +76,7 @@ def report_stage(context: RoundContext) -> StageSpec:
         inputs=(
             *REPORTED,
             *there,
-            *(f"{method}/curve.jsonl" for method in context.config.train.methods),
+            *(curve(method) for method in context.config.train.methods),
         ),
         files={"faults.jsonl": faults} if faults.exists() else {},
         packages=("jinja2",),

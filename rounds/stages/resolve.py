@@ -6,20 +6,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rounds.carry_over import DECISIONS, PAIRS, ROWS, Carried, carried_inputs, read_carried
+from rounds.carry_over import Carried, read_carried
 from rounds.context import RoundContext
+from rounds.layout import (
+    ADJUDICATIONS,
+    BASELINE,
+    CARRIED_DECISIONS,
+    CARRIED_EXAMPLES,
+    CARRIED_PREFERENCES,
+    FILTERED,
+    FILTERED_PREFERENCES,
+    GENERATED_PREFERENCES,
+    GOLD_REVIEWS,
+    REVIEWED_PAIRS,
+    REVIEWS,
+)
 from rounds.runner import StageSpec, Work
 from rounds.stages.review import persona_files
 from rounds.stages.review_rows import policy_of
 from workbench.config import section
-from workbench.records import Drop, Example, Preference, Response, Review
-from workbench.store import read_records, write_json, write_records
+from workbench.records import Drop, Example, Review
+from workbench.store import write_json, write_records
 
 if TYPE_CHECKING:
     from curation.review.agreement import Agreement
     from curation.review.resolve import Resolved
-
-_REVIEWS = ("reviews", "gold-reviews", "adjudications")
 
 
 def resolve_stage(context: RoundContext) -> StageSpec:
@@ -28,13 +39,19 @@ def resolve_stage(context: RoundContext) -> StageSpec:
         "resolve",
         partial(_resolve, context),
         inputs=(
-            "filter/examples.jsonl",
-            "filter/preferences.jsonl",
-            *(f"review/{name}.jsonl" for name in _REVIEWS),
-            "review/pairs.jsonl",
-            "generate/baseline.jsonl",
-            "generate/preferences.jsonl",
-            *carried_inputs(context, ROWS, PAIRS, DECISIONS),
+            FILTERED,
+            FILTERED_PREFERENCES,
+            REVIEWS,
+            GOLD_REVIEWS,
+            ADJUDICATIONS,
+            REVIEWED_PAIRS,
+            BASELINE,
+            GENERATED_PREFERENCES,
+            *(
+                (CARRIED_EXAMPLES, CARRIED_PREFERENCES, CARRIED_DECISIONS)
+                if context.source_rounds
+                else ()
+            ),
         ),
         files=persona_files(context, "persona.yaml", "gold.jsonl"),
         settings={"policy": context.config.review.policy, "filter": context.config.filter},
@@ -51,10 +68,10 @@ def _resolve(context: RoundContext, work: Work) -> None:
     carried = taken.of(_filtered(context))
     given = pulled(context)
     resolved = decide(context, given)
-    imported = list(read_records(work.input("filter/preferences.jsonl"), Preference))
+    imported = work.read(FILTERED_PREFERENCES)
     shown = {row.id for row in _pairs(context)}
     as_brought, fallen = unreviewed(imported, shown, resolved.decisions)
-    near = read_records(work.input("generate/preferences.jsonl"), Preference)
+    near = work.read(GENERATED_PREFERENCES)
     made, lost = with_their_rows(near, given.rows, resolved.examples, resolved.decisions)
     # What reviewers wrote goes through the same filters as what they were given.
     left = filter_examples(
@@ -112,7 +129,7 @@ class Given:
 def pulled(context: RoundContext) -> Given:
     """Return what was pulled into the round so far."""
     return Given(
-        _candidates(context), _reviews(context, "reviews"), _reviews(context, "adjudications")
+        _candidates(context), context.round.read(REVIEWS), context.round.read(ADJUDICATIONS)
     )
 
 
@@ -127,10 +144,7 @@ def decide(context: RoundContext, given: Given, *, queue: bool = False) -> Resol
     from curation.review.resolve import resolve
 
     policy = policy_of(context)
-    answers = {
-        response.prompt_id: response.text
-        for response in read_records(context.round.stage("generate") / "baseline.jsonl", Response)
-    }
+    answers = {response.prompt_id: response.text for response in context.round.read(BASELINE)}
     # A masked row is a new record; the base model answered the row that it came from.
     bare = {
         row.id: answers[known]
@@ -156,7 +170,7 @@ def measure(context: RoundContext) -> Agreement:
     policy = policy_of(context)
     return agreement(
         _candidates(context),
-        [*_reviews(context, "reviews"), *_reviews(context, "gold-reviews")],
+        [*context.round.read(REVIEWS), *context.round.read(GOLD_REVIEWS)],
         policy,
         problems=context.persona.problems,
         gold=read_gold(context.persona_folder, policy).outcomes,
@@ -173,20 +187,15 @@ def _candidates(context: RoundContext) -> list[Example]:
 
 
 def _filtered(context: RoundContext) -> list[Example]:
-    return list(read_records(context.round.stage("filter") / "examples.jsonl", Example))
+    return context.round.read(FILTERED)
 
 
 def alternatives(context: RoundContext) -> dict[str, str]:
     """Return the other answer of each imported pair, by its candidate."""
     from curation.review.pairs import pairs_of
 
-    path = context.round.stage("filter") / "preferences.jsonl"
-    return pairs_of(read_records(path, Preference)).alternatives
+    return pairs_of(context.round.read(FILTERED_PREFERENCES)).alternatives
 
 
 def _pairs(context: RoundContext) -> list[Example]:
-    return list(read_records(context.round.stage("review") / "pairs.jsonl", Example))
-
-
-def _reviews(context: RoundContext, name: str) -> list[Review]:
-    return list(read_records(context.round.stage("review") / f"{name}.jsonl", Review))
+    return context.round.read(REVIEWED_PAIRS)

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rounds.carry_over import ROWS, carried_inputs
 from rounds.context import RoundContext
+from rounds.layout import CARRIED_EXAMPLES, FILTERED, FILTERED_PREFERENCES
 from rounds.runner import StageSpec, Work
 from rounds.stages.review_rows import ReviewRows, review_rows
 from workbench.console import console
@@ -58,9 +58,9 @@ def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
         "review",
         partial(_review, context, people, wait),
         inputs=(
-            "filter/examples.jsonl",
-            "filter/preferences.jsonl",
-            *carried_inputs(context, ROWS),
+            FILTERED,
+            FILTERED_PREFERENCES,
+            *((CARRIED_EXAMPLES,) if context.source_rounds else ()),
         ),
         files=persona_files(context, *names),
         settings={

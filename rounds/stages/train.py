@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rounds.context import RoundContext
-from rounds.layout import PROGRESS, Round, adapter
+from rounds.layout import (
+    EXAMPLES,
+    PREFERENCES,
+    PROGRESS,
+    Artifact,
+    Records,
+    RoundFolder,
+    adapter,
+    trained_rows,
+    unpaired,
+    write,
+)
 from rounds.runner import StageSpec, Work
 from workbench.config import METHODS, Method, dumped
 from workbench.errors import UserError
 from workbench.inference.base_models import has_gpu
-from workbench.records import Example, Preference, Record, UnpairedPreference
-from workbench.store import existing, read_records, write_records
+from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
+from workbench.store import existing, read_records
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
 
-_PAIRS = ("preferences-",)
-_ROWS: dict[Method, tuple[str, ...]] = {
-    "sft": ("",),
-    "dpo": _PAIRS,
-    "grpo": ("",),
-    "kto": ("", *_PAIRS),
+Split = dict[SplitName, Records[Example]] | dict[SplitName, Records[Preference]]
+_ROWS: dict[Method, tuple[Split, ...]] = {
+    "sft": (EXAMPLES,),
+    "dpo": (PREFERENCES,),
+    "grpo": (EXAMPLES,),
+    "kto": (EXAMPLES, PREFERENCES),
 }
-"""Method → prefixes of the split's files that it is trained on."""
+"""Method → what of the split it is trained on."""
+LEARNING: tuple[SplitName, ...] = ("train", "validation")
 _KINDS: dict[Method, type[Record]] = {
     "sft": Example,
     "dpo": Preference,
     "grpo": Example,
     "kto": UnpairedPreference,
 }
-SFT_ADAPTER = adapter("sft").path
+SFT_ADAPTER = adapter("sft")
 
 
 def recipe_path(context: RoundContext, method: str) -> Path:
@@ -94,7 +106,7 @@ def check_recipes(context: RoundContext, names: Sequence[str]) -> None:
 def training_stage(method: Method, context: RoundContext) -> StageSpec:
     """Return the stage of a method: on the curated training side, from the SFT adapter on."""
     own = context.config.train.files.get(method)
-    sides = [f"split/{p}{side}.jsonl" for side in ("train", "validation") for p in _ROWS[method]]
+    rows = [some[split] for split in LEARNING for some in _ROWS[method]]
     start = start_round(context, method)
     goes_on = method != "sft" and not start and not _makes_adapter(context, method)
     grpo = method == "grpo"
@@ -102,11 +114,11 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
     return StageSpec(
         method,
         partial(_train, context, method),
-        inputs=(*(() if own else sides), *((SFT_ADAPTER,) if goes_on else ())),
+        inputs=(*(() if own else rows), *((SFT_ADAPTER,) if goes_on else ())),
         files={"recipe": recipe_path(context, method)}
         | ({"rows": existing(own)} if own else {})
-        | (_start_files(start, method) if start else {})
         | persona,
+        earlier=_start_files(start, method) if start else (),
         settings={
             "model": context.config.model,
             "overrides": context.config.train.overrides.get(method, {}),
@@ -138,7 +150,7 @@ def _says(context: RoundContext, method: Method) -> dict[str, Any]:
     return recipe | context.config.train.overrides.get(method, {})
 
 
-def start_round(context: RoundContext, method: Method) -> Round | None:
+def start_round(context: RoundContext, method: Method) -> RoundFolder | None:
     """Return the earlier round whose adapter a recipe goes on from; None where it does not.
 
     Raises:
@@ -168,11 +180,10 @@ def start_round(context: RoundContext, method: Method) -> Round | None:
     return trained[-1]
 
 
-def _start_files(start: Round, method: Method) -> dict[str, Path]:
+def _start_files(start: RoundFolder, method: Method) -> tuple[tuple[RoundFolder, Artifact], ...]:
     """Return the adapter that a run starts at, and the rows that it was trained on."""
-    rows = [f"split/{prefix}train.jsonl" for prefix in _ROWS[method]]
-    named = [f"{method}/adapter", *rows]
-    return {f"{start.name}/{name}": start.folder / name for name in named}
+    rows = [some["train"] for some in _ROWS[method]]
+    return tuple((start, one) for one in (adapter(method), *rows))
 
 
 def _train(context: RoundContext, method: Method, work: Work) -> None:
@@ -182,15 +193,17 @@ def _train(context: RoundContext, method: Method, work: Work) -> None:
 
     recipe = load(context, method)
     start = start_round(context, method)
-    goes_on = None if recipe.fresh else work.input(SFT_ADAPTER)
-    train, validation = sides(context, method, work)
+    goes_on = None if recipe.fresh else work.path(SFT_ADAPTER)
+    train, validation = learning_files(
+        context.round, method, context.config.train.files.get(method), work.out
+    )
     if start and not context.config.train.files.get(method):
         train = _drawn(recipe, start, train, work, context.config.seed)
     order = Order(
         method=method,
         recipe=recipe,
         model=resolve_model(context.config.model),
-        adapter=start.stage(method) / "adapter" if start else goes_on,
+        adapter=start.path(adapter(method)) if start else goes_on,
         train=train,
         validation=validation,
         out=work.out,
@@ -206,7 +219,7 @@ def _train(context: RoundContext, method: Method, work: Work) -> None:
     work.counts.update(summary.model_dump(mode="json"))
 
 
-def _drawn(recipe: Recipe, start: Round, train: Path, work: Work, seed: int) -> Path:
+def _drawn(recipe: Recipe, start: RoundFolder, train: Path, work: Work, seed: int) -> Path:
     """Write the rows of a run that goes on from an earlier round, and return their file."""
     from training.replay import draw
 
@@ -219,54 +232,56 @@ def _drawn(recipe: Recipe, start: Round, train: Path, work: Work, seed: int) -> 
         replayed=drawn.replayed,
         earlier=drawn.earlier,
     )
-    write_records(work.out / "trained.jsonl", drawn.rows)
-    return work.out / "trained.jsonl"
+    return work.write(trained_rows(recipe.method), drawn.rows)
 
 
-def _rows_of(start: Round, method: Method) -> Iterator[Record]:
-    """Yield the rows that a round's adapter was trained on."""
+def _rows_of(start: RoundFolder, method: Method) -> Sequence[Record]:
+    """Return the rows that a round's adapter was trained on."""
     if method == "kto":
-        yield from _unpaired(start.folder, "train")
-    else:
-        path = start.stage("split") / f"{_ROWS[method][0]}train.jsonl"
-        yield from read_records(path, _KINDS[method])
+        return _unpaired(start, "train")
+    return start.read(_ROWS[method][0]["train"])
 
 
-def sides(context: RoundContext, method: Method, work: Work) -> tuple[Path, Path | None]:
-    """Return the files of rows: those of the configuration, else of the split."""
-    if own := context.config.train.files.get(method):
+def learning_files(
+    round_: RoundFolder, method: Method, own: Path | None, out: Path
+) -> tuple[Path, Path | None]:
+    """Return the files of training and validation rows, ``own`` or those of the split.
+
+    Args:
+        round_: The round, which is split.
+        method: The training stage.
+        own: A file that the configuration names in place of the split's.
+        out: Where KTO's rows are written, which the split does not hold as they are.
+    """
+    if own:
         return own, None
     if method != "kto":
-        train, validation = (
-            work.input(f"split/{_ROWS[method][0]}{side}.jsonl") for side in ("train", "validation")
-        )
+        train, validation = (round_.path(_ROWS[method][0][split]) for split in LEARNING)
         return train, _filled(validation)
-    unpaired = {}
-    for side in ("train", "validation"):
-        unpaired[side] = list(_unpaired(work.round.folder, side))
-        write_records(work.out / f"unpaired-{side}.jsonl", unpaired[side])
-    # A loss on unpaired of one kind would be held against nothing.
-    both = {row.label for row in unpaired["validation"]} == {True, False}
-    return (
-        work.out / "unpaired-train.jsonl",
-        work.out / "unpaired-validation.jsonl" if both else None,
-    )
+    rows = {split: _unpaired(round_, split) for split in LEARNING}
+    train, validation = (write(out, unpaired(split), rows[split]) for split in LEARNING)
+    # A loss on rows of one kind would be held against nothing.
+    both = {row.label for row in rows["validation"]} == {True, False}
+    return train, validation if both else None
 
 
-def _unpaired(folder: Path, side: str) -> Iterator[UnpairedPreference]:
-    """Yield a desirable answer for every row that reviewers took, an undesirable one else."""
-    for row in read_records(folder / f"split/{side}.jsonl", Example):
-        yield UnpairedPreference(
+def _unpaired(round_: RoundFolder, split: SplitName) -> list[UnpairedPreference]:
+    """Return a desirable answer for every row that reviewers took, an undesirable one else."""
+    return [
+        UnpairedPreference(
             prompt=row.prompt, answer=row.answer, label=True, topic=row.topic, parents=(row.id,)
         )
-    for pair in read_records(folder / f"split/preferences-{side}.jsonl", Preference):
-        yield UnpairedPreference(
+        for row in round_.read(EXAMPLES[split])
+    ] + [
+        UnpairedPreference(
             prompt=pair.prompt,
             answer=pair.rejected,
             label=False,
             topic=pair.topic,
             parents=(pair.id,),
         )
+        for pair in round_.read(PREFERENCES[split])
+    ]
 
 
 def _filled(path: Path) -> Path | None:

@@ -31,7 +31,7 @@ def _rows() -> list[Example]:
 
 
 def _sides(rows: SplitRows) -> dict[str, str]:
-    return {split.record: split.side for split in rows.splits}
+    return {split.record: split.split for split in rows.splits}
 
 
 def _split(

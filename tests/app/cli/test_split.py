@@ -24,7 +24,7 @@ def rows(repo: Path) -> list[Example]:
 
 def _sides(desk: Desk, number: int) -> dict[str, str]:
     splits = read_records(desk.folder(number) / "split/splits.jsonl", SplitAssignment)
-    return {split.record: split.side for split in splits}
+    return {split.record: split.split for split in splits}
 
 
 def test_sizes_are_told_by_topic_and_side(desk: Desk, rows: list[Example]) -> None:

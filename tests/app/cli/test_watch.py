@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from app.cli.watch import _doing, watch
 from rounds.context import open_context
-from rounds.layout import PROGRESS, Round
+from rounds.layout import PROGRESS, RoundFolder
 from rounds.runner import StageSpec, run_stage
 from workbench.console import publishing, track
 from workbench.store import write_json
@@ -26,7 +26,7 @@ def _line(shown: str, stage: str) -> str:
 
 
 def test_done_running_and_waiting_stages_are_told_apart(tmp_path: Path) -> None:
-    round_ = Round(tmp_path / "gym-trainer" / "round-001")
+    round_ = RoundFolder(tmp_path / "gym-trainer" / "round-001")
     seen: list[str] = []
 
     def imported(work: object) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from rounds.layout import MANIFEST, Round, open_round
+from rounds.layout import MANIFEST, RESOLVED, Manifest, OutputFile, RoundFolder
 from rounds.runner import Outcome, StageSpec, Work, run_stage
 from workbench.errors import UserError
 from workbench.store import file_hash, write_json
@@ -23,8 +22,8 @@ def _spec(source: Path, **changes: object) -> StageSpec:
 
 
 @pytest.fixture
-def round_(tmp_path: Path) -> Round:
-    return open_round(tmp_path / "runs", "coach", 1)
+def round_(tmp_path: Path) -> RoundFolder:
+    return RoundFolder.open(tmp_path / "runs" / "coach", 1)
 
 
 @pytest.fixture
@@ -34,34 +33,34 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def _run(round_: Round, spec: StageSpec, seed: int = 0, force: bool = False) -> Outcome:
+def _run(round_: RoundFolder, spec: StageSpec, seed: int = 0, force: bool = False) -> Outcome:
     return run_stage(round_, spec, seed=seed, force=force)
 
 
-def test_the_manifest_explains_every_file(round_: Round, source: Path) -> None:
+def test_the_manifest_explains_every_file(round_: RoundFolder, source: Path) -> None:
     _run(round_, _spec(source))
-    manifest = json.loads((round_.stage("import") / MANIFEST).read_text(encoding="utf-8"))
+    manifest = Manifest.load(round_.stage("import") / MANIFEST)
     rows = round_.stage("import") / "rows.jsonl"
     assert manifest.outputs == {
-        "rows.jsonl": {"sha256": file_hash(rows), "bytes": 18, "records": 2}
+        "rows.jsonl": OutputFile(sha256=file_hash(rows), bytes=18, records=2)
     }
     assert manifest.inputs == {"source": file_hash(source)}
     assert manifest.counts == {"kept": 2}
     assert manifest.peak_mib > 0
 
 
-def test_a_done_stage_is_not_done_again(round_: Round, source: Path) -> None:
+def test_a_done_stage_is_not_done_again(round_: RoundFolder, source: Path) -> None:
     assert [_run(round_, _spec(source)).ran for _ in range(2)] == [True, False]
 
 
-def test_force_does_it_again(round_: Round, source: Path) -> None:
+def test_force_does_it_again(round_: RoundFolder, source: Path) -> None:
     _run(round_, _spec(source))
     assert _run(round_, _spec(source), force=True).ran
 
 
 @pytest.mark.parametrize("what", ["input", "setting", "seed"])
 def test_what_it_depends_on_changed_so_it_is_done_again(
-    round_: Round, source: Path, what: str, capfd: pytest.CaptureFixture[str]
+    round_: RoundFolder, source: Path, what: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     _run(round_, _spec(source))
     if what == "input":
@@ -72,7 +71,9 @@ def test_what_it_depends_on_changed_so_it_is_done_again(
     assert f"import is done again: changed: {told}" in capfd.readouterr().err
 
 
-def test_an_output_changed_by_hand_is_told_not_overwritten(round_: Round, source: Path) -> None:
+def test_an_output_changed_by_hand_is_told_not_overwritten(
+    round_: RoundFolder, source: Path
+) -> None:
     _run(round_, _spec(source))
     rows = round_.stage("import") / "rows.jsonl"
     rows.write_text("mine\n", encoding="utf-8")
@@ -81,7 +82,9 @@ def test_an_output_changed_by_hand_is_told_not_overwritten(round_: Round, source
     assert rows.read_text(encoding="utf-8") == "mine\n"
 
 
-def test_a_stage_that_fails_leaves_nothing_that_looks_done(round_: Round, source: Path) -> None:
+def test_a_stage_that_fails_leaves_nothing_that_looks_done(
+    round_: RoundFolder, source: Path
+) -> None:
     def fail(work: Work) -> None:
         _write(work)
         raise UserError("the teacher is gone")
@@ -92,7 +95,7 @@ def test_a_stage_that_fails_leaves_nothing_that_looks_done(round_: Round, source
     assert _run(round_, _spec(source)).ran
 
 
-def test_a_full_disk_is_one_line(round_: Round, source: Path) -> None:
+def test_a_full_disk_is_one_line(round_: RoundFolder, source: Path) -> None:
     def fill(work: Work) -> None:
         with open("/dev/full", "w") as file:  # noqa: PTH123 - the device that is always full
             file.write("x" * 100_000)
@@ -102,7 +105,7 @@ def test_a_full_disk_is_one_line(round_: Round, source: Path) -> None:
     assert round_.manifest("import") is None
 
 
-def test_a_resumable_stage_finds_what_it_had_begun(round_: Round, source: Path) -> None:
+def test_a_resumable_stage_finds_what_it_had_begun(round_: RoundFolder, source: Path) -> None:
     seen = []
 
     def go_on(work: Work) -> None:
@@ -119,7 +122,7 @@ def test_a_resumable_stage_finds_what_it_had_begun(round_: Round, source: Path) 
     assert seen == [False, True]
 
 
-def test_half_work_for_other_inputs_is_thrown_away(round_: Round, source: Path) -> None:
+def test_half_work_for_other_inputs_is_thrown_away(round_: RoundFolder, source: Path) -> None:
     seen = []
 
     def stop(work: Work) -> None:
@@ -135,14 +138,14 @@ def test_half_work_for_other_inputs_is_thrown_away(round_: Round, source: Path) 
     assert seen == [False, False]
 
 
-def test_a_missing_input_names_the_stage_to_run(round_: Round) -> None:
-    spec = StageSpec("split", _write, inputs=("resolve/examples.jsonl",))
+def test_a_missing_input_names_the_stage_to_run(round_: RoundFolder) -> None:
+    spec = StageSpec("split", _write, inputs=(RESOLVED,))
     with pytest.raises(UserError, match="run the stage 'resolve' first"):
         _run(round_, spec)
 
 
-def test_two_commands_cannot_write_one_round(round_: Round) -> None:
-    second = Round(round_.folder).locked()
+def test_two_commands_cannot_write_one_round(round_: RoundFolder) -> None:
+    second = RoundFolder(round_.folder).locked()
     with round_.locked(), pytest.raises(UserError, match="another command is at work"), second:
         pass
 
