@@ -18,7 +18,7 @@ from typing import Any
 
 from training.data import prompt_completion
 from training.device import device_fields, quiet
-from training.head import cpu_head
+from training.trl_patches import cpu_head
 from workbench.inference.base_models import load_model, load_tokenizer, resolve_model
 from workbench.records import Example, user_prompt
 from workbench.store import read_json_lines

@@ -83,9 +83,8 @@ def random_llama3_8b(quantization: dict[str, Any]) -> Any:
     """
     import torch
 
-    from training.plan.packing import pack
+    from training.plan.model_shapes import bare_model, pack, with_layers
     from training.plan.recipes import shape_config
-    from training.plan.skeleton import bare_model, with_layers
 
     config = shape_config("llama3-8b")
     with torch.device("meta"):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workbench.console import console
 from workbench.errors import UserError
-from workbench.records import Example, Preference, UnpairedPreference, as_messages, user_prompt
+from workbench.records import (
+    Example,
+    Preference,
+    Record,
+    UnpairedPreference,
+    as_messages,
+    user_prompt,
+)
 from workbench.store import read_json_lines, read_records
 from workbench.yamlfile import read_text
 
@@ -229,3 +238,88 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Row], ask: b
         messages, add_generation_prompt=ask, tokenize=True, return_dict=True
     )
     return len(encoded["input_ids"])
+
+
+def read_images(path: Path) -> Rows:
+    """Return prompt-completion rows with an ``images`` list; TRL puts them into the first turn.
+
+    Raises:
+        UserError: Unreadable file, a line that is no example, a row without images or with one
+            that is not there, or no rows at all.
+    """
+    rows = []
+    for number, example in enumerate(read_records(path, Example), 1):
+        if not example.images:
+            raise UserError(
+                "has no images, and the recipe's data are images",
+                where=f"{path}:{number}",
+                fix="name files under 'images', or train with data: chat",
+            )
+        files = [path.parent / name for name in example.images]
+        if missing := next((file for file in files if not file.is_file()), None):
+            raise UserError(
+                f"names {missing.name}, which is not there",
+                where=f"{path}:{number}",
+                fix="put the image beside the file of rows",
+            )
+        rows.append({**prompt_completion(example), "images": [str(file) for file in files]})
+    return some(path, tuple(rows))
+
+
+def load_processor(folder: Path) -> Any:
+    """Return the model's processor of text and images.
+
+    Raises:
+        UserError: The model reads no images, or has no chat template.
+    """
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    if getattr(processor, "image_processor", None) is None:
+        raise UserError(
+            "the base model reads no images",
+            where=str(folder),
+            fix="use a vision model, or a recipe without data: images",
+        )
+    if processor.chat_template is None:
+        raise UserError(
+            "the base model has no chat template",
+            where=str(folder),
+            fix="use an instruct model, or add chat_template.jinja to the folder",
+        )
+    return processor
+
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Drawn(Generic[R]):
+    """The rows of a run that goes on from an earlier round."""
+
+    rows: list[R]
+    """New and replayed ones, in the order in which they came."""
+    new: int
+    replayed: int
+    earlier: int
+    """Rows that the adapter was trained on already; the replayed ones are among them."""
+
+
+def draw(rows: Sequence[R], known: Collection[str], share: float, seed: int) -> Drawn[R]:
+    """Return the rows to train on: all new ones, and a share of those known already.
+
+    Which are replayed depends on the seed and their ids alone, not on the order of the file.
+
+    Args:
+        rows: All rows of the training side.
+        known: Ids of the rows that the adapter was trained on; others than ``rows`` may be among
+            them, which this round does not have any more and nobody replays.
+        share: Of the known rows, 0 to 1; any share above 0 replays at least one.
+        seed: Of the draw.
+    """
+    earlier = [row.id for row in rows if row.id in known]
+    order = sorted(earlier, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).hexdigest())
+    # 0.07 of 100 rows is 7.000000000000001 in floating point: not eight.
+    again = set(order[: math.ceil(round(share * len(earlier), 9))])
+    taken = [row for row in rows if row.id not in known or row.id in again]
+    return Drawn(taken, len(taken) - len(again), len(again), len(earlier))

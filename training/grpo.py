@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.data import read_prompts
-from training.gain import RewardGain, reward_gain
 from training.policy import policy_of
 from training.recipe import Recipe
-from training.rewards import Rewards, RewardSettings, make_rewards
-from training.rollouts import prepare_rollouts
+from training.rewards import RewardGain, Rewards, RewardSettings, make_rewards, reward_gain
 from training.session import Parts, Task, TrainSummary, run
+from training.trl_patches import prepare_rollouts
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona

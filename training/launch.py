@@ -16,7 +16,7 @@ from training.device import quantization_fields
 from training.launch_order import Order, carry_out
 from training.launch_rank import ERRORS, NEWS, TOLD
 from training.recipe import Recipe
-from training.summary import TrainSummary
+from training.run import TrainSummary
 from workbench.console import console
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.inference.base_models import has_gpu

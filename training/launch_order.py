@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from training.recipe import Recipe
-from training.summary import TrainSummary
+from training.run import TrainSummary
 from workbench.config import Method
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import load_persona

@@ -8,8 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
+from training.device import is_writer, rank
 from training.launch_order import Order, carry_out
-from training.launch_ranks import is_writer, rank
 from workbench.console import console, publishing
 from workbench.errors import EXIT_USER_ERROR, UserError
 from workbench.inference.base_models import has_gpu

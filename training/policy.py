@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from training.adapter_init import adapter_config, keep_float32
 from training.adapters import load_adapter
-from training.fresh import adapter_config, keep_float32
 from training.session import Parts
 
 T = TypeVar("T")

@@ -13,9 +13,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from training.device import device_fields, quiet
-from training.fields import Problem, check_section
-from training.rules import contradictions
-from training.sections import quantization_config, sections, trainer_config
+from training.recipe_fields import (
+    Problem,
+    check_section,
+    quantization_config,
+    sections,
+    trainer_config,
+)
+from training.recipe_rules import contradictions
 from workbench.config import METHODS, Method
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.yamlfile import line_of, read_yaml
@@ -56,7 +61,7 @@ class Recipe(BaseModel):
     rounds: dict[str, Any] | None = None
     """``start: last`` goes on from the adapter that an earlier round trained by this method, on new
     rows and, with ``replay``, on that share of the rows that it was trained on already. By default
-    a run starts at ``base``, on all rows. See :mod:`training.replay`."""
+    a run starts at ``base``, on all rows. See :mod:`training.data`."""
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`load_recipe` reads."""

@@ -1,14 +1,10 @@
-"""GRPO's rewards: each of the persona's traits is one, and some are watched but not rewarded.
-
-A trait that is held out has weight 0: TRL logs it beside the others, and the policy gains nothing
-by it. If the rewarded traits rise while those fall, the reward was hacked.
-"""
+"""GRPO's rewards."""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -156,3 +152,54 @@ def _with_totals(function: RewardFunction, persona: Persona, rewards: Rewards) -
 def text_of(completion: Any) -> str:
     """Return the text of a completion, which TRL gives as a list of one message."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
+
+
+RESAMPLES = 2000
+
+
+class RewardGain(BaseModel):
+    """Mean rewards before and after training, on the same prompts that were not trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompts: int
+    before: float
+    after: float
+    gain: float
+    low: float
+    """Lower end of the 95 % bootstrap interval of the gain, prompts resampled."""
+    high: float
+    unrewarded_before: float | None = None
+    """Mean share of the traits that the reward leaves out; None where it leaves none out."""
+    unrewarded_after: float | None = None
+
+
+def reward_gain(
+    before: Mapping[str, float], after: Mapping[str, float], seed: int, **unrewarded: float | None
+) -> RewardGain:
+    """Return the paired gain over the prompts, each prompt's mean reward being one number.
+
+    The interval is the percentile bootstrap of ``scipy.stats.bootstrap``; with one prompt, or the
+    same gain everywhere, it has no width.
+    """
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    shared = sorted(set(before) & set(after))
+    first, last = (np.array([side[key] for key in shared]) for side in (before, after))
+    gains = last - first
+    low = high = float(gains.mean())
+    if len(gains) > 1 and np.ptp(gains) > 0:
+        found = bootstrap(
+            (gains,), np.mean, n_resamples=RESAMPLES, method="percentile", random_state=seed
+        )
+        low, high = (float(end) for end in found.confidence_interval)
+    return RewardGain(
+        prompts=len(shared),
+        before=float(first.mean()),
+        after=float(last.mean()),
+        gain=float(gains.mean()),
+        low=low,
+        high=high,
+        **unrewarded,
+    )

@@ -13,27 +13,33 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.adapter_init import (
+    PISSA_START,
+    keep_pissa_start,
+    load_base,
+    starts_from_pissa,
+    use_loraplus,
+)
 from training.adapters import save_adapter
-from training.checkpoints import identity, prepare
-from training.data import Rows, splits_rows
+from training.callbacks import report_to, tracked
+from training.checkpoints import full_disk, identity, prepare
+from training.data import Rows, load_processor, splits_rows
 from training.device import (
     PeakMemory,
     device_fields,
     device_name,
+    is_writer,
     no_needless_casts,
     quantization_fields,
     quiet,
+    wait_for_all,
+    whole_weights,
+    writer_first,
 )
-from training.disk import full_disk
-from training.engine import load_base
-from training.fresh import PISSA_START, keep_pissa_start, starts_from_pissa, use_loraplus
-from training.head import cpu_head
-from training.images import load_processor
-from training.launch_ranks import is_writer, wait_for_all, whole_weights, writer_first
 from training.recipe import Recipe
-from training.sections import trainer_config
-from training.summary import TrainSummary
-from training.tracking import report_to, tracked
+from training.recipe_fields import trainer_config
+from training.run import TrainSummary
+from training.trl_patches import cpu_head
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
@@ -42,8 +48,8 @@ from workbench.store import atomic_file, file_hash, write_json
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-    from training.gain import RewardGain
-    from training.watch import Watch
+    from training.callbacks import Watch
+    from training.rewards import RewardGain
 
 __all__ = ["Parts", "Task", "TrainSummary", "build", "run"]
 
@@ -260,7 +266,7 @@ def run(task: Task, read: Reader, builder: Builder, around: Around = _just_train
     if is_writer():
         _write(task, curve, summary)
     if planned:
-        from training.plan.show import against
+        from training.plan.plan import against
 
         console.print(f"  {against(planned, summary.peak_gpu_mib or summary.peak_resident_mib)}")
     return summary
@@ -287,7 +293,7 @@ def _planned(task: Task, read: Reader) -> float | None:
 def _watch(trainer: Trainer, task: Task, stack: ExitStack) -> Watch:
     from transformers import EarlyStoppingCallback, PrinterCallback
 
-    from training.watch import Watch
+    from training.callbacks import Watch
 
     trainer.remove_callback(PrinterCallback)
     watch = Watch(f"Training {task.recipe.method.upper()}", stack)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.adapters import read_adapter
-from training.data import read_examples, read_instructions, read_texts
-from training.images import read_images
+from training.data import read_examples, read_images, read_instructions, read_texts
 from training.policy import policy_of
 from training.recipe import Recipe
 from training.session import Parts, Task, TrainSummary, run

@@ -81,7 +81,7 @@ def _plan(context: RoundContext, method: Method, as_json: bool, **asked: str | N
         return
     from rich.console import Console
 
-    from training.plan.show import table, verdict
+    from training.plan.plan import table, verdict
 
     Console(highlight=False).print(table(made))
     click.echo(verdict(made))

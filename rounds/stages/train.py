@@ -83,9 +83,9 @@ def check_recipes(context: RoundContext, names: Sequence[str]) -> None:
     methods = [method for method in METHODS if method in names]
     if not methods:
         return
-    from training.engine import check_engine
+    from training.adapter_init import check_engine
+    from training.callbacks import report_to
     from training.launch import SINGLE, check_launch, shared_out
-    from training.tracking import report_to
 
     report_to(context.config.train.tracker)
     launch = context.config.train.launch
@@ -221,7 +221,7 @@ def _train(context: RoundContext, method: Method, work: Work) -> None:
 
 def _drawn(recipe: Recipe, start: RoundFolder, train: Path, work: Work, seed: int) -> Path:
     """Write the rows of a run that goes on from an earlier round, and return their file."""
-    from training.replay import draw
+    from training.data import draw
 
     known = {row.id for row in _rows_of(start, recipe.method)}
     rows: list[Record] = list(read_records(train, _KINDS[recipe.method]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from training.summary import TrainSummary
+from training.run import TrainSummary
 from workbench.persona import load_persona
 from workbench.records import Example, user_prompt
 from workbench.sampling import take_spread

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data import count_tokens, prompt_completion
-from training.images import load_processor, read_images
+from training.data import count_tokens, load_processor, prompt_completion, read_images
 from training.plan.plan import Wish, look, make_plan
 from training.plan.trace import step_peak
 from training.recipe import load_recipe, recipe_path

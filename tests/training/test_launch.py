@@ -19,7 +19,7 @@ from training.launch import _command as command_of
 from training.launch import _run as run_command
 from training.launch_order import Order
 from training.recipe import Recipe
-from training.summary import TrainSummary
+from training.run import TrainSummary
 from workbench.errors import UserError
 from workbench.inference.base_models import has_gpu
 from workbench.records import Example, user_prompt

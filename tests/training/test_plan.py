@@ -13,12 +13,10 @@ from training.data import (
     read_texts,
     read_thumbs,
 )
-from training.plan.advice import _smaller, changed
 from training.plan.lengths import Lengths
-from training.plan.memory import parts
-from training.plan.plan import Plan, Wish, count_steps, look, make_plan
-from training.plan.show import against, table, verdict
-from training.plan.skeleton import adapter_config, measure_shapes, read_config
+from training.plan.memory import _smaller, changed, parts
+from training.plan.model_shapes import adapter_config, measure_shapes, read_config
+from training.plan.plan import Plan, Wish, against, count_steps, look, make_plan, table, verdict
 from training.recipe import Recipe
 from workbench.inference.base_models import load_model, load_tokenizer
 

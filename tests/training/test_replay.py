@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.training.conftest import BASE, SFT, TRAINER, curve
+from training.data import draw
 from training.recipe import Recipe, load_recipe
-from training.replay import draw
 from training.sft import train_sft
 from workbench.errors import UserError, UserErrors
 from workbench.records import Example, user_prompt

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from training.engine import load_base
+from training.adapter_init import load_base
 from training.recipe import Recipe
-from training.rollouts import _in_one_piece, unpacked
+from training.trl_patches import _in_one_piece, unpacked
 
 from .conftest import SFT
 

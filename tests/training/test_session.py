@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.disk import full_disk
+from training.checkpoints import full_disk
 from workbench.errors import UserError
 
 FULL = Path("/dev/full")

@@ -9,10 +9,10 @@ import pytest
 from training.adapters import save_adapter
 from training.data import read_examples
 from training.device import quiet
-from training.head import cpu_head
 from training.recipe import Recipe, load_recipe
 from training.session import Task, TrainSummary, build
 from training.sft import sft_trainer, train_sft
+from training.trl_patches import cpu_head
 from workbench.errors import UserError
 from workbench.inference.base_models import load_model, load_tokenizer
 from workbench.records import Example, as_messages, user_prompt

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from training.callbacks import STOP_AFTER, Signs
 from training.rewards import DISTINCT, HELD_OUT, REWARDED
-from training.signs import STOP_AFTER, Signs
 from workbench.errors import UserError
 
 

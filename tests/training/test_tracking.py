@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from training.tracking import report_to, tracked
+from training.callbacks import report_to, tracked
 from workbench.config import TRACKERS
 from workbench.errors import UserError
 
@@ -25,7 +27,7 @@ def test_a_tracker_that_is_not_installed_or_not_known_is_one_line() -> None:
 def test_a_tracker_writes_beside_the_run_and_leaves_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.tracking.find_spec", lambda name: object())
+    monkeypatch.setattr("training.callbacks.find_spec", lambda name: object())
     monkeypatch.setenv("WANDB_MODE", "online")
 
     with tracked("wandb", tmp_path / "run", "sft"):
@@ -39,6 +41,15 @@ def test_a_tracker_writes_beside_the_run_and_leaves_the_environment(
         assert not (tmp_path / "other").exists()
 
 
+@pytest.fixture
+def no_trackio_after() -> Iterator[None]:
+    """TRL asks for whatever package of that name is imported: the stand-in must not stay."""
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("no_trackio_after")
 def test_trackio_writes_there_though_it_was_imported_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +60,7 @@ def test_trackio_writes_there_though_it_was_imported_before(
         "from pathlib import Path\nTRACKIO_DIR = Path('home')\nMEDIA_DIR = TRACKIO_DIR / 'media'\n"
     )
     monkeypatch.syspath_prepend(package.parent)
-    monkeypatch.setattr("training.tracking.find_spec", lambda name: object())
+    monkeypatch.setattr("training.callbacks.find_spec", lambda name: object())
     import trackio
 
     folder = tmp_path / "tracking" / "sft"

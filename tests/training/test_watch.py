@@ -51,7 +51,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
 def test_a_gradient_that_overflows_in_float16_is_the_scaler_s_to_skip() -> None:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from training.watch import Watch
+    from training.callbacks import Watch
 
     arguments = TrainingArguments(bf16=False, use_cpu=True)
     state = TrainerState(log_history=[{"loss": 2.0, "grad_norm": math.inf, "step": 1}])

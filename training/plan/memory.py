@@ -1,15 +1,17 @@
-"""Peak memory of a run by its parts, from shapes, row lengths and the recipe."""
+"""Peak memory of a run by its parts, and the smallest change to its recipe that makes it fit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from training.head import TILE
 from training.plan.lengths import Lengths
-from training.plan.skeleton import Shapes
+from training.plan.model_shapes import Shapes
 from training.plan.trace import step_peak
 from training.recipe import Recipe
+from training.trl_patches import TILE
 
 MIB = 1 << 20
 _HOLES = 0.65
@@ -86,7 +88,7 @@ def parts(scene: Scene) -> dict[str, int]:
         "quantization constants": constants,
         "adapters": 4 * shapes.adapter + compute * shapes.frozen,
         "gradients": 4 * shapes.adapter,
-        "optimizer": _optimizer(scene) * shapes.adapter,
+        "optimizer": _optimizer_states(scene) * shapes.adapter,
         "activations": unpacked
         + step_peak(
             scene.config,
@@ -128,7 +130,7 @@ def loading(scene: Scene) -> int:
     return round(file + copies * packed + left)
 
 
-def _optimizer(scene: Scene) -> float:
+def _optimizer_states(scene: Scene) -> float:
     """Return the bytes of state for each trained weight."""
     name = str(getattr(scene.arguments.optim, "value", scene.arguments.optim))
     if "paged" in name and scene.gpu:
@@ -171,6 +173,84 @@ def _rollouts(scene: Scene) -> float:
     # Scores, sorted, as probabilities, and cumulated for top-p: four float32 copies.
     scores = together * shapes.vocabulary * 4 * 4
     four_bit = (scene.recipe.quantization or {}).get("load_in_4bit")
-    # On a processor the weights are unpacked while answers are sampled (training/rollouts.py).
+    # On a processor the weights are unpacked while answers are sampled (training/trl_patches.py).
     unpacked = shapes.packed * (2 if scene.half else 4) if four_bit and not scene.gpu else 0
     return cache + scores + unpacked
+
+
+Change = dict[str, Any]
+_SHORTEST = 128
+"""Tokens below which rows are not cut: what is left of an answer would teach little."""
+
+
+def smallest_change(scene: Scene, memory: int) -> Change | None:
+    """Return the trainer fields to set otherwise, or None if nothing makes the run fit.
+
+    Changes are tried from the one that costs least: a smaller batch with more accumulation (the
+    same result), checkpointing (the same result, a third more time), 8-bit AdamW paged to the host
+    (nearly the same), shorter rows (their ends are lost). If none is enough alone, they are
+    heaped up in this order.
+
+    Args:
+        scene: The run that does not fit.
+        memory: Bytes that its parts may take.
+    """
+    kinds = [list(kind(scene)) for kind in (_smaller, _checkpointing, _optimizer, _shorter)]
+    for changes in kinds:
+        for change in changes:
+            if _fits(scene, change, memory):
+                return change
+    heap: Change = {}
+    for changes in kinds:
+        for change in changes:
+            tried = {**heap, **change}
+            if _fits(scene, tried, memory):
+                return tried
+        heap |= changes[-1] if changes else {}
+    return None
+
+
+def changed(scene: Scene, change: Change) -> Scene:
+    """Return the scene with trainer fields set otherwise."""
+    arguments = copy.copy(scene.arguments)
+    for name, value in change.items():
+        setattr(arguments, name, value)
+    lengths = scene.lengths
+    if limit := change.get("max_length"):
+        lengths = lengths.capped(limit)
+    return replace(scene, arguments=arguments, lengths=lengths)
+
+
+def _fits(scene: Scene, change: Change, memory: int) -> bool:
+    return peak(parts(changed(scene, change))) <= memory
+
+
+def _smaller(scene: Scene) -> Iterator[Change]:
+    batch = scene.arguments.per_device_train_batch_size
+    rows = batch * scene.arguments.gradient_accumulation_steps
+    # GRPO's groups share a batch: its size follows num_generations. KTO compares rows of a batch.
+    needs = {"grpo": getattr(scene.arguments, "num_generations", 1), "kto": 2}
+    least = needs.get(scene.recipe.method, 1)
+    while batch // 2 >= least and batch % 2 == 0:
+        batch //= 2
+        yield {"per_device_train_batch_size": batch, "gradient_accumulation_steps": rows // batch}
+
+
+def _checkpointing(scene: Scene) -> Iterator[Change]:
+    if not scene.arguments.gradient_checkpointing:
+        yield {"gradient_checkpointing": True}
+
+
+def _optimizer(scene: Scene) -> Iterator[Change]:
+    name = str(getattr(scene.arguments.optim, "value", scene.arguments.optim))
+    if scene.gpu and "adam" in name and "paged" not in name:
+        yield {"optim": "paged_adamw_8bit"}
+
+
+def _shorter(scene: Scene) -> Iterator[Change]:
+    if scene.recipe.method == "grpo" or scene.lengths.pixels:
+        return  # prompts are never cut, and an image's places cannot be
+    length = 1 << (scene.lengths.longest - 1).bit_length()
+    while length // 2 >= _SHORTEST:
+        length //= 2
+        yield {"max_length": length}

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from training.plan.lengths import Lengths
+from training.plan.lengths import Lengths, longest_picture
 from training.plan.memory import MIB, parts, peak
-from training.plan.pictures import longest_picture
+from training.plan.model_shapes import adapter_config, read_config
 from training.plan.plan import GPU_RESERVE, scene_of
-from training.plan.skeleton import adapter_config, read_config
 from training.recipe import SHIPPED, Recipe, load_recipe, recipe_path
 from workbench.errors import UserError
 

@@ -1,18 +1,17 @@
-"""Seconds of a pass and of sampled tokens, measured on the model's own blocks on this machine."""
+"""Seconds of a recipe's step, measured on the model's own blocks on this machine."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from training.device import no_needless_casts, quiet
-from training.head import cpu_head
-from training.plan.packing import pack
-from training.plan.pictures import pixel_inputs, places_unchecked
-from training.plan.skeleton import bare_model, with_adapter, with_layers
-from training.rollouts import keep_head_whole, unpacked
+from training.plan.lengths import pixel_inputs, places_unchecked
+from training.plan.memory import Scene
+from training.plan.model_shapes import bare_model, pack, with_adapter, with_layers
+from training.trl_patches import cpu_head, keep_head_whole, unpacked
 from workbench.meter import trim_heap
 
 _FEW, _MORE = 1, 4
@@ -71,7 +70,7 @@ def pass_seconds(model: Model, wanted: Pass) -> float:
     What is timed is the real code on the real device, on two short models. Blocks are alike, so
     that time is linear in their number; the head is in both, and so counts once.
     """
-    return _over_layers(model, lambda count: _timed(_passes(model, count, wanted)))
+    return _over_layers(model, lambda count: _timed(_pass_of(model, count, wanted)))
 
 
 def sampled_seconds(model: Model, wanted: Sampled) -> float:
@@ -129,7 +128,7 @@ def _ids(model: Model, rows: int, length: int, device: str) -> Any:
     return torch.randint(vocabulary, (rows, length), device=device)
 
 
-def _passes(model: Model, layers: int, wanted: Pass) -> Callable[[], None]:
+def _pass_of(model: Model, layers: int, wanted: Pass) -> Callable[[], None]:
     import torch
 
     made, device, dtype = _made(model, layers)
@@ -188,3 +187,51 @@ def _wait(device: str) -> None:
 
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def estimate_step(scene: Scene) -> float:
+    """Return the seconds of one optimizer step of usual length, measured on this machine.
+
+    Not in it: evaluations, checkpoints, and what the optimizer itself takes.
+    """
+    model = Model(scene.config, scene.adapter, scene.recipe.quantization, scene.half)
+    passes = _passes(scene)
+    seconds = {one: pass_seconds(model, one) for one in set(passes)}
+    micro = sum(seconds[one] for one in passes)
+    accumulated = int(scene.arguments.gradient_accumulation_steps)
+    if scene.recipe.method != "grpo":
+        return micro * accumulated
+    together = int(scene.arguments.generation_batch_size)
+    prompt = round(scene.lengths.usual(max(together // int(scene.arguments.num_generations), 1)))
+    sampled = Sampled(together, prompt, int(scene.arguments.max_completion_length or 0))
+    # One generation serves as many micro-batches as it holds, and all of its iterations.
+    generations = accumulated * scene.sequences / together / int(scene.arguments.num_iterations)
+    return micro * accumulated + sampled_seconds(model, sampled) * generations
+
+
+def _passes(scene: Scene) -> list[Pass]:
+    """Return the passes of a micro-batch, the policy's first."""
+    method, arguments = scene.recipe.method, scene.arguments
+    rows = scene.sequences
+    if method == "grpo":
+        answers = int(arguments.max_completion_length or 0)
+        labels = rows * answers
+        length = round(scene.lengths.usual(rows)) + answers
+    else:
+        labels = round(rows * sum(scene.lengths.answer) / len(scene.lengths.answer))
+        packed = getattr(arguments, "packing", False) and arguments.max_length
+        length = scene.length if packed else round(scene.lengths.usual(rows))
+    policy = Pass(
+        rows,
+        length,
+        labels,
+        bool(arguments.gradient_checkpointing),
+        pixels=scene.lengths.pixels,
+    )
+    forward = replace(policy, checkpointing=False, backward=False)
+    passes = [policy]
+    if method != "sft" and arguments.beta and not getattr(arguments, "precompute_ref_log_probs", 0):
+        passes.append(forward)  # the reference
+    if method == "kto" and "kto" in str(arguments.loss_type):
+        passes += [forward, forward]  # policy and reference on answers to other prompts
+    return passes

@@ -10,8 +10,8 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from training.device import no_needless_casts, quiet
-from training.plan.pictures import pixel_inputs, places_unchecked
-from training.plan.skeleton import bare_model, describe, with_adapter, with_layers
+from training.plan.lengths import pixel_inputs, places_unchecked
+from training.plan.model_shapes import bare_model, describe, with_adapter, with_layers
 from workbench.errors import UserError
 
 _FEW, _MORE = 2, 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from training.gain import RewardGain
+from training.rewards import RewardGain
 from workbench.config import Method
 
 

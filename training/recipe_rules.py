@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from training.fields import Problem
+from training.recipe_fields import Problem
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _STARTS_FROM_DATA = ("corda", "eva", "loftq", "lora_ga", "olora")
 """PEFT's ways to start an adapter that need a pass over data first, or that take a part out of the
-base, which only PiSSA's way back to plain LoRA (training/fresh.py) puts in again."""
+base, which only PiSSA's way back to plain LoRA (training/adapter_init.py) puts in again."""
 
 
 def contradictions(recipe: Recipe) -> list[Problem]:
