@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.inference.decoding import end_tokens, greedy_answers, prompt_ids
+from workbench.inference.engines.batched import BatchedEngine
+from workbench.inference.engines.chats import end_tokens, greedy_answers, prompt_ids
 from workbench.meter import Meter
 from workbench.persona import load_persona
 from workbench.prompts import system_prompt, with_system
@@ -52,15 +53,9 @@ def bare(model: Any, tokenizer: Any, chats: Sequence[Messages], batch: int, most
 
 def ours(model: Any, tokenizer: Any, chats: Sequence[Messages], batch: int, most: int) -> Said:
     """Answer as the stages do."""
-    found = greedy_answers(
-        model,
-        tokenizer,
-        chats,
-        max_new_tokens=most,
-        batch_size=batch,
-        advance=lambda count: None,
-    )
-    return [(answer.text, answer.tokens) for answer in found if answer]
+    engine = BatchedEngine(model, tokenizer, batch)
+    answers = greedy_answers(engine, chats, max_new_tokens=most)
+    return [(answer.text, answer.tokens) for answer in answers if answer]
 
 
 def measured(way: Callable[..., Said], *arguments: Any) -> tuple[Said, float, float]:

@@ -13,7 +13,8 @@ from evaluation.speaker import Speakers
 from evaluation.turns import Turn, first_turn
 from workbench.console import Advance, track
 from workbench.errors import UserError
-from workbench.inference.decoding import Ask, Decoded, answer_all
+from workbench.inference.engines.batched import BatchedEngine
+from workbench.inference.engines.chats import ChatAnswer, ChatRequest
 from workbench.records import Example, Response
 
 if TYPE_CHECKING:
@@ -122,17 +123,14 @@ class _Table:
             )
             return
         with self.speakers.speaking(arm) as (model, tokenizer):
-            answer_all(
-                model,
-                tokenizer,
+            BatchedEngine(model, tokenizer, batch_size).answer(
                 [_ask(turn) for turn in turns],
                 self._done,
                 max_new_tokens=self.most,
-                batch_size=batch_size,
                 temperature=temperature,
             )
 
-    def _done(self, ask: Ask, decoded: Decoded | None) -> Iterable[Ask]:
+    def _done(self, ask: ChatRequest, decoded: ChatAnswer | None) -> Iterable[ChatRequest]:
         turn: Turn = ask.tag
         if decoded is None:
             raise UserError(
@@ -144,6 +142,6 @@ class _Table:
         return [_ask(following)] if following else []
 
 
-def _ask(turn: Turn) -> Ask:
+def _ask(turn: Turn) -> ChatRequest:
     # The turns of a conversation wait for each other; everything else fills the batch beside them.
-    return Ask(turn.asked, turn.draw, turn, first=turn.number > 0)
+    return ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)

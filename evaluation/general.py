@@ -16,11 +16,11 @@ TEXTS = "texts.jsonl"
 QUESTIONS = "questions.jsonl"
 
 
-class _Row(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Text(_Row):
+class Text(_Record):
     """A short paragraph of plain text."""
 
     id: str = Field(min_length=1)
@@ -28,7 +28,7 @@ class Text(_Row):
     text: str = Field(min_length=1)
 
 
-class Choice(_Row):
+class Choice(_Record):
     """A question with its possible answers."""
 
     id: str = Field(min_length=1)
@@ -48,14 +48,14 @@ class Choice(_Row):
 R = TypeVar("R", Text, Choice)
 
 
-class GeneralSet(_Row):
+class GeneralSet(_Record):
     """What general ability is measured on."""
 
     texts: tuple[Text, ...]
     questions: tuple[Choice, ...]
 
 
-class General(_Row):
+class General(_Record):
     """What was measured of one arm."""
 
     cross_entropy: float

@@ -14,7 +14,8 @@ from generation import events
 from generation.jobs import LocalModel, Served
 from generation.outcome import Outcome
 from workbench.inference.base_models import load_model, load_tokenizer
-from workbench.inference.decoding import Decoded, greedy_answers, prompt_ids
+from workbench.inference.engines.batched import BatchedEngine
+from workbench.inference.engines.chats import ChatAnswer, greedy_answers, prompt_ids
 from workbench.records import Message, Messages
 
 if TYPE_CHECKING:
@@ -112,11 +113,9 @@ class BatchedLLM(LLM):  # type: ignore[misc]
         torch.manual_seed(seed)
         chats = [tuple(Message.model_validate(turn) for turn in chat) for chat in inputs]
         answers = greedy_answers(
-            self._model,
-            self._tokenizer,
+            BatchedEngine(self._model, self._tokenizer, batch_size),
             chats,
             max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
             advance=lambda count: events.tell(done=count),
         )
         return [
@@ -131,7 +130,7 @@ class BatchedLLM(LLM):  # type: ignore[misc]
         return Outcome(status="failed", reason="prompt_too_long", detail=detail)
 
 
-def _outcome(answer: Decoded) -> Outcome:
+def _outcome(answer: ChatAnswer) -> Outcome:
     return Outcome(
         status="ok" if answer.text else "filtered",
         reason="" if answer.text else "empty_answer",

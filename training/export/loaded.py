@@ -13,7 +13,8 @@ from training.export.source import Source
 from workbench.console import track
 from workbench.errors import UserError
 from workbench.inference.base_models import load_model, load_tokenizer
-from workbench.inference.decoding import end_tokens, greedy_answers, prompt_ids
+from workbench.inference.engines.batched import BatchedEngine
+from workbench.inference.engines.chats import end_tokens, greedy_answers, prompt_ids
 from workbench.records import Messages, as_messages
 
 if TYPE_CHECKING:
@@ -65,11 +66,9 @@ class Loaded:
         """Return greedy answers by the code path of evaluation, each token with its log-prob."""
         with track("answering", len(chats)) as advance:
             answers = greedy_answers(
-                self.model,
-                self.tokenizer,
+                BatchedEngine(self.model, self.tokenizer, _BATCH),
                 chats,
                 max_new_tokens=max_new_tokens,
-                batch_size=_BATCH,
                 advance=advance,
             )
         heard = []

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.errors import UserError
 from workbench.inference.base_models import load_model, load_tokenizer
-from workbench.inference.decoding import end_tokens, prompt_ids
+from workbench.inference.engines.chats import end_tokens, prompt_ids
 from workbench.records import Messages
 
 

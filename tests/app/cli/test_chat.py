@@ -11,7 +11,8 @@ from app.cli.main import main
 from tests.app.cli.test_export import options, trained  # noqa: F401 — fixtures
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.chat_session import Talker
-from workbench.inference.decoding import greedy_answers
+from workbench.inference.engines.batched import BatchedEngine
+from workbench.inference.engines.chats import greedy_answers
 from workbench.records import Message, user_prompt
 
 
@@ -24,12 +25,7 @@ def test_a_stream_is_the_greedy_answer_of_its_arm(trained: Path) -> None:  # noq
     for arm in ("sft", "base"):
         talker._switch(arm)
         found = greedy_answers(
-            talker.model,
-            talker.tokenizer,
-            [chat],
-            max_new_tokens=12,
-            batch_size=1,
-            advance=lambda _: None,
+            BatchedEngine(talker.model, talker.tokenizer, 1), [chat], max_new_tokens=12
         )[0]
         assert found
         expected[arm] = found.text

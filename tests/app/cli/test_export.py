@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from app.cli.main import main
+from rounds.layout import Manifest
 from tests.scripted_hub import ScriptedHub
 from tests.training.export.conftest import make_adapter, make_base
 from training.export.llamacpp import available
@@ -48,8 +49,17 @@ def options(persona_folder: Path, trained: Path, tmp_path: Path) -> list[str]:
     write_records(folder / "split" / "train.jsonl", rows)
     shutil.copytree(trained / "adapter", folder / "sft" / "adapter")
     (folder / "sft" / "recipe.yaml").write_text("method: sft\n", encoding="utf-8")
-    manifest = {"inputs": {"split/train.jsonl": "cd" * 32}, "seed": 3, "started": "2026-01-01"}
-    write_json(folder / "sft" / "manifest.json", manifest)
+    manifest = Manifest(
+        stage="sft",
+        inputs={"split/train.jsonl": "cd" * 32},
+        settings={},
+        seed=3,
+        key="ef" * 32,
+        started="2026-01-01",
+        seconds=1.0,
+        peak_mib=1,
+    )
+    write_json(folder / "sft" / "manifest.json", manifest.model_dump(mode="json"))
     return ["--config", str(tmp_path / "run.yaml"), "--runs", str(tmp_path / "runs")]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from workbench.inference.decoding import Ask, Decoded, answer_all, attends_to_all, greedy_answers
+from workbench.inference.engines.batched import BatchedEngine, attends_to_all
+from workbench.inference.engines.chats import ChatAnswer, ChatRequest, greedy_answers
 from workbench.records import Message, Messages, user_prompt
 
 SYSTEM = "Say champ and walk right now. " * 8
@@ -50,10 +51,8 @@ def plain(loaded: Loaded, chat: Messages) -> str:
     return text
 
 
-def answers(loaded: Loaded, asked: list[Messages], batch_size: int) -> list[Decoded | None]:
-    return greedy_answers(
-        *loaded, asked, max_new_tokens=TOKENS, batch_size=batch_size, advance=lambda count: None
-    )
+def answers(loaded: Loaded, asked: list[Messages], batch_size: int) -> list[ChatAnswer | None]:
+    return greedy_answers(BatchedEngine(*loaded, batch_size), asked, max_new_tokens=TOKENS)
 
 
 @pytest.mark.parametrize("system", ["", SYSTEM])
@@ -76,7 +75,7 @@ def test_equal_chats_are_answered_once_and_one_that_is_too_long_not_at_all(
     advanced: list[int] = []
     short, long = user_prompt("Why?"), user_prompt("today " * 600)
     first, none, second = greedy_answers(
-        *loaded, [short, long, short], max_new_tokens=4, batch_size=2, advance=advanced.append
+        BatchedEngine(*loaded, 2), [short, long, short], max_new_tokens=4, advance=advanced.append
     )
     assert first == second and first is not None
     assert none is None
@@ -86,18 +85,18 @@ def test_equal_chats_are_answered_once_and_one_that_is_too_long_not_at_all(
 def test_what_is_asked_after_an_answer_is_answered_too(loaded: Loaded) -> None:
     said: dict[Messages, str] = {}
 
-    def done(ask: Ask, answer: Decoded | None) -> Iterable[Ask]:
+    def done(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
         assert answer is not None
-        said[ask.chat] = answer.text
-        if ask.tag == "last":
+        said[request.chat] = answer.text
+        if request.tag == "last":
             return
         turn = Message(role="assistant", content=answer.text or "-")
-        yield Ask((*ask.chat, turn, *user_prompt("And then?")), tag="last")
+        yield ChatRequest((*request.chat, turn, *user_prompt("And then?")), tag="last")
         # One that shares nothing with the others waits for its own turn.
-        yield Ask(user_prompt(f"apart {len(said)}"), tag="last")
+        yield ChatRequest(user_prompt(f"apart {len(said)}"), tag="last")
 
-    opening = [Ask(chat) for chat in chats(SYSTEM)[:5]]
-    answer_all(*loaded, opening, done, max_new_tokens=TOKENS, batch_size=4)
+    opening = [ChatRequest(chat) for chat in chats(SYSTEM)[:5]]
+    BatchedEngine(*loaded, 4).answer(opening, done, max_new_tokens=TOKENS)
 
     assert len(said) == 15
     assert said == {chat: plain(loaded, chat) for chat in said}

@@ -1,41 +1,47 @@
-"""Attention of many rows over a prefix that they share: its keys and values are kept once.
+"""Attention of many rows over a prefix that they share: its keys and values are stored once.
 
 A persona's system prompt leads every prompt of an arm. Computed once and read once a step for all
 rows (the idea of Hydragen, https://arxiv.org/abs/2402.05099), it costs neither time nor memory for
 each of them. The scores over prefix and own tokens go through one softmax, so the outcome is that
 of ordinary attention.
 
-Only imported with torch and transformers at hand: by :mod:`workbench.inference.batching`.
+Called by :mod:`workbench.inference.engines.batched`. torch and transformers are imported when the
+first rows are answered, never when this module is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import Cache, DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
 
 NAME = "persona_shared_prefix"
-KeysValues = tuple[torch.Tensor, torch.Tensor]
+"""Under which transformers finds the attention."""
+KeysValues: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 """Of one layer: 1 × key-value heads × tokens × head size, each."""
 
 
-class Kept(DynamicLayer):  # type: ignore[misc]
-    """A layer's own tokens of every row, in buffers that are written in place.
+class RowsCache:
+    """One layer's own tokens of every row, in buffers that are written in place.
 
     ``torch.cat`` at every token, as in a growing cache, would copy all keys and values each time.
+    It has what ``transformers.Cache`` asks of a layer; its base class there would need torch at
+    import time.
     """
 
+    is_compileable = is_sliding = is_croppable = False
+
     def __init__(self, rows: int, columns: int) -> None:
-        super().__init__()
-        self.room = (rows, columns)
-        self.keys: torch.Tensor | None
-        self.values: torch.Tensor | None
+        self.capacity = (rows, columns)
+        self.keys: torch.Tensor | None = None
+        self.values: torch.Tensor | None = None
+        self.is_initialized = False
         self.at: torch.Tensor | None = None
         """Column that each row's next token is written to."""
         self.width = 0
@@ -44,7 +50,7 @@ class Kept(DynamicLayer):  # type: ignore[misc]
     def put(self, slot: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Make heads × tokens × head size the first tokens of a row."""
         if self.keys is None or self.values is None:
-            rows, columns = self.room
+            rows, columns = self.capacity
             shape = (rows, keys.shape[0], columns, keys.shape[2])
             # Zeros, since what was never written is multiplied by a weight of 0: NaN would stay.
             self.keys = keys.new_zeros(shape)
@@ -60,14 +66,16 @@ class Kept(DynamicLayer):  # type: ignore[misc]
 
     def move(self, source: int, target: int) -> None:
         """Copy the row in one slot to another slot."""
-        for kept in (self.keys, self.values):
-            if kept is not None:
-                kept[target] = kept[source]
+        for buffer in (self.keys, self.values):
+            if buffer is not None:
+                buffer[target] = buffer[source]
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
     ) -> KeysValues:
         """Write every row's new token and return all that the rows attend to."""
+        import torch
+
         count = key_states.shape[0]
         rows = torch.arange(count, device=key_states.device)
         assert self.keys is not None and self.values is not None
@@ -75,24 +83,41 @@ class Kept(DynamicLayer):  # type: ignore[misc]
         self.values[rows, :, self.at] = value_states[:, :, 0]
         return self.keys[:count, :, : self.width], self.values[:count, :, : self.width]
 
+    def get_seq_length(self) -> int:
+        """Return the columns that were written before this step."""
+        return max(self.width - 1, 0)
 
-def keys_values(cache: Cache) -> list[KeysValues]:
+    def get_max_length(self) -> int:
+        """Return the columns of the buffers."""
+        return self.capacity[1]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return length and offset of the keys; every call brings a mask of its own."""
+        return self.get_seq_length() + query_length, 0
+
+
+def keys_values(states: Cache) -> list[KeysValues]:
     """Return what each layer of a cache holds."""
-    return [(layer.keys, layer.values) for layer in cache.layers]
+    return [(layer.keys, layer.values) for layer in states.layers]
 
 
 _prefix: Sequence[KeysValues] = ()
 
 
 @contextmanager
-def attending(model: Any, prefix: Sequence[KeysValues]) -> Iterator[None]:
+def attending(model: PreTrainedModel, prefix: Sequence[KeysValues]) -> Iterator[None]:
     """Let ``model`` attend to ``prefix``, one pair a layer, before each row's own tokens.
 
-    Within the context every call brings a four-dimensional mask that begins with the prefix.
+    Within the context every call brings a four-dimensional mask that begins with the prefix. An
+    empty prefix changes nothing.
     """
     global _prefix
+    if not prefix:
+        yield
+        return
     if _prefix:
         raise RuntimeError("a prefix is being attended to already")
+    _register()
     before = model.config._attn_implementation
     model.set_attn_implementation(NAME)
     _prefix = prefix
@@ -101,6 +126,15 @@ def attending(model: Any, prefix: Sequence[KeysValues]) -> Iterator[None]:
     finally:
         _prefix = ()
         model.set_attn_implementation(before)
+
+
+@cache
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, _attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def _attend(
@@ -113,15 +147,19 @@ def _attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
+    """Attend to prefix and own tokens, in transformers' interface of an attention function."""
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
     keys, values = _prefix[module.layer_idx]
     if query.shape[2] > 1:
         rows = key.shape[0]
         key = torch.cat([keys.expand(rows, -1, -1, -1), key], 2)
         value = torch.cat([values.expand(rows, -1, -1, -1), value], 2)
-        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-        return found
+        return attended
     assert attention_mask is not None
     rows, heads, _, size = query.shape
     shared = key.shape[1]
@@ -137,10 +175,6 @@ def _attend(
     scores = torch.cat([over_prefix.transpose(0, 1), over_own], 3)
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
     of_prefix = weights[..., :length].transpose(0, 1).reshape(shared, rows * groups, length)
-    said = (of_prefix @ values[0]).view(shared, rows, groups, size).transpose(0, 1)
-    said = said + weights[..., length:] @ value
-    return said.reshape(rows, 1, heads, -1), None
-
-
-AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+    output = (of_prefix @ values[0]).view(shared, rows, groups, size).transpose(0, 1)
+    output = output + weights[..., length:] @ value
+    return output.reshape(rows, 1, heads, -1), None

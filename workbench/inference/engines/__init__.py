@@ -1,0 +1,1 @@
+"""Engines: what answers chats, behind one interface (:class:`engines.chats.Engine`)."""

@@ -1,0 +1,362 @@
+"""Rows answered in one batch that is refilled as rows end, so that no step is spent on ended ones.
+
+Rows are prefilled in groups of like length, a prefix that all prompts share is computed once
+(:mod:`.shared_prefix`), and the place of an ended row goes to the next one. Models whose layers
+don't all attend to the whole context, or whose own settings change the logits, are answered by
+transformers' ``generate`` instead.
+
+This is our own because a plain loop of ``generate`` over batches waits for each batch's longest
+answer and computes the system prompt once for every row; ``benchmarks/bench_evaluation.py``
+measures both over the same prompts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from workbench.inference.engines.chats import (
+    ChatAnswer,
+    ChatRequest,
+    OnAnswer,
+    end_tokens,
+    longest_context,
+    prompt_ids,
+)
+from workbench.inference.engines.shared_prefix import (
+    KeysValues,
+    RowsCache,
+    attending,
+    keys_values,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.cache_utils import Cache
+
+SHORTEST_PREFIX = 64
+"""Tokens from which a shared prefix is computed apart; below it the gain is less than the cost."""
+_MOST_PADDING = 128
+"""Padding tokens that one call may compute: about what a call of its own would cost."""
+
+
+class BatchedEngine:
+    """A loaded chat model that answers many chats at once.
+
+    Args:
+        model: A causal language model, with or without adapters.
+        tokenizer: Its tokenizer, padded left.
+        batch_size: Prompts answered at once, at most.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 16
+    ) -> None:
+        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+
+    def answer(
+        self,
+        requests: Iterable[ChatRequest],
+        on_answer: OnAnswer,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+    ) -> None:
+        """Answer ``requests`` and what follows; see :meth:`.chats.Engine.answer`."""
+        import torch
+
+        limit = longest_context(self.model) - max_new_tokens
+
+        def rows(asked: Iterable[ChatRequest]) -> Iterator[_Row]:
+            waiting = deque(asked)
+            while waiting:
+                request = waiting.popleft()
+                ids = prompt_ids(self.tokenizer, request.chat)
+                if len(ids) > limit:
+                    waiting.extend(on_answer(request, None))
+                    continue
+                draws = torch.Generator().manual_seed(request.seed) if request.seed else None
+                yield _Row(request, ids, generator=draws)
+
+        def ended(row: _Row) -> list[_Row]:
+            text = self.tokenizer.decode(row.new, skip_special_tokens=True).strip()
+            return list(rows(on_answer(row.request, ChatAnswer(text, len(row.new), len(row.ids)))))
+
+        ends = frozenset(end_tokens(self.model, self.tokenizer))
+        batch = _Batch(self.model, ends, max_new_tokens, self.batch_size, temperature)
+        opening = list(rows(requests))
+        with torch.inference_mode():
+            if attends_to_all(self.model):
+                batch.answer(opening, ended)
+            else:
+                batch.generate(opening, ended, self.tokenizer)
+
+
+def attends_to_all(model: PreTrainedModel) -> bool:
+    """Return whether each layer is ordinary attention over the whole context, and greedy is argmax.
+
+    Sliding windows, capped logits, linear layers and penalties are left to ``generate``.
+    """
+    config, own = model.config.get_text_config(), model.generation_config
+    kinds = getattr(config, "layer_types", None)
+    whole = set(kinds) == {"full_attention"} if kinds else not getattr(config, "sliding_window", 0)
+    capped = getattr(config, "attn_logit_softcapping", None)
+    penalties = (own.repetition_penalty or 1.0) != 1.0 or bool(own.no_repeat_ngram_size)
+    plain = model.config._attn_implementation == "sdpa"
+    return whole and not capped and not penalties and plain
+
+
+@dataclass
+class _Row:
+    """A prompt's tokens and those of its answer."""
+
+    request: ChatRequest
+    ids: list[int]
+    new: list[int] = field(default_factory=list)
+    generator: torch.Generator | None = None
+    """Draws its tokens, so that they don't depend on who else is in the batch; None is greedy."""
+
+
+_Ended = Callable[[_Row], Iterable[_Row]]
+
+
+@dataclass
+class _Batch:
+    """How rows are answered.
+
+    Attributes:
+        model: A causal language model.
+        ends: Tokens that end an answer.
+        max_new_tokens: Where an answer without an end is cut.
+        size: Rows answered at once, at most.
+        temperature: Divides the logits of rows that are drawn.
+    """
+
+    model: PreTrainedModel
+    ends: frozenset[int]
+    max_new_tokens: int
+    size: int
+    temperature: float
+
+    def answer(self, rows: Sequence[_Row], ended: _Ended) -> None:
+        """Answer all rows, and those that ``ended`` returns for an answered one."""
+        waiting = list(rows)
+        while waiting:
+            length = _shared(waiting)
+            prefix = waiting[0].ids[:length]
+            with attending(self.model, self._encode(prefix) if prefix else []):
+                waiting = self._drain(waiting, prefix, ended)
+
+    def generate(
+        self, rows: Sequence[_Row], ended: _Ended, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        """Answer as :meth:`answer` does, for any model, through its own ``generate``."""
+        import torch
+
+        waiting = list(rows)
+        while waiting:
+            waiting.sort(key=lambda row: (row.generator is None, len(row.ids)))
+            drawn = waiting[0].generator is not None
+            kind = [row for row in waiting if (row.generator is not None) == drawn]
+            taken = kind[-self.size :]
+            waiting = [row for row in waiting if all(row is not one for one in taken)]
+            inputs = tokenizer.pad({"input_ids": [row.ids for row in taken]}, return_tensors="pt")
+            # One draw serves the whole batch here.
+            torch.manual_seed(taken[0].request.seed if drawn else 0)
+            output = self.model.generate(
+                **inputs.to(self.model.device),
+                max_new_tokens=self.max_new_tokens,
+                do_sample=drawn,
+                # Other sampling fields of the model's own generation config are not asked for.
+                temperature=self.temperature if drawn else None,
+                top_p=None,
+                top_k=0 if drawn else None,
+                eos_token_id=sorted(self.ends),
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            for row, tokens in zip(taken, output[:, inputs["input_ids"].shape[1] :], strict=True):
+                new = tokens.tolist()
+                end = next((i + 1 for i, token in enumerate(new) if token in self.ends), len(new))
+                row.new = new[:end]
+                waiting.extend(ended(row))
+
+    def _encode(self, prefix: Sequence[int]) -> list[KeysValues]:
+        import torch
+        from transformers.cache_utils import DynamicCache
+
+        states = DynamicCache(config=self.model.config)
+        ids = torch.tensor([prefix], device=self.model.device)
+        self.model(input_ids=ids, past_key_values=states, use_cache=True, logits_to_keep=1)
+        return keys_values(states)
+
+    def _drain(self, rows: Iterable[_Row], prefix: list[int], ended: _Ended) -> list[_Row]:
+        """Answer the rows that begin with ``prefix``; return those come later that don't."""
+        queue = deque(sorted(rows, key=lambda row: (not row.request.first, -len(row.ids))))
+        others: list[_Row] = []
+        running = _RunningRows(self, len(prefix))
+        while queue or running.rows:
+            free = min(self.size - len(running.rows), len(queue))
+            # One call for several new rows; a turn that others hang on does not wait for them.
+            if free and (free * 8 >= self.size or free == len(queue)):
+                running.admit([queue.popleft() for _ in range(free)])
+            else:
+                running.step()
+            for row in running.take_ended():
+                for new in ended(row):
+                    if new.ids[: len(prefix)] == prefix and len(new.ids) > len(prefix):
+                        queue.appendleft(new)
+                    else:
+                        others.append(new)
+        return others
+
+    def choose(self, logits: torch.Tensor, rows: Sequence[_Row]) -> None:
+        """Give each row its next token, from logits of rows × vocabulary."""
+        import torch
+
+        for row, token in zip(rows, logits.argmax(-1).tolist(), strict=True):
+            row.new.append(token)
+        for index, row in enumerate(rows):
+            if row.generator is not None:
+                weights = (logits[index].float() / self.temperature).softmax(-1).cpu()
+                row.new[-1] = int(torch.multinomial(weights, 1, generator=row.generator))
+
+
+class _RunningRows:
+    """The rows under way, the first ones of the buffers, and the tokens that they have."""
+
+    def __init__(self, batch: _Batch, prefix: int) -> None:
+        self.batch, self.prefix = batch, prefix
+        self.rows: list[_Row] = []
+        self.layers: list[RowsCache] = []
+        self.capacity = (0, 0)
+        """Rows and columns of the buffers."""
+
+    def admit(self, rows: Sequence[_Row]) -> None:
+        """Compute the prompts of new rows, alike long ones together, and their first tokens."""
+        import torch
+        from transformers.cache_utils import DynamicCache
+
+        self._widen([*self.rows, *rows])
+        for group in _alike_long(rows):
+            suffixes = [row.ids[self.prefix :] for row in group]
+            width = max(map(len, suffixes))
+            device = self.batch.model.device
+            ids = torch.tensor([[0] * (width - len(s)) + s for s in suffixes], device=device)
+            lengths = torch.tensor([len(s) for s in suffixes], device=device)
+            states = DynamicCache(config=self.batch.model.config)
+            logits = self._call(ids, *_left_padded(width, lengths, self.prefix), states)
+            for index, (row, length) in enumerate(zip(group, map(len, suffixes), strict=True)):
+                slot = len(self.rows)
+                for layer, (keys, values) in zip(self.layers, keys_values(states), strict=True):
+                    layer.put(slot, keys[index, :, -length:], values[index, :, -length:])
+                self.rows.append(row)
+            self.batch.choose(logits, group)
+
+    def _widen(self, rows: Sequence[_Row]) -> None:
+        """Have buffers that hold ``rows``, without losing what those under way have in them."""
+        columns = max(len(row.ids) for row in rows) - self.prefix + self.batch.max_new_tokens
+        if len(rows) <= self.capacity[0] and columns <= self.capacity[1]:
+            return
+        self.capacity = (len(rows), columns)
+        for number in range(self.batch.model.config.get_text_config().num_hidden_layers):
+            wider = RowsCache(*self.capacity)
+            # Layer by layer, so that the old buffers and the new are never there all at once.
+            if number < len(self.layers):
+                for slot in range(len(self.rows)):
+                    wider.put(slot, *self.layers[number].row(slot, columns))
+                self.layers[number] = wider
+            else:
+                self.layers.append(wider)
+
+    def step(self) -> None:
+        """Give every row under way its next token."""
+        import torch
+        from transformers.cache_utils import Cache
+
+        device = self.batch.model.device
+        # The last token of each row is the one that is put in now.
+        own = [len(row.ids) - self.prefix + len(row.new) - 1 for row in self.rows]
+        at = torch.tensor(own, device=device)
+        width = max(own) + 1
+        for layer in self.layers:
+            layer.at, layer.width = at, width
+        mask = torch.arange(width, device=device) <= at[:, None]
+        if self.prefix:
+            mask = torch.cat([mask.new_ones((len(own), self.prefix)), mask], 1)
+        ids = torch.tensor([[row.new[-1]] for row in self.rows], device=device)
+        positions = (at + self.prefix)[:, None]
+        states = Cache(layers=list(self.layers))
+        self.batch.choose(self._call(ids, mask[:, None, None], positions, states), self.rows)
+
+    def _call(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, states: Cache
+    ) -> torch.Tensor:
+        output = self.batch.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=states,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def take_ended(self) -> Iterator[_Row]:
+        """Yield the rows that have ended; the last row moves into the slot of each."""
+        slot = 0
+        while slot < len(self.rows):
+            row = self.rows[slot]
+            if row.new[-1] not in self.batch.ends and len(row.new) < self.batch.max_new_tokens:
+                slot += 1
+                continue
+            last = self.rows.pop()
+            if slot < len(self.rows):
+                self.rows[slot] = last
+                for layer in self.layers:
+                    layer.move(len(self.rows), slot)
+            yield row
+
+
+def _shared(rows: Sequence[_Row]) -> int:
+    """Return the length of the prefix that is computed once for all rows; 0 for a short one."""
+    first, last = min(row.ids for row in rows), max(row.ids for row in rows)
+    # A prompt keeps at least one token of its own, whose logits are its answer's first.
+    most = min(len(row.ids) for row in rows) - 1
+    alike = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+    length = min(alike, most)
+    return length if len(rows) > 1 and length >= SHORTEST_PREFIX else 0
+
+
+def _alike_long(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    """Yield the rows in groups in which little is padded, longest first."""
+    group: list[_Row] = []
+    padding = 0
+    for row in sorted(rows, key=lambda row: -len(row.ids)):
+        missing = len(group[0].ids) - len(row.ids) if group else 0
+        if group and padding + missing > _MOST_PADDING:
+            yield group
+            group, padding, missing = [], 0, 0
+        group.append(row)
+        padding += missing
+    if group:
+        yield group
+
+
+def _left_padded(
+    width: int, lengths: torch.Tensor, prefix: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mask (rows × 1 × width × prefix and width) and the positions of padded prompts."""
+    import torch
+
+    columns = torch.arange(width, device=lengths.device)
+    real = columns >= (width - lengths)[:, None]
+    causal = columns[None, :] <= columns[:, None]
+    # Padding sees itself: a row of the mask without any True would come out as NaN.
+    own = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lengths.device)
+    seen = own.new_ones((len(lengths), width, prefix))
+    positions = (columns - (width - lengths)[:, None]).clamp(min=0) + prefix
+    return torch.cat([seen, own], 2)[:, None], positions

@@ -1,0 +1,123 @@
+"""What every engine is asked and gives back: chats in, answers out, each as soon as it is there.
+
+Evaluation, the embedded teacher, chat and the export's parity gate ask; an engine is a loaded model
+(:mod:`.batched`), llama.cpp's server, or an endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from workbench.records import Messages, as_messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One conversation to answer.
+
+    Attributes:
+        chat: The conversation; it ends with a user's turn.
+        seed: Of the draw of its tokens; 0 for the greedy answer.
+        tag: Whatever the caller knows it by.
+        first: Whether it goes before others, because more is asked after its answer.
+    """
+
+    chat: Messages
+    seed: int = 0
+    tag: Any = None
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class ChatAnswer:
+    """One answer: its text, its new tokens, and the tokens of its prompt."""
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+
+
+OnAnswer = Callable[[ChatRequest, ChatAnswer | None], Iterable[ChatRequest]]
+"""Called once with each answer, as soon as it is there; returns what is to be asked after it.
+
+The answer is None for a prompt that leaves no room for the new tokens.
+"""
+
+
+class Engine(Protocol):
+    """Something that answers chats."""
+
+    def answer(
+        self,
+        requests: Iterable[ChatRequest],
+        on_answer: OnAnswer,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+    ) -> None:
+        """Answer ``requests`` and whatever ``on_answer`` returns, a conversation's next turn say.
+
+        Args:
+            requests: What is asked at first.
+            on_answer: Takes each answer.
+            max_new_tokens: Where an answer without an end is cut.
+            temperature: Of answers with a seed, above 0.
+        """
+
+
+def greedy_answers(
+    engine: Engine,
+    chats: Sequence[Messages],
+    *,
+    max_new_tokens: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[ChatAnswer | None]:
+    """Return the greedy answer to each chat, in order; equal chats are answered once.
+
+    Args:
+        engine: Who answers.
+        chats: Conversations that end with a user's turn.
+        max_new_tokens: Where an answer without an end is cut.
+        advance: Called with the number of chats answered since the last call.
+
+    Returns:
+        One answer a chat; None for a prompt that leaves no room for ``max_new_tokens``.
+    """
+    counts = dict.fromkeys(chats, 0)
+    for chat in chats:
+        counts[chat] += 1
+    answers: dict[Messages, ChatAnswer | None] = {}
+
+    def on_answer(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
+        answers[request.chat] = answer
+        advance(counts[request.chat])
+        return ()
+
+    requests = [ChatRequest(chat) for chat in counts]
+    engine.answer(requests, on_answer, max_new_tokens=max_new_tokens)
+    return [answers[chat] for chat in chats]
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, chat: Messages) -> list[int]:
+    """Return the token ids of a prompt under the model's own chat template."""
+    ids: list[int] = tokenizer.apply_chat_template(
+        as_messages(chat), add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    return ids
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return every token that ends an answer: the model's own and the template's."""
+    own = model.generation_config.eos_token_id
+    own = own if isinstance(own, list) else [own]
+    return sorted({*own, tokenizer.eos_token_id} - {None})
+
+
+def longest_context(model: PreTrainedModel) -> int:
+    """Return the tokens that prompt and answer may have together."""
+    return getattr(model.config, "max_position_embeddings", None) or 10**9
