@@ -23,11 +23,9 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from curation.argilla.api import put
-from curation.argilla.connection import Connection, connected
+from curation.argilla.client import Connection, connected, existing_dataset, put, records_of
 from curation.argilla.pull import pull
 from curation.argilla.push import push
-from curation.argilla.remote import existing_dataset, records_of
 from curation.argilla.server import Server, ServerHome, server_python, start, stop
 from workbench.persona import load_persona
 from workbench.records import Example, user_prompt

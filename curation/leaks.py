@@ -9,9 +9,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from curation.filters.near import sibling_pairs
 from curation.related_rows import SIMILARITY, questions, record_ids
 from workbench.errors import UserError, UserErrors, nearest
+from workbench.near_duplicates import sibling_pairs
 from workbench.records import SplitName
 from workbench.store import read_json_lines
 

@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.filters.near import Made, sibling_pairs
 from curation.related_rows import SIMILARITY, questions_of, record_ids
 from workbench.errors import UserError
+from workbench.near_duplicates import Made, sibling_pairs
 from workbench.records import Drop, Example, Preference, SplitAssignment, SplitName
 
 STAGE = "split"

@@ -14,8 +14,7 @@ from typing import Any
 
 import yaml
 
-from curation.argilla.connection import connected
-from curation.argilla.remote import find_dataset, records_of
+from curation.argilla.client import connected, find_dataset, records_of
 from curation.argilla.server import ServerHome, status, stop
 from tests.curation.review_team import REVIEWERS, answer, joined, owner_of, reviewers_of
 from tests.scripted_server import Reply, Request, ScriptedServer, says

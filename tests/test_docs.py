@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.argilla.connection import Connection
-from curation.argilla.progress import status
+from curation.argilla.client import Connection
+from curation.argilla.pull import review_progress
 from curation.argilla.server import ServerHome, start, stop
 from tests.curation.review_team import answer
 from tests.docs_commands import Block, blocks, hidden_commands, pages, run, working_copy
@@ -57,7 +57,7 @@ class Tutorial:
         persona = load_persona(self.folder / "datasets" / PERSONA)
         owner = Connection(server.url, server.owner_api_key)
         login = Connection(server.url, server.login(REVIEWER).api_key)
-        there = status(owner, persona, "round-001")
+        there = review_progress(owner, persona, "round-001")
         rows = self.folder / "runs" / PERSONA / "round-001/filter/examples.jsonl"
         for row in read_records(rows, Example):
             answer(login, there.dataset, row.id, fidelity=5)

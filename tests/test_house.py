@@ -131,6 +131,17 @@ def test_click_is_imported_by_the_command_line_alone() -> None:
     assert elsewhere == []
 
 
+@pytest.mark.parametrize("part", ["curation/filters", "curation/review"])
+def test_filters_and_decisions_know_nothing_of_argilla(part: str) -> None:
+    knowing = [
+        f"{_name(path)} imports {name}"
+        for path in _modules(ROOT / part)
+        for name in _imports(path)
+        if name.split(".")[0] == "argilla" or name.startswith("curation.argilla")
+    ]
+    assert knowing == []
+
+
 def test_workbench_imports_no_heavy_library_at_import_time() -> None:
     modules = [_name(path) for path in _modules(ROOT / "workbench")]
     code = (

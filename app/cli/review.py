@@ -16,7 +16,7 @@ from rounds.stages import review as stage_review
 from rounds.stages.review_rows import review_rows
 
 if TYPE_CHECKING:
-    from curation.argilla.progress import Progress
+    from curation.argilla.pull import Progress
 
 
 @click.group()
@@ -83,11 +83,11 @@ def status(context: RoundContext) -> None:
     Example:
       persona review status
     """
-    from curation.argilla import progress
+    from curation.argilla.pull import queue_progress, review_progress
 
     at = stage_review.owner(stage_review.running(context)), context.persona, context.round.name
-    Console(soft_wrap=True).print(_table(progress.status(*at), "complete"))
-    if queue := progress.queue_status(*at):
+    Console(soft_wrap=True).print(_table(review_progress(*at), "complete"))
+    if queue := queue_progress(*at):
         Console(soft_wrap=True).print(_table(queue, "adjudicated"))
 
 

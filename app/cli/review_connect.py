@@ -80,9 +80,9 @@ def migrate(context: RoundContext) -> None:
     Example:
       persona review connect https://argilla.example.org && persona review migrate
     """
-    from curation.argilla.connection import Connection
+    from curation.argilla.client import Connection
+    from curation.argilla.migrate import NewLogins
     from curation.argilla.migrate import migrate as move
-    from curation.argilla.migrate_accounts import NewLogins
     from curation.argilla.server import start, status, stop
     from curation.argilla.server_link import link_of
 

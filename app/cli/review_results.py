@@ -186,7 +186,7 @@ def adjudicate(context: RoundContext) -> None:
     Example:
       persona review pull && persona review adjudicate
     """
-    from curation.argilla.progress import status
+    from curation.argilla.pull import review_progress
     from rounds.stages.resolve import alternatives, pulled
     from rounds.stages.review_waiting import push_unsettled
 
@@ -197,7 +197,7 @@ def adjudicate(context: RoundContext) -> None:
         click.echo("nothing is unsettled")
         return
     click.echo(f"{pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
-    progress = status(connection, context.persona, context.round.name, queue=True)
+    progress = review_progress(connection, context.persona, context.round.name, queue=True)
     stage_review.tell_logins(context, progress)
 
 

@@ -116,11 +116,11 @@ def _reviewers(context: RoundContext) -> list[RenderableType]:
 
     if not (context.round.folder / ".review.partial").exists() or not list(server_pids(context)):
         return []
-    from curation.argilla.progress import status
+    from curation.argilla.pull import review_progress
     from workbench.errors import UserError
 
     try:
-        found = status(owner(running(context)), context.persona, context.round.name)
+        found = review_progress(owner(running(context)), context.persona, context.round.name)
     except UserError as error:
         return [f"reviewers: {error}"]
     table = Table(title=f"Reviews: {found.completed} of {found.total} rows", title_justify="left")

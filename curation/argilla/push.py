@@ -1,23 +1,37 @@
-"""Push a round's rows to Argilla, once."""
+"""Push a round's rows to Argilla, once, and what the policy can't settle to a queue beside them.
+
+The rows come from the review stage; a row's record has its id, so a push that broke off goes on
+where it stopped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from curation.argilla.connection import Connection, connected
-from curation.argilla.dataset import seal_of, settings, shape_of
-from curation.argilla.record_fields import JudgeOpinion, records
-from curation.argilla.remote import WORKSPACE, dataset_name, find_dataset, records_of
-from curation.review.corrections import folded
+from curation.argilla.client import (
+    WORKSPACE,
+    Connection,
+    connected,
+    dataset_name,
+    find_dataset,
+    records_of,
+)
+from curation.argilla.dataset import problem_labels, seal_of, settings, shape_of
+from curation.argilla.pull import pull
+from curation.argilla.records import CANDIDATE_FIRST, JudgeOpinion, order_of, records
+from curation.review.resolve import folded
+from curation.review.votes import Ballot, ballots, by_record
 from workbench.console import track
 from workbench.errors import UserError
+from workbench.language import say
 from workbench.persona import Persona
-from workbench.records import Example
+from workbench.records import Decision, Example, Review
 
 if TYPE_CHECKING:
     from argilla import Argilla, Dataset, Settings
+
 
 BATCH = 250
 """Records sent in one request; Argilla takes 500."""
@@ -125,3 +139,94 @@ def _check_same(connection: Connection, dataset: Dataset, wanted: Settings) -> N
 def _once(examples: Sequence[Example]) -> list[Example]:
     """Return the examples without repetitions, in their order."""
     return list({example.id: example for example in examples}.values())
+
+
+def push_queue(
+    connection: Connection,
+    persona: Persona,
+    round_name: str,
+    examples: Sequence[Example],
+    reviews: Iterable[Review],
+    queue: Sequence[Decision],
+    *,
+    exemplars: Sequence[Example] = (),
+    alternatives: Mapping[str, str] | None = None,
+) -> Pushed | None:
+    """Push the queued records to a dataset of their own; None where nothing is queued.
+
+    One submitted review settles a record there. It comes back with ``pull(..., queue=True)`` and
+    goes into ``resolve(..., adjudications=...)``.
+
+    Args:
+        connection: With an owner's or admin's key.
+        persona: The specification.
+        round_name: Such as ``round-001``.
+        examples: The reviewed candidates.
+        reviews: All reviews of the round.
+        queue: What :func:`curation.review.resolve.resolve` left unsettled.
+        exemplars: Right answers for the guidelines.
+        alternatives: Example id → the other answer of a pair.
+
+    Raises:
+        UserError: As :func:`curation.argilla.push.push` does.
+    """
+    waiting = {decision.record for decision in queue}
+    rows = [example for example in examples if example.id in waiting]
+    if not rows:
+        return None
+    votes = by_record(ballots(reviews))
+    return push(
+        connection,
+        persona,
+        round_name,
+        rows,
+        reviewers_per_record=1,
+        exemplars=exemplars,
+        alternatives=alternatives,
+        opinions={
+            row.id: opinions(persona, round_name, row, votes.get(row.id, ())) for row in rows
+        },
+    )
+
+
+def pull_queue(connection: Connection, persona: Persona, round_name: str) -> list[Review]:
+    """Return the adjudicator's word on the queued records; none where no queue was pushed.
+
+    Raises:
+        UserError: As :func:`curation.argilla.pull.pull` does.
+    """
+    with connected(connection) as client:
+        pushed = find_dataset(client, dataset_name(persona.id, round_name, queue=True))
+    return pull(connection, persona, round_name, queue=True) if pushed else []
+
+
+def opinions(persona: Persona, round_name: str, example: Example, votes: Iterable[Ballot]) -> str:
+    """Return what each reviewer said of ``example``, in the persona's language."""
+
+    def phrase(key: str, **values: object) -> str:
+        return say(persona.language, f"review.opinion{key}", **values)
+
+    labels = problem_labels(persona)
+    told = []
+    for ballot in votes:
+        lines = [phrase("", reviewer=ballot.reviewer, fidelity=ballot.fidelity)]
+        if ballot.better:
+            place = _place(ballot.better, order_of(example, round_name))
+            better = say(persona.language, f"review.asked.better.{place}")
+            lines.append(phrase(".better", better=better))
+        if ballot.problems:
+            names = [labels.get(kind, kind) for kind in sorted(ballot.problems)]
+            lines.append(phrase(".problems", problems=", ".join(names)))
+        if ballot.corrected and ballot.corrected != example.answer:
+            lines.append(phrase(".corrected", corrected=ballot.corrected))
+        if ballot.note:
+            lines.append(phrase(".note", note=ballot.note))
+        told.append("\n".join(lines))
+    return "\n\n".join(told)
+
+
+def _place(better: str, order: str) -> str:
+    """Return the place on the screen, ``a`` or ``b``, of the side that was found better."""
+    if better not in ("candidate", "alternative"):
+        return better
+    return "a" if (better == "candidate") == (order == CANDIDATE_FIRST) else "b"

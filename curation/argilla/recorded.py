@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curation.argilla.connection import Connection, connected
-from curation.argilla.remote import PAGE, dataset_name, existing_dataset
-from curation.review import gold as gold_rows
-from curation.review.gold import Gold
+from curation.argilla.client import PAGE, Connection, connected, dataset_name, existing_dataset
+from curation.review.reliability import GOLD_FILE, Gold
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 from workbench.records import Example
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from argilla import Argilla, Dataset
 
 FILE = "reviews.jsonl"
-GOLD_FILE = "gold-reviews.jsonl"
+GOLD_REVIEWS = "gold-reviews.jsonl"
 """The same for the lines of ``gold.jsonl``; optional, as these are."""
 SEEDS = "seeds.jsonl"
 BULK = 100
@@ -100,11 +98,11 @@ def gold_with_reviews(persona_folder: Path, persona: Persona, gold: Gold, review
 
     The others would wait for ever in a round that nobody reviews by hand.
     """
-    path = persona_folder / GOLD_FILE
+    path = persona_folder / GOLD_REVIEWS
     if not path.exists():
         return Gold()
     counts = Counter(review.row for review in read_recorded(path, persona.problems))
-    full = {f"{gold_rows.FILE}:{row}" for row, count in counts.items() if count >= reviews}
+    full = {f"{GOLD_FILE}:{row}" for row, count in counts.items() if count >= reviews}
     kept = tuple(example for example in gold.examples if example.source in full)
     return Gold(kept, {example.id: gold.outcomes[example.id] for example in kept})
 
@@ -134,10 +132,10 @@ def submit_recorded(
     path = persona_folder / FILE
     recorded = [(f"{SEEDS}:{one.row}", one) for one in read_recorded(path, persona.problems)]
     by_source = {example.source: example.id for example in examples}
-    known_rows = {source for source in by_source if source.startswith(f"{gold_rows.FILE}:")}
-    if known_rows and (persona_folder / GOLD_FILE).exists():
-        others = read_recorded(persona_folder / GOLD_FILE, persona.problems)
-        named = ((f"{gold_rows.FILE}:{one.row}", one) for one in others)
+    known_rows = {source for source in by_source if source.startswith(f"{GOLD_FILE}:")}
+    if known_rows and (persona_folder / GOLD_REVIEWS).exists():
+        others = read_recorded(persona_folder / GOLD_REVIEWS, persona.problems)
+        named = ((f"{GOLD_FILE}:{one.row}", one) for one in others)
         recorded += [(source, one) for source, one in named if source in known_rows]
     names = sorted({review.reviewer for _, review in recorded})
     if unknown := [name for name in names if name not in logins]:

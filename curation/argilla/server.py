@@ -17,13 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.argilla.server_accounts import WORKSPACE, ensure_accounts
-from curation.argilla.server_home import Login, ServerHome
+from curation.argilla.server_home import Login, ServerHome, ensure_accounts
 from curation.argilla.server_link import accounts_of, link_of
 from workbench.errors import UserError
 
 __all__ = [
-    "WORKSPACE",
     "Login",
     "Server",
     "ServerHome",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from curation.argilla.connection import Connection, connected
+from curation.argilla.client import Connection, connected
 from curation.argilla.server_home import Login, ServerHome
 from workbench.errors import UserError
 from workbench.store import atomic_file, write_json

@@ -11,8 +11,8 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.filters import rules
-from curation.filters.near import Made, near_pairs
-from curation.filters.personal import find_personal_data, mask_personal_data
+from curation.filters.rules import find_personal_data, mask_personal_data
+from workbench.near_duplicates import Made, near_pairs
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference
 

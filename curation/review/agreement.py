@@ -8,9 +8,8 @@ from statistics import median_low
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.review.policy import Policy
 from curation.review.reliability import against_gold, dawid_skene
-from curation.review.votes import Ballot, ballots, by_record, only_of
+from curation.review.votes import Ballot, Policy, ballots, by_record, only_of
 from workbench.records import Example, Review
 from workbench.stats.alpha import CONFIDENCE, RATINGS, RESAMPLES, Alpha, Cell, alpha
 

@@ -1,13 +1,16 @@
-"""Preference pairs that people bring, put before reviewers as a candidate and its alternative."""
+"""Preference pairs that people bring or a teacher makes, and what becomes of them in the review."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from curation.review.resolve import folded, unique
 from workbench.records import Decision, Drop, Example, Preference
 
 STAGE = "resolve"
+NOT_KEPT = "row_not_kept"
+"""Reason of a pair whose row was dropped before anyone reviewed it."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,11 @@ def unreviewed(
         elif decision is None or decision.outcome == "keep":
             kept.append(pair)
         else:
-            drops.append(_fallen(pair, decision))
+            drops.append(_drop_with_candidate(pair, decision))
     return kept, drops
 
 
-def _fallen(pair: Preference, decision: Decision) -> Drop:
+def _drop_with_candidate(pair: Preference, decision: Decision) -> Drop:
     return Drop(
         record=pair.id,
         stage=STAGE,
@@ -80,4 +83,56 @@ def _fallen(pair: Preference, decision: Decision) -> Drop:
         detail=f"its chosen answer: {decision.outcome}. {decision.detail}",
         source=pair.source,
         parents=(pair.id, *decision.parents),
+    )
+
+
+def with_their_rows(
+    pairs: Iterable[Preference],
+    reviewed: Iterable[Example],
+    kept: Iterable[Example],
+    decisions: Iterable[Decision],
+) -> tuple[list[Preference], list[Drop]]:
+    """Return the pairs of rows that were kept, and drops of the others.
+
+    The preferred side is what reviewers made of the row: its answer, or their correction of it.
+
+    Args:
+        pairs: Pairs whose first parent is the row that they were made of.
+        reviewed: Rows that were decided on; one masked by a filter has the row among its parents.
+        kept: What the decisions kept; each has the reviewed row as its id or among its parents.
+        decisions: What became of every reviewed row.
+    """
+    rows = {known: row.id for known, row in _by_ancestor(reviewed).items()}
+    answers = _by_ancestor(kept)
+    reasons = {decision.record: decision for decision in decisions}
+    made: list[Preference] = []
+    drops: list[Drop] = []
+    for pair in pairs:
+        row = rows.get(pair.parents[0])
+        answer = answers.get(row) if row else None
+        if answer is None:
+            drops.append(_drop_with_row(pair, reasons.get(row) if row else None))
+        elif folded(answer.answer) != folded(pair.rejected):
+            # A correction is a new record, and a masked prompt is the kept one.
+            parents = unique(answer.id, *pair.parents, pair.id)
+            made.append(pair.evolve(prompt=answer.prompt, chosen=answer.answer, parents=parents))
+        else:
+            drops.append(_drop_with_row(pair, None, "answer_replaced"))
+    return made, drops
+
+
+def _by_ancestor(rows: Iterable[Example]) -> dict[str, Example]:
+    """Return rows by their own ids and, where that is nobody's own, by those of their parents."""
+    found = list(rows)
+    return {parent: row for row in found for parent in row.parents} | {row.id: row for row in found}
+
+
+def _drop_with_row(pair: Preference, decision: Decision | None, reason: str = NOT_KEPT) -> Drop:
+    return Drop(
+        record=pair.id,
+        stage=STAGE,
+        reason=(decision.reason if decision else "") or reason,
+        detail=f"its row: {decision.outcome}" if decision else "its row was filtered",
+        source=pair.source,
+        parents=(pair.id, *pair.parents),
     )

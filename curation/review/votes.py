@@ -1,10 +1,12 @@
-"""What a review says, read the same way by agreement, reliability and resolution."""
+"""What reviews say, and the policy by which votes become decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.records import Example, Review
 
@@ -89,3 +91,99 @@ def only_of(found: Iterable[Ballot], examples: Collection[Example]) -> list[Ball
     """Return the ballots about ``examples``: gold and rows of other rounds are left out."""
     known = {example.id for example in examples}
     return [ballot for ballot in found if ballot.record in known]
+
+
+QUEUE = "queue"
+UNSETTLED = "disagreement_unsettled"
+BOTH_BAD = "both_bad"
+NOT_REVIEWED = "not_reviewed"
+DISCARDED = "discarded"
+
+
+class Policy(BaseModel):
+    """How the reviewers' votes on a record become one decision."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: Literal["majority", "dawid-skene", "adjudication"] = "majority"
+    """``majority``: mean fidelity and the majority on blocking problems. ``dawid-skene``: votes
+    weighted by each reviewer's estimated reliability. ``adjudication``: only what reviewers agree
+    on is settled; the rest goes to an adjudicator."""
+    min_reviews: int = Field(default=1, ge=1)
+    """Submitted reviews without which a record is not reviewed."""
+    keep_fidelity: float = Field(default=3.5, ge=1, le=5)
+    """Mean fidelity from which an answer is kept."""
+    apart: int = Field(default=2, ge=1, le=4)
+    """Reviewers this far apart on fidelity disagree, unless a majority settles it."""
+    blocking: tuple[str, ...] = ("unsafe_advice", "wrong_fact", "personal_data", "refusal")
+    """Problems that no fidelity outweighs, gravest first."""
+    certainty: float = Field(default=0.8, gt=0.5, le=1)
+    """Probability of an outcome from which Dawid–Skene settles a record."""
+    unsettled: Literal["drop", "queue"] = "drop"
+    """Unattended runs drop what the policy can't settle; else it waits for an adjudicator."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the policy says of one record's ballots."""
+
+    outcome: str
+    """:data:`KEEP`, :data:`QUEUE`, or the reason of a drop."""
+    why: str
+    """The rule that decided, for the record's story."""
+
+
+def judge(
+    votes: list[Ballot], policy: Policy, posterior: dict[str, float] | None = None
+) -> Verdict:
+    """Return the policy's verdict on the ballots of one record.
+
+    Args:
+        votes: Ballots of one record, one a reviewer.
+        policy: The policy.
+        posterior: Outcome → probability for this record, needed by ``dawid-skene``.
+    """
+    if len(votes) < policy.min_reviews:
+        return Verdict(NOT_REVIEWED, f"{len(votes)} of {policy.min_reviews} reviews")
+    if sum(ballot.better == BOTH_BAD for ballot in votes) * 2 > len(votes):
+        return Verdict(BOTH_BAD, "a majority finds both answers bad")
+    sides = [
+        sum(ballot.better == side for ballot in votes) for side in ("candidate", "alternative")
+    ]
+    if sides[0] == sides[1] > 0:
+        return Verdict(QUEUE, f"{sides[0]} against {sides[1]} on which answer is better")
+    if policy.rule == "dawid-skene":
+        return _by_posterior(policy, posterior or {})
+    outcomes = {ballot.vote(policy.blocking, policy.keep_fidelity) for ballot in votes}
+    if policy.rule == "adjudication" and len(outcomes) > 1:
+        return Verdict(QUEUE, "reviewers differ: " + " / ".join(sorted(outcomes)))
+    return _by_majority(votes, policy)
+
+
+def _by_majority(votes: list[Ballot], policy: Policy) -> Verdict:
+    blocked = [ballot for ballot in votes if ballot.blocking(policy.blocking)]
+    if len(blocked) * 2 > len(votes):
+        return Verdict(_gravest(blocked, policy), f"{len(blocked)} of {len(votes)} see it")
+    if len(blocked) * 2 == len(votes):
+        return Verdict(QUEUE, f"{len(blocked)} of {len(votes)} see a blocking problem")
+    ratings = [ballot.fidelity for ballot in votes]
+    mean = sum(ratings) / len(ratings)
+    keep = mean >= policy.keep_fidelity
+    siding = sum((rating >= policy.keep_fidelity) == keep for rating in ratings)
+    if max(ratings) - min(ratings) >= policy.apart and siding * 2 <= len(ratings):
+        return Verdict(QUEUE, f"fidelity {min(ratings)} to {max(ratings)}, no majority")
+    return Verdict(KEEP if keep else LOW_FIDELITY, f"mean fidelity {mean:.2f}")
+
+
+def _gravest(blocked: list[Ballot], policy: Policy) -> str:
+    """Return the problem that most of ``blocked`` name; the gravest among equals."""
+    counts = {kind: sum(kind in b.problems for b in blocked) for kind in policy.blocking}
+    return max(policy.blocking, key=lambda kind: counts[kind])
+
+
+def _by_posterior(policy: Policy, posterior: dict[str, float]) -> Verdict:
+    if not posterior:
+        return Verdict(QUEUE, "no probability could be estimated")
+    best = max(sorted(posterior), key=lambda outcome: posterior[outcome])
+    why = f"probability {posterior[best]:.2f} of {best}"
+    return Verdict(best if posterior[best] >= policy.certainty else QUEUE, why)

@@ -115,7 +115,7 @@ class _Teller:
             yield f"generate: the base model answered {bare['id']}: {_short(bare['text'])}"
 
     def _gold_outcomes(self) -> dict[str, str]:
-        from curation.review.gold import read_gold
+        from curation.review.reliability import read_gold
         from rounds.stages.review_rows import policy_of
 
         return read_gold(self._job.persona_folder, policy_of(self._job)).outcomes

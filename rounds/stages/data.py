@@ -168,7 +168,7 @@ def check_settings(context: RoundContext) -> None:
         UserErrors: Every mistake of the first section that has any.
     """
     from curation.filters import FilterSettings
-    from curation.review.policy import Policy
+    from curation.review.votes import Policy
     from curation.split import SplitSettings
 
     section(FilterSettings, context.config.filter, "filter")

@@ -61,8 +61,7 @@ def resolve_stage(context: RoundContext) -> StageSpec:
 
 def _resolve(context: RoundContext, work: Work) -> None:
     from curation.filters import FilterSettings, filter_examples
-    from curation.review.hard_negatives import with_their_rows
-    from curation.review.pairs import unreviewed
+    from curation.review.pairs import unreviewed, with_their_rows
 
     taken = read_carried(context)
     carried = taken.of(_filtered(context))
@@ -99,7 +98,7 @@ def _resolve(context: RoundContext, work: Work) -> None:
 
 def _left_behind(taken: Carried, carried: Carried) -> list[Drop]:
     """Return drops of the pairs of an earlier round whose row this round's filters took out."""
-    from curation.review.hard_negatives import NOT_KEPT
+    from curation.review.pairs import NOT_KEPT
 
     kept = {pair.id for pair in carried.preferences}
     return [
@@ -165,7 +164,7 @@ def decide(context: RoundContext, given: Given, *, queue: bool = False) -> Resol
 def measure(context: RoundContext) -> Agreement:
     """Return the agreement of the reviews pulled so far, gold rows counted for reliability."""
     from curation.review.agreement import agreement
-    from curation.review.gold import read_gold
+    from curation.review.reliability import read_gold
 
     policy = policy_of(context)
     return agreement(

@@ -19,8 +19,8 @@ from workbench.records import Example, Review
 from workbench.store import write_records
 
 if TYPE_CHECKING:
-    from curation.argilla.connection import Connection
-    from curation.argilla.progress import Progress
+    from curation.argilla.client import Connection
+    from curation.argilla.pull import Progress
     from curation.argilla.server import Server, ServerHome
 
 
@@ -119,7 +119,7 @@ def up(
 
 def owner(server: Server) -> Connection:
     """Return the owner's connection to the embedded server."""
-    from curation.argilla.connection import Connection
+    from curation.argilla.client import Connection
 
     return Connection(server.url, server.owner_api_key)
 
@@ -192,9 +192,8 @@ def _asked(
     context: RoundContext, shown: ReviewRows, people: bool, wait: bool, work: Work
 ) -> tuple[list[Review], list[Review], bool]:
     """Return what reviewers and adjudicators said on the server, and whether that is all of it."""
-    from curation.argilla.progress import complete
-    from curation.argilla.pull import pull
-    from curation.argilla.queue import pull_queue
+    from curation.argilla.pull import complete, pull
+    from curation.argilla.push import pull_queue
     from curation.argilla.server import stop
     from rounds.stages.resolve import Given
     from rounds.stages.review_waiting import wait_for_adjudicator, wait_for_reviewers
@@ -222,7 +221,7 @@ def _asked(
 
 def _submit(context: RoundContext, server: Server, shown: ReviewRows, work: Work) -> None:
     """Submit the persona's recorded reviews, each by its reviewer's own account."""
-    from curation.argilla.connection import Connection
+    from curation.argilla.client import Connection
     from curation.argilla.recorded import submit_recorded
 
     submitted = submit_recorded(

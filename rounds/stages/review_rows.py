@@ -14,8 +14,8 @@ from workbench.records import Example, Preference
 from workbench.store import read_records
 
 if TYPE_CHECKING:
-    from curation.review.gold import Gold
-    from curation.review.policy import Policy
+    from curation.review.reliability import Gold
+    from curation.review.votes import Policy
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ReviewRows:
 
     def pushed(self, round_name: str) -> list[Example]:
         """Return all rows in the order of the push, gold rows strewn among them."""
-        from curation.review.gold import mixed
+        from curation.review.reliability import mixed
 
         return mixed(self.candidates, self.gold, round_name)
 
@@ -54,8 +54,8 @@ def review_rows(context: RoundContext, *, people: bool) -> ReviewRows:
         UserError: The rows are not filtered yet, or a broken ``gold.jsonl``.
     """
     from curation.argilla.recorded import gold_with_reviews
-    from curation.review.gold import Gold, read_gold
     from curation.review.pairs import pairs_of
+    from curation.review.reliability import Gold, read_gold
 
     filtered = list(read_records(_filtered(context, "examples.jsonl"), Example))
     decided = {row.id: row for row in read_carried(context).of(filtered).rows}
@@ -80,7 +80,7 @@ def review_rows(context: RoundContext, *, people: bool) -> ReviewRows:
 
 def policy_of(context: RoundContext) -> Policy:
     """Return the policy of the configuration."""
-    from curation.review.policy import Policy
+    from curation.review.votes import Policy
 
     policy: Policy = section(Policy, context.config.review.policy, "review.policy")
     return policy

@@ -12,7 +12,7 @@ from workbench.console import track
 from workbench.records import Example
 
 if TYPE_CHECKING:
-    from curation.argilla.record_fields import JudgeOpinion
+    from curation.argilla.records import JudgeOpinion
 
 SCRATCH = ".review.scratch"
 """Folder of the round that keeps the judge's answers, so that a second push asks nothing."""
@@ -32,7 +32,7 @@ def judge_opinions(context: RoundContext, rows: Sequence[Example]) -> dict[str, 
     Raises:
         UserError: Nothing answers at the judge's address, or it refuses the key or the model.
     """
-    from curation.argilla.record_fields import JudgeOpinion
+    from curation.argilla.records import JudgeOpinion
     from evaluation.judge import ask_judge, transcript
     from evaluation.rubrics import trait_question
     from workbench.checks import Judge

@@ -13,7 +13,7 @@ from workbench.console import console, track
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from curation.argilla.connection import Connection
+    from curation.argilla.client import Connection
     from curation.argilla.push import Pushed
 
 POLL_SECONDS = 10.0
@@ -56,7 +56,7 @@ def push_unsettled(
     alternatives: Mapping[str, str],
 ) -> Pushed | None:
     """Put what the policy can't settle into the disagreement queue; None where nothing is left."""
-    from curation.argilla.queue import push_queue
+    from curation.argilla.push import push_queue
 
     return push_queue(
         connection,
@@ -71,9 +71,9 @@ def push_unsettled(
 
 
 def _wait(context: RoundContext, connection: Connection, title: str, *, queue: bool) -> None:
-    from curation.argilla.progress import status
+    from curation.argilla.pull import review_progress
 
-    progress = status(connection, context.persona, context.round.name, queue=queue)
+    progress = review_progress(connection, context.persona, context.round.name, queue=queue)
     if progress.enough():
         return
     stage_review.tell_logins(context, progress)
@@ -85,4 +85,4 @@ def _wait(context: RoundContext, connection: Connection, title: str, *, queue: b
             if progress.enough():
                 return
             time.sleep(POLL_SECONDS)
-            progress = status(connection, context.persona, context.round.name, queue=queue)
+            progress = review_progress(connection, context.persona, context.round.name, queue=queue)

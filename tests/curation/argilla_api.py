@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from curation.argilla.server import WORKSPACE, Server
+from curation.argilla.client import WORKSPACE
+from curation.argilla.server import Server
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.argilla.connection import Connection
+from curation.argilla.client import Connection
 from curation.argilla.server import Server, ServerHome
 from tests.curation.review_team import joined, owner_of, reviewers_of
 from workbench.persona import Persona, load_persona

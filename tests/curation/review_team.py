@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from curation.argilla.connection import Connection
+from curation.argilla.client import Connection
 from curation.argilla.server import Server, ServerHome, start
 from workbench.records import Example, user_prompt
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from curation.review.agreement import agreement
-from curation.review.policy import Policy
 from curation.review.reliability import against_gold, dawid_skene
-from curation.review.votes import ballots
+from curation.review.votes import Policy, ballots
 from workbench.records import Example, Review, user_prompt
 from workbench.stats.alpha import RATINGS, Alpha, Level, alpha, resampled
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from curation.filters import FilterSettings, filter_examples
-from curation.filters.near import jaccard, near_pairs, shingles
-from curation.filters.personal import find_personal_data, mask_personal_data
+from curation.filters.rules import find_personal_data, mask_personal_data
+from workbench.near_duplicates import jaccard, near_pairs, shingles
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, Preference, user_prompt
 from workbench.store import read_json_lines

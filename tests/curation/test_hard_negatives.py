@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curation.review.hard_negatives import NOT_KEPT, with_their_rows
+from curation.review.pairs import NOT_KEPT, with_their_rows
 from curation.split import split_rows
 from workbench.records import Decision, Example, Preference, user_prompt
 

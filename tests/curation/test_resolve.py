@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from curation.review.policy import Policy
 from curation.review.resolve import resolve
+from curation.review.votes import Policy
 from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.records import Example, Review, user_prompt
@@ -62,7 +62,7 @@ def test_agreed_good_row_is_kept_with_its_reviews_as_parents(persona: Persona) -
     assert set(resolved.examples[0].parents) == {said[0].id, said[1].id}
     (preference,) = resolved.preferences
     assert (preference.chosen, preference.rejected) == (row.answer, "Achilles was a hero.")
-    assert preference.origin == "bare"
+    assert preference.origin == "baseline"
     assert set(preference.parents) == {row.id, said[0].id, said[1].id}
     assert resolved.decisions[0].detail == "mean fidelity 4.50. a: 5/5; b: 4/5"
     assert resolved.drops == [] and resolved.queue == []
@@ -108,7 +108,7 @@ def test_each_drop_has_its_reason_and_names_the_votes(
         review(row, name, fidelity, problems=problems)
         for name, (fidelity, problems) in zip("ab", votes, strict=False)
     ]
-    resolved = resolve(persona, [row], said, Policy(), {row.id: "bare"})
+    resolved = resolve(persona, [row], said, Policy(), {row.id: "baseline"})
     (drop,) = resolved.drops
     assert (drop.reason, drop.detail, drop.stage) == (reason, detail, "resolve")
     assert drop.record == row.id and drop.source == "seeds.jsonl:1"
@@ -120,12 +120,12 @@ def test_correction_settles_a_disagreement_and_beats_the_original(persona: Perso
     row = example()
     better = "Champ, stand up and roll your shoulders."
     said = [review(row, "a", 5), review(row, "b", 1, corrected=better, problems=["wrong_fact"])]
-    resolved = resolve(persona, [row], said, Policy(), {row.id: "bare"})
+    resolved = resolve(persona, [row], said, Policy(), {row.id: "baseline"})
     (kept,) = resolved.examples
     assert (kept.answer, kept.origin) == (better, "edit")
     assert set(kept.parents) == {row.id, said[0].id, said[1].id}
     pairs = [(p.chosen, p.rejected, p.origin) for p in resolved.preferences]
-    assert pairs == [(better, row.answer, "edit"), (better, "bare", "bare")]
+    assert pairs == [(better, row.answer, "edit"), (better, "baseline", "bare")]
     assert resolved.drops == [] and resolved.counts["edit"] == 1
 
 

@@ -10,15 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from curation.argilla.connection import Connection, connected
-from curation.argilla.progress import status
-from curation.argilla.pull import pull
-from curation.argilla.push import push
-from curation.argilla.queue import push_queue
+from curation.argilla.client import Connection, connected, existing_dataset, records_of
+from curation.argilla.pull import pull, review_progress
+from curation.argilla.push import push, push_queue
 from curation.argilla.recorded import submit_recorded
-from curation.argilla.remote import existing_dataset, records_of
-from curation.review.policy import Policy
 from curation.review.resolve import resolve
+from curation.review.votes import Policy
 from tests.curation.review_team import REVIEWERS, answer, few, seeds
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona
@@ -69,7 +66,7 @@ def test_recorded_reviews_come_back_as_they_were_written(
     assert [(r.record, r.reviewer) for r in reviews] == sorted(
         (r.record, r.reviewer) for r in reviews
     )
-    progress = status(owner, persona, "round-010")
+    progress = review_progress(owner, persona, "round-010")
     assert (progress.total, progress.completed) == (len(pushed), len(pushed))
     assert progress.enough() and progress.reviewers["reviewer-1"].done == len(pushed)
 
@@ -89,7 +86,7 @@ def test_discards_are_kept_drafts_are_left_out_and_progress_counts_both(
         (rows[0].id, "reviewer-1"): ("submitted", 4),
         (rows[1].id, "reviewer-1"): ("discarded", None),
     }
-    progress = status(owner, coach, "round-003")
+    progress = review_progress(owner, coach, "round-003")
     mine, other = progress.reviewers["reviewer-1"], progress.reviewers["reviewer-2"]
     assert (mine.submitted, mine.discarded, mine.left) == (1, 1, 1)
     assert (other.submitted, other.drafts, other.left) == (0, 1, 3)
@@ -102,12 +99,12 @@ def test_enough_is_a_share_or_nothing_left_to_do(
     rows = few(2)
     name = push(owner, coach, "round-004", rows, reviewers_per_record=1).dataset
     answer(logins["reviewer-1"], name, rows[0].id, fidelity=5)
-    half = status(owner, coach, "round-004")
+    half = review_progress(owner, coach, "round-004")
     assert half.enough(0.5) and not half.enough()
     # Nobody can complete a record that all discarded: the round must not wait for it.
     for login in logins.values():
         answer(login, name, rows[1].id, "discarded")
-    assert status(owner, coach, "round-004").enough()
+    assert review_progress(owner, coach, "round-004").enough()
 
 
 def test_better_answer_of_a_pair_comes_back_whatever_its_place_was(

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.argilla.connection import Connection
-from curation.argilla.guide import problem_labels
-from curation.argilla.progress import status
-from curation.argilla.pull import pull
+from curation.argilla.client import Connection
+from curation.argilla.dataset import problem_labels
+from curation.argilla.pull import pull, review_progress
 from curation.argilla.push import push
 from curation.argilla.server import Server, ServerHome, start
 from tests.curation.review_page import ReviewPage, browsing
@@ -64,7 +63,7 @@ def test_what_a_reviewer_clicks_is_what_is_pulled(
     ui: ReviewPage, server: Server, persona: Persona, rows: list[Example]
 ) -> None:
     owner = Connection(server.url, server.owner_api_key)
-    address = status(owner, persona, ROUND).url
+    address = review_progress(owner, persona, ROUND).url
     ui.sign_in(server.login(REVIEWER))
     ui.open(address)
     ui.shows(5)
@@ -117,7 +116,7 @@ def test_find_similar_shows_the_nearest_question_first(
 ) -> None:
     owner = Connection(server.url, server.owner_api_key)
     ui.sign_in(server.login(REVIEWER))
-    ui.open(status(owner, persona, ROUND).url)
+    ui.open(review_progress(owner, persona, ROUND).url)
     ui.search("런지")
     ui.shows(1)
     ui.page.get_by_text("Find similar").click()

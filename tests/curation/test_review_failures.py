@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.argilla.connection import Connection
+from curation.argilla.client import Connection
 from curation.argilla.pull import pull
 from curation.argilla.push import push
 from curation.argilla.recorded import submit_recorded

@@ -17,10 +17,9 @@ import pytest
 
 from app.cli.main import main as persona
 from curation.argilla import migrate_dataset
-from curation.argilla.connection import Connection
-from curation.argilla.migrate import migrate
-from curation.argilla.migrate_accounts import NewLogins
-from curation.argilla.migrate_record import Moves
+from curation.argilla.client import Connection
+from curation.argilla.migrate import NewLogins, migrate
+from curation.argilla.migrate_dataset import Moves
 from curation.argilla.pull import pull
 from curation.argilla.push import push
 from curation.argilla.server import Server, ServerHome, start, stop

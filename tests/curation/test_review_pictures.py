@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.argilla.connection import Connection
-from curation.argilla.progress import status
+from curation.argilla.client import Connection
+from curation.argilla.pull import review_progress
 from curation.argilla.push import push
 from curation.argilla.server import Server, ServerHome, start
 from tests.curation.review_page import ReviewPage, browsing
@@ -77,7 +77,7 @@ def test_the_labelers_pictures_are_of_the_real_server(
         picture(ui, folder, "sign-in")
         ui.sign_in(server.login(REVIEWER))
         ui.page.get_by_text(re.compile(round_name)).first.wait_for()
-        ui.open(status(owner, persona, round_name).url)
+        ui.open(review_progress(owner, persona, round_name).url)
         ui.search(max(re.findall(r"\w+", weak.question), key=len))
         ui.page.get_by_text(weak.question).first.wait_for()
         picture(ui, folder, f"row-{suffix}")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from curation.argilla.recorded import gold_with_reviews, read_recorded
-from curation.review.gold import mixed, read_gold
-from curation.review.policy import Policy
+from curation.review.reliability import mixed, read_gold
+from curation.review.votes import Policy
 from workbench.errors import UserErrors
 from workbench.near_duplicates import sibling_pairs
 from workbench.persona import load_persona

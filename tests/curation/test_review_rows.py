@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curation.argilla.dataset import shape_of
-from curation.argilla.guide import guidelines, problem_labels
-from curation.argilla.record_fields import JudgeOpinion, order_of, records
-from curation.argilla.similar import DIMENSIONS, vectors
+from curation.argilla.dataset import guidelines, problem_labels, shape_of
+from curation.argilla.records import DIMENSIONS, JudgeOpinion, order_of, records, vectors
 from workbench.language import phrases
 from workbench.persona import Persona
 from workbench.records import Example, Message, user_prompt

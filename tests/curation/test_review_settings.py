@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.argilla.connection import Connection, connected
+from curation.argilla.client import Connection, connected
 from curation.argilla.dataset import Shape, seal_of, settings
 from workbench.persona import Persona, load_persona
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from curation.argilla.connection import connected
-from curation.argilla.remote import existing_dataset, records_of
+from curation.argilla.client import connected, existing_dataset, records_of
 from curation.argilla.server import Server, ServerHome, start
 from curation.argilla.server_home import HOME_VARIABLE
 from evaluation.people import Blind, People

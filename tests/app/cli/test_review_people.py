@@ -7,13 +7,18 @@ import time
 
 import pytest
 
-from curation.argilla.connection import Connection, connected
-from curation.argilla.remote import existing_dataset, find_dataset, records_of
+from curation.argilla.client import (
+    Connection,
+    connected,
+    existing_dataset,
+    find_dataset,
+    records_of,
+)
 from curation.argilla.server import Server, ServerHome, start
 from curation.argilla.server_home import HOME_VARIABLE
-from curation.review.gold import read_gold
 from curation.review.pairs import as_candidate
-from curation.review.policy import Policy
+from curation.review.reliability import read_gold
+from curation.review.votes import Policy
 from rounds.context import RoundContext, open_context
 from rounds.pipeline import run_spec, run_stages
 from rounds.stages import review_waiting

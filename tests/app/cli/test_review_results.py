@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.review.gold import read_gold
 from curation.review.pairs import as_candidate
-from curation.review.policy import Policy
+from curation.review.reliability import read_gold
+from curation.review.votes import Policy
 from tests.app.cli.desk import Desk
 from tests.curation.review_team import seeds
 from workbench.records import Decision, Drop, Example, Preference, Response, Review, user_prompt
