@@ -1,37 +1,48 @@
-"""What a round takes over from earlier rounds: kept rows with reviews, decisions and pairs."""
+"""The carry-over: what a round takes from earlier rounds, kept rows with all that belongs to them.
+
+In: earlier rounds' decisions, reviews and pairs. Out: the ``import`` stage's carry-over files. The
+stages read them back with :func:`read_carry_over`, so that nobody is asked about a row twice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from rounds.context import RoundContext
-from rounds.layout import MANIFEST, RoundFolder
-from workbench.errors import UserError
-from workbench.records import Decision, Example, Preference, Record, Response, Review
-from workbench.store import read_records, write_records
-
-FOLDER = "import"
-ROWS = f"{FOLDER}/carry-over-examples.jsonl"
-PAIRS = f"{FOLDER}/carry-over-preferences.jsonl"
-DECISIONS = f"{FOLDER}/carry-over-decisions.jsonl"
-REVIEWS = f"{FOLDER}/carry-over-reviews.jsonl"
-BARE = f"{FOLDER}/carry-over-baseline.jsonl"
-_READ = (
-    "resolve/examples.jsonl",
-    "resolve/preferences.jsonl",
-    "resolve/decisions.jsonl",
-    "review/reviews.jsonl",
-    "review/adjudications.jsonl",
-    "generate/baseline.jsonl",
+from rounds.layout import (
+    ADJUDICATIONS,
+    BASELINE,
+    CARRIED_BASELINE,
+    CARRIED_DECISIONS,
+    CARRIED_EXAMPLES,
+    CARRIED_PREFERENCES,
+    CARRIED_REVIEWS,
+    DECISIONS,
+    RESOLVED,
+    RESOLVED_PREFERENCES,
+    REVIEWS,
+    Artifact,
+    RoundFolder,
+    write,
 )
-R = TypeVar("R", bound=Record)
+from workbench.errors import UserError
+from workbench.records import Decision, Example, Preference, Response, Review
+
+_SOURCES: tuple[Artifact, ...] = (
+    RESOLVED,
+    RESOLVED_PREFERENCES,
+    DECISIONS,
+    REVIEWS,
+    ADJUDICATIONS,
+    BASELINE,
+)
+"""What is read of an earlier round."""
 
 
 @dataclass(frozen=True)
-class Carried:
+class CarryOver:
     """Rows that were decided on in earlier rounds, in their final text, and what belongs to them.
 
     Every record is the one of its round, id and parents unchanged: a chain back goes on through it.
@@ -39,134 +50,126 @@ class Carried:
 
     rows: list[Example] = field(default_factory=list)
     preferences: list[Preference] = field(default_factory=list)
-    """All pairs of those rounds: corrections, bare answers, hard negatives, imported ones."""
+    """All pairs of those rounds: corrections, baseline answers, hard negatives, imported ones."""
     decisions: list[Decision] = field(default_factory=list)
     reviews: list[Review] = field(default_factory=list)
     """Of reviewers and adjudicators."""
-    bare: list[Response] = field(default_factory=list)
+    baseline: list[Response] = field(default_factory=list)
     """The base model's answers to the rows' prompts."""
 
-    def of(self, kept: Sequence[Example]) -> Carried:
-        """Return what is left of it where only ``kept`` went through this round's filters.
+    def of(self, filtered: Sequence[Example]) -> CarryOver:
+        """Return what remains of it where only ``filtered`` went through this round's filters.
 
         A row that a filter masked is still the same one; it goes on under its new id.
         """
         sources = {row.id: row.source for row in self.rows}
         rows: dict[str, Example] = {}
-        for row in kept:
-            came = row.id if row.id in sources else row.parents[0] if len(row.parents) == 1 else ""
-            # A teacher's row may name a carried one as what it was made from; its source differs.
-            if came in sources and sources[came] == row.source:
-                rows[came] = row
+        for row in filtered:
+            origin = (
+                row.id if row.id in sources else row.parents[0] if len(row.parents) == 1 else ""
+            )
+            # A teacher's row may name one of these as what it was made from; its source differs.
+            if origin in sources and sources[origin] == row.source:
+                rows[origin] = row
         gone = sources.keys() - rows.keys()
         pairs = [pair for pair in self.preferences if gone.isdisjoint(pair.parents)]
         named = {one for row in rows.values() for one in (row.id, *row.parents)}
-        decided = [decision for decision in self.decisions if decision.record in named]
-        return Carried(list(rows.values()), pairs, decided, self.reviews, self.bare)
+        decisions = [decision for decision in self.decisions if decision.record in named]
+        return CarryOver(list(rows.values()), pairs, decisions, self.reviews, self.baseline)
 
     def counts(self) -> dict[str, int]:
-        """What a stage's manifest says of it; nothing where nothing was taken over."""
+        """Return what a stage's manifest says of it; nothing where nothing was taken over."""
         if not self.rows and not self.preferences:
             return {}
         return {
-            "carried": len(self.rows),
-            "carried_preferences": len(self.preferences),
-            "carried_reviews": len(self.reviews),
+            "carry_over": len(self.rows),
+            "carry_over_preferences": len(self.preferences),
+            "carry_over_reviews": len(self.reviews),
         }
 
+    def write(self, folder: Path) -> None:
+        """Write it into the folder that the import fills."""
+        write(folder, CARRIED_EXAMPLES, self.rows)
+        write(folder, CARRIED_PREFERENCES, self.preferences)
+        write(folder, CARRIED_DECISIONS, self.decisions)
+        write(folder, CARRIED_REVIEWS, self.reviews)
+        write(folder, CARRIED_BASELINE, self.baseline)
 
-def carried_files(context: RoundContext) -> dict[str, Path]:
+
+def carry_over_files(context: RoundContext) -> dict[str, Path]:
     """Return what is read of the rounds that are sources, by the label that a manifest gives it.
 
     Raises:
         UserError: Such a round is not there, is not split yet, or is not an earlier one.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for one in context.source_rounds:
-        if one.name >= context.round.name:
+        if one.number >= context.round.number:
             raise UserError(
                 f"{context.round.name} cannot take rows from {one.name}",
                 where="sources",
                 fix="name earlier rounds",
             )
-        if not (one.stage("split") / MANIFEST).exists():
-            number = int(one.name.rpartition("-")[2])
+        if not one.done("split"):
             raise UserError(
                 "has no split yet" if one.folder.exists() else "there is no such round",
                 where=f"sources: {one.folder}",
-                fix=f"`persona run --round {number} --until split` makes it",
+                fix=f"`persona run --round {one.number} --until split` makes it",
             )
-        found |= {f"{one.name}/{name}": one.folder / name for name in _READ}
-    return found
+        files |= {f"{one.name}/{source.path}": one.path(source) for source in _SOURCES}
+    return files
 
 
-def read_rounds(rounds: Sequence[RoundFolder], model: str) -> Carried:
+def collect_carry_over(rounds: Sequence[RoundFolder], model: str) -> CarryOver:
     """Return the kept rows of rounds, each once; of two words on a row the later round's counts.
 
     Args:
         rounds: Of one persona.
-        model: The base model of this round; bare answers of another one are left behind.
+        model: The base model of this round; baseline answers of another one are left behind.
     """
     rows: dict[str, Example] = {}
     pairs: dict[str, Preference] = {}
     decisions: dict[str, Decision] = {}
     reviews: dict[str, Review] = {}
-    bare: dict[str, Response] = {}
-    for one in sorted(rounds, key=lambda one: one.name, reverse=True):
+    baseline: dict[str, Response] = {}
+    for one in sorted(rounds, key=lambda one: one.number, reverse=True):
         # What a later round decided on, it has kept, corrected or dropped itself, pairs included.
-        own = _read(one, "resolve/examples.jsonl", Example)
-        rows |= {row.id: row for row in own if decisions.keys().isdisjoint((row.id, *row.parents))}
-        made = _read(one, "resolve/preferences.jsonl", Preference)
-        pairs |= {pair.id: pair for pair in made if decisions.keys().isdisjoint(pair.parents)}
-        decided = _read(one, "resolve/decisions.jsonl", Decision)
-        decisions = {decision.record: decision for decision in decided} | decisions
-        for name in ("review/reviews.jsonl", "review/adjudications.jsonl", REVIEWS):
-            reviews |= {review.id: review for review in _read(one, name, Review)}
+        decided = set(decisions)
+        rows |= {
+            row.id: row
+            for row in one.read_if_there(RESOLVED)
+            if decided.isdisjoint((row.id, *row.parents))
+        }
+        pairs |= {
+            pair.id: pair
+            for pair in one.read_if_there(RESOLVED_PREFERENCES)
+            if decided.isdisjoint(pair.parents)
+        }
+        decisions = {own.record: own for own in one.read_if_there(DECISIONS)} | decisions
+        for artifact in (REVIEWS, ADJUDICATIONS, CARRIED_REVIEWS):
+            reviews |= {review.id: review for review in one.read_if_there(artifact)}
         manifest = one.manifest("generate")
         if manifest and manifest.settings.get("model") == model:
-            answers = _read(one, "generate/baseline.jsonl", Response)
-            bare = {answer.prompt_id: answer for answer in answers} | bare
+            baseline = {own.prompt_id: own for own in one.read_if_there(BASELINE)} | baseline
     named = {one for row in rows.values() for one in (row.id, *row.parents)}
-    return Carried(
+    return CarryOver(
         list(rows.values()),
         list(pairs.values()),
         [decision for decision in decisions.values() if decision.record in named],
         [review for review in reviews.values() if review.record in named],
-        [answer for answer in bare.values() if answer.prompt_id in named],
+        [answer for answer in baseline.values() if answer.prompt_id in named],
     )
 
 
-def _read(one: RoundFolder, name: str, kind: type[R]) -> list[R]:
-    path = one.folder / name
-    return list(read_records(path, kind)) if path.exists() else []
-
-
-def write_carried(folder: Path, carried: Carried) -> None:
-    """Write what was taken over into the folder of the import."""
-    for name, records in (
-        (ROWS, carried.rows),
-        (PAIRS, carried.preferences),
-        (DECISIONS, carried.decisions),
-        (REVIEWS, carried.reviews),
-        (BARE, carried.bare),
-    ):
-        write_records(folder / Path(name).name, records)
-
-
-def carried_inputs(context: RoundContext, *names: str) -> tuple[str, ...]:
-    """Return those of the files that a stage reads, none in a round that takes nothing over."""
-    return names if context.source_rounds else ()
-
-
-def read_carried(context: RoundContext) -> Carried:
+def read_carry_over(context: RoundContext) -> CarryOver:
     """Return what the import of this round took over."""
     if not context.source_rounds:
-        return Carried()
+        return CarryOver()
     one = context.round
-    return Carried(
-        _read(one, ROWS, Example),
-        _read(one, PAIRS, Preference),
-        _read(one, DECISIONS, Decision),
-        _read(one, REVIEWS, Review),
-        _read(one, BARE, Response),
+    return CarryOver(
+        one.read_if_there(CARRIED_EXAMPLES),
+        one.read_if_there(CARRIED_PREFERENCES),
+        one.read_if_there(CARRIED_DECISIONS),
+        one.read_if_there(CARRIED_REVIEWS),
+        one.read_if_there(CARRIED_BASELINE),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from curation.argilla.server import Server, ServerHome, start, stop
+from tests.commands import Commands, Workspace
 from tests.loop_round import Loop, looped
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -70,6 +71,19 @@ def argilla_server(argilla_home: ServerHome) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def repo() -> Path:
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def workspace(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Rounds whose earlier stages are made without a model, for what runs from Python."""
+    monkeypatch.chdir(repo)
+    return Workspace(tmp_path / "runs", repo)
+
+
+@pytest.fixture
+def commands(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Commands:
+    """Commands on such rounds."""
+    return Commands(workspace.runs, workspace.repo, capsys)
 
 
 @pytest.fixture(scope="session")

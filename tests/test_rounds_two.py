@@ -56,7 +56,7 @@ def test_it_takes_the_kept_rows_over_and_adds_the_teachers(second: Second) -> No
     assert added and added <= taught.keys()
     review = _manifest(second, "review")["counts"]
     filtered = _rows(second.folder, "filter/examples.jsonl")
-    assert review["carried"] == len(kept)
+    assert review["carry_over"] == len(kept)
     assert review["reviews"] == 2 * (len(filtered) - len(kept))
     decided = [
         {one.record: one.id for one in read_records(folder / "resolve/decisions.jsonl", Decision)}

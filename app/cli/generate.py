@@ -87,13 +87,13 @@ def too_few(context: RoundContext, manifest: Manifest) -> bool:
 
 
 def _plan_lines(context: RoundContext) -> list[str]:
-    from rounds.carry_over import read_rounds
+    from rounds.carry_over import collect_carry_over
     from rounds.stages.generate import teacher_plan
 
     seeds = _seeds(context)
     bare = f"bare answers: {len(seeds)} of the imported rows"
     plan = teacher_plan(
-        context, [*read_rounds(context.source_rounds, context.config.model).rows, *seeds]
+        context, [*collect_carry_over(context.source_rounds, context.config.model).rows, *seeds]
     )
     if plan is None:
         return ["no teacher is configured: no new rows", bare]

@@ -14,7 +14,7 @@ SAMPLES = 3
 """Dropped rows shown for each reason."""
 _FLOW = (
     ("imported", "import/examples.jsonl"),
-    ("carried", "import/carried.jsonl"),
+    ("carried", "import/carry-over-examples.jsonl"),
     ("generated", "generate/examples.jsonl"),
     ("filtered", "filter/examples.jsonl"),
     ("reviewed", "resolve/examples.jsonl"),

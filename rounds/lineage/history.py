@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rounds.carry_over import REVIEWS
 from rounds.context import RoundContext
-from rounds.layout import MANIFEST, STAGES, Manifest
+from rounds.layout import CARRIED_REVIEWS, MANIFEST, STAGES, Manifest
 from workbench.errors import UserError, nearest
 from workbench.store import file_hash, read_json_lines
 
@@ -134,7 +133,7 @@ class _Teller:
 
     def _reviewed(self) -> Iterator[str]:
         told = {
-            REVIEWS: "reviewed in an earlier round",
+            CARRIED_REVIEWS.path: "reviewed in an earlier round",
             "review/reviews.jsonl": "review",
             "review/gold-reviews.jsonl": "gold",
             "review/adjudications.jsonl": "adjudicated",
@@ -161,8 +160,8 @@ class _Teller:
     def _touched(self) -> Iterator[str]:
         sides = set()
         for split in self._of("split/splits.jsonl"):
-            sides.add((split["side"], "pair" if split["record"].startswith("pf-") else "row"))
-            yield f"split: {split['record']} on {split['side']}, group {split['group']}"
+            sides.add((split["split"], "pair" if split["record"].startswith("pf-") else "row"))
+            yield f"split: {split['record']} on {split['split']}, group {split['group']}"
         for stage, kind, file in (("sft", "row", "train"), ("dpo", "pair", "preferences-train")):
             if ("train", kind) in sides and self._was_input(stage, f"split/{file}.jsonl"):
                 own = self._files.get(f"{stage}/{'trained.jsonl'}")

@@ -24,7 +24,7 @@ def step(lineage: Lineage, node: str) -> dict[str, Any]:
         return found | _adapter(lineage, node)
     found["places"] = [str(place) for place in lineage.places.get(node, ())]
     row = lineage.record(node)
-    told = ("origin", "source", "topic", "reviewer", "at", "side", "arm", "metric", "value")
+    told = ("origin", "source", "topic", "reviewer", "at", "split", "arm", "metric", "value")
     found |= {name: row[name] for name in told if row.get(name) not in (None, "")}
     found |= {name: row[name] for name in ("outcome", "reason", "unscored") if row.get(name)}
     text = row.get("answer") or row.get("chosen") or row.get("text") or row.get("detail") or ""

@@ -130,7 +130,7 @@ def _decisions(round_: RoundFolder) -> dict[str, str]:
 
 
 def _sides(round_: RoundFolder) -> dict[str, str]:
-    return {r["record"]: str(r["side"]) for r in _lines(round_.stage("split") / "splits.jsonl")}
+    return {r["record"]: str(r["split"]) for r in _lines(round_.stage("split") / "splits.jsonl")}
 
 
 def _moves(rows: list[Example], before: dict[str, str], after: dict[str, str]) -> tuple[Moved, ...]:

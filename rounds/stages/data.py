@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from rounds.carry_over import (
-    Carried,
-    carried_files,
-    read_carried,
-    read_rounds,
-    write_carried,
+    CarryOver,
+    carry_over_files,
+    collect_carry_over,
+    read_carry_over,
 )
 from rounds.context import RoundContext
 from rounds.layout import (
@@ -34,7 +33,7 @@ __all__ = ["check_settings", "filter_stage", "import_stage", "resolve_stage", "s
 
 def import_stage(context: RoundContext) -> StageSpec:
     """Rows of the persona's seed file, or of the files given; kept rows of earlier rounds."""
-    taken = carried_files(context)
+    taken = carry_over_files(context)
     return StageSpec(
         "import",
         partial(_import, context),
@@ -64,16 +63,16 @@ def _import(context: RoundContext, work: Work) -> None:
         kept += imported.kept
         preferences += imported.preferences
         dropped += imported.dropped
-    carried = read_rounds(context.source_rounds, context.config.model)
-    known = {record.id for record in (*carried.rows, *carried.preferences)}
+    carry_over = collect_carry_over(context.source_rounds, context.config.model)
+    known = {record.id for record in (*carry_over.rows, *carry_over.preferences)}
     taken = take_spread([row for row in kept if row.id not in known], context.config.rows)
     preferences = [pair for pair in preferences if pair.id not in known]
     if context.config.review.again:
-        taken, carried = [*carried.rows, *taken], Carried()
+        taken, carry_over = [*carry_over.rows, *taken], CarryOver()
     work.counts.update(kept=len(taken), preferences=len(preferences), dropped=len(dropped))
-    work.counts.update(carried.counts())
+    work.counts.update(carry_over.counts())
     if context.source_rounds:
-        write_carried(work.out, carried)
+        carry_over.write(work.out)
     write_records(work.out / IMPORTED.name, taken)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "drops.jsonl", dropped)
@@ -105,8 +104,8 @@ def _filter(context: RoundContext, work: Work) -> None:
     from curation.filters import FilterSettings, filter_examples
 
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
-    carried = read_carried(context).rows
-    rows = [*carried, *work.read(IMPORTED)]
+    carry_over = read_carry_over(context).rows
+    rows = [*carry_over, *work.read(IMPORTED)]
     rows += work.read_if_input(GENERATED)
     settings = section(FilterSettings, context.config.filter, "filter")
     pairs = work.read(IMPORTED_PREFERENCES)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rounds.arms import named_arms, own_arms
-from rounds.carry_over import read_carried
+from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import BASELINE, CARRIED_REVIEWS, FILTERED, PROBES, REVIEWS, TEST, TRAIN, adapter
 from rounds.runner import StageSpec, Work
@@ -209,7 +209,7 @@ def _calibrate(context: RoundContext, work: Work, asking: dict[str, Any]) -> Cal
     judge, bar, seed = context.config.judge, context.config.evaluate.judge_bar, context.config.seed
     examples = work.read(FILTERED)
     reviews = work.read(REVIEWS)
-    reviews += read_carried(context).reviews
+    reviews += read_carry_over(context).reviews
     if judge is None:
         return calibrate(context.persona, [], reviews, bar=bar, seed=seed)
     rows = reviewed_responses(examples, reviews)

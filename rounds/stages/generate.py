@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from rounds.carry_over import read_carried
+from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
     CARRIED_BASELINE,
@@ -120,8 +120,8 @@ def _generate(context: RoundContext, work: Work) -> None:
     scores: list[Score] = []
     dropped: list[Drop] = []
     scratch = work.round.folder / ".generate.scratch"
-    carried = read_carried(context)
-    shown = [*carried.rows, *seeds]
+    carry_over = read_carry_over(context)
+    shown = [*carry_over.rows, *seeds]
     if (plan := teacher_plan(context, shown)) is not None:
         answered = _teach(context, work, shown, plan)
         taught, dropped = answered.examples, answered.dropped
@@ -141,7 +141,7 @@ def _generate(context: RoundContext, work: Work) -> None:
     write_records(work.out / "examples.jsonl", taught)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "scores.jsonl", scores)
-    write_records(work.out / "baseline.jsonl", [*carried.bare, *bare.responses])
+    write_records(work.out / "baseline.jsonl", [*carry_over.baseline, *bare.responses])
     write_records(work.out / "drops.jsonl", dropped)
     if taught:
         made: dict[str, Sequence[Record]] = {"examples": taught, "preferences": preferences}

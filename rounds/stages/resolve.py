@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rounds.carry_over import Carried, read_carried
+from rounds.carry_over import CarryOver, read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
     ADJUDICATIONS,
@@ -63,8 +63,8 @@ def _resolve(context: RoundContext, work: Work) -> None:
     from curation.filters import FilterSettings, filter_examples
     from curation.review.pairs import unreviewed, with_their_rows
 
-    taken = read_carried(context)
-    carried = taken.of(_filtered(context))
+    taken = read_carry_over(context)
+    carry_over = taken.of(_filtered(context))
     given = pulled(context)
     resolved = decide(context, given)
     imported = work.read(FILTERED_PREFERENCES)
@@ -74,33 +74,33 @@ def _resolve(context: RoundContext, work: Work) -> None:
     made, lost = with_their_rows(near, given.rows, resolved.examples, resolved.decisions)
     # What reviewers wrote goes through the same filters as what they were given.
     left = filter_examples(
-        [*carried.rows, *resolved.examples],
+        [*carry_over.rows, *resolved.examples],
         context.persona,
         section(FilterSettings, context.config.filter, "filter"),
-        preferences=[*carried.preferences, *resolved.preferences, *made],
+        preferences=[*carry_over.preferences, *resolved.preferences, *made],
         stage="resolve",
     )
     preferences = [*left.preferences, *as_brought]
-    drops = [*resolved.drops, *fallen, *lost, *_left_behind(taken, carried), *left.dropped]
+    drops = [*resolved.drops, *fallen, *lost, *_left_behind(taken, carry_over), *left.dropped]
     work.counts.update(
         kept=len(left.kept),
         preferences=len(preferences),
         dropped=len(drops),
         queue=len(resolved.queue),
-        **carried.counts(),
+        **carry_over.counts(),
     )
     write_records(work.out / "examples.jsonl", left.kept)
     write_records(work.out / "preferences.jsonl", preferences)
-    write_records(work.out / "decisions.jsonl", [*carried.decisions, *resolved.decisions])
+    write_records(work.out / "decisions.jsonl", [*carry_over.decisions, *resolved.decisions])
     write_records(work.out / "drops.jsonl", drops)
     write_json(work.out / "agreement.json", measure(context).model_dump(mode="json"))
 
 
-def _left_behind(taken: Carried, carried: Carried) -> list[Drop]:
+def _left_behind(taken: CarryOver, carry_over: CarryOver) -> list[Drop]:
     """Return drops of the pairs of an earlier round whose row this round's filters took out."""
     from curation.review.pairs import NOT_KEPT
 
-    kept = {pair.id for pair in carried.preferences}
+    kept = {pair.id for pair in carry_over.preferences}
     return [
         Drop(
             record=pair.id,
@@ -181,7 +181,7 @@ def _candidates(context: RoundContext) -> list[Example]:
     pairs = _pairs(context)
     shown = {row.id for row in pairs}
     filtered = _filtered(context)
-    decided = {row.id for row in read_carried(context).of(filtered).rows}
+    decided = {row.id for row in read_carry_over(context).of(filtered).rows}
     return [*(row for row in filtered if row.id not in shown | decided), *pairs]
 
 

@@ -177,7 +177,7 @@ def _review(context: RoundContext, people: bool, wait: bool, work: Work) -> None
         gold_reviews=len(on_gold),
         adjudications=len(final),
         complete=done,
-        **({"carried": len(shown.decided)} if shown.decided else {}),
+        **({"carry_over": len(shown.decided)} if shown.decided else {}),
     )
     write_records(work.out / "reviews.jsonl", reviews)
     write_records(work.out / "gold-reviews.jsonl", on_gold)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rounds.carry_over import read_carried
+from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from workbench.config import section
 from workbench.errors import UserError
@@ -58,7 +58,7 @@ def review_rows(context: RoundContext, *, people: bool) -> ReviewRows:
     from curation.review.reliability import Gold, read_gold
 
     filtered = list(read_records(_filtered(context, "examples.jsonl"), Example))
-    decided = {row.id: row for row in read_carried(context).of(filtered).rows}
+    decided = {row.id: row for row in read_carry_over(context).of(filtered).rows}
     rows = [row for row in filtered if row.id not in decided]
     pairs = pairs_of(read_records(_filtered(context, "preferences.jsonl"), Preference))
     shown = pairs.candidates if people else []

@@ -239,16 +239,16 @@ def test_counts_that_do_not_add_up_say_so() -> None:
 
 
 @dataclass(frozen=True)
-class Said:
+class Output:
     exit_code: int
     output: str
 
 
-def invoke(*words: str) -> Said:
+def invoke(*words: str) -> Output:
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         code = persona(["review", *words])
-    return Said(code, output.getvalue())
+    return Output(code, output.getvalue())
 
 
 def test_connected_commands_talk_to_the_team_and_back(

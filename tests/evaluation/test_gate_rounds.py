@@ -14,8 +14,8 @@ from evaluation.report.words import Words
 from rounds.context import open_context
 from rounds.stages.evaluate import evaluate_stage
 from rounds.stages.evaluate_rounds import across_rounds
-from tests.app.cli.next_rounds import scored
 from tests.evaluation.test_gate import general
+from tests.written_rounds import scored
 from workbench.config import Gate
 from workbench.persona import load_persona
 from workbench.records import Response, Score, user_prompt

@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.shortfall import Gap
 from evaluation.weakness import by_group, find_gaps
-from tests.app.cli.next_rounds import ANSWER, row, scored
+from tests.written_rounds import ANSWER, row, scored
 from workbench.persona import Persona, load_persona
 from workbench.records import Response, Score
 from workbench.stats.two_samples import two_samples

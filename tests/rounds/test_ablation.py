@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from app.cli.compare import compare
 from app.cli.next import next_
 from rounds.planning.learning_curve import SHARES
-from tests.app.cli.next_rounds import TRAIN, written_round
+from tests.written_rounds import TRAIN, written_round
 from workbench.records import Example, Preference, Response
 from workbench.store import read_records, write_records
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from app.cli.main import main
-from tests.app.cli.desk import Desk
 from tests.generation.conftest import PERSONA
 
 SEEDS = [
@@ -61,15 +60,3 @@ def run(of_round: Callable[..., list[str]]) -> Callable[..., int]:
         return int(main([*arguments, *of_round(**about)]))
 
     return run
-
-
-@pytest.fixture
-def desk(
-    repo: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Desk:
-    """Commands on rounds whose earlier stages are made without a model."""
-    monkeypatch.chdir(repo)
-    return Desk(tmp_path / "runs", capsys, repo)

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from app.cli.compare import compare
 from app.cli.reopen import as_made
 from rounds.context import open_context
-from tests.app.cli.next_rounds import scored
+from tests.commands import write_manifest
+from tests.written_rounds import scored
 from workbench.errors import UserError
 from workbench.records import Decision, Drop, Example, Response, Score, user_prompt
 from workbench.store import atomic_file, read_records, write_json, write_records
@@ -149,7 +150,7 @@ def test_a_judge_that_does_not_count_is_in_no_fidelity_and_its_change_is_told(ru
         write_records(folder / "evaluate/scores.jsonl", scores)
         write_json(folder / "evaluate/comparison.json", {"traits": ["why"]})
         settings = {"model": "m", "judge": {"model": f"judge-{number}"}}
-        write_json(folder / "evaluate/manifest.json", {"settings": settings, "inputs": {}})
+        write_manifest(folder, "evaluate", settings=settings)
     found = _compared(runs)
     means = {score["metric"]: score["mean"] for score in found["scores"]}
     assert means == {"why": 0.0, "warmth": 1.0, "fidelity": 0.0}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app.cli.main import main
+from rounds.layout import Manifest
 from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
 from workbench.errors import EXIT_USER_ERROR
 from workbench.records import Example, Response, Review, Score
@@ -136,7 +137,7 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     rules = [score for score in scores if score.metric == "emoji"]
     assert len(rules) == len(found)
     assert {score.turn for score in rules if score.probe == "drift"} == {1, 2, 3, 4, 5}
-    manifest = json.loads((folder / "evaluate" / "manifest.json").read_text("utf-8"))
+    manifest = Manifest.load(folder / "evaluate" / "manifest.json")
     assert manifest.counts["responses"] == len(found)
     assert manifest.counts["failures"] == []
     assert manifest.counts["max_new_tokens"] == 8

@@ -11,7 +11,7 @@ from curation.argilla.server import Server, ServerHome, start
 from curation.argilla.server_home import HOME_VARIABLE
 from evaluation.people import Blind, People
 from evaluation.scorers import score_responses
-from tests.app.cli.desk import Desk
+from tests.commands import Commands
 from tests.curation.review_team import REVIEWERS, answer, owner_of, reviewers_of
 from workbench.persona import load_persona
 from workbench.records import Example, Response, user_prompt
@@ -25,16 +25,19 @@ TEXTS = {"base": "There are several causes. {}", "sft": "Champ, stand up right n
 
 @pytest.fixture
 def server(
-    argilla_home: ServerHome, argilla_server: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    argilla_home: ServerHome,
+    argilla_server: Server,
+    commands: Commands,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Server:
     monkeypatch.setenv(HOME_VARIABLE, str(argilla_home.path))
     return start(argilla_home, REVIEWERS, reuse=True)
 
 
 @pytest.fixture
-def evaluated(desk: Desk) -> Desk:
+def evaluated(commands: Commands) -> Commands:
     """A round in which two arms have answered three questions."""
-    persona = load_persona(desk.repo / "datasets" / "gym-trainer")
+    persona = load_persona(commands.repo / "datasets" / "gym-trainer")
     responses = [
         Response(
             arm=arm,
@@ -47,24 +50,24 @@ def evaluated(desk: Desk) -> Desk:
         for n in range(3)
     ]
     scores = score_responses(persona, responses)
-    desk.put("evaluate/responses.jsonl", responses, ROUND)
-    desk.put("evaluate/scores.jsonl", scores, ROUND)
+    commands.put("evaluate/responses.jsonl", responses, ROUND)
+    commands.put("evaluate/scores.jsonl", scores, ROUND)
     comparison = compare(scores, responses=responses).model_dump(mode="json")
-    write_json(desk.folder(ROUND) / "evaluate/comparison.json", comparison)
-    return desk
+    write_json(commands.folder(ROUND) / "evaluate/comparison.json", comparison)
+    return commands
 
 
-def test_a_round_that_was_not_evaluated_is_told(desk: Desk):
-    said = desk.persona("evaluate", "--people", number=ROUND + 1)
+def test_a_round_that_was_not_evaluated_is_told(commands: Commands):
+    said = commands.on_round("evaluate", "--people", number=ROUND + 1)
     assert said.code == 2
     assert "evaluate/responses.jsonl, which is not there yet" in said.err
 
 
 def test_reviewers_choose_without_names_and_their_choices_become_a_win_rate(
-    server: Server, evaluated: Desk
+    server: Server, evaluated: Commands
 ):
-    desk, folder = evaluated, evaluated.folder(ROUND)
-    assert desk.persona("evaluate", "--people", number=ROUND).code == 0
+    commands, folder = evaluated, evaluated.folder(ROUND)
+    assert commands.on_round("evaluate", "--people", number=ROUND).code == 0
 
     shown = list(read_records(folder / "people/pairs.jsonl", Example))
     key = json.loads((folder / "people/key.json").read_text())
@@ -86,7 +89,7 @@ def test_reviewers_choose_without_names_and_their_choices_become_a_win_rate(
         login = reviewers_of(server)[REVIEWERS[0]]
         answer(login, DATASET, duel.record, better=better, fidelity=4)
 
-    said = desk.persona("evaluate", "--people", number=ROUND)
+    said = commands.on_round("evaluate", "--people", number=ROUND)
 
     people = People.model_validate_json((folder / "people/people.json").read_text())
     (pairing,) = people.pairings

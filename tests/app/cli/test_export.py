@@ -15,13 +15,13 @@ import pytest
 import yaml
 
 from app.cli.main import main
-from rounds.layout import Manifest
+from tests.commands import write_manifest
 from tests.scripted_hub import ScriptedHub
 from tests.training.export.conftest import make_adapter, make_base
 from training.export.llamacpp import available
 from workbench.errors import EXIT_USER_ERROR
 from workbench.records import Example, user_prompt
-from workbench.store import write_json, write_records
+from workbench.store import write_records
 
 TOKEN = "hf_verysecret4711"
 
@@ -49,17 +49,7 @@ def options(persona_folder: Path, trained: Path, tmp_path: Path) -> list[str]:
     write_records(folder / "split" / "train.jsonl", rows)
     shutil.copytree(trained / "adapter", folder / "sft" / "adapter")
     (folder / "sft" / "recipe.yaml").write_text("method: sft\n", encoding="utf-8")
-    manifest = Manifest(
-        stage="sft",
-        inputs={"split/train.jsonl": "cd" * 32},
-        settings={},
-        seed=3,
-        key="ef" * 32,
-        started="2026-01-01",
-        seconds=1.0,
-        peak_mib=1,
-    )
-    write_json(folder / "sft" / "manifest.json", manifest.model_dump(mode="json"))
+    write_manifest(folder, "sft", inputs={"split/train.jsonl": "cd" * 32}, seed=3)
     return ["--config", str(tmp_path / "run.yaml"), "--runs", str(tmp_path / "runs")]
 
 

@@ -17,7 +17,7 @@ from rounds.context import open_context
 from rounds.planning.learning_curve import STEPS, _steps
 from rounds.planning.requests import plan_rows, share_out
 from rounds.planning.second_looks import unlearned_rows
-from tests.app.cli.next_rounds import TEST, TRAIN, reviewed, row, written_round
+from tests.written_rounds import TEST, TRAIN, reviewed, row, written_round
 from training.recipe import Recipe
 from training.row_loss import RowLoss
 from workbench.config import load_config

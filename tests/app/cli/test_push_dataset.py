@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.commands import write_manifest
 from tests.scripted_hub import ScriptedHub
 from workbench.records import Example, user_prompt
-from workbench.store import write_json, write_records
+from workbench.store import write_records
 
 TOKEN = "hf_verysecret4711"
 MANIFEST: dict[str, Any] = {
@@ -28,7 +29,10 @@ MANIFEST: dict[str, Any] = {
         "currency": "USD",
     },
     "settings": {"teacher": {"base_url": "http://t/v1", "model": "big-teacher"}},
-    "outputs": {"examples.jsonl": {"records": 1}, "preferences.jsonl": {"records": 0}},
+    "outputs": {
+        f"{name}.jsonl": {"sha256": "0" * 64, "bytes": count, "records": count}
+        for name, count in (("examples", 1), ("preferences", 0))
+    },
     "versions": {"distilabel": "1.5.3"},
     "seed": 0,
     "started": "2026-01-01T00:00:00+00:00",
@@ -55,7 +59,7 @@ def generated(tmp_path: Path) -> Path:
     row = Example(prompt=user_prompt("How deep?"), answer="To the chair, champ.", topic="squat")
     write_records(folder / "examples.jsonl", [row])
     write_records(folder / "preferences.jsonl", [])
-    write_json(folder / "manifest.json", MANIFEST)
+    write_manifest(folder.parent, "generate", **MANIFEST)
     return folder
 
 

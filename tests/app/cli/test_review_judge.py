@@ -9,7 +9,7 @@ import pytest
 
 from rounds.context import open_context
 from rounds.stages.review_suggestions import judge_opinions
-from tests.app.cli.desk import Desk
+from tests.commands import Commands
 from tests.curation.review_team import seeds
 from tests.scripted_server import Reply, Request, ScriptedServer
 from workbench.checks import Judge
@@ -17,9 +17,9 @@ from workbench.inference.endpoint import Endpoint
 
 
 def test_a_judges_yes_and_no_become_a_suggested_fidelity_and_are_asked_for_once(
-    desk: Desk,
+    commands: Commands,
 ) -> None:
-    rows = seeds(desk.repo / "datasets" / "gym-trainer")[:3]
+    rows = seeds(commands.repo / "datasets" / "gym-trainer")[:3]
 
     def script(request: Request) -> Reply:
         if rows[2].answer in request.prompt:
@@ -27,7 +27,7 @@ def test_a_judges_yes_and_no_become_a_suggested_fidelity_and_are_asked_for_once(
         word = "yes" if rows[0].answer in request.prompt else "no"
         return Reply(json.dumps({"reason": "So.", "value": word}))
 
-    context = open_context(runs=desk.runs)
+    context = open_context(runs=commands.runs)
     assert judge_opinions(context, rows) == {}
     with ScriptedServer(script) as server:
         judge = Endpoint(base_url=server.url, model="strict", timeout=5.0, attempts=1)

@@ -23,7 +23,7 @@ from rounds.context import RoundContext, open_context
 from rounds.pipeline import run_spec, run_stages
 from rounds.stages import review_waiting
 from rounds.stages.review import review_stage
-from tests.app.cli.desk import Desk
+from tests.commands import Commands
 from tests.curation.review_team import REVIEWERS, answer, few, owner_of, reviewers_of, seeds
 from workbench.records import Decision, Example, Preference, Response, Review, user_prompt
 from workbench.store import read_records
@@ -34,10 +34,13 @@ NAME = f"gym-trainer-round-{ROUND}"
 
 @pytest.fixture
 def server(
-    argilla_home: ServerHome, argilla_server: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    argilla_home: ServerHome,
+    argilla_server: Server,
+    commands: Commands,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Server:
     monkeypatch.setenv(HOME_VARIABLE, str(argilla_home.path))
-    assert desk.persona("review", "up").code == 0
+    assert commands.on_round("review", "up").code == 0
     return start(argilla_home, REVIEWERS, reuse=True)
 
 
@@ -59,40 +62,42 @@ def _open(owner: Connection, name: str) -> set[str]:
     raise TimeoutError(name)
 
 
-def _reviews(desk: Desk, number: int) -> list[Review]:
-    return list(read_records(desk.folder(number) / "review/reviews.jsonl", Review))
+def _reviews(commands: Commands, number: int) -> list[Review]:
+    return list(read_records(commands.folder(number) / "review/reviews.jsonl", Review))
 
 
-def _ready(desk: Desk, number: int, rows: list[Example]) -> RoundContext:
-    desk.put("filter/examples.jsonl", rows, number)
-    desk.put("filter/preferences.jsonl", [], number)
-    desk.put("generate/baseline.jsonl", [], number)
-    desk.put("generate/preferences.jsonl", [], number)
-    return open_context(runs=desk.runs, round_number=number)
+def _ready(commands: Commands, number: int, rows: list[Example]) -> RoundContext:
+    commands.put("filter/examples.jsonl", rows, number)
+    commands.put("filter/preferences.jsonl", [], number)
+    commands.put("generate/baseline.jsonl", [], number)
+    commands.put("generate/preferences.jsonl", [], number)
+    return open_context(runs=commands.runs, round_number=number)
 
 
 def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
-    desk: Desk, server: Server
+    commands: Commands, server: Server
 ) -> None:
-    rows = seeds(desk.repo / "datasets" / "gym-trainer")[:3]
+    rows = seeds(commands.repo / "datasets" / "gym-trainer")[:3]
     pair = Preference(
         prompt=user_prompt("Is walking enough?"),
         chosen=f"{rows[0].answer} Walk.",
         rejected="Walking is nothing.",
         origin="imported",
     )
-    desk.put("filter/examples.jsonl", rows, ROUND)
-    desk.put("filter/preferences.jsonl", [pair], ROUND)
+    commands.put("filter/examples.jsonl", rows, ROUND)
+    commands.put("filter/preferences.jsonl", [pair], ROUND)
     bare = [Response(arm="bare", prompt_id=r.id, prompt=r.prompt, text="Hm.") for r in rows]
-    desk.put("generate/baseline.jsonl", bare, ROUND)
-    desk.put("generate/preferences.jsonl", [], ROUND)
+    commands.put("generate/baseline.jsonl", bare, ROUND)
+    commands.put("generate/preferences.jsonl", [], ROUND)
     owner, logins = owner_of(server), reviewers_of(server)
     one, two = (logins[name] for name in REVIEWERS)
 
-    assert desk.persona("review", "push", "--reviewers-per-record", "2", number=ROUND).code == 0
-    again = desk.persona("review", "push", number=ROUND)
+    assert (
+        commands.on_round("review", "push", "--reviewers-per-record", "2", number=ROUND).code == 0
+    )
+    again = commands.on_round("review", "push", number=ROUND)
     assert "0 rows pushed, 12 were there" in again.err
-    gold = read_gold(desk.repo / "datasets" / "gym-trainer", Policy()).outcomes
+    gold = read_gold(commands.repo / "datasets" / "gym-trainer", Policy()).outcomes
     shown = as_candidate(pair)
     fields = _fields(owner, NAME)
     assert set(fields) == {*(row.id for row in rows), shown.id, *gold}
@@ -105,20 +110,27 @@ def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
         answer(login, NAME, shown.id, fidelity=4, better="tie")
     answer(one, NAME, rows[1].id, fidelity=5)
     answer(two, NAME, rows[1].id, fidelity=1, problems=["wrong_fact"], note="not so")
-    assert desk.persona("review", "pull", number=ROUND).code == 0
-    assert {review.record for review in _reviews(desk, ROUND)} == {rows[0].id, rows[1].id, shown.id}
-    on_gold = list(read_records(desk.folder(ROUND) / "review/gold-reviews.jsonl", Review))
+    assert commands.on_round("review", "pull", number=ROUND).code == 0
+    assert {review.record for review in _reviews(commands, ROUND)} == {
+        rows[0].id,
+        rows[1].id,
+        shown.id,
+    }
+    on_gold = list(read_records(commands.folder(ROUND) / "review/gold-reviews.jsonl", Review))
     assert len(on_gold) == 2 * len(gold)
 
-    said = desk.persona("review", "adjudicate", number=ROUND)
+    said = commands.on_round("review", "adjudicate", number=ROUND)
     assert f"{NAME}-queue: 1 rows pushed, 0 were there" in said.out
-    assert f"{NAME}-queue: 0 of 1 adjudicated" in desk.persona("review", "status", number=ROUND).out
+    assert (
+        f"{NAME}-queue: 0 of 1 adjudicated"
+        in commands.on_round("review", "status", number=ROUND).out
+    )
     answer(one, f"{NAME}-queue", rows[1].id, fidelity=5)
-    told = desk.persona("review", "status", number=ROUND).out
+    told = commands.on_round("review", "status", number=ROUND).out
     assert f"{NAME}: 11 of 12 complete" in told and f"{NAME}-queue: 1 of 1 adjudicated" in told
-    assert desk.persona("review", "pull", number=ROUND).code == 0
-    assert desk.persona("review", "resolve", number=ROUND).code == 0
-    path = desk.folder(ROUND) / "resolve/decisions.jsonl"
+    assert commands.on_round("review", "pull", number=ROUND).code == 0
+    assert commands.on_round("review", "resolve", number=ROUND).code == 0
+    path = commands.folder(ROUND) / "resolve/decisions.jsonl"
     decided = {d.record: d.outcome for d in read_records(path, Decision)}
     assert decided == {
         rows[0].id: "keep",
@@ -126,19 +138,21 @@ def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
         rows[2].id: "drop",
         shown.id: "keep",
     }
-    kept = {row.id for row in read_records(desk.folder(ROUND) / "resolve/examples.jsonl", Example)}
+    kept = {
+        row.id for row in read_records(commands.folder(ROUND) / "resolve/examples.jsonl", Example)
+    }
     assert rows[1].id in kept and kept.isdisjoint(gold)
-    story = desk.persona("review", "why", rows[1].id, number=ROUND).out
+    story = commands.on_round("review", "why", rows[1].id, number=ROUND).out
     assert "adjudicated: rv-" in story
-    assert "nothing is unsettled" in desk.persona("review", "adjudicate", number=ROUND).out
+    assert "nothing is unsettled" in commands.on_round("review", "adjudicate", number=ROUND).out
 
 
 def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
-    desk: Desk, server: Server, monkeypatch: pytest.MonkeyPatch
+    commands: Commands, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(review_waiting, "POLL_SECONDS", 0.2)
-    rows = seeds(desk.repo / "datasets" / "gym-trainer")[:2]
-    context = _ready(desk, ROUND + 1, rows).waiting()
+    rows = seeds(commands.repo / "datasets" / "gym-trainer")[:2]
+    context = _ready(commands, ROUND + 1, rows).waiting()
     name = f"gym-trainer-round-{ROUND + 1}"
     owner, logins = owner_of(server), reviewers_of(server)
     seen: list[set[str]] = []
@@ -161,21 +175,21 @@ def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
 
 
 def test_an_unattended_review_is_done_though_a_row_has_no_recorded_review(
-    desk: Desk, server: Server
+    commands: Commands, server: Server
 ) -> None:
-    rows = [*seeds(desk.repo / "datasets" / "gym-trainer")[:1], *few(1)]
-    context = _ready(desk, ROUND + 2, rows)
+    rows = [*seeds(commands.repo / "datasets" / "gym-trainer")[:1], *few(1)]
+    context = _ready(commands, ROUND + 2, rows)
     first = run_spec(context, review_stage(context))
-    assert {review.record for review in _reviews(desk, ROUND + 2)} == {rows[0].id}
+    assert {review.record for review in _reviews(commands, ROUND + 2)} == {rows[0].id}
     (again,) = run_stages(context, ["review"])
     assert (first.ran, again.ran) == (True, False)
 
 
-def test_a_fresh_round_can_be_pushed_at_once(desk: Desk, server: Server) -> None:
-    said = desk.persona("review", "push", "--preset", "smoke", number=ROUND + 3)
+def test_a_fresh_round_can_be_pushed_at_once(commands: Commands, server: Server) -> None:
+    said = commands.on_round("review", "push", "--preset", "smoke", number=ROUND + 3)
     assert said.code == 0, said.err
-    filtered = read_records(desk.folder(ROUND + 3) / "filter/examples.jsonl", Example)
-    gold = read_gold(desk.repo / "datasets" / "gym-trainer", Policy()).outcomes
+    filtered = read_records(commands.folder(ROUND + 3) / "filter/examples.jsonl", Example)
+    gold = read_gold(commands.repo / "datasets" / "gym-trainer", Policy()).outcomes
     held = _open(owner_of(server), f"gym-trainer-round-{ROUND + 3}")
     assert held == {row.id for row in filtered} | set(gold)
-    assert not (desk.folder(ROUND + 3) / "generate").exists()
+    assert not (commands.folder(ROUND + 3) / "generate").exists()

@@ -10,7 +10,7 @@ import pytest
 from curation.review.pairs import as_candidate
 from curation.review.reliability import read_gold
 from curation.review.votes import Policy
-from tests.app.cli.desk import Desk
+from tests.commands import Commands
 from tests.curation.review_team import seeds
 from workbench.records import Decision, Drop, Example, Preference, Response, Review, user_prompt
 from workbench.store import read_records
@@ -29,25 +29,25 @@ def _recorded(path: Path, rows: dict[int, Example]) -> list[Review]:
 
 
 @pytest.fixture
-def reviewed(desk: Desk, repo: Path) -> Desk:
+def reviewed(commands: Commands, repo: Path) -> Commands:
     """A round whose first 60 rows were reviewed as recorded."""
     folder = repo / "datasets" / "gym-trainer"
     rows = seeds(folder)[:60]
     gold = dict(enumerate(read_gold(folder, Policy()).examples, start=1))
-    desk.put("import/examples.jsonl", rows)
-    desk.put("import/drops.jsonl", [])
-    desk.put("filter/examples.jsonl", rows)
-    desk.put("filter/preferences.jsonl", [])
+    commands.put("import/examples.jsonl", rows)
+    commands.put("import/drops.jsonl", [])
+    commands.put("filter/examples.jsonl", rows)
+    commands.put("filter/preferences.jsonl", [])
     bare = [Response(arm="bare", prompt_id=r.id, prompt=r.prompt, text=f"Hm {r.id}") for r in rows]
-    desk.put("generate/baseline.jsonl", bare)
-    desk.put("generate/preferences.jsonl", [])
+    commands.put("generate/baseline.jsonl", bare)
+    commands.put("generate/preferences.jsonl", [])
     given = _recorded(folder / "reviews.jsonl", dict(enumerate(rows, start=1)))
-    desk.put("review/reviews.jsonl", given)
-    desk.put("review/gold-reviews.jsonl", _recorded(folder / "gold-reviews.jsonl", gold))
-    desk.put("review/adjudications.jsonl", [])
-    desk.put("review/pairs.jsonl", [])
-    desk.put("review/gold.jsonl", list(gold.values()))
-    return desk
+    commands.put("review/reviews.jsonl", given)
+    commands.put("review/gold-reviews.jsonl", _recorded(folder / "gold-reviews.jsonl", gold))
+    commands.put("review/adjudications.jsonl", [])
+    commands.put("review/pairs.jsonl", [])
+    commands.put("review/gold.jsonl", list(gold.values()))
+    return commands
 
 
 def _cells(out: str) -> dict[str, list[str]]:
@@ -55,13 +55,13 @@ def _cells(out: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in reversed(lines) if line}
 
 
-def _decisions(desk: Desk) -> dict[str, Decision]:
-    path = desk.folder() / "resolve/decisions.jsonl"
+def _decisions(commands: Commands) -> dict[str, Decision]:
+    path = commands.folder() / "resolve/decisions.jsonl"
     return {decision.record: decision for decision in read_records(path, Decision)}
 
 
-def test_agreement_has_intervals_by_question_topic_pair_and_reviewer(reviewed: Desk) -> None:
-    said = reviewed.persona("review", "agreement", "--width", "0.2")
+def test_agreement_has_intervals_by_question_topic_pair_and_reviewer(reviewed: Commands) -> None:
+    said = reviewed.on_round("review", "agreement", "--width", "0.2")
     assert said.code == 0
     assert said.out.startswith("60 records reviewed, 60 of them by two or more")
     cells = _cells(said.out)
@@ -76,14 +76,14 @@ def test_agreement_has_intervals_by_question_topic_pair_and_reviewer(reviewed: D
     gold = _cells(said.out.partition("Reviewers on the gold rows")[2])
     assert [gold[f"reviewer-{n}"][-1] for n in (1, 2)] == ["7 of 8", "7 of 8"]
     assert [gold[f"reviewer-{n}"][0][:2] for n in (1, 2)] == ["0.", "0."]
-    wide = _cells(reviewed.persona("review", "agreement", "--width", "2").out)
+    wide = _cells(reviewed.on_round("review", "agreement", "--width", "2").out)
     assert wide["fidelity"][-1] == "0"
 
 
 def test_decisions_are_shown_by_reason_and_gold_is_never_curated(
-    reviewed: Desk, repo: Path
+    reviewed: Commands, repo: Path
 ) -> None:
-    said = reviewed.persona("review", "resolve")
+    said = reviewed.on_round("review", "resolve")
     assert said.code == 0
     cells = _cells(said.out)
     decisions = _decisions(reviewed)
@@ -94,17 +94,17 @@ def test_decisions_are_shown_by_reason_and_gold_is_never_curated(
     assert gold.isdisjoint({i for row in kept for i in (row.id, *row.parents)})
 
 
-def test_an_adjudicators_word_is_final(reviewed: Desk) -> None:
-    reviewed.persona("review", "resolve")
+def test_an_adjudicators_word_is_final(reviewed: Commands) -> None:
+    reviewed.on_round("review", "resolve")
     unsettled = [d for d in _decisions(reviewed).values() if d.outcome == "queue"]
     word = Review(reviewer="owner", record=unsettled[0].record, answers={"fidelity": 5})
     reviewed.put("review/adjudications.jsonl", [word])
-    reviewed.persona("review", "resolve")
+    reviewed.on_round("review", "resolve")
     after = _decisions(reviewed)[unsettled[0].record]
     assert after.outcome == "keep" and word.id in after.parents
 
 
-def test_a_correction_goes_through_the_filters_too(reviewed: Desk) -> None:
+def test_a_correction_goes_through_the_filters_too(reviewed: Commands) -> None:
     rows = list(read_records(reviewed.folder() / "filter/examples.jsonl", Example))
     mine = Review(
         reviewer="reviewer-1",
@@ -112,7 +112,7 @@ def test_a_correction_goes_through_the_filters_too(reviewed: Desk) -> None:
         answers={"fidelity": 4, "corrected": f"{rows[0].answer} Mail coach@example.com."},
     )
     reviewed.put("review/reviews.jsonl", [mine])
-    reviewed.persona("review", "resolve")
+    reviewed.on_round("review", "resolve")
     drops = list(read_records(reviewed.folder() / "resolve/drops.jsonl", Drop))
     assert ("personal_data", "e-mail") in {(drop.reason, drop.detail) for drop in drops}
     assert list(read_records(reviewed.folder() / "resolve/examples.jsonl", Example)) == []
@@ -120,7 +120,7 @@ def test_a_correction_goes_through_the_filters_too(reviewed: Desk) -> None:
     assert list(pairs) == []
 
 
-def test_imported_pairs_stand_unless_reviewers_decided_on_them(reviewed: Desk) -> None:
+def test_imported_pairs_stand_unless_reviewers_decided_on_them(reviewed: Commands) -> None:
     good = next(iter(read_records(reviewed.folder() / "filter/examples.jsonl", Example))).answer
     pairs = [
         Preference(prompt=user_prompt(f"{q}?"), chosen=f"{good} {n}", rejected=r, origin="imported")
@@ -136,7 +136,7 @@ def test_imported_pairs_stand_unless_reviewers_decided_on_them(reviewed: Desk) -
         for row, side in zip(shown, better, strict=True)
     ]
     reviewed.put("review/reviews.jsonl", words)
-    assert reviewed.persona("review", "resolve").code == 0
+    assert reviewed.on_round("review", "resolve").code == 0
     left = read_records(reviewed.folder() / "resolve/preferences.jsonl", Preference)
     assert {(pair.prompt, pair.rejected) for pair in left} == {
         (pairs[0].prompt, "No."),
@@ -147,14 +147,14 @@ def test_imported_pairs_stand_unless_reviewers_decided_on_them(reviewed: Desk) -
     assert reasons[shown[1].id] == reasons[again.id] == "both_bad"
 
 
-def test_the_story_of_a_row_goes_from_its_source_to_its_side(reviewed: Desk) -> None:
-    reviewed.persona("review", "resolve")
-    reviewed.persona("split")
+def test_the_story_of_a_row_goes_from_its_source_to_its_side(reviewed: Commands) -> None:
+    reviewed.on_round("review", "resolve")
+    reviewed.on_round("split")
     decisions = _decisions(reviewed)
     edit = next(d for d in decisions.values() if d.outcome == "edit")
     rows = read_records(reviewed.folder() / "filter/examples.jsonl", Example)
     source = next(row.source for row in rows if row.id == edit.record)
-    said = reviewed.persona("review", "why", source)
+    said = reviewed.on_round("review", "why", source)
     assert said.code == 0
     lines = said.out.splitlines()
     assert lines[0].startswith(f"{edit.record}: seed row from {source}, topic ")
@@ -162,32 +162,32 @@ def test_the_story_of_a_row_goes_from_its_source_to_its_side(reviewed: Desk) -> 
     assert list(dict.fromkeys(starts)) == ["generate", "filter", "review", "resolve", "split"]
     assert sum(line.startswith("review: rv-") for line in lines) == 2
     assert any(line.startswith("resolve: corrected, now ex-") for line in lines)
-    by_prefix = reviewed.persona("review", "why", edit.record[:12])
+    by_prefix = reviewed.on_round("review", "why", edit.record[:12])
     review = next(word for word in lines if word.startswith("review: ")).split()[1]
-    assert reviewed.persona("review", "why", review).out == by_prefix.out == said.out
+    assert reviewed.on_round("review", "why", review).out == by_prefix.out == said.out
 
 
-def test_the_story_of_a_dropped_row_says_why(reviewed: Desk) -> None:
-    reviewed.persona("review", "resolve")
+def test_the_story_of_a_dropped_row_says_why(reviewed: Commands) -> None:
+    reviewed.on_round("review", "resolve")
     gone = next(d for d in _decisions(reviewed).values() if d.reason)
-    said = reviewed.persona("review", "why", gone.record)
+    said = reviewed.on_round("review", "why", gone.record)
     assert f"resolve: {gone.outcome} ({gone.reason}): {gone.detail}" in said.out
     assert "split:" not in said.out
 
 
 def test_the_story_of_a_gold_row_tells_its_text_and_its_known_outcome(
-    reviewed: Desk, repo: Path
+    reviewed: Commands, repo: Path
 ) -> None:
     gold = read_gold(repo / "datasets" / "gym-trainer", Policy())
     row = gold.examples[2]
-    said = reviewed.persona("review", "why", "gold.jsonl:3")
+    said = reviewed.on_round("review", "why", "gold.jsonl:3")
     assert said.code == 0
     lines = said.out.splitlines()
     assert lines[0].startswith(f"{row.id}: ") and "from gold.jsonl:3" in lines[0]
     assert lines[1].startswith(f"  question: {row.question[:60]}")
     assert f"gold: the known outcome is {gold.outcomes[row.id]};" in said.out
     assert sum(line.startswith("gold: rv-") for line in lines) == 2
-    assert reviewed.persona("review", "why", row.id).out == said.out
+    assert reviewed.on_round("review", "why", row.id).out == said.out
 
 
 @pytest.mark.parametrize(
@@ -197,26 +197,28 @@ def test_the_story_of_a_gold_row_tells_its_text_and_its_known_outcome(
         ("ex-", "68 records are meant by 'ex-'"),
     ],
 )
-def test_a_name_that_means_none_or_several_is_told(reviewed: Desk, name: str, what: str) -> None:
-    said = reviewed.persona("review", "why", name)
+def test_a_name_that_means_none_or_several_is_told(
+    reviewed: Commands, name: str, what: str
+) -> None:
+    said = reviewed.on_round("review", "why", name)
     assert said.code == 2
     assert what in said.err
 
 
-def test_without_reviews_there_is_no_agreement(desk: Desk) -> None:
-    said = desk.persona("review", "agreement")
+def test_without_reviews_there_is_no_agreement(commands: Commands) -> None:
+    said = commands.on_round("review", "agreement")
     assert said.code == 2
     assert "no reviews are pulled yet" in said.err
 
 
 @pytest.mark.parametrize("command", [["run"], ["review", "push"]])
-def test_more_reviewers_than_there_are_is_told(desk: Desk, command: list[str]) -> None:
-    said = desk.persona(*command, "--reviewers-per-record", "3")
+def test_more_reviewers_than_there_are_is_told(commands: Commands, command: list[str]) -> None:
+    said = commands.on_round(*command, "--reviewers-per-record", "3")
     assert said.code == 2
     assert "--reviewers-per-record: 3 reviewers for each record, but there are only 2" in said.err
 
 
-def test_every_file_of_reviews_is_an_input_of_the_decisions(reviewed: Desk) -> None:
-    reviewed.persona("review", "resolve")
-    manifest = json.loads((reviewed.folder() / "resolve/manifest.json").read_text(encoding="utf-8"))
-    assert {f"review/{name}.jsonl" for name in FILES} <= set(manifest.inputs)
+def test_every_file_of_reviews_is_an_input_of_the_decisions(reviewed: Commands) -> None:
+    reviewed.on_round("review", "resolve")
+    manifest = reviewed.round().manifest("resolve")
+    assert manifest and {f"review/{name}.jsonl" for name in FILES} <= set(manifest.inputs)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.cli.desk import Desk
+from tests.commands import Commands
 from tests.curation.review_team import seeds
 from workbench.records import Example, Preference, SplitAssignment
 from workbench.store import read_records
@@ -22,15 +22,15 @@ def rows(repo: Path) -> list[Example]:
     return seeds(repo / "datasets" / "gym-trainer")
 
 
-def _sides(desk: Desk, number: int) -> dict[str, str]:
-    splits = read_records(desk.folder(number) / "split/splits.jsonl", SplitAssignment)
+def _sides(commands: Commands, number: int) -> dict[str, str]:
+    splits = read_records(commands.folder(number) / "split/splits.jsonl", SplitAssignment)
     return {split.record: split.split for split in splits}
 
 
-def test_sizes_are_told_by_topic_and_side(desk: Desk, rows: list[Example]) -> None:
+def test_sizes_are_told_by_topic_and_side(commands: Commands, rows: list[Example]) -> None:
     pair = Preference(prompt=rows[0].prompt, chosen="A.", rejected="B.", topic=rows[0].topic)
-    desk.curated(rows, [pair])
-    said = desk.persona("split")
+    commands.curated(rows, [pair])
+    said = commands.on_round("split")
     assert said.code == 0
     cells = [[c.strip() for c in line.split("│")[1:-1]] for line in said.out.splitlines()]
     table = {line[0]: line[1:] for line in cells if line}
@@ -38,15 +38,15 @@ def test_sizes_are_told_by_topic_and_side(desk: Desk, rows: list[Example]) -> No
     assert sum(numbers) == len(rows) and numbers[2] >= 0.2 * len(rows)
     assert sum(int(n) for n in table["preference pairs"]) == 1
     assert sorted(n for n in table["Desk posture"] if n) == ["10"]
-    assert said.out.splitlines()[-1] == str(desk.folder() / "split")
+    assert said.out.splitlines()[-1] == str(commands.folder() / "split")
 
 
 def test_the_rounds_own_split_has_no_leak_and_says_what_was_compared(
-    desk: Desk, rows: list[Example]
+    commands: Commands, rows: list[Example]
 ) -> None:
-    desk.curated(rows)
-    desk.persona("split")
-    said = desk.persona("split", "--check")
+    commands.curated(rows)
+    commands.on_round("split")
+    said = commands.on_round("split", "--check")
     assert said.code == 0
     assert said.out.startswith(
         f"no leak: {len(rows) + PROBES} rows in 7 files of round-001 (train "
@@ -55,54 +55,58 @@ def test_the_rounds_own_split_has_no_leak_and_says_what_was_compared(
 
 
 def test_a_row_moved_by_hand_is_found_by_its_topic_and_its_file(
-    desk: Desk, rows: list[Example]
+    commands: Commands, rows: list[Example]
 ) -> None:
-    desk.curated(rows)
-    desk.persona("split")
-    folder = desk.folder() / "split"
+    commands.curated(rows)
+    commands.on_round("split")
+    folder = commands.folder() / "split"
     train = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
     with (folder / "test.jsonl").open("a", encoding="utf-8") as file:
         file.write(train[4] + "\n")
-    said = desk.persona("split", "--check")
+    said = commands.on_round("split", "--check")
     assert said.code == 1
     assert f"{folder}/train.jsonl:5" in said.out
     assert "same row" in said.out and "same topic" in said.out
 
 
 def test_sides_stay_in_a_later_round_and_a_row_between_two_sides_goes(
-    desk: Desk, rows: list[Example]
+    commands: Commands, rows: list[Example]
 ) -> None:
-    desk.curated(rows[:100])
-    desk.persona("split")
-    before = _sides(desk, 1)
+    commands.curated(rows[:100])
+    commands.on_round("split")
+    before = _sides(commands, 1)
     side_of = {row.topic: before[row.id] for row in rows[:100]}
     held = next(row for row in rows[:100] if before[row.id] == "test")
     trained = next(topic for topic, side in side_of.items() if side == "train")
     joins = Example(prompt=held.prompt, answer="Both, champ.", topic=trained, source="new.jsonl:1")
-    desk.curated([*rows, joins], number=2)
-    said = desk.persona("split", "--seed", "7", number=2)
+    commands.curated([*rows, joins], number=2)
+    said = commands.on_round("split", "--seed", "7", number=2)
     assert said.code == 0
     assert "dropped new.jsonl:1: joins_two_sides, kin to round-001 seeds.jsonl:" in said.out
-    after = _sides(desk, 2)
+    after = _sides(commands, 2)
     assert {row.id: after[row.id] for row in rows if row.topic in side_of} == {
         row.id: side_of[row.topic] for row in rows if row.topic in side_of
     }
     assert joins.id not in after
-    check = desk.persona("split", "--check", number=2)
+    check = commands.on_round("split", "--check", number=2)
     assert check.code == 0
     assert "14 files of round-001, round-002" in check.out
 
 
-def test_a_round_on_other_sides_than_an_earlier_one_leaks(desk: Desk, rows: list[Example]) -> None:
-    desk.curated(rows, number=2)
-    desk.persona("split", number=2)
-    desk.curated(rows, number=1)
-    desk.persona("split", "--seed", "3", number=1)
-    said = desk.persona("split", "--check")
+def test_a_round_on_other_sides_than_an_earlier_one_leaks(
+    commands: Commands, rows: list[Example]
+) -> None:
+    commands.curated(rows, number=2)
+    commands.on_round("split", number=2)
+    commands.curated(rows, number=1)
+    commands.on_round("split", "--seed", "3", number=1)
+    said = commands.on_round("split", "--check")
     assert said.code == 1
     assert "same row" in said.out
-    assert desk.persona("split", number=2).code == 0, "its inputs have changed: it is done again"
-    assert desk.persona("split", "--check").code == 0
+    assert commands.on_round("split", number=2).code == 0, (
+        "its inputs have changed: it is done again"
+    )
+    assert commands.on_round("split", "--check").code == 0
 
 
 def _foreign(path: Path, *rows: dict[str, object]) -> str:
@@ -110,7 +114,7 @@ def _foreign(path: Path, *rows: dict[str, object]) -> str:
     return str(path)
 
 
-def test_files_of_others_are_compared_across_shapes(desk: Desk, tmp_path: Path) -> None:
+def test_files_of_others_are_compared_across_shapes(commands: Commands, tmp_path: Path) -> None:
     question = "What is the best way to warm up before a run?"
     alpaca = _foreign(
         tmp_path / "alpaca_train.jsonl",
@@ -125,14 +129,14 @@ def test_files_of_others_are_compared_across_shapes(desk: Desk, tmp_path: Path) 
             ]
         },
     )
-    said = desk.say("split", "--check", alpaca, "--side", f"test={chat}")
+    said = commands.run("split", "--check", alpaca, "--side", f"test={chat}")
     assert said.code == 1
     assert f"{alpaca}:2" in said.out and f"{chat}:1" in said.out
     assert "question nearly the same" in said.out and "1.00" in said.out
-    lone = desk.say("split", "--check", "--side", f"test={alpaca}")
+    lone = commands.run("split", "--check", "--side", f"test={alpaca}")
     assert "all files are on the side 'test', so nothing can leak" in lone.err
     grpo = _foreign(tmp_path / "grpo-test.jsonl", {"prompt": "How much water do I need?"})
-    clean = desk.say("split", "--check", alpaca, grpo)
+    clean = commands.run("split", "--check", alpaca, grpo)
     assert (clean.code, clean.out) == (
         0,
         "no leak: 3 rows in 2 files (train 2, validation 0, test 1), similarity 0.60\n",
@@ -150,20 +154,22 @@ def test_files_of_others_are_compared_across_shapes(desk: Desk, tmp_path: Path) 
         (["split", "--check"], "no round of this persona is split yet"),
     ],
 )
-def test_mistakes_are_told(desk: Desk, tmp_path: Path, arguments: list[str], what: str) -> None:
+def test_mistakes_are_told(
+    commands: Commands, tmp_path: Path, arguments: list[str], what: str
+) -> None:
     extra = [] if len(arguments) > 2 or "--check" not in arguments else ["--runs", str(tmp_path)]
-    said = desk.say(*arguments, *extra)
+    said = commands.run(*arguments, *extra)
     assert said.code == 2
     assert what in said.err
 
 
-def test_a_pair_and_its_question_are_on_one_side(desk: Desk, rows: list[Example]) -> None:
+def test_a_pair_and_its_question_are_on_one_side(commands: Commands, rows: list[Example]) -> None:
     pairs = [
         Preference(prompt=row.prompt, chosen=row.answer, rejected="No.", parents=(row.id,))
         for row in rows[:40]
     ]
-    desk.curated([row.evolve(topic="") for row in rows], pairs)
-    desk.persona("split")
-    sides = _sides(desk, 1)
+    commands.curated([row.evolve(topic="") for row in rows], pairs)
+    commands.on_round("split")
+    sides = _sides(commands, 1)
     by_question = {row.prompt: sides[row.evolve(topic="").id] for row in rows}
     assert {sides[pair.id] == by_question[pair.prompt] for pair in pairs} == {True}

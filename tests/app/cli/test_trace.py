@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from evaluation.probes import read_probes
-from rounds.layout import MANIFEST
 from rounds.lineage.audit import draw
 from rounds.lineage.graph import kind_of, read_lineage
-from tests.app.cli.desk import Desk, Said
+from tests.commands import Commands, Output
 from tests.curation.review_team import seeds
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
 from workbench.persona import load_persona
 from workbench.records import Decision, Drop, Example, Response, Review, Score
-from workbench.store import read_records, write_json
+from workbench.store import read_records
 
 ARM = "sft"
 PERSONA = "persona-0123456789abcdef"
@@ -35,9 +34,9 @@ def reviewed(row: Example) -> tuple[Example, Review, Decision]:
 
 
 @pytest.fixture
-def round_(desk: Desk) -> Path:
+def round_(commands: Commands) -> Path:
     """A round by hand, all the way from imported rows to scores of a trained arm."""
-    persona = desk.repo / "datasets" / "gym-trainer"
+    persona = commands.repo / "datasets" / "gym-trainer"
     rows = rows_of(persona)[:40]
     kept, reviews, decisions = zip(*map(reviewed, rows), strict=True)
     asked, trained = kept[:10], kept[10:]
@@ -50,24 +49,24 @@ def round_(desk: Desk) -> Path:
         for a in answers
         for m in ("address", "length")
     ]
-    desk.put("import/examples.jsonl", rows)
-    desk.put("review/reviews.jsonl", reviews)
-    desk.put("resolve/decisions.jsonl", decisions)
-    desk.put("split/train.jsonl", trained)
-    desk.put("split/test.jsonl", asked)
-    desk.put("evaluate/responses.jsonl", answers)
-    desk.put("evaluate/scores.jsonl", scores)
-    weights = desk.folder() / ARM / "adapter" / "adapter_model.safetensors"
+    commands.put("import/examples.jsonl", rows)
+    commands.put("review/reviews.jsonl", reviews)
+    commands.put("resolve/decisions.jsonl", decisions)
+    commands.put("split/train.jsonl", trained)
+    commands.put("split/test.jsonl", asked)
+    commands.put("evaluate/responses.jsonl", answers)
+    commands.put("evaluate/scores.jsonl", scores)
+    weights = commands.folder() / ARM / "adapter" / "adapter_model.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"")
-    write_json(desk.folder() / ARM / MANIFEST, {"inputs": {"split/train.jsonl": "0"}})
-    return desk.folder()
+    commands.finished(ARM, inputs={"split/train.jsonl": "0"})
+    return commands.folder()
 
 
 def test_records_of_every_kind_are_drawn_and_their_chains_complete(
-    desk: Desk, round_: Path
+    commands: Commands, round_: Path
 ) -> None:
-    said = desk.persona("trace", "--sample", "60", "--json")
+    said = commands.on_round("trace", "--sample", "60", "--json")
     kinds = json.loads(said.out)["kinds"]
     assert (said.code, json.loads(said.out)["gaps"]) == (0, {})
     assert kinds["adapter"] == {"there": 1, "drawn": 1, "complete": 1}
@@ -75,7 +74,7 @@ def test_records_of_every_kind_are_drawn_and_their_chains_complete(
     assert sum(kind["drawn"] for kind in kinds.values()) == 60
     # As evenly as there are records: ten answers are all that there are.
     assert kinds["answer"]["drawn"] == 10 and kinds["score"]["drawn"] in (12, 13)
-    all_of_them = desk.persona("trace", "--sample", "1000")
+    all_of_them = commands.on_round("trace", "--sample", "1000")
     assert all_of_them.out.splitlines()[-1] == "151 of 151 chains are complete"
 
 
@@ -95,10 +94,10 @@ def test_the_seed_draws_the_ids(round_: Path) -> None:
     ],
 )
 def test_a_lost_file_breaks_the_chains_that_went_through_it(
-    desk: Desk, round_: Path, lost: str, told: str
+    commands: Commands, round_: Path, lost: str, told: str
 ) -> None:
     (round_ / lost).unlink()
-    said = desk.persona("trace", "--sample", "1000")
+    said = commands.on_round("trace", "--sample", "1000")
     # Rows stand in the split as well, so that nothing hangs on the imported file alone.
     assert said.code == (1 if told else 0)
     assert told in said.out
@@ -106,51 +105,51 @@ def test_a_lost_file_breaks_the_chains_that_went_through_it(
 
 
 def test_an_answer_without_its_adapters_rows_and_a_row_without_a_click_are_gaps(
-    desk: Desk, round_: Path
+    commands: Commands, round_: Path
 ) -> None:
     rows = list(read_records(round_ / "split/train.jsonl", Example))
     unseen = [row.evolve(parents=row.parents[:1]) for row in rows]
-    desk.put("split/train.jsonl", unseen)
-    said = desk.persona("trace", "--sample", "1000")
+    commands.put("split/train.jsonl", unseen)
+    said = commands.on_round("trace", "--sample", "1000")
     assert said.code == 1
     assert f"{rows[0].id} leads back to no review" in said.out
     assert "round-001/sft leads back to no review" in said.out
 
 
 def test_a_probe_that_an_earlier_round_trained_on_is_dropped_with_its_whole_chain(
-    desk: Desk,
+    commands: Commands,
 ) -> None:
-    folder = desk.repo / "datasets" / "gym-trainer"
+    folder = commands.repo / "datasets" / "gym-trainer"
     probes = read_probes(folder / "probes.jsonl", load_persona(folder))
     kept, reviews, _ = zip(*map(reviewed, rows_of(folder)), strict=True)
     trained = kept[0].evolve(prompt=probes[0].prompt)
-    desk.put("review/reviews.jsonl", reviews)
-    desk.curated([trained, *kept[1:]])
-    desk.put("split/train.jsonl", [trained])
+    commands.put("review/reviews.jsonl", reviews)
+    commands.curated([trained, *kept[1:]])
+    commands.put("split/train.jsonl", [trained])
     for name in ("validation", "test", "preferences-train", "preferences-validation"):
-        desk.put(f"split/{name}.jsonl", [])
-    desk.put("split/preferences-test.jsonl", [])
-    write_json(desk.folder() / "split" / MANIFEST, {})
-    desk.put("split/splits.jsonl", [])
-    desk.put("review/reviews.jsonl", reviews, number=2)
-    desk.curated(kept[1:], number=2)
-    assert desk.persona("split", number=2).code == 0
-    split = desk.folder(2) / "split"
+        commands.put(f"split/{name}.jsonl", [])
+    commands.put("split/preferences-test.jsonl", [])
+    commands.finished("split")
+    commands.put("split/splits.jsonl", [])
+    commands.put("review/reviews.jsonl", reviews, number=2)
+    commands.curated(kept[1:], number=2)
+    assert commands.on_round("split", number=2).code == 0
+    split = commands.folder(2) / "split"
     gone = list(read_records(split / "dropped-probes.jsonl", Example))
     drops = [d for d in read_records(split / "drops.jsonl", Drop) if d.record == probes[0].id]
     assert [drop.reason for drop in drops] == ["probe_in_training"]
     assert probes[0].id in {probe.id for probe in gone}
-    lineage = read_lineage(desk.folder().parent)
+    lineage = read_lineage(commands.folder().parent)
     assert {drop.id: lineage.gaps(drop.id) for drop in drops} == {drops[0].id: []}
 
 
-def _one_line(said: Said) -> str:
+def _one_line(said: Output) -> str:
     assert said.code == 2 and len(said.err.splitlines()) == 1
     return said.err
 
 
-def test_neither_an_id_nor_a_number_is_one_line(desk: Desk, round_: Path) -> None:
-    assert "name an id, or how many to draw" in _one_line(desk.persona("trace"))
+def test_neither_an_id_nor_a_number_is_one_line(commands: Commands, round_: Path) -> None:
+    assert "name an id, or how many to draw" in _one_line(commands.on_round("trace"))
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def test_every_method_trains_from_the_sft_adapter(options: list[str]) -> None:
         assert main(["train", method, *options]) == 0
         folder = round_of(options) / method
         assert (folder / "adapter" / "adapter_model.safetensors").exists()
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = Manifest.load(folder / "manifest.json")
         assert ("sft/adapter" in manifest.inputs) == (method != "sft")
     thumbs = (round_of(options) / "kto" / "unpaired-train.jsonl").read_text().splitlines()
     good = [json.loads(line)["label"] for line in thumbs]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rounds.lineage.forget import forgotten
 from rounds.lineage.graph import Lineage, read_lineage
 from rounds.lineage.render import chain, lines, picture
+from tests.commands import write_manifest
 from workbench.errors import UserError
 from workbench.records import Example, Record, Response, Review, Score, user_prompt
-from workbench.store import read_records, write_json, write_records
+from workbench.store import read_records, write_records
 
 PERSONA = "persona-0123456789abcdef"
 
@@ -59,13 +61,13 @@ def runs(tmp_path: Path) -> Path:
         write_records(folder / name, records)
     (folder / "sft" / "adapter").mkdir(parents=True)
     (folder / "sft/adapter/adapter_model.safetensors").write_bytes(b"")
-    manifest = {
+    manifest: dict[str, Any] = {
         "inputs": {"split/train.jsonl": "0", "recipe": "f00d"},
         "settings": {"model": "smollm2-135m"},
-        "outputs": {"adapter/adapter_model.safetensors": {"sha256": "beef"}},
+        "outputs": {"adapter/adapter_model.safetensors": {"sha256": "beef", "bytes": 0}},
         "counts": {"rows": 1},
     }
-    write_json(folder / "sft/manifest.json", manifest)
+    write_manifest(folder, "sft", **manifest)
     return tmp_path
 
 

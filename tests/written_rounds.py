@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rounds.layout import MANIFEST
+from tests.commands import write_manifest
 from workbench.persona import FIDELITY, Persona, load_persona
 from workbench.records import Decision, Example, Response, Review, Score, user_prompt
 from workbench.stats import compare
@@ -78,7 +78,7 @@ def written_round(
     write_records(folder / "evaluate/scores.jsonl", scores)
     comparison = compare(scores, "base", responses=responses)
     write_json(folder / "evaluate/comparison.json", comparison.model_dump(mode="json"))
-    write_json(folder / f"evaluate/{MANIFEST}", {"stage": "evaluate"})
+    write_manifest(folder, "evaluate")
     return folder
 
 
