@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from app.cli.main import main
+from rounds.layout import Manifest
 from workbench.errors import EXIT_USER_ERROR
 from workbench.records import Example, Preference, user_prompt
 from workbench.store import write_records
