@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from curation.related_rows import SIMILARITY, questions_of, record_ids
+from curation.related_rows import questions_of, record_ids
+from workbench.config import SplitSettings
 from workbench.errors import UserError
 from workbench.near_duplicates import Made, sibling_pairs
 from workbench.records import Drop, Example, Preference, SplitAssignment, SplitName
@@ -23,21 +22,6 @@ from workbench.records import Drop, Example, Preference, SplitAssignment, SplitN
 STAGE = "split"
 JOINS_TWO_SIDES = "joins_two_sides"
 SIDES: tuple[SplitName, ...] = get_args(SplitName)
-
-
-class SplitSettings(BaseModel):
-    """How large the held-out sides are, and what counts as siblings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    test: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the rows that the test side gets at the least."""
-    validation: float = Field(default=0.08, ge=0, lt=1)
-    topics: Literal["apart", "spread"] = "apart"
-    """``apart``: a topic is whole on one side, so that held-out questions are of topics unseen.
-    ``spread``: every side gets its share of every topic."""
-    sibling: float = Field(default=SIMILARITY, gt=0, le=1)
-    """Similarity of two questions from which they are siblings, whatever their topic."""
 
 
 class Placed(NamedTuple):
@@ -137,7 +121,7 @@ class _Kin:
         names = list(at)
         texts = Made(list(at.values()), lambda found: questions_of(found[0])[found[1]])
         self._near: dict[str, list[str]] = defaultdict(list)
-        for one, other, _ in sibling_pairs(texts, settings.sibling):
+        for one, other, _ in sibling_pairs(texts, settings.related):
             self._near[names[one]].append(names[other])
             self._near[names[other]].append(names[one])
         self._apart = settings.topics == "apart"

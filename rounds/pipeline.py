@@ -57,7 +57,6 @@ def run_stages(
     _check_space(context.runs)
     with context.round.locked():
         if any(context.round.manifest(name) is None for name in names):
-            stages_data.check_settings(context)
             stages_model.check_settings(context, names)
         context.remember()
         return [

@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from workbench.errors import UserError, UserErrors, nearest
+from workbench.errors import UserError, nearest
 from workbench.inference.embedded import EMBEDDED
 from workbench.inference.endpoint import Endpoint
 from workbench.yamlfile import read_yaml, validate
@@ -75,6 +75,51 @@ class Generate(Section):
         return self
 
 
+class FilterSettings(Section):
+    """What a team may decide about the filters."""
+
+    near_duplicate: float = Field(default=0.7, gt=0, le=1)
+    """Jaccard similarity of question and answer from which the later row is dropped."""
+    personal_data: Literal["drop", "mask"] = "drop"
+    must_not: Literal["drop", "keep"] = "drop"
+    """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
+
+
+class SplitSettings(Section):
+    """How large the held-out splits are, and which rows are related."""
+
+    test: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the rows that the test split gets at the least."""
+    validation: float = Field(default=0.08, ge=0, lt=1)
+    topics: Literal["apart", "spread"] = "apart"
+    """``apart``: a topic is whole in one split, so that held-out questions are of topics unseen.
+    ``spread``: every split gets its share of every topic."""
+    related: float = Field(default=0.6, gt=0, le=1)
+    """Similarity of two questions from which their rows are related, whatever their topic."""
+
+
+class Policy(Section):
+    """How the reviewers' votes on a record become one decision."""
+
+    rule: Literal["majority", "dawid-skene", "adjudication"] = "majority"
+    """``majority``: mean fidelity and the majority on blocking problems. ``dawid-skene``: votes
+    weighted by each reviewer's estimated reliability. ``adjudication``: only what reviewers agree
+    on is settled; the rest goes to an adjudicator."""
+    min_reviews: int = Field(default=1, ge=1)
+    """Submitted reviews without which a record is not reviewed."""
+    keep_fidelity: float = Field(default=3.5, ge=1, le=5)
+    """Mean fidelity from which an answer is kept."""
+    apart: int = Field(default=2, ge=1, le=4)
+    """Reviewers this far apart on fidelity disagree, unless a majority settles it."""
+    blocking: tuple[str, ...] = ("unsafe_advice", "wrong_fact", "personal_data", "refusal")
+    """Problems that no fidelity outweighs, gravest first."""
+    certainty: float = Field(default=0.8, gt=0.5, le=1)
+    """Probability of an outcome from which Dawid–Skene settles a record."""
+    unsettled: Literal["auto", "drop", "queue"] = "auto"
+    """What becomes of rows that the policy can't settle: ``drop`` them, or ``queue`` them for an
+    adjudicator. ``auto`` drops them in an unattended run and queues them where people review."""
+
+
 class Review(Section):
     """Who reviews, and how many of them each row needs."""
 
@@ -85,8 +130,7 @@ class Review(Section):
     again: bool = False
     """Put the rows of earlier rounds before reviewers again, instead of taking over what was
     decided there."""
-    policy: dict[str, Any] = Field(default_factory=dict)
-    """How reviews become decisions: the fields of ``curation.review.resolve.Policy``."""
+    policy: Policy = Policy()
 
 
 Method = Literal["sft", "dpo", "grpo", "kto"]
@@ -94,6 +138,23 @@ METHODS: tuple[Method, ...] = get_args(Method)
 """Ways to train; each is a stage of the same name."""
 
 
+RECIPE_KEYS = (
+    *("method", "engine", "data", "trainer", "lora", "osf", "loraplus"),
+    *("quantization", "rewards", "early_stopping", "rounds"),
+)
+"""What a recipe may hold at its top."""
+
+
+def _recipe_key(key: str) -> str:
+    top = key.partition(".")[0]
+    if top not in RECIPE_KEYS:
+        fix = nearest(top, RECIPE_KEYS) or "write it as trainer.max_steps"
+        raise ValueError(f"is no key of a recipe; {fix}")
+    return key
+
+
+RecipeKey = Annotated[str, AfterValidator(_recipe_key)]
+"""Such as ``trainer.max_steps``; what the trainer's own fields are, the recipe's reader knows."""
 Tracker = Literal["none", "tensorboard", "trackio", "wandb", "wandb-online"]
 TRACKERS: tuple[Tracker, ...] = get_args(Tracker)
 """Where a run's curves are shown live; ``wandb`` writes on this machine, wandb-online sends."""
@@ -117,7 +178,7 @@ class Train(Section):
     files: dict[Method, Path] = Field(default_factory=dict)
     """Stage → a file of rows of its own, in place of the split's: chats, Alpaca instructions or
     raw text for sft as its recipe's ``data`` says, thumbs for kto."""
-    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    overrides: dict[Method, dict[RecipeKey, Any]] = Field(default_factory=dict)
     """Stage → recipe keys to set otherwise, such as ``{sft: {trainer.max_steps: 4}}``."""
 
 
@@ -194,11 +255,9 @@ class RunConfig(Section):
     judge: Endpoint | None = None
     """Whoever answers the traits' questions; without one they stay unscored."""
     generate: Generate = Generate()
-    filter: dict[str, Any] = Field(default_factory=dict)
-    """Fields of ``curation.filters.FilterSettings``."""
+    filter: FilterSettings = FilterSettings()
     review: Review = Review()
-    split: dict[str, Any] = Field(default_factory=dict)
-    """Fields of ``curation.split.SplitSettings``."""
+    split: SplitSettings = SplitSettings()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
 
@@ -235,24 +294,3 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
 def dumped(part: BaseModel | None) -> dict[str, Any] | None:
     """Return a part of the configuration as the JSON values that a manifest keeps."""
     return part.model_dump(mode="json") if part else None
-
-
-def section(model: type[Section] | type[BaseModel], data: dict[str, Any], name: str) -> Any:
-    """Return the settings of a stage's own model from its section of the configuration.
-
-    Raises:
-        UserErrors: Every mistake of the section, by its dotted name.
-    """
-    from pydantic import ValidationError
-
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise UserErrors(
-            UserError(
-                f"{item['msg']}",
-                where=".".join([name, *(str(p) for p in item["loc"])]),
-                fix=nearest(str(item["loc"][-1]), model.model_fields) if item["loc"] else "",
-            )
-            for item in error.errors()
-        ) from None

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from workbench.config import section
 from workbench.errors import UserError
 from workbench.persona import Language, Persona, load_persona
 from workbench.store import atomic_file
+from workbench.yamlfile import validate
 
 _MOST_TOPIC_CHARACTERS = 40
 
@@ -87,7 +87,7 @@ def write_persona(folder: Path, data: dict[str, Any]) -> Persona:
         raise UserError(
             "there is a persona already", where=str(path), fix="choose another --id, or edit it"
         )
-    section(Persona, data, "persona")
+    validate(Persona, data, {}, path)
     with atomic_file(path) as file:
         file.write(
             "# Sharpen it by hand: structure, must, must_not, safety and the traits' checks.\n"

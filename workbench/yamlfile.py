@@ -97,7 +97,8 @@ def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path)
     """Return ``data`` as ``model``.
 
     Raises:
-        UserErrors: Every mistake of the file, each with its line, in the order of lines.
+        UserErrors: Every mistake of the file, each with its line, in the order of lines; without
+            lines, of what is not in a file yet.
     """
     try:
         return model.model_validate(data)
@@ -111,7 +112,7 @@ def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path)
                 other["loc"][: len(location)] == location != other["loc"] for other in mistakes
             ):
                 continue
-            keys = ".".join(str(part) for part in location)
+            keys = ".".join(str(part) for part in location if part != "[key]")
             line = line_of(lines, location)
             message, fix = item["msg"].removeprefix("Value error, "), ""
             if item["type"] == "extra_forbidden":
@@ -119,7 +120,9 @@ def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path)
             elif item["type"] == "missing":
                 message = "is missing"
             shown = f"{keys}: {message}" if keys else message
-            found.append((line, UserError(shown, where=f"{path}:{line}", fix=fix)))
+            found.append(
+                (line, UserError(shown, where=f"{path}:{line}" if lines else str(path), fix=fix))
+            )
         raise UserErrors(e for _, e in sorted(found, key=lambda pair: pair[0])) from None
 
 

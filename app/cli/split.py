@@ -25,14 +25,12 @@ def _of_round(
 ) -> None:
     """Split a round, or check what it and the persona's other rounds have split."""
     from rounds.pipeline import run_stages
-    from workbench.config import section
 
     if not check:
         run_stages(context, ["split"], force=["split"] if force else [])
         _print_sizes(context)
         click.echo(context.round.stage("split"))
         return
-    from curation.split import SplitSettings
 
     rounds = all_rounds(context.round)
     if not rounds:
@@ -41,8 +39,8 @@ def _of_round(
             where=str(context.round.folder.parent),
             fix="run `persona split` first, or name the files to compare",
         )
-    settings = section(SplitSettings, context.config.split, "split")
-    alike = similarity or settings.sibling
+    settings = context.config.split
+    alike = similarity or settings.related
     files = [file for one in rounds for file in side_files(one)]
     _tell(compare(files, alike, topics=settings.topics == "apart"), most, rounds)
 

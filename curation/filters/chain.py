@@ -6,30 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TypeVar
 
 from curation.filters import rules
 from curation.filters.rules import find_personal_data, mask_personal_data
+from workbench.config import FilterSettings
 from workbench.near_duplicates import Made, near_pairs
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference
 
 STAGE = "filter"
 R = TypeVar("R", Example, Preference)
-
-
-class FilterSettings(BaseModel):
-    """What a team may decide about the filters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    near_duplicate: float = Field(default=0.7, gt=0, le=1)
-    """Jaccard similarity of question and answer from which the later row is dropped."""
-    personal_data: Literal["drop", "mask"] = "drop"
-    must_not: Literal["drop", "keep"] = "drop"
-    """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
 
 
 @dataclass(frozen=True)

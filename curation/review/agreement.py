@@ -9,7 +9,8 @@ from statistics import median_low
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.review.reliability import against_gold, dawid_skene
-from curation.review.votes import Ballot, Policy, ballots, by_record, only_of
+from curation.review.votes import Ballot, ballots, by_record, only_of
+from workbench.config import Policy
 from workbench.records import Example, Review
 from workbench.stats.alpha import CONFIDENCE, RATINGS, RESAMPLES, Alpha, Cell, alpha
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curation.review.votes import KEEP, LOW_FIDELITY, Ballot, Policy
+from curation.review.votes import KEEP, LOW_FIDELITY, Ballot
+from workbench.config import Policy
 from workbench.errors import UserError, UserErrors
 from workbench.records import Example, user_prompt
 from workbench.store import read_json_lines

@@ -15,13 +15,13 @@ from curation.review.votes import (
     QUEUE,
     UNSETTLED,
     Ballot,
-    Policy,
     Verdict,
     ballots,
     by_record,
     judge,
     only_of,
 )
+from workbench.config import Policy
 from workbench.errors import UserError, nearest
 from workbench.persona import Persona
 from workbench.records import Decision, Drop, Example, Origin, Outcome, Preference, Review
@@ -261,7 +261,7 @@ def _settle(
     into.decisions.append(decision)
     if outcome == "queue":
         into.queue.append(decision)
-    if outcome == "drop" or (outcome == "queue" and policy.unsettled == "drop"):
+    if outcome == "drop" or (outcome == "queue" and policy.unsettled != "queue"):
         into.drops.append(
             Drop(
                 record=example.id,

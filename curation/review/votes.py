@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from workbench.config import Policy
 from workbench.records import Example, Review
 
 KEEP = "keep"
@@ -98,29 +97,6 @@ UNSETTLED = "disagreement_unsettled"
 BOTH_BAD = "both_bad"
 NOT_REVIEWED = "not_reviewed"
 DISCARDED = "discarded"
-
-
-class Policy(BaseModel):
-    """How the reviewers' votes on a record become one decision."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rule: Literal["majority", "dawid-skene", "adjudication"] = "majority"
-    """``majority``: mean fidelity and the majority on blocking problems. ``dawid-skene``: votes
-    weighted by each reviewer's estimated reliability. ``adjudication``: only what reviewers agree
-    on is settled; the rest goes to an adjudicator."""
-    min_reviews: int = Field(default=1, ge=1)
-    """Submitted reviews without which a record is not reviewed."""
-    keep_fidelity: float = Field(default=3.5, ge=1, le=5)
-    """Mean fidelity from which an answer is kept."""
-    apart: int = Field(default=2, ge=1, le=4)
-    """Reviewers this far apart on fidelity disagree, unless a majority settles it."""
-    blocking: tuple[str, ...] = ("unsafe_advice", "wrong_fact", "personal_data", "refusal")
-    """Problems that no fidelity outweighs, gravest first."""
-    certainty: float = Field(default=0.8, gt=0.5, le=1)
-    """Probability of an outcome from which Dawid–Skene settles a record."""
-    unsettled: Literal["drop", "queue"] = "drop"
-    """Unattended runs drop what the policy can't settle; else it waits for an adjudicator."""
 
 
 @dataclass(frozen=True)

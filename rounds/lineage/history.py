@@ -115,9 +115,8 @@ class _Teller:
 
     def _gold_outcomes(self) -> dict[str, str]:
         from curation.review.reliability import read_gold
-        from rounds.stages.review_rows import policy_of
 
-        return read_gold(self._job.persona_folder, policy_of(self._job)).outcomes
+        return read_gold(self._job.persona_folder, self._job.config.review.policy).outcomes
 
     def _dropped(self, stage: str) -> Iterator[str]:
         for drop in self._of(f"{stage}/drops.jsonl"):

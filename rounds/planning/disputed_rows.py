@@ -6,7 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 from rounds.context import RoundContext
 from rounds.stages.resolve import pulled
-from rounds.stages.review_rows import policy_of
 from workbench.records import Decision, Example
 from workbench.store import read_records
 
@@ -35,7 +34,7 @@ def disputed(context: RoundContext) -> list[Disputed]:
     """
     from curation.review.votes import ballots, by_record
 
-    given, policy = pulled(context), policy_of(context)
+    given, policy = pulled(context), context.config.review.policy
     hidden = held_out(context)
     rows = {row.id: row for row in given.rows if row.id not in hidden}
     decided = {

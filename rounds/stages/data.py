@@ -24,11 +24,10 @@ from rounds.runner import StageSpec, Work
 from rounds.split_files import earlier_rounds, placed_rows
 from rounds.stages.resolve import resolve_stage
 from rounds.stages.split_probes import hold_probes, probe_file
-from workbench.config import section
 from workbench.records import Drop, Example, Preference
 from workbench.store import existing, write_records
 
-__all__ = ["check_settings", "filter_stage", "import_stage", "resolve_stage", "split_stage"]
+__all__ = ["filter_stage", "import_stage", "resolve_stage", "split_stage"]
 
 
 def import_stage(context: RoundContext) -> StageSpec:
@@ -95,21 +94,20 @@ def filter_stage(context: RoundContext) -> StageSpec:
             *((GENERATED,) if generated else ()),
         ),
         files={"persona.yaml": context.persona_folder / "persona.yaml"},
-        settings=context.config.filter,
+        settings=context.config.filter.model_dump(mode="json"),
         packages=("datasketch", "langdetect", "phonenumbers", "python-stdnum"),
     )
 
 
 def _filter(context: RoundContext, work: Work) -> None:
-    from curation.filters import FilterSettings, filter_examples
+    from curation.filters import filter_examples
 
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
     carry_over = read_carry_over(context).rows
     rows = [*carry_over, *work.read(IMPORTED)]
     rows += work.read_if_input(GENERATED)
-    settings = section(FilterSettings, context.config.filter, "filter")
     pairs = work.read(IMPORTED_PREFERENCES)
-    filtered = filter_examples(rows, context.persona, settings, preferences=pairs)
+    filtered = filter_examples(rows, context.persona, context.config.filter, preferences=pairs)
     work.counts.update(
         kept=len(filtered.kept),
         preferences=len(filtered.preferences),
@@ -130,13 +128,13 @@ def split_stage(context: RoundContext) -> StageSpec:
         # The ids of rows are hashes of their content, so the assignment stands for the rows too.
         earlier=tuple((one, ASSIGNMENTS) for one in earlier_rounds(context.round)),
         files={probes.name: probes} if (probes := probe_file(context)) else {},
-        settings=context.config.split,
+        settings=context.config.split.model_dump(mode="json"),
         packages=("datasketch", "scipy"),
     )
 
 
 def _split(context: RoundContext, work: Work) -> None:
-    from curation.split import SplitSettings, split_rows
+    from curation.split import split_rows
 
     placed = placed_rows(context.round)
     probes = hold_probes(context, placed)
@@ -144,7 +142,7 @@ def _split(context: RoundContext, work: Work) -> None:
         work.read(RESOLVED),
         work.read(RESOLVED_PREFERENCES),
         seed=context.config.seed,
-        settings=section(SplitSettings, context.config.split, "split"),
+        settings=context.config.split,
         earlier=[*placed, *probes.placed()],
     )
     for side, examples in sides.examples.items():
@@ -158,18 +156,3 @@ def _split(context: RoundContext, work: Work) -> None:
     write_records(work.out / "dropped-probes.jsonl", probes.gone)
     write_records(work.out / "splits.jsonl", sides.splits)
     write_records(work.out / "drops.jsonl", drops)
-
-
-def check_settings(context: RoundContext) -> None:
-    """Check the sections that stages validate themselves, before anything runs.
-
-    Raises:
-        UserErrors: Every mistake of the first section that has any.
-    """
-    from curation.filters import FilterSettings
-    from curation.review.votes import Policy
-    from curation.split import SplitSettings
-
-    section(FilterSettings, context.config.filter, "filter")
-    section(Policy, context.config.review.policy, "review.policy")
-    section(SplitSettings, context.config.split, "split")

@@ -23,8 +23,7 @@ from rounds.layout import (
 )
 from rounds.runner import StageSpec, Work
 from rounds.stages.review import persona_files
-from rounds.stages.review_rows import policy_of
-from workbench.config import section
+from workbench.config import dumped
 from workbench.records import Drop, Example, Review
 from workbench.store import write_json, write_records
 
@@ -54,13 +53,16 @@ def resolve_stage(context: RoundContext) -> StageSpec:
             ),
         ),
         files=persona_files(context, "persona.yaml", "gold.jsonl"),
-        settings={"policy": context.config.review.policy, "filter": context.config.filter},
+        settings={
+            "policy": dumped(context.config.review.policy),
+            "filter": dumped(context.config.filter),
+        },
         packages=("krippendorff",),
     )
 
 
 def _resolve(context: RoundContext, work: Work) -> None:
-    from curation.filters import FilterSettings, filter_examples
+    from curation.filters import filter_examples
     from curation.review.pairs import unreviewed, with_their_rows
 
     taken = read_carry_over(context)
@@ -76,7 +78,7 @@ def _resolve(context: RoundContext, work: Work) -> None:
     left = filter_examples(
         [*carry_over.rows, *resolved.examples],
         context.persona,
-        section(FilterSettings, context.config.filter, "filter"),
+        context.config.filter,
         preferences=[*carry_over.preferences, *resolved.preferences, *made],
         stage="resolve",
     )
@@ -142,7 +144,7 @@ def decide(context: RoundContext, given: Given, *, queue: bool = False) -> Resol
     """
     from curation.review.resolve import resolve
 
-    policy = policy_of(context)
+    policy = context.config.review.policy
     answers = {response.prompt_id: response.text for response in context.round.read(BASELINE)}
     # A masked row is a new record; the base model answered the row that it came from.
     bare = {
@@ -166,7 +168,7 @@ def measure(context: RoundContext) -> Agreement:
     from curation.review.agreement import agreement
     from curation.review.reliability import read_gold
 
-    policy = policy_of(context)
+    policy = context.config.review.policy
     return agreement(
         _candidates(context),
         [*context.round.read(REVIEWS), *context.round.read(GOLD_REVIEWS)],

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
-from workbench.config import section
 from workbench.errors import UserError
 from workbench.records import Example, Preference
 from workbench.store import read_records
 
 if TYPE_CHECKING:
     from curation.review.reliability import Gold
-    from curation.review.votes import Policy
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def review_rows(context: RoundContext, *, people: bool) -> ReviewRows:
     pairs = pairs_of(read_records(_filtered(context, "preferences.jsonl"), Preference))
     shown = pairs.candidates if people else []
     known = {row.id for row in (*filtered, *shown)}
-    gold = read_gold(context.persona_folder, policy_of(context))
+    gold = read_gold(context.persona_folder, context.config.review.policy)
     if not people:
         needed = context.config.review.per_record
         gold = gold_with_reviews(context.persona_folder, context.persona, gold, needed)
@@ -76,14 +74,6 @@ def review_rows(context: RoundContext, *, people: bool) -> ReviewRows:
         Gold(fresh, {row.id: gold.outcomes[row.id] for row in fresh}),
         list(decided.values()),
     )
-
-
-def policy_of(context: RoundContext) -> Policy:
-    """Return the policy of the configuration."""
-    from curation.review.votes import Policy
-
-    policy: Policy = section(Policy, context.config.review.policy, "review.policy")
-    return policy
 
 
 def _filtered(context: RoundContext, name: str) -> Path:

@@ -41,7 +41,7 @@ def wait_for_adjudicator(
         given: The reviewed rows, and all that was said of them so far.
         alternatives: Example id → the other answer of a pair.
     """
-    if context.config.review.policy.get("unsettled") == "drop":
+    if context.config.review.policy.unsettled == "drop":
         return
     pushed = push_unsettled(context, connection, given, alternatives)
     if pushed is not None:

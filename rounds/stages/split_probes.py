@@ -49,9 +49,7 @@ def hold_probes(context: RoundContext, placed: Sequence[Placed]) -> HeldProbes:
     """
     from curation.leaks import Item, find_leaks
     from curation.related_rows import questions_of
-    from curation.split import SplitSettings
     from evaluation.probes import read_probes
-    from workbench.config import section
 
     path = probe_file(context)
     if path is None:
@@ -62,7 +60,7 @@ def hold_probes(context: RoundContext, placed: Sequence[Placed]) -> HeldProbes:
         Item(f"{one.round} {one.row.source or one.row.id}", one.side, questions_of(one.row))
         for one in placed
     ]
-    alike = section(SplitSettings, context.config.split, "split").sibling
+    alike = context.config.split.related
     drops = {}
     for leak in find_leaks(items, similarity=alike):
         probe = probes.get(leak.one.where)

@@ -61,7 +61,7 @@ def recipe_path(context: RoundContext, method: str) -> Path:
     return Path(str(files("training").joinpath(f"recipes/{method}{suffix}.yaml")))
 
 
-def load(context: RoundContext, method: str) -> Recipe:
+def load(context: RoundContext, method: Method) -> Recipe:
     """Return the recipe of a training stage, with the configuration's overrides.
 
     Raises:

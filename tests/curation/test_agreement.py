@@ -9,7 +9,8 @@ import pytest
 
 from curation.review.agreement import agreement
 from curation.review.reliability import against_gold, dawid_skene
-from curation.review.votes import Policy, ballots
+from curation.review.votes import ballots
+from workbench.config import Policy
 from workbench.records import Example, Review, user_prompt
 from workbench.stats.alpha import RATINGS, Alpha, Level, alpha, resampled
 

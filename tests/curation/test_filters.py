@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.filters import FilterSettings, filter_examples
+from curation.filters import filter_examples
 from curation.filters.rules import find_personal_data, mask_personal_data
+from workbench.config import FilterSettings
 from workbench.near_duplicates import jaccard, near_pairs, shingles
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, Preference, user_prompt

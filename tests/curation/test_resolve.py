@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from curation.review.resolve import resolve
-from curation.review.votes import Policy
+from workbench.config import Policy
 from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.records import Example, Review, user_prompt

@@ -15,8 +15,8 @@ from curation.argilla.pull import pull, review_progress
 from curation.argilla.push import push, push_queue
 from curation.argilla.recorded import submit_recorded
 from curation.review.resolve import resolve
-from curation.review.votes import Policy
 from tests.curation.review_team import REVIEWERS, answer, few, seeds
+from workbench.config import Policy
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona
 from workbench.records import Review

@@ -7,7 +7,7 @@ import pytest
 
 from curation.argilla.recorded import gold_with_reviews, read_recorded
 from curation.review.reliability import mixed, read_gold
-from curation.review.votes import Policy
+from workbench.config import Policy
 from workbench.errors import UserErrors
 from workbench.near_duplicates import sibling_pairs
 from workbench.persona import load_persona

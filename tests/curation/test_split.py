@@ -9,7 +9,8 @@ from time import process_time
 
 import pytest
 
-from curation.split import Placed, SplitRows, SplitSettings, _assign, split_rows
+from curation.split import Placed, SplitRows, _assign, split_rows
+from workbench.config import SplitSettings
 from workbench.errors import UserError
 from workbench.records import Example, Preference, user_prompt
 

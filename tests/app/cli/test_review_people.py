@@ -18,13 +18,13 @@ from curation.argilla.server import Server, ServerHome, start
 from curation.argilla.server_home import HOME_VARIABLE
 from curation.review.pairs import as_candidate
 from curation.review.reliability import read_gold
-from curation.review.votes import Policy
 from rounds.context import RoundContext, open_context
 from rounds.pipeline import run_spec, run_stages
 from rounds.stages import review_waiting
 from rounds.stages.review import review_stage
 from tests.commands import Commands
 from tests.curation.review_team import REVIEWERS, answer, few, owner_of, reviewers_of, seeds
+from workbench.config import Policy
 from workbench.records import Decision, Example, Preference, Response, Review, user_prompt
 from workbench.store import read_records
 

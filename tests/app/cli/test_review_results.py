@@ -9,9 +9,9 @@ import pytest
 
 from curation.review.pairs import as_candidate
 from curation.review.reliability import read_gold
-from curation.review.votes import Policy
 from tests.commands import Commands
 from tests.curation.review_team import seeds
+from workbench.config import Policy
 from workbench.records import Decision, Drop, Example, Preference, Response, Review, user_prompt
 from workbench.store import read_records
 
