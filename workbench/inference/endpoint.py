@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -73,6 +74,8 @@ class Endpoint(BaseModel):
     """Requests under way at once."""
     price: Price | None = None
     """Of a million tokens, for estimates and budgets."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Fields that this server wants beside ours, sent with every request as they are."""
 
     @model_validator(mode="before")
     @classmethod
@@ -129,6 +132,20 @@ class Endpoint(BaseModel):
             raise UserError("holds no API key", where=str(self.api_key_file), fix="put it there")
         return key
 
+    @property
+    def name(self) -> str:
+        """Who answers: model and address."""
+        return f"{self.model} at {self.base_url}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is on this machine, so that no proxy lies between."""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
     def client(self) -> AsyncOpenAI:
         """Return an asynchronous client for one event loop, to be closed after use.
 
@@ -167,7 +184,12 @@ def check_reachable(endpoint: Endpoint) -> None:
 
     headers = {"Authorization": f"Bearer {endpoint.api_key()}"}
     try:
-        reply = httpx.get(f"{endpoint.base_url}/models", headers=headers, timeout=_CHECK_SECONDS)
+        reply = httpx.get(
+            f"{endpoint.base_url}/models",
+            headers=headers,
+            timeout=_CHECK_SECONDS,
+            trust_env=not endpoint.loopback,
+        )
     except httpx.TimeoutException:
         raise UserError(
             f"does not answer within {_CHECK_SECONDS:.0f} s",
