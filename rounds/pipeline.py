@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 
 from rounds.context import RoundContext
 from rounds.runner import Outcome, StageSpec, run_stage
@@ -21,6 +20,7 @@ from workbench.console import console
 from workbench.errors import UserError, nearest
 from workbench.inference.hub import hub_offline
 from workbench.meter import give_memory_back
+from workbench.store import MIB, check_space
 
 STAGES: dict[str, Callable[[RoundContext], StageSpec]] = {
     "import": stages_data.import_stage,
@@ -39,8 +39,8 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "Could not find a config file in")
 # PEFT asks transformers by the old name.
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-SPACE_MIB = 300
-"""Free space that a round needs at the least: adapters, caches, the review server's database."""
+SPACE = 300 * MIB
+"""Free bytes that a round needs at the least: adapters, caches, the review server's database."""
 
 
 def run_stages(
@@ -54,7 +54,7 @@ def run_stages(
     for name in force:
         _known(name, "--force")
     names = list(names)
-    _check_space(context.runs)
+    check_space(context.runs, SPACE, "a round", "--runs")
     with context.round.locked():
         if any(context.round.manifest(name) is None for name in names):
             stages_model.check_settings(context, names)
@@ -109,16 +109,3 @@ def _told(outcome: Outcome) -> str:
     if not outcome.ran:
         return f"already done ({text})" if text else "already done"
     return f"{text + '; ' if text else ''}{outcome.manifest.seconds:.0f} s"
-
-
-def _check_space(folder: Path) -> None:
-    import shutil
-
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free >> 20
-    if free < SPACE_MIB:
-        raise UserError(
-            f"only {free} MiB are free, a round needs {SPACE_MIB}",
-            where=str(folder),
-            fix="free some space, or choose another folder with --runs",
-        )

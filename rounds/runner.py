@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from workbench.console import console, publishing
 from workbench.errors import UserError
 from workbench.meter import Meter
 from workbench.records import Record
-from workbench.store import cannot_write, file_hash, write_json
+from workbench.store import disk_errors, file_hash, replace_folder, write_json
 
 R = TypeVar("R", bound=Record)
 M = TypeVar("M", bound=BaseModel)
@@ -152,10 +151,10 @@ def run_stage(
             return Outcome(spec.name, False, before)
         console.print(f"  {spec.name} is done again: {why}")
     partial = round_.partial(spec.name)
-    _prepare(partial, key, keep=spec.resumable and not force)
     work = Work(round_, partial, frozenset(spec.inputs))
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    try:
+    with disk_errors(partial):
+        _prepare(partial, key, keep=spec.resumable and not force)
         with Meter(others) as meter, publishing(round_.folder / PROGRESS):
             spec.run(work)
         (partial / ".key").unlink()
@@ -170,9 +169,8 @@ def run_stage(
             peak_mib=round(meter.peak_mib),
         )
         write_json(partial / MANIFEST, manifest.model_dump(mode="json"))
-        _replace(partial, round_.stage(spec.name))
-    except OSError as error:
-        raise cannot_write(partial, error) from None
+        # Killed from here on, the next run finds the stage whole, or does it again.
+        replace_folder(partial, round_.stage(spec.name))
     return Outcome(spec.name, True, manifest)
 
 
@@ -219,13 +217,10 @@ def _prepare(partial: Path, key: str, *, keep: bool) -> None:
     """Make the temporary folder; go on in one that was begun for the same work, where allowed."""
     mark = partial / ".key"
     begun = mark.exists() and mark.read_text(encoding="utf-8") == key
-    try:
-        if partial.exists() and not (keep and begun):
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        mark.write_text(key, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(partial, error) from None
+    if partial.exists() and not (keep and begun):
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    mark.write_text(key, encoding="utf-8")
 
 
 def _output_hashes(folder: Path) -> dict[str, OutputFile]:
@@ -239,13 +234,3 @@ def _output_hashes(folder: Path) -> dict[str, OutputFile]:
             sha256=file_hash(path), bytes=path.stat().st_size, records=records
         )
     return files
-
-
-def _replace(new: Path, target: Path) -> None:
-    """Put ``new`` in the place of ``target``; killed in between, the next run does the stage."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
-    shutil.rmtree(old, ignore_errors=True)

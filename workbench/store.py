@@ -1,10 +1,16 @@
-"""JSONL files of records: read with line numbers, written atomically, hashed."""
+"""Files and folders that are there whole or not at all; JSONL of records with line numbers.
+
+In: paths, records, JSON values. Out: what was read, or one line for what the disk or a file does
+wrong. Everybody who writes what somebody else may read does it through here.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +23,13 @@ from workbench.errors import UserError
 from workbench.records import Record
 
 R = TypeVar("R", bound=Record)
+MIB = 1 << 20
+_DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+}
+_LOW_SPACE = 64 * MIB
+"""Free bytes under which a failed write is taken for a full disk."""
 
 
 @contextmanager
@@ -50,6 +63,98 @@ def cannot_write(path: Path, error: OSError) -> UserError:
         where=str(error.filename or path),
         fix="free some space or choose another folder, then run the same command again",
     )
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the system and libraries raise for a refused write into one line.
+
+    Args:
+        path: What is being written, where the error does not say.
+
+    Raises:
+        UserError: The disk is full or broken, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        # Libraries raise plain OSErrors, without a number, for what is not of the disk.
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise cannot_write(path, error) from None
+    except Exception as error:
+        # torch raises a RuntimeError and safetensors its own for what the system refused.
+        if type(error).__name__ not in ("RuntimeError", "SafetensorError"):
+            raise
+        if "No space left" not in str(error) and not (
+            "write" in str(error).lower() and free_space(path) < _LOW_SPACE
+        ):
+            raise
+        raise cannot_write(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from None
+
+
+def free_space(folder: Path) -> int:
+    """Return the free bytes where ``folder`` lies or will lie."""
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
+
+
+def check_space(folder: Path, needed: int, what: str, option: str) -> None:
+    """Raise a UserError if fewer bytes than are needed are free where ``folder`` will lie.
+
+    Args:
+        folder: It need not be there yet.
+        needed: Bytes.
+        what: Who needs them, such as ``a round``.
+        option: Of the command line that names another folder.
+    """
+    free = free_space(folder)
+    if free < needed:
+        raise UserError(
+            f"only {free // MIB} MiB are free, {what} needs {-(-needed // MIB)}",
+            where=str(folder),
+            fix=f"free some space, or choose another folder with {option}",
+        )
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary neighbour of ``folder`` that takes its name when all went well.
+
+    What a killed run left is removed first; a folder of that name stays until the new one is
+    whole.
+
+    Raises:
+        UserError: Another command writes there, or the system refuses to write.
+    """
+    from filelock import FileLock, Timeout
+
+    temporary = folder.with_name(f".{folder.name}.partial")
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                try:
+                    yield temporary
+                    replace_folder(temporary, folder)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
+        except Timeout:
+            raise UserError(
+                "another command writes there", where=str(folder), fix="wait for it, or stop it"
+            ) from None
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put the folder ``new`` in the place of ``target``, which need not be there."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def existing(path: Path) -> Path:

@@ -46,10 +46,9 @@ def open_export(
     Raises:
         UserError: No such stage or no adapter of it, a name with odd characters, no prompts.
     """
-    from training.export.folder import check_name
     from training.export.formats import Export
     from training.export.licences import base_licence
-    from training.export.source import Source
+    from training.export.source import Source, check_name
     from workbench.inference.base_models import resolve_model
 
     stage = _stage(context, stage)

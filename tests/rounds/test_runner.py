@@ -9,7 +9,7 @@ import pytest
 from rounds.layout import MANIFEST, RESOLVED, Manifest, OutputFile, RoundFolder
 from rounds.runner import Outcome, StageSpec, Work, run_stage
 from workbench.errors import UserError
-from workbench.store import file_hash, write_json
+from workbench.store import file_hash
 
 
 def _write(work: Work) -> None:
@@ -148,10 +148,3 @@ def test_two_commands_cannot_write_one_round(round_: RoundFolder) -> None:
     second = RoundFolder(round_.folder).locked()
     with round_.locked(), pytest.raises(UserError, match="another command is at work"), second:
         pass
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    with pytest.raises(TypeError):
-        write_json(path, {"bad": object()})
-    assert list(tmp_path.iterdir()) == []

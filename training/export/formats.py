@@ -12,7 +12,6 @@ from training.adapters import CONFIG, WEIGHTS
 from training.export import loaded
 from training.export.card import Provenance, model_card
 from training.export.converter import NotWrittenHere, convert, converter
-from training.export.folder import check_space, whole_folder
 from training.export.gate import BOUNDS, Bounds, Hearing, Questions, Verdict, check_parity, hear
 from training.export.gguf_adapter import write_gguf_adapter
 from training.export.gguf_model import write_gguf
@@ -26,7 +25,7 @@ from training.export.vllm import listen_to_vllm, serve_script, vllm_program
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
-from workbench.store import file_hash, write_json
+from workbench.store import MIB, check_space, file_hash, whole_folder, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +79,7 @@ def export_merged(job: Export, dtype: str) -> Verdict | None:
     import torch
 
     stored = _stored(job.source)
-    check_space(job.out, stored * (2 if dtype == "float32" else 1) + (64 << 20))
+    _check_space(job.out, stored * (2 if dtype == "float32" else 1))
     with whole_folder(job.out) as out:
         write_merged(job.source, out, dtype=dtype)
         compute = loaded.gate_dtype(job.source.base)
@@ -152,6 +151,10 @@ def _copy_adapter(source: Source, out: Path) -> None:
         shutil.copyfile(source.adapter / name, out / name)
 
 
+def _check_space(out: Path, needed: int) -> None:
+    check_space(out, needed + 64 * MIB, "the export", "--out")
+
+
 def _base_file(kind: str) -> str:
     return f"base-{kind}.gguf"
 
@@ -163,7 +166,7 @@ def _gguf(job: Export, out: Path, kind: str, *, adapter: bool) -> tuple[str, Ver
             "no llama.cpp is there to check the file with",
             fix="pip install xllamacpp, or name a llama-server in LLAMA_SERVER",
         )
-    check_space(job.out, 2 * _stored(job.source) + (64 << 20))
+    _check_space(job.out, 2 * _stored(job.source))
     if adapter:
         model, lora = out / _base_file(kind), out / f"{job.source.name}-lora.gguf"
         write_gguf(job.source, model, kind, licence=job.licence.id, bare=True)

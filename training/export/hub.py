@@ -8,11 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from training.export.folder import check_name, whole_folder
 from training.export.licences import Licence
+from training.export.source import check_name
 from workbench.errors import UserError
 from workbench.inference.hub import hub_errors
 from workbench.persona import Persona
+from workbench.store import whole_folder
 
 _SIDES = ("train", "validation", "test")
 _LEFT_OUT = ("gate.json",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from workbench.errors import UserError
 CARRIED = ("*.json", "*.jinja", "*.model", "*.txt")
 """Files of a base that go along with merged weights: tokenizer, template, generation settings."""
 _NOT_CARRIED = {"config.json", "workbench.json", "model.safetensors.index.json"}
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
 @dataclass(frozen=True)
@@ -76,3 +80,18 @@ class Source:
 def _json(path: Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return data
+
+
+def check_name(name: str, where: str) -> str:
+    """Return ``name`` if every target takes it: files, the Hub, Ollama, a command line.
+
+    Raises:
+        UserError: It has other characters, begins with none of these, or is too long.
+    """
+    if not _NAME.fullmatch(name) or ".." in name or "--" in name:
+        raise UserError(
+            f"'{name}' is no name for an export",
+            where=where,
+            fix="letters, digits, single - and ., and _; a letter or digit first; 96 at most",
+        )
+    return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,14 +199,14 @@ def test_a_killed_export_leaves_no_folder_and_the_next_one_completes(
 def test_no_space_and_a_name_with_odd_characters_are_one_line(
     job: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.export import folder
+    from training.export.source import check_name
 
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: type("U", (), {"free": 1 << 20}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("U", (), {"free": 1 << 20}))
     with pytest.raises(UserError, match=r"only 1 MiB are free, the export needs \d+"):
         formats.export_merged(job, "float32")
     for name in ("", "-x", "a b", "a/b", "ä", "..", "a--b", "x" * 97):
         with pytest.raises(UserError, match="is no name for an export"):
-            folder.check_name(name, "--name")
+            check_name(name, "--name")
 
 
 def test_a_base_of_four_bits_is_widened_where_it_is_all_there_is(
