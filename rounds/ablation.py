@@ -1,36 +1,52 @@
-"""A round trained again without a group of its rows, in a folder of its own inside the round."""
+"""Ablation: a round trained again without a group of its rows, to see what they gave.
+
+In: a trained and evaluated round, and a group such as ``topic=soreness``. Out: an
+:class:`Ablation`; the training and its evaluation lie in a folder of their own inside the round.
+``persona compare --without`` prints it.
+"""
 
 from __future__ import annotations
 
+import random
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
-from rich.table import Table
 
-from rounds.arms import own_arms
+from rounds.arms import PROMPT, own_arms
 from rounds.comparison import columns_of, counted_traits
 from rounds.context import RoundContext
-from rounds.layout import MANIFEST, RoundFolder
-from rounds.lineage.groups import Group, leave_out
-from workbench.errors import UserError
-from workbench.records import Example, Preference, Review
-from workbench.store import read_records, write_json, write_records
+from rounds.layout import (
+    ADJUDICATIONS,
+    CARRIED_REVIEWS,
+    CONFIG,
+    MANIFEST,
+    PREFERENCES,
+    REVIEWS,
+    STAGES,
+    TRAIN,
+    RoundFolder,
+    write,
+)
+from workbench.config import load_config
+from workbench.errors import UserError, nearest
+from workbench.records import Example, Preference, Review, Row
+from workbench.stats import Difference
+from workbench.stats.exact import holm
+from workbench.stats.intervals import differences_of
+from workbench.store import write_json
 
-if TYPE_CHECKING:
-    from workbench.stats import Difference
+FOLDER = ".ablation"
+_LINKED = STAGES[: STAGES.index("split")]
+"""Stages whose results are the same without the group."""
+Kind = Literal["topic", "origin", "source", "reviewer", "random"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+R = TypeVar("R", bound=Row)
 
-FOLDER = ".without"
-_LINKED = ("import", "generate", "filter", "review", "resolve")
-_REVIEWS = ("review/reviews.jsonl", "review/adjudications.jsonl", "import/carry-over-reviews.jsonl")
-_CACHE = ".evaluate.scratch"
 
-
-class Without(BaseModel):
+class Ablation(BaseModel):
     """What a group of rows gave: the round's last arm minus the same one without the group."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,17 +56,50 @@ class Without(BaseModel):
     rows_out: int
     rows_left: int
     pairs_out: int
-    differences: dict[str, dict[str, Any]]
+    differences: dict[str, Difference]
     """Metric → the paired difference, corrected for their number (Holm)."""
 
 
-def without(context: RoundContext, group: Group) -> Without:
+@dataclass(frozen=True)
+class Group:
+    """Rows that have something in common.
+
+    Attributes:
+        kind: What they have in common; ``random`` is so many rows drawn at random, to hold the
+            effect of any other group against.
+        name: Which topic, origin, source or reviewer; the number of random rows.
+    """
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.name}"
+
+    @property
+    def folder(self) -> str:
+        """Name of a folder for it."""
+        safe = "".join(one if one.isalnum() or one in "-_." else "_" for one in self.name)
+        return f"{self.kind}-{safe}"
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """The training split without a group, and how much went."""
+
+    rows: list[Example]
+    pairs: list[Preference]
+    rows_out: int
+    pairs_out: int
+
+
+def ablate(context: RoundContext, group: Group) -> Ablation:
     """Train and evaluate a round again without a group: same recipes, same seed, same prompts.
 
     It can be stopped: the same call goes on where it was.
 
     Args:
-        context: The round; it is trained and evaluated already.
+        context: The round as it was made (:func:`as_made`), trained and evaluated already.
         group: What is left out of training; held-out and validation rows stay.
 
     Raises:
@@ -58,115 +107,195 @@ def without(context: RoundContext, group: Group) -> Without:
     """
     from rounds.pipeline import run_stages
 
-    arm = own_arms(replace(context, config=_unprompted(context)))[-1].name
-    if not any(name == arm for name, _ in columns_of(context.round, None)):
-        raise UserError(
-            f"the arm '{arm}' has no scores in {context.round.name}",
-            where=str(context.round.folder),
-            fix="run it to its evaluation first",
-        )
-    split = context.round.stage("split")
-    rows = list(read_records(split / "train.jsonl", Example))
-    pairs = list(read_records(split / "preferences-train.jsonl", Preference))
-    left = leave_out(group, rows, pairs, list(_reviews(context)), seed=context.config.seed)
-    folder = context.round.folder / FOLDER / group.folder / context.round.name
-    _prepare(context, folder)
-    write_records(folder / "split/train.jsonl", left.rows)
-    write_records(folder / "split/preferences-train.jsonl", left.pairs)
-    scratch = replace(context, config=_unprompted(context), round=RoundFolder(folder))
-    run_stages(scratch, [*context.config.train.methods, "evaluate"])
-    found = Without(
+    one = context.round
+    plain = _unprompted(context)
+    arm = own_arms(plain)[-1].name
+    if not any(name == arm for name, _ in columns_of(one, None)):
+        fix = "run it to its evaluation first"
+        what = f"the arm '{arm}' has no scores in {one.name}"
+        raise UserError(what, where=str(one.folder), fix=fix)
+    reviews = [
+        review
+        for artifact in (REVIEWS, ADJUDICATIONS, CARRIED_REVIEWS)
+        for review in one.read_if_there(artifact)
+    ]
+    remainder = leave_out(
+        group, one.read(TRAIN), one.read(PREFERENCES["train"]), reviews, seed=context.config.seed
+    )
+    scratch = RoundFolder(one.folder / FOLDER / group.folder / one.name)
+    _prepare(one, scratch)
+    write(scratch.stage("split"), TRAIN, remainder.rows)
+    write(scratch.stage("split"), PREFERENCES["train"], remainder.pairs)
+    run_stages(replace(plain, round=scratch), [*context.config.train.methods, "evaluate"])
+    ablation = Ablation(
         group=str(group),
         arm=arm,
-        rows_out=left.rows_out,
-        rows_left=len(left.rows),
-        pairs_out=left.pairs_out,
-        differences={
-            metric: difference.model_dump(mode="json")
-            for metric, difference in _differences(context, scratch.round, arm).items()
-        },
+        rows_out=remainder.rows_out,
+        rows_left=len(remainder.rows),
+        pairs_out=remainder.pairs_out,
+        differences=_differences(one, scratch, arm, context.config.seed),
     )
-    write_json(folder.parent / "without.json", found.model_dump(mode="json"))
-    return found
+    write_json(scratch.folder.parent / "ablation.json", ablation.model_dump(mode="json"))
+    return ablation
 
 
-def _unprompted(context: RoundContext) -> Any:
-    """Return the configuration with the base and the trained arms alone."""
-    bare = context.config.evaluate.model_copy(update={"arms": (), "more": {}})
-    config = context.config.model_copy(update={"evaluate": bare})
-    names = [
-        own.name for own in own_arms(replace(context, config=config)) if "+prompt" not in own.name
-    ]
-    return config.model_copy(update={"evaluate": bare.model_copy(update={"arms": tuple(names)})})
+def as_made(context: RoundContext) -> RoundContext:
+    """Return the context with the configuration that its round was made with.
+
+    A round that wrote none stays as it is.
+
+    Raises:
+        UserError: That configuration is broken.
+    """
+    saved = context.round.folder / CONFIG
+    if not saved.exists():
+        return context
+    return replace(context, config=load_config(saved, {"persona": context.config.persona}))
 
 
-def _reviews(context: RoundContext) -> Iterator[Review]:
-    for name in _REVIEWS:
-        if (path := context.round.folder / name).exists():
-            yield from read_records(path, Review)
+def _unprompted(context: RoundContext) -> RoundContext:
+    """Return the context with the base and the trained arms alone."""
+
+    def evaluating(arms: Sequence[str]) -> RoundContext:
+        evaluate = context.config.evaluate.model_copy(update={"arms": tuple(arms), "more": {}})
+        return replace(context, config=context.config.model_copy(update={"evaluate": evaluate}))
+
+    return evaluating([own.name for own in own_arms(evaluating(())) if PROMPT not in own.name])
 
 
-def _prepare(context: RoundContext, folder: Path) -> None:
-    """Make the folder: the round's other stages linked, its split and kept answers copied."""
-    folder.mkdir(parents=True, exist_ok=True)
-    earlier = [
-        path for path in context.round.folder.parent.glob("round-*") if path.name < folder.name
-    ]
-    links = {folder / name: context.round.stage(name) for name in _LINKED}
+def _prepare(one: RoundFolder, scratch: RoundFolder) -> None:
+    """Make the folder: the round's other stages linked, its split and paid answers copied."""
+    scratch.folder.mkdir(parents=True, exist_ok=True)
+    links = {scratch.stage(name): one.stage(name) for name in _LINKED}
     # A recipe may go on from an earlier round's adapter, and the gate looks back at it.
-    links |= {folder.parent / path.name: path for path in earlier}
+    links |= {scratch.sibling(other.name).folder: other.folder for other in one.earlier}
     for link, target in links.items():
         if target.exists() and not link.exists():
             link.symlink_to(target.resolve(), target_is_directory=True)
-    shutil.rmtree(folder / "split", ignore_errors=True)  # the round may have been split anew
-    shutil.copytree(
-        context.round.stage("split"), folder / "split", ignore=shutil.ignore_patterns(MANIFEST)
-    )
-    if (kept := context.round.folder / _CACHE).exists() and not (folder / _CACHE).exists():
-        shutil.copytree(kept, folder / _CACHE)
+    split = scratch.stage("split")
+    shutil.rmtree(split, ignore_errors=True)  # the round may have been split anew
+    shutil.copytree(one.stage("split"), split, ignore=shutil.ignore_patterns(MANIFEST))
+    answers, copied = one.scratch("evaluate"), scratch.scratch("evaluate")
+    if answers.exists() and not copied.exists():
+        shutil.copytree(answers, copied)
 
 
-def _differences(context: RoundContext, other: RoundFolder, arm: str) -> dict[str, Difference]:
+def _differences(
+    one: RoundFolder, other: RoundFolder, arm: str, seed: int
+) -> dict[str, Difference]:
     """Return metric → the round minus the other one, on the prompts of both; Holm over metrics."""
-    from workbench.stats.exact import holm
-    from workbench.stats.intervals import differences_of
-
-    traits = counted_traits((context.round, other))
-    own, theirs = columns_of(context.round, traits), columns_of(other, traits)
+    traits = counted_traits((one, other))
+    own, theirs = columns_of(one, traits), columns_of(other, traits)
     samples = {
         metric: column.minus(theirs[name, metric])
         for (name, metric), column in own.items()
         if name == arm and (name, metric) in theirs
     }
-    found = dict(
-        zip(samples, differences_of(list(samples.values()), context.config.seed), strict=True)
-    )
-    tested = {metric: one.p for metric, one in found.items() if one and one.p is not None}
+    differences = dict(zip(samples, differences_of(list(samples.values()), seed), strict=True))
+    tested = {metric: one.p for metric, one in differences.items() if one and one.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return {
         metric: one.model_copy(update={"p_adjusted": adjusted.get(metric)})
-        for metric, one in found.items()
+        for metric, one in differences.items()
         if one
     }
 
 
-def print_without(console: Console, found: Without, names: dict[str, str]) -> None:
-    """Print what a group gave, and how far that can be said."""
-    from workbench.stats import Difference
+def parse_group(text: str) -> Group:
+    """Return the group that a text such as ``topic=soreness`` names.
 
-    table = Table(title=f"{found.arm} with {found.group} minus without it", title_justify="left")
-    for name in ("metric", "prompts", "difference", "95 % interval", "said"):
-        table.add_column(name, justify="left" if name in ("metric", "said") else "right")
-    for metric, data in found.differences.items():
-        one = Difference.model_validate(data)
-        interval = "too few prompts" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
-        said = ("gave" if one.mean > 0 else "cost") if one.is_sure else "not distinguishable"
-        table.add_row(names.get(metric, metric), str(one.pairs), f"{one.mean:+.3f}", interval, said)
-    console.print(table)
-    console.print(
-        f"Left out: {found.rows_out} rows and {found.pairs_out} pairs; {found.rows_left} rows were"
-        " left. One training each, of the same recipes and seed: how far another seed would move"
-        f" these is not in the intervals, and fewer rows alone move them too (--without"
-        f" random={found.rows_out} shows by how much).",
-        markup=False,
+    Raises:
+        UserError: It names none.
+    """
+    kind, _, name = text.partition("=")
+    if kind not in KINDS or not name or (kind == "random" and not name.isdecimal()):
+        raise UserError(
+            f"'{text}' names no group of rows",
+            where="--without",
+            fix=(kind not in KINDS and nearest(kind, KINDS))
+            or "such as topic=soreness, origin=teacher, source=seeds.jsonl,"
+            " reviewer=reviewer-1, or random=12 to compare with",
+        )
+    return Group(kind, name)
+
+
+def leave_out(
+    group: Group,
+    rows: Sequence[Example],
+    pairs: Sequence[Preference],
+    reviews: Sequence[Review],
+    *,
+    seed: int = 0,
+) -> Remainder:
+    """Return the training split without a group.
+
+    A reviewer's rows are those that stand on their word alone: all reviews among a row's parents
+    are theirs, or its answer is their correction. A pair goes with the rows of its question.
+
+    Args:
+        group: What is left out.
+        rows: Examples of the training split.
+        pairs: Preferences of the training split.
+        reviews: Of the round, those taken over from earlier ones included.
+        seed: Of the random rows.
+
+    Raises:
+        UserError: No row is in the group, or none is outside of it.
+    """
+    out = {row.id for row in _members(group, rows, reviews, seed)}
+    asked = {row.prompt for row in rows if row.id in out}
+    own = _alike(group, pairs) if group.kind in ("topic", "source") else []
+    pairs_out = {pair.id for pair in own}
+    pairs_left = [
+        pair
+        for pair in pairs
+        if pair.id not in pairs_out and pair.prompt not in asked and out.isdisjoint(pair.parents)
+    ]
+    rows_left = [row for row in rows if row.id not in out]
+    if len(rows_left) == len(rows) or not rows_left:
+        what = "all rows of training are" if not rows_left else "no row of training is"
+        raise UserError(
+            f"{what} in the group {group}", where="--without", fix=_known(group, rows, reviews)
+        )
+    return Remainder(rows_left, pairs_left, len(out), len(pairs) - len(pairs_left))
+
+
+def _members(
+    group: Group, rows: Sequence[Example], reviews: Sequence[Review], seed: int
+) -> list[Example]:
+    if group.kind == "random":
+        count = min(int(group.name), len(rows))
+        return random.Random(f"without:{seed}").sample(list(rows), count)
+    if group.kind != "reviewer":
+        return _alike(group, rows)
+    submitted = {review.id: review for review in reviews if review.status == "submitted"}
+    return [row for row in rows if _stands_on(row, group.name, submitted)]
+
+
+def _stands_on(row: Example, reviewer: str, reviews: Mapping[str, Review]) -> bool:
+    """Return whether a row stands on one reviewer's word alone."""
+    about = [reviews[one] for one in row.parents if one in reviews]
+    alone = bool(about) and all(review.reviewer == reviewer for review in about)
+    return alone or any(
+        review.reviewer == reviewer
+        and str(review.answers.get("corrected") or "").strip() == row.answer.strip()
+        for review in about
     )
+
+
+def _alike(group: Group, rows: Sequence[R]) -> list[R]:
+    if group.kind == "source":
+        return [row for row in rows if group.name in (row.source, row.source.rsplit(":", 1)[0])]
+    return [row for row in rows if getattr(row, group.kind) == group.name]
+
+
+def _known(group: Group, rows: Sequence[Example], reviews: Collection[Review]) -> str:
+    every: dict[str, set[str]] = {
+        "topic": {row.topic for row in rows},
+        "origin": {str(row.origin) for row in rows},
+        "source": {row.source.rsplit(":", 1)[0] for row in rows},
+        "reviewer": {review.reviewer for review in reviews},
+        "random": {f"1 to {len(rows) - 1}"},
+    }
+    names = sorted(filter(None, every[group.kind]))
+    return f"there are {', '.join(names)}"

@@ -1,36 +1,215 @@
-"""Two rounds side by side: each arm's scores on the prompts that both asked, paired by prompt."""
+"""Two rounds side by side: their rows, their recipes, and each arm's scores, paired by prompt.
+
+In: two rounds of one persona. Out: a :class:`RoundComparison`, which ``persona compare`` prints.
+Evaluations and the plan of the next round take the paired scores from here too.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
-from rounds.layout import RoundFolder
+from pydantic import BaseModel, ConfigDict
+
+from rounds.layout import (
+    ASSIGNMENTS,
+    COMPARISON,
+    DECISIONS,
+    DROPS,
+    EXAMPLES,
+    RESPONSES,
+    SCORES,
+    TRAIN,
+    RoundFolder,
+    recipe,
+)
+from workbench.config import METHODS, Method
+from workbench.errors import UserError
 from workbench.records import Example, Response, Score
-from workbench.store import read_records
-
-if TYPE_CHECKING:
-    from workbench.stats import Difference
-    from workbench.stats.table import Column
+from workbench.stats import Difference
+from workbench.stats.intervals import differences_of
+from workbench.stats.table import Column, tabulate
+from workbench.yamlfile import read_yaml
 
 DECODING = ("max_new_tokens", "seeds", "temperature")
 """Settings of an evaluation that decide how arms answer."""
-Columns = dict[tuple[str, str], "Column"]
+Columns = dict[tuple[str, str], Column]
 """(arm, metric) → held-out prompt as text → what its value is the mean of."""
+
+
+class RowEdit(NamedTuple):
+    """A question whose answer differs."""
+
+    question: str
+    before: str
+    """Id of the row with the old answer."""
+    after: str
+
+
+class RowChange(NamedTuple):
+    """A row of both rounds of which something else differs."""
+
+    id: str
+    question: str
+    before: str
+    after: str
+
+
+class ScoreDifference(Difference):
+    """An arm's score in the second round minus that in the first, on the prompts of both."""
+
+    arm: str
+    metric: str
+
+
+class RoundComparison(BaseModel):
+    """Round B against round A; rows are the curated ones, which are in a split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    before: str
+    after: str
+    rows: tuple[int, int]
+    added: dict[str, str]
+    """Id → question of rows that only B has, and that are no edit of a row of A."""
+    dropped: dict[str, str]
+    """Id → reason in B; ``not in the round`` where B never had the row."""
+    edited: tuple[RowEdit, ...]
+    relabelled: tuple[RowChange, ...]
+    """The decision about the same row differs, such as keep and queue."""
+    moved: tuple[RowChange, ...]
+    """The split of the same row differs: training for the one, test for the other."""
+    recipes: dict[str, dict[str, tuple[Any, Any]]]
+    """Method → dotted key → the two values, None where one has no such key."""
+    scores: tuple[ScoreDifference, ...]
+    """B minus A with a 95 % bootstrap interval; several seeds of a prompt are averaged."""
+    evaluated_otherwise: tuple[str, ...]
+    """What of the two evaluations differs beside the arms: a difference may come of it as well."""
+
+    @property
+    def has_two_causes(self) -> bool:
+        """Whether rows and recipes both changed: a difference can't be put down to one."""
+        return bool((self.added or self.dropped or self.edited) and self.recipes)
+
+
+def compare_rounds(a: RoundFolder, b: RoundFolder, seed: int) -> RoundComparison:
+    """Compare the rows, recipes and scores of two rounds of a persona.
+
+    Args:
+        a: The round before.
+        b: The round after.
+        seed: Of the bootstrap.
+
+    Raises:
+        UserError: A round is not there, or has no split yet.
+    """
+    old, new = _curated(a), _curated(b)
+    unmatched: dict[str, list[str]] = defaultdict(list)
+    for row in new.values():
+        if row.id not in old:
+            unmatched[row.question].append(row.id)
+    gone = [row for row in old.values() if row.id not in new]
+    # Each new row is the edit of one gone row at the most, so that none is lost or counted twice.
+    edited = {
+        row.id: RowEdit(row.question, row.id, unmatched[row.question].pop(0))
+        for row in gone
+        if unmatched[row.question]
+    }
+    added = {one for ids in unmatched.values() for one in ids}
+    reasons = {
+        drop.record: drop.reason for drops in DROPS.values() for drop in b.read_if_there(drops)
+    }
+    both = [row for row in new.values() if row.id in old]
+    return RoundComparison(
+        before=a.name,
+        after=b.name,
+        rows=(len(old), len(new)),
+        added={row.id: row.question for row in new.values() if row.id in added},
+        dropped={
+            row.id: reasons.get(row.id, "not in the round") for row in gone if row.id not in edited
+        },
+        edited=tuple(edited.values()),
+        relabelled=_changes(both, _decisions(a), _decisions(b)),
+        moved=_changes(both, _splits(a), _splits(b)),
+        recipes={method: diff for method in METHODS if (diff := _recipe_diff(a, b, method))},
+        scores=tuple(
+            ScoreDifference(arm=arm, metric=metric, **difference.model_dump())
+            for (arm, metric), difference in score_differences(a, b, seed).items()
+        ),
+        evaluated_otherwise=tuple(evaluated_otherwise(a, b)),
+    )
+
+
+def _curated(one: RoundFolder) -> dict[str, Example]:
+    if not one.folder.is_dir():
+        names = ", ".join(other.name for other in one.all_rounds)
+        fix = f"there are {names}" if names else "`persona run` makes the first"
+        raise UserError(f"there is no round {one.number}", where=str(one.folder), fix=fix)
+    if not one.has(TRAIN):
+        fix = "run it at least to the stage 'split'"
+        raise UserError("has no split yet", where=str(one.folder), fix=fix)
+    return {row.id: row for split in EXAMPLES.values() for row in one.read(split)}
+
+
+def _decisions(one: RoundFolder) -> dict[str, str]:
+    return {decision.record: decision.outcome for decision in one.read_if_there(DECISIONS)}
+
+
+def _splits(one: RoundFolder) -> dict[str, str]:
+    return {own.record: own.split for own in one.read_if_there(ASSIGNMENTS)}
+
+
+def _changes(
+    rows: Sequence[Example], before: Mapping[str, str], after: Mapping[str, str]
+) -> tuple[RowChange, ...]:
+    return tuple(
+        RowChange(row.id, row.question, before[row.id], after[row.id])
+        for row in rows
+        if row.id in before and row.id in after and before[row.id] != after[row.id]
+    )
+
+
+def _recipe_diff(a: RoundFolder, b: RoundFolder, method: Method) -> dict[str, tuple[Any, Any]]:
+    old, new = (_recipe(one, method) for one in (a, b))
+    if old is None or new is None:
+        return {} if old is new else {"trained": (old is not None, new is not None)}
+    keys = sorted({*old, *new})
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def _recipe(one: RoundFolder, method: Method) -> dict[str, Any] | None:
+    """Return dotted key → value of the recipe that a round trained with, its base included."""
+    if not one.has(recipe(method)):
+        return None
+    manifest = one.manifest(method)
+    keys, _ = read_yaml(one.path(recipe(method)))
+    return {"model": manifest.settings.get("model") if manifest else None} | _dotted(keys)
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    dotted: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            dotted |= _dotted(value, f"{prefix}{key}.")
+        else:
+            dotted[f"{prefix}{key}"] = json.loads(json.dumps(value, default=str))
+    return dotted
 
 
 def score_differences(
     a: RoundFolder, b: RoundFolder, seed: int
 ) -> dict[tuple[str, str], Difference]:
-    """Return (arm, metric) → difference on the prompts that both rounds asked of that arm."""
-    from workbench.stats.intervals import differences_of
+    """Return (arm, metric) → difference on the prompts that both rounds asked of that arm.
 
+    Fidelity is made of the traits that count in both.
+    """
     traits = counted_traits((a, b))
     old, new = columns_of(a, traits), columns_of(b, traits)
     both = [key for key in new if key in old]
-    found = differences_of([new[key].minus(old[key]) for key in both], seed)
-    return {key: one for key, one in zip(both, found, strict=True) if one}
+    differences = differences_of([new[key].minus(old[key]) for key in both], seed)
+    return {key: one for key, one in zip(both, differences, strict=True) if one}
 
 
 def counted_traits(rounds: Iterable[RoundFolder]) -> list[str] | None:
@@ -38,14 +217,13 @@ def counted_traits(rounds: Iterable[RoundFolder]) -> list[str] | None:
 
     An untrusted judge's are not among them. None where a round does not say.
     """
-    found: list[str] | None = None
+    counted: list[str] | None = None
     for one in rounds:
-        path = one.stage("evaluate") / "comparison.json"
-        own = json.loads(path.read_text("utf-8")).get("traits") if path.exists() else None
+        own = one.read(COMPARISON).traits if one.has(COMPARISON) else ()
         if not own:
             return None
-        found = [trait for trait in own if found is None or trait in found]
-    return found
+        counted = [trait for trait in own if counted is None or trait in counted]
+    return counted
 
 
 def evaluated_otherwise(a: RoundFolder, b: RoundFolder) -> list[str]:
@@ -63,27 +241,22 @@ def evaluated_otherwise(a: RoundFolder, b: RoundFolder) -> list[str]:
     return [what for what, is_same in same.items() if not is_same]
 
 
-def columns_of(round_: RoundFolder, traits: Sequence[str] | None) -> Columns:
+def columns_of(one: RoundFolder, traits: Sequence[str] | None) -> Columns:
     """Return the scores of a round's held-out prompts; none where it is not evaluated.
 
     Args:
-        round_: The round.
+        one: The round.
         traits: What fidelity is made of; see :func:`counted_traits`.
     """
-    folder = round_.stage("evaluate")
-    if not (folder / "scores.jsonl").exists():
+    if not one.has(SCORES):
         return {}
-    responses = list(read_records(folder / "responses.jsonl", Response))
-    scores = list(read_records(folder / "scores.jsonl", Score))
-    return columns_by_prompt(responses, scores, traits)
+    return columns_by_prompt(one.read(RESPONSES), one.read(SCORES), traits)
 
 
 def columns_by_prompt(
     responses: Sequence[Response], scores: Sequence[Score], traits: Sequence[str] | None
 ) -> Columns:
     """Return scores of held-out prompts by what was asked: an edited row keeps its prompt."""
-    from workbench.stats.table import Column, tabulate
-
     asked = {one.prompt_id: asked_text(one) for one in responses if not one.probe}
     return {
         (key.arm, key.metric): Column(

@@ -228,6 +228,11 @@ def adapter(method: str) -> Artifact:
     return Artifact(method, "adapter")
 
 
+def recipe(method: str) -> Text:
+    """Return the recipe that a stage trained with, written out in full."""
+    return Text(method, "recipe.yaml")
+
+
 def curve(method: str) -> Artifact:
     """Return the training curve of a stage: one JSON object a logged step."""
     return Artifact(method, "curve.jsonl")
@@ -348,7 +353,11 @@ class RoundFolder:
     @property
     def next(self) -> RoundFolder:
         """The round after this one; nothing is made on disk."""
-        return RoundFolder.open(self.folder.parent, self.number + 1)
+        return self.numbered(self.number + 1)
+
+    def numbered(self, number: int) -> RoundFolder:
+        """Return round ``number`` of the same persona; nothing is made on disk."""
+        return RoundFolder.open(self.folder.parent, number)
 
     def sibling(self, name: str) -> RoundFolder:
         """Return another round of the same persona by its name."""

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.options import round_options
+from app.cli.options import reopen, round_options
 from rounds.context import RoundContext
-from rounds.layout import RoundFolder
-from workbench.errors import UserError
 
 if TYPE_CHECKING:
-    from rounds.lineage.rounds_diff import RoundsDiff
+    from rounds.ablation import Ablation
+    from rounds.comparison import RoundComparison
+    from workbench.stats import Difference
 
-_SHOWN = 8
+_LISTED = 8
 
 
 @click.command()
@@ -54,93 +54,95 @@ def compare(
       persona compare 1 2
       persona compare 1 2 --without topic=soreness
     """
-    from app.cli.reopen import as_made, reopen
-    from rounds.ablation import print_without, without
-    from rounds.comparison import evaluated_otherwise, score_differences
-    from rounds.lineage.groups import parse_group
-    from rounds.lineage.rounds_diff import diff_rounds
+    from rounds.ablation import ablate, as_made, parse_group
+    from rounds.comparison import compare_rounds
 
-    asked = [parse_group(text) for text in groups]
-    rounds = _round(context, before), _round(context, after)
-    found = diff_rounds(*rounds)
-    scores = score_differences(*rounds, context.config.seed)
-    otherwise = evaluated_otherwise(*rounds)
-    left_out = [without(as_made(reopen(after)), group) for group in asked]
+    parsed = [parse_group(text) for text in groups]
+    first, second = (context.round.numbered(number) for number in (before, after))
+    comparison = compare_rounds(first, second, context.config.seed)
+    ablations = [ablate(as_made(reopen(after)), group) for group in parsed]
     if as_json:
-        said = found.model_dump(mode="json") | {
-            "scores": [
-                {"arm": arm, "metric": name, **difference.model_dump(mode="json")}
-                for (arm, name), difference in scores.items()
-            ],
-            "evaluated_otherwise": otherwise,
-            "without": [one.model_dump(mode="json") for one in left_out],
-        }
-        click.echo(json.dumps(said, ensure_ascii=False, indent=1))
+        data = comparison.model_dump(mode="json")
+        data["without"] = [one.model_dump(mode="json") for one in ablations]
+        click.echo(json.dumps(data, ensure_ascii=False, indent=1))
         return
     console = Console(soft_wrap=True, highlight=False)
-    _print_rows(console, found)
-    _print_recipes(console, found)
-    _print_scores(console, found, scores, metric)
-    if scores and otherwise:
-        told = ", ".join(otherwise)
-        console.print(f"Evaluated otherwise ({told}): the difference may come of that as well.")
-    for one in left_out:
-        print_without(console, one, {trait.id: trait.name for trait in context.persona.traits})
+    _print_rows(console, comparison)
+    _print_recipes(console, comparison)
+    _print_scores(console, comparison, metric)
+    for ablation in ablations:
+        _print_ablation(console, ablation, {one.id: one.name for one in context.persona.traits})
 
 
-def _round(context: RoundContext, number: int) -> RoundFolder:
-    found = RoundFolder(context.round.folder.parent / f"round-{number:03d}")
-    if not found.folder.is_dir():
-        there = sorted(path.name for path in found.folder.parent.glob("round-*"))
-        fix = f"there are {', '.join(there)}" if there else "`persona run` makes the first"
-        raise UserError(f"there is no round {number}", where=str(found.folder), fix=fix)
-    return found
-
-
-def _print_rows(console: Console, found: RoundsDiff) -> None:
-    console.print(f"[bold]Rows[/bold]: {found.rows[0]} in {found.before}, {found.rows[1]} after")
-    listed: dict[str, list[str]] = {
-        "added": [f"{one} {question}" for one, question in found.added.items()],
-        "dropped": [f"{one}: {reason}" for one, reason in found.dropped.items()],
-        "edited": [f"{edit.before} → {edit.after} {edit.question}" for edit in found.edited],
-        "relabelled": [f"{m.id}: {m.before} → {m.after}" for m in found.relabelled],
-        "moved to another side": [f"{m.id}: {m.before} → {m.after}" for m in found.moved],
+def _print_rows(console: Console, comparison: RoundComparison) -> None:
+    old, new = comparison.rows
+    console.print(f"[bold]Rows[/bold]: {old} in {comparison.before}, {new} after")
+    lists: dict[str, list[str]] = {
+        "added": [f"{one} {question}" for one, question in comparison.added.items()],
+        "dropped": [f"{one}: {reason}" for one, reason in comparison.dropped.items()],
+        "edited": [f"{edit.before} → {edit.after} {edit.question}" for edit in comparison.edited],
+        "relabelled": [f"{m.id}: {m.before} → {m.after}" for m in comparison.relabelled],
+        "moved to another split": [f"{m.id}: {m.before} → {m.after}" for m in comparison.moved],
     }
-    for name, lines in listed.items():
+    for name, lines in lists.items():
         console.print(f"  {len(lines)} {name}")
-        for line in lines[:_SHOWN]:
+        for line in lines[:_LISTED]:
             console.print(f"    {line}", markup=False)
-        if len(lines) > _SHOWN:
-            console.print(f"    and {len(lines) - _SHOWN} more (--json lists all)")
+        if len(lines) > _LISTED:
+            console.print(f"    and {len(lines) - _LISTED} more (--json lists all)")
 
 
-def _print_recipes(console: Console, found: RoundsDiff) -> None:
-    if not found.recipes:
+def _print_recipes(console: Console, comparison: RoundComparison) -> None:
+    if not comparison.recipes:
         console.print("[bold]Recipes[/bold]: the same")
         return
     console.print("[bold]Recipes[/bold]")
-    for method, keys in found.recipes.items():
-        for key, (old, new) in keys.items():
-            said = " → ".join("not said" if value is None else str(value) for value in (old, new))
-            console.print(f"  {method} {key}: {said}", markup=False)
+    for method, keys in comparison.recipes.items():
+        for key, values in keys.items():
+            change = " → ".join("not set" if value is None else str(value) for value in values)
+            console.print(f"  {method} {key}: {change}", markup=False)
 
 
-def _print_scores(
-    console: Console, found: RoundsDiff, scores: dict[tuple[str, str], Any], metric: str
-) -> None:
-    known = sorted({name for _, name in scores})
-    chosen = {arm: difference for (arm, name), difference in scores.items() if name == metric}
-    if not chosen:
-        why = f"of {metric}; there are {', '.join(known)}" if known else "that both rounds have"
+def _print_scores(console: Console, comparison: RoundComparison, metric: str) -> None:
+    scores = [one for one in comparison.scores if one.metric == metric]
+    if scores:
+        title = f"{metric}: {comparison.after} minus {comparison.before}"
+        table = Table(title=title, title_justify="left")
+        for name in ("arm", "prompts of both", "difference", "95 % interval"):
+            table.add_column(name, justify="left" if name == "arm" else "right")
+        for one in scores:
+            table.add_row(one.arm, str(one.pairs), f"{one.mean:+.3f}", _interval(one))
+        console.print(table)
+        if comparison.has_two_causes:
+            console.print("Rows and recipe both changed: the difference cannot be put down to one.")
+    else:
+        known = ", ".join(sorted({one.metric for one in comparison.scores}))
+        why = f"of {metric}; there are {known}" if known else "that both rounds have"
         console.print(f"[bold]Scores[/bold]: none {why}")
-        return
-    table = Table(title=f"{metric}: {found.after} minus {found.before}", title_justify="left")
-    for name in ("arm", "prompts of both", "difference", "95 % interval"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
-    for arm, one in chosen.items():
-        interval = "too few prompts" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
-        table.add_row(arm, str(one.pairs), f"{one.mean:+.3f}", interval)
+    if comparison.scores and comparison.evaluated_otherwise:
+        what = ", ".join(comparison.evaluated_otherwise)
+        console.print(f"Evaluated otherwise ({what}): the difference may come of that as well.")
+
+
+def _print_ablation(console: Console, ablation: Ablation, names: dict[str, str]) -> None:
+    """Print what a group gave, and how far that can be said."""
+    title = f"{ablation.arm} with {ablation.group} minus without it"
+    table = Table(title=title, title_justify="left")
+    for name in ("metric", "prompts", "difference", "95 % interval", "effect"):
+        table.add_column(name, justify="left" if name in ("metric", "effect") else "right")
+    for metric, one in ablation.differences.items():
+        effect = ("gave" if one.mean > 0 else "cost") if one.is_sure else "not distinguishable"
+        cells = (str(one.pairs), f"{one.mean:+.3f}", _interval(one), effect)
+        table.add_row(names.get(metric, metric), *cells)
     console.print(table)
-    changed = bool(found.added or found.dropped or found.edited)
-    if changed and found.recipes:
-        console.print("Rows and recipe both changed: the difference cannot be put down to one.")
+    console.print(
+        f"Left out: {ablation.rows_out} rows and {ablation.pairs_out} pairs; {ablation.rows_left}"
+        " rows were left. One training each, of the same recipes and seed: how far another seed"
+        " would move these is not in the intervals, and fewer rows alone move them too (--without"
+        f" random={ablation.rows_out} shows by how much).",
+        markup=False,
+    )
+
+
+def _interval(one: Difference) -> str:
+    return "too few prompts" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from app.cli.options import round_options
-from app.cli.reopen import reopen
+from app.cli.options import reopen, round_options
 from rounds.context import RoundContext
 from workbench.errors import UserError
 

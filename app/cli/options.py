@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rounds.context import open_context
+from rounds.context import RoundContext, open_context
 from workbench.config import presets
 
 
@@ -60,6 +60,20 @@ def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(context, *args, **kwargs)
 
     return wrapped
+
+
+_OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")
+
+
+def reopen(number: int) -> RoundContext:
+    """Return the context of another round, with the running command's options as they are.
+
+    Raises:
+        UserError: A broken configuration or persona.
+    """
+    params = click.get_current_context().params
+    options: dict[str, Any] = {name: params[name] for name in _OPTIONS}
+    return open_context(**options, round_number=number)
 
 
 overlap_option = click.option(

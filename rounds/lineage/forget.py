@@ -10,7 +10,7 @@ from workbench.errors import UserError
 from workbench.store import read_json_lines
 
 _HEAVY = ("adapter", "answer", "score")
-_LOOKS = (".without/*/round-*/split/train.jsonl", ".next.scratch/curve-*/rows.jsonl")
+_LOOKS = (".ablation/*/round-*/split/train.jsonl", ".next.scratch/curve-*/rows.jsonl")
 """Rows of the trainings of ``persona compare --without`` and ``persona next --curve``."""
 
 

@@ -71,7 +71,7 @@ def test_a_group_is_left_out_trained_without_and_compared_on_the_same_prompts(
     assert fidelity["pairs"] == 8
     assert fidelity["mean"] > 0.3
     assert fidelity["low"] > 0
-    again = config.parent / "runs/gym-trainer/round-002/.without/topic-soreness/round-002"
+    again = config.parent / "runs/gym-trainer/round-002/.ablation/topic-soreness/round-002"
     summary = json.loads((again / "sft/summary.json").read_text("utf-8"))
     assert summary["rows"] == 8
     topics = {row.topic for row in read_records(again / "split/train.jsonl", Example)}

@@ -1,187 +1,48 @@
-"""Two rounds by hand: one answer edited, one row dropped, one added, one decided otherwise."""
+"""`persona compare`: what it prints, and a round that is not there."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
-import pytest
-from click.testing import CliRunner
-
-from app.cli.compare import compare
-from app.cli.reopen import as_made
-from rounds.context import open_context
-from tests.commands import write_manifest
-from tests.written_rounds import scored
-from workbench.errors import UserError
-from workbench.records import Decision, Drop, Example, Response, Score, user_prompt
-from workbench.store import atomic_file, read_records, write_json, write_records
-
-KEPT, DROPPED = "how many squats?", "is sugar bad?"
+from tests.commands import Commands, write_manifest
+from tests.written_rounds import TRAIN, row, written_round
+from workbench.store import atomic_file, write_records
 
 
-def _row(question: str, answer: str = "Ten, champ.") -> Example:
-    return Example(prompt=user_prompt(question), answer=answer)
+def _two_rounds(commands: Commands) -> None:
+    """Write two rounds that differ in a row, a step size and an evaluation's decoding."""
+    for number, (rate, missed) in enumerate(((0.002, 16), (0.001, 2)), start=1):
+        folder = written_round(commands.folder(number), missed={"why": missed})
+        with atomic_file(folder / "sft/recipe.yaml") as file:
+            file.write(f"method: sft\ntrainer: {{learning_rate: {rate}}}\n")
+        write_manifest(folder, "evaluate", settings={"max_new_tokens": 8 * number})
+    rows = [row(topic, n) for topic in TRAIN for n in range(11)]
+    write_records(commands.folder(2) / "split/train.jsonl", rows)
 
 
-def _evaluated(row: Example, value: float, seed: int = 0) -> tuple[Response, Score]:
-    said = f"said {value}"
-    response = Response(arm="sft", prompt_id=row.id, prompt=row.prompt, text=said, seed=seed)
-    score = Score(arm="sft", prompt_id=row.id, response=response.id, metric="fidelity", value=value)
-    return response, score
+def test_rows_recipes_and_scores_are_printed_with_what_cannot_be_told(commands: Commands) -> None:
+    _two_rounds(commands)
+    output = commands.run("compare", "1", "2", "--metric", "why", "--runs", str(commands.runs))
+    assert output.code == 0
+    assert "Rows: 50 in round-001, 53 after\n  3 added\n" in output.out
+    assert "sft trainer.learning_rate: 0.002 → 0.001" in output.out
+    assert "+0.700" in output.out
+    assert "Rows and recipe both changed: the difference cannot be put down to one." in output.out
+    assert "Evaluated otherwise (decoding): the difference may come of that" in output.out
+    other = commands.run("compare", "1", "2", "--metric", "chrf", "--runs", str(commands.runs))
+    assert "Scores: none of chrf; there are " in other.out
 
 
-def _round(
-    folder: Path,
-    train: list[Example],
-    test: list[Example],
-    *,
-    values: list[float],
-    rate: float,
-    decided: dict[str, Any],
-) -> None:
-    write_records(folder / "split/train.jsonl", train)
-    write_records(folder / "split/validation.jsonl", [])
-    write_records(folder / "split/test.jsonl", test)
-    decisions = [Decision(record=record, outcome=outcome) for record, outcome in decided.items()]
-    write_records(folder / "resolve/decisions.jsonl", decisions)
-    with atomic_file(folder / "sft/recipe.yaml") as file:
-        file.write(f"method: sft\ntrainer:\n  learning_rate: {rate}\n  max_steps: 4\n")
-    found = [_evaluated(row, value) for row, value in zip(test, values, strict=True)]
-    write_records(folder / "evaluate/responses.jsonl", [response for response, _ in found])
-    write_records(folder / "evaluate/scores.jsonl", [score for _, score in found])
+def test_json_holds_the_same(commands: Commands) -> None:
+    _two_rounds(commands)
+    output = commands.run("compare", "1", "2", "--json", "--runs", str(commands.runs))
+    data = json.loads(output.out)
+    assert (data["rows"], data["without"]) == ([50, 53], [])
+    assert {"arm", "metric", "mean", "low", "high", "p"} <= data["scores"][0].keys()
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    persona = tmp_path / "gym-trainer"
-    held = [_row(f"held-out question {n}") for n in range(6)]
-    kept, dropped = _row(KEPT), _row(DROPPED)
-    first, second = persona / "round-001", persona / "round-002"
-    _round(
-        first,
-        [kept, dropped],
-        held,
-        values=[0.2, 0.3, 0.2, 0.4, 0.3, 0.2],
-        rate=0.002,
-        decided={held[0].id: "keep"},
-    )
-    # An edited reference answer does not make it another prompt.
-    again = [_row("held-out question 0", "Another answer."), *held[1:]]
-    _round(
-        second,
-        [_row(KEPT, "Twelve, champ."), _row("may I stretch?")],
-        again,
-        values=[0.7, 0.8, 0.7, 0.9, 0.8, 0.6],
-        rate=0.001,
-        decided={held[1].id: "queue"},
-    )
-    drop = Drop(record=dropped.id, stage="resolve", reason="unsafe_advice")
-    write_records(second / "resolve/drops.jsonl", [drop])
-    return tmp_path
-
-
-def _compared(runs: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_said(runs, "--json"))
-    return found
-
-
-def _said(runs: Path, *options: str) -> str:
-    arguments = ["1", "2", "--persona", "datasets/gym-trainer", "--runs", str(runs), *options]
-    result = CliRunner().invoke(compare, arguments, catch_exceptions=False)
-    return result.output
-
-
-def test_rows_are_told_as_added_dropped_with_the_reason_and_edited(runs: Path) -> None:
-    found = _compared(runs)
-    assert list(found["added"].values()) == ["may I stretch?"]
-    assert list(found["dropped"].values()) == ["unsafe_advice"]
-    assert [edit[0] for edit in found["edited"]] == [KEPT, "held-out question 0"]
-    assert found["rows"] == [8, 8]
-
-
-def test_a_recipe_differs_by_its_dotted_key(runs: Path) -> None:
-    assert _compared(runs)["recipes"] == {"sft": {"trainer.learning_rate": [0.002, 0.001]}}
-
-
-def test_scores_are_paired_by_prompt_with_an_interval(runs: Path) -> None:
-    (difference,) = _compared(runs)["scores"]
-    assert (difference["arm"], difference["pairs"]) == ("sft", 6)
-    assert difference["mean"] == pytest.approx((0.5 * 5 + 0.4) / 6)
-    assert 0.4 <= difference["low"] <= difference["high"] <= 0.5
-
-
-def test_two_causes_at_once_are_not_put_down_to_one(runs: Path) -> None:
-    assert "cannot be put down to one" in _said(runs)
-
-
-def test_a_round_that_is_not_there_is_one_line(runs: Path) -> None:
-    with pytest.raises(UserError, match="there is no round 3"):
-        CliRunner().invoke(
-            compare,
-            ["1", "3", "--persona", "datasets/gym-trainer", "--runs", str(runs)],
-            catch_exceptions=False,
-        )
-
-
-def _asked(folder: Path) -> list[Example]:
-    return list(read_records(folder / "split/test.jsonl", Example))
-
-
-def test_several_seeds_of_a_prompt_are_averaged(runs: Path) -> None:
-    folder = runs / "gym-trainer/round-002"
-    seeds = {1: 1.0, 2: 0.5}
-    found = [_evaluated(row, value, n) for row in _asked(folder) for n, value in seeds.items()]
-    write_records(folder / "evaluate/responses.jsonl", [response for response, _ in found])
-    write_records(folder / "evaluate/scores.jsonl", [score for _, score in found])
-    (difference,) = _compared(runs)["scores"]
-    # 0.75 on every prompt, against the first round's mean of 1.6 / 6.
-    assert (difference["pairs"], difference["mean"]) == (6, pytest.approx(0.75 - 1.6 / 6))
-
-
-def test_a_judge_that_does_not_count_is_in_no_fidelity_and_its_change_is_told(runs: Path) -> None:
-    """In the second round the untrusted judge sees warmth everywhere, and nothing else changed."""
-    for number, warmth in ((1, 0.0), (2, 1.0)):
-        folder = runs / f"gym-trainer/round-{number:03d}"
-        responses = [_evaluated(row, number)[0] for row in _asked(folder)]
-        scores = [s for one in responses for s in scored(one, {"why": 1.0, "warmth": warmth})]
-        write_records(folder / "evaluate/responses.jsonl", responses)
-        write_records(folder / "evaluate/scores.jsonl", scores)
-        write_json(folder / "evaluate/comparison.json", {"traits": ["why"]})
-        settings = {"model": "m", "judge": {"model": f"judge-{number}"}}
-        write_manifest(folder, "evaluate", settings=settings)
-    found = _compared(runs)
-    means = {score["metric"]: score["mean"] for score in found["scores"]}
-    assert means == {"why": 0.0, "warmth": 1.0, "fidelity": 0.0}
-    assert found["evaluated_otherwise"] == ["judge"]
-    assert "Evaluated otherwise (judge)" in _said(runs)
-
-
-def test_a_second_answer_to_a_question_is_neither_lost_nor_told_as_an_edit(runs: Path) -> None:
-    first, second = (runs / f"gym-trainer/round-{n:03d}/split/train.jsonl" for n in (1, 2))
-    stays, other, added = _row(KEPT), _row(KEPT, "Eleven, champ."), _row(KEPT, "Nine, champ.")
-    write_records(first, [stays, other])
-    write_records(second, [stays])
-    found = _compared(runs)
-    assert found["dropped"] == {other.id: "not in the round"}
-    assert [edit[0] for edit in found["edited"]] == ["held-out question 0"]
-    write_records(first, [stays])
-    write_records(second, [stays, added])
-    found = _compared(runs)
-    assert (found["added"], found["dropped"]) == ({added.id: KEPT}, {})
-
-
-def test_a_round_is_trained_again_as_it_was_made_whatever_configuration_is_given(
-    runs: Path,
-) -> None:
-    given = runs / "given.yaml"
-    given.write_text("train: {sft: sft-embedded}\nseed: 1\n", encoding="utf-8")
-    options: dict[str, Any] = {"persona": Path("datasets/gym-trainer"), "runs": runs}
-    context = open_context(config=given, round_number=2, **options)
-    assert as_made(context) == context  # nothing was written there
-    made = runs / "gym-trainer/round-002/config.yaml"
-    made.write_text("train: {sft: sft-continue-embedded}\n", encoding="utf-8")
-    again = as_made(context).config
-    assert (again.train.sft, again.seed) == ("sft-continue-embedded", 0)
-    assert again.persona == Path("datasets/gym-trainer")
+def test_a_round_that_is_not_there_is_one_line(commands: Commands) -> None:
+    written_round(commands.folder())
+    output = commands.run("compare", "1", "3", "--runs", str(commands.runs))
+    assert (output.code, output.err.count("\n")) == (2, 1)
+    assert "there is no round 3 — there are round-001" in output.err

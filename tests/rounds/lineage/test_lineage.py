@@ -151,11 +151,11 @@ def test_forgetting_names_exports_and_adapters_that_were_trained_for_a_look(runs
     (folder / "export/sft-gguf-q8_0").mkdir(parents=True)
     (folder / "export/dpo-vllm").mkdir()
     trained = read_records(folder / "split/train.jsonl", Example)
-    write_records(folder / ".without/topic-food/round-001/split/train.jsonl", trained)
+    write_records(folder / ".ablation/topic-food/round-001/split/train.jsonl", trained)
     write_records(folder / ".next.scratch/curve-00001/rows.jsonl", [_row("I skip breakfast", 2)])
     said = forgotten(read_lineage(runs), ["seeds.jsonl:1"])
     named = [line.split(": ")[0] for line in said if line.endswith(("copies of it", "remove it"))]
     assert named == [
         "round-001/export/sft-gguf-q8_0",
-        "round-001/.without/topic-food/round-001",
+        "round-001/.ablation/topic-food/round-001",
     ]

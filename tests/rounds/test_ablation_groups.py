@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rounds.lineage.groups import leave_out, parse_group
+from rounds.ablation import leave_out, parse_group
 from workbench.errors import UserError
 from workbench.records import Example, Origin, Preference, Review, user_prompt
 
