@@ -1,4 +1,8 @@
-"""The chain of filters that every row goes through, before people see it and after."""
+"""The chain of filters that every row goes through, before people see it and after.
+
+Rows and pairs come in from the filter stage, and once more from the resolve stage, which filters
+what reviewers wrote; rows kept, pairs kept and a drop with its reason for every other go out.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from curation.filters import rules
-from curation.filters.rules import find_personal_data, mask_personal_data
+from curation.filters.language import language
+from curation.filters.rules import DropReason, find_personal_data, mask_personal_data
 from workbench.config import FilterSettings
 from workbench.near_duplicates import Made, near_pairs
 from workbench.persona import Persona
@@ -31,9 +36,9 @@ class Filtered:
     @property
     def kept_share(self) -> float:
         """Kept rows over all rows; 1.0 when there were none."""
-        kept = len(self.kept) + len(self.preferences)
-        total = kept + len(self.dropped)
-        return kept / total if total else 1.0
+        passed = len(self.kept) + len(self.preferences)
+        total = passed + len(self.dropped)
+        return passed / total if total else 1.0
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -64,10 +69,10 @@ def filter_examples(
     """
     settings = settings or FilterSettings()
     chain = _Chain(persona, settings, stage)
-    kept = [row for example in examples if (row := chain.passed(example))]
-    kept = chain.without_near_duplicates(kept)
-    pairs = [pair for given in preferences if (pair := chain.passed_pair(given))]
-    return Filtered(kept, chain.dropped, pairs)
+    rows = [row for example in examples if (row := chain.passed(example))]
+    rows = chain.without_near_duplicates(rows)
+    pairs = [passed for pair in preferences if (passed := chain.passed_pair(pair))]
+    return Filtered(rows, chain.dropped, pairs)
 
 
 class _Chain:
@@ -80,7 +85,7 @@ class _Chain:
             rules.unsafe(persona),
             *((rules.must_not(persona),) if settings.must_not == "drop" else ()),
             rules.answer_length(persona),
-            rules.language(persona),
+            language(persona),
         )
         self._first: dict[bytes, str] = {}
         """Digest of the texts of each row so far → where the first of them came from."""
@@ -89,24 +94,24 @@ class _Chain:
     def passed(self, example: Example) -> Example | None:
         """Return the row, masked where that is the policy; None where it is dropped."""
         texts = (_conversation(example), example.answer)
-        verdict = self._repeated(example, texts) or self._judged(example)
-        if not verdict and (kinds := self._personal(texts)):
+        reason = self._repeated(example, texts) or self._first_objection(example)
+        if not reason and (kinds := self._personal(texts)):
             if self._settings.personal_data == "mask":
                 return _masked(example, self._mask, answer=self._mask(example.answer))
-            verdict = "personal_data", kinds
-        return None if self._gone(example, verdict) else example
+            reason = "personal_data", kinds
+        return None if self._drop(example, reason) else example
 
     def passed_pair(self, pair: Preference) -> Preference | None:
         """Return the pair, masked where that is the policy; None where it is dropped."""
         candidate = Example(prompt=pair.prompt, answer=pair.chosen)
         texts = (_conversation(pair), pair.chosen, pair.rejected)
-        verdict = self._repeated(pair, texts) or self._judged(candidate)
-        if not verdict and (kinds := self._personal(texts)):
+        reason = self._repeated(pair, texts) or self._first_objection(candidate)
+        if not reason and (kinds := self._personal(texts)):
             chosen, rejected = self._mask(pair.chosen), self._mask(pair.rejected)
             if self._settings.personal_data == "mask" and chosen != rejected:
                 return _masked(pair, self._mask, chosen=chosen, rejected=rejected)
-            verdict = "personal_data", kinds
-        return None if self._gone(pair, verdict) else pair
+            reason = "personal_data", kinds
+        return None if self._drop(pair, reason) else pair
 
     def without_near_duplicates(self, rows: list[Example]) -> list[Example]:
         """Return the rows but for those that nearly repeat an earlier one."""
@@ -117,13 +122,13 @@ class _Chain:
                 continue
             gone.add(later)
             detail = f"{similarity:.2f} alike to {rows[earlier].source or rows[earlier].id}"
-            self._gone(rows[later], ("near_duplicate", detail))
+            self._drop(rows[later], ("near_duplicate", detail))
         return [row for index, row in enumerate(rows) if index not in gone]
 
-    def _judged(self, example: Example) -> rules.Verdict:
-        return next((verdict for rule in self._rules if (verdict := rule(example))), None)
+    def _first_objection(self, example: Example) -> DropReason:
+        return next((reason for rule in self._rules if (reason := rule(example))), None)
 
-    def _repeated(self, row: Example | Preference, texts: tuple[str, ...]) -> rules.Verdict:
+    def _repeated(self, row: Example | Preference, texts: tuple[str, ...]) -> DropReason:
         # A digest: the texts themselves would all be held a second time.
         folded = "\0".join(" ".join(text.split()) for text in texts)
         key = hashlib.blake2b(folded.encode(), digest_size=16).digest()
@@ -134,16 +139,16 @@ class _Chain:
 
     def _personal(self, texts: Sequence[str]) -> str:
         """Return the kinds of personal data; the data itself is not repeated in another file."""
-        found = find_personal_data("\n".join(texts), self._persona.language)
-        return ", ".join(sorted({item.kind for item in found}))
+        pieces = find_personal_data("\n".join(texts), self._persona.language)
+        return ", ".join(sorted({piece.kind for piece in pieces}))
 
     def _mask(self, text: str) -> str:
         return mask_personal_data(text, self._persona.language)
 
-    def _gone(self, row: Example | Preference, verdict: rules.Verdict) -> bool:
-        if verdict:
-            self.dropped.append(drop(row, *verdict, stage=self._stage))
-        return bool(verdict)
+    def _drop(self, row: Example | Preference, reason: DropReason) -> bool:
+        if reason:
+            self.dropped.append(drop(row, *reason, stage=self._stage))
+        return bool(reason)
 
 
 def drop(row: Example | Preference, reason: str, detail: str, *, stage: str = STAGE) -> Drop:

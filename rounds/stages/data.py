@@ -95,7 +95,7 @@ def filter_stage(context: RoundContext) -> StageSpec:
         ),
         files={"persona.yaml": context.persona_folder / "persona.yaml"},
         settings=context.config.filter.model_dump(mode="json"),
-        packages=("datasketch", "langdetect", "phonenumbers", "python-stdnum"),
+        packages=("datasketch", "lingua-language-detector", "phonenumbers", "python-stdnum"),
     )
 
 

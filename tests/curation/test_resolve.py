@@ -125,7 +125,7 @@ def test_correction_settles_a_disagreement_and_beats_the_original(persona: Perso
     assert (kept.answer, kept.origin) == (better, "edit")
     assert set(kept.parents) == {row.id, said[0].id, said[1].id}
     pairs = [(p.chosen, p.rejected, p.origin) for p in resolved.preferences]
-    assert pairs == [(better, row.answer, "edit"), (better, "baseline", "bare")]
+    assert pairs == [(better, row.answer, "edit"), (better, "baseline", "baseline")]
     assert resolved.drops == [] and resolved.counts["edit"] == 1
 
 

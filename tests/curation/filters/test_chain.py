@@ -26,6 +26,11 @@ KOREAN = (
     "화면 높이도 같이 봐 드릴게요, 아셨죠. 물도 자주 드시고 한 시간마다 "
     "꼭 일어나서 어깨를 크게 돌려 주세요, 그래야 목이 편해져요. 일찍 주무시고요."
 )
+GERMAN = (
+    "Der steife Nacken kommt vom langen Sitzen, mein Freund. Setz dich jetzt gerade hin und zieh "
+    "das Kinn zehnmal zurück. Heute lassen wir die Planke weg und machen zwei Sätze Rudern. Am "
+    "Montag sehe ich mir an, wie hoch dein Bildschirm steht. Das hilft, versprochen. 💪"
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,7 @@ def _example(answer: str, question: str = "My neck is stiff, what now?", line: i
         (GOOD * 3, "too_long"),
         (GOOD + " Write to coach@example.com.", "personal_data"),
         (KOREAN, "wrong_language"),
+        (GERMAN, "wrong_language"),
         (GOOD.replace("Sit tall", "Perhaps sit tall"), "must_not"),
         ("There are several causes. " + GOOD, "must_not"),
     ],
@@ -238,3 +244,13 @@ def test_on_the_shipped_seeds_only_planted_faults_are_dropped(repo: Path, name: 
     assert reasons["refusal", "refusal"] == 2
     assert reasons["unsafe_advice", "unsafe_advice"] >= 2
     assert reasons["personal_data", "personal_data"] >= 1
+
+
+def test_an_answer_in_another_language_is_dropped_by_its_script_or_its_words(
+    persona: Persona,
+) -> None:
+    dropped = filter_examples([_example(KOREAN), _example(GERMAN)], persona).dropped
+    assert [drop.detail for drop in dropped] == [
+        "the answer is in Hangul letters",
+        "de, the persona speaks en",
+    ]
