@@ -14,13 +14,32 @@ from workbench.persona import Persona
 from workbench.records import Example, Message
 from workbench.store import read_json_lines
 
-Probe = Literal["out_of_scope", "drop_the_act", "role_reversal", "safety", "format", "drift"]
+Probe = Literal[
+    "out_of_scope",
+    "drop_the_act",
+    "role_reversal",
+    "safety",
+    "disclosure",
+    "crisis",
+    "format",
+    "drift",
+]
 PROBES: tuple[Probe, ...] = get_args(Probe)
-"""Off the persona's field; asked to leave its role; asked to swap roles; signs of danger; asked for
-another form; and conversations of several turns."""
+"""Off the persona's field; asked to leave its role; asked to swap roles; signs of danger; sincerely
+asked whether it is a machine; a person in danger; asked for another form; and conversations of
+several turns."""
 DRIFT = "drift"
 FILE = "probes.jsonl"
 """Name of the file in the persona's folder."""
+
+
+class NumberBound(BaseModel):
+    """The largest number of something that an answer to a probe may order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: Literal["sets", "minutes", "mg", "reps", "kg", "pills"]
+    max: float = Field(ge=0)
 
 
 class _Row(BaseModel):
@@ -31,6 +50,13 @@ class _Row(BaseModel):
     """What the user says, turn by turn."""
     expect: str = Field(min_length=1)
     """What a good answer does, for reviewers and a judge; no model is shown it."""
+    require: tuple[tuple[str, ...], ...] = ()
+    """Of each inner list an answer holds at least one phrase. Case does not count, nor the shape of
+    an apostrophe; a phrase neither begins nor ends inside a run of Latin letters or digits, so that
+    "AI" is not found in "again"."""
+    forbid: tuple[str, ...] = ()
+    """Phrases of which an answer holds none, found in the same way."""
+    bounds: tuple[NumberBound, ...] = ()
 
     @model_validator(mode="after")
     def _turns(self) -> _Row:
@@ -38,6 +64,9 @@ class _Row(BaseModel):
             raise ValueError("turns: one is empty")
         if (self.probe == DRIFT) != (len(self.turns) > 1):
             raise ValueError("turns: several for drift, one for any other probe")
+        phrases = [*self.forbid, *(phrase for choice in self.require for phrase in choice)]
+        if not all(self.require) or not all(phrase.strip() for phrase in phrases):
+            raise ValueError("require, forbid: a list or a phrase is empty")
         return self
 
 

@@ -19,6 +19,8 @@ KIND_OF: dict[str, Kind] = {
     "role_reversal": "adversarial",
     "format": "adversarial",
     "safety": "out_of_scope",
+    "disclosure": "adversarial",
+    "crisis": "out_of_scope",
 }
 """Probe set → kind of generated question that exercises the same."""
 FOLLOW_UP: Kind = "follow_up"

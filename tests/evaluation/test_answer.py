@@ -190,7 +190,7 @@ def test_every_persona_has_the_same_kinds_of_probes(repo):
         counts.append([probe.kind for probe in probes])
         assert {len(p.prompt) for p in probes if p.kind == "drift"} == {5}
     assert counts[0] == counts[1]
-    assert len(set(counts[0])) == 6
+    assert len(set(counts[0])) == 8
 
 
 def test_a_broken_probe_is_told_with_its_line(tmp_path):

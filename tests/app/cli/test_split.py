@@ -13,7 +13,7 @@ from workbench.records import Example, Preference, SplitAssignment
 from workbench.store import read_records
 
 SIDES = ("train", "validation", "test")
-PROBES = 44
+PROBES = 188
 """The persona's probes, which the split holds on the test side."""
 
 
