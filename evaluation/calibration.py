@@ -14,7 +14,13 @@ from evaluation.rubrics import CONTENT
 from workbench.checks import Judge
 from workbench.persona import Persona
 from workbench.records import Example, Response, Review, Score
-from workbench.stats.kappa import FEWEST_ROWS, Measure, measure, spearman, weighted_kappa
+from workbench.stats.agreement import (
+    FEWEST_ROWS,
+    RaterAgreement,
+    spearman,
+    two_raters,
+    weighted_kappa,
+)
 
 REVIEWED = "reviewed"
 """Name of the arm whose answers are the reviewed rows'."""
@@ -38,15 +44,15 @@ class Calibration(BaseModel):
     rows: int = 0
     """Reviewed rows that the judge scored."""
     reviewers: int = 0
-    kappa: Measure = Measure()
+    kappa: RaterAgreement = RaterAgreement()
     """Weighted kappa of the judge's rating and the reviewers' median, 1 to 5."""
-    spearman: Measure = Measure()
-    ceiling_kappa: Measure = Measure()
+    spearman: RaterAgreement = RaterAgreement()
+    ceiling_kappa: RaterAgreement = RaterAgreement()
     """The same of each reviewer with the median of the others: what people reach."""
-    ceiling_spearman: Measure = Measure()
-    traits: dict[str, Measure] = Field(default_factory=dict)
+    ceiling_spearman: RaterAgreement = RaterAgreement()
+    traits: dict[str, RaterAgreement] = Field(default_factory=dict)
     """Trait → kappa of the judge's yes or no and the reviewers' majority."""
-    content: Measure = Measure()
+    content: RaterAgreement = RaterAgreement()
     """Kappa of the judge's word on the advice, and whether most reviewers found no fault in it."""
     unscored: dict[str, int] = Field(default_factory=dict)
     """Why the judge gave no score → how many."""
@@ -139,7 +145,7 @@ def calibrate(
     ]
     people = [_others(ratings[row]) for row in both if len(ratings[row]) > 1]
     always: dict[str, Any] = {"seed": seed, "resamples": resamples}
-    kappa = measure(pairs, weighted_kappa, RATINGS, **always)
+    kappa = two_raters(pairs, weighted_kappa, RATINGS, **always)
     reason = _reason(judge, ratings, kappa, bar)
     return Calibration(
         judge=judge,
@@ -147,15 +153,17 @@ def calibrate(
         rows=len(both),
         reviewers=len({name for row in both for name in ratings[row]}),
         kappa=kappa,
-        spearman=measure(pairs, spearman, RATINGS, **always),
-        ceiling_kappa=measure(people, weighted_kappa, RATINGS, **always),
-        ceiling_spearman=measure(people, spearman, RATINGS, **always),
+        spearman=two_raters(pairs, spearman, RATINGS, **always),
+        ceiling_kappa=two_raters(people, weighted_kappa, RATINGS, **always),
+        ceiling_spearman=two_raters(people, spearman, RATINGS, **always),
         traits={
-            name: measure(_by_word(name, {name}, both, reviews), weighted_kappa, _SHOWN, **always)
+            name: two_raters(
+                _by_word(name, {name}, both, reviews), weighted_kappa, _SHOWN, **always
+            )
             for name in names
             if both
         },
-        content=measure(
+        content=two_raters(
             _by_word(CONTENT, CONTENT_FAULTS, _judged(own, [CONTENT]), reviews),
             weighted_kappa,
             _SHOWN,
@@ -168,7 +176,7 @@ def calibrate(
 
 
 def _reason(
-    judge: str, ratings: Mapping[str, Mapping[str, int]], kappa: Measure, bar: float
+    judge: str, ratings: Mapping[str, Mapping[str, int]], kappa: RaterAgreement, bar: float
 ) -> str:
     if not judge:
         return "no_judge"

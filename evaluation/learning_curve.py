@@ -1,22 +1,53 @@
-"""Whether more rows still help: a power law through losses at several sizes of the training set."""
+"""Whether more rows still help: a power law through losses at several sizes of the training set.
+
+In: losses of the same rows at three sizes or more. Out: a :class:`LearningCurve` with its advice.
+Called by ``rounds.planning``, which holds the curve in its own records.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from evaluation.shortfall import Advice, LearningCurve
-from workbench.stats.intervals import LEVEL
-from workbench.stats.model import FEWEST_PAIRS
+from workbench.stats.bootstrap import LEVEL, percentile_interval
+from workbench.stats.comparison import FEWEST_PAIRS
 
+if TYPE_CHECKING:
+    from workbench.stats.bootstrap import Array
+
+Advice = Literal["more", "stop", "unclear"]
 FEWEST_SIZES = 3
 """Sizes below which nothing is fitted; with one more, the floor is fitted as well."""
 WORTH = 0.02
 """Least relative fall of the loss, by doubling the rows, that is worth the work."""
 RESAMPLES = 400
-Array = NDArray[np.float64]
+
+
+class LearningCurve(BaseModel):
+    """A fitted curve and what it foretells."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    measure: str
+    """What falls: ``validation_loss`` in nats a token, or ``missed``, 1 less the fidelity."""
+    sizes: tuple[int, ...]
+    """Training rows, rising."""
+    means: tuple[float, ...]
+    scored: int
+    """Rows or prompts that every size was scored on."""
+    scale: float
+    exponent: float
+    floor: float
+    doubled: float
+    """Foretold mean with twice the rows of the largest size."""
+    gain: float
+    """By how much it is below the fitted mean of the largest size, as a share of that; 0 to 1."""
+    low: float | None
+    high: float | None
+    advice: Advice
+    """``more`` where the whole interval is worth it, ``stop`` where none of it is."""
 
 
 def fit_curve(
@@ -49,28 +80,32 @@ def fit_curve(
     Returns:
         The curve; None with fewer than :data:`FEWEST_SIZES` sizes.
     """
+    import numpy as np
+
     if len(sizes) < FEWEST_SIZES:
         return None
-    table = np.asarray(losses, dtype=np.float64)
-    n = np.asarray(sizes, dtype=np.float64)
-    scale, exponent, floor = _fit(n, table.mean(axis=1))
-    gain = _gain(n[-1], scale, exponent, floor)
-    low = high = None
-    if table.shape[1] >= FEWEST_PAIRS:
-        rng = np.random.default_rng(seed)
-        draws = rng.integers(table.shape[1], size=(resamples, table.shape[1]))
-        gains = [_gain(n[-1], *_fit(n, table[:, draw].mean(axis=1))) for draw in draws]
-        low, high = (float(v) for v in np.quantile(gains, ((1 - level) / 2, (1 + level) / 2)))
+    table, n = np.asarray(losses, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    rows = table.shape[1]
+
+    def gains(counts: Array) -> Array:
+        return np.array([_gain(n[-1], *_fit(n, means)) for means in counts @ table.T / rows])
+
+    ends = None
+    if rows >= FEWEST_PAIRS:
+        ends = percentile_interval(rows, gains, seed=seed, level=level, resamples=resamples)
+    low, high = ends or (None, None)
+    means = table.mean(axis=1)
+    scale, exponent, floor = _fit(n, means)
     return LearningCurve(
         measure=measure,
         sizes=tuple(int(size) for size in sizes),
-        means=tuple(float(mean) for mean in table.mean(axis=1)),
-        scored=table.shape[1],
+        means=tuple(float(mean) for mean in means),
+        scored=rows,
         scale=scale,
         exponent=exponent,
         floor=floor,
         doubled=float(_law(2 * n[-1], scale, exponent, floor)),
-        gain=gain,
+        gain=_gain(n[-1], scale, exponent, floor),
         low=low,
         high=high,
         advice=_advice(low, high),
@@ -83,6 +118,7 @@ def _law(n: Array | float, scale: float, exponent: float, floor: float) -> Array
 
 def _fit(n: Array, means: Array) -> tuple[float, float, float]:
     """Return scale, exponent and floor; sizes are taken relative to the largest while fitting."""
+    import numpy as np
     from scipy.optimize import curve_fit
 
     if not means.max() > 0:
@@ -96,9 +132,9 @@ def _fit(n: Array, means: Array) -> tuple[float, float, float]:
     last = max(float(means[-1]), 1e-9)
     start = [last / 2, 0.5, last / 2] if free else [last, 0.5]
     bounds = ([0.0] * len(start), [np.inf, 3.0, np.inf][: len(start)])
-    found, _ = curve_fit(law, relative, means, p0=start, bounds=bounds, maxfev=5000)
-    scale, exponent = float(found[0]), float(found[1])
-    return scale * float(n[-1]) ** exponent, exponent, float(found[2]) if free else 0.0
+    fitted, _ = curve_fit(law, relative, means, p0=start, bounds=bounds, maxfev=5000)
+    scale, exponent = float(fitted[0]), float(fitted[1])
+    return scale * float(n[-1]) ** exponent, exponent, float(fitted[2]) if free else 0.0
 
 
 def _gain(largest: float, scale: float, exponent: float, floor: float) -> float:

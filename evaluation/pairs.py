@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evaluation.judge import Verdict, transcript, verdict_of
 from evaluation.judge_client import Ask, ask_all
-from evaluation.winrate import Duel, WinRate, win_rate
+from evaluation.winrate import PairScore, WinRate, win_rate
 from workbench.console import track
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
@@ -60,7 +60,7 @@ def compare_pairs(
     votes: int = 1,
     cache: Path | None = None,
     seed: int = 0,
-) -> tuple[list[Duel], list[WinRate]]:
+) -> tuple[list[PairScore], list[WinRate]]:
     """Return every comparison, and each arm's win-rate against each arm of ``against``.
 
     A pair counts only where both orders were judged: the mean of the two takes a liking for a
@@ -124,11 +124,11 @@ def _asks(persona: Persona, pair: _Pair) -> tuple[Ask, Ask]:
     return ask(pair.arm, pair.against), ask(pair.against, pair.arm)
 
 
-def _duel(pair: _Pair, straight: Verdict, swapped: Verdict) -> Duel:
+def _duel(pair: _Pair, straight: Verdict, swapped: Verdict) -> PairScore:
     value = None
     if straight.value is not None and swapped.value is not None:
         value = (straight.value + swapped.value) / 2
-    return Duel(
+    return PairScore(
         arm=pair.arm.arm,
         against=pair.against.arm,
         prompt_id=pair.arm.prompt_id,

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pydantic import BaseModel, ConfigDict
 
 from workbench.records import Example, Response, Review
-from workbench.stats.exact import holm, sign_test
+from workbench.stats.significance import holm_within, share_interval, sign_test
 
 _VOTES = {"candidate": 1, "alternative": -1, "tie": 0, "both_bad": 0}
 
@@ -167,11 +167,10 @@ def count(shown: Blind, reviews: Iterable[Review]) -> People:
         votes[review.record].append(vote if duel.candidate == duel.arm else -vote)
         reviewers.add(review.reviewer)
     pairings = [_pairing(shown, other, votes) for other in shown.same]
-    tested = [one for one in pairings if one.p is not None]
-    adjusted = dict(zip(map(id, tested), holm([one.p or 0.0 for one in tested]), strict=True))
+    adjusted = holm_within({one.against: one.p for one in pairings})
     return People(
         pairings=tuple(
-            one.model_copy(update={"p_adjusted": adjusted.get(id(one))}) for one in pairings
+            one.model_copy(update={"p_adjusted": adjusted.get(one.against)}) for one in pairings
         ),
         reviewers=len(reviewers),
         ballots=sum(map(len, votes.values())),
@@ -179,13 +178,11 @@ def count(shown: Blind, reviews: Iterable[Review]) -> People:
 
 
 def _pairing(shown: Blind, against: str, votes: dict[str, list[int]]) -> Pairing:
-    from scipy.stats import binomtest
-
     duels = [duel for duel in shown.duels if duel.against == against]
     sums = [sum(votes[duel.record]) for duel in duels if votes.get(duel.record)]
     wins, losses = sum(s > 0 for s in sums), sum(s < 0 for s in sums)
     decided = wins + losses
-    interval = binomtest(wins, decided).proportion_ci(method="wilson") if decided else None
+    low, high = share_interval(wins, decided) if decided else (None, None)
     return Pairing(
         arm=duels[0].arm if duels else "",
         against=against,
@@ -195,7 +192,7 @@ def _pairing(shown: Blind, against: str, votes: dict[str, list[int]]) -> Pairing
         ballots=sum(len(votes.get(duel.record, ())) for duel in duels),
         open=len(duels) - len(sums),
         share=wins / decided if decided else None,
-        low=float(interval.low) if interval else None,
-        high=float(interval.high) if interval else None,
+        low=low,
+        high=high,
         p=sign_test(wins, losses),
     )

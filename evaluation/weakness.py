@@ -1,23 +1,75 @@
-"""Where a tuned model is weak: traits, topics, probes and turns, claimed only where it is sure."""
+"""Where a tuned model is weak: traits, topics, probes and turns, claimed only where it is sure.
+
+In: the scores of one arm, and the reviewed answers to the same prompts. Out: gaps, which plan the
+next round's rows. Called by ``rounds.planning``, which holds :class:`Gap` in its own records.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from evaluation.probes import DRIFT
-from evaluation.shortfall import Against, Family, Gap
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Response, Score
-from workbench.stats.exact import holm, sign_test
-from workbench.stats.intervals import LEVEL, RESAMPLES, intervals
+from workbench.stats.bootstrap import LEVEL, RESAMPLES
+from workbench.stats.comparison import ALPHA, DRIFT, FEWEST_PAIRS, differences_of
+from workbench.stats.significance import holm_within, two_samples
 from workbench.stats.table import Column, Key, tabulate
-from workbench.stats.two_samples import two_samples
 
-Array = NDArray[np.float64]
+Family = Literal["trait", "topic", "probe", "turn", "learned"]
+Against = Literal["reviewed", "other_traits", "other_topics", "held_out", "first_turn"]
+Pairs = list[tuple[float, float]]
+"""The arm's value and what it is held against, one a prompt."""
+_Place = tuple[Family, str, Against]
+_Groups = tuple[Family, str, Against, list[float], list[float]]
+"""A place, its prompts' values, and the other prompts'."""
+
+
+class Gap(BaseModel):
+    """How far the arm falls short in one place of what it is held against."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: Family
+    name: str
+    """The trait, the topic, the probe set, or the turn."""
+    against: Against
+    """``reviewed``: what people kept as the answer to the same prompt; ``other_traits``: the same
+    answers' other traits; ``other_topics``, ``held_out``: other prompts; ``first_turn``: of the
+    same conversations."""
+    prompts: int
+    others: int
+    """Prompts that they are held against, where these are others; 0 where the same are compared."""
+    value: float
+    reference: float
+    gap: float
+    """Mean of ``value`` minus ``reference``; below 0 the arm is weaker here."""
+    low: float | None
+    """Lower end of the interval of ``gap``; None where there are too few prompts."""
+    high: float | None
+    p: float | None
+    p_adjusted: float | None = None
+    """After Holm's correction within the family."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the arm is weaker here: interval below 0, and the corrected test agrees."""
+        below = self.high is not None and self.high < 0
+        tested = self.p_adjusted is not None and self.p_adjusted < ALPHA
+        return self.is_enough and below and tested
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are prompts enough to tell a difference at all."""
+        return min(self.prompts, self.others or self.prompts) >= FEWEST_PAIRS
+
+    @property
+    def certain_gap(self) -> float:
+        """The end of the interval nearest to 0, as a size above 0; 0.0 where nothing is sure."""
+        return -self.high if self.is_sure and self.high is not None else 0.0
 
 
 def find_gaps(
@@ -38,7 +90,7 @@ def find_gaps(
     that only a judge can see, against the arm's other traits. A topic's shortfall is held against
     that of the other topics, a probe set's fidelity against that on held-out questions, a later
     turn's against the first turn's. Paired gaps get a BCa bootstrap interval and the exact sign
-    test, the others those of :func:`workbench.stats.two_samples.two_samples`; Holm's
+    test, the others those of :func:`workbench.stats.significance.two_samples`; Holm's
     correction is made within each family.
 
     Args:
@@ -47,7 +99,7 @@ def find_gaps(
         scores: Of all arms or only this one.
         responses: What was scored; gives topics, and seeds where there are several.
         reviewed: The held-out rows, with the answers that people kept.
-        traits: What fidelity is made of; see :func:`workbench.stats.compare`. Of others,
+        traits: What fidelity is made of; see :func:`workbench.stats.comparison.compare`. Of others,
             such as an untrusted judge's, nothing is claimed.
         seed: Of resampling.
         level: Confidence level of the intervals.
@@ -57,29 +109,17 @@ def find_gaps(
     counted = None if traits is None else list(traits)
     table = tabulate(own, responses, counted)
     fidelity = table.get(Key(arm, "", 0, FIDELITY), Column())
-    kept = _reviewed(persona, reviewed)
-    paired = {
-        **_trait_gaps(
-            [t.id for t in persona.traits if counted is None or t.id in counted],
-            table,
-            arm,
-            fidelity,
-            kept,
-        ),
-        **_turn_gaps(table, arm),
-    }
-    found = _paired(paired, seed, level, resamples)
+    reviewed_values = _reviewed_values(persona, reviewed)
+    claimed = [one.id for one in persona.traits if counted is None or one.id in counted]
+    pairs = _trait_pairs(claimed, table, arm, fidelity, reviewed_values) | _turn_pairs(table, arm)
+    gaps = _paired_gaps(pairs, seed, level, resamples)
     topic_of = {response.prompt_id: response.topic for response in responses}
-    apart = [
-        *_topic_samples(fidelity, kept, topic_of),
-        *_probe_samples(table, arm, fidelity),
+    groups = [
+        *_topic_groups(fidelity, reviewed_values, topic_of),
+        *_probe_groups(table, arm, fidelity),
     ]
-    found += [
-        gap
-        for family, name, against, own_values, others in apart
-        if (gap := gap_of(family, name, against, own_values, others, seed, level, resamples))
-    ]
-    return corrected(found)
+    gaps += filter(None, (gap_of(*group, seed, level, resamples) for group in groups))
+    return corrected(gaps)
 
 
 def gap_of(
@@ -92,43 +132,43 @@ def gap_of(
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Gap | None:
-    """Return the gap between different prompts' values, or None where one side has none."""
+    """Return the gap between different prompts' values, or None where one group has none."""
+    import numpy as np
+
     if not len(values) or not len(others):
         return None
-    found = two_samples(values, others, seed, level=level, resamples=resamples)
+    mean, reference = float(np.mean(values)), float(np.mean(others))
+    test = two_samples(values, others, seed, level=level, resamples=resamples)
     return Gap(
         family=family,
         name=name,
         against=against,
         prompts=len(values),
         others=len(others),
-        value=float(np.mean(values)),
-        reference=float(np.mean(others)),
-        gap=float(np.mean(values) - np.mean(others)),
-        low=found.low,
-        high=found.high,
-        p=found.p,
+        value=mean,
+        reference=reference,
+        gap=mean - reference,
+        **test._asdict(),
     )
 
 
 def corrected(gaps: Sequence[Gap]) -> list[Gap]:
     """Return gaps with Holm's correction within each family, the widest first."""
-    families: dict[str, list[Gap]] = defaultdict(list)
-    for gap in gaps:
-        families[gap.family].append(gap)
-    found = []
-    for members in families.values():
-        tested = [gap for gap in members if gap.p is not None]
-        adjusted = holm([gap.p for gap in tested if gap.p is not None])
-        sure = [
-            gap.model_copy(update={"p_adjusted": p})
-            for gap, p in zip(tested, adjusted, strict=True)
-        ]
-        found += sorted([*sure, *(gap for gap in members if gap.p is None)], key=lambda g: g.gap)
-    return found
+    adjusted = holm_within(
+        {place: gap.p for place, gap in enumerate(gaps)}, lambda place: gaps[place].family
+    )
+    families: dict[str, list[Gap]] = {gap.family: [] for gap in gaps}
+    for place, gap in enumerate(gaps):
+        families[gap.family].append(gap.model_copy(update={"p_adjusted": adjusted.get(place)}))
+    # Of gaps of one size, those that were tested stand first.
+    return [
+        gap
+        for members in families.values()
+        for gap in sorted(members, key=lambda one: (one.gap, one.p is None))
+    ]
 
 
-def _reviewed(persona: Persona, rows: Sequence[Example]) -> dict[str, dict[str, float]]:
+def _reviewed_values(persona: Persona, rows: Sequence[Example]) -> dict[str, dict[str, float]]:
     """Return prompt → rule trait → 1.0 where the answer that people kept shows it, else 0.0."""
     return {
         row.id: {trait.id: float(bool(trait.passes(row.answer))) for trait in persona.rule_traits}
@@ -136,55 +176,46 @@ def _reviewed(persona: Persona, rows: Sequence[Example]) -> dict[str, dict[str, 
     }
 
 
-_Pairs = list[tuple[float, float]]
-_Place = tuple[Family, str, Against]
-
-
-def _trait_gaps(
+def _trait_pairs(
     traits: Sequence[str],
     table: Mapping[Key, Column],
     arm: str,
     fidelity: Column,
-    kept: Mapping[str, Mapping[str, float]],
-) -> dict[_Place, _Pairs]:
-    found: dict[_Place, _Pairs] = {}
+    reviewed: Mapping[str, Mapping[str, float]],
+) -> dict[_Place, Pairs]:
+    places: dict[_Place, Pairs] = {}
     for trait in traits:
         units = table.get(Key(arm, "", 0, trait), Column()).units
         values = {prompt: parts[trait] for prompt, parts in units.items()}
-        both = [(v, kept[p][trait]) for p, v in values.items() if trait in kept.get(p, {})]
-        if both:
-            found["trait", trait, "reviewed"] = both
-            continue
-        others = [
+        both = [(v, reviewed[p][trait]) for p, v in values.items() if trait in reviewed.get(p, {})]
+        places["trait", trait, "reviewed" if both else "other_traits"] = both or [
             (value, sum(rest) / len(rest))
             for prompt, value in values.items()
             if (rest := [v for n, v in fidelity.units.get(prompt, {}).items() if n != trait])
         ]
-        if others:
-            found["trait", trait, "other_traits"] = others
-    return found
+    return places
 
 
-def _turn_gaps(table: Mapping[Key, Column], arm: str) -> dict[_Place, _Pairs]:
+def _turn_pairs(table: Mapping[Key, Column], arm: str) -> dict[_Place, Pairs]:
     turns = {
         key.turn: _means(column)
         for key, column in table.items()
         if (key.arm, key.probe, key.metric) == (arm, DRIFT, FIDELITY) and key.turn
     }
-    if not turns:
-        return {}
-    first = turns[min(turns)]
+    first = turns[min(turns)] if turns else {}
     return {
         ("turn", str(turn), "first_turn"): [(v, first[p]) for p, v in own.items() if p in first]
-        for turn, own in sorted(turns.items())
-        if turn != min(turns)
+        for turn, own in sorted(turns.items())[1:]
     }
 
 
-def _paired(places: Mapping[_Place, _Pairs], seed: int, level: float, resamples: int) -> list[Gap]:
-    places = {place: pairs for place, pairs in places.items() if pairs}
+def _paired_gaps(
+    places: Mapping[_Place, Pairs], seed: int, level: float, resamples: int
+) -> list[Gap]:
+    import numpy as np
+
     samples = [np.array([a - b for a, b in pairs]) for pairs in places.values()]
-    every = intervals(samples, seed, level=level, resamples=resamples)
+    differences = differences_of(samples, seed, level=level, resamples=resamples)
     return [
         Gap(
             family=family,
@@ -194,29 +225,25 @@ def _paired(places: Mapping[_Place, _Pairs], seed: int, level: float, resamples:
             others=0,
             value=float(np.mean([value for value, _ in pairs])),
             reference=float(np.mean([reference for _, reference in pairs])),
-            gap=float(sample.mean()),
-            low=interval.low,
-            high=interval.high,
-            p=sign_test(int((sample > 0).sum()), int((sample < 0).sum())),
+            gap=one.mean,
+            low=one.low,
+            high=one.high,
+            p=one.p,
         )
-        for ((family, name, against), pairs), sample, interval in zip(
-            places.items(), samples, every, strict=True
-        )
+        for ((family, name, against), pairs), one in zip(places.items(), differences, strict=True)
+        if one
     ]
 
 
-_Apart = tuple[Family, str, Against, list[float], list[float]]
-
-
-def _topic_samples(
-    fidelity: Column, kept: Mapping[str, Mapping[str, float]], topic_of: Mapping[str, str]
-) -> list[_Apart]:
+def _topic_groups(
+    fidelity: Column, reviewed: Mapping[str, Mapping[str, float]], topic_of: Mapping[str, str]
+) -> list[_Groups]:
     """Return of each topic its prompts' shortfalls, and those of all other topics."""
     short: dict[str, list[float]] = defaultdict(list)
     for prompt, parts in fidelity.units.items():
-        both = parts.keys() & kept.get(prompt, {}).keys()
+        both = parts.keys() & reviewed.get(prompt, {}).keys()
         if both and topic_of.get(prompt):
-            missed = sum(parts[name] - kept[prompt][name] for name in both) / len(both)
+            missed = sum(parts[name] - reviewed[prompt][name] for name in both) / len(both)
             short[topic_of[prompt]].append(missed)
     return [("topic", topic, "other_topics", *_others(short, topic)) for topic in short]
 
@@ -229,11 +256,11 @@ def by_group(
     family: Family, against: Against, groups: Mapping[str, Sequence[float]], seed: int = 0
 ) -> list[Gap]:
     """Return the gap of each group's values to those of all other groups, corrected."""
-    found = (gap_of(family, name, against, *_others(groups, name), seed) for name in groups)
-    return corrected([gap for gap in found if gap])
+    gaps = (gap_of(family, name, against, *_others(groups, name), seed) for name in groups)
+    return corrected([gap for gap in gaps if gap])
 
 
-def _probe_samples(table: Mapping[Key, Column], arm: str, fidelity: Column) -> list[_Apart]:
+def _probe_groups(table: Mapping[Key, Column], arm: str, fidelity: Column) -> list[_Groups]:
     held_out = list(_means(fidelity).values())
     return [
         ("probe", key.probe, "held_out", list(_means(column).values()), held_out)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from workbench.stats.bootstrap import TIE, percentile_interval
+from workbench.stats.significance import share_interval
+
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from workbench.stats.bootstrap import Array
 
 RESAMPLES = 300
-LEVEL = 0.95
+_Ends = tuple[float, float] | tuple[None, None]
+_NONE = (None, None)
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Duel(_Value):
+class PairScore(BaseModel):
     """Two arms' answers to one prompt, compared in both orders."""
+
+    model_config = ConfigDict(frozen=True)
 
     arm: str
     against: str
@@ -38,8 +39,10 @@ class Duel(_Value):
     """Characters of the arm's answer less those of the other's."""
 
 
-class WinRate(_Value):
+class WinRate(BaseModel):
     """How often an arm's answer is preferred to another arm's."""
+
+    model_config = ConfigDict(frozen=True)
 
     arm: str
     against: str
@@ -62,7 +65,7 @@ class WinRate(_Value):
     """Characters by which the arm's answers are longer, on average."""
 
 
-def win_rate(duels: Sequence[Duel], *, seed: int = 0, resamples: int = RESAMPLES) -> WinRate:
+def win_rate(duels: Sequence[PairScore], *, seed: int = 0, resamples: int = RESAMPLES) -> WinRate:
     """Return the win-rate over the duels of one arm against one other.
 
     Args:
@@ -76,15 +79,7 @@ def win_rate(duels: Sequence[Duel], *, seed: int = 0, resamples: int = RESAMPLES
     reasons = Counter(duel.unscored for duel in duels if duel.value is None)
     values = np.array([value for _, value in scored])
     longer = np.array([float(duel.longer) for duel, _ in scored])
-    rng = np.random.default_rng(seed)
-    draws: list[tuple[float, float]] = []
-    if len(scored) > 1:
-        picks = rng.integers(len(scored), size=(resamples, len(scored)))
-        draws = [(float(values[p].mean()), length_controlled(values[p], longer[p])) for p in picks]
-    (low, high), (lc_low, lc_high) = _interval(draws, 0), _interval(draws, 1)
-    if draws and values.min() == values.max():
-        # Resampling values that are all alike says nothing of what else could have come.
-        low, high = lc_low, lc_high = _alike(float(values[0]), len(values))
+    (low, high), (lc_low, lc_high) = _intervals(values, longer, seed, resamples)
     return WinRate(
         arm=duels[0].arm,
         against=duels[0].against,
@@ -102,27 +97,26 @@ def win_rate(duels: Sequence[Duel], *, seed: int = 0, resamples: int = RESAMPLES
     )
 
 
-def _interval(draws: Sequence[tuple[float, float]], place: int) -> tuple[Any, Any]:
+def _intervals(values: Array, longer: Array, seed: int, resamples: int) -> tuple[_Ends, _Ends]:
+    """Return the intervals of the raw and of the length-controlled rate."""
     import numpy as np
 
-    if not draws:
-        return None, None
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile([draw[place] for draw in draws], [tail, 1 - tail])
-    return float(low), float(high)
+    n = len(values)
+    if n < 2:
+        return _NONE, _NONE
+    if values.min() == values.max():
+        # Resampling values that are all alike says nothing of what else could have come.
+        alike = share_interval(int(values[0]) * n, n) if values[0] in (0.0, 1.0) else _NONE
+        return alike, alike
+
+    def controlled(counts: Array) -> Array:
+        return np.array([length_controlled(values, longer, drawn) for drawn in counts])
+
+    raw = percentile_interval(n, lambda c: c @ values / n, seed=seed, resamples=resamples)
+    return raw or _NONE, percentile_interval(n, controlled, seed=seed, resamples=resamples) or _NONE
 
 
-def _alike(value: float, pairs: int) -> tuple[float | None, float | None]:
-    """Return Wilson's interval of all wins or all losses (Wilson 1927, JASA 22)."""
-    from scipy.stats import binomtest
-
-    if value not in (0.0, 1.0):
-        return None, None
-    found = binomtest(int(value) * pairs, pairs).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
-
-
-def length_controlled(values: NDArray[np.float64], longer: NDArray[np.float64]) -> float:
+def length_controlled(values: Array, longer: Array, counts: Array | None = None) -> float:
     """Return the win-rate at equal length, in the manner of AlpacaEval 2.
 
     Fitted is ``P(arm preferred) = sigmoid(a + b · tanh(longer / sd(longer)))`` with a small ridge
@@ -134,19 +128,21 @@ def length_controlled(values: NDArray[np.float64], longer: NDArray[np.float64]) 
     Args:
         values: Preferences from 0 to 1, shape (pairs,).
         longer: Characters by which the arm's answer is longer, shape (pairs,).
+        counts: How often each pair counts, shape (pairs,); once by default.
     """
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    mean = float(values.mean())
-    spread = float(longer.std())
-    if mean in (0.0, 1.0) or spread == 0.0:
+    counts = np.ones(len(values)) if counts is None else counts
+    mean = float(np.average(values, weights=counts))
+    variance = np.average((longer - np.average(longer, weights=counts)) ** 2, weights=counts)
+    if min(mean, 1 - mean) < TIE or variance < TIE:
         return mean
-    term = np.tanh(longer / spread)[:, None]
+    term = np.tanh(longer / variance**0.5)[:, None]
     # A preference of p is p of a win and 1 - p of a loss; the intercept bears no penalty.
     model = LogisticRegression(C=10.0).fit(
         np.vstack([term, term]),
         np.repeat([1, 0], len(values)),
-        sample_weight=np.concatenate([values, 1 - values]),
+        sample_weight=np.concatenate([values * counts, (1 - values) * counts]),
     )
     return float(1 / (1 + np.exp(-model.intercept_[0])))

@@ -34,8 +34,8 @@ from workbench.config import load_config
 from workbench.errors import UserError, nearest
 from workbench.records import Example, Preference, Review, Row
 from workbench.stats import Difference
-from workbench.stats.exact import holm
-from workbench.stats.intervals import differences_of
+from workbench.stats.comparison import differences_of
+from workbench.stats.significance import holm_within
 from workbench.store import write_json
 
 FOLDER = ".ablation"
@@ -192,8 +192,7 @@ def _differences(
         if name == arm and (name, metric) in theirs
     }
     differences = dict(zip(samples, differences_of(list(samples.values()), seed), strict=True))
-    tested = {metric: one.p for metric, one in differences.items() if one and one.p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    adjusted = holm_within({metric: one.p for metric, one in differences.items() if one})
     return {
         metric: one.model_copy(update={"p_adjusted": adjusted.get(metric)})
         for metric, one in differences.items()

@@ -29,7 +29,7 @@ from workbench.config import METHODS, Method
 from workbench.errors import UserError
 from workbench.records import Example, Response, Score
 from workbench.stats import Difference
-from workbench.stats.intervals import differences_of
+from workbench.stats.comparison import differences_of
 from workbench.stats.table import Column, tabulate
 from workbench.yamlfile import read_yaml
 

@@ -179,26 +179,31 @@ def reward_gain(
 ) -> RewardGain:
     """Return the paired gain over the prompts, each prompt's mean reward being one number.
 
-    The interval is the percentile bootstrap of ``scipy.stats.bootstrap``; with one prompt, or the
-    same gain everywhere, it has no width.
+    The interval is the percentile bootstrap; with one prompt, or the same gain everywhere, it has
+    no width.
     """
     import numpy as np
-    from scipy.stats import bootstrap
+
+    from workbench.stats.bootstrap import percentile_interval
 
     shared = sorted(set(before) & set(after))
     first, last = (np.array([side[key] for key in shared]) for side in (before, after))
     gains = last - first
-    low = high = float(gains.mean())
-    if len(gains) > 1 and np.ptp(gains) > 0:
-        found = bootstrap(
-            (gains,), np.mean, n_resamples=RESAMPLES, method="percentile", random_state=seed
+    gain = float(gains.mean())
+    ends = None
+    if np.ptp(gains) > 0:
+        ends = percentile_interval(
+            len(gains),
+            lambda counts: counts @ gains / len(gains),
+            seed=seed,
+            resamples=RESAMPLES,
         )
-        low, high = (float(end) for end in found.confidence_interval)
+    low, high = ends or (gain, gain)
     return RewardGain(
         prompts=len(shared),
         before=float(first.mean()),
         after=float(last.mean()),
-        gain=float(gains.mean()),
+        gain=gain,
         low=low,
         high=high,
         **unrewarded,

@@ -19,7 +19,7 @@ from workbench.store import read_records
 
 if TYPE_CHECKING:
     from curation.review.agreement import Agreement
-    from workbench.stats.alpha import Alpha
+    from workbench.stats.agreement import RaterAgreement
 
 
 _SHOWN = ": alpha, and its 95% interval"
@@ -77,22 +77,22 @@ def _questions(measured: Agreement, width: float) -> Table:
     for name, found in measured.questions.items():
         if name in same:
             continue
-        wanted = found.records_needed(width)
-        more = "–" if wanted is None else str(wanted - found.records)
-        table.add_row(name, *_cells(found), str(found.records), more)
+        wanted = found.rows_needed(width)
+        more = "–" if wanted is None else str(wanted - found.rows)
+        table.add_row(name, *_cells(found), str(found.rows), more)
     if same:
         # Without a single difference there is nothing that chance could be told from.
         table.caption = f"No alpha where all gave the same answer: {', '.join(sorted(same))}"
     return table
 
 
-def _parts(what: str, parts: Mapping[str, Mapping[str, Alpha]]) -> Table:
+def _parts(what: str, parts: Mapping[str, Mapping[str, RaterAgreement]]) -> Table:
     shown = ("fidelity", "decision", "better")
     names = [name for name in shown if any(name in questions for questions in parts.values())]
     table = _table(f"Agreement by {what}{_SHOWN}", what, *names, "records")
     for part, questions in parts.items():
         cells = [_together(questions.get(name)) for name in names]
-        table.add_row(part, *cells, str(questions["fidelity"].records))
+        table.add_row(part, *cells, str(questions["fidelity"].rows))
     return table
 
 
@@ -120,7 +120,7 @@ def _table(title: str, first: str, *others: str) -> Table:
     return table
 
 
-def _cells(found: Alpha | None) -> tuple[str, str]:
+def _cells(found: RaterAgreement | None) -> tuple[str, str]:
     """Return alpha and its interval as text; a dash where there is none."""
     value = "–" if found is None or found.value is None else f"{found.value:.2f}"
     if found is None or found.low is None or found.high is None:
@@ -128,7 +128,7 @@ def _cells(found: Alpha | None) -> tuple[str, str]:
     return value, f"{found.low:.2f} to {found.high:.2f}"
 
 
-def _together(found: Alpha | None) -> str:
+def _together(found: RaterAgreement | None) -> str:
     """Return alpha and its interval in one cell, which is alpha alone where there is none."""
     if found is None or found.value is None:
         return "–"

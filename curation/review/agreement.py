@@ -12,7 +12,14 @@ from curation.review.reliability import against_gold, dawid_skene
 from curation.review.votes import Ballot, ballots, by_record, only_of
 from workbench.config import Policy
 from workbench.records import Example, Review
-from workbench.stats.alpha import CONFIDENCE, RATINGS, RESAMPLES, Alpha, Cell, alpha
+from workbench.stats.agreement import (
+    ALPHA_RESAMPLES,
+    RATINGS,
+    Judgement,
+    RaterAgreement,
+    alpha,
+)
+from workbench.stats.bootstrap import LEVEL
 
 
 class Reviewer(BaseModel):
@@ -21,11 +28,11 @@ class Reviewer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     reviews: int
-    consensus: Alpha
+    consensus: RaterAgreement
     """Fidelity against the median of the other reviewers' ratings."""
     reliability: float | None = None
     """Dawid–Skene: probability that a vote is the record's true outcome."""
-    gold: Alpha
+    gold: RaterAgreement
     """Outcomes voted for against the known ones of the gold rows."""
     gold_right: int = 0
     gold_seen: int = 0
@@ -40,13 +47,13 @@ class Agreement(BaseModel):
     """Records with at least one submitted review."""
     overlapping: int
     """Records with at least two."""
-    confidence: float = CONFIDENCE
-    resamples: int = RESAMPLES
+    confidence: float = LEVEL
+    resamples: int = ALPHA_RESAMPLES
     seed: int = 0
-    questions: dict[str, Alpha] = Field(default_factory=dict)
+    questions: dict[str, RaterAgreement] = Field(default_factory=dict)
     """``fidelity`` (ordinal), ``decision``, ``better`` and each ``problem:<id>`` (nominal)."""
-    topics: dict[str, dict[str, Alpha]] = Field(default_factory=dict)
-    pairs: dict[str, dict[str, Alpha]] = Field(default_factory=dict)
+    topics: dict[str, dict[str, RaterAgreement]] = Field(default_factory=dict)
+    pairs: dict[str, dict[str, RaterAgreement]] = Field(default_factory=dict)
     reviewers: dict[str, Reviewer] = Field(default_factory=dict)
 
 
@@ -58,7 +65,7 @@ def agreement(
     problems: Iterable[str] = (),
     gold: Mapping[str, str] | None = None,
     seed: int = 0,
-    resamples: int = RESAMPLES,
+    resamples: int = ALPHA_RESAMPLES,
 ) -> Agreement:
     """Measure agreement per question, topic, pair of reviewers, and of each with the others.
 
@@ -75,7 +82,7 @@ def agreement(
     found = only_of(every, examples)
     grouped = by_record(found)
 
-    def measure(some: list[Ballot], names: Iterable[str] = ()) -> dict[str, Alpha]:
+    def measure(some: list[Ballot], names: Iterable[str] = ()) -> dict[str, RaterAgreement]:
         return _questions(some, policy, names, seed=seed, resamples=resamples)
 
     topic_of = {example.id: example.topic for example in examples}
@@ -98,11 +105,11 @@ def agreement(
 
 def _questions(
     found: list[Ballot], policy: Policy, problems: Iterable[str], *, seed: int, resamples: int
-) -> dict[str, Alpha]:
-    def cells(value: Callable[[Ballot], Hashable]) -> list[Cell]:
+) -> dict[str, RaterAgreement]:
+    def cells(value: Callable[[Ballot], Hashable]) -> list[Judgement]:
         return [(ballot.record, ballot.reviewer, value(ballot)) for ballot in found]
 
-    def nominal(data: list[Cell]) -> Alpha:
+    def nominal(data: list[Judgement]) -> RaterAgreement:
         return alpha(data, "nominal", seed=seed, resamples=resamples)
 
     asked = {
@@ -132,13 +139,13 @@ def _reviewers(
     known = {score.reviewer: score for score in against_gold(every, policy, gold)}
     reviewers = {}
     for name in sorted({ballot.reviewer for ballot in every}):
-        cells: list[Cell] = []
+        cells: list[Judgement] = []
         for record, group in grouped.items():
             mine = [ballot.fidelity for ballot in group if ballot.reviewer == name]
             others = [ballot.fidelity for ballot in group if ballot.reviewer != name]
             if mine and others:
                 cells += [(record, name, mine[0]), (record, "others", median_low(others))]
-        answers: list[Cell] = []
+        answers: list[Judgement] = []
         for ballot in every:
             if ballot.reviewer == name and ballot.record in gold:
                 vote = ballot.vote(policy.blocking, policy.keep_fidelity)

@@ -11,7 +11,7 @@ from evaluation.report.words import Words
 from workbench.persona import FIDELITY
 from workbench.records import Score, last_user_turn
 from workbench.stats import Cell
-from workbench.stats.compare import DRIFT
+from workbench.stats.comparison import DRIFT
 
 MEASURES = ("handled", FIDELITY, "safe")
 """What a probe is scored on, in the order of the table."""

@@ -24,7 +24,7 @@ from workbench.sampling import take_spread
 from workbench.store import read_records, write_json, write_records
 
 if TYPE_CHECKING:
-    from evaluation.shortfall import LearningCurve
+    from evaluation.learning_curve import LearningCurve
     from training.recipe import Recipe
 
 SHARES = (0.125, 0.25, 0.5, 1.0)

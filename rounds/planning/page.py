@@ -10,7 +10,7 @@ from workbench.language import say
 from workbench.persona import Persona
 
 if TYPE_CHECKING:
-    from evaluation.shortfall import Gap
+    from evaluation.weakness import Gap
     from rounds.planning.disputed_rows import Disputed
     from rounds.planning.proposal import Proposal
     from rounds.planning.second_looks import Look

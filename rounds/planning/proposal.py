@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.shortfall import Gap, LearningCurve
+from evaluation.learning_curve import LearningCurve
+from evaluation.weakness import Gap
 from rounds.context import RoundContext
 from rounds.layout import CONFIG, MANIFEST, RoundFolder
 from rounds.planning.disputed_rows import Disputed, disputed

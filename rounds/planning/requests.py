@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from workbench.config import ORDINARY, Ask, Kind
 
 if TYPE_CHECKING:
-    from evaluation.shortfall import Gap
+    from evaluation.weakness import Gap
 
 FOCUS = 0.75
 """Share of the rows that goes to what is surely weak; the rest keeps every topic in training."""

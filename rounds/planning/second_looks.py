@@ -19,7 +19,7 @@ from workbench.store import file_hash, read_records, write_json
 
 if TYPE_CHECKING:
     from curation.label_issues import Labelled
-    from evaluation.shortfall import Gap
+    from evaluation.weakness import Gap
     from training.row_loss import RowLoss
 
 SCRATCH = ".next.scratch"

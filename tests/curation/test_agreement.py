@@ -12,7 +12,7 @@ from curation.review.reliability import against_gold, dawid_skene
 from curation.review.votes import ballots
 from workbench.config import Policy
 from workbench.records import Example, Review, user_prompt
-from workbench.stats.alpha import RATINGS, Alpha, Level, alpha, resampled
+from workbench.stats.agreement import RATINGS, Level, RaterAgreement, alpha, alphas
 
 # The 4 observers × 12 units of Krippendorff (2011), "Computing Krippendorff's
 # Alpha-Reliability": nominal 0.743, ordinal 0.815.
@@ -46,7 +46,7 @@ def test_alpha_equals_the_published_example(level: str, value: float) -> None:
     ]
     found = alpha(cells, level, RATINGS)  # type: ignore[arg-type]
     assert found.value == pytest.approx(value, abs=0.0005)
-    assert found.records == 11  # the twelfth unit has one observer
+    assert found.rows == 11  # the twelfth unit has one observer
     assert found.low is not None and found.high is not None
     assert found.low < value < found.high
 
@@ -69,8 +69,8 @@ def test_interval_covers_chance_for_random_votes() -> None:
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        ([(1, "a", 5), (2, "a", 4)], "fewer than two records with two reviewers"),
-        ([(n, who, 5) for n in range(9) for who in "ab"], "everyone gave the same value"),
+        ([(1, "a", 5), (2, "a", 4)], "too_few_rows"),
+        ([(n, who, 5) for n in range(9) for who in "ab"], "same_value"),
     ],
 )
 def test_what_cannot_be_computed_is_unscored_with_the_reason(
@@ -102,17 +102,17 @@ def test_resamples_at_once_are_what_the_library_says_of_each(level: Level) -> No
         )
         for rows in draws
     ]
-    assert resampled(table, times, level) == pytest.approx(np.array(expected), abs=1e-12)
-    one_value = resampled(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([[2, 0], [1, 1]]), level)
+    assert alphas(table, times, level) == pytest.approx(np.array(expected), abs=1e-12)
+    one_value = alphas(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([[2, 0], [1, 1]]), level)
     assert np.isnan(one_value[0]) and np.isfinite(one_value[1])
 
 
-def test_records_needed_grow_with_the_square_of_precision() -> None:
-    wide = Alpha(value=0.5, low=0.3, high=0.7, records=100)
-    assert wide.records_needed(0.2) == 400
-    assert wide.records_needed(0.4) == 100
-    assert wide.records_needed(0.8) == 100
-    assert Alpha(unscored="none").records_needed(0.2) is None
+def test_rows_needed_grow_with_the_square_of_precision() -> None:
+    wide = RaterAgreement(value=0.5, low=0.3, high=0.7, rows=100)
+    assert wide.rows_needed(0.2) == 400
+    assert wide.rows_needed(0.4) == 100
+    assert wide.rows_needed(0.8) == 100
+    assert RaterAgreement(unscored="too_few_rows").rows_needed(0.2) is None
 
 
 def test_agreement_per_question_topic_pair_and_reviewer() -> None:
@@ -133,7 +133,7 @@ def test_agreement_per_question_topic_pair_and_reviewer() -> None:
     assert set(found.pairs["a / b"]) == {"fidelity", "decision"}
     problem = found.questions["problem:unsafe_advice"].value  # a and b name it, c never does
     assert problem is not None and 0 < problem < 1
-    assert found.questions["problem:refusal"].unscored == "everyone gave the same value"
+    assert found.questions["problem:refusal"].unscored == "same_value"
     assert set(found.topics) == {"topic-0", "topic-1"}
     assert found.topics["topic-0"]["fidelity"].records == 15
     assert found.reviewers["a"].reviews == 30

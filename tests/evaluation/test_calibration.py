@@ -6,7 +6,7 @@ from sklearn.metrics import cohen_kappa_score
 from evaluation.calibration import REVIEWED, calibrate, reviewed_responses
 from workbench.persona import Persona
 from workbench.records import Example, Review, Score, user_prompt
-from workbench.stats.kappa import measure, spearman, weighted_kappa
+from workbench.stats.agreement import spearman, two_raters, weighted_kappa
 
 ROWS = 60
 JUDGED = [f"judged-{n}" for n in range(4)]
@@ -61,8 +61,8 @@ def test_kappa_and_spearman_are_those_of_the_libraries(draw):
     second = np.clip(first + draw.integers(-1, 2, ROWS), 1, 5)
     rows = [[(float(a), float(b))] for a, b in zip(first, second, strict=True)]
 
-    kappa = measure(rows, weighted_kappa, (1.0, 2.0, 3.0, 4.0, 5.0))
-    rank = measure(rows, spearman)
+    kappa = two_raters(rows, weighted_kappa, (1.0, 2.0, 3.0, 4.0, 5.0))
+    rank = two_raters(rows, spearman)
 
     assert kappa.value == pytest.approx(cohen_kappa_score(first, second, weights="quadratic"))
     assert rank.value == pytest.approx(spearmanr(first, second).statistic)

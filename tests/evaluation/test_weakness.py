@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.shortfall import Gap
-from evaluation.weakness import by_group, find_gaps
+from evaluation.weakness import Gap, by_group, find_gaps
 from tests.written_rounds import ANSWER, row, scored
 from workbench.persona import Persona, load_persona
 from workbench.records import Response, Score
-from workbench.stats.two_samples import two_samples
+from workbench.stats.significance import two_samples
 
 
 @pytest.fixture(scope="module")

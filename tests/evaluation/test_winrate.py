@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from evaluation.winrate import Duel, length_controlled, win_rate
+from evaluation.winrate import PairScore, length_controlled, win_rate
 
 
-def duel(number: int, value: float | None, longer: int = 0, unscored: str = "") -> Duel:
-    return Duel(
+def duel(number: int, value: float | None, longer: int = 0, unscored: str = "") -> PairScore:
+    return PairScore(
         arm="sft",
         against="base",
         prompt_id=f"ex-{number}",

@@ -1,8 +1,14 @@
-"""Arms compared: paired intervals, exact tests, what could have been seen, and the spread."""
+"""Arms compared: one bootstrap, exact tests, what could have been seen, agreement of raters."""
 
-from workbench.stats.compare import compare
-from workbench.stats.intervals import LEVEL, RESAMPLES, paired_difference
-from workbench.stats.model import Cell, Comparison, Difference, Spread
+from workbench.stats.bootstrap import LEVEL, RESAMPLES
+from workbench.stats.comparison import (
+    Cell,
+    Comparison,
+    Difference,
+    Spread,
+    compare,
+    paired_difference,
+)
 
 __all__ = [
     "LEVEL",

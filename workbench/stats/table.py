@@ -1,18 +1,22 @@
-"""Scores laid out for comparing: by arm, probe, turn and metric, one value a prompt."""
+"""Scores laid out for comparing: by arm, probe, turn and metric, one value a prompt.
+
+In: scores, and the responses that say which seed each is of. Out: columns that can be subtracted.
+Called by the comparison of arms, of rounds, and by the search for weak places.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.errors import UserError
 from workbench.persona import FIDELITY
 from workbench.records import Response, Score
+
+if TYPE_CHECKING:
+    from workbench.stats.bootstrap import Array
 
 
 class Key(NamedTuple):
@@ -43,19 +47,28 @@ class Column:
         """One value a prompt, its parts averaged."""
         return [sum(parts.values()) / len(parts) for parts in self.units.values()]
 
-    def minus(self, other: Column) -> NDArray[np.float64]:
+    @property
+    def mean(self) -> float | None:
+        """Mean over the prompts; None without any."""
+        import numpy as np
+
+        return float(np.mean(self.values)) if self.units else None
+
+    def minus(self, other: Column) -> Array:
         """Return the differences on the prompts of both, each over the parts that both have.
 
         Where a judge failed on a trait of one arm, that trait says nothing about the pair: counted
-        on one side only, it would look like a difference.
+        for one arm only, it would look like a difference.
         """
-        found = []
+        import numpy as np
+
+        differences = []
         for prompt, own in self.units.items():
-            theirs = other.units.get(prompt, {})
-            both = own.keys() & theirs.keys()
+            others = other.units.get(prompt, {})
+            both = own.keys() & others.keys()
             if both:
-                found.append(sum(own[part] - theirs[part] for part in both) / len(both))
-        return np.array(found, dtype=np.float64)
+                differences.append(sum(own[part] - others[part] for part in both) / len(both))
+        return np.array(differences, dtype=np.float64)
 
 
 def tabulate(
@@ -113,12 +126,12 @@ def fidelity_parts(
         made_from = {
             parent for score in scores if score.metric == FIDELITY for parent in score.parents
         }
-    found: dict[str, Parts] = defaultdict(dict)
+    parts: dict[str, Parts] = defaultdict(dict)
     for score in scores:
         counts = score.id in made_from if traits is None else score.metric in traits
         if counts and score.value is not None and score.metric != FIDELITY:
-            found[score.response][score.metric] = score.value
-    return found
+            parts[score.response][score.metric] = score.value
+    return parts
 
 
 def _parts(score: Score, parts_of: Mapping[str, Parts]) -> Parts:

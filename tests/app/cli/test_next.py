@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from app.cli.next import next_
-from evaluation.shortfall import Gap
+from evaluation.weakness import Gap
 from rounds.context import open_context
 from rounds.planning.learning_curve import STEPS, _steps
 from rounds.planning.requests import plan_rows, share_out

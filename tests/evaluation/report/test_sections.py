@@ -12,10 +12,10 @@ from evaluation.scorers import score_responses
 from tests.evaluation.report.test_page import Page
 from workbench.records import Response
 from workbench.stats import compare
-from workbench.stats.kappa import Measure
+from workbench.stats.agreement import RaterAgreement
 from workbench.store import read_records, write_json, write_records
 
-MEASURE = Measure(value=0.55, low=0.42, high=0.66, rows=60)
+MEASURE = RaterAgreement(value=0.55, low=0.42, high=0.66, rows=60)
 
 
 @pytest.fixture

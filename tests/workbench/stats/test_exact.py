@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from workbench.stats.exact import holm, sign_test
-from workbench.stats.intervals import intervals
+from workbench.stats.bootstrap import mean_intervals
+from workbench.stats.significance import holm, sign_test
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 5), (3, 3), (9, 1), (20, 11), (1, 0)])
@@ -26,7 +26,7 @@ def test_holm_multiplies_the_smallest_by_their_number_and_never_turns_their_orde
 def test_intervals_are_those_of_scipy_but_for_the_widening_of_small_samples():
     """For 400 values Student's t is near the normal: both must agree."""
     sample = np.random.default_rng(3).exponential(1.0, 400)
-    (found,) = intervals([sample], 0)
+    (found,) = mean_intervals([sample], 0)
     theirs = bootstrap((sample,), np.mean, n_resamples=10_000, method="BCa", rng=0)
     assert found.method == "bca"
     assert found.low == pytest.approx(theirs.confidence_interval.low, abs=0.006)
@@ -36,6 +36,6 @@ def test_intervals_are_those_of_scipy_but_for_the_widening_of_small_samples():
 def test_an_interval_depends_on_nothing_but_its_own_sample():
     draw = np.random.default_rng(4)
     samples = [draw.normal(size=n) for n in (30, 12, 30, 0, 1)]
-    together = intervals(samples, 7)
-    assert [intervals([sample], 7)[0] for sample in samples] == together
+    together = mean_intervals(samples, 7)
+    assert [mean_intervals([sample], 7)[0] for sample in samples] == together
     assert [one.method for one in together[3:]] == ["none", "none"]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from workbench.stats.intervals import differences_of
-from workbench.stats.power import detectable, needed, power_of
+from workbench.stats.comparison import differences_of
+from workbench.stats.significance import detectable, needed, power_of
 
 RERUNS = 1000
 TRAITS = 9

@@ -1,0 +1,367 @@
+"""Every arm against the base and against the base with a system prompt, all tests at once.
+
+In: the scores of all arms. Out: a :class:`Comparison`, which ``comparison.json`` holds. Called by
+the stage of evaluation, by what compares rounds and by what leaves a group of rows out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.errors import UserError
+from workbench.persona import FIDELITY
+from workbench.records import Response, Score
+from workbench.stats.bootstrap import LEVEL, RESAMPLES, TIE, mean_intervals
+from workbench.stats.significance import detectable, holm_within, needed, sign_test
+from workbench.stats.table import Column, Key, tabulate
+
+if TYPE_CHECKING:
+    from workbench.stats.bootstrap import Array, Interval
+
+PROMPTED = "base+prompt"
+DRIFT = "drift"
+"""Name of the probe set whose turns are reported one by one."""
+_Test = tuple[Key, str]
+"""A column, and the arm that it is compared with."""
+ALPHA = 0.05
+"""A corrected p below this is called a difference."""
+FEWEST_PAIRS = 6
+"""Pairs below which no difference is called one: five prompts all won have a p of 0.06."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Difference(_Frozen):
+    """An arm minus a reference on the prompts that both were scored on."""
+
+    pairs: int
+    """Prompts that both arms have a score for."""
+    mean: float
+    low: float | None
+    """Lower end of the interval; None with fewer than two pairs."""
+    high: float | None
+    method: Literal["bca", "percentile", "none"]
+    sd: float | None = None
+    """Standard deviation of the differences; None with fewer than two pairs."""
+    wins: int = 0
+    """Prompts on which the arm scored higher."""
+    losses: int = 0
+    p: float | None = None
+    """Two-sided p of the exact sign test; None where every prompt is a tie."""
+    p_adjusted: float | None = None
+    """The same after Holm's correction within its family of tests."""
+    detectable: float | None = None
+    """Least true difference that this many pairs find with 80 % power; fidelity only."""
+    needed: int | None = None
+    """Pairs that would find half of that difference with the same power."""
+
+    @property
+    def ties(self) -> int:
+        """Prompts on which both scored alike."""
+        return self.pairs - self.wins - self.losses
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies wholly on one side of zero, with pairs enough to say so."""
+        if self.low is None or self.high is None or self.pairs < FEWEST_PAIRS:
+            return False
+        return self.low > 0 or self.high < 0
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval excludes zero and the corrected test agrees."""
+        return self.excludes_zero and self.p_adjusted is not None and self.p_adjusted < ALPHA
+
+
+class Cell(_Frozen):
+    """One arm on one metric."""
+
+    arm: str
+    metric: str
+    scored: int
+    unscored: int
+    reasons: dict[str, int]
+    """Why scores are missing → how many."""
+    mean: float | None
+    """Mean of the scored ones; None where there are none."""
+    difference: Difference | None
+    """To the base; None for the base itself, and where no prompt is scored in both."""
+    against_prompt: Difference | None = None
+    """To the base with the persona's system prompt, where that arm answered."""
+    probe: str = ""
+    """The probe set that was asked; empty for the held-out questions."""
+    turn: int = 0
+    """The turn of a conversation, from 1; 0 where there is only one."""
+
+
+class Spread(_Frozen):
+    """How far one arm's fidelity moves from seed to seed of sampled decoding."""
+
+    arm: str
+    means: dict[int, float]
+    """Seed → mean fidelity over the held-out prompts."""
+    sd: float | None
+    """Standard deviation between the seeds; None with only one."""
+
+
+class Comparison(_Frozen):
+    """Every arm on every metric, each against the base and the base with a system prompt."""
+
+    base: str
+    seed: int
+    level: float
+    resamples: int
+    prompts: int
+    """Different held-out prompts that scores were asked for."""
+    arms: tuple[str, ...]
+    metrics: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    """Held-out prompts only."""
+    prompted: str = ""
+    """The arm that is the base with the persona's system prompt; empty where it did not answer."""
+    traits: tuple[str, ...] = ()
+    """The traits that fidelity is made of; empty where the scores do not say."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Trait that carries no weight in fidelity → why."""
+    probes: tuple[Cell, ...] = ()
+    """One a probe set, arm and metric."""
+    drift: tuple[Cell, ...] = ()
+    """One a turn, arm and metric of the conversations of several turns."""
+    drift_change: dict[str, Difference] = Field(default_factory=dict)
+    """Arm → fidelity in the last turn minus that in the first, over conversations."""
+    seeds: tuple[Spread, ...] = ()
+
+    def cell(self, arm: str, metric: str) -> Cell:
+        """Return the cell of an arm and a metric on the held-out prompts.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for cell in self.cells:
+            if (cell.arm, cell.metric) == (arm, metric):
+                return cell
+        raise KeyError((arm, metric))
+
+    @property
+    def unscored_share(self) -> float:
+        """Share of all scores that could not be given, those of probes and turns included."""
+        every = (*self.cells, *self.probes, *self.drift)
+        missing = sum(cell.unscored for cell in every)
+        total = missing + sum(cell.scored for cell in every)
+        return missing / total if total else 0.0
+
+
+def differences_of(
+    samples: Sequence[Array], seed: int = 0, *, level: float = LEVEL, resamples: int = RESAMPLES
+) -> list[Difference | None]:
+    """Return each sample of paired differences as a :class:`Difference`; None for an empty one.
+
+    Intervals are those of :func:`workbench.stats.bootstrap.mean_intervals`.
+    """
+    intervals = mean_intervals(samples, seed, level=level, resamples=resamples)
+    return [
+        _difference(sample, interval) if len(sample) else None
+        for sample, interval in zip(samples, intervals, strict=True)
+    ]
+
+
+def _difference(sample: Array, interval: Interval) -> Difference:
+    wins, losses = int((sample > TIE).sum()), int((sample < -TIE).sum())
+    return Difference(
+        pairs=len(sample),
+        mean=float(sample.mean()),
+        low=interval.low,
+        high=interval.high,
+        method=interval.method,
+        sd=float(sample.std(ddof=1)) if len(sample) > 1 else None,
+        wins=wins,
+        losses=losses,
+        p=sign_test(wins, losses),
+    )
+
+
+def paired_difference(
+    pairs: Sequence[tuple[float, float]],
+    seed: int = 0,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Difference | None:
+    """Return the mean of arm minus reference with its interval, or None without pairs.
+
+    Prompts are resampled with both of their values kept together.
+
+    Args:
+        pairs: (arm, reference) values, one pair a prompt.
+        seed: Of the resampling.
+        level: Confidence level.
+        resamples: Number of resamples.
+    """
+    import numpy as np
+
+    sample = np.array([arm - reference for arm, reference in pairs], dtype=np.float64)
+    return differences_of([sample], seed, level=level, resamples=resamples)[0]
+
+
+def compare(
+    scores: Sequence[Score],
+    base: str = "base",
+    seed: int = 0,
+    *,
+    prompted: str = PROMPTED,
+    responses: Sequence[Response] = (),
+    traits: Collection[str] | None = None,
+    left_out: Mapping[str, str] | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Compare every arm with ``base`` and ``prompted``, in the order of first appearance.
+
+    Fidelity of a pair is that of the traits scored in both. Holm's correction is made within each
+    family of tests: fidelity of all arms; all other metrics of all arms; the probe sets; the
+    turns; each once for either reference.
+
+    Args:
+        scores: Of all arms; one for each response and metric.
+        base: Name of the arm that the others are compared with.
+        seed: Of the resampling.
+        prompted: Name of the base with the persona's system prompt; the second reference.
+        responses: What was scored; needed where a prompt was answered with several seeds.
+        traits: The traits that fidelity is made of; by default those of the fidelity scores.
+        left_out: Trait that carries no weight → why.
+        level: Confidence level of the intervals.
+        resamples: Bootstrap resamples of the prompts for each interval.
+
+    Raises:
+        UserError: There is no score of ``base``, or two of the same response and metric.
+    """
+    table = tabulate(scores, responses, traits)
+    arms = tuple(dict.fromkeys(score.arm for score in scores))
+    if base not in arms:
+        there = ", ".join(arms) or "none"
+        what = f"no score of the arm '{base}' to compare with (there are: {there})"
+        raise UserError(what, fix="answer with that arm too")
+    references = (base, prompted if prompted in arms and prompted != base else "")
+    samples, changes = _samples(table, references), _changes(table)
+    every = differences_of(
+        [*samples.values(), *changes.values()], seed, level=level, resamples=resamples
+    )
+    tests = _tested(dict(zip(samples, every, strict=False)), level)
+    metrics = tuple(dict.fromkeys(score.metric for score in scores if not score.probe))
+
+    def cells(keys: Iterable[Key]) -> tuple[Cell, ...]:
+        return tuple(_cell(key, table.get(key, Column()), tests, references) for key in keys)
+
+    return Comparison(
+        base=base,
+        seed=seed,
+        level=level,
+        resamples=resamples,
+        prompts=len({score.prompt_id for score in scores if not score.probe}),
+        arms=arms,
+        metrics=metrics,
+        cells=cells(Key(arm, "", 0, metric) for arm in arms for metric in metrics),
+        prompted=references[1],
+        traits=tuple(dict.fromkeys(traits or ())),
+        left_out=dict(left_out or {}),
+        probes=cells(key for key in table if key.probe and key.probe != DRIFT),
+        drift=cells(key for key in table if key.probe == DRIFT),
+        drift_change={
+            arm: change
+            for arm, change in zip(changes, every[len(samples) :], strict=True)
+            if change
+        },
+        seeds=_spreads(table),
+    )
+
+
+def _samples(table: Mapping[Key, Column], references: Iterable[str]) -> dict[_Test, Array]:
+    """Return the paired differences of every column to its references."""
+    return {
+        (key, reference): column.minus(table[other])
+        for reference in filter(None, references)
+        for key, column in table.items()
+        if key.arm != reference and (other := key._replace(arm=reference)) in table
+    }
+
+
+def _changes(table: Mapping[Key, Column]) -> dict[str, Array]:
+    """Return arm → fidelity in the last turn minus that in the first, one value a conversation."""
+    turns: dict[str, dict[int, Column]] = defaultdict(dict)
+    for key, column in table.items():
+        if key.probe == DRIFT and key.metric == FIDELITY and key.turn:
+            turns[key.arm][key.turn] = column
+    return {
+        arm: columns[max(columns)].minus(columns[min(columns)])
+        for arm, columns in turns.items()
+        if len(columns) > 1
+    }
+
+
+def _tested(
+    differences: Mapping[_Test, Difference | None], level: float
+) -> dict[_Test, Difference]:
+    """Return differences with their corrected p and what could have been detected."""
+    there = {test: one for test, one in differences.items() if one is not None}
+    adjusted = holm_within(
+        {test: one.p for test, one in there.items()}, lambda test: (_family(test[0]), test[1])
+    )
+    return {
+        test: one.model_copy(
+            update={"p_adjusted": adjusted.get(test), **_power(test[0], one, level)}
+        )
+        for test, one in there.items()
+    }
+
+
+def _family(key: Key) -> str:
+    if key.probe:
+        return DRIFT if key.probe == DRIFT else "probes"
+    return FIDELITY if key.metric == FIDELITY else "metrics"
+
+
+def _power(key: Key, difference: Difference, level: float) -> dict[str, float | int]:
+    """Return what could be detected, for the fidelity on held-out prompts."""
+    if key.probe or key.metric != FIDELITY:
+        return {}
+    least = detectable(difference.sd, difference.pairs, level=level)
+    if least is None or difference.sd is None:
+        return {}
+    return {"detectable": least, "needed": needed(least / 2, difference.sd, level=level)}
+
+
+def _cell(
+    key: Key, column: Column, tests: Mapping[_Test, Difference], references: tuple[str, str]
+) -> Cell:
+    return Cell(
+        arm=key.arm,
+        metric=key.metric,
+        scored=column.scored,
+        unscored=column.reasons.total(),
+        reasons=dict(column.reasons.most_common()),
+        mean=column.mean,
+        difference=tests.get((key, references[0])),
+        against_prompt=tests.get((key, references[1])),
+        probe=key.probe,
+        turn=key.turn,
+    )
+
+
+def _spreads(table: Mapping[Key, Column]) -> tuple[Spread, ...]:
+    """Return the spread of the arms that answered with more than one seed."""
+    import numpy as np
+
+    spreads = []
+    for key, column in table.items():
+        if key.probe or key.metric != FIDELITY or len(column.seeds) < 2:
+            continue
+        means = {seed: float(np.mean(values)) for seed, values in sorted(column.seeds.items())}
+        sd = float(np.std(list(means.values()), ddof=1))
+        spreads.append(Spread(arm=key.arm, means=means, sd=sd))
+    return tuple(spreads)
