@@ -53,7 +53,7 @@ def test_nothing_that_reviewers_see_names_an_arm(shown):
         assert {example.answer, shown.alternatives[example.id]} == {
             f"{arm} says {duel.prompt_id.removeprefix('ex-')}." for arm in ("sft", "base")
         }
-        assert (example.origin, example.source) == ("bare", "")
+        assert (example.origin, example.source) == ("baseline", "")
 
 
 def test_choices_come_back_to_the_arm_whichever_place_it_had(shown):
