@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, RESPONSES
+from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
-from rounds.stages import review as stage_review
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.store import write_json, write_records
@@ -54,8 +54,9 @@ def _people(context: RoundContext, work: Work) -> None:
 
     shown = blind_pairs(context, work)
     name = f"{context.round.name}-{STAGE}"
-    connection = stage_review.owner(stage_review.up(context))
-    stage_review.keep_mark(context).touch()
+    server = ReviewServer.of(context)
+    connection = server.connect(start=True)
+    server.stay()
     pushed = push(
         connection,
         context.persona,
@@ -69,7 +70,7 @@ def _people(context: RoundContext, work: Work) -> None:
     found = count(shown, reviews)
     open_pairs = sum(pairing.open for pairing in found.pairings)
     if open_pairs:
-        stage_review.tell_logins(context)
+        server.print_logins()
         console.print("  run the same command again to count what they chose")
     work.counts.update(pairs=len(shown.duels), open=open_pairs, ballots=found.ballots)
     write_json(work.out / "key.json", shown.model_dump(mode="json", exclude={"examples"}))

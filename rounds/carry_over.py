@@ -24,6 +24,7 @@ from rounds.layout import (
     RESOLVED_PREFERENCES,
     REVIEWS,
     Artifact,
+    Reader,
     RoundFolder,
     write,
 )
@@ -96,13 +97,12 @@ class CarryOver:
         write(folder, CARRIED_BASELINE, self.baseline)
 
 
-def carry_over_files(context: RoundContext) -> dict[str, Path]:
-    """Return what is read of the rounds that are sources, by the label that a manifest gives it.
+def carry_over_inputs(context: RoundContext) -> tuple[tuple[RoundFolder, Artifact], ...]:
+    """Return what is read of the rounds that are sources.
 
     Raises:
         UserError: Such a round is not there, is not split yet, or is not an earlier one.
     """
-    files: dict[str, Path] = {}
     for one in context.source_rounds:
         if one.number >= context.round.number:
             raise UserError(
@@ -116,8 +116,7 @@ def carry_over_files(context: RoundContext) -> dict[str, Path]:
                 where=f"sources: {one.folder}",
                 fix=f"`persona run --round {one.number} --until split` makes it",
             )
-        files |= {f"{one.name}/{source.path}": one.path(source) for source in _SOURCES}
-    return files
+    return tuple((one, source) for one in context.source_rounds for source in _SOURCES)
 
 
 def collect_carry_over(rounds: Sequence[RoundFolder], model: str) -> CarryOver:
@@ -161,15 +160,12 @@ def collect_carry_over(rounds: Sequence[RoundFolder], model: str) -> CarryOver:
     )
 
 
-def read_carry_over(context: RoundContext) -> CarryOver:
-    """Return what the import of this round took over."""
-    if not context.source_rounds:
-        return CarryOver()
-    one = context.round
+def read_carry_over(reader: Reader) -> CarryOver:
+    """Return what the import of a round took over, as far as the reader has it."""
     return CarryOver(
-        one.read_if_there(CARRIED_EXAMPLES),
-        one.read_if_there(CARRIED_PREFERENCES),
-        one.read_if_there(CARRIED_DECISIONS),
-        one.read_if_there(CARRIED_REVIEWS),
-        one.read_if_there(CARRIED_BASELINE),
+        reader.read_if_there(CARRIED_EXAMPLES),
+        reader.read_if_there(CARRIED_PREFERENCES),
+        reader.read_if_there(CARRIED_DECISIONS),
+        reader.read_if_there(CARRIED_REVIEWS),
+        reader.read_if_there(CARRIED_BASELINE),
     )

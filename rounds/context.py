@@ -14,6 +14,9 @@ from workbench.config import RunConfig, load_config, preset_path
 from workbench.persona import Persona, load_persona, persona_file
 from workbench.store import atomic_file
 
+SEEDS = "seeds.jsonl"
+"""The rows that come with a persona."""
+
 
 @dataclass(frozen=True)
 class RoundContext:
@@ -32,7 +35,7 @@ class RoundContext:
     @property
     def sources(self) -> tuple[Path, ...]:
         """The files of rows that the round imports."""
-        named = self.config.sources or (self.persona_folder / "seeds.jsonl",)
+        named = self.config.sources or (self.persona_folder / SEEDS,)
         return tuple(path for path in named if round_number(path) is None)
 
     @property
@@ -40,6 +43,11 @@ class RoundContext:
         """The persona's earlier rounds that the round takes its kept rows over from."""
         named = (path for path in self.config.sources if round_number(path))
         return tuple(self.round.sibling(path.name) for path in named)
+
+    def persona_files(self, *names: str) -> dict[str, Path]:
+        """Return those of the named files that the persona's folder holds, by their names."""
+        paths = {name: self.persona_folder / name for name in names}
+        return {name: path for name, path in paths.items() if path.exists()}
 
     def waiting(self) -> RoundContext:
         """Return the same job, with people instead of recorded reviews."""

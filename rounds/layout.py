@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -304,6 +304,16 @@ class Manifest(BaseModel):
             what = f"no valid manifest: {'.'.join(map(str, first['loc']))} {first['msg']}"
             fix = f"make it anew with --force {path.parent.name}"
             raise UserError(what, where=str(path), fix=fix) from None
+
+
+class Reader(Protocol):
+    """Who gives a round's records: the round itself, or a stage's work, which has its inputs."""
+
+    def read(self, artifact: Records[R]) -> list[R]:
+        """Return the records of an artifact."""
+
+    def read_if_there(self, artifact: Records[R]) -> list[R]:
+        """Return the records of an artifact, none where it is not there."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from rounds.context import RoundContext
+from rounds.review_server import ReviewServer
 from rounds.runner import Outcome, StageSpec, run_stage
-from rounds.stages import data as stages_data
 from rounds.stages import report as stages_model
 from rounds.stages.evaluate import evaluate_stage
+from rounds.stages.filter import filter_stage
 from rounds.stages.generate import generate_stage
-from rounds.stages.review import review_stage, server_pids
+from rounds.stages.importing import import_stage
+from rounds.stages.resolve import resolve_stage
+from rounds.stages.review import review_stage
+from rounds.stages.split import split_stage
 from rounds.stages.train import training_stage
 from workbench.config import METHODS
 from workbench.console import console
@@ -23,12 +27,12 @@ from workbench.meter import give_memory_back
 from workbench.store import MIB, check_space
 
 STAGES: dict[str, Callable[[RoundContext], StageSpec]] = {
-    "import": stages_data.import_stage,
+    "import": import_stage,
     "generate": generate_stage,
-    "filter": stages_data.filter_stage,
+    "filter": filter_stage,
     "review": review_stage,
-    "resolve": stages_data.resolve_stage,
-    "split": stages_data.split_stage,
+    "resolve": resolve_stage,
+    "split": split_stage,
     **{method: partial(training_stage, method) for method in METHODS},
     "evaluate": evaluate_stage,
     "report": stages_model.report_stage,
@@ -89,7 +93,7 @@ def run_spec(context: RoundContext, spec: StageSpec) -> Outcome:
 
 def _run(context: RoundContext, spec: StageSpec, force: bool) -> Outcome:
     console.print(f"[bold]{spec.name}[/bold]")
-    pids = partial(server_pids, context)
+    pids = ReviewServer.of(context).pids
     with hub_offline():
         outcome = run_stage(context.round, spec, seed=context.config.seed, force=force, others=pids)
     give_memory_back()  # stages share one process

@@ -67,8 +67,8 @@ class Work:
         self._check(artifact)
         return self.round.read(artifact)
 
-    def read_if_input(self, artifact: Records[R]) -> list[R]:
-        """Return the records of an input that only some rounds have; none in the others."""
+    def read_if_there(self, artifact: Records[R]) -> list[R]:
+        """Return the records of an optional input; none where the round does not have it."""
         return self.read(artifact) if artifact in self.inputs else []
 
     def path(self, artifact: Artifact) -> Path:
@@ -96,6 +96,7 @@ class StageSpec:
         name: Folder name and name on the command line.
         run: Fills ``work.out``.
         inputs: What it reads of the round; a folder counts with all its files.
+        optional: What it reads too where the round has it.
         earlier: What it reads of earlier rounds.
         files: Files from outside of the rounds, by the label that the manifest gives them.
         settings: Everything else that the outcome depends on; JSON values.
@@ -106,6 +107,7 @@ class StageSpec:
     name: str
     run: Callable[[Work], None]
     inputs: tuple[Artifact, ...] = ()
+    optional: tuple[Artifact, ...] = ()
     earlier: tuple[tuple[RoundFolder, Artifact], ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -135,10 +137,10 @@ def run_stage(
     Raises:
         UserError: An input is missing, an output was changed by hand, or the disk is full.
     """
-    inputs = _input_hashes(round_, spec)
+    inputs = (*spec.inputs, *(one for one in spec.optional if round_.has(one)))
     identity = {
         "stage": spec.name,
-        "inputs": inputs,
+        "inputs": _input_hashes(round_, spec, inputs),
         "settings": json.loads(json.dumps(spec.settings, default=str)),
         "seed": seed,
     }
@@ -151,7 +153,7 @@ def run_stage(
             return Outcome(spec.name, False, before)
         console.print(f"  {spec.name} is done again: {why}")
     partial = round_.partial(spec.name)
-    work = Work(round_, partial, frozenset(spec.inputs))
+    work = Work(round_, partial, frozenset(inputs))
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with disk_errors(partial):
         _prepare(partial, key, keep=spec.resumable and not force)
@@ -174,9 +176,11 @@ def run_stage(
     return Outcome(spec.name, True, manifest)
 
 
-def _input_hashes(round_: RoundFolder, spec: StageSpec) -> dict[str, str]:
+def _input_hashes(
+    round_: RoundFolder, spec: StageSpec, inputs: Iterable[Artifact]
+) -> dict[str, str]:
     hashes = {}
-    for artifact in spec.inputs:
+    for artifact in inputs:
         if not round_.has(artifact):
             raise UserError(
                 f"{spec.name} needs {artifact.path}, which is not there yet",

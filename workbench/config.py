@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, overload
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -289,6 +289,14 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
     data, lines = read_yaml(path)
     config = validate(RunConfig, {**data, **(changes or {})}, lines, path)
     return config
+
+
+@overload
+def dumped(part: BaseModel) -> dict[str, Any]: ...
+
+
+@overload
+def dumped(part: None) -> None: ...
 
 
 def dumped(part: BaseModel | None) -> dict[str, Any] | None:

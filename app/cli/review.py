@@ -12,8 +12,9 @@ from rich.table import Table
 from app.cli import review_connect, review_results
 from app.cli.options import overlap_option, round_options
 from rounds.context import RoundContext
-from rounds.stages import review as stage_review
-from rounds.stages.review_rows import review_rows
+from rounds.layout import FILTERED, REVIEWS
+from rounds.review_server import ReviewServer
+from rounds.stages.review import push_rows, review_rows, review_stage, with_overlap
 
 if TYPE_CHECKING:
     from curation.argilla.pull import Progress
@@ -43,9 +44,10 @@ def up(context: RoundContext, port: int | None, host: str) -> None:
     Example:
       persona review up --port 6900
     """
-    stage_review.up(context, port=port, host=host)
-    stage_review.keep_mark(context).touch()
-    stage_review.tell_logins(context)
+    server = ReviewServer.of(context)
+    server.up(port=port, host=host)
+    server.stay()
+    server.print_logins()
 
 
 @_command
@@ -65,12 +67,12 @@ def push(context: RoundContext, reviewers_per_record: int | None) -> None:
     """
     from rounds.pipeline import run_stages
 
-    context = stage_review.with_overlap(context, reviewers_per_record)
-    connection = stage_review.owner(stage_review.running(context))
-    if not (context.round.stage("filter") / "examples.jsonl").exists():
+    context = with_overlap(context, reviewers_per_record)
+    connection = ReviewServer.of(context).connect()
+    if not context.round.has(FILTERED):
         taught = ("generate",) if context.config.teacher else ()
         run_stages(context, ("import", *taught, "filter"))
-    stage_review.push_rows(context, connection, review_rows(context, people=True))
+    push_rows(context, connection, review_rows(context, context.round, people=True))
     with context.round.locked():
         context.remember()
 
@@ -85,7 +87,7 @@ def status(context: RoundContext) -> None:
     """
     from curation.argilla.pull import queue_progress, review_progress
 
-    at = stage_review.owner(stage_review.running(context)), context.persona, context.round.name
+    at = ReviewServer.of(context).connect(), context.persona, context.round.name
     Console(soft_wrap=True).print(_table(review_progress(*at), "complete"))
     if queue := queue_progress(*at):
         Console(soft_wrap=True).print(_table(queue, "adjudicated"))
@@ -112,9 +114,9 @@ def pull(context: RoundContext) -> None:
     """
     from rounds.pipeline import run_spec
 
-    stage_review.running(context)
-    run_spec(context.waiting(), stage_review.review_stage(context.waiting(), wait=False))
-    click.echo(context.round.stage("review") / "reviews.jsonl")
+    ReviewServer.of(context).connect()
+    run_spec(context.waiting(), review_stage(context.waiting(), wait=False))
+    click.echo(context.round.path(REVIEWS))
 
 
 @_command
@@ -125,7 +127,7 @@ def logins(context: RoundContext) -> None:
     Example:
       persona review logins
     """
-    stage_review.tell_logins(context)
+    ReviewServer.of(context).print_logins()
 
 
 @_command
@@ -136,11 +138,7 @@ def down(context: RoundContext) -> None:
     Example:
       persona review down
     """
-    from curation.argilla.server import stop
-
-    stage_review.keep_mark(context).unlink(missing_ok=True)
-    ran = stop(stage_review.server_home(context))
-    click.echo("stopped" if ran else "was not running")
+    click.echo("stopped" if ReviewServer.of(context).down() else "was not running")
 
 
 review_connect.add_to(review)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
-from rounds.stages import review as stage_review
+from rounds.review_server import ReviewServer
 from workbench.errors import UserError
 
 _PENDING = "new-logins.json"
@@ -46,7 +46,7 @@ def connect(context: RoundContext, url: str | None, embedded: bool, key_file: Pa
     """
     from curation.argilla import server_link
 
-    home = stage_review.server_home(context)
+    home = ReviewServer.of(context).home
     if embedded == bool(url):
         raise UserError("needs one of URL and --embedded", where="persona review connect")
     if embedded:
@@ -86,7 +86,7 @@ def migrate(context: RoundContext) -> None:
     from curation.argilla.server import start, status, stop
     from curation.argilla.server_link import link_of
 
-    home = stage_review.server_home(context)
+    home = ReviewServer.of(context).home
     link = link_of(home)
     if link is None:
         raise UserError(

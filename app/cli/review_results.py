@@ -12,10 +12,11 @@ from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
-from rounds.stages import review as stage_review
+from rounds.layout import DECISIONS, RESOLVE_DROPS, REVIEWS
+from rounds.review_server import ReviewServer
+from rounds.stages.resolve import Reviewed, measure
 from workbench.errors import UserError
 from workbench.records import Decision, Drop
-from workbench.store import read_records
 
 if TYPE_CHECKING:
     from curation.review.agreement import Agreement
@@ -52,10 +53,8 @@ def agreement(context: RoundContext, width: float) -> None:
     Example:
       persona review agreement --width 0.2
     """
-    from rounds.stages.resolve import measure
-
     _pulled(context)
-    measured = measure(context)
+    measured = measure(context, Reviewed.read(context.round))
     console = Console(soft_wrap=True)
     click.echo(
         f"{measured.records} records reviewed, {measured.overlapping} of them by two or more;"
@@ -150,11 +149,9 @@ def resolve(context: RoundContext, force: bool) -> None:
     from rounds.pipeline import run_stages
 
     run_stages(context, ["resolve"], force=["resolve"] if force else [])
-    folder = context.round.stage("resolve")
-    decisions = list(read_records(folder / "decisions.jsonl", Decision))
-    drops = list(read_records(folder / "drops.jsonl", Drop))
+    decisions, drops = context.round.read(DECISIONS), context.round.read(RESOLVE_DROPS)
     Console(soft_wrap=True).print(_decisions(decisions, drops))
-    click.echo(folder)
+    click.echo(context.round.stage("resolve"))
 
 
 def _decisions(decisions: list[Decision], drops: Iterable[Drop]) -> Table:
@@ -187,18 +184,26 @@ def adjudicate(context: RoundContext) -> None:
       persona review pull && persona review adjudicate
     """
     from curation.argilla.pull import review_progress
-    from rounds.stages.resolve import alternatives, pulled
-    from rounds.stages.review_waiting import push_unsettled
+    from rounds.stages.review import push_unsettled
 
-    connection = stage_review.owner(stage_review.running(context))
+    server = ReviewServer.of(context)
+    connection = server.connect()
     _pulled(context)
-    pushed = push_unsettled(context, connection, pulled(context), alternatives(context))
+    reviewed = Reviewed.read(context.round)
+    pushed = push_unsettled(
+        context,
+        connection,
+        reviewed.candidates,
+        reviewed.reviews,
+        reviewed.adjudications,
+        reviewed.alternatives,
+    )
     if pushed is None:
         click.echo("nothing is unsettled")
         return
     click.echo(f"{pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
     progress = review_progress(connection, context.persona, context.round.name, queue=True)
-    stage_review.tell_logins(context, progress)
+    server.print_logins(progress.url)
 
 
 @click.command()
@@ -221,7 +226,7 @@ def why(context: RoundContext, name: str) -> None:
 
 
 def _pulled(context: RoundContext) -> None:
-    if not (context.round.stage("review") / "reviews.jsonl").exists():
+    if not context.round.has(REVIEWS):
         raise UserError(
             "no reviews are pulled yet",
             where=str(context.round.folder),

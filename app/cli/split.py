@@ -13,8 +13,8 @@ from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
-from rounds.layout import RoundFolder
-from rounds.split_files import SIDES, Compared, all_rounds, compare, side_files
+from rounds.layout import SPLITS, RoundFolder
+from rounds.stages.split import LeakCheck, check_leaks, split_files, split_rounds
 from workbench.errors import UserError
 from workbench.records import Drop, Example, SplitAssignment, SplitName
 from workbench.store import read_records
@@ -32,7 +32,7 @@ def _of_round(
         click.echo(context.round.stage("split"))
         return
 
-    rounds = all_rounds(context.round)
+    rounds = split_rounds(context.round)
     if not rounds:
         raise UserError(
             "no round of this persona is split yet",
@@ -41,8 +41,8 @@ def _of_round(
         )
     settings = context.config.split
     alike = similarity or settings.related
-    files = [file for one in rounds for file in side_files(one)]
-    _tell(compare(files, alike, topics=settings.topics == "apart"), most, rounds)
+    files = [file for one in rounds for file in split_files(one)]
+    _tell(check_leaks(files, alike, topics=settings.topics == "apart"), most, rounds)
 
 
 _round_options = round_options(_of_round)
@@ -104,7 +104,7 @@ def split(files: tuple[Path, ...], side: tuple[str, ...], **options: Any) -> Non
             where=", ".join(str(path) for path, _ in named),
             fix="name files of two sides; --side says which side a file is on",
         )
-    found = compare(named, options["similarity"] or SIMILARITY, topics=False)
+    found = check_leaks(named, options["similarity"] or SIMILARITY, topics=False)
     _tell(found, options["most"])
 
 
@@ -122,10 +122,10 @@ def _with_sides(files: Sequence[Path], sides: Sequence[str]) -> list[tuple[Path,
     return [(existing(path), given.get(path) or side_of(path)) for path in paths]
 
 
-def _tell(found: Compared, most: int, rounds: Sequence[RoundFolder] = ()) -> None:
+def _tell(found: LeakCheck, most: int, rounds: Sequence[RoundFolder] = ()) -> None:
     """Print the leaks and exit 1, or say in one line what was compared."""
     sizes = Counter(item.side for item in found.items)
-    told = ", ".join(f"{side} {sizes[side]}" for side in SIDES)
+    told = ", ".join(f"{side} {sizes[side]}" for side in SPLITS)
     where = f"{found.files} files" + (f" of {', '.join(r.name for r in rounds)}" if rounds else "")
     compared = f"{len(found.items)} rows in {where} ({told}), similarity {found.similarity:.2f}"
     if not found.leaks:
@@ -154,7 +154,7 @@ def _print_sizes(context: RoundContext) -> None:
     rows: dict[str, Counter[SplitName]] = defaultdict(Counter)
     topics = {
         row.id: row.topic
-        for side in SIDES
+        for side in SPLITS
         for row in read_records(folder / f"{side}.jsonl", Example)
     }
     groups: dict[SplitName, set[str]] = defaultdict(set)
@@ -164,17 +164,17 @@ def _print_sizes(context: RoundContext) -> None:
             rows[topics[split.record]][split.split] += 1
     table = Table(title="Rows by topic and side", title_justify="left")
     table.add_column("topic")
-    for side in SIDES:
+    for side in SPLITS:
         table.add_column(side, justify="right")
     # The rows of one side stand together, as a topic is on one side.
-    for topic, counts in sorted(rows.items(), key=lambda e: (min(map(SIDES.index, e[1])), e[0])):
+    for topic, counts in sorted(rows.items(), key=lambda e: (min(map(SPLITS.index, e[1])), e[0])):
         name = context.persona.topic_name(topic) if topic else "(no topic)"
-        table.add_row(name, *(str(counts[side] or "") for side in SIDES))
+        table.add_row(name, *(str(counts[side] or "") for side in SPLITS))
     table.add_section()
-    table.add_row("rows", *(str(sum(c[side] for c in rows.values())) for side in SIDES))
-    pairs = (_lines(folder / f"preferences-{side}.jsonl") for side in SIDES)
+    table.add_row("rows", *(str(sum(c[side] for c in rows.values())) for side in SPLITS))
+    pairs = (_lines(folder / f"preferences-{side}.jsonl") for side in SPLITS)
     table.add_row("preference pairs", *(str(count) for count in pairs))
-    table.add_row("groups", *(str(len(groups[side])) for side in SIDES))
+    table.add_row("groups", *(str(len(groups[side])) for side in SPLITS))
     Console(soft_wrap=True).print(table)
     for drop in read_records(folder / "drops.jsonl", Drop):
         click.echo(f"dropped {drop.source or drop.record}: {drop.reason}, {drop.detail}")

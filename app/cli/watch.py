@@ -112,15 +112,17 @@ def _outcome(counts: dict[str, Any]) -> str:
 
 def _reviewers(context: RoundContext) -> list[RenderableType]:
     """Return the reviewers' progress while the round waits for them."""
-    from rounds.stages.review import owner, running, server_pids
+    from rounds.review_server import ReviewServer
 
-    if not (context.round.folder / ".review.partial").exists() or not list(server_pids(context)):
+    server = ReviewServer.of(context)
+
+    if not (context.round.folder / ".review.partial").exists() or not list(server.pids()):
         return []
     from curation.argilla.pull import review_progress
     from workbench.errors import UserError
 
     try:
-        found = review_progress(owner(running(context)), context.persona, context.round.name)
+        found = review_progress(server.connect(), context.persona, context.round.name)
     except UserError as error:
         return [f"reviewers: {error}"]
     table = Table(title=f"Reviews: {found.completed} of {found.total} rows", title_justify="left")

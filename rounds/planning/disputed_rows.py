@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from rounds.context import RoundContext
-from rounds.stages.resolve import pulled
+from rounds.stages.resolve import Reviewed
 from workbench.records import Decision, Example
 from workbench.store import read_records
 
@@ -34,16 +34,16 @@ def disputed(context: RoundContext) -> list[Disputed]:
     """
     from curation.review.votes import ballots, by_record
 
-    given, policy = pulled(context), context.config.review.policy
+    reviewed, policy = Reviewed.read(context.round), context.config.review.policy
     hidden = held_out(context)
-    rows = {row.id: row for row in given.rows if row.id not in hidden}
+    rows = {row.id: row for row in reviewed.candidates if row.id not in hidden}
     decided = {
         decision.record: decision.outcome
         for decision in read_records(context.round.stage("resolve") / "decisions.jsonl", Decision)
     }
-    settled = {review.record for review in given.adjudications}
+    settled = {review.record for review in reviewed.adjudications}
     found = []
-    for record, votes in by_record(ballots(given.reviews)).items():
+    for record, votes in by_record(ballots(reviewed.reviews)).items():
         if record not in rows or record in settled:
             continue
         ratings = [ballot.fidelity for ballot in votes]

@@ -44,9 +44,9 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
             BASELINE,
             FILTERED,
             REVIEWS,
-            *((CARRIED_REVIEWS,) if context.source_rounds else ()),
             *trained,
         ),
+        optional=(CARRIED_REVIEWS,),
         files={
             "persona.yaml": context.persona_folder / "persona.yaml",
             **{f"general/{file.name}": file for file in _general_files(general)},
@@ -209,7 +209,7 @@ def _calibrate(context: RoundContext, work: Work, asking: dict[str, Any]) -> Cal
     judge, bar, seed = context.config.judge, context.config.evaluate.judge_bar, context.config.seed
     examples = work.read(FILTERED)
     reviews = work.read(REVIEWS)
-    reviews += read_carry_over(context).reviews
+    reviews += read_carry_over(work).reviews
     if judge is None:
         return calibrate(context.persona, [], reviews, bar=bar, seed=seed)
     rows = reviewed_responses(examples, reviews)

@@ -39,10 +39,8 @@ def generate_stage(context: RoundContext) -> StageSpec:
     return StageSpec(
         "generate",
         partial(_generate, context),
-        inputs=(
-            IMPORTED,
-            *((CARRIED_EXAMPLES, CARRIED_BASELINE) if context.source_rounds else ()),
-        ),
+        inputs=(IMPORTED,),
+        optional=(CARRIED_EXAMPLES, CARRIED_BASELINE),
         earlier=_earlier_rows(context),
         settings={
             "model": context.config.model,
@@ -120,7 +118,7 @@ def _generate(context: RoundContext, work: Work) -> None:
     scores: list[Score] = []
     dropped: list[Drop] = []
     scratch = work.round.folder / ".generate.scratch"
-    carry_over = read_carry_over(context)
+    carry_over = read_carry_over(work)
     shown = [*carry_over.rows, *seeds]
     if (plan := teacher_plan(context, shown)) is not None:
         answered = _teach(context, work, shown, plan)

@@ -1,33 +1,43 @@
-"""The stage of decisions: reviews become kept, corrected, dropped or queued rows."""
+"""The stage ``resolve``: reviews become kept, corrected, dropped or queued rows.
+
+In: the rows that were reviewed and what was said of them. Out: a decision for each, the rows and
+pairs that go on, and how far the reviewers agree. ``persona review`` reads the same to say so.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from rounds.carry_over import CarryOver, read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
     ADJUDICATIONS,
+    AGREEMENT,
     BASELINE,
     CARRIED_DECISIONS,
     CARRIED_EXAMPLES,
     CARRIED_PREFERENCES,
+    DECISIONS,
     FILTERED,
     FILTERED_PREFERENCES,
     GENERATED_PREFERENCES,
     GOLD_REVIEWS,
+    RESOLVE_DROPS,
+    RESOLVED,
+    RESOLVED_PREFERENCES,
     REVIEWED_PAIRS,
     REVIEWS,
+    Reader,
 )
 from rounds.runner import StageSpec, Work
-from rounds.stages.review import persona_files
-from workbench.config import dumped
-from workbench.records import Drop, Example, Review
-from workbench.store import write_json, write_records
+from workbench.config import FilterSettings, Policy, dumped
+from workbench.persona import Persona
+from workbench.records import Drop, Example, Preference, Response, Review
 
 if TYPE_CHECKING:
+    from curation.filters import Filtered
     from curation.review.agreement import Agreement
     from curation.review.resolve import Resolved
 
@@ -46,13 +56,9 @@ def resolve_stage(context: RoundContext) -> StageSpec:
             REVIEWED_PAIRS,
             BASELINE,
             GENERATED_PREFERENCES,
-            *(
-                (CARRIED_EXAMPLES, CARRIED_PREFERENCES, CARRIED_DECISIONS)
-                if context.source_rounds
-                else ()
-            ),
         ),
-        files=persona_files(context, "persona.yaml", "gold.jsonl"),
+        optional=(CARRIED_EXAMPLES, CARRIED_PREFERENCES, CARRIED_DECISIONS),
+        files=context.persona_files("persona.yaml", "gold.jsonl"),
         settings={
             "policy": dumped(context.config.review.policy),
             "filter": dumped(context.config.filter),
@@ -62,47 +68,157 @@ def resolve_stage(context: RoundContext) -> StageSpec:
 
 
 def _resolve(context: RoundContext, work: Work) -> None:
-    from curation.filters import filter_examples
-    from curation.review.pairs import unreviewed, with_their_rows
-
-    taken = read_carry_over(context)
-    carry_over = taken.of(_filtered(context))
-    given = pulled(context)
-    resolved = decide(context, given)
-    imported = work.read(FILTERED_PREFERENCES)
-    shown = {row.id for row in _pairs(context)}
-    as_brought, fallen = unreviewed(imported, shown, resolved.decisions)
-    near = work.read(GENERATED_PREFERENCES)
-    made, lost = with_their_rows(near, given.rows, resolved.examples, resolved.decisions)
-    # What reviewers wrote goes through the same filters as what they were given.
-    left = filter_examples(
-        [*carry_over.rows, *resolved.examples],
-        context.persona,
-        context.config.filter,
-        preferences=[*carry_over.preferences, *resolved.preferences, *made],
-        stage="resolve",
+    reviewed = Reviewed.read(work)
+    policy = context.config.review.policy
+    resolved = decide(context.persona, policy, reviewed, work.read(BASELINE))
+    hard_negatives = work.read(GENERATED_PREFERENCES)
+    carry_over = reviewed.remaining
+    filtered, preferences, drops = _gather(
+        context.persona, context.config.filter, reviewed, carry_over, resolved, hard_negatives
     )
-    preferences = [*left.preferences, *as_brought]
-    drops = [*resolved.drops, *fallen, *lost, *_left_behind(taken, carry_over), *left.dropped]
     work.counts.update(
-        kept=len(left.kept),
+        kept=len(filtered.kept),
         preferences=len(preferences),
         dropped=len(drops),
         queue=len(resolved.queue),
         **carry_over.counts(),
     )
-    write_records(work.out / "examples.jsonl", left.kept)
-    write_records(work.out / "preferences.jsonl", preferences)
-    write_records(work.out / "decisions.jsonl", [*carry_over.decisions, *resolved.decisions])
-    write_records(work.out / "drops.jsonl", drops)
-    write_json(work.out / "agreement.json", measure(context).model_dump(mode="json"))
+    work.write(RESOLVED, filtered.kept)
+    work.write(RESOLVED_PREFERENCES, preferences)
+    work.write(DECISIONS, [*carry_over.decisions, *resolved.decisions])
+    work.write(RESOLVE_DROPS, drops)
+    work.write(AGREEMENT, measure(context, reviewed))
 
 
-def _left_behind(taken: CarryOver, carry_over: CarryOver) -> list[Drop]:
+@dataclass(frozen=True)
+class Reviewed:
+    """What was put before a round's reviewers, and what they said of it."""
+
+    filtered: list[Example]
+    preferences: list[Preference]
+    """Imported pairs that the filters let through."""
+    pairs: list[Example]
+    """Candidates that stand for imported pairs."""
+    reviews: list[Review]
+    gold_reviews: list[Review]
+    adjudications: list[Review]
+    carry_over: CarryOver
+
+    @classmethod
+    def read(cls, reader: Reader) -> Reviewed:
+        """Read what was pulled into a round so far."""
+        return cls(
+            reader.read(FILTERED),
+            reader.read(FILTERED_PREFERENCES),
+            reader.read(REVIEWED_PAIRS),
+            reader.read(REVIEWS),
+            reader.read(GOLD_REVIEWS),
+            reader.read(ADJUDICATIONS),
+            read_carry_over(reader),
+        )
+
+    @cached_property
+    def remaining(self) -> CarryOver:
+        """What is taken over of the rows that went through this round's filters."""
+        return self.carry_over.of(self.filtered)
+
+    @cached_property
+    def candidates(self) -> list[Example]:
+        """The rows that reviews decide on."""
+        settled = {row.id for row in (*self.pairs, *self.remaining.rows)}
+        return [*(row for row in self.filtered if row.id not in settled), *self.pairs]
+
+    @cached_property
+    def alternatives(self) -> dict[str, str]:
+        """Id of each candidate of an imported pair → the pair's other answer."""
+        from curation.review.pairs import pairs_of
+
+        return pairs_of(self.preferences).alternatives
+
+
+def decide(
+    persona: Persona, policy: Policy, reviewed: Reviewed, baseline: list[Response]
+) -> Resolved:
+    """Return what the policy makes of the reviews.
+
+    Args:
+        persona: Its rules check the reviewers' corrections.
+        policy: How votes become decisions.
+        reviewed: Rows and reviews.
+        baseline: The base model's own answers, which kept answers are preferred to.
+    """
+    from curation.review.resolve import resolve
+
+    candidates = reviewed.candidates
+    answers = {response.prompt_id: response.text for response in baseline}
+    # A masked row is a new record; the base model answered the row that it came from.
+    own = {
+        row.id: answers[known]
+        for row in candidates
+        if (known := next((i for i in (row.id, *row.parents) if i in answers), None))
+    }
+    return resolve(
+        persona,
+        candidates,
+        reviewed.reviews,
+        policy,
+        own,
+        alternatives=reviewed.alternatives,
+        adjudications=reviewed.adjudications,
+    )
+
+
+def measure(context: RoundContext, reviewed: Reviewed) -> Agreement:
+    """Return the agreement of the reviews, gold rows counted for reliability."""
+    from curation.review.agreement import agreement
+    from curation.review.reliability import read_gold
+
+    policy = context.config.review.policy
+    return agreement(
+        reviewed.candidates,
+        [*reviewed.reviews, *reviewed.gold_reviews],
+        policy,
+        problems=context.persona.problems,
+        gold=read_gold(context.persona_folder, policy).outcomes,
+        seed=context.config.seed,
+    )
+
+
+def _gather(
+    persona: Persona,
+    settings: FilterSettings,
+    reviewed: Reviewed,
+    carry_over: CarryOver,
+    resolved: Resolved,
+    hard_negatives: list[Preference],
+) -> tuple[Filtered, list[Preference], list[Drop]]:
+    """Return the rows that go on, all pairs that do, and every drop."""
+    from curation.filters import filter_examples
+    from curation.review.pairs import unreviewed, with_their_rows
+
+    shown = {row.id for row in reviewed.pairs}
+    as_brought, fallen = unreviewed(reviewed.preferences, shown, resolved.decisions)
+    made, lost = with_their_rows(
+        hard_negatives, reviewed.candidates, resolved.examples, resolved.decisions
+    )
+    # What reviewers wrote goes through the same filters as what they were given.
+    filtered = filter_examples(
+        [*carry_over.rows, *resolved.examples],
+        persona,
+        settings,
+        preferences=[*carry_over.preferences, *resolved.preferences, *made],
+        stage="resolve",
+    )
+    behind = _left_behind(reviewed.carry_over, carry_over)
+    drops = [*resolved.drops, *fallen, *lost, *behind, *filtered.dropped]
+    return filtered, [*filtered.preferences, *as_brought], drops
+
+
+def _left_behind(before: CarryOver, after: CarryOver) -> list[Drop]:
     """Return drops of the pairs of an earlier round whose row this round's filters took out."""
     from curation.review.pairs import NOT_KEPT
 
-    kept = {pair.id for pair in carry_over.preferences}
+    remaining = {pair.id for pair in after.preferences}
     return [
         Drop(
             record=pair.id,
@@ -112,91 +228,6 @@ def _left_behind(taken: CarryOver, carry_over: CarryOver) -> list[Drop]:
             source=pair.source,
             parents=(pair.id, *pair.parents),
         )
-        for pair in taken.preferences
-        if pair.id not in kept
+        for pair in before.preferences
+        if pair.id not in remaining
     ]
-
-
-@dataclass(frozen=True)
-class Given:
-    """What decisions are made of."""
-
-    rows: list[Example]
-    """The rows that reviews decide on."""
-    reviews: list[Review]
-    adjudications: list[Review]
-
-
-def pulled(context: RoundContext) -> Given:
-    """Return what was pulled into the round so far."""
-    return Given(
-        _candidates(context), context.round.read(REVIEWS), context.round.read(ADJUDICATIONS)
-    )
-
-
-def decide(context: RoundContext, given: Given, *, queue: bool = False) -> Resolved:
-    """Return what the policy makes of the reviews.
-
-    Args:
-        context: The round.
-        given: Rows and reviews.
-        queue: Whatever the configuration says, leave to an adjudicator what is not settled.
-    """
-    from curation.review.resolve import resolve
-
-    policy = context.config.review.policy
-    answers = {response.prompt_id: response.text for response in context.round.read(BASELINE)}
-    # A masked row is a new record; the base model answered the row that it came from.
-    bare = {
-        row.id: answers[known]
-        for row in given.rows
-        if (known := next((i for i in (row.id, *row.parents) if i in answers), None))
-    }
-    return resolve(
-        context.persona,
-        given.rows,
-        given.reviews,
-        policy.model_copy(update={"unsettled": "queue"}) if queue else policy,
-        bare,
-        alternatives=alternatives(context),
-        adjudications=given.adjudications,
-    )
-
-
-def measure(context: RoundContext) -> Agreement:
-    """Return the agreement of the reviews pulled so far, gold rows counted for reliability."""
-    from curation.review.agreement import agreement
-    from curation.review.reliability import read_gold
-
-    policy = context.config.review.policy
-    return agreement(
-        _candidates(context),
-        [*context.round.read(REVIEWS), *context.round.read(GOLD_REVIEWS)],
-        policy,
-        problems=context.persona.problems,
-        gold=read_gold(context.persona_folder, policy).outcomes,
-        seed=context.config.seed,
-    )
-
-
-def _candidates(context: RoundContext) -> list[Example]:
-    pairs = _pairs(context)
-    shown = {row.id for row in pairs}
-    filtered = _filtered(context)
-    decided = {row.id for row in read_carry_over(context).of(filtered).rows}
-    return [*(row for row in filtered if row.id not in shown | decided), *pairs]
-
-
-def _filtered(context: RoundContext) -> list[Example]:
-    return context.round.read(FILTERED)
-
-
-def alternatives(context: RoundContext) -> dict[str, str]:
-    """Return the other answer of each imported pair, by its candidate."""
-    from curation.review.pairs import pairs_of
-
-    return pairs_of(context.round.read(FILTERED_PREFERENCES)).alternatives
-
-
-def _pairs(context: RoundContext) -> list[Example]:
-    return context.round.read(REVIEWED_PAIRS)

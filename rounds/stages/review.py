@@ -1,68 +1,66 @@
-"""The stage of people: rows go to Argilla, reviews come back."""
+"""The stage ``review``: rows go to Argilla, reviews come back.
+
+In: the filtered rows, the imported pairs and the persona's gold rows. Out: reviews, adjudications,
+and what reviewers saw. ``persona review`` does the same a step at a time.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
-from rounds.context import RoundContext
-from rounds.layout import CARRIED_EXAMPLES, FILTERED, FILTERED_PREFERENCES
+from rounds.carry_over import read_carry_over
+from rounds.context import SEEDS, RoundContext
+from rounds.layout import (
+    ADJUDICATIONS,
+    CARRIED_EXAMPLES,
+    FILTERED,
+    FILTERED_PREFERENCES,
+    GOLD,
+    GOLD_REVIEWS,
+    REVIEWED_PAIRS,
+    REVIEWS,
+    Reader,
+)
+from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
-from rounds.stages.review_rows import ReviewRows, review_rows
-from workbench.console import console
+from workbench.console import console, track
 from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
+from workbench.persona import Persona
 from workbench.records import Example, Review
-from workbench.store import write_records
 
 if TYPE_CHECKING:
     from curation.argilla.client import Connection
-    from curation.argilla.pull import Progress
-    from curation.argilla.server import Server, ServerHome
+    from curation.argilla.push import Pushed
+    from curation.argilla.records import JudgeOpinion
+    from curation.review.reliability import Gold
 
-
-def server_home(context: RoundContext) -> ServerHome:
-    """Return the folder of the Argilla server that serves all rounds of ``job.runs``."""
-    from curation.argilla.server_home import HOME_VARIABLE, ServerHome
-
-    if os.environ.get(HOME_VARIABLE):
-        return ServerHome.default()
-    return ServerHome((context.runs / ".argilla").absolute())
-
-
-def keep_mark(context: RoundContext) -> Path:
-    """Return the file that says that the server was started to stay, by ``persona review up``."""
-    return server_home(context).path / "stays-up"
-
-
-def server_pids(context: RoundContext) -> Iterable[int]:
-    """Return the process id of the running server, for the meter."""
-    from curation.argilla.server import status
-
-    pid = status(server_home(context)).pid
-    return (pid,) if pid else ()
+STAGE = "review"
+POLL_SECONDS = 10.0
+"""Seconds between two looks at how far people are."""
 
 
 def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
     """Reviews of the filtered rows, pulled from Argilla.
 
-    People's where the job waits for them or none are recorded; else the persona's recorded ones,
+    People's where the round waits for them or none are recorded; else the persona's recorded ones,
     submitted by the reviewers' own accounts. Without ``wait`` people's are pulled as they are.
     """
     people = by_people(context)
     names = ("gold.jsonl",) if people else ("reviews.jsonl", "gold.jsonl", "gold-reviews.jsonl")
     return StageSpec(
-        "review",
+        STAGE,
         partial(_review, context, people, wait),
-        inputs=(
-            FILTERED,
-            FILTERED_PREFERENCES,
-            *((CARRIED_EXAMPLES,) if context.source_rounds else ()),
-        ),
-        files=persona_files(context, *names),
+        inputs=(FILTERED, FILTERED_PREFERENCES),
+        optional=(CARRIED_EXAMPLES,),
+        files=context.persona_files(*names),
         settings={
             "reviewers": list(context.config.review.reviewers),
             "per_record": context.config.review.per_record,
@@ -77,14 +75,8 @@ def by_people(context: RoundContext) -> bool:
     return context.config.review.people or not (context.persona_folder / "reviews.jsonl").exists()
 
 
-def persona_files(context: RoundContext, *names: str) -> dict[str, Path]:
-    """Return those of the named files that the persona's folder holds."""
-    paths = {name: context.persona_folder / name for name in names}
-    return {name: path for name, path in paths.items() if path.exists()}
-
-
 def with_overlap(context: RoundContext, per_record: int | None) -> RoundContext:
-    """Return the same job with so many reviewers for each record; None changes nothing.
+    """Return the same context with so many reviewers for each record; None changes nothing.
 
     Raises:
         UserError: There are fewer reviewers than that.
@@ -101,149 +93,302 @@ def with_overlap(context: RoundContext, per_record: int | None) -> RoundContext:
     return replace(context, config=context.config.model_copy(update={"review": changed}))
 
 
-def up(
-    context: RoundContext, *, port: int | None = None, host: str = "127.0.0.1", quiet: bool = False
-) -> Server:
-    """Return the running server, started if it was not; ``quiet`` tells no steps of it."""
-    from curation.argilla.server import start
+def _review(context: RoundContext, people: bool, wait: bool, work: Work) -> None:
+    rows = review_rows(context, work, people=people)
+    answers = _Answers([], [], True)
+    if rows.candidates:  # a round that only takes rows over needs no server
+        answers = _collect(context, rows, people, wait, work)
+    # Reviews of gold rows say how reliable a reviewer is; nothing is decided by them.
+    known = rows.gold.outcomes
+    reviews = [review for review in answers.reviews if review.record not in known]
+    gold_reviews = [review for review in answers.reviews if review.record in known]
+    work.counts.update(
+        reviews=len(reviews),
+        reviewers=len({review.reviewer for review in reviews}),
+        gold_reviews=len(gold_reviews),
+        adjudications=len(answers.adjudications),
+        complete=answers.complete,
+        **({"carry_over": len(rows.decided)} if rows.decided else {}),
+    )
+    work.write(REVIEWS, reviews)
+    work.write(GOLD_REVIEWS, gold_reviews)
+    work.write(ADJUDICATIONS, answers.adjudications)
+    work.write(REVIEWED_PAIRS, rows.pairs)
+    # As rows of the round they name the persona, so that their chain back is whole.
+    parents = (context.persona.record_id,)
+    work.write(GOLD, [row.evolve(parents=parents) for row in rows.gold.examples])
 
-    return start(
-        server_home(context),
-        context.config.review.reviewers,
-        port=port,
-        host=host,
-        reuse=True,
-        progress=None if quiet else lambda said: console.print(f"  Argilla: {said}"),
+
+@dataclass(frozen=True)
+class ReviewRows:
+    """The rows of one round's review."""
+
+    rows: list[Example]
+    """The filtered rows, without those that an earlier round has decided on."""
+    pairs: list[Example]
+    """Chosen answers of imported pairs; none in a round that nobody reviews by hand."""
+    alternatives: dict[str, str]
+    """Chosen answer's id → the rejected answer beside it, of all imported pairs."""
+    gold: Gold
+    decided: list[Example]
+    """Rows that an earlier round has decided on; nobody is asked about them again."""
+
+    @property
+    def candidates(self) -> list[Example]:
+        """The rows that reviews decide on."""
+        return [*self.rows, *self.pairs]
+
+    def pushed(self, round_name: str) -> list[Example]:
+        """Return all rows in the order of the push, gold rows strewn among them."""
+        from curation.review.reliability import mixed
+
+        return mixed(self.candidates, self.gold, round_name)
+
+
+def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> ReviewRows:
+    """Return what the round's reviewers get to see.
+
+    Without people, reviews come from the persona's files: then only gold rows that have recorded
+    reviews are mixed in, and imported pairs stand as they were brought.
+
+    Raises:
+        UserError: The rows are not filtered yet, or a broken ``gold.jsonl``.
+    """
+    from curation.argilla.recorded import gold_with_reviews
+    from curation.review.pairs import pairs_of
+    from curation.review.reliability import Gold, read_gold
+
+    filtered = reader.read(FILTERED)
+    decided = {row.id: row for row in read_carry_over(reader).of(filtered).rows}
+    imported = pairs_of(reader.read(FILTERED_PREFERENCES))
+    pairs = imported.candidates if people else []
+    known = {row.id for row in (*filtered, *pairs)}
+    gold = read_gold(context.persona_folder, context.config.review.policy)
+    if not people:
+        needed = context.config.review.per_record
+        gold = gold_with_reviews(context.persona_folder, context.persona, gold, needed)
+    examples = tuple(row for row in gold.examples if row.id not in known)
+    elsewhere = decided.keys() | {row.id for row in pairs}
+    return ReviewRows(
+        [row for row in filtered if row.id not in elsewhere],
+        pairs,
+        imported.alternatives,
+        Gold(examples, {row.id: gold.outcomes[row.id] for row in examples}),
+        list(decided.values()),
     )
 
 
-def owner(server: Server) -> Connection:
-    """Return the owner's connection to the embedded server."""
-    from curation.argilla.client import Connection
+@dataclass(frozen=True)
+class _Answers:
+    """What reviewers and adjudicators said, and whether that is all that will be said."""
 
-    return Connection(server.url, server.owner_api_key)
-
-
-def running(context: RoundContext) -> Server:
-    """Return the server that runs already.
-
-    Raises:
-        UserError: None runs.
-    """
-    from curation.argilla.server import status
-
-    if not status(server_home(context)).running:
-        raise UserError("the Argilla server is not running", fix="run `persona review up` first")
-    return up(context, quiet=True)
+    reviews: list[Review]
+    adjudications: list[Review]
+    complete: bool
 
 
-def push_rows(context: RoundContext, connection: Connection, shown: ReviewRows) -> None:
+def _collect(
+    context: RoundContext, rows: ReviewRows, people: bool, wait: bool, work: Work
+) -> _Answers:
+    """Put rows on the server and return what was said of them there."""
+    from curation.argilla.pull import complete, pull
+    from curation.argilla.push import pull_queue
+
+    server = ReviewServer.of(context)
+    connection = server.connect(start=True)
+    at = connection, context.persona, context.round.name
+    try:
+        push_rows(context, connection, rows)
+        if not people:
+            _submit(context, server, rows, work)
+        elif wait:
+            _wait(context, connection, "waiting for reviews", queue=False)
+        reviews, adjudications = pull(*at), pull_queue(*at)
+        if people and wait:
+            _wait_for_adjudicator(context, connection, rows, reviews, adjudications)
+            adjudications = pull_queue(*at)
+        # Nobody is waited for in an unattended round: what has no recorded review gets none.
+        return _Answers(reviews, adjudications, not people or complete(*at))
+    finally:
+        # An unattended run leaves nothing behind, also when it goes on after a kill.
+        if not people and not server.stays:
+            server.stop()
+
+
+def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -> None:
     """Put the rows into the round's dataset; those already there stay as they are."""
     from curation.argilla.push import push
-    from rounds.stages.review_suggestions import judge_opinions
 
     pushed = push(
         connection,
         context.persona,
         context.round.name,
-        shown.pushed(context.round.name),
+        rows.pushed(context.round.name),
         reviewers_per_record=context.config.review.per_record,
-        exemplars=exemplars(context, [*shown.decided, *shown.rows]),
-        alternatives=shown.alternatives,
-        judged=judge_opinions(context, [*shown.rows, *shown.gold.examples]),
+        exemplars=few_shot_examples(context.persona, [*rows.decided, *rows.rows]),
+        alternatives=rows.alternatives,
+        judged=judge_opinions(
+            context.persona,
+            context.config.judge,
+            [*rows.rows, *rows.gold.examples],
+            cache=context.round.scratch(STAGE) / "judge.jsonl",
+        ),
     )
+    _print_pushed(pushed)
+
+
+def _print_pushed(pushed: Pushed) -> None:
     console.print(f"  {pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
 
 
-def exemplars(context: RoundContext, rows: Sequence[Example]) -> list[Example]:
-    """Return the rows that the persona names as right answers, for the guidelines."""
-    sources = {f"seeds.jsonl:{line}" for line in context.persona.exemplars}
-    return [row for row in rows if row.source in sources]
-
-
-def _review(context: RoundContext, people: bool, wait: bool, work: Work) -> None:
-    shown = review_rows(context, people=people)
-    given: list[Review] = []
-    final: list[Review] = []
-    done = True
-    if shown.candidates:  # a round that only takes rows over needs no server
-        given, final, done = _asked(context, shown, people, wait, work)
-    # Reviews of gold rows say how reliable a reviewer is; nothing is decided by them.
-    on_gold = [review for review in given if review.record in shown.gold.outcomes]
-    reviews = [review for review in given if review.record not in shown.gold.outcomes]
-    work.counts.update(
-        reviews=len(reviews),
-        reviewers=len({review.reviewer for review in reviews}),
-        gold_reviews=len(on_gold),
-        adjudications=len(final),
-        complete=done,
-        **({"carry_over": len(shown.decided)} if shown.decided else {}),
+def few_shot_examples(persona: Persona, rows: Sequence[Example]) -> list[Example]:
+    """Return the rows that the persona names as right answers, in the order that it names them."""
+    order = [f"{SEEDS}:{line}" for line in persona.exemplars]
+    return sorted(
+        (row for row in rows if row.source in order), key=lambda row: order.index(row.source)
     )
-    write_records(work.out / "reviews.jsonl", reviews)
-    write_records(work.out / "gold-reviews.jsonl", on_gold)
-    write_records(work.out / "adjudications.jsonl", final)
-    write_records(work.out / "pairs.jsonl", shown.pairs)
-    # As rows of the round they name the persona, so that their chain back is whole.
-    gold = [row.evolve(parents=(context.persona.record_id,)) for row in shown.gold.examples]
-    write_records(work.out / "gold.jsonl", gold)
 
 
-def _asked(
-    context: RoundContext, shown: ReviewRows, people: bool, wait: bool, work: Work
-) -> tuple[list[Review], list[Review], bool]:
-    """Return what reviewers and adjudicators said on the server, and whether that is all of it."""
-    from curation.argilla.pull import complete, pull
-    from curation.argilla.push import pull_queue
-    from curation.argilla.server import stop
-    from rounds.stages.resolve import Given
-    from rounds.stages.review_waiting import wait_for_adjudicator, wait_for_reviewers
-
-    server = up(context)
-    at = owner(server), context.persona, context.round.name
-    try:
-        push_rows(context, owner(server), shown)
-        if not people:
-            _submit(context, server, shown, work)
-        elif wait:
-            wait_for_reviewers(context, owner(server))
-        given, final = pull(*at), pull_queue(*at)
-        if people and wait:
-            so_far = Given(shown.candidates, given, final)
-            wait_for_adjudicator(context, owner(server), so_far, shown.alternatives)
-            final = pull_queue(*at)
-        # Nobody is waited for in an unattended round: what has no recorded review gets none.
-        return given, final, not people or complete(*at)
-    finally:
-        # An unattended run leaves nothing behind, also when it goes on after a kill.
-        if not people and not keep_mark(context).exists():
-            stop(server_home(context))
-
-
-def _submit(context: RoundContext, server: Server, shown: ReviewRows, work: Work) -> None:
+def _submit(context: RoundContext, server: ReviewServer, rows: ReviewRows, work: Work) -> None:
     """Submit the persona's recorded reviews, each by its reviewer's own account."""
-    from curation.argilla.client import Connection
     from curation.argilla.recorded import submit_recorded
 
     submitted = submit_recorded(
         context.persona_folder,
         context.persona,
         context.round.name,
-        shown.pushed(context.round.name),
-        {
-            name: Connection(server.url, server.login(name).api_key)
-            for name in context.config.review.reviewers
-        },
+        rows.pushed(context.round.name),
+        server.reviewer_connections(),
     )
     # What was submitted before a kill counts too, so that the manifest does not depend on kills.
     work.counts.update(submitted=submitted.new + submitted.already, left_out=submitted.left_out)
 
 
-def tell_logins(context: RoundContext, progress: Progress | None = None) -> None:
-    """Print the address and the reviewers' logins: asked for, and the one place to show them."""
-    from curation.argilla.server import show_logins, status
+def _wait_for_adjudicator(
+    context: RoundContext,
+    connection: Connection,
+    rows: ReviewRows,
+    reviews: list[Review],
+    adjudications: list[Review],
+) -> None:
+    """Put what reviewers left unsettled before an adjudicator, and wait for a word on each row.
 
-    url = progress.url if progress else status(server_home(context)).url
-    console.print(f"  Review at {url or '(not running)'}")
-    for login in show_logins(server_home(context)):
-        if login.username in context.config.review.reviewers:
-            console.print(f"    user {login.username}   password {login.password}")
+    Nothing is put or waited for where the configuration says ``unsettled: drop``.
+    """
+    if context.config.review.policy.unsettled == "drop":
+        return
+    pushed = push_unsettled(
+        context, connection, rows.candidates, reviews, adjudications, rows.alternatives
+    )
+    if pushed is not None:
+        _print_pushed(pushed)
+        _wait(context, connection, "waiting for an adjudicator", queue=True)
+
+
+def push_unsettled(
+    context: RoundContext,
+    connection: Connection,
+    rows: list[Example],
+    reviews: list[Review],
+    adjudications: list[Review],
+    alternatives: Mapping[str, str],
+) -> Pushed | None:
+    """Put what the policy can't settle into the disagreement queue; None where nothing is left.
+
+    Args:
+        context: The round.
+        connection: With the owner's key.
+        rows: The rows that were reviewed.
+        reviews: What was said of them so far.
+        adjudications: An adjudicator's word on some of them, which is final.
+        alternatives: Example id → the other answer of a pair.
+    """
+    from curation.argilla.push import push_queue
+    from curation.review.resolve import resolve
+
+    policy = context.config.review.policy.model_copy(update={"unsettled": "queue"})
+    resolved = resolve(
+        context.persona,
+        rows,
+        reviews,
+        policy,
+        {},
+        alternatives=alternatives,
+        adjudications=adjudications,
+    )
+    return push_queue(
+        connection,
+        context.persona,
+        context.round.name,
+        rows,
+        reviews,
+        resolved.queue,
+        exemplars=few_shot_examples(context.persona, rows),
+        alternatives=alternatives,
+    )
+
+
+def _wait(context: RoundContext, connection: Connection, title: str, *, queue: bool) -> None:
+    """Print address and logins, and return when all is reviewed that will be."""
+    from curation.argilla.pull import review_progress
+
+    at = connection, context.persona, context.round.name
+    progress = review_progress(*at, queue=queue)
+    if progress.enough():
+        return
+    ReviewServer.of(context).print_logins(progress.url)
+    with track(title, progress.total) as advance:
+        done = 0
+        while True:
+            advance(progress.completed - done)
+            done = progress.completed
+            if progress.enough():
+                return
+            time.sleep(POLL_SECONDS)
+            progress = review_progress(*at, queue=queue)
+
+
+def judge_opinions(
+    persona: Persona, judge: Endpoint | None, rows: Sequence[Example], *, cache: Path
+) -> dict[str, JudgeOpinion]:
+    """Return row id → the fidelity that a judge suggests to reviewers; nothing without a judge.
+
+    The judge is asked about each trait that needs one, the rules are about the others. The share
+    of traits shown gives the score, and on the reviewers' scale from 1 to 5 the fidelity. A row
+    about which the judge answered nothing gets no suggestion.
+
+    Args:
+        persona: Whose traits are asked about.
+        judge: The endpoint.
+        rows: Answers that reviewers see alone; of a pair nothing may be suggested.
+        cache: File that keeps the judge's answers, so that a second push asks nothing.
+
+    Raises:
+        UserError: Nothing answers at the judge's address, or it refuses the key or the model.
+    """
+    from curation.argilla.records import JudgeOpinion
+    from evaluation.judge import ask_judge, transcript
+    from evaluation.rubrics import trait_question
+    from workbench.checks import Judge
+
+    if judge is None:
+        return {}
+    asked = [
+        (row, trait_question(persona, trait, trait.check.judge, transcript(row.prompt), row.answer))
+        for row in rows
+        for trait in persona.traits
+        if isinstance(trait.check, Judge)
+    ]
+    with track("asking the judge", len(asked)) as advance:
+        answers = ask_judge(judge, [question for _, question in asked], advance, cache=cache)
+    values: dict[str, list[float]] = defaultdict(list)
+    for (row, _), answer in zip(asked, answers, strict=True):
+        if answer.value is not None:
+            values[row.id].append(answer.value)
+    opinions = {}
+    for row in rows:
+        if row.id in values:
+            by_rule = [float(bool(trait.passes(row.answer))) for trait in persona.rule_traits]
+            share = fmean([*values[row.id], *by_rule])
+            opinions[row.id] = JudgeOpinion(1 + round(4 * share), round(share, 2), judge.model)
+    return opinions

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from rounds.context import open_context
-from rounds.stages.review_suggestions import judge_opinions
+from rounds.stages.review import judge_opinions
 from tests.commands import Commands
 from tests.curation.review_team import seeds
 from tests.scripted_server import Reply, Request, ScriptedServer
@@ -27,17 +26,17 @@ def test_a_judges_yes_and_no_become_a_suggested_fidelity_and_are_asked_for_once(
         word = "yes" if rows[0].answer in request.prompt else "no"
         return Reply(json.dumps({"reason": "So.", "value": word}))
 
-    context = open_context(runs=commands.runs)
-    assert judge_opinions(context, rows) == {}
+    persona = open_context(runs=commands.runs).persona
+    cache = commands.runs / "judge.jsonl"
+    assert judge_opinions(persona, None, rows, cache=cache) == {}
     with ScriptedServer(script) as server:
         judge = Endpoint(base_url=server.url, model="strict", timeout=5.0, attempts=1)
-        context = replace(context, config=context.config.model_copy(update={"judge": judge}))
-        found = judge_opinions(context, rows)
+        found = judge_opinions(persona, judge, rows, cache=cache)
         asked = len(server.requests)
-        assert judge_opinions(context, rows[:2]) == found
+        assert judge_opinions(persona, judge, rows[:2], cache=cache) == found
         assert len(server.requests) == asked
     assert set(found) == {rows[0].id, rows[1].id}, "nothing is suggested where the judge failed"
-    traits = context.persona.traits
+    traits = persona.traits
     for row, word in zip(rows, (1.0, 0.0), strict=False):
         shown = [
             word if isinstance(trait.check, Judge) else float(bool(trait.passes(row.answer)))

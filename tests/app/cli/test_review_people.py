@@ -20,7 +20,7 @@ from curation.review.pairs import as_candidate
 from curation.review.reliability import read_gold
 from rounds.context import RoundContext, open_context
 from rounds.pipeline import run_spec, run_stages
-from rounds.stages import review_waiting
+from rounds.stages import review as stage_review
 from rounds.stages.review import review_stage
 from tests.commands import Commands
 from tests.curation.review_team import REVIEWERS, answer, few, owner_of, reviewers_of, seeds
@@ -150,7 +150,7 @@ def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
 def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
     commands: Commands, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(review_waiting, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(stage_review, "POLL_SECONDS", 0.2)
     rows = seeds(commands.repo / "datasets" / "gym-trainer")[:2]
     context = _ready(commands, ROUND + 1, rows).waiting()
     name = f"gym-trainer-round-{ROUND + 1}"

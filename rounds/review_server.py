@@ -1,0 +1,122 @@
+"""The Argilla server of a folder of runs: where it lives, whether it runs, and who signs in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rounds.context import RoundContext
+from workbench.console import console
+from workbench.errors import UserError
+
+if TYPE_CHECKING:
+    from curation.argilla.client import Connection
+    from curation.argilla.server import Server, ServerHome
+
+
+@dataclass(frozen=True)
+class ReviewServer:
+    """One server for all rounds of all personas under ``runs``."""
+
+    runs: Path
+    reviewers: tuple[str, ...]
+    """Accounts that it has."""
+
+    @classmethod
+    def of(cls, context: RoundContext) -> ReviewServer:
+        """Return the server of a round."""
+        return cls(context.runs, context.config.review.reviewers)
+
+    @property
+    def home(self) -> ServerHome:
+        """The folder of its data."""
+        from curation.argilla.server_home import HOME_VARIABLE, ServerHome
+
+        if os.environ.get(HOME_VARIABLE):
+            return ServerHome.default()
+        return ServerHome((self.runs / ".argilla").absolute())
+
+    @property
+    def stays(self) -> bool:
+        """Whether it was started to stay up, by ``persona review up``."""
+        return self._mark.exists()
+
+    @property
+    def _mark(self) -> Path:
+        return self.home.path / "stays-up"
+
+    def pids(self) -> Iterable[int]:
+        """Return the process id of the running server, for the meter."""
+        from curation.argilla.server import status
+
+        pid = status(self.home).pid
+        return (pid,) if pid else ()
+
+    def up(
+        self, *, port: int | None = None, host: str = "127.0.0.1", quiet: bool = False
+    ) -> Server:
+        """Return the running server, started if it was not; ``quiet`` shows no steps of it."""
+        from curation.argilla.server import start
+
+        return start(
+            self.home,
+            self.reviewers,
+            port=port,
+            host=host,
+            reuse=True,
+            progress=None if quiet else lambda step: console.print(f"  Argilla: {step}"),
+        )
+
+    def stay(self) -> None:
+        """Leave it up when the command ends, until :meth:`down`."""
+        self._mark.touch()
+
+    def down(self) -> bool:
+        """Stop it, everything reviewed kept; return whether it was running."""
+        self._mark.unlink(missing_ok=True)
+        return self.stop()
+
+    def stop(self) -> bool:
+        """Stop it for now; return whether it was running."""
+        from curation.argilla.server import stop
+
+        return stop(self.home)
+
+    def connect(self, *, start: bool = False) -> Connection:
+        """Return the owner's connection to the server, which runs already unless ``start``.
+
+        Raises:
+            UserError: It does not run.
+        """
+        from curation.argilla.client import Connection
+        from curation.argilla.server import status
+
+        if not start and not status(self.home).running:
+            fix = "run `persona review up` first"
+            raise UserError("the Argilla server is not running", fix=fix)
+        server = self.up(quiet=not start)
+        return Connection(server.url, server.owner_api_key)
+
+    def reviewer_connections(self) -> dict[str, Connection]:
+        """Return each reviewer's own connection, by the reviewer's name."""
+        from curation.argilla.client import Connection
+
+        server = self.up(quiet=True)
+        return {name: Connection(server.url, server.login(name).api_key) for name in self.reviewers}
+
+    def print_logins(self, url: str = "") -> None:
+        """Print the address and the reviewers' logins: asked for, and the one place to show them.
+
+        Args:
+            url: Where to review; the server's own address by default.
+        """
+        from curation.argilla.server import show_logins, status
+
+        url = url or status(self.home).url or "(not running)"
+        console.print(f"  Review at {url}")
+        for login in show_logins(self.home):
+            if login.username in self.reviewers:
+                console.print(f"    user {login.username}   password {login.password}")

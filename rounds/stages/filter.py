@@ -1,0 +1,59 @@
+"""The stage ``filter``: candidates without the rows that a rule can tell are faulty."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from rounds.context import RoundContext
+from rounds.layout import (
+    CARRIED_EXAMPLES,
+    FILTER_DROPS,
+    FILTERED,
+    FILTERED_PREFERENCES,
+    GENERATED,
+    IMPORTED,
+    IMPORTED_PREFERENCES,
+)
+from rounds.runner import StageSpec, Work
+from workbench.config import FilterSettings, dumped
+from workbench.persona import Persona
+
+
+def filter_stage(context: RoundContext) -> StageSpec:
+    """All rows of the round, through the filters.
+
+    Without a teacher there are no generated rows to wait for: what is imported can be reviewed at
+    once, and the baseline answers come when decisions need them.
+    """
+    inputs = (IMPORTED, IMPORTED_PREFERENCES)
+    return StageSpec(
+        "filter",
+        partial(_filter, context.persona, context.config.filter),
+        inputs=(*inputs, GENERATED) if context.config.teacher else inputs,
+        optional=(CARRIED_EXAMPLES,) if context.config.teacher else (CARRIED_EXAMPLES, GENERATED),
+        files=context.persona_files("persona.yaml"),
+        settings=dumped(context.config.filter),
+        packages=("datasketch", "lingua-language-detector", "phonenumbers", "python-stdnum"),
+    )
+
+
+def _filter(persona: Persona, settings: FilterSettings, work: Work) -> None:
+    from curation.filters import filter_examples
+
+    # First come those that are decided on: a new row that nearly repeats one is the one to go.
+    rows = [
+        *work.read_if_there(CARRIED_EXAMPLES),
+        *work.read(IMPORTED),
+        *work.read_if_there(GENERATED),
+    ]
+    pairs = work.read(IMPORTED_PREFERENCES)
+    filtered = filter_examples(rows, persona, settings, preferences=pairs)
+    work.counts.update(
+        kept=len(filtered.kept),
+        preferences=len(filtered.preferences),
+        dropped=len(filtered.dropped),
+        reasons=filtered.reasons,
+    )
+    work.write(FILTERED, filtered.kept)
+    work.write(FILTERED_PREFERENCES, filtered.preferences)
+    work.write(FILTER_DROPS, filtered.dropped)

@@ -1,0 +1,204 @@
+"""The stage ``split``, with the persona's probes held out; and the proof that nothing leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rounds.context import RoundContext
+from rounds.layout import (
+    ASSIGNMENTS,
+    DROPPED_PROBES,
+    EXAMPLES,
+    PREFERENCES,
+    PROBES,
+    RESOLVED,
+    RESOLVED_PREFERENCES,
+    RESPONSES,
+    SPLIT_DROPS,
+    SPLITS,
+    Artifact,
+    RoundFolder,
+)
+from rounds.runner import StageSpec, Work
+from workbench.config import SplitSettings, dumped
+from workbench.persona import Persona
+from workbench.records import Drop, Example, Preference, SplitName
+
+if TYPE_CHECKING:
+    from curation.leaks import Item, Leak
+    from curation.split import Placed
+
+IN_TRAINING = "probe_in_training"
+"""Why a probe is dropped: an earlier round has trained on a row that is related to it."""
+
+
+def split_stage(context: RoundContext) -> StageSpec:
+    """Train, validation and test, whole topic groups to one split each."""
+    from evaluation.probes import FILE
+
+    probes = context.persona_folder / FILE
+    return StageSpec(
+        "split",
+        partial(_split, context, probes if probes.exists() else None),
+        inputs=(RESOLVED, RESOLVED_PREFERENCES),
+        # The ids of rows are hashes of their content, so the assignment stands for the rows too.
+        earlier=tuple((one, ASSIGNMENTS) for one in _earlier(context.round)),
+        files=context.persona_files(FILE),
+        settings=dumped(context.config.split),
+        packages=("datasketch", "scipy"),
+    )
+
+
+def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
+    from curation.split import split_rows
+
+    settings = context.config.split
+    placed = [row for one in _earlier(context.round) for row in _placed_rows(one)]
+    probes = hold_probes(probe_file, context.persona, placed, settings)
+    rows = split_rows(
+        work.read(RESOLVED),
+        work.read(RESOLVED_PREFERENCES),
+        seed=context.config.seed,
+        settings=settings,
+        earlier=[*placed, *probes.placed()],
+    )
+    for split, examples in rows.examples.items():
+        work.counts[split] = len(examples)
+        work.counts[f"{split}_topics"] = rows.groups(split)
+        work.write(EXAMPLES[split], examples)
+        work.write(PREFERENCES[split], rows.preferences[split])
+    drops = [*rows.drops, *probes.drops]
+    work.counts.update(probes=len(probes.kept), dropped=len(drops))
+    work.write(PROBES, probes.kept)
+    work.write(DROPPED_PROBES, probes.dropped)
+    work.write(ASSIGNMENTS, rows.splits)
+    work.write(SPLIT_DROPS, drops)
+
+
+def split_rounds(round_: RoundFolder) -> list[RoundFolder]:
+    """Return the rounds of the same persona that were split, first ones first."""
+    return [one for one in round_.all_rounds if one.done("split")]
+
+
+def _earlier(round_: RoundFolder) -> list[RoundFolder]:
+    """Return the split rounds that come before ``round_``; their rows stay where they are."""
+    return [one for one in split_rounds(round_) if one.number < round_.number]
+
+
+def _placed_rows(round_: RoundFolder) -> Iterator[Placed]:
+    """Yield the rows of a round with the split that each is in."""
+    from curation.split import Placed
+
+    for split in SPLITS:
+        rows: list[Example | Preference] = [
+            *round_.read(EXAMPLES[split]),
+            *round_.read(PREFERENCES[split]),
+        ]
+        yield from (Placed(row, split, round_.name) for row in rows)
+
+
+@dataclass(frozen=True)
+class HeldProbes:
+    """The probes that may be asked, and those that may not."""
+
+    kept: list[Example]
+    drops: list[Drop]
+    dropped: list[Example]
+    """The probes of ``drops``, which no other file of a round holds."""
+
+    def placed(self) -> list[Placed]:
+        """Return the probes as rows of the test split: a new row related to one goes there."""
+        from curation.split import Placed
+
+        return [Placed(probe, "test", "probes") for probe in self.kept]
+
+
+def hold_probes(
+    path: Path | None, persona: Persona, placed: Sequence[Placed], settings: SplitSettings
+) -> HeldProbes:
+    """Return a persona's probes without those related to rows that earlier rounds trained on.
+
+    Args:
+        path: The persona's file of probes, if it has one.
+        persona: Whose they are.
+        placed: The rows of earlier rounds.
+        settings: From which similarity questions are related.
+
+    Raises:
+        UserErrors: Every broken row of the file.
+    """
+    from curation.leaks import Item, find_leaks
+    from curation.related_rows import questions_of
+    from evaluation.probes import read_probes
+
+    if path is None:
+        return HeldProbes([], [], [])
+    probes = {probe.id: probe for probe in read_probes(path, persona)}
+    items = [Item(one.id, "test", questions_of(one), (one.id,)) for one in probes.values()]
+    items += [
+        Item(f"{one.round} {one.row.source or one.row.id}", one.side, questions_of(one.row))
+        for one in placed
+    ]
+    drops = {}
+    for leak in find_leaks(items, similarity=settings.related):
+        probe = probes.get(leak.one.where)
+        if probe is not None:
+            drops[probe.id] = Drop(
+                record=probe.id,
+                stage="split",
+                reason=IN_TRAINING,
+                detail=f"{leak.why}: {leak.other.where} ({leak.other.side})",
+                source=probe.source,
+                parents=(probe.id,),
+            )
+    kept = [probe for probe in probes.values() if probe.id not in drops]
+    return HeldProbes(kept, list(drops.values()), [probes[one] for one in drops])
+
+
+def split_files(round_: RoundFolder) -> Iterator[tuple[Path, SplitName]]:
+    """Yield every file of a round whose rows are in a split, evaluation prompts among them."""
+    for split in SPLITS:
+        both: tuple[Artifact, ...] = (EXAMPLES[split], PREFERENCES[split])
+        yield from ((round_.path(artifact), split) for artifact in both)
+    for artifact in (PROBES, RESPONSES):
+        if round_.has(artifact):
+            yield round_.path(artifact), "test"
+
+
+@dataclass(frozen=True)
+class LeakCheck:
+    """What a leak check looked at, and the leaks."""
+
+    items: list[Item]
+    files: int
+    leaks: list[Leak]
+    similarity: float
+
+
+def check_leaks(
+    files: Sequence[tuple[Path, SplitName]], similarity: float, *, topics: bool
+) -> LeakCheck:
+    """Look for related rows in two splits in ``files``; empty ones are fine.
+
+    Raises:
+        UserError: A file that cannot be read, or whose rows hold no question.
+    """
+    from curation.leaks import find_leaks, read_items
+
+    filled = [(path, split) for path, split in files if not path.is_file() or path.stat().st_size]
+    items = [item for path, split in filled for item in _once(read_items(path, split))]
+    leaks = find_leaks(items, similarity=similarity, topics=topics)
+    return LeakCheck(items, len(files), leaks, similarity)
+
+
+def _once(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield a file's rows; of several answers to one row of ours, such as the arms', the first."""
+    seen = set()
+    for item in items:
+        if not item.ids or (item.ids, item.questions) not in seen:
+            seen.add((item.ids, item.questions))
+            yield item
