@@ -7,7 +7,6 @@ from click.core import ParameterSource
 
 from app.cli.options import reopen, round_options
 from rounds.context import RoundContext
-from workbench.errors import UserError
 
 
 @click.command("next")
@@ -49,33 +48,16 @@ def next_(
       persona next --round 2 --budget 5.00
       persona next --curve
     """
-    from rounds.planning.page import page
-    from rounds.planning.proposal import check_next, open_next, propose
+    from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
+    from rounds.planning.page import render_page
 
     if click.get_current_context().get_parameter_source("round_number") is ParameterSource.DEFAULT:
-        context = _last_evaluated(context)
-    check_next(context)
-    proposal = propose(context, rows=rows, budget=budget, curve=curve, losses=not quick)
-    opened = open_next(context, proposal, budget=budget)
+        context = reopen(last_evaluated(context.round).number)
+    opened, proposal = plan_next_round(
+        context, rows=rows, budget=budget, curve=curve, losses=not quick
+    )
     if as_json:
         click.echo(proposal.model_dump_json(indent=1))
         return
-    click.echo(page(context.persona, proposal))
-    click.echo(opened.folder / "next.md")
-
-
-def _last_evaluated(context: RoundContext) -> RoundContext:
-    """Return the job of the last round that was evaluated, with the options as they were given.
-
-    Raises:
-        UserError: There is none.
-    """
-    folder = context.round.folder.parent
-    done = sorted(path.parent.parent for path in folder.glob("round-*/evaluate/comparison.json"))
-    if not done:
-        raise UserError(
-            "no round has been evaluated",
-            where=str(folder),
-            fix="`persona run` makes the first one",
-        )
-    return reopen(int(done[-1].name.removeprefix("round-")))
+    click.echo(render_page(context.persona, proposal))
+    click.echo(opened.folder / PAGE)

@@ -1,19 +1,22 @@
-"""Whether more rows help: short trainings on parts of the rows, or the rounds that were there."""
+"""Whether more rows help: short trainings on parts of the rows, or the rounds that were there.
+
+In: an evaluated round. Out: a fitted :class:`~evaluation.learning_curve.LearningCurve`. Trainings
+lie in the round's scratch folder, so that a call that was stopped goes on with the next part.
+:mod:`rounds.planning.proposal` calls it.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rounds.arms import PROMPT
 from rounds.comparison import columns_of, counted_traits, means_of
 from rounds.context import RoundContext
-from rounds.layout import RoundFolder
-from rounds.planning.second_looks import SCRATCH
+from rounds.layout import SCORES, TRAIN, VALIDATION, Json, Records, RoundFolder, adapter
+from rounds.layout import write as write_artifact
 from rounds.runner import StageSpec, Work, run_stage
 from rounds.stages.train import load, recipe_path
 from workbench.console import console
@@ -21,7 +24,6 @@ from workbench.errors import UserError
 from workbench.persona import FIDELITY
 from workbench.records import Example
 from workbench.sampling import take_spread
-from workbench.store import read_records, write_json, write_records
 
 if TYPE_CHECKING:
     from evaluation.learning_curve import LearningCurve
@@ -34,10 +36,13 @@ STEPS = 24
 the rows differ."""
 
 
+def curve_of(context: RoundContext, arm: str, *, train: bool) -> LearningCurve | None:
+    """Return the curve of short trainings where it is asked for, else that of the rounds."""
+    return measure_curve(context) if train else curve_of_rounds(context, arm)
+
+
 def measure_curve(context: RoundContext) -> LearningCurve | None:
     """Train the SFT recipe on parts of the rows and fit the validation rows' losses.
-
-    Every part is kept when it is done: a call that was stopped goes on with the next.
 
     Raises:
         UserError: What :func:`check_curve` says.
@@ -46,17 +51,17 @@ def measure_curve(context: RoundContext) -> LearningCurve | None:
     from workbench.inference.hub import hub_offline
 
     recipe = check_curve(context)
-    train = list(read_records(context.round.stage("split") / "train.jsonl", Example))
+    train = context.round.read(TRAIN)
     steps = _steps(recipe, len(train))
     sizes = sorted({max(1, round(share * len(train))) for share in SHARES})
-    scratch = RoundFolder(context.round.folder / SCRATCH)
+    scratch = RoundFolder(context.round.scratch("next"))
     losses = []
     for size in sizes:
         console.print(f"  learning curve: {size} of {len(train)} rows, {steps} steps")
+        spec = _part(context, recipe, size, steps)
         with hub_offline():
-            run_stage(scratch, _part(context, size, steps), seed=context.config.seed)
-        path = scratch.stage(f"curve-{size:05d}") / "losses.json"
-        losses.append(list(json.loads(path.read_text("utf-8")).values()))
+            run_stage(scratch, spec, seed=context.config.seed)
+        losses.append([float(loss) for loss in scratch.read(_losses(spec.name)).values()])
     return fit_curve(sizes, losses, "validation_loss", seed=context.config.seed)
 
 
@@ -67,11 +72,10 @@ def check_curve(context: RoundContext) -> Recipe:
         UserError: There are no validation rows, or the recipe is broken or starts at an adapter
             that has seen the rows already.
     """
-    validation = context.round.stage("split") / "validation.jsonl"
-    if not validation.exists() or not validation.stat().st_size:
+    if not context.round.read_if_there(VALIDATION):
         raise UserError(
             "there are no validation rows to score a learning curve on",
-            where=str(validation),
+            where=str(context.round.path(VALIDATION)),
             fix="split with a validation share above 0",
         )
     recipe = load(context, "sft")
@@ -91,19 +95,19 @@ def _steps(recipe: Recipe, rows: int) -> int:
     """
     from training.launch import rows_a_step
 
-    wanted = recipe.trainer.get("max_steps", -1)
-    few = min(wanted, STEPS) if wanted > 0 else STEPS
+    steps = recipe.trainer.get("max_steps", -1)
+    few = min(steps, STEPS) if steps > 0 else STEPS
     return max(few, math.ceil(rows / rows_a_step(recipe)))
 
 
-def _part(context: RoundContext, size: int, steps: int) -> StageSpec:
-    split = context.round.stage("split")
+def _part(context: RoundContext, recipe: Recipe, size: int, steps: int) -> StageSpec:
     return StageSpec(
         f"curve-{size:05d}",
-        partial(_train_part, context, size, steps),
+        partial(_train_part, context, recipe, size, steps),
         files={
             "recipe": recipe_path(context, "sft"),
-            **{side: split / f"{side}.jsonl" for side in ("train", "validation")},
+            "train": context.round.path(TRAIN),
+            "validation": context.round.path(VALIDATION),
         },
         settings={
             "model": context.config.model,
@@ -116,32 +120,37 @@ def _part(context: RoundContext, size: int, steps: int) -> StageSpec:
     )
 
 
-def _train_part(context: RoundContext, size: int, steps: int, work: Work) -> None:
+def _rows(stage: str) -> Records[Example]:
+    return Records(stage, "rows.jsonl", Example)
+
+
+def _losses(stage: str) -> Json:
+    """Return row → loss, in nats a token, of the validation rows."""
+    return Json(stage, "losses.json")
+
+
+def _train_part(context: RoundContext, recipe: Recipe, size: int, steps: int, work: Work) -> None:
     from training.row_loss import row_losses
     from training.sft import train_sft
     from workbench.inference.base_models import resolve_model
 
-    recipe, model = load(context, "sft"), resolve_model(context.config.model)
+    model, stage = resolve_model(context.config.model), f"curve-{size:05d}"
     trainer = {**recipe.trainer, "max_steps": steps, "eval_strategy": "no"}
     trainer |= {"load_best_model_at_end": False, "save_steps": steps}
-    recipe = recipe.model_copy(update={"trainer": trainer, "early_stopping": None})
-    split = context.round.stage("split")
-    train = list(read_records(split / "train.jsonl", Example))
+    train = context.round.read(TRAIN)
     random.Random(f"curve:{context.config.seed}").shuffle(train)
-    rows = work.out / "rows.jsonl"
-    write_records(rows, take_spread(train, size))
     train_sft(
-        recipe,
+        recipe.model_copy(update={"trainer": trainer, "early_stopping": None}),
         model,
-        rows,
+        write_artifact(work.out, _rows(stage), take_spread(train, size)),
         None,
         work.out,
         seed=context.config.seed,
         base_name=context.config.model,
     )
-    validation = list(read_records(split / "validation.jsonl", Example))
-    found = row_losses(model, work.out / "adapter", validation)
-    write_json(work.out / "losses.json", {one.id: one.tuned for one in found})
+    weights = work.out / adapter(stage).name
+    losses = row_losses(model, weights, context.round.read(VALIDATION))
+    write_artifact(work.out, _losses(stage), {one.id: one.tuned for one in losses})
     work.counts.update(rows=size, steps=steps)
 
 
@@ -153,29 +162,18 @@ def curve_of_rounds(context: RoundContext, arm: str) -> LearningCurve | None:
     """
     from evaluation.learning_curve import fit_curve
 
-    folders = sorted(context.round.folder.parent.glob("round-*"))
-    rounds = [RoundFolder(path) for path in folders if path.name <= context.round.name]
-    rounds = [one for one in rounds if (one.stage("evaluate") / "scores.jsonl").exists()]
-    traits = counted_traits(rounds)
-    found: dict[int, dict[str, float]] = {}
-    for one in rounds:
-        train = one.stage("split") / "train.jsonl"
-        asked = means_of(columns_of(one, traits), arm, FIDELITY)
-        if asked and train.exists():
-            found[_lines(train)] = asked
-    sizes = sorted(found)
-    both = set.intersection(*(set(asked) for asked in found.values())) if found else set()
-    if not both or arm.endswith(PROMPT):
+    if arm.endswith(PROMPT):
         return None
-    missed = [[1 - found[size][prompt] for prompt in sorted(both)] for size in sizes]
+    rounds = [one for one in (*context.round.earlier, context.round) if one.has(SCORES)]
+    traits = counted_traits(rounds)
+    points: dict[int, dict[str, float]] = {}
+    for one in rounds:
+        means = means_of(columns_of(one, traits), arm, FIDELITY)
+        if means and one.has(TRAIN):
+            points[len(one.read(TRAIN))] = means
+    both = set.intersection(*(set(means) for means in points.values())) if points else set()
+    if not both:
+        return None
+    sizes = sorted(points)
+    missed = [[1 - points[size][prompt] for prompt in sorted(both)] for size in sizes]
     return fit_curve(sizes, missed, "missed", seed=context.config.seed)
-
-
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
-
-
-def curve_of(context: RoundContext, arm: str, *, train: bool) -> LearningCurve | None:
-    """Return the curve of short trainings where it is asked for, else that of the rounds."""
-    return measure_curve(context) if train else curve_of_rounds(context, arm)

@@ -1,4 +1,8 @@
-"""The proposal as a page for reviewers and engineers, in the persona's language."""
+"""The proposal as a page for reviewers and engineers, in the persona's language.
+
+In: a :class:`Proposal`. Out: Markdown, which :mod:`rounds.planning.next_round` writes and the
+command prints.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,39 @@ from collections.abc import Iterable
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from rounds.layout import round_number
 from workbench.language import say
 from workbench.persona import Persona
 
 if TYPE_CHECKING:
     from evaluation.weakness import Gap
-    from rounds.planning.disputed_rows import Disputed
     from rounds.planning.proposal import Proposal
-    from rounds.planning.second_looks import Look
+    from rounds.planning.rows_to_review import RowToReview
 
 LISTED = 12
-"""Rows that a list shows; the others are counted, and stand in ``next.json``."""
+"""Rows that a list names; the others are counted, and stand in ``next.json``."""
 TAUGHT = 0.9
 """Share of the training rows that show a trait from which it is not the rows that lack it."""
 _CHARACTERS = 90
+_HEAD = ("name", "value", "against", "gap", "verdict")
 _FAMILIES = ("trait", "topic", "probe", "turn", "learned")
 
 
-def page(persona: Persona, proposal: Proposal) -> str:
+def render_page(persona: Persona, proposal: Proposal) -> str:
     """Return the proposal as Markdown."""
-    writer = _Writer(persona, proposal)
+    page = _Page(persona, proposal)
     parts = (
-        writer.title(),
-        writer.weak(),
-        writer.looks(),
-        writer.plan(),
-        writer.curve(),
-        writer.run(),
+        page.title(),
+        page.weak(),
+        page.rows_to_review(),
+        page.plan(),
+        page.curve(),
+        page.run(),
     )
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-class _Writer:
+class _Page:
     def __init__(self, persona: Persona, proposal: Proposal) -> None:
         self.persona, self.proposal = persona, proposal
 
@@ -45,8 +50,9 @@ class _Writer:
         return say(self.persona.language, f"next.{key}", **values)
 
     def title(self) -> list[str]:
-        told = {"name": self.persona.name, "round": self.proposal.round, "next": self.proposal.next}
-        return [f"# {self.say('title', **told)}", "", self.say("lead", arm=self.arm, **told)]
+        names = {"name": self.persona.name, "round": self.proposal.round}
+        names["next"] = self.proposal.next
+        return [f"# {self.say('title', **names)}", "", self.say("lead", arm=self.arm, **names)]
 
     @property
     def arm(self) -> str:
@@ -69,7 +75,9 @@ class _Writer:
         for family in _FAMILIES:
             gaps = [gap for gap in self.proposal.gaps if gap.family == family]
             if gaps:
-                head = [self.say(f"head.{n}") for n in ("name", "value", "against", "gap", "said")]
+                head = [
+                    self.say(f"head.{n}") for n in ("name", "value", "against", "gap", "verdict")
+                ]
                 lines += ["", f"### {self.say(f'family.{family}')}", ""]
                 lines += [self.say(f"note.{family}"), ""]
                 lines += _table(head, map(self._cells, gaps))
@@ -78,17 +86,17 @@ class _Writer:
     def _cells(self, gap: Gap) -> list[str]:
         interval = f" [{_interval(gap)}]" if gap.low is not None and gap.is_enough else ""
         prompts = f"{gap.prompts}" + (f" / {gap.others}" if gap.others else "")
-        said = "sure" if gap.is_sure else "unclear" if gap.is_enough else "few"
+        verdict = "sure" if gap.is_sure else "unclear" if gap.is_enough else "few"
         return [
             self.name(gap),
             f"{_value(gap, gap.value)} ({prompts})",
             f"{_value(gap, gap.reference)} {self.say(f'against.{gap.against}')}",
             f"{_difference(gap, gap.gap)}{interval}",
-            self.say(f"said.{said}"),
+            self.say(f"verdict.{verdict}"),
         ]
 
     def sentence(self, gap: Gap) -> str:
-        told = self.say(
+        sentence = self.say(
             "weak.one",
             family=self.say(f"one.{gap.family}"),
             name=self.name(gap),
@@ -97,11 +105,11 @@ class _Writer:
             against=self.say(f"against.{gap.against}"),
             interval=_interval(gap),
         )
-        shown = self.proposal.shown.get(gap.name) if gap.family == "trait" else None
-        if shown is None:
-            return told
-        key = "weak.taught" if shown >= TAUGHT else "weak.untaught"
-        return f"{told}. {self.say(key, shown=f'{shown:.0%}')}"
+        share = self.proposal.trait_shares.get(gap.name) if gap.family == "trait" else None
+        if share is None:
+            return sentence
+        key = "weak.taught" if share >= TAUGHT else "weak.untaught"
+        return f"{sentence}. {self.say(key, shown=f'{share:.0%}')}"
 
     def name(self, gap: Gap) -> str:
         if gap.family == "trait":
@@ -112,42 +120,40 @@ class _Writer:
             return say(self.persona.language, f"report.probe.{gap.name}")
         return gap.name
 
-    def looks(self) -> list[str]:
-        """Return the rows to look at again: disputed, not learned, doubtful."""
-        found = self.proposal
-        lists: dict[str, list[tuple[Disputed | Look, str]]] = {
+    def rows_to_review(self) -> list[str]:
+        """Return the rows to look at again: disputed, not learned, with a doubtful label."""
+        proposal = self.proposal
+        lists: dict[str, list[tuple[RowToReview, str]]] = {
             "disputed": [
                 (row, f"{self.say(f'outcome.{row.outcome}')} ({'; '.join(row.votes)})")
-                for row in found.disputed
+                for row in proposal.disputed
             ],
             "unlearned": [
                 (row, self.say("unlearned.row", tuned=f"{row.tuned:.2f}", base=f"{row.base:.2f}"))
-                for row in found.unlearned
+                for row in proposal.unlearned
             ],
-            "doubtful": [
-                (
-                    row,
-                    self.say(
-                        "doubtful.kept" if row.kept else "doubtful.dropped",
-                        quality=f"{row.quality:.0%}",
-                    ),
-                )
-                for row in found.doubtful
+            "label_issues": [
+                (row, self._label_issue(kept=row.kept, quality=row.quality))
+                for row in proposal.label_issues
             ],
         }
         lines = [f"## {self.say('looks')}", "", self.say("looks.lead")]
         for name, rows in lists.items():
             lines += ["", f"### {self.say(name)}", ""]
-            if name == "unlearned" and not found.losses:
+            if name == "unlearned" and not proposal.losses:
                 lines.append(self.say("unlearned.unasked"))
             elif not rows:
                 lines.append(self.say("none"))
             else:
                 lines += [self.say(f"{name}.lead", count=len(rows)), ""]
-                lines += [f"- `{r.id}` {_short(r.question)} — {told}" for r, told in rows[:LISTED]]
+                lines += [f"- `{r.id}` {_short(r.question)} — {why}" for r, why in rows[:LISTED]]
                 if len(rows) > LISTED:
                     lines.append(self.say("more", count=len(rows) - LISTED))
         return lines
+
+    def _label_issue(self, *, kept: bool, quality: float) -> str:
+        key = "label_issues.kept" if kept else "label_issues.dropped"
+        return self.say(key, quality=f"{quality:.0%}")
 
     def curve(self) -> list[str]:
         """Return whether more rows still help, in plain words."""
@@ -165,12 +171,13 @@ class _Writer:
             "",
         ]
         interval = "–" if curve.low is None else f"{curve.low:.1%} … {curve.high:.1%}"
-        told = {
+        forecast = {
             "gain": f"{curve.gain:.1%}",
             "interval": interval,
             "doubled": f"{curve.doubled:.3f}",
         }
-        return [*lines, self.say("curve.told", **told), "", self.say(f"curve.{curve.advice}")]
+        advice = self.say(f"curve.{curve.advice}")
+        return [*lines, self.say("curve.forecast", **forecast), "", advice]
 
     def plan(self) -> list[str]:
         asks, held = self.proposal.plan, self.proposal.held_out_topics
@@ -196,14 +203,14 @@ class _Writer:
             for ask in asks
         ))]  # fmt: skip
         if cost := self.proposal.cost:
-            told = {"low": f"{cost.low:.2f}", "high": f"{cost.high:.2f}", "currency": cost.currency}
-            lines += ["", self.say("plan.cost", **told)]
+            money = {"low": f"{cost.low:.2f}", "high": f"{cost.high:.2f}"}
+            lines += ["", self.say("plan.cost", currency=cost.currency, **money)]
         elif self.proposal.teacher:
             lines += ["", self.say("plan.cost.unknown")]
         return lines
 
     def run(self) -> list[str]:
-        number = int(self.proposal.next.removeprefix("round-"))
+        number = round_number(self.proposal.next)
         runs = "" if self.proposal.runs == "runs" else f" --runs {quote(self.proposal.runs)}"
         return [
             f"## {self.say('run')}",

@@ -1,41 +1,44 @@
-"""The proposal for the next round, and the folder that it is opened in."""
+"""The proposal: what the evaluation and the reviews of a round ask of the next one.
+
+In: an evaluated round. Out: a :class:`Proposal`, whose parts are where the tuned model is weak,
+which rows need another look, and what to ask a teacher or people for.
+:mod:`rounds.planning.next_round` writes it down and opens the round.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.learning_curve import LearningCurve
 from evaluation.weakness import Gap
 from rounds.context import RoundContext
-from rounds.layout import CONFIG, MANIFEST, RoundFolder
-from rounds.planning.disputed_rows import Disputed, disputed
+from rounds.layout import COMPARISON, RESOLVED, RESPONSES, SCORES
 from rounds.planning.learning_curve import check_curve, curve_of
 from rounds.planning.requests import plan_rows
-from rounds.planning.second_looks import (
-    Doubtful,
-    Unlearned,
-    doubtful_rows,
+from rounds.planning.rows_to_review import (
+    DisputedRow,
+    LabelIssue,
+    PlanInputs,
+    UnlearnedRow,
+    disputed_rows,
+    label_issues,
     learned_gaps,
     losses_of,
     unlearned_rows,
 )
 from workbench.config import Ask
-from workbench.console import console
 from workbench.errors import UserError
 from workbench.records import Example
-from workbench.store import atomic_file, read_records, write_json
 
 if TYPE_CHECKING:
     from generation.cost import Plan
+    from workbench.persona import Persona
 
-BEFORE = "config.before.yaml"
-"""The configuration of a round that was planned already, and is planned anew."""
-VERSION = 1
+VERSION = 2
 """Of ``next.json``; goes up when a key changes its meaning or goes away."""
 
 
@@ -68,17 +71,17 @@ class Proposal(BaseModel):
     held_out_topics: tuple[str, ...]
     """Topics whose rows are all held out; new rows of them would be held out as well."""
     rowless_topics: tuple[str, ...] = ()
-    """Topics that no row is of yet; nobody knows the side that a first one would be on."""
-    disputed: tuple[Disputed, ...]
+    """Topics that no row is of yet; nobody knows the split that a first one would be in."""
+    disputed: tuple[DisputedRow, ...]
     losses: int
     """Rows whose loss was looked at; 0 where it was not."""
-    unlearned: tuple[Unlearned, ...]
-    doubtful: tuple[Doubtful, ...]
+    unlearned: tuple[UnlearnedRow, ...]
+    label_issues: tuple[LabelIssue, ...]
     curve: LearningCurve | None
     """None where it was not asked for and the rounds are too few."""
     rows: dict[str, int]
-    """Topic → rows on the training side."""
-    shown: dict[str, float]
+    """Topic → rows of the training split."""
+    trait_shares: dict[str, float]
     """Rule trait → share of the training rows whose answer shows it."""
     plan: tuple[Ask, ...]
     teacher: bool
@@ -100,7 +103,7 @@ def propose(
     Args:
         context: The round.
         rows: Rows to plan; ``per_topic`` for each topic of training by default.
-        budget: Most that the plan may cost.
+        budget: Most that the plan may cost, in the currency of the teacher's price.
         curve: Train on parts of the rows to learn whether more of them help.
         losses: Look at the rows' losses, for which the model is loaded.
 
@@ -108,106 +111,105 @@ def propose(
         UserError: The round is not evaluated, only the base answered, a budget without a price or
             too small for one row, or what :func:`check_curve` says.
     """
-    from evaluation.report.results import headline_arm
-    from evaluation.report.source import read_round
-    from evaluation.weakness import find_gaps
-
-    source = read_round(context.round.folder, context.persona, context.persona_folder)
-    arm = headline_arm(source.comparison)
-    if arm is None:
-        raise UserError(
-            "only the base answered in this round",
-            where=str(context.round.folder),
-            fix="train and evaluate it first",
-        )
+    persona, seed = context.persona, context.config.seed
     if budget is not None:
         _check_price(context)
     if curve:
         check_curve(context)
-    known = losses_of(context, arm) if losses else []
-    gaps = find_gaps(
-        context.persona,
-        arm,
-        source.scores,
-        source.responses,
-        source.records("split/test.jsonl", Example),
-        traits=source.comparison.traits or None,
-        seed=context.config.seed,
-    )
-    gaps += learned_gaps(context, known)
-    topics = _training_topics(context)
-    asks = plan_rows(gaps, topics, rows or context.config.generate.per_topic * len(topics))
-    seeds = list(read_records(context.round.stage("resolve") / "examples.jsonl", Example))
+    inputs = PlanInputs.read(context.round)
+    arm, gaps = _arm_and_gaps(context, inputs.splits["test"])
+    row_losses = losses_of(context, arm, inputs.learning_rows) if losses else []
+    gaps += learned_gaps(inputs, row_losses, seed)
+    topics = _training_topics(persona, inputs.splits["train"])
+    plan = plan_rows(gaps, topics, rows or context.config.generate.per_topic * len(topics))
+    seeds = context.round.read(RESOLVED)
     if budget is not None:
-        asks = _within(context, seeds, gaps, topics, asks, budget)
-    told = _teacher_plan(context, seeds, asks)
-    held = {row.topic for side in ("validation", "test") for row in _side(context, side)}
+        plan = _affordable(context, seeds, gaps, topics, plan, budget)
+    estimate = _estimate(context, seeds, plan)
+    held = {row.topic for split in ("validation", "test") for row in inputs.splits[split]}
+    untaught = [topic for topic in persona.topics if topic not in topics]
     return Proposal(
         persona=str(context.config.persona),
         round=context.round.name,
-        next=_next(context).name,
+        next=context.round.next.name,
         runs=str(context.runs),
         arm=arm,
         gaps=tuple(gaps),
-        held_out_topics=tuple(t for t in context.persona.topics if t in held and t not in topics),
-        rowless_topics=tuple(
-            t for t in context.persona.topics if t not in held and t not in topics
-        ),
-        disputed=tuple(disputed(context)),
-        losses=len(known),
-        unlearned=tuple(unlearned_rows(context, known)),
-        doubtful=tuple(doubtful_rows(context)),
+        held_out_topics=tuple(topic for topic in untaught if topic in held),
+        rowless_topics=tuple(topic for topic in untaught if topic not in held),
+        disputed=tuple(disputed_rows(inputs, context.config.review.policy)),
+        losses=len(row_losses),
+        unlearned=tuple(unlearned_rows(inputs, row_losses)),
+        label_issues=tuple(label_issues(inputs, seed)),
         curve=curve_of(context, arm, train=curve),
         rows=topics,
-        shown=_shown(context),
-        plan=asks,
+        trait_shares=_trait_shares(persona, inputs.splits["train"]),
+        plan=plan,
         teacher=context.config.teacher is not None,
-        requests=told.lines()[1:] if told else [],
-        cost=_cost(told),
+        requests=estimate.lines()[1:] if estimate else [],
+        cost=_cost(estimate),
     )
 
 
-def _training_topics(context: RoundContext) -> dict[str, int]:
-    """Return topic → rows on the training side, in the persona's order."""
-    counts = Counter(row.topic for row in _side(context, "train") if row.topic)
-    return {topic: counts[topic] for topic in context.persona.topics if counts[topic]}
+def _arm_and_gaps(context: RoundContext, held_out: Sequence[Example]) -> tuple[str, list[Gap]]:
+    """Return the tuned arm, and where it falls short."""
+    from evaluation.report.results import headline_arm
+    from evaluation.weakness import find_gaps
+
+    one = context.round
+    comparison = one.read(COMPARISON)
+    arm = headline_arm(comparison)
+    if arm is None:
+        raise UserError(
+            "only the base answered in this round",
+            where=str(one.folder),
+            fix="train and evaluate it first",
+        )
+    gaps = find_gaps(
+        context.persona,
+        arm,
+        one.read(SCORES),
+        one.read(RESPONSES),
+        held_out,
+        traits=comparison.traits or None,
+        seed=context.config.seed,
+    )
+    return arm, gaps
 
 
-def _side(context: RoundContext, side: str) -> list[Example]:
-    path = context.round.stage("split") / f"{side}.jsonl"
-    return list(read_records(path, Example)) if path.exists() else []
+def _training_topics(persona: Persona, rows: Sequence[Example]) -> dict[str, int]:
+    """Return topic → rows of the training split, in the persona's order."""
+    counts = Counter(row.topic for row in rows if row.topic)
+    return {topic: counts[topic] for topic in persona.topics if counts[topic]}
 
 
-def _shown(context: RoundContext) -> dict[str, float]:
-    rows = _side(context, "train")
+def _trait_shares(persona: Persona, rows: Sequence[Example]) -> dict[str, float]:
     return {
         trait.id: sum(bool(trait.passes(row.answer)) for row in rows) / len(rows)
-        for trait in context.persona.rule_traits
+        for trait in persona.rule_traits
         if rows
     }
 
 
-def _teacher_plan(
-    context: RoundContext, seeds: list[Example], asks: tuple[Ask, ...]
-) -> Plan | None:
+def _estimate(context: RoundContext, seeds: list[Example], plan: tuple[Ask, ...]) -> Plan | None:
     from rounds.stages.generate import teacher_plan
 
-    return teacher_plan(context.generating(plan=asks), seeds) if asks else None
+    return teacher_plan(context.generating(plan=plan), seeds) if plan else None
 
 
-def _cost(plan: Plan | None) -> Cost | None:
-    if plan is None or plan.money is None or plan.price is None:
+def _cost(estimate: Plan | None) -> Cost | None:
+    if estimate is None or estimate.money is None or estimate.price is None:
         return None
-    money = plan.money
-    return Cost(low=round(money.low, 4), high=round(money.high, 4), currency=plan.price.currency)
+    money, currency = estimate.money, estimate.price.currency
+    return Cost(low=round(money.low, 4), high=round(money.high, 4), currency=currency)
 
 
-def _within(
+def _affordable(
     context: RoundContext,
     seeds: list[Example],
-    gaps: list[Gap],
+    gaps: Sequence[Gap],
     topics: dict[str, int],
-    asks: tuple[Ask, ...],
+    plan: tuple[Ask, ...],
     budget: float,
 ) -> tuple[Ask, ...]:
     """Return the largest plan whose highest cost the budget pays.
@@ -216,18 +218,21 @@ def _within(
         UserError: It pays for no row; a round without a plan would ask for the usual rows.
     """
 
-    def fits(total: int) -> bool:
-        cost = _cost(_teacher_plan(context, seeds, plan_rows(gaps, topics, total)))
-        return cost is not None and cost.high <= budget
+    def cost(total: int) -> Cost | None:
+        return _cost(_estimate(context, seeds, plan_rows(gaps, topics, total)))
 
-    low, high = 0, sum(ask.count for ask in asks)
+    def fits(total: int) -> bool:
+        highest = cost(total)
+        return highest is not None and highest.high <= budget
+
+    low, high = 0, sum(ask.count for ask in plan)
     if fits(high):
-        return asks
+        return plan
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     if not low:
-        one = _cost(_teacher_plan(context, seeds, plan_rows(gaps, topics, 1)))
+        one = cost(1)
         least = f"one may cost {one.high} {one.currency}" if one else "there is none to ask for"
         raise UserError(f"{budget:g} pays for no row: {least}", where="--budget", fix="raise it")
     return plan_rows(gaps, topics, low)
@@ -240,58 +245,3 @@ def _check_price(context: RoundContext) -> None:
             where="--budget",
             fix="give the teacher's 'price' in the configuration",
         )
-
-
-def _next(context: RoundContext) -> RoundFolder:
-    number = int(context.round.name.removeprefix("round-")) + 1
-    return RoundFolder.open(context.runs / context.persona.id, number)
-
-
-def check_next(context: RoundContext) -> None:
-    """Check that the next round may be planned, before any work is done for it.
-
-    Raises:
-        UserError: It has begun.
-    """
-    opened = _next(context)
-    if any(opened.folder.glob(f"*/{MANIFEST}")):
-        raise UserError(
-            f"{opened.name} has begun already",
-            where=str(opened.folder),
-            fix="plan the one after it with --round, or remove its folder",
-        )
-
-
-def open_next(context: RoundContext, proposal: Proposal, *, budget: float | None) -> RoundFolder:
-    """Write the configuration of the next round, and the proposal as JSON and as a page.
-
-    A configuration that was there is kept beside it, since people may have changed it.
-
-    Raises:
-        UserError: That round has begun, or the folder cannot be written.
-    """
-    from rounds.planning.page import page
-
-    check_next(context)
-    opened = _next(context)
-    generate: dict[str, Any] = {"plan": proposal.plan}
-    if budget is not None:
-        generate["budget"] = budget
-    config = context.config.model_copy(
-        update={
-            "sources": (Path(context.round.name),),
-            "rows": None,
-            "generate": context.config.generate.model_copy(update=generate),
-        }
-    )
-    write_json(opened.folder / "next.json", proposal.model_dump(mode="json"))
-    with atomic_file(opened.folder / "next.md") as file:
-        file.write(page(context.persona, proposal))
-    before = opened.folder / CONFIG
-    old = before.read_text(encoding="utf-8") if before.exists() else ""
-    replace(context, config=config, round=opened).remember()
-    if old and old != before.read_text(encoding="utf-8"):
-        with atomic_file(opened.folder / BEFORE) as file:
-            file.write(old)
-        console.print(f"  {CONFIG} is new; the one that was there is now {BEFORE}")
-    return opened

@@ -1,4 +1,8 @@
-"""What the next round asks for: rows shared out by how surely and how far the model falls short."""
+"""What the next round asks for: rows shared out by how surely and how far the model falls short.
+
+In: gaps of the tuned model and the topics of training. Out: so many rows of each topic, kind and
+trait. :mod:`rounds.planning.proposal` calls it.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +39,11 @@ def share_out(weights: Mapping[str, float], total: int) -> dict[str, int]:
     if whole <= 0:
         return {}
     exact = {name: total * weight / whole for name, weight in weights.items()}
-    found = {name: int(value) for name, value in exact.items()}
-    left = total - sum(found.values())
-    for name in sorted(exact, key=lambda n: found[n] - exact[n])[:left]:
-        found[name] += 1
-    return found
+    shares = {name: int(value) for name, value in exact.items()}
+    rest = total - sum(shares.values())
+    for name in sorted(exact, key=lambda n: shares[n] - exact[n])[:rest]:
+        shares[name] += 1
+    return shares
 
 
 def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tuple[Ask, ...]:
@@ -47,12 +51,12 @@ def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tup
 
     Three quarters of the rows go to what is surely weak, each weakness in proportion to the part of
     its gap that the interval leaves no doubt about; without any, all rows are spread. Rows are
-    asked only of topics that are on the training side: those of a held-out topic would be held out
+    asked only of topics of the training split: those of a held-out topic would be held out
     too, and teach nothing.
 
     Args:
         gaps: Of :func:`evaluation.weakness.find_gaps`, and of training topics by their loss.
-        topics: Topic of the training side → rows that it has there.
+        topics: Topic of the training split → rows that it has there.
         total: Rows to ask for.
     """
     if not topics:
@@ -64,13 +68,13 @@ def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tup
         {key: weight_of(gap) for key, gap in weak.items()}, round(FOCUS * total) if weak else 0
     )
     asks: Counter[tuple[str, Kind | str, str]] = Counter()
-    given: Counter[str] = Counter()
+    per_topic: Counter[str] = Counter()
 
     def ask(places: Sequence[str], kind: Kind | str, trait: str, count: int) -> None:
-        """Ask each row of the topic that was given fewest: few rows of many weaknesses spread."""
+        """Ask each row of the topic that has fewest so far: few rows of many weaknesses spread."""
         for _ in range(count):
-            topic = min(places, key=lambda place: given[place])
-            given[topic] += 1
+            topic = min(places, key=lambda place: per_topic[place])
+            per_topic[topic] += 1
             asks[topic, kind, trait] += 1
 
     for key, count in focused.items():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from app.cli.compare import compare
-from app.cli.next import next_
-from rounds.planning.learning_curve import SHARES
+from rounds.ablation import ablate, parse_group
+from rounds.context import RoundContext, open_context
+from rounds.layout import TRAIN as TRAIN_ROWS
+from rounds.layout import RoundFolder
+from rounds.planning.learning_curve import SHARES, measure_curve
 from tests.written_rounds import TRAIN, written_round
 from workbench.records import Example, Preference, Response
 from workbench.store import read_records, write_records
@@ -51,51 +50,42 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "config.yaml"
 
 
-def _compared(config: Path) -> dict[str, Any]:
-    arguments = ["1", "2", "--without", f"topic={TRAIN[0]}", "--json", "--config", str(config)]
-    arguments += ["--runs", str(config.parent / "runs")]
-    result = CliRunner().invoke(compare, arguments, catch_exceptions=False)
-    found: dict[str, Any] = json.loads(result.stdout)
-    (without,) = found["without"]
-    return dict(without)
+def _context(config: Path) -> RoundContext:
+    return open_context(config=config, runs=config.parent / "runs", round_number=2)
 
 
 def test_a_group_is_left_out_trained_without_and_compared_on_the_same_prompts(
     config: Path,
 ) -> None:
-    found = _compared(config)
-    assert (found["arm"], found["rows_out"], found["rows_left"]) == ("sft", 4, 8)
-    assert found["pairs_out"] == 4
-    fidelity = found["differences"]["fidelity"]
+    context, group = _context(config), parse_group(f"topic={TRAIN[0]}")
+    ablation = ablate(context, group)
+    assert (ablation.arm, ablation.rows_out, ablation.rows_left) == ("sft", 4, 8)
+    assert ablation.pairs_out == 4
+    fidelity = ablation.differences["fidelity"]
     # The written round shows every trait; an untrained tiny model hardly any of them.
-    assert fidelity["pairs"] == 8
-    assert fidelity["mean"] > 0.3
-    assert fidelity["low"] > 0
-    again = config.parent / "runs/gym-trainer/round-002/.ablation/topic-soreness/round-002"
-    summary = json.loads((again / "sft/summary.json").read_text("utf-8"))
-    assert summary["rows"] == 8
-    topics = {row.topic for row in read_records(again / "split/train.jsonl", Example)}
-    assert topics == set(TRAIN[1:])
+    assert fidelity.pairs == 8
+    assert fidelity.mean > 0.3
+    assert fidelity.low is not None and fidelity.low > 0
+    again = RoundFolder(context.round.folder / ".ablation/topic-soreness/round-002")
+    manifest = again.manifest("sft")
+    assert manifest is not None and manifest.counts["rows"] == 8
+    assert {row.topic for row in again.read(TRAIN_ROWS)} == set(TRAIN[1:])
     # The round itself is as it was, and what is done is not done again.
-    assert not (config.parent / "runs/gym-trainer/round-002/sft").exists()
-    made = [(again / stage / "manifest.json").stat().st_mtime_ns for stage in ("sft", "evaluate")]
-    assert _compared(config) == found
-    assert made == [
-        (again / stage / "manifest.json").stat().st_mtime_ns for stage in ("sft", "evaluate")
-    ]
+    assert not context.round.done("sft")
+    assert ablate(context, group) == ablation
+    assert again.manifest("sft") == manifest
 
 
 def test_a_learning_curve_trains_on_growing_parts_and_is_kept(config: Path) -> None:
-    arguments = ["--curve", "--json", "--config", str(config), "--runs"]
-    arguments += [str(config.parent / "runs")]
-    result = CliRunner().invoke(next_, arguments, catch_exceptions=False)
-    curve = json.loads(result.stdout)["curve"]
-    assert curve["measure"] == "validation_loss"
-    assert curve["sizes"] == [max(1, round(share * 12)) for share in SHARES]
-    assert curve["scored"] == 6
-    assert all(mean > 1 for mean in curve["means"])
-    parts = sorted((config.parent / "runs/gym-trainer/round-002/.next.scratch").glob("curve-*"))
-    before = [path.joinpath("manifest.json").stat().st_mtime_ns for path in parts]
-    result = CliRunner().invoke(next_, arguments, catch_exceptions=False)
-    assert json.loads(result.stdout)["curve"] == curve
-    assert [path.joinpath("manifest.json").stat().st_mtime_ns for path in parts] == before
+    context = _context(config)
+    curve = measure_curve(context)
+    assert curve is not None
+    assert curve.measure == "validation_loss"
+    assert curve.sizes == tuple(max(1, round(share * 12)) for share in SHARES)
+    assert curve.scored == 6
+    assert all(mean > 1 for mean in curve.means)
+    manifests = sorted(context.round.scratch("next").glob("curve-*/manifest.json"))
+    assert len(manifests) == len(curve.sizes)
+    before = [path.stat().st_mtime_ns for path in manifests]
+    assert measure_curve(context) == curve
+    assert [path.stat().st_mtime_ns for path in manifests] == before

@@ -1,258 +1,37 @@
-"""``persona next`` on written rounds: what was planted is found, and chance is not claimed."""
+"""`persona next`: the page or JSON that it prints, and the round that it takes by itself."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from pathlib import Path
-from typing import Any
 
-import pytest
-import yaml
-from click.testing import CliRunner
-
-from app.cli.next import next_
-from evaluation.weakness import Gap
-from rounds.context import open_context
-from rounds.planning.learning_curve import STEPS, _steps
-from rounds.planning.requests import plan_rows, share_out
-from rounds.planning.second_looks import unlearned_rows
-from tests.written_rounds import TEST, TRAIN, reviewed, row, written_round
-from training.recipe import Recipe
-from training.row_loss import RowLoss
-from workbench.config import load_config
-from workbench.errors import UserError
-from workbench.records import Example, Response
-from workbench.store import read_records, write_records
-
-PRICED = {
-    "base_url": "http://127.0.0.1:9/v1",
-    "model": "m",
-    "price": {"input": 10.0, "output": 20.0, "currency": "EUR"},
-}
+from tests.commands import Commands
+from tests.written_rounds import written_round
 
 
-def _asked(runs: Path, *options: str) -> str:
-    arguments = ["--persona", "datasets/gym-trainer", "--runs", str(runs), *options]
-    result = CliRunner().invoke(next_, arguments, catch_exceptions=False)
-    return result.stdout
+def test_the_last_evaluated_round_is_planned_from(commands: Commands) -> None:
+    written_round(commands.folder(1))
+    written_round(commands.folder(2), missed={"why": 16})
+    output = commands.run("next", "--rows", "8", "--quick", "--runs", str(commands.runs))
+    assert output.code == 0
+    assert "Planned from round-002." in output.out
+    assert output.out.splitlines()[-1] == str(commands.folder(3) / "next.md")
+    assert (commands.folder(3) / "config.yaml").exists()
 
 
-def _planned(runs: Path, *options: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_asked(runs, "--json", *options))
-    return found
+def test_json_is_what_the_round_holds(commands: Commands) -> None:
+    written_round(commands.folder())
+    output = commands.on_round("next", "--json")
+    written = json.loads((commands.folder(2) / "next.json").read_text("utf-8"))
+    assert json.loads(output.out) == written
+    assert (written["round"], written["next"]) == ("round-001", "round-002")
 
 
-@pytest.fixture
-def first(tmp_path: Path) -> Path:
-    return tmp_path / "gym-trainer" / "round-001"
-
-
-def test_a_planted_weak_trait_is_found_and_three_quarters_of_the_rows_go_to_it(
-    first: Path, tmp_path: Path
-) -> None:
-    written_round(first, missed={"why": 16, "promise": 2})
-    plan = _planned(tmp_path, "--rows", "40")
-    asks = Counter({(a["topic"], a["kind"], a["trait"]): a["count"] for a in plan["plan"]})
-    assert {trait for _, _, trait in asks} == {"why", ""}
-    assert sum(n for (_, _, trait), n in asks.items() if trait == "why") == 30
-    assert sum(asks.values()) == 40
-    # Only topics of the training side: rows of the others would be held out.
-    assert {topic for topic, _, _ in asks} == set(TRAIN)
-    (gap,) = [gap for gap in plan["gaps"] if gap["name"] == "why"]
-    assert (gap["value"], gap["reference"], gap["prompts"]) == (pytest.approx(0.2), 1.0, 20)
-    assert gap["low"] <= -0.8 <= gap["high"] < 0
-    page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
-    assert "- Trait “A short why”: 20%, against 100% in the reviewed answers" in page
-    assert "100% of the training rows show it already" in page
-
-
-def test_two_misses_of_twenty_are_shown_and_not_claimed(first: Path, tmp_path: Path) -> None:
-    written_round(first, missed={"promise": 2})
-    plan = _planned(tmp_path, "--rows", "30")
-    assert {ask["trait"] for ask in plan["plan"]} == {""}
-    assert Counter({a["topic"]: a["count"] for a in plan["plan"]}) == dict.fromkeys(TRAIN, 10)
-    page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
-    assert "Nothing is surely weak" in page
-    assert "| Promise at the end | 90% (20) | 100% in the reviewed answers |" in page
-    assert "not distinguishable" in page
-
-
-def test_rows_that_reviewers_split_over_are_listed_and_held_out_ones_are_not(
-    first: Path, tmp_path: Path
-) -> None:
-    written_round(first)
-    split, agreed, hidden = row(TRAIN[0], 0), row(TRAIN[0], 1), row(TEST[0], 0)
-    reviewed(first, {split.id: (5, 2), agreed.id: (5, 5), hidden.id: (5, 1)})
-    plan = _planned(tmp_path)
-    (found,) = plan["disputed"]
-    assert (found["id"], found["apart"], found["outcome"]) == (split.id, 3, "drop")
-    assert found["votes"] == ["reviewer-1: 5/5", "reviewer-2: 2/5"]
-
-
-def test_a_kept_row_that_reads_like_the_base_model_is_doubted(first: Path, tmp_path: Path) -> None:
-    written_round(first)
-    dull = "There are several factors. It is important to consult a professional about {}."
-    planted = row(TRAIN[0], 99, dull.format("soreness"))
-    rows = list(read_records(first / "split/train.jsonl", Example))
-    write_records(first / "split/train.jsonl", [*rows, planted])
-    bare = [
-        Response(arm="bare", prompt_id=one.id, prompt=one.prompt, text=dull.format(one.question))
-        for one in rows
-    ]
-    write_records(first / "generate/baseline.jsonl", bare)
-    (found,) = _planned(tmp_path)["doubtful"]
-    assert (found["id"], found["kept"]) == (planted.id, True)
-    assert found["quality"] < 0.3
-
-
-def test_three_rounds_are_a_learning_curve(first: Path, tmp_path: Path) -> None:
-    for number, (rows, missed) in enumerate(((3, 18), (6, 12), (12, 8)), start=1):
-        folder = first.with_name(f"round-{number:03d}")
-        traits = dict.fromkeys(("why", "promise", "emoji", "address"), missed)
-        written_round(folder, missed=traits, per_topic=10, training=rows)
-    curve = _planned(tmp_path, "--rows", "3")["curve"]
-    assert (curve["measure"], curve["sizes"]) == ("missed", [9, 18, 36])
-    # 40 %, 27 % and 18 % of the nine traits are missed: each doubling leaves two thirds.
-    assert curve["means"] == pytest.approx([0.4, 0.2667, 0.1778], abs=1e-3)
-    assert curve["exponent"] == pytest.approx(0.585, abs=0.02)
-    assert curve["gain"] == pytest.approx(1 / 3, abs=0.02)
-    page = (tmp_path / "gym-trainer/round-004/next.md").read_text("utf-8")
-    assert "| 36 | 0.178 |" in page
-
-
-def test_the_next_round_starts_from_what_was_written(first: Path, tmp_path: Path) -> None:
-    written_round(first, missed={"why": 16})
-    _asked(tmp_path, "--rows", "8")
-    config = load_config(tmp_path / "gym-trainer/round-002/config.yaml")
-    assert [str(path) for path in config.sources] == ["round-001"]
-    assert sum(ask.count for ask in config.generate.plan) == 8
-    assert sum(ask.count for ask in config.generate.plan if ask.trait == "why") == 6
-    page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
-    command = f"persona run --persona datasets/gym-trainer --round 2 --runs {tmp_path}"
-    assert page.endswith(f"    {command}\n")
-    # Planned again before it has begun, it is planned anew, and what people changed is kept.
-    changed = tmp_path / "gym-trainer/round-002/config.yaml"
-    changed.write_text(changed.read_text("utf-8") + "seed: 7\n", encoding="utf-8")
-    _asked(tmp_path, "--rows", "12")
-    config = load_config(tmp_path / "gym-trainer/round-002/config.yaml")
-    assert sum(ask.count for ask in config.generate.plan) == 12
-    assert (config.seed, load_config(changed.with_name("config.before.yaml")).seed) == (0, 7)
-
-
-def test_a_round_that_has_begun_is_left_alone(first: Path, tmp_path: Path) -> None:
-    written_round(first)
-    written_round(tmp_path / "gym-trainer" / "round-002")
-    with pytest.raises(UserError, match="round-002 has begun already"):
-        _asked(tmp_path, "--round", "1")
-    # Without a number it is the last evaluated round that the next one follows.
-    _asked(tmp_path)
-    assert (tmp_path / "gym-trainer/round-003/config.yaml").exists()
-
-
-def test_without_an_evaluated_round_it_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no round has been evaluated"):
-        _asked(tmp_path)
-
-
-def test_a_budget_makes_the_plan_as_large_as_it_pays_for(first: Path, tmp_path: Path) -> None:
-    written_round(first, missed={"why": 16})
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"persona": "datasets/gym-trainer", "teacher": PRICED}))
-    whole = _planned(tmp_path, "--rows", "40", "--config", str(config))
-    assert whole["cost"]["currency"] == "EUR"
-    half = whole["cost"]["high"] / 2
-    options = ("--rows", "40", "--config", str(config), "--budget", str(half))
-    less = _planned(tmp_path, *options)
-    rows = sum(ask["count"] for ask in less["plan"])
-    assert 0 < less["cost"]["low"] < less["cost"]["high"] <= half
-    assert 12 <= rows < 40
-    assert load_config(tmp_path / "gym-trainer/round-002/config.yaml").generate.budget == half
-
-
-def test_a_budget_that_pays_for_no_row_plans_nothing(first: Path, tmp_path: Path) -> None:
-    # A round without a plan would ask for the usual number of rows.
-    written_round(first)
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"persona": "datasets/gym-trainer", "teacher": PRICED}))
-    with pytest.raises(UserError, match=r"0\.0001 pays for no row: one may cost 0\.\d+ EUR"):
-        _asked(tmp_path, "--config", str(config), "--budget", "0.0001")
-    assert not (tmp_path / "gym-trainer/round-002").exists()
-
-
-def test_a_budget_without_a_price_is_one_line(first: Path, tmp_path: Path) -> None:
-    written_round(first)
-    with pytest.raises(UserError, match="needs a teacher with a price"):
-        _asked(tmp_path, "--budget", "1")
-
-
-def test_a_topic_without_a_row_is_not_called_held_out(first: Path, tmp_path: Path) -> None:
-    written_round(first)
-    plan = _planned(tmp_path)
-    assert set(plan["held_out_topics"]) == set(TEST)
-    assert plan["rowless_topics"]
-    assert not set(plan["rowless_topics"]) & {*TRAIN, *TEST}
-    page = (tmp_path / "gym-trainer/round-002/next.md").read_text("utf-8")
-    assert "No row is of these topics yet" in page
-
-
-def test_validation_rows_are_held_against_each_other(first: Path, tmp_path: Path) -> None:
-    written_round(first)
-    unseen = [row(TRAIN[0], n) for n in range(90, 98)]
-    write_records(first / "split/validation.jsonl", unseen)
-    trained = read_records(first / "split/train.jsonl", Example)
-    losses = [
-        RowLoss(id=one.id, tokens=9, tuned=0.1 + n / 999, base=3) for n, one in enumerate(trained)
-    ]
-    losses += [RowLoss(id=r.id, tokens=9, tuned=2 + n / 99, base=3) for n, r in enumerate(unseen)]
-    context = open_context(persona=Path("datasets/gym-trainer"), runs=tmp_path)
-    assert unlearned_rows(context, losses) == []
-    worse = [*losses[:-1], losses[-1].model_copy(update={"tuned": 2.9})]
-    assert [one.id for one in unlearned_rows(context, worse)] == [unseen[-1].id]
-
-
-@pytest.mark.parametrize(
-    ("rows", "wanted", "steps"), [(12, 2, 2), (12, 60, STEPS), (1000, 60, 125), (1000, -1, 125)]
-)
-def test_every_part_of_a_curve_is_seen_whole(rows: int, wanted: int, steps: int) -> None:
-    trainer = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
-    recipe = Recipe(method="sft", trainer={**trainer, "max_steps": wanted})
-    assert _steps(recipe, rows) == steps
-
-
-def test_a_curve_of_a_recipe_that_goes_on_is_one_line(first: Path, tmp_path: Path) -> None:
-    written_round(first)
-    write_records(first / "split/validation.jsonl", [row(TRAIN[0], 99)])
-    config = tmp_path / "config.yaml"
-    given = {"persona": "datasets/gym-trainer", "train": {"sft": "sft-continue-embedded"}}
-    config.write_text(yaml.safe_dump(given))
-    with pytest.raises(UserError, match="a learning curve starts at the base"):
-        _asked(tmp_path, "--curve", "--config", str(config))
-
-
-def test_few_rows_of_many_weaknesses_are_spread_over_the_topics() -> None:
-    sure: dict[str, Any] = {
-        "against": "reviewed",
-        "prompts": 20,
-        "others": 0,
-        "value": 0.2,
-        "reference": 1.0,
-        "gap": -0.8,
-        "low": -0.9,
-        "high": -0.6,
-        "p": 1e-4,
-        "p_adjusted": 1e-3,
-    }
-    weak = [Gap(family="trait", name=name, **sure) for name in "abcd"]
-    asks = plan_rows(weak, dict.fromkeys("uvwxyz", 5), 8)
-    given = Counter[str]()
-    for ask in asks:
-        given[ask.topic] += ask.count
-    assert sorted(given.values()) == [1, 1, 1, 1, 2, 2]
-    assert {ask.trait for ask in asks} == {*"abcd", ""}
-
-
-def test_shares_are_whole_and_sum_up() -> None:
-    assert share_out({"a": 1, "b": 1, "c": 1}, 10) == {"a": 4, "b": 3, "c": 3}
-    assert share_out({"a": 0.7, "b": 0.2, "c": 0.1}, 5) == {"a": 4, "b": 1, "c": 0}
-    assert share_out({}, 5) == {}
+def test_mistakes_are_one_line(commands: Commands) -> None:
+    nothing = commands.run("next", "--runs", str(commands.runs))
+    assert (nothing.code, nothing.err.count("\n")) == (2, 1)
+    assert "no round has been evaluated" in nothing.err
+    written_round(commands.folder(1))
+    written_round(commands.folder(2))
+    begun = commands.on_round("next")
+    assert (begun.code, begun.err.count("\n")) == (2, 1)
+    assert "round-002 has begun already" in begun.err
