@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.language import say
 from workbench.persona import Persona
 from workbench.records import Example, Message, Messages
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def system_prompt(persona: Persona, exemplars: Sequence[Example] = ()) -> str:
@@ -49,6 +55,16 @@ def with_system(system: str, prompt: Messages) -> Messages:
     """Return ``prompt`` led by a system message; one already there is replaced."""
     turns = tuple(message for message in prompt if message.role != "system")
     return (Message(role="system", content=system), *turns)
+
+
+@lru_cache(maxsize=32)
+def load_template(folder: Path, name: str, language: str) -> Template:
+    """Return the template ``NAME.LANGUAGE.j2`` of a folder; a value that is missing is an error."""
+    from jinja2 import Environment, StrictUndefined
+
+    source = folder / f"{name}.{language}.j2"
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(source.read_text(encoding="utf-8"))
 
 
 def _say(persona: Persona, key: str, **values: object) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -204,6 +204,9 @@ def _openai_client(endpoint: Endpoint) -> openai.AsyncOpenAI:
     )
 
 
+Put = Callable[[EndpointClient, ChatRequest], Awaitable[Completion]]
+
+
 def complete_all(
     endpoint: Endpoint,
     requests: Sequence[ChatRequest],
@@ -211,6 +214,7 @@ def complete_all(
     cache: Path | None = None,
     step: str = "",
     advance: Callable[[], object] = lambda: None,
+    put: Put = EndpointClient.complete,
 ) -> list[Completion]:
     """Return the completion of each request, in their order.
 
@@ -220,13 +224,14 @@ def complete_all(
         cache: File of answers; None keeps none.
         step: Name under which the file counts what is paid.
         advance: Called once for every request that is done with.
+        put: How a request is put to the client.
 
     Raises:
         UserError: Nothing answers there, or the endpoint refuses the key or the model.
     """
 
     async def one(client: EndpointClient, request: ChatRequest) -> Completion:
-        completion = await client.complete(request)
+        completion = await put(client, request)
         advance()
         return completion
 
