@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from evaluation.rubrics import CONTENT
+from evaluation.judge import CONTENT
 from workbench.checks import Judge
 from workbench.persona import Persona
 from workbench.records import Example, Response, Review, Score

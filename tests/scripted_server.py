@@ -27,7 +27,7 @@ class Request:
     number: int
     """0-based number among all requests."""
     time: int
-    """0-based number among the requests with the same first turns, retries included."""
+    """0-based number among the requests with the same turns, retries included."""
 
     @property
     def prompt(self) -> str:
@@ -67,6 +67,8 @@ class Reply:
 
 
 Script = Callable[[Request], Reply]
+COMPLAINT = "That is not what was asked for"
+"""What a retry's last turn begins with, after JSON of another shape."""
 
 
 def says(text: str, *, delay: float = 0.0, finish_reason: str = "stop") -> Reply:
@@ -155,7 +157,10 @@ class ScriptedServer:
 
     def reply(self, body: dict[str, Any]) -> Reply:
         """Count a request and return its scripted reply, after its delay."""
-        first = json.dumps(body["messages"][:2], sort_keys=True)
+        turns = body["messages"]
+        if len(turns) > 2 and str(turns[-1]["content"]).startswith(COMPLAINT):
+            turns = turns[:-2]
+        first = json.dumps(turns, sort_keys=True)
         with self._lock:
             request = Request(body, len(self.requests), self._seen[first])
             self._seen[first] += 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from evaluation.judge import Question, ask_judge, transcript
-from evaluation.rubrics import CONTENT, HANDLED, content_question, probe_question, trait_question
+from evaluation.judge import CONTENT, HANDLED, by_ragas, content_question, probe_question
 from evaluation.scorers.registry import NO_JUDGE, Job, score_of, scorer
-from workbench.checks import Judge
 from workbench.console import track
+from workbench.inference.judge import JudgeQuestion, ask_judge, trait_questions, transcript
 from workbench.records import Response, Score
 
 
@@ -23,25 +22,23 @@ def judged(job: Job) -> list[Score]:
         return [score_of(r, question.metric, unscored=NO_JUDGE) for r, question in asked]
     questions = [question for _, question in asked]
     with track("asking the judge", len(questions) * job.votes) as advance:
-        verdicts = ask_judge(job.judge, questions, advance, votes=job.votes, cache=job.cache)
+        verdicts = ask_judge(
+            job.judge, questions, advance, votes=job.votes, cache=job.cache, put=by_ragas
+        )
     return [
         score_of(response, question.metric, verdict.value, verdict.failure)
         for (response, question), verdict in zip(asked, verdicts, strict=True)
     ]
 
 
-def _of(job: Job, response: Response) -> list[Question]:
+def _of(job: Job, response: Response) -> list[JudgeQuestion]:
     """Return what is asked about one response."""
     asked = transcript(response.prompt)
     reference = job.references.get(response.prompt_id, "")
     if response.probe:
         question = probe_question(job.persona, response.probe, asked, response.text, reference)
         return [question] if question else []
-    traits = [
-        trait_question(job.persona, trait, trait.check.judge, asked, response.text)
-        for trait in job.persona.traits
-        if isinstance(trait.check, Judge)
-    ]
+    traits = trait_questions(job.persona, response.prompt, response.text)
     return [*traits, content_question(job.persona, asked, response.text, reference)]
 
 

@@ -14,6 +14,7 @@ from rounds.runner import StageSpec, Work
 from rounds.stages.evaluate_rounds import across_rounds, prompts_of, record_files
 from workbench.config import dumped
 from workbench.errors import UserError
+from workbench.inference.answer_cache import CACHE
 from workbench.inference.endpoint import Endpoint, check_reachable
 from workbench.records import Example, Response, Score
 from workbench.store import file_hash, write_json, write_records
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from evaluation.speaker import Speakers
 
 STAGE = "evaluate"
-JUDGED = "judge.jsonl"
-"""File of the judge's verdicts, beside the answers."""
 
 
 def evaluate_stage(context: RoundContext) -> StageSpec:
@@ -113,7 +112,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     gate = _general(context, arms, speakers, kept)
     del speakers
     style = train_style(train, work.read(BASELINE), seed=context.config.seed)
-    asking: dict[str, Any] = {"votes": settings.votes, "cache": kept / JUDGED}
+    asking: dict[str, Any] = {"votes": settings.votes, "cache": kept / CACHE}
     scores = score_responses(
         context.persona,
         responses,
@@ -138,7 +137,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     write_json(work.out / "diversity.json", spread)
     _pairs(context, work, responses, asking)
     work.counts.update(
-        _bill(judge, kept / JUDGED),
+        _bill(judge, kept / CACHE),
         prompts=len(prompts),
         probes=len(probes),
         responses=len(responses),
@@ -237,7 +236,7 @@ def _pairs(
 
 def _bill(judge: Endpoint | None, kept: Path) -> dict[str, Any]:
     """Return what the judge took for this round over all runs; kept verdicts cost nothing again."""
-    from evaluation.judge_cache import judge_paid
+    from workbench.inference.judge import judge_paid
 
     if judge is None:
         return {}

@@ -32,6 +32,7 @@ from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
 from workbench.console import console, track
 from workbench.errors import UserError
+from workbench.inference.answer_cache import CACHE
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.records import Example, Review
@@ -231,7 +232,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
             context.persona,
             context.config.judge,
             [*rows.rows, *rows.gold.examples],
-            cache=context.round.scratch(STAGE) / "judge.jsonl",
+            cache=context.round.scratch(STAGE) / CACHE,
         ),
     )
     _print_pushed(pushed)
@@ -367,17 +368,14 @@ def judge_opinions(
         UserError: Nothing answers at the judge's address, or it refuses the key or the model.
     """
     from curation.argilla.records import JudgeOpinion
-    from evaluation.judge import ask_judge, transcript
-    from evaluation.rubrics import trait_question
-    from workbench.checks import Judge
+    from workbench.inference.judge import ask_judge, trait_questions
 
     if judge is None:
         return {}
     asked = [
-        (row, trait_question(persona, trait, trait.check.judge, transcript(row.prompt), row.answer))
+        (row, question)
         for row in rows
-        for trait in persona.traits
-        if isinstance(trait.check, Judge)
+        for question in trait_questions(persona, row.prompt, row.answer)
     ]
     with track("asking the judge", len(asked)) as advance:
         answers = ask_judge(judge, [question for _, question in asked], advance, cache=cache)

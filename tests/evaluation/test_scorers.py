@@ -176,7 +176,7 @@ def test_a_broken_answer_is_asked_again(persona):
 
 
 @pytest.mark.parametrize(
-    ("status", "line"), [(401, "refuses the API key"), (404, "is unknown there")]
+    ("status", "line"), [(401, "refuses the API key"), (404, "does not know the model")]
 )
 def test_a_refused_key_and_an_unknown_model_stop_at_once(persona, status, line):
     reply = Reply(status=status)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -17,7 +18,8 @@ PROMPT = [{"role": "user", "content": "My wrist hurts."}]
 def script(request: Request) -> Reply:
     if "broken" in request.prompt:
         return fails(400)
-    return says("Yes." if "rest it" in request.prompt else "No, it is not.")
+    word = "yes" if "rest it" in request.prompt else "no"
+    return says(json.dumps({"reason": "So.", "value": word}))
 
 
 def answers(*texts: str) -> list[list[dict[str, str]]]:

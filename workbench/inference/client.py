@@ -1,7 +1,8 @@
 """The one client of OpenAI-compatible endpoints: teacher, student, judge, served arm and doctor.
 
-In goes a :class:`ChatRequest`, out comes a :class:`~workbench.inference.completion.Completion`,
-whatever happens on the way. The rules, the same for everybody:
+In goes an :class:`~workbench.inference.exchange.EndpointRequest`, out comes a
+:class:`~workbench.inference.completion.Completion`, whatever happens on the way. The rules, the
+same for everybody:
 
 - tries: what may pass (429, 5xx, broken connections, bodies and JSON of another shape) is tried
   again, ``attempts`` times in all, after ``Retry-After`` or a growing wait;
@@ -25,7 +26,7 @@ from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache, Answers
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Price, check_reachable
-from workbench.inference.exchange import ChatRequest, Exchange
+from workbench.inference.exchange import EndpointRequest, Exchange
 from workbench.records import as_messages
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Budget:
         self.spent = self.reserved = 0.0
         self._change = asyncio.Condition()
 
-    def worst(self, request: ChatRequest, attempts: int) -> float:
+    def worst(self, request: EndpointRequest, attempts: int) -> float:
         """Return the most that a request can cost: every try with its longest answer."""
         # Cautious: tokens hold four bytes in English and about three in Korean.
         text = json.dumps(as_messages(request.messages), ensure_ascii=False)
@@ -138,7 +139,7 @@ class EndpointClient:
         """
         self.openai = _openai_client(self.endpoint)
 
-    async def complete(self, request: ChatRequest) -> Completion:
+    async def complete(self, request: EndpointRequest) -> Completion:
         """Ask until there is an answer, or no try left."""
         key = request.key(self.endpoint)
         if (running := self._under_way.get(key)) is not None:
@@ -152,7 +153,7 @@ class EndpointClient:
         future.set_result(completion)
         return completion
 
-    async def _known_or_asked(self, key: str, request: ChatRequest) -> Completion:
+    async def _known_or_asked(self, key: str, request: EndpointRequest) -> Completion:
         if self._cache is not None and (known := await self._cache.known(key)):
             return known
         async with self._gate:
@@ -161,7 +162,7 @@ class EndpointClient:
             await self._cache.keep(key, completion, self.step, self.endpoint.name)
         return completion
 
-    async def _within_budget(self, request: ChatRequest) -> Completion:
+    async def _within_budget(self, request: EndpointRequest) -> Completion:
         if self._budget is None:
             return await self._to_the_end(request)
         worst = self._budget.worst(request, self.endpoint.attempts)
@@ -173,7 +174,7 @@ class EndpointClient:
         await self._budget.settle(worst, paid)
         return completion
 
-    async def _to_the_end(self, request: ChatRequest) -> Completion:
+    async def _to_the_end(self, request: EndpointRequest) -> Completion:
         if self.stopped:
             return Completion(end="failed", reason=STOPPED, detail=self.stopped)
         completion = await Exchange(self.openai, self.endpoint, request, self.left_out).completion()
@@ -204,12 +205,12 @@ def _openai_client(endpoint: Endpoint) -> openai.AsyncOpenAI:
     )
 
 
-Put = Callable[[EndpointClient, ChatRequest], Awaitable[Completion]]
+Put = Callable[[EndpointClient, EndpointRequest], Awaitable[Completion]]
 
 
 def complete_all(
     endpoint: Endpoint,
-    requests: Sequence[ChatRequest],
+    requests: Sequence[EndpointRequest],
     *,
     cache: Path | None = None,
     step: str = "",
@@ -230,7 +231,7 @@ def complete_all(
         UserError: Nothing answers there, or the endpoint refuses the key or the model.
     """
 
-    async def one(client: EndpointClient, request: ChatRequest) -> Completion:
+    async def one(client: EndpointClient, request: EndpointRequest) -> Completion:
         completion = await put(client, request)
         advance()
         return completion

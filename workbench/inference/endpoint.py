@@ -7,15 +7,12 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from workbench.errors import UserError
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 _SECRET_KEYS = {"api_key", "key", "token", "apikey", "secret", "password"}
 _CHECK_SECONDS = 10.0
@@ -145,23 +142,6 @@ class Endpoint(BaseModel):
             return ip_address(host).is_loopback
         except ValueError:
             return host == "localhost"
-
-    def client(self) -> AsyncOpenAI:
-        """Return an asynchronous client for one event loop, to be closed after use.
-
-        The library itself tries again what may pass: 429, 5xx and broken connections.
-
-        Raises:
-            UserError: The key cannot be had.
-        """
-        from openai import AsyncOpenAI
-
-        return AsyncOpenAI(
-            base_url=self.base_url,
-            api_key=self.api_key(),
-            timeout=self.timeout,
-            max_retries=self.attempts - 1,
-        )
 
     def refused(self, status: int) -> UserError:
         """Return the error of an endpoint that refuses the key."""

@@ -1,7 +1,7 @@
 """One request to an OpenAI-compatible endpoint, from what is asked to how it ended.
 
-:mod:`workbench.inference.client` starts an :class:`Exchange` for each :class:`ChatRequest` and gets
-a :class:`~workbench.inference.completion.Completion` back, whatever happens on the way.
+:mod:`workbench.inference.client` starts an :class:`Exchange` for each
+:class:`EndpointRequest`, whose end is a :class:`~workbench.inference.completion.Completion`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _AGAIN = (
 
 
 @dataclass(frozen=True)
-class ChatRequest:
+class EndpointRequest:
     """What is asked, and how; all of it decides the answer."""
 
     messages: Messages
@@ -124,7 +124,7 @@ class Exchange:
 
     openai: openai.AsyncOpenAI
     endpoint: Endpoint
-    request: ChatRequest
+    request: EndpointRequest
     left_out: set[str]
     attempts: int = 0
     input_tokens: int = 0

@@ -22,7 +22,7 @@ from workbench.inference.answer_cache import AnswerCache
 from workbench.inference.client import EndpointClient, Put, complete_all
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid
-from workbench.inference.exchange import ChatRequest
+from workbench.inference.exchange import EndpointRequest
 from workbench.inference.reply import Schema
 from workbench.language import say
 from workbench.persona import Persona
@@ -53,9 +53,9 @@ class JudgeAsk(NamedTuple):
     prompt: str
     allowed: tuple[str, ...] = tuple(VALUES)
 
-    def request(self, vote: int = 0, votes: int = 1) -> ChatRequest:
+    def request(self, vote: int = 0, votes: int = 1) -> EndpointRequest:
         """Return the request for the vote of that number, of so many."""
-        return ChatRequest(
+        return EndpointRequest(
             user_prompt(self.prompt),
             temperature=VOTE_TEMPERATURE if votes > 1 else 0.0,
             seed=vote,

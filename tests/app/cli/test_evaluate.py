@@ -175,7 +175,7 @@ def test_a_served_arm_is_asked_several_at_a_time_and_again_for_what_failed(
         arms = {"evaluate": {"more": {"served": arm}}}
         assert evaluate(**arms) == EXIT_USER_ERROR
         (line,) = _told(capsys)
-        assert "of arm 'served' got no answer (http_400" in line
+        assert "of arm 'served' got no answer (rejected" in line
         answered = len(kept(copied)) - given
         assert 0 < answered < 14 and s.most_at_once > 1
         s.script, asked = lambda r: says("Champ!"), len(s.requests)

@@ -27,7 +27,7 @@ def test_a_judges_yes_and_no_become_a_suggested_fidelity_and_are_asked_for_once(
         return Reply(json.dumps({"reason": "So.", "value": word}))
 
     persona = open_context(runs=commands.runs).persona
-    cache = commands.runs / "judge.jsonl"
+    cache = commands.runs / "answers.sqlite"
     assert judge_opinions(persona, None, rows, cache=cache) == {}
     with ScriptedServer(script) as server:
         judge = Endpoint(base_url=server.url, model="strict", timeout=5.0, attempts=1)

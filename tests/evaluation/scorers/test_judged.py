@@ -1,6 +1,11 @@
-from evaluation.judge import transcript
-from evaluation.rubrics import probe_question
+from pathlib import Path
+
+from evaluation.judge import by_ragas, probe_question
 from evaluation.scorers import Job, judged, rules
+from tests.scripted_server import ScriptedServer, says
+from workbench.inference.endpoint import Endpoint
+from workbench.inference.judge import ask_judge, trait_questions, transcript
+from workbench.persona import Persona
 from workbench.records import Message, Response, user_prompt
 
 
@@ -43,11 +48,27 @@ def test_the_judge_of_a_probe_reads_the_boundary_and_every_turn(persona):
     )
     question = probe_question(persona, "safety", transcript(prompt), "No, champ.", "Stop now.")
     assert question is not None
-    assert "Boundary: Pain that stays needs a doctor." in question.prompt
+    assert "Boundary: Pain that stays needs a doctor." in question.ask.prompt
     assert (
         "[user] My chest feels tight.\n[assistant] Stop, champ.\n[user] One more set?"
-        in question.prompt
+        in question.ask.prompt
     )
-    assert "You are Coach." not in question.prompt
-    assert "Expected here: Stop now." in question.prompt
+    assert "You are Coach." not in question.ask.prompt
+    assert "Expected here: Stop now." in question.ask.prompt
     assert transcript(prompt[1:2]) == "My chest feels tight."
+
+
+def test_the_evaluation_asks_of_a_trait_what_every_other_stage_asks(
+    persona: Persona, tmp_path: Path
+) -> None:
+    """What was asked without ragas, by a filter say, is not asked again through it."""
+    questions = trait_questions(persona, user_prompt("Why {so}?"), "Champ,\n\n {sit}. ")
+    reply = says('{"reason": "So \\"far\\".", "value": "YES"}')
+    with ScriptedServer(lambda _: reply) as server:
+        endpoint = Endpoint(base_url=server.url, model="judge")
+        cache = tmp_path / "answers.sqlite"
+        first = ask_judge(endpoint, questions, cache=cache)
+        assert len(server.requests) == len(questions)
+        assert ask_judge(endpoint, questions, cache=cache, put=by_ragas) == first
+        assert len(server.requests) == len(questions)
+    assert {verdict.value for verdict in first} == {1.0}

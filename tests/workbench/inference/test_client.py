@@ -23,7 +23,7 @@ from workbench.inference.client import (
 )
 from workbench.inference.completion import Completion, usage_of
 from workbench.inference.endpoint import Endpoint, Price
-from workbench.inference.exchange import ChatRequest
+from workbench.inference.exchange import EndpointRequest
 from workbench.records import user_prompt
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -50,7 +50,7 @@ def ask(
         endpoint = Endpoint(base_url=url, model="m", attempts=attempts, backoff=0.01, timeout=0.5)
         async with EndpointClient(endpoint) as client:
             for number in range(times):
-                completion = await client.complete(ChatRequest(ASKED, seed=number, **options))
+                completion = await client.complete(EndpointRequest(ASKED, seed=number, **options))
         return completion
 
     with ScriptedServer(script, api_key=api_key) as server:
@@ -252,33 +252,33 @@ def test_a_prompt_that_is_refused_teaches_nothing_about_fields(refusal: Reply) -
 def test_extra_fields_are_sent_and_decide_the_answer() -> None:
     plain = Endpoint(base_url="http://127.0.0.1:9/v1", model="m")
     extra = plain.model_copy(update={"extra_body": {"enable_thinking": False}})
-    request = ChatRequest(ASKED)
+    request = EndpointRequest(ASKED)
     assert request.body(extra)["enable_thinking"] is False
     assert request.key(extra) != request.key(plain)
 
 
 def test_a_key_covers_all_that_decides_an_answer() -> None:
     endpoint = Endpoint(base_url="http://a.b/v1", model="m")
-    key = ChatRequest(ASKED).key(endpoint)
-    assert key == ChatRequest(user_prompt("How deep?")).key(
+    key = EndpointRequest(ASKED).key(endpoint)
+    assert key == EndpointRequest(user_prompt("How deep?")).key(
         endpoint.model_copy(update={"timeout": 9, "concurrency": 2})
     )
     others = [
-        ChatRequest(ASKED).key(endpoint.model_copy(update={"base_url": "http://b.b/v1"})),
-        ChatRequest(ASKED).key(endpoint.model_copy(update={"model": "n"})),
-        ChatRequest(ASKED, temperature=0.8).key(endpoint),
-        ChatRequest(ASKED, max_tokens=9).key(endpoint),
-        ChatRequest(ASKED, seed=1).key(endpoint),
-        ChatRequest(ASKED, schema=Questions).key(endpoint),
-        ChatRequest(ASKED, schema=Questions, by_words=True).key(endpoint),
-        ChatRequest(ASKED, accept_cut=True).key(endpoint),
-        ChatRequest(user_prompt("How?")).key(endpoint),
+        EndpointRequest(ASKED).key(endpoint.model_copy(update={"base_url": "http://b.b/v1"})),
+        EndpointRequest(ASKED).key(endpoint.model_copy(update={"model": "n"})),
+        EndpointRequest(ASKED, temperature=0.8).key(endpoint),
+        EndpointRequest(ASKED, max_tokens=9).key(endpoint),
+        EndpointRequest(ASKED, seed=1).key(endpoint),
+        EndpointRequest(ASKED, schema=Questions).key(endpoint),
+        EndpointRequest(ASKED, schema=Questions, by_words=True).key(endpoint),
+        EndpointRequest(ASKED, accept_cut=True).key(endpoint),
+        EndpointRequest(user_prompt("How?")).key(endpoint),
     ]
     assert len({key, *others}) == 10
 
 
 def test_equal_requests_are_made_once_and_no_more_than_the_bound_at_once() -> None:
-    requests = [ChatRequest(ASKED, seed=number // 2) for number in range(12)]
+    requests = [EndpointRequest(ASKED, seed=number // 2) for number in range(12)]
     with ScriptedServer(lambda _: says("So.", delay=0.05)) as server:
         endpoint = Endpoint(base_url=server.url, model="m", concurrency=3)
         completions = complete_all(endpoint, requests)
@@ -290,7 +290,7 @@ def test_equal_requests_are_made_once_and_no_more_than_the_bound_at_once() -> No
 
 def test_what_was_paid_for_is_not_asked_again_and_what_failed_is(tmp_path: Any) -> None:
     cache, count = tmp_path / "answers.sqlite", []
-    requests = [ChatRequest(ASKED, seed=number) for number in range(3)]
+    requests = [EndpointRequest(ASKED, seed=number) for number in range(3)]
 
     def script(request: Request) -> Reply:
         return fails(400) if request.body["seed"] == 1 else says("So.")
@@ -313,7 +313,7 @@ def test_what_was_paid_for_is_not_asked_again_and_what_failed_is(tmp_path: Any) 
 
 
 def test_a_client_stops_by_itself_at_an_endpoint_that_is_down() -> None:
-    requests = [ChatRequest(ASKED, seed=number) for number in range(40)]
+    requests = [EndpointRequest(ASKED, seed=number) for number in range(40)]
     with ScriptedServer(lambda _: fails(503)) as server:
         endpoint = Endpoint(base_url=server.url, model="m", attempts=1, concurrency=2)
         completions = complete_all(endpoint, requests)
@@ -327,14 +327,14 @@ def test_a_refused_key_and_an_unknown_model_are_one_line() -> None:
     with ScriptedServer(lambda _: fails(404)) as server:
         endpoint = Endpoint(base_url=server.url, model="m", concurrency=1)
         with pytest.raises(UserError) as caught:
-            complete_all(endpoint, [ChatRequest(ASKED, seed=number) for number in range(9)])
+            complete_all(endpoint, [EndpointRequest(ASKED, seed=number) for number in range(9)])
         assert len(server.requests) == 1
     assert caught.value.line().startswith(f"{server.url}: does not know the model 'm' (scripted")
 
 
 def test_no_request_is_made_that_the_budget_might_not_pay_for() -> None:
     price = Price(input=0, output=1000)
-    requests = [ChatRequest(ASKED, seed=number, max_tokens=10) for number in range(30)]
+    requests = [EndpointRequest(ASKED, seed=number, max_tokens=10) for number in range(30)]
 
     async def asked(url: str) -> list[Completion]:
         endpoint = Endpoint(base_url=url, model="m", attempts=2, price=price)
@@ -371,7 +371,7 @@ def test_loopback_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     with ScriptedServer(lambda _: says("So.")) as server:
         endpoint = Endpoint(base_url=server.url, model="m")
-        (completion,) = complete_all(endpoint, [ChatRequest(ASKED)])
+        (completion,) = complete_all(endpoint, [EndpointRequest(ASKED)])
     assert completion.ok
     hosts = ("http://localhost:1/v1", "http://[::1]:1/v1", "http://127.9.9.9/v1")
     assert all(Endpoint(base_url=url, model="m").loopback for url in hosts)
