@@ -79,30 +79,30 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
 
-    from evaluation.arms import Arm
-    from evaluation.speaker import Speakers
+    from workbench.inference.adapters import AdaptedModel
     from workbench.inference.base_models import resolve_model
 
     persona = load_persona(options.persona)
     lines = read_json_lines(options.persona / "seeds.jsonl")
     plain = [user_prompt(row["instruction"], row.get("input", "")) for _, row in lines]
     plain = plain[: options.rows]
-    told = [with_system(system_prompt(persona), chat) for chat in plain]
-    arm = Arm("measured", options.adapter)
+    prompted = [with_system(system_prompt(persona), chat) for chat in plain]
+    adapters = [options.adapter] if options.adapter else []
+    adapted = AdaptedModel(resolve_model(options.model), adapters)
+    model, tokenizer = adapted.use(options.adapter), adapted.tokenizer
     low = False
     print(f"{'prompts':9} {'bare tok/s':>10} {'ours tok/s':>10} {'ratio':>6} {'bar':>4}", end=" ")
     print(f"{'bare MiB':>8} {'ours MiB':>8} {'same text':>9}")
-    with Speakers(resolve_model(options.model), [arm]).speaking(arm) as (model, tokenizer):
-        warm = (model, tokenizer, plain[:2], 2, 4)
-        bare(*warm), ours(*warm)
-        for name, chats in (("plain", plain), ("prompted", told)):
-            always = (model, tokenizer, chats, options.batch, options.tokens)
-            own, fast, own_peak = measured(ours, *always)
-            others, slow, peak = measured(bare, *always)
-            same = sum(one[0] == other[0] for one, other in zip(own, others, strict=True))
-            low |= fast / slow < BAR
-            print(f"{name:9} {slow:10.1f} {fast:10.1f} {fast / slow:6.2f} {BAR:4}", end=" ")
-            print(f"{peak:8.0f} {own_peak:8.0f} {same:5}/{len(own)}", flush=True)
+    warm = (model, tokenizer, plain[:2], 2, 4)
+    bare(*warm), ours(*warm)
+    for name, chats in (("plain", plain), ("prompted", prompted)):
+        always = (model, tokenizer, chats, options.batch, options.tokens)
+        own, fast, own_peak = measured(ours, *always)
+        others, slow, peak = measured(bare, *always)
+        same = sum(one[0] == other[0] for one, other in zip(own, others, strict=True))
+        low |= fast / slow < BAR
+        print(f"{name:9} {slow:10.1f} {fast:10.1f} {fast / slow:6.2f} {BAR:4}", end=" ")
+        print(f"{peak:8.0f} {own_peak:8.0f} {same:5}/{len(own)}", flush=True)
     if low and options.check:
         sys.exit(1)
 

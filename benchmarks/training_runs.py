@@ -213,7 +213,7 @@ def make_adapter(folder: Path) -> None:
     """Write an untrained adapter of the shipped recipe, to go on with."""
     from peft import LoraConfig, get_peft_model
 
-    from training.adapters import save_adapter
+    from workbench.inference.adapters import save_adapter
     from workbench.inference.base_models import load_model
 
     lora = recipe_of("sft", 1, {}).lora or {}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.answer_cache import AnswerCache
-from evaluation.arms import Arm, check_arms
+from evaluation.arms import Arm, ModelPool, check_arms
 from evaluation.endpoint_arm import ask_endpoint
-from evaluation.speaker import Speakers
 from evaluation.turns import Turn, first_turn
 from workbench.console import Advance, track
 from workbench.errors import UserError
@@ -19,15 +20,20 @@ from workbench.records import Example, Response
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
 GREEDY = (0,)
 """Seeds of greedy decoding: one answer, nothing is drawn."""
+LEAST_NEW_TOKENS = 128
+"""Tokens that an answer may always have."""
+_STEP = 64
+"""The limit is a multiple of it, so that a few other rows don't make another decoding."""
 
 
 def answer_arms(
     arms: Sequence[Arm],
     examples: Sequence[Example],
-    model: Path | Speakers,
+    model: Path | ModelPool,
     *,
     max_new_tokens: int = 256,
     batch_size: int = 16,
@@ -58,23 +64,22 @@ def answer_arms(
         raise UserError(
             "there is no held-out prompt to answer", fix="split with a test share above 0"
         )
-    speakers = model if isinstance(model, Speakers) else Speakers(model, arms, dtype)
+    pool = model if isinstance(model, ModelPool) else ModelPool(model, arms, dtype)
     how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "dtype": str(dtype)}
     turns = sum(max(first_turn(arms[0], e, 0).number and len(e.prompt), 1) for e in examples)
     with track("answering prompts", len(arms) * len(seeds) * turns) as advance:
-        table = _Table(speakers, AnswerCache(cache, how), advance, max_new_tokens)
-        for arm in sorted(arms, key=lambda arm: str(speakers.folder(arm))):
+        answers = _Answers(pool, AnswerCache(cache, how), advance, max_new_tokens)
+        for arm in sorted(arms, key=lambda arm: str(pool.folder(arm))):
             asked = [first_turn(arm, example, seed) for example in examples for seed in seeds]
             # Nothing is loaded for an arm whose answers are all there.
-            if waiting := [turn for one in asked if (turn := table.unanswered(one))]:
-                table.ask(arm, waiting, batch_size, temperature)
+            if waiting := [turn for one in asked if (turn := answers.unanswered(one))]:
+                answers.ask(arm, waiting, batch_size, temperature)
     place = {arm.name: index for index, arm in enumerate(arms)}
     order = {example.id: index for index, example in enumerate(examples)}
-    found = sorted(
-        table.answered,
+    return sorted(
+        answers.responses,
         key=lambda r: (place[r.arm], order[r.prompt_id], seeds.index(r.seed), r.turn),
     )
-    return found
 
 
 def answer(arm: Arm, examples: Sequence[Example], model: Path, **how: object) -> list[Response]:
@@ -82,32 +87,32 @@ def answer(arm: Arm, examples: Sequence[Example], model: Path, **how: object) ->
     return answer_arms([arm], examples, model, **how)  # type: ignore[arg-type]
 
 
-class _Table:
+class _Answers:
     """The answers of an evaluation as they come in."""
 
     def __init__(
-        self, speakers: Speakers, cache: AnswerCache, advance: Advance, max_new_tokens: int
+        self, pool: ModelPool, cache: AnswerCache, advance: Advance, max_new_tokens: int
     ) -> None:
-        self.speakers, self.cache, self.advance = speakers, cache, advance
-        self.most = max_new_tokens
-        self.answered: list[Response] = []
+        self.pool, self.cache, self.advance = pool, cache, advance
+        self.max_new_tokens = max_new_tokens
+        self.responses: list[Response] = []
 
     def unanswered(self, turn: Turn | None) -> Turn | None:
         """File what is known of a conversation, and return its first turn that is not."""
         while turn is not None:
-            known = self.cache.get(turn, self.speakers.folder(turn.arm))
+            known = self.cache.get(turn, self.pool.folder(turn.arm))
             if known is None:
                 return turn
             turn = self._file(turn, *known)
         return None
 
-    def told(self, turn: Turn, text: str, tokens: int) -> Turn | None:
-        """Keep and file an answer; return what is asked next."""
-        self.cache.put(turn, self.speakers.folder(turn.arm), text, tokens)
+    def add(self, turn: Turn, text: str, tokens: int) -> Turn | None:
+        """Cache and file an answer; return what is asked next."""
+        self.cache.put(turn, self.pool.folder(turn.arm), text, tokens)
         return self.unanswered(self._file(turn, text, tokens))
 
     def _file(self, turn: Turn, text: str, tokens: int) -> Turn | None:
-        self.answered.append(turn.response(text, tokens))
+        self.responses.append(turn.response(text, tokens))
         self.advance(1, note=turn.arm.name)
         return turn.after(text)
 
@@ -117,31 +122,49 @@ class _Table:
             ask_endpoint(
                 arm.endpoint,
                 turns,
-                self.told,
-                max_new_tokens=self.most,
+                self.add,
+                max_new_tokens=self.max_new_tokens,
                 temperature=temperature,
             )
             return
-        with self.speakers.speaking(arm) as (model, tokenizer):
-            BatchedEngine(model, tokenizer, batch_size).answer(
-                [_ask(turn) for turn in turns],
-                self._done,
-                max_new_tokens=self.most,
-                temperature=temperature,
-            )
+        BatchedEngine(*self.pool.use(arm), batch_size).answer(
+            [_request(turn) for turn in turns],
+            self._on_answer,
+            max_new_tokens=self.max_new_tokens,
+            temperature=temperature,
+        )
 
-    def _done(self, ask: ChatRequest, decoded: ChatAnswer | None) -> Iterable[ChatRequest]:
-        turn: Turn = ask.tag
-        if decoded is None:
+    def _on_answer(self, request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
+        turn: Turn = request.tag
+        if answer is None:
             raise UserError(
-                f"a prompt of arm '{turn.arm.name}' leaves no room for {self.most} new tokens",
+                f"a prompt of arm '{turn.arm.name}' leaves no room for {self.max_new_tokens} new"
+                " tokens",
                 where=turn.example.source or turn.example.id,
                 fix="shorten it or the system prompt, or lower evaluate.max_new_tokens",
             )
-        following = self.told(turn, decoded.text, decoded.tokens)
-        return [_ask(following)] if following else []
+        following = self.add(turn, answer.text, answer.tokens)
+        return [_request(following)] if following else []
 
 
-def _ask(turn: Turn) -> ChatRequest:
+def _request(turn: Turn) -> ChatRequest:
     # The turns of a conversation wait for each other; everything else fills the batch beside them.
     return ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)
+
+
+def max_new_tokens_for(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> int:
+    """Return the new tokens to allow: the longest of ``answers`` and a tenth more.
+
+    A tokenizer that knows little of a language cuts its words into bytes: 200 Korean characters
+    are up to 440 tokens of SmolLM2, so that no fixed number fits every persona and model.
+    """
+    longest = max((len(tokenizer(answer)["input_ids"]) for answer in answers), default=0)
+    return max(LEAST_NEW_TOKENS, _STEP * math.ceil(1.1 * longest / _STEP))
+
+
+def cut_shares(responses: Iterable[Response], max_new_tokens: int) -> dict[str, float]:
+    """Return arm → share of its answers that reached the limit and so may lack their end."""
+    cut: dict[str, list[bool]] = defaultdict(list)
+    for response in responses:
+        cut[response.arm].append(response.tokens >= max_new_tokens)
+    return {arm: sum(flags) / len(flags) for arm, flags in cut.items()}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evaluation.arms import Arm
+from evaluation.arms import fingerprint
 from evaluation.kept import KeptLines
 from evaluation.turns import Turn
 from workbench.records import as_messages
-from workbench.store import file_hash
 
 
 class AnswerCache:
@@ -42,17 +41,3 @@ class AnswerCache:
         if turn.arm.name not in self._who:
             self._who[turn.arm.name] = fingerprint(turn.arm, model)
         return [self._who[turn.arm.name], self._how, turn.draw, as_messages(turn.asked)]
-
-
-def fingerprint(arm: Arm, model: Path) -> list[str]:
-    """Return what tells an arm's weights from others: the endpoint, or model and adapter.
-
-    A model folder is told by its configuration and by size and time of its weights: hashing these
-    would take as long as loading them.
-    """
-    if arm.endpoint:
-        return [arm.endpoint.base_url, arm.endpoint.model]
-    weights = sorted(model.glob("*.safetensors"))
-    sizes = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in weights]
-    adapter = file_hash(arm.adapter) if arm.adapter else ""
-    return [file_hash(model / "config.json"), *sizes, adapter]

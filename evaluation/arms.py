@@ -1,16 +1,20 @@
-"""Arms: the ways to answer that are compared."""
+"""Arms: the ways to answer that are compared, and the models that local arms answer with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
+from workbench.inference.adapters import AdaptedModel, read_adapter
 from workbench.inference.endpoint import Endpoint
+from workbench.store import file_hash
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-"""Only safetensors: the older .bin is a pickle, which may run code when it is opened."""
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,52 @@ def check_arms(arms: Sequence[Arm]) -> None:
     if not names or len(set(names)) < len(names):
         raise UserError(f"arms need different names, got {names}", fix="name each arm once")
     for arm in arms:
-        files = ADAPTER_FILES if arm.adapter else ()
-        if arm.adapter and (missing := [n for n in files if not (arm.adapter / n).exists()]):
-            raise UserError(
-                f"no adapter there for arm '{arm.name}' ({', '.join(missing)} missing)",
-                where=str(arm.adapter),
-                fix="train it first, or name a folder saved by PEFT as safetensors",
-            )
+        if arm.adapter:
+            read_adapter(arm.adapter)
+
+
+def fingerprint(arm: Arm, model: Path) -> list[str]:
+    """Return what tells an arm's weights from others: the endpoint, or model and adapter.
+
+    A model folder is told by its configuration and by size and time of its weights: hashing these
+    would take as long as loading them.
+    """
+    if arm.endpoint:
+        return [arm.endpoint.base_url, arm.endpoint.model]
+    weights = sorted(model.glob("*.safetensors"))
+    sizes = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in weights]
+    adapter = file_hash(arm.adapter) if arm.adapter else ""
+    return [file_hash(model / "config.json"), *sizes, adapter]
+
+
+class ModelPool:
+    """The models of local arms, loaded when they are first needed, one base at a time.
+
+    Args:
+        base: Folder of the round's base model.
+        arms: Who will answer; those at endpoints are passed over.
+        dtype: Type of weights and computation; the device's best by default.
+    """
+
+    def __init__(self, base: Path, arms: Sequence[Arm], dtype: torch.dtype | None = None) -> None:
+        self._base, self._dtype = base, dtype
+        self._arms = [arm for arm in arms if arm.endpoint is None]
+        self._folder: Path | None = None
+        self._model: AdaptedModel | None = None
+
+    def folder(self, arm: Arm) -> Path:
+        """Return the folder of the model that an arm answers with."""
+        return arm.model or self._base
+
+    def use(self, arm: Arm) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Return the arm's model and tokenizer; the model is this arm's until the next call.
+
+        Raises:
+            UserError: An adapter does not fit the model.
+        """
+        folder = self.folder(arm)
+        if self._model is None or self._folder != folder:
+            self._model = None  # so that two models are never held at once
+            adapters = [a.adapter for a in self._arms if a.adapter and self.folder(a) == folder]
+            self._folder, self._model = folder, AdaptedModel(folder, adapters, dtype=self._dtype)
+        return self._model.use(arm.adapter), self._model.tokenizer

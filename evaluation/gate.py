@@ -4,14 +4,72 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.gate_rounds import AcrossRounds
 from evaluation.general import General
 from evaluation.scorers import NO_JUDGE
 from workbench.config import Gate
 from workbench.records import Score
+from workbench.stats import Difference, paired_difference
+
+Why = Literal["base", "general", "persona", "decoding", "judge", "no_prompt"]
+"""Why something cannot be held against the last round: other than there, or not asked in both."""
+_TINY = 1e-9
+"""So that a change of exactly the bound is not lost to rounding."""
+
+
+class Earlier(BaseModel):
+    """What the last round has recorded of its last adapter."""
+
+    model_config = ConfigDict(frozen=True)
+
+    round: str
+    arm: str
+    general: General | None = None
+    fidelity: dict[str, float] = {}
+    """Held-out prompt as text → persona fidelity."""
+    not_compared: tuple[Why, ...] = ()
+
+
+class AcrossRounds(BaseModel):
+    """This round's last adapter against the last round's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    round: str
+    before: str
+    """The last round's arm."""
+    arm: str
+    cross_entropy_change: float | None = None
+    """Nats a token over the last round's; above zero is worse. None where it is not compared."""
+    accuracy_change: float | None = None
+    """Below zero is worse."""
+    fidelity: Difference | None = None
+    """Persona fidelity on the held-out prompts that both rounds asked."""
+    not_compared: tuple[Why, ...] = ()
+    lost: tuple[Literal["cross_entropy", "accuracy", "fidelity"], ...] = ()
+    """What fell by more than its bound."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing fell by more than its bound."""
+        return not self.lost
+
+    def failures(self, bounds: Gate) -> list[str]:
+        """One line for each loss beyond its bound."""
+        against = f"{self.arm} against {self.round}/{self.before}"
+        lines = {
+            "cross_entropy": f"cross-entropy {self.cross_entropy_change or 0:+.3f} nats a token"
+            f" (bound +{bounds.cross_entropy:g})",
+            "accuracy": f"right answers {self.accuracy_change or 0:+.0%}"
+            f" (bound -{bounds.accuracy:.0%})",
+            "fidelity": f"persona fidelity {self.fidelity.mean if self.fidelity else 0:+.0%} on the"
+            f" {self.fidelity.pairs if self.fidelity else 0} held-out prompts of both rounds"
+            f" (bound -{bounds.fidelity:.0%})",
+        }
+        return [f"{against}: {lines[name]}" for name in self.lost]
 
 
 class Forgetting(BaseModel):
@@ -68,16 +126,16 @@ def check_forgetting(
     """
     own = general[base]
     arms = []
-    for name, found in general.items():
-        rise = found.cross_entropy - own.cross_entropy
-        change = found.accuracy - own.accuracy
+    for name, ability in general.items():
+        rise = ability.cross_entropy - own.cross_entropy
+        change = ability.accuracy - own.accuracy
         within = rise <= bounds.cross_entropy + _TINY and change >= -bounds.accuracy - _TINY
         arms.append(
             Forgetting(
                 arm=name,
-                cross_entropy=found.cross_entropy,
+                cross_entropy=ability.cross_entropy,
                 cross_entropy_change=rise,
-                accuracy=found.accuracy,
+                accuracy=ability.accuracy,
                 accuracy_change=change,
                 passed=within,
             )
@@ -85,8 +143,55 @@ def check_forgetting(
     return GateReport(base=base, bounds=bounds, arms=tuple(arms), general=dict(general))
 
 
-_TINY = 1e-9
-"""So that a change of exactly the bound is not lost to rounding."""
+def check_rounds(
+    arm: str,
+    general: General | None,
+    fidelity: Mapping[str, float],
+    earlier: Earlier,
+    bounds: Gate,
+    seed: int,
+) -> AcrossRounds:
+    """Hold a round's last adapter against the last round's.
+
+    Fidelity fails where its mean fell by more than the bound and the paired 95 % interval, of
+    prompts enough to call a difference one, lies below zero: chance alone is no failure.
+
+    Args:
+        arm: The arm with this round's last adapter.
+        general: Its general ability; None where it was not measured.
+        fidelity: Held-out prompt as text → its persona fidelity.
+        earlier: The last round's record.
+        bounds: Largest changes for the worse; a change of just the bound passes.
+        seed: Of the interval's resampling.
+    """
+    lost: list[Literal["cross_entropy", "accuracy", "fidelity"]] = []
+    rise = change = None
+    if general and earlier.general:
+        rise = general.cross_entropy - earlier.general.cross_entropy
+        change = general.accuracy - earlier.general.accuracy
+        lost += ["cross_entropy"] if rise > bounds.cross_entropy + _TINY else []
+        lost += ["accuracy"] if change < -bounds.accuracy - _TINY else []
+    pairs = _pairs(fidelity, earlier.fidelity)
+    difference = paired_difference(pairs, seed) if pairs else None
+    if difference and difference.mean < -bounds.fidelity - _TINY:
+        lost += ["fidelity"] if difference.excludes_zero else []
+    why: tuple[Why, ...] = earlier.not_compared
+    if not pairs and earlier.fidelity:
+        why = (*why, "no_prompt")
+    return AcrossRounds(
+        round=earlier.round,
+        before=earlier.arm,
+        arm=arm,
+        cross_entropy_change=rise,
+        accuracy_change=change,
+        fidelity=difference,
+        not_compared=why,
+        lost=tuple(lost),
+    )
+
+
+def _pairs(now: Mapping[str, float], then: Mapping[str, float]) -> Sequence[tuple[float, float]]:
+    return [(value, then[prompt]) for prompt, value in now.items() if prompt in then]
 
 
 class Unscored(BaseModel):
@@ -118,7 +223,7 @@ def check_unscored(scores: Sequence[Score], bound: float) -> list[Unscored]:
         counts[score.metric] += 1
         if score.value is None:
             reasons[score.metric][score.unscored] += 1
-    found = [
+    missing = [
         Unscored(
             metric=metric,
             scores=count,
@@ -127,4 +232,4 @@ def check_unscored(scores: Sequence[Score], bound: float) -> list[Unscored]:
         )
         for metric, count in counts.items()
     ]
-    return sorted((u for u in found if u.share > bound), key=lambda u: -u.share)
+    return sorted((u for u in missing if u.share > bound), key=lambda u: -u.share)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from workbench.errors import UserError
 from workbench.store import existing, read_json_lines
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEXTS = "texts.jsonl"
 QUESTIONS = "questions.jsonl"
@@ -81,17 +84,17 @@ def load_general(folder: Path, language: str) -> GeneralSet:
         UserError: A file is missing or has a broken line, or has no row of the language.
     """
     folder = general_folder(folder)
-    found = GeneralSet(
+    data = GeneralSet(
         texts=tuple(t for t in _rows(folder / TEXTS, Text) if t.language == language),
         questions=tuple(q for q in _rows(folder / QUESTIONS, Choice) if q.language == language),
     )
-    if not found.texts or not found.questions:
+    if not data.texts or not data.questions:
         raise UserError(
             f"no general texts or questions in '{language}'",
             where=str(folder),
             fix="add some, or set evaluate.general to a folder that has them",
         )
-    return found
+    return data
 
 
 def general_folder(folder: Path) -> Path:
@@ -114,7 +117,11 @@ def _rows(file: Path, model: type[R]) -> list[R]:
 
 
 def measure_general(
-    model: Any, tokenizer: Any, data: GeneralSet, *, batch_size: int = 16
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: GeneralSet,
+    *,
+    batch_size: int = 16,
 ) -> General:
     """Return the general ability of a model as it is loaded, adapters on or off.
 
@@ -155,7 +162,11 @@ ASKED = {"en": "Question: {}\nAnswer:", "ko": "질문: {}\n답:"}
 
 
 def log_likelihoods(
-    model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]], *, batch_size: int = 16
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    batch_size: int = 16,
 ) -> list[tuple[float, int]]:
     """Return for each (context, continuation) the log-likelihood of the continuation's tokens.
 
@@ -176,7 +187,7 @@ def log_likelihoods(
         after = tokenizer(continuation, add_special_tokens=False)["input_ids"]
         ids.append([*before, *after])
         starts.append(max(1, len(before)))
-    found: dict[int, tuple[float, int]] = {}
+    sums: dict[int, tuple[float, int]] = {}
     order = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
@@ -193,5 +204,5 @@ def log_likelihoods(
             # Token t is foretold at t - 1; one row at a time in float32, the vocabulary is large.
             logits = output.logits[row, start - 1 : end - 1].float().cpu()
             own = logits.log_softmax(-1).gather(-1, tokens[row, start:end, None])
-            found[index] = (float(own.sum()), end - start)
-    return [found[index] for index in range(len(ids))]
+            sums[index] = (float(own.sum()), end - start)
+    return [sums[index] for index in range(len(ids))]

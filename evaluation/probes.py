@@ -80,7 +80,7 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
     Raises:
         UserErrors: Every broken row, with its line.
     """
-    found: list[Example] = []
+    probes: list[Example] = []
     mistakes: list[UserError] = []
     for number, data in read_json_lines(path, mistakes=mistakes):
         try:
@@ -96,7 +96,7 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
                 )
             )
             continue
-        found.append(
+        probes.append(
             Example(
                 prompt=tuple(Message(role="user", content=turn) for turn in row.turns),
                 answer=row.expect,
@@ -107,7 +107,7 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
         )
     if mistakes:
         raise UserErrors(mistakes)
-    return found
+    return probes
 
 
 def take_probes(probes: Sequence[Example], each: int, conversations: int) -> list[Example]:

@@ -59,8 +59,8 @@ class Turn:
         """Return the turn that follows an answer; None where the conversation ends."""
         if not 0 < self.number < len(self.example.prompt):
             return None
-        said = Message(role="assistant", content=text or SILENCE)
-        prompt = (*self.prompt, said, self.example.prompt[self.number])
+        answer = Message(role="assistant", content=text or SILENCE)
+        prompt = (*self.prompt, answer, self.example.prompt[self.number])
         return Turn(self.arm, self.example, self.seed, self.number + 1, prompt)
 
     def response(self, text: str, tokens: int) -> Response:

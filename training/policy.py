@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from training.adapter_init import adapter_config, keep_float32
-from training.adapters import load_adapter
 from training.session import Parts
+from workbench.inference.adapters import load_adapter
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def reload_float32(model: Any, adapter: Any) -> None:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    from training.adapters import WEIGHTS
+    from workbench.inference.adapters import WEIGHTS
 
     keep_float32(model)
     set_peft_model_state_dict(model, load_file(adapter / WEIGHTS))

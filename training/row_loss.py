@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -57,21 +57,19 @@ def row_losses(
         batch_size: Rows at once.
     """
     from training.device import quiet
-    from workbench.inference.base_models import load_model, load_tokenizer
+    from workbench.inference.adapters import AdaptedModel
 
-    tokenizer = load_tokenizer(model)
-    encoded = {row.id: _encode(tokenizer, row, max_length) for row in rows}
-    kept = {name: one for name, one in encoded.items() if len(one.ids) > one.start}
     with quiet():  # its libraries speak when they are imported
-        from peft import PeftModel
-
-        tuned = PeftModel.from_pretrained(load_model(model), adapter).eval()
-        ours = dict(_losses(tuned, tokenizer, kept, batch_size))
-        with tuned.disable_adapter():
-            theirs = dict(_losses(tuned, tokenizer, kept, batch_size))
+        adapted = AdaptedModel(model, [adapter])
+        encoded = {row.id: _encode(adapted.tokenizer, row, max_length) for row in rows}
+        answered = {name: one for name, one in encoded.items() if len(one.ids) > one.start}
+        tuned, base = (
+            dict(_losses(adapted.use(which), adapted.tokenizer, answered, batch_size))
+            for which in (adapter, None)
+        )
     return [
-        RowLoss(id=name, tokens=len(one.ids) - one.start, tuned=ours[name], base=theirs[name])
-        for name, one in kept.items()
+        RowLoss(id=name, tokens=len(one.ids) - one.start, tuned=tuned[name], base=base[name])
+        for name, one in answered.items()
     ]
 
 
@@ -90,7 +88,10 @@ def _encode(tokenizer: PreTrainedTokenizerBase, row: Example, max_length: int | 
 
 
 def _losses(
-    model: PreTrainedModel | Any, tokenizer: Any, rows: dict[str, _Encoded], batch_size: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: dict[str, _Encoded],
+    batch_size: int,
 ) -> Iterator[tuple[str, float]]:
     """Yield (id, mean loss of the answer's tokens), the longest rows first."""
     import torch

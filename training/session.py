@@ -20,7 +20,6 @@ from training.adapter_init import (
     starts_from_pissa,
     use_loraplus,
 )
-from training.adapters import save_adapter
 from training.callbacks import report_to, tracked
 from training.checkpoints import full_disk, identity, prepare
 from training.data import Rows, load_processor, splits_rows
@@ -42,6 +41,7 @@ from training.run import TrainSummary
 from training.trl_patches import cpu_head
 from workbench.console import console
 from workbench.errors import UserError
+from workbench.inference.adapters import save_adapter
 from workbench.inference.base_models import load_tokenizer
 from workbench.store import atomic_file, file_hash, write_json
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.adapters import read_adapter
 from training.data import read_examples, read_images, read_instructions, read_texts
 from training.policy import policy_of
 from training.recipe import Recipe
 from training.session import Parts, Task, TrainSummary, run
+from workbench.inference.adapters import read_adapter
 
 if TYPE_CHECKING:
     from trl import SFTTrainer

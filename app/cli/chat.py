@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +15,7 @@ from workbench.errors import UserError, nearest
 from workbench.records import Message, Messages
 
 if TYPE_CHECKING:
-    from workbench.inference.chat_session import Talker
+    from workbench.inference.chat_session import ChatSession
 
 _END = {"/quit", "/exit"}
 
@@ -36,7 +36,7 @@ def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens:
     """
     from training.device import quiet
     from workbench.inference.base_models import resolve_model
-    from workbench.inference.chat_session import Talker
+    from workbench.inference.chat_session import ChatSession
     from workbench.inference.hub import hub_offline
 
     arms = [known_arm(context, arm), *([known_arm(context, vs)] if vs else [])]
@@ -45,8 +45,7 @@ def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens:
     base = resolve_model(context.config.model)
     stages = {arm.stage: context.round.path(adapter(arm.stage)) for arm in arms if arm.stage}
     with hub_offline(), quiet():
-        talker = Talker(base, context.config.model, stages)
-        talk(context, talker, arms, max_new_tokens)
+        converse(context, ChatSession(base, stages), arms, max_new_tokens)
 
 
 def known_arm(context: RoundContext, name: str | None) -> Own:
@@ -74,7 +73,9 @@ def known_arm(context: RoundContext, name: str | None) -> Own:
     return Own(name, "" if bare == "base" else bare)
 
 
-def talk(context: RoundContext, talker: Talker, arms: list[Own], max_new_tokens: int) -> None:
+def converse(
+    context: RoundContext, session: ChatSession, arms: list[Own], max_new_tokens: int
+) -> None:
     """Answer line by line until the input ends; each arm keeps its own history."""
     from workbench.prompts import system_prompt
 
@@ -86,7 +87,7 @@ def talk(context: RoundContext, talker: Talker, arms: list[Own], max_new_tokens:
         streams = {}
         for arm in arms:
             histories[arm.name] += (Message(role="user", content=line),)
-            streams[arm.name] = talker.stream(arm.stage, histories[arm.name], max_new_tokens)
+            streams[arm.name] = session.stream(arm.stage, histories[arm.name], max_new_tokens)
         texts = _side_by_side(streams) if len(arms) > 1 else _one(streams)
         for name, text in texts.items():
             histories[name] += (Message(role="assistant", content=text or "…"),)
@@ -107,7 +108,7 @@ def _lines() -> Iterator[str]:
             yield text
 
 
-def _one(streams: dict[str, Iterator[str]]) -> dict[str, str]:
+def _one(streams: Mapping[str, Iterator[str]]) -> dict[str, str]:
     arm, pieces = next(iter(streams.items()))
     text = ""
     for piece in pieces:
@@ -117,8 +118,8 @@ def _one(streams: dict[str, Iterator[str]]) -> dict[str, str]:
     return {arm: text.strip()}
 
 
-def _side_by_side(streams: dict[str, Iterator[str]]) -> dict[str, str]:
-    """Show answers in columns that grow together in a terminal, one after the other elsewhere."""
+def _side_by_side(streams: Mapping[str, Iterator[str]]) -> dict[str, str]:
+    """Show answers one after the other, in columns beside each other in a terminal."""
     from rich.console import Console
     from rich.live import Live
 
@@ -129,16 +130,11 @@ def _side_by_side(streams: dict[str, Iterator[str]]) -> dict[str, str]:
             texts[arm] = "".join(pieces)
             click.echo(f"[{arm}] {texts[arm].strip()}\n")
         return {arm: text.strip() for arm, text in texts.items()}
-    going = dict(streams)
     with Live(console=screen, auto_refresh=False) as live:
-        while going:
-            for arm in list(going):
-                piece = next(going[arm], None)
-                if piece is None:
-                    del going[arm]
-                else:
-                    texts[arm] += piece
-            live.update(_columns(texts), refresh=True)
+        for arm, pieces in streams.items():
+            for piece in pieces:
+                texts[arm] += piece
+                live.update(_columns(texts), refresh=True)
     return {arm: text.strip() for arm, text in texts.items()}
 
 

@@ -124,10 +124,11 @@ def _questions(context: RoundContext, stage: str, prompts: int | None) -> Questi
 
 def _room(context: RoundContext) -> int:
     """Return where the evaluation cut answers; before one, where it would by the least."""
-    from evaluation.limits import LEAST
+    from evaluation.answer import LEAST_NEW_TOKENS
 
     manifest = context.round.manifest("evaluate")
-    return int(manifest.counts.get("max_new_tokens", LEAST)) if manifest else LEAST
+    counts = manifest.counts if manifest else {}
+    return int(counts.get("max_new_tokens", LEAST_NEW_TOKENS))
 
 
 def _recorded(context: RoundContext, stage: str, wanted: set[str]) -> tuple[Response, ...]:

@@ -102,18 +102,18 @@ def model_folder(context: RoundContext, adapter: str | None) -> Path:
         )
     merged = context.round.folder / ".served" / f"{adapter}-{manifest.key[:16]}"
     if not merged.exists():
-        _merge(base, context.round.stage(adapter) / "adapter", context.config.model, merged)
+        _merge(base, context.config.model, context.round.stage(adapter) / "adapter", merged)
     return merged
 
 
-def _merge(base: Path, adapter: Path, name: str, merged: Path) -> None:
-    from training.adapters import load_adapter
-    from workbench.console import console
-    from workbench.inference.base_models import load_model, load_tokenizer
+def _merge(base: Path, base_name: str, adapter: Path, merged: Path) -> None:
+    from training.export.merged import write_merged
+    from training.export.source import Source
+    from workbench.inference.base_models import compute_dtype
 
-    console.print(f"  merging {adapter} into its base")
+    source = Source(base, base_name, adapter, merged.name)
+    source.check()
     partial = merged.with_name(f".{merged.name}.{os.getpid()}")
-    model = load_adapter(load_model(base), adapter, name).merge_and_unload()
-    model.save_pretrained(partial)
-    load_tokenizer(base).save_pretrained(partial)
+    partial.mkdir()
+    write_merged(source, partial, dtype=str(compute_dtype()).removeprefix("torch."))
     os.replace(partial, merged)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluation.gate_rounds import AcrossRounds
+from evaluation.gate import AcrossRounds
 from evaluation.report.source import Source
 from evaluation.report.words import Words
 

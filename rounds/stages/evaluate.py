@@ -20,10 +20,9 @@ from workbench.records import Example, Response, Score
 from workbench.store import file_hash, write_json, write_records
 
 if TYPE_CHECKING:
-    from evaluation.arms import Arm
+    from evaluation.arms import Arm, ModelPool
     from evaluation.calibration import Calibration
     from evaluation.gate import GateReport
-    from evaluation.speaker import Speakers
 
 STAGE = "evaluate"
 
@@ -69,12 +68,11 @@ def _general_files(folder: Path) -> list[Path]:
 
 
 def _evaluate(context: RoundContext, work: Work) -> None:
-    from evaluation.answer import GREEDY, answer_arms
+    from evaluation.answer import GREEDY, answer_arms, cut_shares, max_new_tokens_for
+    from evaluation.arms import ModelPool
     from evaluation.diversity import diversity_by_arm
-    from evaluation.limits import cut_shares, room
     from evaluation.probes import take_probes
     from evaluation.scorers import score_responses
-    from evaluation.speaker import Speakers
     from evaluation.style import train_style
     from workbench.inference.base_models import load_tokenizer, resolve_model
     from workbench.stats import compare
@@ -95,22 +93,24 @@ def _evaluate(context: RoundContext, work: Work) -> None:
         check_reachable(judge)  # before the hours, not after them
     arms = _arms(context, work, train)
     folder = resolve_model(context.config.model)
-    most = settings.max_new_tokens or room(load_tokenizer(folder), (row.answer for row in train))
-    speakers = Speakers(folder, arms)
+    most = settings.max_new_tokens or max_new_tokens_for(
+        load_tokenizer(folder), (row.answer for row in train)
+    )
+    pool = ModelPool(folder, arms)
     # Beside the stage's folder: an answer that was given outlives a change of the settings.
     kept = work.round.folder / ".evaluate.scratch"
     responses = answer_arms(
         arms,
         [*prompts, *probes],
-        speakers,
+        pool,
         max_new_tokens=most,
         batch_size=settings.batch_size,
         seeds=settings.seeds or GREEDY,
         temperature=settings.temperature,
         cache=kept / "answers.jsonl",
     )
-    gate = _general(context, arms, speakers, kept)
-    del speakers
+    gate = _general(context, arms, pool, kept)
+    del pool
     style = train_style(train, work.read(BASELINE), seed=context.config.seed)
     asking: dict[str, Any] = {"votes": settings.votes, "cache": kept / CACHE}
     scores = score_responses(
@@ -170,9 +170,9 @@ def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
     return [*own, *named_arms(context, system)]
 
 
-def _general(context: RoundContext, arms: list[Arm], speakers: Speakers, kept: Path) -> GateReport:
+def _general(context: RoundContext, arms: list[Arm], pool: ModelPool, kept: Path) -> GateReport:
     """Return what each arm's weights can still do; prompted arms share them with others."""
-    from evaluation.answer_cache import fingerprint
+    from evaluation.arms import fingerprint
     from evaluation.gate import check_forgetting
     from evaluation.general import General, general_folder, load_general, measure_general
 
@@ -183,13 +183,12 @@ def _general(context: RoundContext, arms: list[Arm], speakers: Speakers, kept: P
     for arm in arms:
         if arm.endpoint or arm.system:
             continue
-        name = "-".join(fingerprint(arm, speakers.folder(arm)))
+        name = "-".join(fingerprint(arm, pool.folder(arm)))
         memo = kept / "general" / f"{_digest(asked + name + context.persona.language)}.json"
         if memo.exists():
             found[arm.name] = General.model_validate_json(memo.read_text("utf-8"))
             continue
-        with speakers.speaking(arm) as (model, tokenizer):
-            found[arm.name] = measure_general(model, tokenizer, data)
+        found[arm.name] = measure_general(*pool.use(arm), data)
         write_json(memo, found[arm.name].model_dump(mode="json"))
     return check_forgetting(found, context.config.evaluate.gate)
 

@@ -23,8 +23,7 @@ from workbench.sampling import take_spread
 from workbench.store import file_hash
 
 if TYPE_CHECKING:
-    from evaluation.gate import GateReport
-    from evaluation.gate_rounds import Earlier, Why
+    from evaluation.gate import Earlier, GateReport, Why
 
 STAGE = "evaluate"
 
@@ -69,7 +68,7 @@ def across_rounds(
 
     Fidelity is made of the traits that count in both rounds; ``counted`` are this one's.
     """
-    from evaluation.gate_rounds import check_rounds
+    from evaluation.gate import check_rounds
 
     last = last_evaluated(context)
     then = counted_traits([last]) if last else None
@@ -96,7 +95,7 @@ def last_arm(arms: Sequence[str] | dict[str, Any]) -> str | None:
 
 def _earlier(context: RoundContext, traits: Sequence[str] | None) -> Earlier | None:
     """Return the record of the last round, without what cannot be held against this one."""
-    from evaluation.gate_rounds import Earlier
+    from evaluation.gate import Earlier
     from evaluation.general import General
 
     last = last_evaluated(context)

@@ -98,7 +98,7 @@ def test_user_mistakes_are_told(tiny_model, examples, adapters, tmp_path):
         answer(Arm("base"), [], tiny_model)
     with pytest.raises(UserError, match="different names"):
         answer_arms([Arm("sft"), Arm("sft")], examples, tiny_model)
-    with pytest.raises(UserError, match=r"arm 'sft' \(adapter_config.json, adapter_model"):
+    with pytest.raises(UserError, match=r"no adapter there \(adapter_config.json and"):
         answer(Arm("sft", tmp_path), examples, tiny_model)
 
 
@@ -112,7 +112,7 @@ def test_a_prompt_that_is_too_long_for_the_model_is_told(tiny_model, examples):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"hidden_size": 32, "intermediate_size": 64}, "Error.s. in loading state_dict"),
+        ({"hidden_size": 32, "intermediate_size": 64}, r"size mismatch for .*q_proj.lora_A"),
         ({"num_hidden_layers": 1}, "14 weights differ, such as base_model.model.model.layers.1"),
     ],
 )
@@ -127,7 +127,7 @@ def test_an_adapter_for_another_base_is_told(
     config.update(change)
     AutoModelForCausalLM.from_config(config).save_pretrained(other)
 
-    with pytest.raises(UserError, match=f"arm 'sft' does not fit the base model other: {problem}"):
+    with pytest.raises(UserError, match=f"does not fit the base model other: {problem}"):
         answer(Arm("sft", adapters[0]), examples, other)
 
 

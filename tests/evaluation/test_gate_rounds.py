@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.gate import check_forgetting
-from evaluation.gate_rounds import AcrossRounds, Earlier, Why, check_rounds
+from evaluation.gate import AcrossRounds, Earlier, Why, check_forgetting, check_rounds
 from evaluation.report.across import across_lines
 from evaluation.report.source import Source
 from evaluation.report.words import Words

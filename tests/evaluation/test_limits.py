@@ -1,4 +1,4 @@
-from evaluation.limits import cut_shares, room
+from evaluation.answer import cut_shares, max_new_tokens_for
 from workbench.records import Response, user_prompt
 
 
@@ -9,14 +9,14 @@ def by_bytes(text: str) -> dict[str, list[int]]:
 
 def test_there_is_room_for_the_longest_answer_whatever_the_tokenizer_makes_of_it():
     english, korean = "champ " * 20, "회원님 " * 50
-    assert room(by_bytes, [english]) == 192  # 120 bytes and a tenth, in steps of 64
-    assert room(by_bytes, [english, korean]) == 576  # 500 bytes and a tenth
+    assert max_new_tokens_for(by_bytes, [english]) == 192  # 120 bytes and a tenth, in steps of 64
+    assert max_new_tokens_for(by_bytes, [english, korean]) == 576  # 500 bytes and a tenth
     # A few tokens more or less are the same decoding.
-    assert room(by_bytes, ["x" * 470]) == room(by_bytes, ["x" * 500])
+    assert max_new_tokens_for(by_bytes, ["x" * 470]) == max_new_tokens_for(by_bytes, ["x" * 500])
 
 
 def test_short_answers_leave_room_for_long_ones_of_other_arms():
-    assert room(by_bytes, ["Up!"]) == room(by_bytes, []) == 128
+    assert max_new_tokens_for(by_bytes, ["Up!"]) == max_new_tokens_for(by_bytes, []) == 128
 
 
 def test_an_answer_that_reaches_the_limit_counts_as_cut():

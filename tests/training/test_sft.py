@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from training.adapters import save_adapter
 from training.data import read_examples
 from training.device import quiet
 from training.recipe import Recipe, load_recipe
@@ -14,6 +13,7 @@ from training.session import Task, TrainSummary, build
 from training.sft import sft_trainer, train_sft
 from training.trl_patches import cpu_head
 from workbench.errors import UserError
+from workbench.inference.adapters import save_adapter
 from workbench.inference.base_models import load_model, load_tokenizer
 from workbench.records import Example, as_messages, user_prompt
 from workbench.store import file_hash, read_records, write_records

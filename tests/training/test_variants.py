@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
-from training.adapters import load_adapter
 from training.recipe import Recipe, load_recipe, recipe_path
 from training.sft import train_sft
+from workbench.inference.adapters import load_adapter
 from workbench.inference.base_models import load_model
 
 from .conftest import BASE, SFT, TRAINER, curve

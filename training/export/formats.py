@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.adapters import CONFIG, WEIGHTS
 from training.export import loaded
 from training.export.card import Provenance, model_card
 from training.export.converter import NotWrittenHere, convert, converter
@@ -24,6 +23,7 @@ from training.export.turns import read_turns
 from training.export.vllm import listen_to_vllm, serve_script, vllm_program
 from workbench.console import console
 from workbench.errors import UserError
+from workbench.inference.adapters import CONFIG, WEIGHTS
 from workbench.inference.base_models import load_tokenizer
 from workbench.store import MIB, check_space, file_hash, whole_folder, write_json
 

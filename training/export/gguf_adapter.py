@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training.adapters import WEIGHTS
 from training.export.gguf_layout import Layout
 from training.export.source import Source
 from workbench.errors import UserError
+from workbench.inference.adapters import WEIGHTS
 
 _PREFIX = "base_model.model."
 

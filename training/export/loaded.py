@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.adapters import load_adapter
 from training.export.heard import Heard, Rendered
 from training.export.source import Source
 from workbench.console import track
 from workbench.errors import UserError
-from workbench.inference.base_models import load_model, load_tokenizer
+from workbench.inference.adapters import AdaptedModel
 from workbench.inference.engines.batched import BatchedEngine
 from workbench.inference.engines.chats import end_tokens, greedy_answers, prompt_ids
 from workbench.records import Messages, as_messages
@@ -113,30 +112,19 @@ class Loaded:
 
 def evaluated(source: Source, dtype: torch.dtype) -> Loaded:
     """Return the evaluated model: the base and the adapter on it, never merged."""
-    model: Any = load_model(source.base, dtype=dtype)
-    adapted: Any = load_adapter(model, source.adapter, source.base_name)
-    return Loaded(_in_type(adapted, dtype), load_tokenizer(source.base))
+    return with_peft(source.base, source.adapter, dtype)
 
 
 def with_peft(base: Path, adapter: Path, dtype: torch.dtype) -> Loaded:
     """Return an exported adapter on its base, as plain PEFT opens it."""
-    from peft import PeftModel
-
-    model: Any = PeftModel.from_pretrained(load_model(base, dtype=dtype), adapter)
-    return Loaded(_in_type(model, dtype), load_tokenizer(base))
-
-
-def _in_type(model: Any, dtype: torch.dtype) -> Any:
-    """Return the model with base and adapter in one type; packed 4-bit weights stay as they are."""
-    for weight in model.parameters():
-        if weight.is_floating_point():
-            weight.data = weight.data.to(dtype)
-    return model
+    adapted = AdaptedModel(base, [adapter], dtype=dtype, merge=False)
+    return Loaded(adapted.use(adapter), adapted.tokenizer)
 
 
 def folder(path: Path, dtype: torch.dtype) -> Loaded:
     """Return an exported folder as plain transformers opens it."""
-    return Loaded(load_model(path, dtype=dtype), load_tokenizer(path))
+    adapted = AdaptedModel(path, dtype=dtype)
+    return Loaded(adapted.model, adapted.tokenizer)
 
 
 def gate_dtype(base: Path) -> torch.dtype:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.adapters import CONFIG, WEIGHTS, same_base
 from workbench.errors import UserError
+from workbench.inference.adapters import check_made_for, read_adapter
 
 CARRIED = ("*.json", "*.jinja", "*.model", "*.txt")
 """Files of a base that go along with merged weights: tokenizer, template, generation settings."""
@@ -41,23 +41,11 @@ class Source:
 
     def adapter_config(self) -> dict[str, Any]:
         """Return the adapter's ``adapter_config.json``."""
-        return _json(self.adapter / CONFIG)
+        return read_adapter(self.adapter)
 
     def check(self) -> None:
         """Raise a UserError unless base and adapter are whole and made for each other by name."""
-        if not (self.adapter / CONFIG).exists() or not (self.adapter / WEIGHTS).exists():
-            raise UserError(
-                f"no adapter there ({CONFIG} and {WEIGHTS})",
-                where=str(self.adapter),
-                fix="train it first",
-            )
-        made_for = self.adapter_config().get("base_model_name_or_path") or "an unnamed base"
-        if not same_base(made_for, self.base_name):
-            raise UserError(
-                f"the adapter was trained on {made_for}, not on {self.base_name}",
-                where=str(self.adapter),
-                fix=f"export it with --model {made_for}",
-            )
+        check_made_for(self.adapter, self.base_name)
         kind = self.adapter_config().get("peft_type")
         if kind != "LORA":
             raise UserError(

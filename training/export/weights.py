@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from training.adapters import WEIGHTS
 from training.export.base_files import BaseFiles
 from training.export.source import Source
 from workbench.errors import UserError
+from workbench.inference.adapters import WEIGHTS
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.adapters import read_adapter
 from training.recipe import Recipe
 from workbench.errors import UserError
+from workbench.inference.adapters import read_adapter
 
 
 @dataclass(frozen=True)

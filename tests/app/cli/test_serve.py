@@ -19,8 +19,8 @@ from app.cli.serve import linked_model, model_folder
 from generation.bare import bare_answers
 from rounds.context import RoundContext, open_context
 from rounds.runner import StageSpec, Work, run_stage
-from training.adapters import save_adapter
 from workbench.errors import EXIT_USER_ERROR
+from workbench.inference.adapters import save_adapter
 from workbench.inference.base_models import load_model, load_tokenizer
 from workbench.inference.endpoint import Endpoint, check_reachable, free_port
 from workbench.records import Example, user_prompt

@@ -71,7 +71,7 @@ def make_adapter(folder: Path, base: Path, strength: float = 0.05, **lora: Any) 
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from training.adapters import save_adapter
+    from workbench.inference.adapters import save_adapter
     from workbench.inference.base_models import load_model
 
     settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", **lora}

@@ -1,0 +1,111 @@
+"""A base with adapters: switched without a trace, merged or not, and refused where they misfit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.export.conftest import make_adapter, make_base
+from workbench.errors import UserError
+from workbench.inference.adapters import AdaptedModel, check_made_for
+from workbench.inference.chat_session import ChatSession
+from workbench.inference.engines.batched import BatchedEngine
+from workbench.inference.engines.chats import greedy_answers
+from workbench.records import Messages, user_prompt
+
+CHAT = user_prompt("the chair?")
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("model") / "base", tiny_model)
+
+
+@pytest.fixture(scope="module")
+def adapters(base: Path) -> list[Path]:
+    """Two adapters that say other things than the base and each other."""
+    return [
+        make_adapter(base.with_name(f"adapter-{alpha}"), base, lora_alpha=alpha)
+        for alpha in (16, 48)
+    ]
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        output: torch.Tensor = model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits
+    return output
+
+
+def test_each_adapter_is_that_of_plain_peft_and_the_base_comes_back_bit_by_bit(
+    base: Path, adapters: list[Path]
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    expected: dict[Path | None, torch.Tensor] = {}
+    for adapter in (None, *adapters):
+        plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        expected[adapter] = logits(PeftModel.from_pretrained(plain, adapter) if adapter else plain)
+    first, second = adapters
+    for merge in (True, False):
+        adapted = AdaptedModel(base, adapters, dtype=torch.float32, merge=merge)
+        for adapter in (None, first, second, first, None):
+            torch.testing.assert_close(logits(adapted.use(adapter)), expected[adapter])
+        assert torch.equal(logits(adapted.use(None)), expected[None])
+    assert not torch.allclose(expected[first], expected[second])
+
+
+def test_merged_weights_are_rounded_once(base: Path, adapters: list[Path]) -> None:
+    from safetensors.torch import load_file
+
+    adapted = AdaptedModel(base, adapters[:1], dtype=torch.bfloat16, merge=True)
+    name = "model.layers.0.self_attn.q_proj"
+    layer: Any = adapted.use(adapters[0]).get_submodule(f"base_model.model.{name}").base_layer
+    lora = load_file(adapters[0] / "adapter_model.safetensors")
+    a, b = (lora[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+    own = load_file(base / "model.safetensors")[f"{name}.weight"].bfloat16().float()
+    assert torch.equal(layer.weight, (own + 4 * (b @ a)).bfloat16())  # alpha 16 over rank 4
+
+
+def test_an_adapter_of_another_base_is_refused_by_its_own_word(
+    base: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    check_made_for(adapters[0], str(base))
+    with pytest.raises(UserError, match=rf"was trained on {base}, not on org/other"):
+        check_made_for(adapters[0], "org/other")
+    with pytest.raises(UserError, match="no adapter there"):
+        check_made_for(tmp_path, str(base))
+
+
+def greedy(session: ChatSession, adapter: Path | None, chat: Messages) -> str:
+    engine = BatchedEngine(session.adapted.use(adapter), session.adapted.tokenizer, 1)
+    answer = greedy_answers(engine, [chat], max_new_tokens=12)[0]
+    assert answer
+    return answer.text
+
+
+def test_a_stream_is_the_greedy_answer_of_its_arm(base: Path, adapters: list[Path]) -> None:
+    session = ChatSession(base, {"sft": adapters[0]}, dtype=torch.float32)
+    expected = {"sft": greedy(session, adapters[0], CHAT), "base": greedy(session, None, CHAT)}
+    assert expected["sft"] != expected["base"]
+    for arm in ("sft", "base", "sft"):
+        assert "".join(session.stream(arm, CHAT, 12)).strip() == expected[arm]
+
+
+def test_a_stream_that_is_closed_makes_way_for_the_next(base: Path) -> None:
+    session = ChatSession(base, {}, dtype=torch.float32)
+    stream = session.stream("base", CHAT, 400)
+    next(stream)
+    with pytest.raises(RuntimeError, match="under way"):
+        next(session.stream("base", CHAT, 12))
+    stream.close()
+    assert "".join(session.stream("base", CHAT, 12)).strip() == greedy(session, None, CHAT)
+
+
+def test_a_conversation_that_fills_the_model_is_told(base: Path) -> None:
+    session = ChatSession(base, {}, dtype=torch.float32)
+    with pytest.raises(UserError, match="leaves no room for 500 new tokens"):
+        next(session.stream("base", user_prompt("chair " * 200), 500))
