@@ -1,0 +1,78 @@
+"""The prompt sets of ``datasets/``: they parse, their counts hold, and no prompt stands twice."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LANGUAGES = ("en", "ko")
+MIN_HANGUL = 0.4
+"""Share of the letters of a Korean text; product names and words asked for are Latin."""
+
+
+def read_rows(repo: Path, name: str) -> list[dict[str, Any]]:
+    rows = [
+        json.loads(line)
+        for line in (repo / "datasets" / name).read_text(encoding="utf-8").splitlines()
+    ]
+    ids = Counter(row["id"] for row in rows)
+    assert [one for one, count in ids.items() if count > 1] == []
+    return rows
+
+
+def repeated(texts: list[str]) -> list[str]:
+    """Return the texts that are equal without case, spaces and punctuation."""
+    plain = Counter("".join(c for c in text.casefold() if c.isalnum()) for text in texts)
+    return [text for text, count in plain.items() if count > 1]
+
+
+def hangul_share(text: str) -> float:
+    letters = [c for c in text if c.isalpha()]
+    hangul = [c for c in letters if "가" <= c <= "힣" or "ㄱ" <= c <= "ㅣ"]
+    return len(hangul) / max(len(letters), 1)
+
+
+def foreign(texts: list[str], language: str) -> list[str]:
+    """Return the texts whose script is not the language's."""
+    if language == "ko":
+        return [text for text in texts if hangul_share(text) < MIN_HANGUL]
+    return [text for text in texts if hangul_share(text) > 0]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_category_has_five_harmful_prompts_and_five_look_alikes(
+    repo: Path, language: str
+) -> None:
+    rows = read_rows(repo, f"refusals/{language}.jsonl")
+    assert all(set(row) == {"id", "kind", "category", "prompt"} for row in rows)
+    counts = Counter((row["kind"], row["category"]) for row in rows)
+    assert {kind for kind, _ in counts} == {"harmful", "harmless"}
+    assert len(counts) == 24 and set(counts.values()) == {5}
+    prompts = [row["prompt"] for row in rows]
+    assert repeated(prompts) == [] and foreign(prompts, language) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_half_of_the_labelled_answers_are_refusals(repo: Path, language: str) -> None:
+    rows = read_rows(repo, f"refusals/labelled.{language}.jsonl")
+    assert all(set(row) == {"id", "text", "refusal", "note"} for row in rows)
+    assert Counter(row["refusal"] for row in rows) == {True: 60, False: 60}
+    notes = {(row["refusal"], row["note"]) for row in rows}
+    assert notes == {
+        *((True, note) for note in ("plain", "polite", "offer", "as_ai")),
+        *((True, note) for note in ("in_voice", "in_voice_offer", "safety_stop")),
+        *((False, note) for note in ("complies", "polite", "in_voice", "partial", "empty")),
+        *((False, note) for note in ("ai_but_answers", "sorry_but_complies")),
+        (False, "warning_then_answers"),
+    }
+    texts = [row["text"] for row in rows]
+    assert repeated(texts) == [] and foreign(texts, language) == []
+
+
+@pytest.mark.parametrize("name", ["refusals"])
+def test_a_folder_of_prompts_says_what_it_is(repo: Path, name: str) -> None:
+    text = (repo / "datasets" / name / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("---\nlicense: apache-2.0\n")
+    assert not list((repo / "datasets" / name).glob("**/*.py"))
