@@ -18,7 +18,7 @@ from typing import Any
 
 from training.data import prompt_completion
 from training.device import device_fields, quiet
-from training.trl_patches import cpu_head
+from training.trl_patches import cpu_lm_head
 from workbench.inference.base_models import load_model, load_tokenizer, resolve_model
 from workbench.records import Example, user_prompt
 from workbench.store import read_json_lines
@@ -140,7 +140,7 @@ def main() -> None:
     first, second = trainer_rows(), desk_rows()
     for kind in ("LoRA", "OSF"):
         started = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder, quiet(), cpu_head():
+        with tempfile.TemporaryDirectory() as folder, quiet(), cpu_lm_head():
             learner = Learner(kind, steps, Path(folder))
             losses = [(learner.loss(first), learner.loss(second))]
             for name, rows in (("round 1", first), ("round 2", second)):

@@ -13,8 +13,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from training.device import PeakMemory, device_fields, quantization_fields, quiet
-from training.recipe import Recipe, load_recipe, recipe_path
+from training.recipe import load_recipe, recipe_path
+from training.run import Recipe, TrainingRun
 from workbench.inference.base_models import has_gpu, resolve_model
+from workbench.persona import load_persona
 from workbench.records import Example, Preference, user_prompt
 from workbench.store import read_json_lines, write_records
 
@@ -112,37 +114,35 @@ def _fill(module: Any) -> None:
                 setattr(part, name, torch.nn.Parameter(values, requires_grad=False))
 
 
+def run_of(method: str, recipe: Recipe, folder: Path) -> TrainingRun:
+    """Return the workbench's run of a method."""
+    return TrainingRun(
+        recipe=recipe,
+        model=resolve_model(BASE),
+        base_name=BASE,
+        train=folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl",
+        out=folder / f"ours-{method}",
+        seed=0,
+        adapter=None if method == "sft" else folder / "adapter",
+        persona=load_persona(PERSONA) if method == "grpo" else None,
+    )
+
+
 def ours(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
     """Train with the workbench."""
-    import training.session as session
+    import training.trainer as trainer
 
-    watch = session._watch
+    monitor = trainer._monitor
 
-    def timed(trainer: Any, *arguments: Any) -> Any:
-        made = watch(trainer, *arguments)
-        trainer.add_callback(steps)  # last, so that what the workbench does at a step's end counts
-        return made
+    def timed(made: Any, *arguments: Any) -> Any:
+        shown = monitor(made, *arguments)
+        made.add_callback(steps)  # last, so that what the workbench does at a step's end counts
+        return shown
 
-    session._watch = timed  # type: ignore[assignment]
+    trainer._monitor = timed  # type: ignore[assignment]
     if has_gpu():
-        session.load_base = lambda *_: random_llama3_8b(recipe.quantization or {})  # type: ignore
-    model, out = resolve_model(BASE), folder / f"ours-{method}"
-    rows = folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl"
-    always: dict[str, Any] = {"seed": 0, "base_name": BASE}
-    if method == "sft":
-        from training.sft import train_sft
-
-        train_sft(recipe, model, rows, None, out, **always)
-    elif method == "dpo":
-        from training.dpo import train_dpo
-
-        train_dpo(recipe, model, folder / "adapter", rows, None, out, **always)
-    else:
-        from training.grpo import train_grpo
-        from workbench.persona import load_persona
-
-        persona = load_persona(PERSONA)
-        train_grpo(recipe, model, folder / "adapter", rows, None, out, persona=persona, **always)
+        trainer.load_base = lambda *_: random_llama3_8b(recipe.quantization or {})  # type: ignore
+    trainer.train(run_of(method, recipe, folder))
 
 
 def bare(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
@@ -224,12 +224,11 @@ def make_adapter(folder: Path) -> None:
 
 def planned(method: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Return what the plan says of the same run, before it."""
-    from training.plan.lengths import reader_of
-    from training.plan.plan import Wish, make_plan
+    from training.methods import read_rows
+    from training.plan.plan import EstimateRequest, make_plan
 
-    rows = reader_of(recipe)(folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl")
-    adapter = None if method == "sft" else folder / "adapter"
-    plan = make_plan(Wish(recipe, resolve_model(BASE), BASE, rows, adapter))
+    run = run_of(method, recipe, folder)
+    plan = make_plan(EstimateRequest(run, read_rows(recipe, run.train)))
     return {"step": plan.step_seconds, "peak": plan.peak_mib}
 
 
@@ -244,9 +243,9 @@ def main(
     if kind == "plan":
         return planned(method, recipe, Path(folder))
     if plain_head:
-        import training.session as session
+        import training.trainer as trainer
 
-        session.cpu_head = nullcontext  # type: ignore[assignment]
+        trainer.cpu_lm_head = nullcontext  # type: ignore[assignment]
     seen = Steps()
     with quiet(), PeakMemory() as peak:
         (ours if kind == "ours" else bare)(method, recipe, Path(folder), seen)

@@ -1,4 +1,4 @@
-"""The model that is trained: its base loaded, its new adapter made."""
+"""The model that is trained: its base loaded, its adapter new or going on, TRL's trainer on it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.device import quantization_fields
-from training.recipe import Recipe
+from training.run import Recipe, TrainerParts
+from training.trl_patches import keep_float32, keep_gradients, reload_float32
 from workbench.errors import UserError
+from workbench.inference.adapters import WEIGHTS, load_adapter
 from workbench.inference.base_models import load_model
 from workbench.meter import give_memory_back
 
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel, Trainer
 
+PISSA_START = "pissa-start"
+"""Folder, beside the checkpoints, of a PiSSA adapter as it was before the first step."""
+
 
 def load_base(recipe: Recipe, folder: Path, max_length: int | None) -> PreTrainedModel:
-    """Return the base model that the recipe trains on.
+    """Return the base model that the recipe trains on: as TRL would load it, or by Unsloth.
 
     Raises:
         UserError: ``engine: unsloth`` without a GPU or without the package.
@@ -28,21 +33,9 @@ def load_base(recipe: Recipe, folder: Path, max_length: int | None) -> PreTraine
         return _unsloth(recipe, folder, max_length)
     quantization = quantization_fields(recipe.quantization)
     model = load_model(folder, quantization=quantization, images=recipe.data == "images")
-    _keep_gradients(model)
+    keep_gradients(model)
     _let_go_of_files(model)
     return model
-
-
-def _keep_gradients(model: PreTrainedModel) -> None:
-    """Keep 4-bit layers from repacking their weights at the first evaluation on a processor.
-
-    Where AVX512-BF16 is there, bitsandbytes 0.50 turns a layer that is evaluated into a form that
-    only its inference kernel reads, for good: what is trained after that goes through a kernel
-    without a backward pass, and gets wrong gradients without a word. The constants are rounded too.
-    """
-    for layer in model.modules():
-        if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False
 
 
 def _let_go_of_files(model: PreTrainedModel) -> None:
@@ -91,10 +84,6 @@ def _unsloth(recipe: Recipe, folder: Path, max_length: int | None) -> PreTrained
     return FastLanguageModel.get_peft_model(model, use_gradient_checkpointing=checkpointing, **lora)
 
 
-PISSA_START = "pissa-start"
-"""Folder, beside the checkpoints, of a PiSSA adapter as it was before the first step."""
-
-
 def adapter_config(recipe: Recipe) -> PeftConfig:
     """Return PEFT's configuration of the recipe's new adapter."""
     from peft import LoraConfig, OSFConfig
@@ -102,6 +91,57 @@ def adapter_config(recipe: Recipe) -> PeftConfig:
     if recipe.osf is not None:
         return OSFConfig(task_type="CAUSAL_LM", **recipe.osf)
     return LoraConfig(task_type="CAUSAL_LM", **(recipe.lora or {}))
+
+
+def make_trainer(parts: TrainerParts, trainer_class: Any, **more: Any) -> Trainer:
+    """Return TRL's trainer on the recipe's new adapter, else on the one that the run goes on with.
+
+    Where the trainer needs a reference, it is a frozen copy of that adapter on the one base in
+    memory, or the bare base where the adapter is new.
+
+    Args:
+        parts: Of the run.
+        trainer_class: TRL's trainer.
+        more: Its arguments beside those that all trainers share.
+
+    Raises:
+        UserError: No adapter to go on with, or one of another base.
+    """
+    run = parts.run
+    if run.recipe.makes_adapter:
+        # Unsloth has put the adapter on already.
+        put_on = hasattr(parts.model, "peft_config")
+        new = {} if put_on else {"peft_config": adapter_config(run.recipe)}
+        trainer = trainer_class(model=parts.model, **new, **parts.trainer_inputs(), **more)
+        keep_float32(trainer.model)
+    else:
+        assert run.adapter is not None
+        policy = load_adapter(parts.model, run.adapter, run.base_name)
+        trainer = trainer_class(model=policy, **parts.trainer_inputs(), **more)
+        # TRL copies the adapter as "ref" before it rounds the policy: take the exact values back.
+        # Without a reference they are read from the file again.
+        if "ref" in trainer.model.peft_config:
+            keep_float32(trainer.model, source="ref")
+        else:
+            reload_float32(trainer.model, run.adapter / WEIGHTS)
+    if run.recipe.loraplus:
+        _use_loraplus(trainer, run.recipe.loraplus)
+    return trainer
+
+
+def _use_loraplus(trainer: Any, loraplus: dict[str, Any]) -> None:
+    """Give the trainer LoRA+'s optimizer: B learns ``loraplus_lr_ratio`` times as fast as A.
+
+    The ratio is of https://arxiv.org/abs/2402.12354; the class and its arguments are those that
+    the recipe's ``optim`` names.
+    """
+    from peft.optimizers import create_loraplus_optimizer
+
+    cls, arguments = type(trainer).get_optimizer_cls_and_kwargs(trainer.args)
+    decay = trainer.args.weight_decay
+    trainer.optimizer = create_loraplus_optimizer(
+        trainer.model, cls, loraplus_weight_decay=decay, **arguments, **loraplus
+    )
 
 
 def starts_from_pissa(recipe: Recipe) -> bool:
@@ -121,35 +161,3 @@ def keep_pissa_start(model: Any, checkpoints: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary, save_embedding_layers=False)
     temporary.rename(folder)
-
-
-def keep_float32(model: Any, source: str = "") -> None:
-    """Put the trainable weights back into float32, which TRL rounds to bfloat16 for 4-bit bases.
-
-    bfloat16 holds 8 bits of a number, so that an update of AdamW at DPO's learning rates is
-    smaller than half the distance to the next weight, and is lost.
-
-    Args:
-        model: The trainer's model.
-        source: Name of a frozen copy of the adapter to take unrounded values from.
-    """
-    weights = dict(model.named_parameters())
-    for name, weight in weights.items():
-        if weight.requires_grad:
-            exact = weights[name.replace(".default.", f".{source}.")] if source else weight
-            weight.data = exact.data.detach().clone().float()
-
-
-def use_loraplus(trainer: Trainer, loraplus: dict[str, Any]) -> None:
-    """Give the trainer LoRA+'s optimizer: B learns ``loraplus_lr_ratio`` times as fast as A.
-
-    The ratio is of https://arxiv.org/abs/2402.12354; the class and its arguments are those that
-    the recipe's ``optim`` names.
-    """
-    from peft.optimizers import create_loraplus_optimizer
-
-    cls, arguments = type(trainer).get_optimizer_cls_and_kwargs(trainer.args)
-    decay = trainer.args.weight_decay
-    trainer.optimizer = create_loraplus_optimizer(
-        trainer.model, cls, loraplus_weight_decay=decay, **arguments, **loraplus
-    )

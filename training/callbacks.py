@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.rewards import DISTINCT, HELD_OUT, REWARDED
+from training.trl_patches import move_trackio
 from workbench.config import TRACKERS
 from workbench.console import Advance, console, track
 from workbench.errors import UserError, nearest
@@ -31,14 +31,14 @@ HACKED = 0.1
 """Rise of the rewarded traits, and fall of those held out, that look like a hacked reward."""
 
 
-class Signs:
+class TrainingHealth:
     """Counts how many logged steps in a row show each sign."""
 
     def __init__(self) -> None:
         self._row: Counter[str] = Counter()
         self._lowest: float | None = None
 
-    def of(self, entry: dict[str, Any], step: int) -> Iterator[str]:
+    def warnings(self, entry: dict[str, Any], step: int) -> Iterator[str]:
         """Yield what there is to warn of.
 
         Raises:
@@ -110,7 +110,7 @@ def _moved(values: Sequence[float]) -> float:
     return sum(values[-third:]) / third - sum(values[:third]) / third if third else 0.0
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
     """Shows the progress, stamps the log with seconds, warns, and stops a run that went astray."""
 
     def __init__(self, label: str, stack: ExitStack) -> None:
@@ -121,7 +121,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._note = ""
         self._started = 0.0
         self._tokens = 0
-        self._signs = Signs()
+        self._health = TrainingHealth()
 
     def warn(self, text: str) -> None:
         """Say something once, now and in the summary."""
@@ -204,7 +204,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             )
 
     def _look(self, entry: dict[str, Any], step: int) -> None:
-        for text in self._signs.of(entry, step):
+        for text in self._health.warnings(entry, step):
             self.warn(text)
 
     def _count_on(self, entry: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 f"stopped early after step {state.global_step} of {state.max_steps}:"
                 f" {args.metric_for_best_model} has not got better than its best{best} any more"
             )
-        if text := self._signs.hacked(state.log_history):
+        if text := self._health.hacked(state.log_history):
             self.warn(text)
 
 
@@ -269,7 +269,7 @@ def tracked(tracker: str, out: Path, method: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     if tracker == "trackio":
-        _move_trackio(Path(folder))
+        move_trackio(Path(folder))
     try:
         yield
     finally:
@@ -278,16 +278,3 @@ def tracked(tracker: str, out: Path, method: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _move_trackio(folder: Path) -> None:
-    """Have trackio write there: it reads its folder once, when TRL first imports it."""
-    import trackio.utils
-
-    before = trackio.utils.TRACKIO_DIR
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] != "trackio":
-            continue
-        for key, path in list(vars(module).items()):
-            if isinstance(path, Path) and key.isupper() and path.is_relative_to(before):
-                setattr(module, key, folder / path.relative_to(before))

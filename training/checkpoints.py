@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -19,16 +18,14 @@ _IDENTITY = "run.json"
 _STATE = "trainer_state.json"
 
 
-def identity(parts: dict[str, Any]) -> str:
-    """Return a hash of all that makes a run what it is."""
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def prepare(folder: Path, run: str) -> Path | None:
+def last_checkpoint(folder: Path, run: str) -> Path | None:
     """Return the last whole checkpoint of this very run in ``folder``, None to start at step 0.
 
     Checkpoints of a run with another recipe, data, seed or base are removed.
+
+    Args:
+        folder: Of the checkpoints.
+        run: See :meth:`training.run.TrainingRun.identity`.
     """
     named = folder / _IDENTITY
     if _json(named).get("run") != run:
@@ -37,10 +34,10 @@ def prepare(folder: Path, run: str) -> Path | None:
             shutil.rmtree(folder)
         write_json(named, {"run": run})
         return None
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
     # The trainer writes its state last: a folder without it was being written when the run died.
-    whole = [path for path in found if "global_step" in _json(path / _STATE)]
-    for path in set(found) - set(whole):
+    whole = [path for path in checkpoints if "global_step" in _json(path / _STATE)]
+    for path in set(checkpoints) - set(whole):
         shutil.rmtree(path)
     if not whole:
         return None

@@ -93,26 +93,28 @@ def read_prompts(path: Path) -> Rows:
     return some(path, tuple({"prompt": as_messages(r.prompt)} for r in read_records(path, Example)))
 
 
-def read_thumbs(path: Path) -> Rows:
-    """Return TRL's unpaired rows of a file of thumbs.
+def read_unpaired(path: Path) -> Rows:
+    """Return TRL's unpaired rows of a file of unpaired preferences.
 
     Raises:
-        UserError: Unreadable file, a line that is no thumb, no rows, or thumbs of one kind alone.
+        UserError: Unreadable file, a line that is none, no rows, or answers of one kind alone.
     """
     rows = tuple(
         {
-            "prompt": as_messages(thumb.prompt),
-            "completion": [_assistant(thumb.answer)],
-            "label": thumb.label,
+            "prompt": as_messages(row.prompt),
+            "completion": [_assistant(row.answer)],
+            "label": row.label,
         }
-        for thumb in read_records(path, UnpairedPreference)
+        for row in read_records(path, UnpairedPreference)
     )
     if rows and len({row["label"] for row in rows}) == 1:
-        kind = "up" if rows[0]["label"] else "down"
+        kind = "desirable" if rows[0]["label"] else "undesirable"
         raise UserError(
-            f"holds thumbs {kind} alone, and KTO learns from the difference",
+            f"holds {kind} answers alone, and KTO learns from the difference",
             where=str(path),
-            fix="add answers that were turned down" if kind == "up" else "add answers to learn",
+            fix="add answers that were turned down"
+            if kind == "desirable"
+            else "add answers to learn",
         )
     return some(path, rows)
 
@@ -294,7 +296,7 @@ R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
-class Drawn(Generic[R]):
+class ReplayedRows(Generic[R]):
     """The rows of a run that goes on from an earlier round."""
 
     rows: list[R]
@@ -305,7 +307,9 @@ class Drawn(Generic[R]):
     """Rows that the adapter was trained on already; the replayed ones are among them."""
 
 
-def draw(rows: Sequence[R], known: Collection[str], share: float, seed: int) -> Drawn[R]:
+def draw_replay(
+    rows: Sequence[R], known: Collection[str], share: float, seed: int
+) -> ReplayedRows[R]:
     """Return the rows to train on: all new ones, and a share of those known already.
 
     Which are replayed depends on the seed and their ids alone, not on the order of the file.
@@ -322,4 +326,4 @@ def draw(rows: Sequence[R], known: Collection[str], share: float, seed: int) -> 
     # 0.07 of 100 rows is 7.000000000000001 in floating point: not eight.
     again = set(order[: math.ceil(round(share * len(earlier), 9))])
     taken = [row for row in rows if row.id not in known or row.id in again]
-    return Drawn(taken, len(taken) - len(again), len(again), len(earlier))
+    return ReplayedRows(taken, len(taken) - len(again), len(again), len(earlier))

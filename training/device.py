@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from workbench.inference.base_models import compute_dtype
@@ -87,27 +87,6 @@ class PeakMemory:
             self.resident_mib = max(self.resident_mib, process.memory_info().rss / 2**20)
             if self._stop.wait(_SAMPLE_EVERY):
                 return
-
-
-def no_needless_casts(model: Any, *, half: bool) -> AbstractContextManager[None]:
-    """Keep the adapters' inputs in the half precision of autocast, which casts the weights.
-
-    PEFT looks for autocast on CUDA alone; on a CPU it would keep a float32 copy of every layer's
-    input for the backward pass, some gigabytes of them.
-
-    Args:
-        model: With its adapter.
-        half: Whether autocast computes in half precision.
-    """
-    from peft.helpers import disable_input_dtype_casting
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for layer in model.modules():
-        # OSF's layers ask for the switch and do not have it.
-        if isinstance(layer, BaseTunerLayer) and not hasattr(layer, "cast_input_dtype_enabled"):
-            layer.cast_input_dtype_enabled = True
-    context: AbstractContextManager[None] = disable_input_dtype_casting(model, half)
-    return context
 
 
 @contextmanager

@@ -1,25 +1,33 @@
-"""Training by several processes: one word names a configuration of ``accelerate launch``."""
+"""Training by several processes: one word names a configuration of ``accelerate launch``.
+
+:func:`launched` is called by ``rounds/stages/train.py``. As ``python -m training.launch FILE`` this
+file is one of the processes: it carries out the run whose JSON it is given.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.device import quantization_fields
-from training.launch_order import Order, carry_out
-from training.launch_rank import ERRORS, NEWS, TOLD
-from training.recipe import Recipe
-from training.run import TrainSummary
-from workbench.console import console
-from workbench.errors import UserError, UserErrors, nearest
+from training.device import is_writer, quantization_fields, rank
+from training.run import Recipe, TrainingRun, TrainSummary
+from training.trainer import train
+from workbench.console import console, publishing
+from workbench.errors import EXIT_USER_ERROR, UserError, UserErrors, nearest
 from workbench.inference.base_models import has_gpu
+from workbench.inference.hub import hub_offline
+from workbench.store import write_json
 
 if TYPE_CHECKING:
     from accelerate.commands.config.config_args import ClusterConfig
@@ -27,11 +35,17 @@ if TYPE_CHECKING:
 SINGLE = "single"
 CONFIGS = Path(__file__).parent / "accelerate"
 _FOLDER = "launch"
-"""Within the run's folder, gone at its end: the order, the log, the processes' mistakes."""
+"""Within the run's folder, gone at its end: the run as JSON, the log, the processes' mistakes."""
 _LAST_WORDS = re.compile(r"^(?:\[rank\d+\]: ?)?(\w*(?:Error|Exception|Interrupt)\b.*)$")
 _BATCH = ("gradient_accumulation_steps", "per_device_train_batch_size")
 _DEFAULT_BATCH = {"gradient_accumulation_steps": 1, "per_device_train_batch_size": 8}
 """transformers' own."""
+SPOKEN = "\x1etold "
+"""How a line of a process begins that is for people; all others go to the log."""
+ERRORS = "error-*.json"
+"""Beside the run's JSON: the mistakes of the user that a process met."""
+NEWS = "PERSONA_NEWS"
+"""Environment variable: where progress is published for ``persona watch``."""
 
 
 def launch_file(launch: str) -> Path:
@@ -64,8 +78,8 @@ def read_launch(launch: str) -> ClusterConfig:
     try:
         read = load_config_from_file(str(path))
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"accelerate refuses it: {said}", where=str(path)) from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"accelerate refuses it: {reason}", where=str(path)) from None
     if not isinstance(read, ClusterConfig) or read.num_machines > 1:
         raise UserError(
             "is for several machines, and processes are started on this one alone",
@@ -156,12 +170,15 @@ def shared_out(recipe: Recipe, launch: str, processes: int) -> Recipe:
 
 
 def launched(
-    order: Order, launch: str = SINGLE, processes: int | None = None, news: Path | None = None
+    run: TrainingRun,
+    launch: str = SINGLE,
+    processes: int | None = None,
+    news: Path | None = None,
 ) -> TrainSummary:
-    """Train as ordered: in this process, or in several that ``accelerate launch`` starts.
+    """Train: in this process, or in several that ``accelerate launch`` starts.
 
     Args:
-        order: The training call.
+        run: What is trained.
         launch: See :func:`check_launch`.
         processes: The same.
         news: Where progress is published for ``persona watch``.
@@ -170,22 +187,22 @@ def launched(
         UserError: What the processes say, or that one of them has ended, with the log's place.
     """
     if launch == SINGLE:
-        return carry_out(order)
+        return train(run)
     count = check_launch(launch, processes)
-    order = order.model_copy(update={"recipe": shared_out(order.recipe, launch, count)})
-    folder = order.out / _FOLDER
+    run = run.model_copy(update={"recipe": shared_out(run.recipe, launch, count)})
+    folder = run.out / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    file = folder / "order.json"
-    file.write_text(order.model_dump_json(indent=1), encoding="utf-8")
+    file = folder / "run.json"
+    file.write_text(run.to_json(), encoding="utf-8")
     console.print(f"  {launch}: {count} processes")
     _run(_command(launch, count, file), _environment(news), folder / "log.txt")
-    summary = TrainSummary.model_validate_json((order.out / "summary.json").read_text("utf-8"))
+    summary = TrainSummary.model_validate_json((run.out / "summary.json").read_text("utf-8"))
     shutil.rmtree(folder)
     return summary
 
 
-def _command(launch: str, processes: int, order: Path) -> list[str]:
+def _command(launch: str, processes: int, run: Path) -> list[str]:
     import torch
 
     threads = max(1, torch.get_num_threads() // (1 if has_gpu() else processes))
@@ -195,9 +212,9 @@ def _command(launch: str, processes: int, order: Path) -> list[str]:
         "--main_process_port": 0,  # any that is free
         "--num_cpu_threads_per_process": threads,
     }
-    said = [str(part) for option in options.items() for part in option]
+    arguments = [str(part) for option in options.items() for part in option]
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
-    return [*launcher, *said, "--module", "training.launch_rank", str(order)]
+    return [*launcher, *arguments, "--module", "training.launch", str(run)]
 
 
 def _environment(news: Path | None) -> dict[str, str]:
@@ -215,7 +232,7 @@ def _environment(news: Path | None) -> dict[str, str]:
 def _run(command: list[str], environment: dict[str, str], log: Path) -> None:
     """Run the launcher; what it says goes to ``log``, lines for people to the console."""
     last = ""
-    # The processes end when standard input does: see launch_rank.
+    # The processes end when standard input does: see _leave_with_the_command.
     process = subprocess.Popen(
         command,
         env=environment,
@@ -229,19 +246,19 @@ def _run(command: list[str], environment: dict[str, str], log: Path) -> None:
     try:
         with log.open("w", encoding="utf-8") as file:
             for line in process.stdout:
-                if line.startswith(TOLD):
-                    console.print(line.removeprefix(TOLD).rstrip("\n"), markup=False)
+                if line.startswith(SPOKEN):
+                    console.print(line.removeprefix(SPOKEN).rstrip("\n"), markup=False)
                     continue
                 file.write(line)
-                if found := _LAST_WORDS.match(line.strip()):
-                    last = found[1]
+                if error := _LAST_WORDS.match(line.strip()):
+                    last = error[1]
         code = process.wait()
     finally:
         if process.poll() is None:
             process.terminate()
             process.wait()
-    if said := _mistakes(log.parent):
-        raise said
+    if mistakes := _mistakes(log.parent):
+        raise mistakes
     if code:
         raise UserError(
             f"a process of the training has ended: {last or f'exit code {code}'}",
@@ -252,8 +269,6 @@ def _run(command: list[str], environment: dict[str, str], log: Path) -> None:
 
 def _mistakes(folder: Path) -> UserError | None:
     """Return what the processes say that the user can mend; they mostly say the same."""
-    import json
-
     lines = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob(ERRORS))]
     return UserErrors(UserError(line) for line in lines[0]) if lines else None
 
@@ -264,3 +279,48 @@ def _gpus() -> int:
     import torch
 
     return int(torch.cuda.device_count())
+
+
+class _Spoken(io.StringIO):
+    """Standard output, each line marked as one for people."""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            sys.stdout.write(f"{SPOKEN}{line}\n")
+        sys.stdout.flush()
+        return len(text)
+
+
+def main(file: str) -> int:
+    """Carry out a run as one of several processes; the user's mistakes are written beside it."""
+    from accelerate import PartialState
+
+    threading.Thread(target=_leave_with_the_command, daemon=True).start()
+    path = Path(file)
+    run = TrainingRun.model_validate_json(path.read_text(encoding="utf-8"))
+    if is_writer():
+        console.file = _Spoken()
+    else:
+        console.quiet = True
+    news = os.environ.get(NEWS)
+    try:
+        with hub_offline(), publishing(Path(news)) if news and is_writer() else nullcontext():
+            PartialState(cpu=not has_gpu())
+            train(run)
+    except UserError as error:
+        write_json(path.with_name(ERRORS.replace("*", str(rank()))), error.lines())
+        return EXIT_USER_ERROR
+    return 0
+
+
+def _leave_with_the_command() -> None:
+    """End when the command that started all processes has ended, however it did.
+
+    It holds the other end of standard input, which the system closes even after a kill -9.
+    """
+    os.read(0, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

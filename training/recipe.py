@@ -7,89 +7,22 @@ right name, before anything is loaded or trained.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import yaml
-from pydantic import BaseModel, ConfigDict
+from typing import Any, get_args
 
 from training.device import device_fields, quiet
-from training.recipe_fields import (
-    Problem,
-    check_section,
-    quantization_config,
-    sections,
-    trainer_config,
-)
+from training.methods import TRAINING_METHODS
+from training.recipe_fields import Problem, check_section, quantization_config, sections
 from training.recipe_rules import contradictions
-from workbench.config import METHODS, Method
+from training.run import Data, Engine, Recipe
+from workbench.config import METHODS
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.yamlfile import line_of, read_yaml
 
 SHIPPED = Path(__file__).parent / "recipes"
-Engine = Literal["trl", "unsloth"]
-Data = Literal["chat", "instruction", "text", "images"]
 _WORDS = {"method": METHODS, "engine": get_args(Engine), "data": get_args(Data)}
 _ADAPTERS = ("lora", "osf", "loraplus")
 _SECTIONS = ("trainer", *_ADAPTERS, "quantization", "rewards", "early_stopping", "rounds")
 _KEYS = (*_WORDS, *_SECTIONS)
-
-
-class Recipe(BaseModel):
-    """A recipe whose every value was checked against the library that it is for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: Method
-    engine: Engine = "trl"
-    """``unsloth`` loads the base and the adapter with Unsloth's kernels; it needs a GPU."""
-    data: Data = "chat"
-    """What a row is: a chat, an Alpaca instruction, raw text, or a chat with images."""
-    trainer: dict[str, Any] = {}
-    """Fields of TRL's configuration of the method."""
-    lora: dict[str, Any] | None = None
-    """Fields of ``peft.LoraConfig``; None to go on with the SFT adapter."""
-    osf: dict[str, Any] | None = None
-    """Fields of ``peft.OSFConfig``, in place of ``lora``."""
-    loraplus: dict[str, Any] | None = None
-    """Parameters of ``peft.optimizers.create_loraplus_optimizer``."""
-    quantization: dict[str, Any] | None = None
-    """Fields of ``transformers.BitsAndBytesConfig``; None for full precision."""
-    rewards: dict[str, Any] | None = None
-    """Fields of :class:`training.rewards.RewardSettings`, for GRPO."""
-    early_stopping: dict[str, Any] | None = None
-    """Parameters of ``transformers.EarlyStoppingCallback``."""
-    rounds: dict[str, Any] | None = None
-    """``start: last`` goes on from the adapter that an earlier round trained by this method, on new
-    rows and, with ``replay``, on that share of the rows that it was trained on already. By default
-    a run starts at ``base``, on all rows. See :mod:`training.data`."""
-
-    def to_yaml(self) -> str:
-        """Return the recipe as YAML that :func:`load_recipe` reads."""
-        data = {k: v for k, v in self.model_dump(mode="json").items() if v is not None}
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the recipe makes a new adapter, instead of going on with the SFT adapter."""
-        return self.lora is not None or self.osf is not None
-
-    @property
-    def continues(self) -> bool:
-        """Whether the run starts at an earlier round's adapter of the same method."""
-        return (self.rounds or {}).get("start") == "last"
-
-    @property
-    def replay(self) -> float:
-        """The share of the rows trained on already that is trained on again, 0 to 1."""
-        return float((self.rounds or {}).get("replay", 0.0))
-
-    def require(self, method: Method) -> None:
-        """Raise a UserError if the recipe is for another method."""
-        if self.method != method:
-            raise UserError(
-                f"the recipe is for {self.method}, not for {method}",
-                fix=f"use a recipe with 'method: {method}', such as {method}.yaml",
-            )
 
 
 def recipe_path(name: str) -> Path:
@@ -214,7 +147,7 @@ def _constructed(recipe: Recipe) -> list[Problem]:
     quantization = recipe.quantization
     problems = []
     for name, make, values in (
-        ("trainer", trainer_config(recipe.method), trainer),
+        ("trainer", TRAINING_METHODS[recipe.method].config_class(), trainer),
         ("lora", LoraConfig, recipe.lora),
         ("osf", OSFConfig, recipe.osf),
         ("quantization", quantization_config(quantization), quantization),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from training.methods import TRAINING_METHODS
 from workbench.config import Method
 from workbench.errors import nearest
 
@@ -191,16 +192,6 @@ _ADAPTER_OWNED = {
     **dict.fromkeys(("megatron_config", "megatron_core"), _ONE),
 }
 _DTYPES = ("float32", "float16", "bfloat16")
-_DPO_LOSSES = (
-    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
-    *("aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
-)
-_LOSSES: dict[Method, tuple[str, ...]] = {
-    # TRL checks these late, in the first step, or not at all.
-    "dpo": _DPO_LOSSES,
-    "kto": ("kto", "apo_zero_unpaired"),
-    "grpo": ("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
-}
 
 
 def sections(data: dict[str, Any], method: Method) -> dict[str, Section]:
@@ -224,24 +215,16 @@ def sections(data: dict[str, Any], method: Method) -> dict[str, Section]:
 
 def trainer_section(method: Method) -> Section:
     """Return the fields of the method's TRL configuration."""
-    config = trainer_config(method)
+    config = TRAINING_METHODS[method].config_class()
     hints = typing.get_type_hints(config)
     fields = dataclasses.fields(config)
     choices = {
         f.name: tuple(map(str, f.metadata["choices"])) for f in fields if "choices" in f.metadata
     }
-    if method in _LOSSES:
-        choices["loss_type"] = _LOSSES[method]
+    if losses := TRAINING_METHODS[method].losses:
+        choices["loss_type"] = losses
     owned = _TRAINER_OWNED | (_GRPO_OWNED if method == "grpo" else {})
     return Section(config.__name__, {f.name: hints[f.name] for f in fields}, choices, owned)
-
-
-def trainer_config(method: Method) -> Any:
-    """Return TRL's configuration class of a method."""
-    import trl
-
-    configs = {"sft": "SFTConfig", "dpo": "DPOConfig", "grpo": "GRPOConfig", "kto": "KTOConfig"}
-    return getattr(trl, configs[method])
 
 
 def adapter_section(name: str) -> Section:

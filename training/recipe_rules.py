@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from training.recipe_fields import Problem
 
 if TYPE_CHECKING:
-    from training.recipe import Recipe
+    from training.run import Recipe
 
 
 _STARTS_FROM_DATA = ("corda", "eva", "loftq", "lora_ga", "olora")
@@ -109,7 +109,7 @@ def _adapter(recipe: Recipe) -> list[Problem]:
     if "lm_head" in (lora.get("target_modules") or ()):
         what = "names lm_head, which TRL's loss bypasses: it would never be trained"
         found.append(Problem(("lora", "target_modules"), what, "leave lm_head out"))
-    if recipe.method == "sft" and not recipe.fresh and not recipe.continues:
+    if recipe.method == "sft" and not recipe.makes_adapter and not recipe.continues:
         fix = "give the adapter's rank: lora: {r: 16}"
         found.append(Problem(("lora",), "is missing", fix))
     if recipe.method == "dpo":

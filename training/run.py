@@ -1,11 +1,192 @@
-"""What a finished run says of itself: ``summary.json``."""
+"""One training run as a value: its recipe and files, what its trainer is made of, its summary.
+
+A :class:`TrainingRun` is built by ``rounds/stages/train.py``, planned by ``training/plan``, carried
+out by ``training/trainer.py``, and sent as JSON to several processes by ``training/launch.py``.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
 from pydantic import BaseModel, ConfigDict
 
+from training.data import Rows
 from training.rewards import RewardGain
 from workbench.config import Method
+from workbench.errors import UserError
+from workbench.inference.endpoint import Endpoint
+from workbench.persona import Persona
+from workbench.store import file_hash
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+Engine = Literal["trl", "unsloth"]
+Data = Literal["chat", "instruction", "text", "images"]
+
+
+class Recipe(BaseModel):
+    """A recipe whose every value was checked against the library that it is for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method
+    engine: Engine = "trl"
+    """``unsloth`` loads the base and the adapter with Unsloth's kernels; it needs a GPU."""
+    data: Data = "chat"
+    """What a row is: a chat, an Alpaca instruction, raw text, or a chat with images."""
+    trainer: dict[str, Any] = {}
+    """Fields of TRL's configuration of the method."""
+    lora: dict[str, Any] | None = None
+    """Fields of ``peft.LoraConfig``; None to go on with the SFT adapter."""
+    osf: dict[str, Any] | None = None
+    """Fields of ``peft.OSFConfig``, in place of ``lora``."""
+    loraplus: dict[str, Any] | None = None
+    """Parameters of ``peft.optimizers.create_loraplus_optimizer``."""
+    quantization: dict[str, Any] | None = None
+    """Fields of ``transformers.BitsAndBytesConfig``; None for full precision."""
+    rewards: dict[str, Any] | None = None
+    """Fields of :class:`training.rewards.RewardSettings`, for GRPO."""
+    early_stopping: dict[str, Any] | None = None
+    """Parameters of ``transformers.EarlyStoppingCallback``."""
+    rounds: dict[str, Any] | None = None
+    """``start: last`` goes on from the adapter that an earlier round trained by this method, on new
+    rows and, with ``replay``, on that share of the rows that it was trained on already. By default
+    a run starts at ``base``, on all rows. See :func:`training.data.draw_replay`."""
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML that :func:`training.recipe.load_recipe` reads."""
+        data = {k: v for k, v in self.model_dump(mode="json").items() if v is not None}
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+    @property
+    def makes_adapter(self) -> bool:
+        """Whether the recipe makes a new adapter, instead of going on with the SFT adapter."""
+        return self.lora is not None or self.osf is not None
+
+    @property
+    def continues(self) -> bool:
+        """Whether the run starts at an earlier round's adapter of the same method."""
+        return (self.rounds or {}).get("start") == "last"
+
+    @property
+    def replay(self) -> float:
+        """The share of the rows trained on already that is trained on again, 0 to 1."""
+        return float((self.rounds or {}).get("replay", 0.0))
+
+    def require(self, method: Method) -> None:
+        """Raise a UserError if the recipe is for another method."""
+        if self.method != method:
+            raise UserError(
+                f"the recipe is for {self.method}, not for {method}",
+                fix=f"use a recipe with 'method: {method}', such as {method}.yaml",
+            )
+
+
+class TrainingRun(BaseModel):
+    """All that a run is made from; its JSON holds no secret, since endpoints only name keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe
+    model: Path
+    """Folder of the base model."""
+    base_name: str
+    """The base as the user named it; it is written into the adapter."""
+    train: Path
+    """JSONL of the records that the recipe's method and ``data`` ask for."""
+    validation: Path | None = None
+    """The same, for what is measured while training; None for none."""
+    out: Path
+    """Folder of the run; a call that was killed goes on from its ``checkpoints/``."""
+    seed: int
+    """Of a new adapter's first weights, the order of rows, sampled answers and held-out traits."""
+    adapter: Path | None = None
+    """The adapter to go on with, which stays as it is; None where the recipe makes a new one."""
+    tracker: str = "none"
+    """One of :data:`workbench.config.TRACKERS`; changes nothing of the result."""
+    persona: Persona | None = None
+    """Whose traits are rewarded; for GRPO."""
+    judge: Endpoint | None = None
+    """An endpoint for the traits that no rule checks; for GRPO."""
+
+    @property
+    def method(self) -> Method:
+        """The recipe's."""
+        return self.recipe.method
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints; gone when the run is done."""
+        return self.out / "checkpoints"
+
+    def to_json(self) -> str:
+        """Return the run as JSON that :meth:`model_validate_json` reads."""
+        return self.model_dump_json(indent=1, by_alias=True)
+
+    def identity(self) -> str:
+        """Return a hash of what decides the result; checkpoints of another are not gone on from."""
+        files = [self.train, self.validation, self.adapter, self.model / "config.json"]
+        parts = {
+            "recipe": self.recipe.model_dump(),
+            "files": [file_hash(path) if path else None for path in files],
+            "base": self.base_name,
+            "seed": self.seed,
+            "persona": self.persona.record_id if self.persona else "",
+            "judge": self.judge.model if self.judge else "",
+        }
+        text = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TrainerParts:
+    """What TRL's trainer of a run is made of."""
+
+    run: TrainingRun
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    """Or the processor of a model that reads images."""
+    arguments: Any
+    """TRL's configuration of the method."""
+    train: Rows
+    validation: Rows | None
+
+    def trainer_inputs(self) -> dict[str, Any]:
+        """Return the arguments that TRL's trainers share."""
+        return {
+            "args": self.arguments,
+            "train_dataset": self.train.dataset(),
+            "eval_dataset": self.validation.dataset() if self.validation else None,
+            "processing_class": self.tokenizer,
+        }
+
+
+class MethodHooks:
+    """What a method does beside what all do: nothing; GRPO rewards and measures."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.run = run
+
+    def trainer_inputs(self, parts: TrainerParts) -> dict[str, Any]:
+        """Return arguments of TRL's trainer beside those that all trainers share."""
+        return {}
+
+    def prepare(self, trainer: Trainer) -> None:
+        """Change the trainer before it trains."""
+
+    def train(
+        self, trainer: Trainer, parts: TrainerParts, train: Callable[[], Any]
+    ) -> RewardGain | None:
+        """Train by calling ``train``, and return what was measured before and after."""
+        train()
+        return None
 
 
 class TrainSummary(BaseModel):

@@ -1,21 +1,29 @@
-"""What only repairs TRL and the libraries under it."""
+"""What only repairs TRL and the libraries under it, with the versions that need it.
+
+Every repair has a test in ``tests/training/test_trl_patches.py`` that shows the fault without it:
+once a new version mends the fault, that test fails, and the repair can go. All were found with
+torch 2.13.0, transformers 5.23.0, TRL 1.16.0, PEFT 0.21.2 and bitsandbytes 0.50.2; no issue
+upstream is known for any of them.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trl import GRPOTrainer
+    from transformers import PreTrainedModel
 
 TILE = 1024
 """Tokens and words of vocabulary in one tile: 4 MiB of float32, which stays in the cache."""
 
 
 @contextmanager
-def cpu_head() -> Iterator[None]:
+def cpu_lm_head() -> Iterator[None]:
     """Within the block, TRL's head looks only where there is a label, in tiles of :data:`TILE`.
 
     On a CPU it else makes logits for prompts and padding too, in tiles of 512 MiB. Measured with
@@ -42,8 +50,79 @@ def cpu_head() -> Iterator[None]:
         head._use_triton, head._CHUNKED_LOGPROB_CHUNK_SIZE, kernel.TOKEN_CHUNK_SIZE = before
 
 
-def prepare_rollouts(trainer: GRPOTrainer) -> None:
-    """Let the policy write its completions as it computes its losses, and no slower than it could.
+def keep_float32(model: Any, source: str = "") -> None:
+    """Put the trainable weights back into float32, which TRL rounds to bfloat16 for 4-bit bases.
+
+    bfloat16 holds 8 bits of a number, so that an update of AdamW at DPO's learning rates is
+    smaller than half the distance to the next weight, and is lost.
+
+    Args:
+        model: The trainer's model.
+        source: Name of a frozen copy of the adapter to take unrounded values from.
+    """
+    weights = dict(model.named_parameters())
+    for name, weight in weights.items():
+        if weight.requires_grad:
+            exact = weights[name.replace(".default.", f".{source}.")] if source else weight
+            weight.data = exact.data.detach().clone().float()
+
+
+def reload_float32(model: Any, file: Path) -> None:
+    """Put the adapter's weights back as its file holds them, in float32."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    keep_float32(model)
+    set_peft_model_state_dict(model, load_file(file))
+
+
+def one_gpu(arguments: Any) -> Any:
+    """Return TRL's configuration, told that this process trains on one GPU of several.
+
+    transformers would put ``DataParallel`` around the model, which TRL refuses; a process that
+    ``accelerate`` has started knows of one GPU already. It is what transformers does with a model
+    that lies on several.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
+
+
+def no_needless_casts(model: Any, *, half: bool) -> AbstractContextManager[None]:
+    """Keep the adapters' inputs in the half precision of autocast, which casts the weights.
+
+    PEFT looks for autocast on CUDA alone; on a CPU it would keep a float32 copy of every layer's
+    input for the backward pass, some gigabytes of them.
+
+    Args:
+        model: With its adapter.
+        half: Whether autocast computes in half precision.
+    """
+    from peft.helpers import disable_input_dtype_casting
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in model.modules():
+        # OSF's layers ask for the switch and do not have it.
+        if isinstance(layer, BaseTunerLayer) and not hasattr(layer, "cast_input_dtype_enabled"):
+            layer.cast_input_dtype_enabled = True
+    context: AbstractContextManager[None] = disable_input_dtype_casting(model, half)
+    return context
+
+
+def keep_gradients(model: PreTrainedModel) -> None:
+    """Keep 4-bit layers from repacking their weights at the first evaluation on a processor.
+
+    Where AVX512-BF16 is there, bitsandbytes 0.50 turns a layer that is evaluated into a form that
+    only its inference kernel reads, for good: what is trained after that goes through a kernel
+    without a backward pass, and gets wrong gradients without a word. The constants are rounded too.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
+def prepare_rollouts(trainer: Any) -> None:
+    """Let GRPO's policy write its completions as it computes its losses, and no slower.
 
     accelerate puts autocast around the forward pass of the whole model, which generation does not
     go through: bfloat16 of the base would meet the adapter's float32.
@@ -51,9 +130,9 @@ def prepare_rollouts(trainer: GRPOTrainer) -> None:
     model, plain = trainer.model, trainer.model.generate
     keep_head_whole(model)
 
-    def generate(*given: Any, **named: Any) -> Any:
+    def generate(*args: Any, **options: Any) -> Any:
         with trainer.accelerator.autocast(), unpacked(model):
-            return plain(*given, **named)
+            return plain(*args, **options)
 
     model.generate = generate
 
@@ -63,13 +142,13 @@ def keep_head_whole(model: Any) -> None:
     model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
 
 
-def _in_one_piece(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+def _in_one_piece(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Give the head a copy of the prompt's last hidden states, which are cut out of all of them.
 
     torch multiplies such a view row by row, each with a copy of the head of its own: for 32 rows of
     SmolLM2-135M that were 1.8 GB and 8 s on one core, more than the 24 tokens that followed.
     """
-    return (given[0].contiguous(), *given[1:])
+    return (inputs[0].contiguous(), *inputs[1:])
 
 
 @contextmanager
@@ -110,3 +189,16 @@ def _plain_product(layer: Any) -> Callable[[Any], Any]:
 
 def _product(linear: Callable[..., Any], weight: Any, bias: Any, inputs: Any) -> Any:
     return linear(inputs.to(weight.dtype), weight, bias).to(inputs.dtype)
+
+
+def move_trackio(folder: Path) -> None:
+    """Have trackio write there: it reads its folder once, when TRL first imports it."""
+    import trackio.utils
+
+    before = trackio.utils.TRACKIO_DIR
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] != "trackio":
+            continue
+        for key, path in list(vars(module).items()):
+            if isinstance(path, Path) and key.isupper() and path.is_relative_to(before):
+                setattr(module, key, folder / path.relative_to(before))

@@ -13,7 +13,7 @@ from workbench.errors import UserError
 if TYPE_CHECKING:
     from training.data import Rows
     from training.plan.plan import Plan
-    from training.recipe import Recipe
+    from training.run import Recipe
     from workbench.config import Method
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -54,9 +54,10 @@ def plan_round(
         UserError: No rows yet, a recipe with mistakes, a model whose configuration is not there.
     """
     from rounds.stages.train import load, recipe_path
-    from training.plan.plan import Wish, make_plan
+    from training.plan.plan import EstimateRequest, make_plan
     from training.recipe import load_recipe
     from training.recipe import recipe_path as named_recipe
+    from training.run import TrainingRun
     from workbench.inference.base_models import resolve_model
 
     memory = parse_memory(device_memory) if device_memory else None
@@ -64,16 +65,17 @@ def plan_round(
     path = named_recipe(recipe or method) if recipe or memory else recipe_path(context, method)
     planned = load_recipe(path, context.config.train.overrides.get(method, {}))
     planned.require(method)
-    wish = Wish(
-        planned,
-        resolve_model(context.config.model, weights=False),
-        context.config.model,
-        _rows(context, planned),
-        _adapter(context, planned),
-        load(context, "sft").lora,
-        memory,
+    rows = _rows(context, planned)
+    run = TrainingRun(
+        recipe=planned,
+        model=resolve_model(context.config.model, weights=False),
+        base_name=context.config.model,
+        train=rows.path,
+        out=context.round.stage(method),
+        seed=context.config.seed,
+        adapter=_adapter(context, planned),
     )
-    return make_plan(wish)
+    return make_plan(EstimateRequest(run, rows, load(context, "sft").lora, memory))
 
 
 def _adapter(context: RoundContext, recipe: Recipe) -> Path | None:
@@ -90,7 +92,7 @@ def _adapter(context: RoundContext, recipe: Recipe) -> Path | None:
 
 def _rows(context: RoundContext, recipe: Recipe) -> Rows:
     from rounds.stages.train import learning_files, training_stage
-    from training.plan.lengths import reader_of
+    from training.methods import read_rows
 
     with tempfile.TemporaryDirectory() as folder:
         for artifact in training_stage(recipe.method, context).inputs:
@@ -100,4 +102,4 @@ def _rows(context: RoundContext, recipe: Recipe) -> Rows:
                 raise UserError("is not there yet", where=str(path), fix=fix)
         own = context.config.train.files.get(recipe.method)
         path, _ = learning_files(context.round, recipe.method, own, Path(folder))
-        return reader_of(recipe)(path)
+        return read_rows(recipe, path)

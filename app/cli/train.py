@@ -81,7 +81,7 @@ def _plan(context: RoundContext, method: Method, as_json: bool, **asked: str | N
         return
     from rich.console import Console
 
-    from training.plan.plan import table, verdict
+    from training.plan.plan import fit_line, table
 
     Console(highlight=False).print(table(made))
-    click.echo(verdict(made))
+    click.echo(fit_line(made))

@@ -27,7 +27,7 @@ from workbench.sampling import take_spread
 
 if TYPE_CHECKING:
     from evaluation.learning_curve import LearningCurve
-    from training.recipe import Recipe
+    from training.run import Recipe
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of the training rows; each part holds the one before it."""
@@ -131,7 +131,8 @@ def _losses(stage: str) -> Json:
 
 def _train_part(context: RoundContext, recipe: Recipe, size: int, steps: int, work: Work) -> None:
     from training.row_loss import row_losses
-    from training.sft import train_sft
+    from training.run import TrainingRun
+    from training.trainer import train as train_run
     from workbench.inference.base_models import resolve_model
 
     model, stage = resolve_model(context.config.model), f"curve-{size:05d}"
@@ -139,15 +140,15 @@ def _train_part(context: RoundContext, recipe: Recipe, size: int, steps: int, wo
     trainer |= {"load_best_model_at_end": False, "save_steps": steps}
     train = context.round.read(TRAIN)
     random.Random(f"curve:{context.config.seed}").shuffle(train)
-    train_sft(
-        recipe.model_copy(update={"trainer": trainer, "early_stopping": None}),
-        model,
-        write_artifact(work.out, _rows(stage), take_spread(train, size)),
-        None,
-        work.out,
-        seed=context.config.seed,
+    run = TrainingRun(
+        recipe=recipe.model_copy(update={"trainer": trainer, "early_stopping": None}),
+        model=model,
         base_name=context.config.model,
+        train=write_artifact(work.out, _rows(stage), take_spread(train, size)),
+        out=work.out,
+        seed=context.config.seed,
     )
+    train_run(run)
     weights = work.out / adapter(stage).name
     losses = row_losses(model, weights, context.round.read(VALIDATION))
     write_artifact(work.out, _losses(stage), {one.id: one.tuned for one in losses})

@@ -28,7 +28,7 @@ from workbench.records import Example, Preference, Record, SplitName, UnpairedPr
 from workbench.store import existing, read_records
 
 if TYPE_CHECKING:
-    from training.recipe import Recipe
+    from training.run import Recipe
 
 Split = dict[SplitName, Records[Example]] | dict[SplitName, Records[Preference]]
 _ROWS: dict[Method, tuple[Split, ...]] = {
@@ -65,11 +65,15 @@ def load(context: RoundContext, method: Method) -> Recipe:
     """Return the recipe of a training stage, with the configuration's overrides.
 
     Raises:
-        UserErrors: Every mistake of the recipe, each with its line.
+        UserErrors: Every mistake of the recipe, each with its line, or that it is for another
+            method.
     """
     from training.recipe import load_recipe
 
-    return load_recipe(recipe_path(context, method), context.config.train.overrides.get(method, {}))
+    overrides = context.config.train.overrides.get(method, {})
+    recipe = load_recipe(recipe_path(context, method), overrides)
+    recipe.require(method)
+    return recipe
 
 
 def check_recipes(context: RoundContext, names: Sequence[str]) -> None:
@@ -188,19 +192,18 @@ def _start_files(start: RoundFolder, method: Method) -> tuple[tuple[RoundFolder,
 
 def _train(context: RoundContext, method: Method, work: Work) -> None:
     from training.launch import launched
-    from training.launch_order import Order
+    from training.run import TrainingRun
     from workbench.inference.base_models import resolve_model
 
     recipe = load(context, method)
     start = start_round(context, method)
-    goes_on = None if recipe.fresh else work.path(SFT_ADAPTER)
+    goes_on = None if recipe.makes_adapter else work.path(SFT_ADAPTER)
     train, validation = learning_files(
         context.round, method, context.config.train.files.get(method), work.out
     )
     if start and not context.config.train.files.get(method):
         train = _drawn(recipe, start, train, work, context.config.seed)
-    order = Order(
-        method=method,
+    run = TrainingRun(
         recipe=recipe,
         model=resolve_model(context.config.model),
         adapter=start.path(adapter(method)) if start else goes_on,
@@ -210,22 +213,22 @@ def _train(context: RoundContext, method: Method, work: Work) -> None:
         seed=context.config.seed,
         base_name=context.config.model,
         tracker=context.config.train.tracker,
-        persona=context.persona_folder if method == "grpo" else None,
+        persona=context.persona if method == "grpo" else None,
         judge=context.config.judge if method == "grpo" else None,
     )
     settings = context.config.train
     news = work.round.folder / PROGRESS
-    summary = launched(order, settings.launch, settings.processes, news)
+    summary = launched(run, settings.launch, settings.processes, news)
     work.counts.update(summary.model_dump(mode="json"))
 
 
 def _drawn(recipe: Recipe, start: RoundFolder, train: Path, work: Work, seed: int) -> Path:
     """Write the rows of a run that goes on from an earlier round, and return their file."""
-    from training.data import draw
+    from training.data import draw_replay
 
     known = {row.id for row in _rows_of(start, recipe.method)}
     rows: list[Record] = list(read_records(train, _KINDS[recipe.method]))
-    drawn = draw(rows, known, recipe.replay, seed)
+    drawn = draw_replay(rows, known, recipe.replay, seed)
     work.counts.update(
         start=f"{start.name}/{recipe.method}",
         new=drawn.new,

@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from training.recipe import Recipe
+from training.run import Recipe, TrainerParts, TrainingRun
 from workbench.persona import Persona
 from workbench.records import Example, Preference, UnpairedPreference, user_prompt
 from workbench.store import write_records
 
-QUANTIZED = {
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback
+
+QUANTIZED: dict[str, Any] = {
     "load_in_4bit": True,
     "bnb_4bit_quant_type": "nf4",
     "bnb_4bit_use_double_quant": True,
 }
-TRAINER = {
+TRAINER: dict[str, Any] = {
     "per_device_train_batch_size": 4,
     "max_steps": 12,
     "learning_rate": 0.01,
@@ -31,19 +34,19 @@ TRAINER = {
     "save_total_limit": 1,
     "max_length": 256,
 }
-SFT = {
+SFT: dict[str, Any] = {
     "method": "sft",
     "trainer": TRAINER,
     "lora": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
     "quantization": QUANTIZED,
 }
-DPO = {
+DPO: dict[str, Any] = {
     "method": "dpo",
     "trainer": {**TRAINER, "learning_rate": 0.002, "beta": 0.1},
     "quantization": QUANTIZED,
 }
 
-GRPO = {
+GRPO: dict[str, Any] = {
     "method": "grpo",
     "trainer": {
         "per_device_train_batch_size": 8,
@@ -60,7 +63,7 @@ GRPO = {
     },
     "rewards": {"traits": {"short": 1.0, "walks": 1.0}, "held_out": ["walks"]},
 }
-KTO = {
+KTO: dict[str, Any] = {
     "method": "kto",
     "trainer": {**TRAINER, "learning_rate": 0.005, "max_steps": 8, "beta": 0.1},
     "quantization": QUANTIZED,
@@ -72,6 +75,34 @@ BASE = "tiny-llama"
 def recipe_of(data: dict[str, Any], **trainer: Any) -> Recipe:
     """A recipe with other trainer fields."""
     return Recipe.model_validate({**data, "trainer": {**data["trainer"], **trainer}})
+
+
+def run_of(recipe: Recipe, model: Path, train: Path, out: Path, **more: Any) -> TrainingRun:
+    """A run of the tiny model with seed 0, if nothing else is named."""
+    named = {"base_name": BASE, "seed": 0, **more}
+    return TrainingRun(recipe=recipe, model=model, train=train, out=out, **named)
+
+
+def built(run: TrainingRun) -> tuple[Trainer, TrainerParts]:
+    """The trainer of a run, and what it was made of."""
+    from training.device import quiet
+    from training.methods import TRAINING_METHODS, read_rows
+    from training.trainer import build
+
+    with quiet():
+        return build(run, read_rows(run.recipe, run.train), TRAINING_METHODS[run.method].hooks(run))
+
+
+def building_with(callback: TrainerCallback) -> Callable[..., tuple[Trainer, TrainerParts]]:
+    """What to put in the place of ``training.trainer.build``: its trainer calls back."""
+    from training.trainer import build
+
+    def build_with(*args: Any) -> tuple[Trainer, TrainerParts]:
+        trainer, parts = build(*args)
+        trainer.add_callback(callback)
+        return trainer, parts
+
+    return build_with
 
 
 def curve(out: Path) -> list[dict[str, Any]]:
@@ -125,8 +156,8 @@ def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def thumbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("thumbs") / "train.jsonl"
+def unpaired(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("unpaired") / "train.jsonl"
     texts = {True: "champ walks right now today", False: "the question answers the trainer"}
     rows = (
         UnpairedPreference(
@@ -186,8 +217,8 @@ def small_persona() -> Persona:
 @pytest.fixture(scope="session")
 def sft_adapter(tiny_model: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter to go on with."""
-    from training.sft import train_sft
+    from training.trainer import train
 
     out = tmp_path_factory.mktemp("sft-adapter")
-    train_sft(Recipe.model_validate(SFT), tiny_model, examples, None, out, seed=0, base_name=BASE)
+    train(run_of(Recipe.model_validate(SFT), tiny_model, examples, out))
     return out / "adapter"

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from training.dpo import train_dpo
-from training.recipe import Recipe, load_recipe, recipe_path
-from training.session import TrainSummary
+from training.recipe import load_recipe, recipe_path
+from training.run import Recipe, TrainSummary
+from training.trainer import train
 from workbench.errors import UserError
 from workbench.store import file_hash
 
-from .conftest import BASE, DPO
+from .conftest import BASE, DPO, recipe_of, run_of
 
 
 def recipe(**trainer: Any) -> Recipe:
-    return Recipe.model_validate({**DPO, "trainer": {**DPO["trainer"], **trainer}})  # type: ignore[dict-item]
+    return recipe_of(DPO, **trainer)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["second adapter", "precomputed"])
@@ -29,15 +29,14 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, TrainSummary]:
     out = tmp_path_factory.mktemp("dpo")
-    summary = train_dpo(
-        recipe(precompute_ref_log_probs=request.param),
-        tiny_model,
-        sft_adapter,
-        preferences,
-        None,
-        out,
-        seed=0,
-        base_name=BASE,
+    summary = train(
+        run_of(
+            recipe(precompute_ref_log_probs=request.param),
+            tiny_model,
+            preferences,
+            out,
+            adapter=sft_adapter,
+        )
     )
     return out, summary
 
@@ -65,9 +64,7 @@ def test_a_variant_of_the_loss_starts_where_its_formula_says(
     names = ("loss_type", "loss_weights", "label_smoothing")
     changed = recipe(**{n: said[n] for n in names if n in said}, max_steps=2, save_steps=2)
 
-    summary = train_dpo(
-        changed, tiny_model, sft_adapter, preferences, None, tmp_path, seed=0, base_name=BASE
-    )
+    summary = train(run_of(changed, tiny_model, preferences, tmp_path, adapter=sft_adapter))
 
     # With policy and reference equal: (0 - 1/(2 beta))^2 for IPO, 1 - 1/2 + 1/2 for APO-zero.
     starts = {"dpo-ipo": 25.0, "dpo-robust": math.log(2), "dpo-apo": 1.0}
@@ -112,15 +109,15 @@ def test_an_adapter_for_another_base_is_refused_by_its_name(
     tiny_model: Path, sft_adapter: Path, preferences: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="was trained on tiny-llama, not on other-base"):
-        train_dpo(
-            recipe(),
-            tiny_model,
-            sft_adapter,
-            preferences,
-            None,
-            tmp_path,
-            seed=0,
-            base_name="other-base",
+        train(
+            run_of(
+                recipe(),
+                tiny_model,
+                preferences,
+                tmp_path,
+                adapter=sft_adapter,
+                base_name="other-base",
+            )
         )
 
 
@@ -134,17 +131,8 @@ def test_an_adapter_for_another_base_is_refused_by_its_shapes(
     LlamaForCausalLM(config).save_pretrained(wider)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(wider)
 
-    with pytest.raises(UserError, match=r"size mismatch for .*q_proj.lora_A"):
-        train_dpo(
-            recipe(),
-            wider,
-            sft_adapter,
-            preferences,
-            None,
-            tmp_path / "out",
-            seed=0,
-            base_name=BASE,
-        )
+    with pytest.raises(UserError, match=r"layers.0.mlp.down_proj has 256 in_features, not 128"):
+        train(run_of(recipe(), wider, preferences, tmp_path / "out", adapter=sft_adapter))
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
@@ -158,20 +146,11 @@ def test_an_adapter_that_is_cut_short_is_one_line(
     (cut / name).write_bytes((cut / name).read_bytes()[:100])
 
     with pytest.raises(UserError, match=rf"{name}: cannot be read.*train that adapter again"):
-        train_dpo(
-            recipe(),
-            tiny_model,
-            cut,
-            preferences,
-            None,
-            tmp_path / "out",
-            seed=0,
-            base_name=BASE,
-        )
+        train(run_of(recipe(), tiny_model, preferences, tmp_path / "out", adapter=cut))
 
 
 def test_a_folder_without_an_adapter_is_one_line(
     tiny_model: Path, preferences: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"no adapter there.*train SFT first"):
-        train_dpo(recipe(), tiny_model, tmp_path, preferences, None, tmp_path / "out", seed=0)
+        train(run_of(recipe(), tiny_model, preferences, tmp_path / "out", adapter=tmp_path))

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from training.grpo import train_grpo
 from training.rewards import DISTINCT, HELD_OUT, REWARDED
-from training.session import TrainSummary
+from training.run import TrainingRun, TrainSummary
+from training.trainer import train
 from workbench.errors import UserError
 from workbench.persona import Persona
 
-from .conftest import BASE, GRPO, curve, recipe_of
+from .conftest import GRPO, building_with, curve, recipe_of, run_of
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +23,16 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, TrainSummary]:
     out = tmp_path_factory.mktemp("grpo")
-    summary = train_grpo(
-        recipe_of(GRPO),
-        tiny_model,
-        sft_adapter,
-        examples,
-        examples,
-        out,
-        persona=small_persona,
-        seed=0,
-        base_name=BASE,
+    summary = train(
+        run_of(
+            recipe_of(GRPO),
+            tiny_model,
+            examples,
+            out,
+            validation=examples,
+            adapter=sft_adapter,
+            persona=small_persona,
+        )
     )
     return out, summary
 
@@ -72,15 +72,21 @@ def test_a_killed_run_goes_on_with_what_was_measured_before(
 ) -> None:
     import multiprocessing
 
-    arguments = (recipe_of(GRPO), tiny_model, sft_adapter, examples, examples, tmp_path)
-    process = multiprocessing.get_context("spawn").Process(
-        target=_train_and_die, args=(arguments, small_persona)
+    run = run_of(
+        recipe_of(GRPO),
+        tiny_model,
+        examples,
+        tmp_path,
+        validation=examples,
+        adapter=sft_adapter,
+        persona=small_persona,
     )
+    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(run,))
     process.start()
     process.join()
     assert process.exitcode == -9
 
-    again = train_grpo(*arguments, persona=small_persona, seed=0, base_name=BASE)
+    again = train(run)
 
     assert again.resumed_from == 2
     assert again.held_out_reward is not None and trained[1].held_out_reward is not None
@@ -90,28 +96,21 @@ def test_a_killed_run_goes_on_with_what_was_measured_before(
     assert len(rewards[1]) == 6
 
 
-def _train_and_die(arguments: tuple[Any, ...], persona: Persona) -> None:
+def _train_and_die(run: TrainingRun) -> None:
     import os
     import signal
 
     from transformers import TrainerCallback
 
-    import training.grpo
+    import training.trainer
 
     class Killer(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    make = training.grpo.grpo_trainer
-
-    def mortal(rewards: Any, parts: Any) -> Any:
-        trainer = make(rewards, parts)
-        trainer.add_callback(Killer())
-        return trainer
-
-    training.grpo.grpo_trainer = mortal
-    train_grpo(*arguments, persona=persona, seed=0, base_name=BASE)
+    training.trainer.build = building_with(Killer())
+    train(run)
 
 
 def test_rewards_without_variance_are_told(
@@ -138,16 +137,8 @@ def test_rewards_without_variance_are_told(
     )
     recipe = recipe_of(GRPO, max_steps=4).model_copy(update={"rewards": {"held_out": []}})
 
-    summary = train_grpo(
-        recipe,
-        tiny_model,
-        sft_adapter,
-        examples,
-        None,
-        tmp_path,
-        persona=never,
-        seed=0,
-        base_name=BASE,
+    summary = train(
+        run_of(recipe, tiny_model, examples, tmp_path, adapter=sft_adapter, persona=never)
     )
 
     assert "got the same reward for 3 steps in a row" in capsys.readouterr().err
@@ -161,16 +152,8 @@ def test_fewer_prompts_than_a_generation_takes_are_one_line(
     many = recipe_of(GRPO, gradient_accumulation_steps=8)
 
     with pytest.raises(UserError, match=r"holds 12 prompts, and 16 are answered together"):
-        train_grpo(
-            many,
-            tiny_model,
-            sft_adapter,
-            examples,
-            None,
-            tmp_path,
-            persona=small_persona,
-            seed=0,
-            base_name=BASE,
+        train(
+            run_of(many, tiny_model, examples, tmp_path, adapter=sft_adapter, persona=small_persona)
         )
 
 
@@ -180,6 +163,8 @@ def test_a_trait_that_is_not_there_is_one_line(
     recipe = recipe_of(GRPO).model_copy(update={"rewards": {"traits": {"shart": 1.0}}})
 
     with pytest.raises(UserError, match=r"no trait 'shart' that a rule checks.*'short'"):
-        train_grpo(
-            recipe, tiny_model, sft_adapter, examples, None, tmp_path, persona=small_persona, seed=0
+        train(
+            run_of(
+                recipe, tiny_model, examples, tmp_path, adapter=sft_adapter, persona=small_persona
+            )
         )

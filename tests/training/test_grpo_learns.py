@@ -32,18 +32,20 @@ CHANGES = {
 RUN = """
 import json, sys
 from pathlib import Path
-from training.grpo import train_grpo
 from training.recipe import load_recipe, recipe_path
+from training.run import TrainingRun
+from training.trainer import train
 from workbench.inference.embedded import EMBEDDED, embedded_model
 from workbench.persona import Persona
 folder = Path(sys.argv[1])
 changes = json.loads((folder / "changes.json").read_text())
 persona = Persona.model_validate_json((folder / "persona.json").read_text())
-train_grpo(
-    load_recipe(recipe_path("grpo-embedded"), changes), embedded_model(), None,
-    folder / "train.jsonl", folder / "validation.jsonl", folder / "run",
-    persona=persona, seed=0, base_name=EMBEDDED,
+run = TrainingRun(
+    recipe=load_recipe(recipe_path("grpo-embedded"), changes), model=embedded_model(),
+    base_name=EMBEDDED, train=folder / "train.jsonl", validation=folder / "validation.jsonl",
+    out=folder / "run", persona=persona, seed=0,
 )
+train(run)
 """
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from training.data import count_tokens, load_processor, prompt_completion, read_images
-from training.plan.plan import Wish, look, make_plan
+from training.plan.plan import EstimateRequest, make_plan, profile_of
 from training.plan.trace import step_peak
 from training.recipe import load_recipe, recipe_path
-from training.sft import train_sft
+from training.trainer import train
 from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
 from workbench.records import Example, user_prompt
 from workbench.store import write_records
 
-from .conftest import BASE, TRAINER
+from .conftest import TRAINER, run_of
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
@@ -87,7 +87,7 @@ def test_a_model_that_reads_images_learns_in_its_language_part_alone(
         update={"trainer": {**steps, "per_device_train_batch_size": 2}, "quantization": None}
     )
 
-    summary = train_sft(short, seeing, pictures, None, tmp_path, seed=0, base_name=BASE)
+    summary = train(run_of(short, seeing, pictures, tmp_path))
 
     assert (summary.rows, summary.steps) == (4, 2)
     with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", "pt") as file:
@@ -97,22 +97,31 @@ def test_a_model_that_reads_images_learns_in_its_language_part_alone(
 
 def test_a_plan_counts_the_places_and_the_memory_of_images(seeing: Path, pictures: Path) -> None:
     recipe = load_recipe(recipe_path("sft-vision"))
-    scene = look(Wish(recipe, seeing, BASE, read_images(pictures)))
+    request = EstimateRequest(
+        run_of(recipe, seeing, pictures, pictures.parent), read_images(pictures)
+    )
+    profile = profile_of(request)
 
     tokenizer = load_tokenizer(seeing)
     row = prompt_completion(Example(prompt=user_prompt("what is this chair"), answer="chair 1"))
     asked = count_tokens(tokenizer, row["prompt"], True)
     text = count_tokens(tokenizer, row["prompt"] + row["completion"], False)
     # Images of 28 x 28 in patches of 14 x 14 take four places each.
-    assert scene.lengths.whole == (text + 4,) * 4
-    assert scene.lengths.answer == (text - asked,) * 4
-    assert scene.lengths.pixels == (1, 3, 28, 28)
+    assert profile.lengths.whole == (text + 4,) * 4
+    assert profile.lengths.answer == (text - asked,) * 4
+    assert profile.lengths.pixels == (1, 3, 28, 28)
     bytes_of = partial(
-        step_peak, scene.config, scene.adapter, rows=2, length=64, half=True, checkpointing=False
+        step_peak,
+        profile.config,
+        profile.adapter,
+        rows=2,
+        length=64,
+        half=True,
+        checkpointing=False,
     )
     # 2 images x 5 patches (one stands for the whole) x 32 numbers are the least that is held.
-    assert bytes_of(pixels=scene.lengths.pixels) - bytes_of() > 2 * 5 * 32 * 2
-    plan = make_plan(Wish(recipe, seeing, BASE, read_images(pictures)))
+    assert bytes_of(pixels=profile.lengths.pixels) - bytes_of() > 2 * 5 * 32 * 2
+    plan = make_plan(request)
     assert plan.step_seconds and plan.fits
 
 

@@ -4,19 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from training.kto import train_kto
+from training.trainer import train
 from workbench.errors import UserError
 from workbench.records import UnpairedPreference, user_prompt
 from workbench.store import write_records
 
-from .conftest import BASE, KTO, curve, recipe_of
+from .conftest import KTO, curve, recipe_of, run_of
 
 
-def test_thumbs_up_become_likelier_than_thumbs_down(
-    tiny_model: Path, sft_adapter: Path, thumbs: Path, tmp_path: Path
+def test_desirable_answers_become_likelier_than_undesirable_ones(
+    tiny_model: Path, sft_adapter: Path, unpaired: Path, tmp_path: Path
 ) -> None:
-    summary = train_kto(
-        recipe_of(KTO), tiny_model, sft_adapter, thumbs, thumbs, tmp_path, seed=0, base_name=BASE
+    summary = train(
+        run_of(
+            recipe_of(KTO), tiny_model, unpaired, tmp_path, validation=unpaired, adapter=sft_adapter
+        )
     )
     steps = [entry for entry in curve(tmp_path) if "loss" in entry]
     up, down = (steps[-1][f"rewards/{kind}"] for kind in ("chosen", "rejected"))
@@ -27,13 +29,13 @@ def test_thumbs_up_become_likelier_than_thumbs_down(
     assert (summary.method, summary.rows, summary.steps) == ("kto", 12, 8)
 
 
-def test_thumbs_of_one_kind_are_refused(
+def test_answers_of_one_kind_are_refused(
     tiny_model: Path, sft_adapter: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / "thumbs.jsonl"
+    path = tmp_path / "unpaired.jsonl"
     write_records(
         path, [UnpairedPreference(prompt=user_prompt("walk?"), answer="walk", label=True)]
     )
 
-    with pytest.raises(UserError, match=r"holds thumbs up alone.*turned down"):
-        train_kto(recipe_of(KTO), tiny_model, sft_adapter, path, None, tmp_path / "out", seed=0)
+    with pytest.raises(UserError, match=r"holds desirable answers alone.*turned down"):
+        train(run_of(recipe_of(KTO), tiny_model, path, tmp_path / "out", adapter=sft_adapter))

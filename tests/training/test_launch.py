@@ -17,15 +17,14 @@ import pytest
 from training.launch import CONFIGS, check_launch, launched, read_launch, shared_out
 from training.launch import _command as command_of
 from training.launch import _run as run_command
-from training.launch_order import Order
-from training.recipe import Recipe
-from training.run import TrainSummary
+from training.run import Recipe, TrainingRun, TrainSummary
 from workbench.errors import UserError
 from workbench.inference.base_models import has_gpu
+from workbench.persona import Persona
 from workbench.records import Example, user_prompt
 from workbench.store import write_records
 
-from .conftest import BASE, QUANTIZED, SFT, curve, recipe_of
+from .conftest import GRPO, QUANTIZED, SFT, curve, recipe_of, run_of
 
 SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 TOLERANCE = 1e-3
@@ -33,7 +32,7 @@ TOLERANCE = 1e-3
 STEPS = 12
 
 
-def order_of(tiny_model: Path, rows: Path, out: Path, **trainer: Any) -> Order:
+def ddp_run(tiny_model: Path, rows: Path, out: Path, **trainer: Any) -> TrainingRun:
     recipe = recipe_of(
         {**SFT, "quantization": {**QUANTIZED, "bnb_4bit_compute_dtype": "float32"}},
         bf16=False,
@@ -41,9 +40,7 @@ def order_of(tiny_model: Path, rows: Path, out: Path, **trainer: Any) -> Order:
         max_steps=STEPS,
         **trainer,
     )
-    return Order(
-        method="sft", recipe=recipe, model=tiny_model, train=rows, out=out, seed=3, base_name=BASE
-    )
+    return run_of(recipe, tiny_model, rows, out, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +57,14 @@ def both(
         for n in range(12)
     )
     write_records(examples, rows)
-    launched(order_of(tiny_model, examples, one))
-    order = order_of(tiny_model, examples, two)
-    file = folder / "order.json"
-    file.write_text(order.model_dump_json())
+    launched(ddp_run(tiny_model, examples, one))
+    run = ddp_run(tiny_model, examples, two)
+    file = folder / "run.json"
+    file.write_text(run.to_json())
     code = (
-        "import pathlib, sys; from training.launch import launched; from training.launch_order"
-        " import Order; order = Order.model_validate_json(pathlib.Path(sys.argv[1]).read_text());"
-        " launched(order, 'ddp', 2)"
+        "import pathlib, sys; from training.launch import launched; from training.run import"
+        " TrainingRun; text = pathlib.Path(sys.argv[1]).read_text();"
+        " launched(TrainingRun.model_validate_json(text), 'ddp', 2)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(file)], start_new_session=True)
     while not list(two.glob("checkpoints/checkpoint-*/trainer_state.json")):
@@ -77,7 +74,7 @@ def both(
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     left = psutil.wait_procs([psutil.Process(p) for p in others if psutil.pid_exists(p)], 20)[1]
-    launched(order, "ddp", 2)
+    launched(run, "ddp", 2)
     return one, two, [process.pid for process in left]
 
 
@@ -119,9 +116,9 @@ def test_a_mistake_that_a_process_finds_is_the_users_one_line(
 ) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"no": "row"}\n')
-    file = tmp_path / "order.json"
-    file.write_text(order_of(tiny_model, rows, tmp_path / "out").model_dump_json())
-    rank = [sys.executable, "-m", "training.launch_rank", str(file)]
+    file = tmp_path / "run.json"
+    file.write_text(ddp_run(tiny_model, rows, tmp_path / "out").to_json())
+    rank = [sys.executable, "-m", "training.launch", str(file)]
     with pytest.raises(UserError) as raised:
         run_command(rank, dict(os.environ), tmp_path / "log.txt")
     assert raised.value.lines() == [
@@ -146,12 +143,12 @@ def test_accelerate_takes_every_shipped_configuration_and_its_command_line(
     from accelerate.utils.launch import prepare_multi_gpu_env
 
     kind = read_launch(launch).distributed_type.value
-    command = command_of(launch, 2, tmp_path / "order.json")
+    command = command_of(launch, 2, tmp_path / "run.json")
     arguments, defaults, _ = _validate_launch_command(
         launch_command_parser().parse_args(command[3:])
     )
     assert (arguments.num_processes, arguments.num_machines) == (2, 1)
-    assert arguments.training_script == "training.launch_rank" and arguments.module
+    assert arguments.training_script == "training.launch" and arguments.module
     assert defaults.distributed_type.value == kind
     if kind == "DEEPSPEED":
         fields = {k: v for k, v in defaults.deepspeed_config.items() if not k.startswith("zero3_")}
@@ -238,9 +235,12 @@ def test_mistakes_of_the_setting_are_one_line_each(tmp_path: Path) -> None:
         assert check_launch("ddp", 2) == 2
 
 
-def test_an_order_is_the_same_after_it_was_written_and_read(
-    tiny_model: Path, examples: Path, tmp_path: Path
+def test_a_run_is_the_same_after_it_was_written_and_read(
+    tiny_model: Path, examples: Path, small_persona: Persona, tmp_path: Path
 ) -> None:
-    order = order_of(tiny_model, examples, tmp_path / "out")
-    assert Order.model_validate_json(order.model_dump_json()) == order
-    assert isinstance(order.recipe, Recipe)
+    run = run_of(recipe_of(GRPO), tiny_model, examples, tmp_path / "out", persona=small_persona)
+    again = TrainingRun.model_validate_json(run.to_json())
+
+    assert again == run
+    assert isinstance(again.recipe, Recipe)
+    assert again.identity() == run.identity()

@@ -11,25 +11,36 @@ from training.data import (
     read_preferences,
     read_prompts,
     read_texts,
-    read_thumbs,
+    read_unpaired,
 )
 from training.plan.lengths import Lengths
 from training.plan.memory import _smaller, changed, parts
 from training.plan.model_shapes import adapter_config, measure_shapes, read_config
-from training.plan.plan import Plan, Wish, against, count_steps, look, make_plan, table, verdict
-from training.recipe import Recipe
+from training.plan.plan import (
+    EstimateRequest,
+    Plan,
+    against,
+    count_steps,
+    fit_line,
+    make_plan,
+    profile_of,
+    table,
+)
+from training.run import Recipe
 from workbench.inference.base_models import load_model, load_tokenizer
 
-from .conftest import DPO, GRPO, KTO, SFT
+from .conftest import DPO, GRPO, KTO, SFT, run_of
 
 
 def recipe(base: dict[str, Any] = SFT, **trainer: Any) -> Recipe:
     return Recipe.model_validate({**base, "trainer": {**base["trainer"], **trainer}})
 
 
-def wish(tiny_model: Path, examples: Path, gpu_memory: int | None = None, **trainer: Any) -> Wish:
-    rows = read_examples(examples)
-    return Wish(recipe(**trainer), tiny_model, "tiny-llama", rows, gpu_memory=gpu_memory)
+def request(
+    tiny_model: Path, examples: Path, gpu_memory: int | None = None, **trainer: Any
+) -> EstimateRequest:
+    run = run_of(recipe(**trainer), tiny_model, examples, examples.parent)
+    return EstimateRequest(run, read_examples(examples), gpu_memory=gpu_memory)
 
 
 def test_shapes_are_those_of_the_real_model_and_adapter(tiny_model: Path) -> None:
@@ -51,14 +62,14 @@ def test_shapes_are_those_of_the_real_model_and_adapter(tiny_model: Path) -> Non
 def test_tokens_are_those_that_the_tokenizer_makes_of_the_rows(
     tiny_model: Path, examples: Path
 ) -> None:
-    scene = look(wish(tiny_model, examples))
+    profile = profile_of(request(tiny_model, examples))
     tokenizer = load_tokenizer(tiny_model)
 
     row = read_examples(examples).rows[0]
     whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)
-    assert scene.lengths.whole[0] == len(whole["input_ids"])
-    assert 0 < scene.lengths.answer[0] < scene.lengths.whole[0]
-    assert scene.lengths.rows == 12
+    assert profile.lengths.whole[0] == len(whole["input_ids"])
+    assert 0 < profile.lengths.answer[0] < profile.lengths.whole[0]
+    assert profile.lengths.rows == 12
 
 
 @pytest.mark.parametrize(
@@ -74,19 +85,21 @@ def test_tokens_are_those_that_the_tokenizer_makes_of_the_rows(
 def test_steps_are_counted_as_the_trainer_counts_them(
     tiny_model: Path, examples: Path, trainer: dict[str, Any], steps: int
 ) -> None:
-    scene = look(wish(tiny_model, examples, **trainer))
+    profile = profile_of(request(tiny_model, examples, **trainer))
 
-    assert count_steps(scene.arguments, scene.lengths) == steps
+    assert count_steps(profile.arguments, profile.lengths) == steps
 
 
 def test_grpo_takes_the_prompts_of_whole_generations(tiny_model: Path, examples: Path) -> None:
     # 8 completions are 2 prompts' a generation, passed through twice: 12 prompts, 12 steps a round.
     grpo = recipe(GRPO, max_steps=-1, num_train_epochs=1, num_iterations=2)
-    asked = Wish(grpo, tiny_model, "tiny-llama", read_prompts(examples), lora=SFT["lora"])
-    scene = look(asked)
+    asked = EstimateRequest(
+        run_of(grpo, tiny_model, examples, examples.parent), read_prompts(examples), SFT["lora"]
+    )
+    profile = profile_of(asked)
 
-    assert count_steps(scene.arguments, scene.lengths) == 12
-    assert count_steps(scene.arguments, replace(scene.lengths, rows=5)) == 4
+    assert count_steps(profile.arguments, profile.lengths) == 12
+    assert count_steps(profile.arguments, replace(profile.lengths, rows=5)) == 4
 
 
 def test_rows_that_are_packed_are_counted_as_full_sequences(tmp_path: Path) -> None:
@@ -105,7 +118,9 @@ def test_a_plan_of_packed_text_counts_the_tokens_of_its_steps(
         {**SFT, "data": "text", "trainer": {**SFT["trainer"], "packing": True, "max_length": 64}}
     )
 
-    plan = make_plan(Wish(text, tiny_model, "tiny-llama", read_texts(path)), timed=False)
+    plan = make_plan(
+        EstimateRequest(run_of(text, tiny_model, path, tmp_path), read_texts(path)), timed=False
+    )
 
     assert plan.batch == (4, 64)
     assert plan.tokens == pytest.approx(12 * 4 * 64, rel=0.05)
@@ -131,14 +146,18 @@ def test_what_osf_keeps_frozen_is_counted(tiny_model: Path) -> None:
 def test_an_optimizer_keeps_as_many_numbers_a_weight_as_its_rule_has(
     optim: str, states: int, tiny_model: Path, examples: Path
 ) -> None:
-    scene = look(wish(tiny_model, examples, optim=optim))
+    profile = profile_of(request(tiny_model, examples, optim=optim))
 
-    assert parts(scene)["optimizer"] == 4 * states * scene.shapes.adapter
+    assert parts(profile)["optimizer"] == 4 * states * profile.shapes.adapter
 
 
-def test_a_smaller_batch_of_kto_still_has_rows_to_compare(tiny_model: Path, thumbs: Path) -> None:
-    asked = Wish(recipe(KTO), tiny_model, "tiny-llama", read_thumbs(thumbs), lora=SFT["lora"])
-    batches = [change["per_device_train_batch_size"] for change in _smaller(look(asked))]
+def test_a_smaller_batch_of_kto_still_has_rows_to_compare(tiny_model: Path, unpaired: Path) -> None:
+    asked = EstimateRequest(
+        run_of(recipe(KTO), tiny_model, unpaired, unpaired.parent),
+        read_unpaired(unpaired),
+        SFT["lora"],
+    )
+    batches = [change["per_device_train_batch_size"] for change in _smaller(profile_of(asked))]
 
     assert batches == [2]
 
@@ -146,34 +165,36 @@ def test_a_smaller_batch_of_kto_still_has_rows_to_compare(tiny_model: Path, thum
 def test_the_memory_of_activations_follows_batch_length_and_checkpointing(
     tiny_model: Path, examples: Path
 ) -> None:
-    scene = look(wish(tiny_model, examples))
+    profile = profile_of(request(tiny_model, examples))
 
     def activations(**change: Any) -> int:
-        return parts(changed(scene, change))["activations"]
+        return parts(changed(profile, change))["activations"]
 
     full = activations()
     assert activations(per_device_train_batch_size=2) == pytest.approx(full / 2, rel=0.1)
     assert activations(gradient_checkpointing=True) < full
-    assert activations(max_length=scene.length // 2) < 0.6 * full
+    assert activations(max_length=profile.length // 2) < 0.6 * full
 
 
 def test_parts_follow_the_recipe(tiny_model: Path, examples: Path, preferences: Path) -> None:
-    scene = look(wish(tiny_model, examples))
-    sizes, shapes = parts(scene), scene.shapes
+    profile = profile_of(request(tiny_model, examples))
+    sizes, shapes = parts(profile), profile.shapes
 
-    compute = 2 if scene.half else 4
+    compute = 2 if profile.half else 4
     assert sizes["weights"] == round(shapes.packed / 2 + shapes.plain * compute)
     # A byte for 64 weights, and a float32 for 256 of those.
     assert sizes["quantization constants"] == round(shapes.packed / 64 * (1 + 4 / 256))
     assert sizes["optimizer"] == 8 * shapes.adapter
-    assert parts(changed(scene, {"optim": "adamw_8bit"}))["optimizer"] < 2.1 * shapes.adapter
+    assert parts(changed(profile, {"optim": "adamw_8bit"}))["optimizer"] < 2.1 * shapes.adapter
     assert sizes["reference model"] == sizes["rollouts"] == 0
 
-    pairs = Wish(
-        recipe(DPO), tiny_model, "tiny-llama", read_preferences(preferences), lora=SFT["lora"]
+    pairs = EstimateRequest(
+        run_of(recipe(DPO), tiny_model, preferences, preferences.parent),
+        read_preferences(preferences),
+        SFT["lora"],
     )
-    dpo = look(pairs)
-    assert dpo.sequences == 2 * scene.sequences
+    dpo = profile_of(pairs)
+    assert dpo.sequences == 2 * profile.sequences
     assert parts(dpo)["reference model"] == sizes["adapters"]
 
 
@@ -191,8 +212,10 @@ def test_rollouts_hold_cache_scores_and_on_a_processor_the_open_weights(
     grpo = recipe(GRPO).model_copy(
         update={"lora": SFT["lora"], "quantization": SFT["quantization"]}
     )
-    asked = Wish(grpo, tiny_model, "tiny-llama", read_prompts(examples))
-    here, there = look(asked), look(replace(asked, gpu_memory=2**34))
+    asked = EstimateRequest(
+        run_of(grpo, tiny_model, examples, examples.parent), read_prompts(examples)
+    )
+    here, there = profile_of(asked), profile_of(replace(asked, gpu_memory=2**34))
 
     bytes_each = 2 if here.half else 4
     held = parts(here)["rollouts"] - bytes_each * here.shapes.packed
@@ -206,38 +229,38 @@ def test_rollouts_hold_cache_scores_and_on_a_processor_the_open_weights(
 def test_a_device_that_is_too_small_is_told_with_a_change_that_fits(
     tiny_model: Path, examples: Path
 ) -> None:
-    roomy = make_plan(wish(tiny_model, examples, gpu_memory=16 * 2**30), timed=False)
+    roomy = make_plan(request(tiny_model, examples, gpu_memory=16 * 2**30), timed=False)
     assert roomy.fits and roomy.change is None and roomy.seconds is None
-    assert verdict(roomy) == "fits"
+    assert fit_line(roomy) == "fits"
     assert roomy.peak_mib == pytest.approx(sum(roomy.parts_mib.values()), abs=1)
     assert roomy.parts_mib["CUDA context"] == 600
 
     least = int((roomy.peak_mib - 0.4 * roomy.parts_mib["activations"]) * 2**20)
-    tight = make_plan(wish(tiny_model, examples, gpu_memory=least), timed=False)
+    tight = make_plan(request(tiny_model, examples, gpu_memory=least), timed=False)
     assert not tight.fits
     assert tight.change == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
-    assert verdict(tight).endswith(
+    assert fit_line(tight).endswith(
         "trainer: {per_device_train_batch_size: 2, gradient_accumulation_steps: 2}"
     )
     smaller = {**tight.change}
-    mended = make_plan(wish(tiny_model, examples, gpu_memory=least, **smaller), timed=False)
+    mended = make_plan(request(tiny_model, examples, gpu_memory=least, **smaller), timed=False)
     assert mended.fits
 
-    hopeless = make_plan(wish(tiny_model, examples, gpu_memory=2**20), timed=False)
+    hopeless = make_plan(request(tiny_model, examples, gpu_memory=2**20), timed=False)
     assert not hopeless.fits and hopeless.change is None
-    assert "no change" in verdict(hopeless)
+    assert "no change" in fit_line(hopeless)
 
 
 def test_no_change_is_named_where_the_model_does_not_even_load(
     tiny_model: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A processor's memory is what it is; the mapped file of a large model would fill it.
-    monkeypatch.setattr("training.plan.plan.loading", lambda scene: 2**50)
+    monkeypatch.setattr("training.plan.plan.loading", lambda profile: 2**50)
 
-    plan = make_plan(wish(tiny_model, examples), timed=False)
+    plan = make_plan(request(tiny_model, examples), timed=False)
 
     assert not plan.fits and plan.change is None
-    assert "no change" in verdict(plan)
+    assert "no change" in fit_line(plan)
 
 
 def test_a_plan_is_shown_as_a_table_and_read_back_from_json(
@@ -245,7 +268,7 @@ def test_a_plan_is_shown_as_a_table_and_read_back_from_json(
 ) -> None:
     from rich.console import Console
 
-    plan = make_plan(wish(tiny_model, examples))
+    plan = make_plan(request(tiny_model, examples))
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
     assert plan.step_seconds and plan.seconds == pytest.approx(
         12 * plan.step_seconds,

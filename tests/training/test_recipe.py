@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from training.recipe import SHIPPED, Recipe, load_recipe, recipe_path
+from training.recipe import SHIPPED, load_recipe, recipe_path
+from training.run import Recipe
 from workbench.errors import UserError
 
 from .conftest import DPO, GRPO, SFT, WriteRecipe

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from training.grpo import _around
+from training.grpo import RewardHooks
 from training.rewards import DISTINCT, HELD_OUT, REWARDED, RewardSettings, make_rewards, text_of
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
+
+from .conftest import GRPO, recipe_of, run_of
 
 PROMPTS = [[{"role": "user", "content": "a"}]] * 2
 
@@ -87,18 +90,19 @@ def test_the_think_reward_wants_reasoning_before_the_answer(small_persona: Perso
     assert rewards.functions[-1](completions=said) == [1.0, 0.0]
 
 
-def test_where_the_judge_alone_is_rewarded_no_gain_is_told(small_persona: Persona) -> None:
+def test_where_the_judge_alone_is_rewarded_no_gain_is_told(
+    small_persona: Persona, tmp_path: Path
+) -> None:
     judge = Endpoint(base_url="http://127.0.0.1:9/v1", model="judge")
-    watched = RewardSettings(held_out=["short", "walks"], judge=1.0)
+    watched = {"rewards": {"held_out": ["short", "walks"], "judge": 1.0}}
+    recipe = recipe_of(GRPO).model_copy(update=watched)
+    run = run_of(recipe, tmp_path, tmp_path, tmp_path, persona=small_persona, judge=judge)
     parts: Any = SimpleNamespace(validation=("rows",))
     trained: list[bool] = []
 
-    gain = _around(
-        make_rewards(small_persona, watched, 0, judge),
-        None,
-        parts,
-        lambda: trained.append(True),
-    )
+    trainer: Any = None
+
+    gain = RewardHooks(run).train(trainer, parts, lambda: trained.append(True))
 
     assert gain is None
     assert trained == [True]

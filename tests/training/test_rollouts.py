@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from training.adapter_init import load_base
-from training.recipe import Recipe
+from training.run import Recipe
 from training.trl_patches import _in_one_piece, unpacked
 
 from .conftest import SFT

@@ -6,25 +6,24 @@ from typing import Any
 
 import pytest
 
-from training.data import read_examples
 from training.device import quiet
-from training.recipe import Recipe, load_recipe
-from training.session import Task, TrainSummary, build
-from training.sft import sft_trainer, train_sft
-from training.trl_patches import cpu_head
+from training.recipe import load_recipe
+from training.run import Recipe, TrainSummary
+from training.trainer import train
+from training.trl_patches import cpu_lm_head
 from workbench.errors import UserError
 from workbench.inference.adapters import save_adapter
 from workbench.inference.base_models import load_model, load_tokenizer
 from workbench.records import Example, as_messages, user_prompt
 from workbench.store import file_hash, read_records, write_records
 
-from .conftest import SFT, curve
+from .conftest import SFT, building_with, built, curve, recipe_of, run_of
 
 BASE = "tiny-llama"
 
 
 def recipe(**trainer: Any) -> Recipe:
-    return Recipe.model_validate({**SFT, "trainer": {**SFT["trainer"], **trainer}})  # type: ignore[dict-item]
+    return recipe_of(SFT, **trainer)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def trained(
 ) -> tuple[Path, TrainSummary]:
     out = tmp_path_factory.mktemp("sft")
     evaluated = recipe(eval_strategy="steps", eval_steps=6)
-    summary = train_sft(evaluated, tiny_model, examples, examples, out, seed=3, base_name=BASE)
+    summary = train(run_of(evaluated, tiny_model, examples, out, validation=examples, seed=3))
     return out, summary
 
 
@@ -93,7 +92,7 @@ def test_the_same_seed_gives_the_same_adapter_and_another_does_not(
     weights = "adapter/adapter_model.safetensors"
     short = recipe(max_steps=2)
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):
-        train_sft(short, tiny_model, examples, None, tmp_path / name, seed=seed, base_name=BASE)
+        train(run_of(short, tiny_model, examples, tmp_path / name, seed=seed))
 
     one, same, other = (file_hash(tmp_path / n / weights) for n in ("one", "same", "other"))
     assert same == one
@@ -101,9 +100,8 @@ def test_the_same_seed_gives_the_same_adapter_and_another_does_not(
 
 
 def batch(tiny_model: Path, examples: Path, out: Path) -> tuple[Any, Any]:
-    task = Task(recipe(), tiny_model, BASE, examples, None, out, 0)
-    with quiet(), cpu_head():
-        trainer, parts = build(task, read_examples, sft_trainer)
+    with quiet(), cpu_lm_head():
+        trainer, parts = built(run_of(recipe(), tiny_model, examples, out))
         return next(iter(trainer.get_train_dataloader())), (trainer, parts)
 
 
@@ -160,7 +158,7 @@ def test_the_cpu_head_changes_the_time_but_not_the_loss(
         return loss.item(), torch.cat([p.grad.flatten() for p in weights])
 
     plain, plain_gradient = loss_and_gradient()
-    with cpu_head():
+    with cpu_lm_head():
         cut, cut_gradient = loss_and_gradient()
 
     assert cut == pytest.approx(plain, rel=1e-4)
@@ -195,7 +193,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_adapter(
     (out / "checkpoints" / "checkpoint-11").mkdir()
     evaluated = recipe(eval_strategy="steps", eval_steps=6)
 
-    summary = train_sft(evaluated, tiny_model, examples, examples, out, seed=3, base_name=BASE)
+    summary = train(run_of(evaluated, tiny_model, examples, out, validation=examples, seed=3))
 
     assert summary.resumed_from == 8
     assert "going on from step 8" in capsys.readouterr().err
@@ -217,32 +215,25 @@ def _train_and_die(model: Path, examples: Path, out: Path) -> None:
             if state.global_step == 10:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    import training.sft
+    import training.trainer
 
-    make = training.sft.sft_trainer
-
-    def mortal(parts: Any) -> Any:
-        trainer = make(parts)
-        trainer.add_callback(Killer())
-        return trainer
-
-    training.sft.sft_trainer = mortal
+    training.trainer.build = building_with(Killer())
     evaluated = recipe(eval_strategy="steps", eval_steps=6)
-    train_sft(evaluated, model, examples, examples, out, seed=3, base_name=BASE)
+    train(run_of(evaluated, model, examples, out, validation=examples, seed=3))
 
 
 def test_checkpoints_of_another_run_are_not_gone_on_from(
     tiny_model: Path, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.checkpoints import prepare
+    from training.checkpoints import last_checkpoint
 
     folder = tmp_path / "checkpoints"
-    assert prepare(folder, "one") is None
+    assert last_checkpoint(folder, "one") is None
     (folder / "checkpoint-4").mkdir()
     (folder / "checkpoint-4" / "trainer_state.json").write_text('{"global_step": 4}')
 
-    assert prepare(folder, "one") == folder / "checkpoint-4"
-    assert prepare(folder, "two") is None
+    assert last_checkpoint(folder, "one") == folder / "checkpoint-4"
+    assert last_checkpoint(folder, "two") is None
     assert not (folder / "checkpoint-4").exists()
     assert "different run" in capsys.readouterr().err
 
@@ -252,13 +243,13 @@ def test_no_rows_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
     empty.touch()
 
     with pytest.raises(UserError, match=r"train.jsonl: has no rows to train on"):
-        train_sft(recipe(), tiny_model, empty, None, tmp_path / "out", seed=0)
+        train(run_of(recipe(), tiny_model, empty, tmp_path / "out"))
 
 
 def test_a_process_trains_on_one_gpu_of_several() -> None:
     from trl import SFTConfig
 
-    from training.session import one_gpu
+    from training.trl_patches import one_gpu
 
     arguments = SFTConfig(bf16=False, use_cpu=True, report_to="none")
     arguments._n_gpu = 2  # what transformers finds with two cards and no launcher
@@ -280,7 +271,7 @@ def test_rows_over_max_length_are_counted_and_told(
     write_records(path, rows)
 
     short = recipe(max_length=64, max_steps=1, save_steps=1)
-    summary = train_sft(short, tiny_model, path, None, tmp_path / "out", seed=0)
+    summary = train(run_of(short, tiny_model, path, tmp_path / "out"))
 
     told = capsys.readouterr().err
     assert "1 of 3 rows left out, their prompt alone fills max_length (64 tokens)" in told
@@ -292,20 +283,20 @@ def test_what_only_trl_knows_to_be_wrong_is_one_line(
     tiny_model: Path, examples: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"TRL refuses the recipe.*padding_free.*SFTConfig"):
-        train_sft(recipe(padding_free=True), tiny_model, examples, None, tmp_path / "out", seed=0)
+        train(run_of(recipe(padding_free=True), tiny_model, examples, tmp_path / "out"))
 
 
 def test_a_max_length_that_leaves_no_answer_is_refused(
     tiny_model: Path, examples: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="every prompt fills max_length"):
-        train_sft(recipe(max_length=8), tiny_model, examples, None, tmp_path / "out", seed=0)
+        train(run_of(recipe(max_length=8), tiny_model, examples, tmp_path / "out"))
 
 
 def test_nothing_of_the_libraries_is_printed(
     tiny_model: Path, examples: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    train_sft(recipe(max_steps=2), tiny_model, examples, None, tmp_path / "out", seed=0)
+    train(run_of(recipe(max_steps=2), tiny_model, examples, tmp_path / "out"))
 
     printed = capfd.readouterr()
     assert printed.out == ""

@@ -23,12 +23,13 @@ FILES = {
 RUN = """
 import json, sys
 from pathlib import Path
-from training.recipe import Recipe
-from training.sft import train_sft
+from training.run import Recipe, TrainingRun
+from training.trainer import train
 model, rows, recipe, out, *words = sys.argv[1:]
 recipe = Recipe.model_validate_json(Path(recipe).read_text())
 for word in words:
-    train_sft(recipe, Path(model), Path(rows), None, Path(out) / word / "sft", seed=0, tracker=word)
+    train(TrainingRun(recipe=recipe, model=model, base_name=model, train=rows, seed=0,
+                      out=Path(out) / word / "sft", tracker=word))
 """
 
 

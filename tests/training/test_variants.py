@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
-from training.recipe import Recipe, load_recipe, recipe_path
-from training.sft import train_sft
+from training.recipe import load_recipe, recipe_path
+from training.run import Recipe
+from training.trainer import train
 from workbench.inference.adapters import load_adapter
 from workbench.inference.base_models import load_model
 
-from .conftest import BASE, SFT, TRAINER, curve
+from .conftest import BASE, SFT, TRAINER, building_with, built, curve, run_of
 
 STEPS = {**TRAINER, "max_steps": 2, "save_steps": 2, "per_device_train_batch_size": 2}
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -67,7 +68,7 @@ def test_a_kind_of_adapter_learns_and_loads_onto_the_untouched_base(
     # rsLoRA's scale at rank 64 is 8 times LoRA's, and LoRA+ learns B 16 times as fast as A.
     rate = {"rslora": 0.002, "loraplus": 0.002}.get(kind, 0.01)
     recipe = shipped(f"sft-{kind}", max_steps=4, save_steps=4, learning_rate=rate, **watched)
-    train_sft(recipe, tiny_model, examples, examples, tmp_path, seed=0, base_name=BASE)
+    train(run_of(recipe, tiny_model, examples, tmp_path, validation=examples))
     losses = [entry["eval_loss"] for entry in curve(tmp_path) if "eval_loss" in entry]
     base = load_model(tiny_model, dtype=torch.float32)
     before = logits(base)
@@ -96,14 +97,7 @@ def test_a_kind_of_adapter_learns_and_loads_onto_the_untouched_base(
 def test_loraplus_gives_b_sixteen_times_the_rate_of_a(
     tiny_model: Path, examples: Path, tmp_path: Path
 ) -> None:
-    from training.data import read_examples
-    from training.device import quiet
-    from training.session import Task, build
-    from training.sft import sft_trainer
-
-    task = Task(shipped("sft-loraplus"), tiny_model, BASE, examples, None, tmp_path, 0)
-    with quiet():
-        trainer, _ = build(task, read_examples, sft_trainer)
+    trainer, _ = built(run_of(shipped("sft-loraplus"), tiny_model, examples, tmp_path))
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     rates = {
         names[id(p)].split(".")[-3]: group["lr"]
@@ -140,9 +134,7 @@ def test_a_recipe_of_an_architecture_takes_steps_on_random_weights_of_its_class(
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(base)
     tokenizer.save_pretrained(base)
 
-    summary = train_sft(
-        shipped(name), base, examples, None, tmp_path / "out", seed=0, base_name=BASE
-    )
+    summary = train(run_of(shipped(name), base, examples, tmp_path / "out"))
 
     assert summary.steps == 2
     if "gpt-oss" in name:
@@ -169,7 +161,7 @@ def test_raw_text_is_packed_and_learnt_without_a_chat_template(
     path.write_text("\n\n".join(f"the trainer walks {n} today" for n in range(40)))
 
     recipe = shipped("sft-text", max_steps=4, save_steps=4, max_length=64)
-    summary = train_sft(recipe, base, path, None, tmp_path / "out", seed=0, base_name=BASE)
+    summary = train(run_of(recipe, base, path, tmp_path / "out"))
     losses = [entry["loss"] for entry in curve(tmp_path / "out") if "loss" in entry]
 
     assert summary.rows == 40
@@ -181,20 +173,13 @@ def test_raw_text_is_packed_and_learnt_without_a_chat_template(
 def test_a_text_longer_than_a_sequence_is_learnt_to_its_end(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.data import read_texts
-    from training.device import quiet
-    from training.session import Task, build
-    from training.sft import sft_trainer
-
     path = tmp_path / "text.txt"
     words = " ".join(f"trainer walks {n}" for n in range(100))
     path.write_bytes(f"{words}\r\n\r\nchampion".encode())
 
     def packed(strategy: str) -> int:
         recipe = shipped("sft-text", max_length=64, packing_strategy=strategy)
-        with quiet():
-            task = Task(recipe, tiny_model, BASE, path, None, tmp_path, 0)
-            trainer, _ = build(task, read_texts, sft_trainer)
+        trainer, _ = built(run_of(recipe, tiny_model, path, tmp_path))
         return sum(len(row["input_ids"]) for row in trainer.train_dataset)
 
     shipped_strategy = load_recipe(recipe_path("sft-text")).trainer["packing_strategy"]
@@ -212,9 +197,7 @@ def test_instructions_are_chats_of_their_two_halves(tiny_model: Path, tmp_path: 
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
 
-    summary = train_sft(
-        shipped("sft-instruction"), tiny_model, path, None, tmp_path / "out", seed=0
-    )
+    summary = train(run_of(shipped("sft-instruction"), tiny_model, path, tmp_path / "out"))
 
     assert (summary.rows, summary.steps) == (4, 2)
 
@@ -233,7 +216,7 @@ def test_training_stops_early_when_the_validation_loss_falls_too_little(
     strict = {"early_stopping_patience": 2, "early_stopping_threshold": 100.0}
     recipe = recipe.model_copy(update={"early_stopping": strict})
 
-    summary = train_sft(recipe, tiny_model, examples, examples, tmp_path, seed=0, base_name=BASE)
+    summary = train(run_of(recipe, tiny_model, examples, tmp_path, validation=examples))
 
     assert summary.steps == 6
     assert [text[:30] for text in summary.warnings] == ["stopped early after step 6 of "]
@@ -242,8 +225,6 @@ def test_training_stops_early_when_the_validation_loss_falls_too_little(
 def test_patience_is_not_counted_anew_by_a_run_that_goes_on(
     tiny_model: Path, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import training.sft
-
     recipe = Recipe.model_validate(
         {
             **SFT,
@@ -258,20 +239,12 @@ def test_patience_is_not_counted_anew_by_a_run_that_goes_on(
             "early_stopping": {"early_stopping_patience": 2, "early_stopping_threshold": 100.0},
         }
     )
-    arguments = (recipe, tiny_model, examples, examples, tmp_path)
-    make = training.sft.sft_trainer
-
-    def mortal(parts: Any) -> Any:
-        assert parts.arguments.greater_is_better is True
-        trainer = make(parts)
-        trainer.add_callback(_Dies())
-        return trainer
-
-    monkeypatch.setattr(training.sft, "sft_trainer", mortal)
-    with pytest.raises(KeyboardInterrupt):
-        train_sft(*arguments, seed=0, base_name=BASE)
-    monkeypatch.setattr(training.sft, "sft_trainer", make)
-    summary = train_sft(*arguments, seed=0, base_name=BASE)
+    run = run_of(recipe, tiny_model, examples, tmp_path, validation=examples)
+    with monkeypatch.context() as patched:
+        patched.setattr("training.trainer.build", building_with(_Dies()))
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    summary = train(run)
 
     # The evaluations after steps 4 and 6 were no better than that after step 2.
     assert (summary.resumed_from, summary.steps) == (4, 6)
@@ -280,6 +253,7 @@ def test_patience_is_not_counted_anew_by_a_run_that_goes_on(
 
 class _Dies(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        assert args.greater_is_better is True
         if state.global_step == 5:
             raise KeyboardInterrupt
 
@@ -290,6 +264,6 @@ def test_early_stop_without_validation_rows_is_told(
     recipe = Recipe.model_validate({**SFT, "early_stopping": {"early_stopping_patience": 1}})
     short = recipe.model_copy(update={"trainer": STEPS})
 
-    summary = train_sft(short, tiny_model, examples, None, tmp_path, seed=0, base_name=BASE)
+    summary = train(run_of(short, tiny_model, examples, tmp_path))
 
     assert summary.warnings == ("no validation rows, so no early stop",)

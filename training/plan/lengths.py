@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from training.data import (
-    Rows,
-    count_text,
-    count_tokens,
-    read_preferences,
-    read_prompts,
-    read_thumbs,
-)
-from training.recipe import Recipe
-from training.sft import READERS
+from training.data import Rows, count_text, count_tokens
 from workbench.errors import UserError
 
 
@@ -114,16 +101,7 @@ def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengt
     return Lengths(kept, tuple(whole), tuple(answer))
 
 
-def reader_of(recipe: Recipe) -> Callable[[Path], Rows]:
-    """Return what reads the rows of a recipe's method."""
-    readers = {"dpo": read_preferences, "grpo": read_prompts, "kto": read_thumbs}
-    return readers.get(recipe.method) or READERS[recipe.data]
-
-
-_CHECK = "TRANSFORMERS_DISABLE_TORCH_CHECK"
-
-
-def picture_lengths(rows: Rows, processor: Any) -> Lengths:
+def image_lengths(rows: Rows, processor: Any) -> Lengths:
     """Return the token counts of rows with images, by TRL's own collator.
 
     Args:
@@ -154,38 +132,9 @@ def picture_lengths(rows: Rows, processor: Any) -> Lengths:
     return Lengths(len(rows.rows), tuple(whole), tuple(answer), pixels=most)
 
 
-def longest_picture(config: Any, text: int) -> Lengths:
+def longest_image(config: Any, text: int) -> Lengths:
     """Return the lengths of one row with one image and so many tokens of text."""
     seen = config.vision_config
     tokens = (seen.image_size // seen.patch_size) ** 2
     pixels = (1, seen.num_channels, seen.image_size, seen.image_size)
     return replace(Lengths(1, (tokens + text,), (text,)), pixels=pixels)
-
-
-def pixel_inputs(rows: int, pixels: tuple[int, ...], device: str) -> dict[str, Any]:
-    """Return the images of a batch as its model is given them; nothing where there are none.
-
-    Args:
-        rows: Sequences of the batch.
-        pixels: Images, channels, height and width that each brings.
-        device: Where the tensor is made.
-    """
-    import torch
-
-    if not pixels:
-        return {}
-    return {"pixel_values": torch.zeros((rows * pixels[0], *pixels[1:]), device=device)}
-
-
-@contextmanager
-def places_unchecked() -> Iterator[None]:
-    """Within the block, transformers does not count the images' places among the tokens.
-
-    The tokens of a plan say nothing, or hold no data to count.
-    """
-    before = os.environ.get(_CHECK)
-    os.environ[_CHECK] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(_CHECK) if before is None else os.environ.update({_CHECK: before})

@@ -10,7 +10,7 @@ from typing import Any
 from training.plan.lengths import Lengths
 from training.plan.model_shapes import Shapes
 from training.plan.trace import step_peak
-from training.recipe import Recipe
+from training.run import Recipe
 from training.trl_patches import TILE
 
 MIB = 1 << 20
@@ -33,7 +33,7 @@ _GPU_TILE = 4096, 32768
 
 
 @dataclass(frozen=True)
-class Scene:
+class EstimateProfile:
     """Everything that a run's memory follows from."""
 
     recipe: Recipe
@@ -71,10 +71,10 @@ class Scene:
         return sum(sorted(self.lengths.answer, reverse=True)[: self.sequences])
 
 
-def parts(scene: Scene) -> dict[str, int]:
+def parts(profile: EstimateProfile) -> dict[str, int]:
     """Return what each part of a run takes at its peak, in bytes; libraries are not among them."""
-    shapes, compute = scene.shapes, 2 if scene.half else 4
-    bits = scene.recipe.quantization or {}
+    shapes, compute = profile.shapes, 2 if profile.half else 4
+    bits = profile.recipe.quantization or {}
     four, eight = bits.get("load_in_4bit"), bits.get("load_in_8bit")
     width = 0.5 if four else 1.0 if eight else float(compute)
     constants = 0.0
@@ -88,22 +88,22 @@ def parts(scene: Scene) -> dict[str, int]:
         "quantization constants": constants,
         "adapters": 4 * shapes.adapter + compute * shapes.frozen,
         "gradients": 4 * shapes.adapter,
-        "optimizer": _optimizer_states(scene) * shapes.adapter,
+        "optimizer": _optimizer_states(profile) * shapes.adapter,
         "activations": unpacked
         + step_peak(
-            scene.config,
-            scene.adapter,
-            rows=scene.sequences,
-            length=scene.length,
-            half=scene.half,
-            checkpointing=bool(scene.arguments.gradient_checkpointing),
-            pixels=scene.lengths.pixels,
+            profile.config,
+            profile.adapter,
+            rows=profile.sequences,
+            length=profile.length,
+            half=profile.half,
+            checkpointing=bool(profile.arguments.gradient_checkpointing),
+            pixels=profile.lengths.pixels,
         ),
-        "logits": _logits(scene),
-        "reference model": _reference(scene),
-        "rollouts": _rollouts(scene),
+        "logits": _logits(profile),
+        "reference model": _reference(profile),
+        "rollouts": _rollouts(profile),
     }
-    if not scene.gpu:
+    if not profile.gpu:
         found["holes of the heap"] = _HOLES * (found["activations"] + found["logits"])
     return {name: round(size) for name, size in found.items()}
 
@@ -114,67 +114,67 @@ def peak(sizes: dict[str, int]) -> int:
     return sum(sizes.values()) - min(step, sizes["rollouts"])
 
 
-def loading(scene: Scene) -> int:
+def loading(profile: EstimateProfile) -> int:
     """Return what loading holds at its peak on a processor, before anything is trained, in bytes.
 
     The file of weights stays mapped until all are read; each weight is copied out of it, packed,
     and its copy kept by the heap. With the embedded model 564 MiB; measured were 589 on one core
     and 764 on two, whose threads read at once.
     """
-    if scene.gpu:
+    if profile.gpu:
         return 0
-    shapes, compute = scene.shapes, 2 if scene.half else 4
-    packed = scene.recipe.quantization is not None
+    shapes, compute = profile.shapes, 2 if profile.half else 4
+    packed = profile.recipe.quantization is not None
     file, copies = 2 * (shapes.packed + shapes.plain), compute * shapes.packed
     left = shapes.packed / 2 + compute * shapes.plain if packed else copies
     return round(file + copies * packed + left)
 
 
-def _optimizer_states(scene: Scene) -> float:
+def _optimizer_states(profile: EstimateProfile) -> float:
     """Return the bytes of state for each trained weight."""
-    name = str(getattr(scene.arguments.optim, "value", scene.arguments.optim))
-    if "paged" in name and scene.gpu:
+    name = str(getattr(profile.arguments.optim, "value", profile.arguments.optim))
+    if "paged" in name and profile.gpu:
         return 0.0  # it moves to the host's memory when the GPU's is short
     states = next((count for word, count in _STATES.items() if word in name), 2)
     return states * (1 + 4 / _OUTER_BLOCK if "8bit" in name else 4.0)
 
 
-def _logits(scene: Scene) -> float:
+def _logits(profile: EstimateProfile) -> float:
     """Return what the head holds at a time: one tile of logits, and a gradient for each label.
 
     TRL's head never makes all logits; on a CPU without Triton the tile is held as some six copies
     in float32 (logits, exponentials, probabilities, gradient and two masks; trl.kernels).
     """
-    labels = scene.labels
-    tokens, words = _GPU_TILE if scene.gpu else (TILE, TILE)
-    tile = min(labels, tokens) * min(words, scene.shapes.vocabulary)
-    copies = 2 if scene.gpu else 2 + 6 * 4
+    labels = profile.labels
+    tokens, words = _GPU_TILE if profile.gpu else (TILE, TILE)
+    tile = min(labels, tokens) * min(words, profile.shapes.vocabulary)
+    copies = 2 if profile.gpu else 2 + 6 * 4
     # Hidden states where there is a label, their float32 gradient, and that in the compute type.
-    return tile * copies + labels * scene.shapes.hidden * (2 + 4 + 2)
+    return tile * copies + labels * profile.shapes.hidden * (2 + 4 + 2)
 
 
-def _reference(scene: Scene) -> float:
+def _reference(profile: EstimateProfile) -> float:
     """Return the frozen copy of the adapter; the base is shared, and a fresh adapter needs none."""
-    method = scene.recipe.method
-    if method == "sft" or scene.recipe.fresh:
+    method = profile.recipe.method
+    if method == "sft" or profile.recipe.makes_adapter:
         return 0.0
-    if method == "grpo" and not scene.arguments.beta:
+    if method == "grpo" and not profile.arguments.beta:
         return 0.0
-    return 4.0 * scene.shapes.adapter + (2 if scene.half else 4) * scene.shapes.frozen
+    return 4.0 * profile.shapes.adapter + (2 if profile.half else 4) * profile.shapes.frozen
 
 
-def _rollouts(scene: Scene) -> float:
+def _rollouts(profile: EstimateProfile) -> float:
     """Return what sampling holds: key-value cache, the scores of the next token, open weights."""
-    if scene.recipe.method != "grpo":
+    if profile.recipe.method != "grpo":
         return 0.0
-    together = int(scene.arguments.generation_batch_size)
-    shapes = scene.shapes
-    cache = together * scene.length * shapes.layers * shapes.kv_width * (2 if scene.half else 4)
+    together = int(profile.arguments.generation_batch_size)
+    shapes = profile.shapes
+    cache = together * profile.length * shapes.layers * shapes.kv_width * (2 if profile.half else 4)
     # Scores, sorted, as probabilities, and cumulated for top-p: four float32 copies.
     scores = together * shapes.vocabulary * 4 * 4
-    four_bit = (scene.recipe.quantization or {}).get("load_in_4bit")
+    four_bit = (profile.recipe.quantization or {}).get("load_in_4bit")
     # On a processor the weights are unpacked while answers are sampled (training/trl_patches.py).
-    unpacked = shapes.packed * (2 if scene.half else 4) if four_bit and not scene.gpu else 0
+    unpacked = shapes.packed * (2 if profile.half else 4) if four_bit and not profile.gpu else 0
     return cache + scores + unpacked
 
 
@@ -183,7 +183,7 @@ _SHORTEST = 128
 """Tokens below which rows are not cut: what is left of an answer would teach little."""
 
 
-def smallest_change(scene: Scene, memory: int) -> Change | None:
+def smallest_change(profile: EstimateProfile, memory: int) -> Change | None:
     """Return the trainer fields to set otherwise, or None if nothing makes the run fit.
 
     Changes are tried from the one that costs least: a smaller batch with more accumulation (the
@@ -192,65 +192,65 @@ def smallest_change(scene: Scene, memory: int) -> Change | None:
     heaped up in this order.
 
     Args:
-        scene: The run that does not fit.
+        profile: Of the run that does not fit.
         memory: Bytes that its parts may take.
     """
-    kinds = [list(kind(scene)) for kind in (_smaller, _checkpointing, _optimizer, _shorter)]
+    kinds = [list(kind(profile)) for kind in (_smaller, _checkpointing, _optimizer, _shorter)]
     for changes in kinds:
         for change in changes:
-            if _fits(scene, change, memory):
+            if _fits(profile, change, memory):
                 return change
     heap: Change = {}
     for changes in kinds:
         for change in changes:
             tried = {**heap, **change}
-            if _fits(scene, tried, memory):
+            if _fits(profile, tried, memory):
                 return tried
         heap |= changes[-1] if changes else {}
     return None
 
 
-def changed(scene: Scene, change: Change) -> Scene:
+def changed(profile: EstimateProfile, change: Change) -> EstimateProfile:
     """Return the scene with trainer fields set otherwise."""
-    arguments = copy.copy(scene.arguments)
+    arguments = copy.copy(profile.arguments)
     for name, value in change.items():
         setattr(arguments, name, value)
-    lengths = scene.lengths
+    lengths = profile.lengths
     if limit := change.get("max_length"):
         lengths = lengths.capped(limit)
-    return replace(scene, arguments=arguments, lengths=lengths)
+    return replace(profile, arguments=arguments, lengths=lengths)
 
 
-def _fits(scene: Scene, change: Change, memory: int) -> bool:
-    return peak(parts(changed(scene, change))) <= memory
+def _fits(profile: EstimateProfile, change: Change, memory: int) -> bool:
+    return peak(parts(changed(profile, change))) <= memory
 
 
-def _smaller(scene: Scene) -> Iterator[Change]:
-    batch = scene.arguments.per_device_train_batch_size
-    rows = batch * scene.arguments.gradient_accumulation_steps
+def _smaller(profile: EstimateProfile) -> Iterator[Change]:
+    batch = profile.arguments.per_device_train_batch_size
+    rows = batch * profile.arguments.gradient_accumulation_steps
     # GRPO's groups share a batch: its size follows num_generations. KTO compares rows of a batch.
-    needs = {"grpo": getattr(scene.arguments, "num_generations", 1), "kto": 2}
-    least = needs.get(scene.recipe.method, 1)
+    needs = {"grpo": getattr(profile.arguments, "num_generations", 1), "kto": 2}
+    least = needs.get(profile.recipe.method, 1)
     while batch // 2 >= least and batch % 2 == 0:
         batch //= 2
         yield {"per_device_train_batch_size": batch, "gradient_accumulation_steps": rows // batch}
 
 
-def _checkpointing(scene: Scene) -> Iterator[Change]:
-    if not scene.arguments.gradient_checkpointing:
+def _checkpointing(profile: EstimateProfile) -> Iterator[Change]:
+    if not profile.arguments.gradient_checkpointing:
         yield {"gradient_checkpointing": True}
 
 
-def _optimizer(scene: Scene) -> Iterator[Change]:
-    name = str(getattr(scene.arguments.optim, "value", scene.arguments.optim))
-    if scene.gpu and "adam" in name and "paged" not in name:
+def _optimizer(profile: EstimateProfile) -> Iterator[Change]:
+    name = str(getattr(profile.arguments.optim, "value", profile.arguments.optim))
+    if profile.gpu and "adam" in name and "paged" not in name:
         yield {"optim": "paged_adamw_8bit"}
 
 
-def _shorter(scene: Scene) -> Iterator[Change]:
-    if scene.recipe.method == "grpo" or scene.lengths.pixels:
+def _shorter(profile: EstimateProfile) -> Iterator[Change]:
+    if profile.recipe.method == "grpo" or profile.lengths.pixels:
         return  # prompts are never cut, and an image's places cannot be
-    length = 1 << (scene.lengths.longest - 1).bit_length()
+    length = 1 << (profile.lengths.longest - 1).bit_length()
     while length // 2 >= _SHORTEST:
         length //= 2
         yield {"max_length": length}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.recipe import Recipe
+from training.run import Recipe
 from workbench.errors import UserError
 from workbench.inference.adapters import read_adapter
 
@@ -33,6 +36,7 @@ class Shapes:
     """Numbers that one token leaves in one layer's key-value cache."""
 
 
+_CHECK = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 _KNOWN: dict[str, Shapes] = {}
 """What this process has counted; every stage of a round asks for the same."""
 
@@ -190,3 +194,32 @@ def pack(model: Any, quantization: dict[str, Any]) -> None:
             packed.bias = layer.bias
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, packed)
+
+
+def pixel_inputs(rows: int, pixels: tuple[int, ...], device: str) -> dict[str, Any]:
+    """Return the images of a batch as its model is given them; nothing where there are none.
+
+    Args:
+        rows: Sequences of the batch.
+        pixels: Images, channels, height and width that each brings.
+        device: Where the tensor is made.
+    """
+    import torch
+
+    if not pixels:
+        return {}
+    return {"pixel_values": torch.zeros((rows * pixels[0], *pixels[1:]), device=device)}
+
+
+@contextmanager
+def places_unchecked() -> Iterator[None]:
+    """Within the block, transformers does not count the images' places among the tokens.
+
+    The tokens of a plan say nothing, or hold no data to count.
+    """
+    before = os.environ.get(_CHECK)
+    os.environ[_CHECK] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_CHECK) if before is None else os.environ.update({_CHECK: before})

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from training.data import Rows, load_processor, splits_rows
 from training.device import device_fields, device_name, quiet
-from training.plan.lengths import Lengths, measure_lengths, picture_lengths
-from training.plan.memory import KERNELS, MIB, Scene, loading, parts, peak, smallest_change
+from training.methods import TRAINING_METHODS
+from training.plan.lengths import Lengths, image_lengths, measure_lengths
+from training.plan.memory import (
+    KERNELS,
+    MIB,
+    EstimateProfile,
+    loading,
+    parts,
+    peak,
+    smallest_change,
+)
 from training.plan.model_shapes import adapter_config, measure_shapes, read_config
 from training.plan.timing import estimate_step
-from training.recipe import Recipe
-from training.recipe_fields import trainer_config
+from training.run import Recipe, TrainingRun
 from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
 
@@ -58,23 +65,20 @@ class Plan(BaseModel):
 
 
 @dataclass(frozen=True)
-class Wish:
+class EstimateRequest:
     """What is to be planned."""
 
-    recipe: Recipe
-    model: Path
-    """Folder of the base; its weights are not read, and need not be there."""
-    base_name: str
+    run: TrainingRun
+    """The weights of its base are not read, and need not be there; nor need its adapter."""
     rows: Rows
-    sft_adapter: Path | None = None
-    """The adapter that the run goes on with."""
+    """Its training rows, as they were read."""
     lora: dict[str, Any] | None = None
-    """Fields of ``peft.LoraConfig`` of that adapter, where it is not trained yet."""
+    """Fields of ``peft.LoraConfig`` of the adapter to go on with, where it is not trained yet."""
     gpu_memory: int | None = None
     """Bytes of a GPU to plan for, whether it is here or not; None for the device at hand."""
 
 
-def look(wish: Wish) -> Scene:
+def profile_of(request: EstimateRequest) -> EstimateProfile:
     """Return everything that the memory of a run follows from.
 
     Raises:
@@ -82,25 +86,27 @@ def look(wish: Wish) -> Scene:
     """
     import torch
 
-    recipe = wish.recipe
+    run, recipe = request.run, request.run.recipe
     arguments = _arguments(recipe)
     longest = arguments.max_length
     with quiet():
         if recipe.data == "images":
-            lengths = picture_lengths(wish.rows, load_processor(wish.model))
+            lengths = image_lengths(request.rows, load_processor(run.model))
         else:
-            tokenizer = load_tokenizer(wish.model, chat=recipe.data != "text")
-            lengths = measure_lengths(wish.rows, tokenizer, longest)
+            tokenizer = load_tokenizer(run.model, chat=recipe.data != "text")
+            lengths = measure_lengths(request.rows, tokenizer, longest)
     if longest and not splits_rows(arguments):
         lengths = lengths.capped(longest)
     if longest and getattr(arguments, "packing", False):
         lengths = lengths.packed(longest)
-    adapter = adapter_config(recipe, wish.sft_adapter, wish.lora)
-    gpu = wish.gpu_memory is not None or torch.cuda.is_available()
-    return scene_of(recipe, read_config(wish.model), adapter, lengths, gpu=gpu)
+    adapter = adapter_config(recipe, run.adapter, request.lora)
+    gpu = request.gpu_memory is not None or torch.cuda.is_available()
+    return make_profile(recipe, read_config(run.model), adapter, lengths, gpu=gpu)
 
 
-def scene_of(recipe: Recipe, config: Any, adapter: Any, lengths: Lengths, *, gpu: bool) -> Scene:
+def make_profile(
+    recipe: Recipe, config: Any, adapter: Any, lengths: Lengths, *, gpu: bool
+) -> EstimateProfile:
     """Return the same from a configuration and row lengths that are at hand.
 
     Args:
@@ -114,7 +120,7 @@ def scene_of(recipe: Recipe, config: Any, adapter: Any, lengths: Lengths, *, gpu
     half = gpu or bool(fields.get("bf16") or fields.get("fp16"))
     with quiet():
         shapes = measure_shapes(config, adapter)
-    return Scene(recipe, _arguments(recipe), config, adapter, shapes, lengths, half, gpu)
+    return EstimateProfile(recipe, _arguments(recipe), config, adapter, shapes, lengths, half, gpu)
 
 
 def _arguments(recipe: Recipe) -> Any:
@@ -122,50 +128,50 @@ def _arguments(recipe: Recipe) -> Any:
     fields = device_fields(recipe.trainer) | {"output_dir": "unused", "report_to": "none"}
     fields |= {"bf16": False, "fp16": False, "use_cpu": True, "dataloader_pin_memory": False}
     with quiet():
-        arguments = trainer_config(recipe.method)(**fields)
+        arguments = TRAINING_METHODS[recipe.method].config_class()(**fields)
     arguments.max_length = getattr(arguments, "max_length", None)
     return arguments
 
 
-def make_plan(wish: Wish, *, timed: bool = True) -> Plan:
+def make_plan(request: EstimateRequest, *, timed: bool = True) -> Plan:
     """Return the plan of a run.
 
     Args:
-        wish: What is to be planned.
+        request: What is to be planned.
         timed: Measure the speed of a step on this machine; it takes seconds.
 
     Raises:
         UserError: An unknown architecture, or no row that fits ``max_length``.
     """
-    scene = look(wish)
-    sizes = parts(scene)
+    profile = profile_of(request)
+    sizes = parts(profile)
     # Measured last: what planning itself loads stays in the process that trains.
-    overhead = GPU_RESERVE if scene.gpu else resident() + KERNELS
-    sizes = {"CUDA context" if scene.gpu else "libraries": overhead, **sizes}
-    memory = wish.gpu_memory or _device_memory()
-    least = overhead + loading(scene)
+    overhead = GPU_RESERVE if profile.gpu else resident() + KERNELS
+    sizes = {"CUDA context" if profile.gpu else "libraries": overhead, **sizes}
+    memory = request.gpu_memory or _device_memory()
+    least = overhead + loading(profile)
     most = max(peak(sizes), least)
-    steps = count_steps(scene.arguments, scene.lengths)
-    here = wish.gpu_memory is None
-    step = estimate_step(scene) if timed and here else None
+    steps = count_steps(profile.arguments, profile.lengths)
+    here = request.gpu_memory is None
+    step = estimate_step(profile) if timed and here else None
     return Plan(
-        method=wish.recipe.method,
-        base=wish.base_name,
+        method=request.run.method,
+        base=request.run.base_name,
         device=device_name() if here else "a GPU that is not here",
         memory_mib=round(memory / MIB),
-        rows=scene.lengths.rows,
-        longest=scene.lengths.longest,
-        mean_tokens=round(scene.lengths.mean, 1),
-        batch=(scene.sequences, scene.length),
+        rows=profile.lengths.rows,
+        longest=profile.lengths.longest,
+        mean_tokens=round(profile.lengths.mean, 1),
+        batch=(profile.sequences, profile.length),
         steps=steps,
-        tokens=_tokens(scene, steps),
+        tokens=_tokens(profile, steps),
         step_seconds=None if step is None else round(step, 3),
         seconds=None if step is None else round(step * steps, 1),
         parts_mib={name: round(size / MIB, 1) for name, size in sizes.items()},
         peak_mib=round(most / MIB, 1),
         fits=most <= memory,
         # Nothing that the trainer is told makes a model load in less.
-        change=smallest_change(scene, memory - overhead) if least <= memory < most else None,
+        change=smallest_change(profile, memory - overhead) if least <= memory < most else None,
     )
 
 
@@ -204,22 +210,22 @@ def _device_memory() -> int:
     return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
 
 
-def _tokens(scene: Scene, steps: int) -> int:
-    accumulated = scene.arguments.gradient_accumulation_steps * scene.sequences
-    mean = scene.lengths.mean
-    if scene.recipe.method == "grpo":
-        mean += int(scene.arguments.max_completion_length or 0)
+def _tokens(profile: EstimateProfile, steps: int) -> int:
+    accumulated = profile.arguments.gradient_accumulation_steps * profile.sequences
+    mean = profile.lengths.mean
+    if profile.recipe.method == "grpo":
+        mean += int(profile.arguments.max_completion_length or 0)
     return round(steps * float(accumulated) * mean)
 
 
-def expected_peak(recipe: Recipe, model: Path, rows: Rows, adapter: Path | None) -> float | None:
+def expected_peak(run: TrainingRun, rows: Rows) -> float | None:
     """Return the planned peak in MiB of a run that begins now, as the run will measure it.
 
     On a GPU that is what torch allocates, on a processor all that the process holds. None where the
     run cannot be planned: that is no reason not to train.
     """
     try:
-        plan = make_plan(Wish(recipe, model, str(model), rows, adapter), timed=False)
+        plan = make_plan(EstimateRequest(run, rows), timed=False)
     # torch raises RuntimeErrors for what tensors without data cannot follow; a configuration that
     # has no attention heads, such as Mamba's, lacks the attribute.
     except (UserError, RuntimeError, AttributeError):
@@ -249,7 +255,7 @@ def table(plan: Plan) -> Table:
     return shown
 
 
-def verdict(plan: Plan) -> str:
+def fit_line(plan: Plan) -> str:
     """Return in one line whether the run fits, and what would make it fit."""
     if plan.fits:
         return "fits"

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from training.plan.lengths import Lengths, longest_picture
+from training.plan.lengths import Lengths, longest_image
 from training.plan.memory import MIB, parts, peak
 from training.plan.model_shapes import adapter_config, read_config
-from training.plan.plan import GPU_RESERVE, scene_of
-from training.recipe import SHIPPED, Recipe, load_recipe, recipe_path
+from training.plan.plan import GPU_RESERVE, make_profile
+from training.recipe import SHIPPED, load_recipe, recipe_path
+from training.run import Recipe
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,17 +54,17 @@ def dry_run(path: Path) -> DryRun:
     named = DryRun(path.stem, recipe.method, _adapter(recipe), shape)
     try:
         config = read_config(_embedded()) if shape == _EMBEDDED else shape_config(shape)
-        scene = scene_of(
+        profile = make_profile(
             recipe,
             config,
-            adapter_config(recipe if recipe.fresh else _sft(path.stem)),
+            adapter_config(recipe if recipe.makes_adapter else _sft(path.stem)),
             _longest(recipe, config),
             gpu=shape != _EMBEDDED,
         )
-        most = peak(parts(scene)) + (GPU_RESERVE if scene.gpu else 0)
+        most = peak(parts(profile)) + (GPU_RESERVE if profile.gpu else 0)
     except UserError as error:
         return replace(named, problem=error.line())
-    return replace(named, trained=scene.shapes.adapter, peak_mib=round(most / MIB, 1))
+    return replace(named, trained=profile.shapes.adapter, peak_mib=round(most / MIB, 1))
 
 
 def dry_runs() -> list[DryRun]:
@@ -129,7 +130,7 @@ def _sft(stem: str) -> Recipe:
 
 def _longest(recipe: Recipe, config: Any) -> Lengths:
     if recipe.data == "images":
-        return longest_picture(config, _PROMPT)
+        return longest_image(config, _PROMPT)
     if recipe.method == "grpo":
         return Lengths(1, (_PROMPT,), (0,))
     length = int(recipe.trainer.get("max_length") or 4 * _PROMPT)

@@ -7,11 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from training.device import no_needless_casts, quiet
-from training.plan.lengths import pixel_inputs, places_unchecked
-from training.plan.memory import Scene
-from training.plan.model_shapes import bare_model, pack, with_adapter, with_layers
-from training.trl_patches import cpu_head, keep_head_whole, unpacked
+from training.device import quiet
+from training.plan.memory import EstimateProfile
+from training.plan.model_shapes import (
+    bare_model,
+    pack,
+    pixel_inputs,
+    places_unchecked,
+    with_adapter,
+    with_layers,
+)
+from training.trl_patches import cpu_lm_head, keep_head_whole, no_needless_casts, unpacked
 from workbench.meter import trim_heap
 
 _FEW, _MORE = 1, 4
@@ -149,7 +155,7 @@ def _pass_of(model: Model, layers: int, wanted: Pass) -> Callable[[], None]:
             torch.set_grad_enabled(wanted.backward),
             torch.autocast(device, dtype, enabled=model.half),
             no_needless_casts(made, half=model.half),
-            cpu_head(),
+            cpu_lm_head(),
             places_unchecked(),
         ):
             loss = made(**inputs, fused_lm_head=True).loss
@@ -189,44 +195,46 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def estimate_step(scene: Scene) -> float:
+def estimate_step(profile: EstimateProfile) -> float:
     """Return the seconds of one optimizer step of usual length, measured on this machine.
 
     Not in it: evaluations, checkpoints, and what the optimizer itself takes.
     """
-    model = Model(scene.config, scene.adapter, scene.recipe.quantization, scene.half)
-    passes = _passes(scene)
+    model = Model(profile.config, profile.adapter, profile.recipe.quantization, profile.half)
+    passes = _passes(profile)
     seconds = {one: pass_seconds(model, one) for one in set(passes)}
     micro = sum(seconds[one] for one in passes)
-    accumulated = int(scene.arguments.gradient_accumulation_steps)
-    if scene.recipe.method != "grpo":
+    accumulated = int(profile.arguments.gradient_accumulation_steps)
+    if profile.recipe.method != "grpo":
         return micro * accumulated
-    together = int(scene.arguments.generation_batch_size)
-    prompt = round(scene.lengths.usual(max(together // int(scene.arguments.num_generations), 1)))
-    sampled = Sampled(together, prompt, int(scene.arguments.max_completion_length or 0))
+    together = int(profile.arguments.generation_batch_size)
+    prompt = round(
+        profile.lengths.usual(max(together // int(profile.arguments.num_generations), 1))
+    )
+    sampled = Sampled(together, prompt, int(profile.arguments.max_completion_length or 0))
     # One generation serves as many micro-batches as it holds, and all of its iterations.
-    generations = accumulated * scene.sequences / together / int(scene.arguments.num_iterations)
+    generations = accumulated * profile.sequences / together / int(profile.arguments.num_iterations)
     return micro * accumulated + sampled_seconds(model, sampled) * generations
 
 
-def _passes(scene: Scene) -> list[Pass]:
+def _passes(profile: EstimateProfile) -> list[Pass]:
     """Return the passes of a micro-batch, the policy's first."""
-    method, arguments = scene.recipe.method, scene.arguments
-    rows = scene.sequences
+    method, arguments = profile.recipe.method, profile.arguments
+    rows = profile.sequences
     if method == "grpo":
         answers = int(arguments.max_completion_length or 0)
         labels = rows * answers
-        length = round(scene.lengths.usual(rows)) + answers
+        length = round(profile.lengths.usual(rows)) + answers
     else:
-        labels = round(rows * sum(scene.lengths.answer) / len(scene.lengths.answer))
+        labels = round(rows * sum(profile.lengths.answer) / len(profile.lengths.answer))
         packed = getattr(arguments, "packing", False) and arguments.max_length
-        length = scene.length if packed else round(scene.lengths.usual(rows))
+        length = profile.length if packed else round(profile.lengths.usual(rows))
     policy = Pass(
         rows,
         length,
         labels,
         bool(arguments.gradient_checkpointing),
-        pixels=scene.lengths.pixels,
+        pixels=profile.lengths.pixels,
     )
     forward = replace(policy, checkpointing=False, backward=False)
     passes = [policy]

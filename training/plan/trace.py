@@ -9,9 +9,16 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from training.device import no_needless_casts, quiet
-from training.plan.lengths import pixel_inputs, places_unchecked
-from training.plan.model_shapes import bare_model, describe, with_adapter, with_layers
+from training.device import quiet
+from training.plan.model_shapes import (
+    bare_model,
+    describe,
+    pixel_inputs,
+    places_unchecked,
+    with_adapter,
+    with_layers,
+)
+from training.trl_patches import no_needless_casts
 from workbench.errors import UserError
 
 _FEW, _MORE = 2, 4

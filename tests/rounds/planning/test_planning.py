@@ -17,8 +17,8 @@ from rounds.planning.requests import plan_rows, share_out
 from rounds.planning.rows_to_review import PlanInputs, unlearned_rows
 from tests.commands import Workspace
 from tests.written_rounds import TEST, TRAIN, reviewed, row, written_round
-from training.recipe import Recipe
 from training.row_loss import RowLoss
+from training.run import Recipe
 from workbench.config import load_config
 from workbench.errors import UserError
 from workbench.records import Example, Response

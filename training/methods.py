@@ -1,0 +1,101 @@
+"""The training methods: what each has of its own, in one table; all else they share.
+
+The recipe's checks, the plan and the trainer ask here by a method's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data import (
+    Rows,
+    read_examples,
+    read_images,
+    read_instructions,
+    read_preferences,
+    read_prompts,
+    read_texts,
+    read_unpaired,
+)
+from training.grpo import RewardHooks
+from training.run import Data, MethodHooks, Recipe
+from workbench.config import Method
+
+
+@dataclass(frozen=True)
+class TrainingMethod:
+    """One method, by the names that TRL gives its parts."""
+
+    config: str
+    """Name of its configuration class in ``trl``."""
+    trainer: str
+    """Name of its trainer class in ``trl``."""
+    readers: Mapping[Data, Callable[[Path], Rows]]
+    """A recipe's ``data`` → how a file of such rows is read."""
+    losses: tuple[str, ...] = ()
+    """What ``loss_type`` may say, where TRL checks it late, in the first step, or not at all."""
+    hooks: type[MethodHooks] = MethodHooks
+
+    def config_class(self) -> Any:
+        """Return TRL's configuration class."""
+        import trl
+
+        return getattr(trl, self.config)
+
+    def trainer_class(self) -> Any:
+        """Return TRL's trainer class."""
+        import trl
+
+        return getattr(trl, self.trainer)
+
+
+TRAINING_METHODS: Mapping[Method, TrainingMethod] = {
+    # The loss is on the answers alone; on raw text, which has none, it is on every token.
+    "sft": TrainingMethod(
+        "SFTConfig",
+        "SFTTrainer",
+        {
+            "chat": read_examples,
+            "instruction": read_instructions,
+            "text": read_texts,
+            "images": read_images,
+        },
+    ),
+    # https://arxiv.org/abs/2305.18290, equation 7. The reference is the SFT adapter itself: a
+    # frozen second adapter on the one base in memory, or, with precompute_ref_log_probs, its
+    # log-probabilities of every row, taken once before the first step. So the loss starts at ln 2.
+    "dpo": TrainingMethod(
+        "DPOConfig",
+        "DPOTrainer",
+        {"chat": read_preferences},
+        losses=(
+            *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
+            *("aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+        ),
+    ),
+    # https://arxiv.org/abs/2402.03300, section 4.1: several completions a prompt, each one's
+    # advantage being its reward among them.
+    "grpo": TrainingMethod(
+        "GRPOConfig",
+        "GRPOTrainer",
+        {"chat": read_prompts},
+        losses=("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+        hooks=RewardHooks,
+    ),
+    # https://arxiv.org/abs/2402.01306, equation 8; the reference is the SFT adapter.
+    "kto": TrainingMethod(
+        "KTOConfig", "KTOTrainer", {"chat": read_unpaired}, losses=("kto", "apo_zero_unpaired")
+    ),
+}
+
+
+def read_rows(recipe: Recipe, path: Path) -> Rows:
+    """Return the rows of a file, as a recipe's method and ``data`` have them.
+
+    Raises:
+        UserError: Unreadable file, a line of another kind, or no rows at all.
+    """
+    return TRAINING_METHODS[recipe.method].readers[recipe.data](path)
