@@ -1,4 +1,8 @@
-"""The blind round: pairs of arms' answers for people, and what their choices amount to."""
+"""The blind round: pairs of arms' answers for people, and what their choices amount to.
+
+In: responses of two arms or more, later the reviews of their pairs. Out: :class:`Blind`, what is
+put before people, and :class:`People`, what they chose. Called by the stage ``people``.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,11 @@ from workbench.stats.significance import holm_within, share_interval, sign_test
 _VOTES = {"candidate": 1, "alternative": -1, "tie": 0, "both_bad": 0}
 
 
-class _Value(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Duel(_Value):
+class BlindPair(_Frozen):
     """Two arms' answers to one prompt, and which of them is shown as the candidate."""
 
     record: str
@@ -28,23 +32,23 @@ class Duel(_Value):
     """The arm that the question is about."""
     against: str
     candidate: str
-    """Which of the two is the candidate: a coin, so that its place and length tell nothing."""
+    """Which of the two is the candidate: a coin, so that its place and length say nothing."""
 
 
-class Blind(_Value):
+class Blind(_Frozen):
     """What is put before people."""
 
     examples: tuple[Example, ...]
     """The candidates' answers as rows; nothing in them names an arm."""
     alternatives: dict[str, str]
     """Example id → the other arm's answer."""
-    duels: tuple[Duel, ...]
+    pairs: tuple[BlindPair, ...]
     """The key to it, which reviewers never see."""
     same: dict[str, int]
     """Arm compared with → prompts on which both answers are one text: ties, not shown."""
 
 
-class Pairing(_Value):
+class Pairing(_Frozen):
     """One arm against another by people's choices; a prompt counts once."""
 
     arm: str
@@ -54,7 +58,7 @@ class Pairing(_Value):
     losses: int
     ties: int
     """As many for either, called equal or both bad, or the same text."""
-    ballots: int
+    votes: int
     open: int
     """Pairs that nobody has answered yet."""
     share: float | None
@@ -75,12 +79,12 @@ class Pairing(_Value):
         )
 
 
-class People(_Value):
+class People(_Frozen):
     """The blind round's outcome: ``people.json``."""
 
     pairings: tuple[Pairing, ...]
     reviewers: int
-    ballots: int
+    votes: int
 
     def pairing(self, arm: str, against: str) -> Pairing | None:
         """Return the pairing of two arms that has a share, or None."""
@@ -111,9 +115,11 @@ def blind(
     for response in responses:
         if not response.probe:
             answers[response.arm].setdefault(response.prompt_id, response)
-    examples, alternatives, duels, same = [], {}, [], {}
-    for other in against:
-        same[other] = 0
+    examples: list[Example] = []
+    alternatives: dict[str, str] = {}
+    pairs: list[BlindPair] = []
+    same = dict.fromkeys(against, 0)
+    for other in same:
         for prompt_id, own in answers[arm].items():
             theirs = answers[other].get(prompt_id)
             if theirs is None:
@@ -123,19 +129,12 @@ def blind(
                 continue
             coin = sha256(f"{seed}\0{own.id}\0{theirs.id}".encode()).digest()
             first, second = (own, theirs) if coin[0] & 1 else (theirs, own)
-            example = Example(
-                prompt=own.prompt,
-                answer=first.text.strip() or empty,
-                topic=own.topic,
-                # One answer can stand in two pairs, which are two rows all the same.
-                kind=f"blind-{coin.hex()[:16]}",
-                origin="baseline",
-                parents=(own.id, theirs.id),
-            )
+            # One answer can stand in two pairs, which are two rows all the same.
+            example = _as_row(first, (own.id, theirs.id), f"blind-{coin.hex()[:16]}", empty)
             examples.append(example)
             alternatives[example.id] = second.text.strip() or empty
-            duels.append(
-                Duel(
+            pairs.append(
+                BlindPair(
                     record=example.id,
                     prompt_id=prompt_id,
                     arm=arm,
@@ -143,7 +142,18 @@ def blind(
                     candidate=first.arm,
                 )
             )
-    return Blind(examples=tuple(examples), alternatives=alternatives, duels=tuple(duels), same=same)
+    return Blind(examples=tuple(examples), alternatives=alternatives, pairs=tuple(pairs), same=same)
+
+
+def _as_row(response: Response, parents: tuple[str, str], kind: str, empty: str) -> Example:
+    return Example(
+        prompt=response.prompt,
+        answer=response.text.strip() or empty,
+        topic=response.topic,
+        kind=kind,
+        origin="baseline",
+        parents=parents,
+    )
 
 
 def count(shown: Blind, reviews: Iterable[Review]) -> People:
@@ -156,15 +166,15 @@ def count(shown: Blind, reviews: Iterable[Review]) -> People:
         shown: What was put before them.
         reviews: With ``better`` as candidate, alternative, tie or both_bad; others are passed over.
     """
-    duels = {duel.record: duel for duel in shown.duels}
+    pairs = {pair.record: pair for pair in shown.pairs}
     votes: dict[str, list[int]] = defaultdict(list)
     reviewers = set()
     for review in reviews:
         vote = _VOTES.get(review.answers.get("better") or "")
-        if review.status != "submitted" or vote is None or review.record not in duels:
+        if review.status != "submitted" or vote is None or review.record not in pairs:
             continue
-        duel = duels[review.record]
-        votes[review.record].append(vote if duel.candidate == duel.arm else -vote)
+        pair = pairs[review.record]
+        votes[review.record].append(vote if pair.candidate == pair.arm else -vote)
         reviewers.add(review.reviewer)
     pairings = [_pairing(shown, other, votes) for other in shown.same]
     adjusted = holm_within({one.against: one.p for one in pairings})
@@ -173,24 +183,24 @@ def count(shown: Blind, reviews: Iterable[Review]) -> People:
             one.model_copy(update={"p_adjusted": adjusted.get(one.against)}) for one in pairings
         ),
         reviewers=len(reviewers),
-        ballots=sum(map(len, votes.values())),
+        votes=sum(map(len, votes.values())),
     )
 
 
 def _pairing(shown: Blind, against: str, votes: dict[str, list[int]]) -> Pairing:
-    duels = [duel for duel in shown.duels if duel.against == against]
-    sums = [sum(votes[duel.record]) for duel in duels if votes.get(duel.record)]
+    pairs = [pair for pair in shown.pairs if pair.against == against]
+    sums = [sum(votes[pair.record]) for pair in pairs if votes.get(pair.record)]
     wins, losses = sum(s > 0 for s in sums), sum(s < 0 for s in sums)
     decided = wins + losses
     low, high = share_interval(wins, decided) if decided else (None, None)
     return Pairing(
-        arm=duels[0].arm if duels else "",
+        arm=pairs[0].arm if pairs else "",
         against=against,
         wins=wins,
         losses=losses,
         ties=len(sums) - decided + shown.same[against],
-        ballots=sum(len(votes.get(duel.record, ())) for duel in duels),
-        open=len(duels) - len(sums),
+        votes=sum(len(votes.get(pair.record, ())) for pair in pairs),
+        open=len(pairs) - len(sums),
         share=wins / decided if decided else None,
         low=low,
         high=high,

@@ -1,21 +1,28 @@
-"""The style classifier: persona answers against bare ones, by the characters they are made of."""
+"""The style classifier: persona answers against baseline ones, by the characters they are made of.
+
+In: the training split and the base's baseline answers to it. Out: a classifier and its report.
+Called by the stage of evaluation; its probabilities are the metric ``style``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from workbench.errors import UserError
 from workbench.records import Example, Response
 
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
 FOLDS = 5
 NGRAMS = (2, 4)
 """Characters an n-gram, inside words: endings and particles of Korean as well as English words."""
 SHOWN = 12
-"""n-grams of each side that are named, so that one sees what the classifier looks at."""
+"""n-grams of each class that are named, so that one sees what the classifier looks at."""
 
 
 class StyleReport(BaseModel):
@@ -24,26 +31,26 @@ class StyleReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     persona_rows: int
-    bare_rows: int
+    baseline_rows: int
     topics: int
     folds: int
     """Groups of whole topics, each held out once."""
     accuracy: float
     """Share of the held-out rows told rightly, over all folds."""
     majority: float
-    """Share that always saying the larger side would get: what accuracy must be held against."""
+    """Share that always saying the larger class would get: what accuracy must be held against."""
     accuracy_by_fold: tuple[float, ...]
     auc: float
-    """Chance that a held-out persona answer gets more than a held-out bare one."""
+    """Chance that a held-out persona answer gets more than a held-out baseline one."""
     persona_ngrams: tuple[str, ...]
-    bare_ngrams: tuple[str, ...]
+    baseline_ngrams: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class StyleClassifier:
     """A trained classifier and its report."""
 
-    pipeline: Any
+    pipeline: Pipeline
     report: StyleReport
 
     def probabilities(self, texts: Sequence[str]) -> list[float]:
@@ -54,35 +61,35 @@ class StyleClassifier:
 
 
 def train_style(
-    examples: Sequence[Example], bare: Sequence[Response], *, seed: int = 0, folds: int = FOLDS
+    examples: Sequence[Example], baseline: Sequence[Response], *, seed: int = 0, folds: int = FOLDS
 ) -> StyleClassifier:
-    """Train on the training side alone: its examples' answers against the bare answers to them.
+    """Train on the training split alone: its answers against the baseline answers to them.
 
     TF-IDF of character n-grams and logistic regression (scikit-learn); the accuracy is of
     cross-validation in which all rows of a topic are held out together, so that a topic's words
     cannot help.
 
     Args:
-        examples: The training side; no validation or test row.
-        bare: Bare answers of the base; those to other prompts than the examples' are left out.
+        examples: The training split; no validation or test row.
+        baseline: The base's own answers; those to other prompts than the examples' are left out.
         seed: Of the classifier.
         folds: Groups of topics; no more than there are topics.
 
     Raises:
-        UserError: Fewer than two topics, or no bare answer to a training prompt.
+        UserError: Fewer than two topics, or no baseline answer to a training prompt.
     """
     import numpy as np
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
-    texts, labels, topics = _rows(examples, bare)
+    texts, labels, topics = _rows(examples, baseline)
     count = min(folds, len(set(topics)))
     if count < 2 or len(set(labels)) < 2:
         raise UserError(
             f"too few rows for a style classifier ({sum(labels)} of the persona,"
-            f" {len(labels) - sum(labels)} bare, {len(set(topics))} topics)",
-            where="the training side",
-            fix="train on two topics or more, with the base's bare answers to them",
+            f" {len(labels) - sum(labels)} baseline, {len(set(topics))} topics)",
+            where="the training split",
+            fix="train on two topics or more, with the base's baseline answers to them",
         )
     pipeline, truth = _pipeline(seed), np.array(labels)
     splitter = GroupKFold(count)
@@ -92,10 +99,10 @@ def train_style(
     right = (held_out >= 0.5) == truth
     by_fold = tuple(float(right[rows].mean()) for _, rows in splitter.split(texts, truth, topics))
     pipeline.fit(texts, truth)
-    persona_ngrams, bare_ngrams = _telling(pipeline)
+    persona_ngrams, baseline_ngrams = _strongest(pipeline)
     report = StyleReport(
         persona_rows=int(truth.sum()),
-        bare_rows=int((1 - truth).sum()),
+        baseline_rows=int((1 - truth).sum()),
         topics=len(set(topics)),
         folds=count,
         accuracy=float(right.mean()),
@@ -103,42 +110,42 @@ def train_style(
         accuracy_by_fold=by_fold,
         auc=float(roc_auc_score(truth, held_out)),
         persona_ngrams=persona_ngrams,
-        bare_ngrams=bare_ngrams,
+        baseline_ngrams=baseline_ngrams,
     )
     return StyleClassifier(pipeline, report)
 
 
 def _rows(
-    examples: Sequence[Example], bare: Sequence[Response]
+    examples: Sequence[Example], baseline: Sequence[Response]
 ) -> tuple[list[str], list[int], list[str]]:
-    """Return texts, labels (1 persona, 0 bare) and topics."""
+    """Return texts, labels (1 persona, 0 baseline) and topics."""
     topic_of = {example.id: example.topic for example in examples}
     own = [(example.answer, 1, example.topic) for example in examples]
-    answers = [(r.text, 0, topic_of[r.prompt_id]) for r in bare if r.prompt_id in topic_of]
+    answers = [(r.text, 0, topic_of[r.prompt_id]) for r in baseline if r.prompt_id in topic_of]
     rows = [row for row in (*own, *answers) if row[0].strip()]
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
-def _heard(text: str) -> str:
+def _lowered(text: str) -> str:
     """Return a text in small letters, without the rest of a letter that a cut has split."""
     return text.rstrip("\N{REPLACEMENT CHARACTER}").lower()
 
 
-def _pipeline(seed: int) -> Any:
+def _pipeline(seed: int) -> Pipeline:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    words = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=NGRAMS, min_df=2, sublinear_tf=True, preprocessor=_heard
+    ngrams = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=NGRAMS, min_df=2, sublinear_tf=True, preprocessor=_lowered
     )
     return make_pipeline(
-        words,
+        ngrams,
         LogisticRegression(class_weight="balanced", C=10.0, max_iter=1000, random_state=seed),
     )
 
 
-def _telling(pipeline: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _strongest(pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the n-grams that speak most for the persona, and most for the base."""
     names = pipeline[0].get_feature_names_out()
     order = pipeline[1].coef_[0].argsort()

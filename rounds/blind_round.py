@@ -72,7 +72,7 @@ def _people(context: RoundContext, work: Work) -> None:
     if open_pairs:
         server.print_logins()
         console.print("  run the same command again to count what they chose")
-    work.counts.update(pairs=len(shown.duels), open=open_pairs, ballots=found.ballots)
+    work.counts.update(pairs=len(shown.pairs), open=open_pairs, votes=found.votes)
     write_json(work.out / "key.json", shown.model_dump(mode="json", exclude={"examples"}))
     write_records(work.out / "pairs.jsonl", shown.examples)
     write_records(work.out / "reviews.jsonl", reviews)

@@ -87,15 +87,15 @@ def forest(groups: Sequence[tuple[str, Sequence[Estimate]]], title: str, axis: s
 
 
 def _estimate(row: Estimate, x: Callable[[float], float], y: float) -> list[Markup]:
-    found = row.difference
+    difference = row.difference
     parts = []
-    if found.low is not None and found.high is not None:
+    if difference.low is not None and difference.high is not None:
         parts.append(
             Markup('<line class="whisker arm-{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                row.arm, _n(x(100 * found.low)), _n(x(100 * found.high)), _n(y), _n(y)
+                row.arm, _n(x(100 * difference.low)), _n(x(100 * difference.high)), _n(y), _n(y)
             )
         )
-    parts.append(marker(row.arm, x(100 * found.mean), y, f"{row.label}: {row.text}"))
+    parts.append(marker(row.arm, x(100 * difference.mean), y, f"{row.label}: {row.text}"))
     return parts
 
 
@@ -144,34 +144,42 @@ def curves(
         body.append(_text(left - 8, y(value) + 4, _short(value), "end", "tick"))
     body += [_text(x(s), height - bottom + 16, _short(s), "middle", "tick") for s in steps]
     body.append(_text((left + width - 12) / 2, height - 4, step, "middle", "axis"))
-    at = float(left)
-    for line in lines:
-        path = " ".join(
-            f"{'L' if i else 'M'}{_n(x(a))},{_n(y(b))}" for i, (a, b) in enumerate(line.points)
-        )
-        body.append(Markup('<path class="curve {}" d="{}"/>').format(line.style, path))
-        if line.arm is not None:
-            body += [
-                marker(line.arm, x(a), y(b), f"{line.label}, {step} {_short(a)}: {_short(b)}")
-                for a, b in line.points
-            ]
-        elif len(line.points) <= 20:
-            body += [
-                Markup('<circle class="dot {}" cx="{}" cy="{}" r="2.5"/>').format(
-                    line.style, _n(x(a)), _n(y(b))
-                )
-                for a, b in line.points
-            ]
-        if not legend:
-            continue
-        body.append(
-            Markup('<line class="curve {}" x1="{}" x2="{}" y1="12" y2="12"/>').format(
-                line.style, _n(at), _n(at + 18)
-            )
-        )
-        body.append(_text(at + 24, 16, line.label, "start", "tick"))
-        at += 150
+    for number, line in enumerate(lines):
+        body += _curve(line, x, y, step)
+        if legend:
+            body += _legend(line, left + 150.0 * number)
     return svg(width, height, title, body, "chart")
+
+
+def _curve(
+    line: Line, x: Callable[[float], float], y: Callable[[float], float], step: str
+) -> list[Markup]:
+    path = " ".join(
+        f"{'L' if i else 'M'}{_n(x(a))},{_n(y(b))}" for i, (a, b) in enumerate(line.points)
+    )
+    parts = [Markup('<path class="curve {}" d="{}"/>').format(line.style, path)]
+    if line.arm is not None:
+        parts += [
+            marker(line.arm, x(a), y(b), f"{line.label}, {step} {_short(a)}: {_short(b)}")
+            for a, b in line.points
+        ]
+    elif len(line.points) <= 20:
+        parts += [
+            Markup('<circle class="dot {}" cx="{}" cy="{}" r="2.5"/>').format(
+                line.style, _n(x(a)), _n(y(b))
+            )
+            for a, b in line.points
+        ]
+    return parts
+
+
+def _legend(line: Line, at: float) -> list[Markup]:
+    return [
+        Markup('<line class="curve {}" x1="{}" x2="{}" y1="12" y2="12"/>').format(
+            line.style, _n(at), _n(at + 18)
+        ),
+        _text(at + 24, 16, line.label, "start", "tick"),
+    ]
 
 
 def nice_ticks(low: float, high: float, about: int) -> list[float]:

@@ -1,30 +1,33 @@
-"""The page: what the template is given, and the file that comes out."""
+"""The report in all its forms: the page, the same as Markdown, a card's section, and numbers.
+
+In: a :class:`ReportInput`. Out: the text of each file, by its name. Called by the stage of the
+report. Every number comes from the input; parts that a round does not have are left out.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
+from pydantic import BaseModel
 
-from evaluation.report import costs, figures, ledger, losses, probes, results, rows
-from evaluation.report.across import across_lines
-from evaluation.report.machine import summary
-from evaluation.report.source import Source, read_round
-from evaluation.report.verdict import verdict
-from evaluation.report.words import Words
+from evaluation.report import answers, figures, results, rows
+from evaluation.report.inputs import ReportInput, StageRun
+from evaluation.report.verdict import across_lines, verdict
+from evaluation.report.wording import Wording
 from workbench.config import METHODS
-from workbench.persona import FIDELITY, Persona
-from workbench.stats import Cell
+from workbench.persona import FIDELITY
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAGE = "report.html"
+VERSION = 2
+"""Of ``report.json``; goes up when a key changes its meaning or goes away."""
 _BLANKS = re.compile(r"\n{3,}")
 _CURVES = {
     "loss": ("loss", "eval_loss"),
@@ -32,43 +35,25 @@ _CURVES = {
     "margin": ("rewards/margins", "eval_rewards/margins"),
     "preferred": ("rewards/accuracies", "eval_rewards/accuracies"),
 }
-"""Panel → its keys in a curve file: training side, then validation side."""
+"""Panel → its keys in a curve file: of the training split, then of the validation split."""
 
 
-def build_report(round_dir: Path, persona: Persona, persona_dir: Path) -> str:
-    """Return the round's report: one HTML page that needs nothing but itself.
-
-    Every number comes from the round's files; parts whose files are missing are left out.
-
-    Args:
-        round_dir: Folder of the round, ``evaluate/`` finished.
-        persona: Whose language and trait names the page uses.
-        persona_dir: Folder of the persona; ``faults.jsonl`` in it names the planted faults.
-
-    Raises:
-        UserError: The round has not been evaluated, or a file of it is broken.
-    """
-    return build_reports(round_dir, persona, persona_dir)[PAGE]
-
-
-def build_reports(round_dir: Path, persona: Persona, persona_dir: Path) -> dict[str, str]:
-    """Return every form of the report by its file's name; see :func:`build_report`.
-
-    The page, the same as Markdown, its numbers as JSON, and a section for a model's card.
-    """
-    source, words = read_round(round_dir, persona, persona_dir), Words(persona)
-    shown = content(source, words)
+def build_reports(report: ReportInput) -> dict[str, str]:
+    """Return every form of the report by its file's name: page, Markdown, card and numbers."""
+    wording = Wording(report.persona)
+    variables = _variables(report, wording)
+    page = _environment(wording, escape=True).get_template("page.html.j2")
     return {
-        PAGE: _environment(words, escape=True).get_template("page.html.j2").render(**shown),
+        PAGE: page.render(**variables),
         **{
-            name: _markdown(_environment(words, escape=False), template, shown)
+            name: _markdown(_environment(wording, escape=False), template, variables)
             for name, template in (("report.md", "report.md.j2"), ("model-card.md", "card.md.j2"))
         },
-        "report.json": json.dumps(summary(source, words), ensure_ascii=False, indent=2) + "\n",
+        "report.json": json.dumps(summary(report), ensure_ascii=False, indent=2) + "\n",
     }
 
 
-def _environment(words: Words, *, escape: bool) -> Environment:
+def _environment(wording: Wording, *, escape: bool) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -79,169 +64,193 @@ def _environment(words: Words, *, escape: bool) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "arm_name": words.arm,
-        "metric_name": words.metric,
-        "reason_name": words.reason,
-        "topic_name": words.persona.topic_name,
+        "arm_name": wording.arm,
+        "metric_name": wording.metric,
+        "reason_name": wording.reason,
+        "topic_name": wording.persona.topic_name,
     }
     return environment
 
 
-def _markdown(environment: Environment, template: str, shown: dict[str, Any]) -> str:
-    tables = environment.get_template("tables.md.j2").make_module(shown)
-    text = environment.get_template(template).render(**shown, md=tables)
+def _markdown(environment: Environment, template: str, variables: Mapping[str, object]) -> str:
+    tables = environment.get_template("tables.md.j2").make_module(dict(variables))
+    text = environment.get_template(template).render(**variables, md=tables)
     return _BLANKS.sub("\n\n", text).strip() + "\n"
 
 
-def content(source: Source, words: Words) -> dict[str, Any]:
-    """Return everything that the template shows."""
-    comparison = source.comparison
+def _variables(report: ReportInput, wording: Wording) -> dict[str, object]:
+    """Return what the templates show, by the name that they use."""
+    return {**_results(report, wording), **_answers(report, wording), **_data(report, wording)}
+
+
+def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
+    """Return the verdict, and everything that the comparison holds."""
+    comparison = report.comparison
     arms = list(comparison.arms)
-    cards = results.cards(source, words)
-    traits, others = results.by_kind(results.table_rows(comparison), source.persona)
+    traits, others = results.by_kind(results.metric_rows(comparison), report.persona)
     after = results.headline_arm(comparison)
     headline = comparison.cell(after, FIDELITY).difference if after else None
-    took = costs.costs(source.manifests)
+    bars = [comparison.cell(arm, FIDELITY) for arm in arms]
+    scored = {cell.metric for cell in comparison.cells if cell.scored}
     return {
-        "t": words,
-        "style": Markup(files("evaluation.report").joinpath("style.css").read_text("utf-8")),
-        "persona": source.persona,
-        "round": source.folder.name,
-        "date": next((m["started"][:10] for m in _newest_first(source)), ""),
+        "t": wording,
+        "report": report,
+        "persona": report.persona,
         "comparison": comparison,
         "base": comparison.base,
-        "scored": _scored_traits(source),
+        "arms": arms,
+        "scored": sum(trait.id in scored for trait in report.persona.traits),
         "after": after,
         "detectable": headline.detectable if headline else None,
-        "verdict": verdict(source, words),
-        "bars": [comparison.cell(arm, FIDELITY) for arm in arms],
+        "verdict": verdict(report, wording),
+        "bars": bars,
         "table": traits,
         "others": [row for row in others if any(cell.mean is not None for cell in row[1])],
         "unasked": [name for name, cells in others if all(cell.mean is None for cell in cells)],
-        "tests": [
-            cell
-            for cell in (comparison.cell(arm, FIDELITY) for arm in arms)
-            if cell.difference or cell.against_prompt
-        ],
-        "forest": _forest(traits, words, arms),
-        "probes": probes.table(source),
-        "probe_answers": probes.answers(source, words),
-        "drift": _drift(source, words, arms),
-        "losses": losses.losses(source),
-        "looked_at": losses.looked_at(source),
-        "worst": losses.worst(cards),
-        "carded": {card.prompt_id for card in cards},
-        "drift_change": comparison.drift_change,
-        "ledger": ledger.ledger(source, words),
-        "calibration": source.calibration,
-        "people": source.people,
-        "general": source.general,
-        "across": across_lines(source, words),
-        "style_report": source.json("evaluate/style.json"),
-        "win_rates": source.win_rates,
-        "arms": arms,
+        "tests": [cell for cell in bars if cell.difference or cell.against_prompt],
+        "forest": _forest(traits, wording, arms),
+        "probes": results.probe_rows(comparison),
+        "drift": _drift(report, wording),
+        "regressions": results.regressions(comparison),
+        "compared": results.compared(comparison),
+        "across": across_lines(report.general.across if report.general else None, wording),
         "marker": lambda arm: figures.svg(
-            14, 14, words.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
+            14, 14, wording.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
         ),
-        "cards": cards[: results.SHOWN],
-        "more_cards": cards[results.SHOWN :],
-        "charts": charts(source, words),
-        "flow": rows.flow(source),
-        "edited": rows.edited(source),
-        "topics": rows.topics(source),
-        "dropped": rows.dropped(source),
-        "faults": rows.faults(source),
-        "agreement": rows.agreement(source),
-        "agreement_records": source.json("resolve/agreement.json").get("overlapping"),
-        "manifests": source.manifests,
-        "took": took,
-        "evaluated": source.manifests.get("evaluate", {}).get("counts", {}),
-        "money": costs.money(took),
-        "config": source.text("config.yaml"),
-        "settings": _settings(source),
-        "versions": _versions(source),
     }
 
 
-def _scored_traits(source: Source) -> int:
-    """Return the number of traits that any answer was scored on."""
-    scored = {cell.metric for cell in source.comparison.cells if cell.scored}
-    return sum(trait.id in scored for trait in source.persona.traits)
+def _answers(report: ReportInput, wording: Wording) -> dict[str, object]:
+    """Return the answers, and the scores behind every number."""
+    cards = answers.answer_cards(report, wording)
+    return {
+        "cards": cards[: answers.SHOWN],
+        "more_cards": cards[answers.SHOWN :],
+        "carded": {card.prompt_id for card in cards},
+        "worst": answers.worst(cards),
+        "probe_answers": answers.probe_answers(report, wording),
+        "score_rows": answers.score_rows(report, wording),
+    }
 
 
-def _newest_first(source: Source) -> list[dict[str, Any]]:
-    dated = [manifest for manifest in source.manifests.values() if manifest.get("started")]
-    return sorted(dated, key=lambda manifest: str(manifest["started"]), reverse=True)
+def _data(report: ReportInput, wording: Wording) -> dict[str, object]:
+    """Return what the model learned from, how training went, and what it took."""
+    agreement, rare = rows.agreement(report)
+    started = [one.started for one in report.stages if one.started]
+    last = report.stages[-1] if report.stages else None
+    return {
+        "style": Markup(files("evaluation.report").joinpath("style.css").read_text("utf-8")),
+        "date": max(started, default="")[:10],
+        "charts": charts(report, wording),
+        "edited": rows.edited(report),
+        "topics": rows.topics(report),
+        "drops": rows.drop_groups(report),
+        "faults": rows.fault_fates(report),
+        "agreement": agreement,
+        "agreement_on_problems": rare,
+        "model": next((one.model for one in reversed(report.stages) if one.model), ""),
+        "seed": last.seed if last else None,
+    }
 
 
 def _forest(
-    table: Sequence[tuple[str, list[Cell]]], words: Words, arms: Sequence[str]
+    table: Sequence[results.MetricRow], wording: Wording, arms: Sequence[str]
 ) -> Markup | None:
     groups = []
     for metric, cells in table:
         estimates = [
             figures.Estimate(
-                words.arm(cell.arm),
+                wording.arm(cell.arm),
                 arms.index(cell.arm),
                 cell.difference,
-                f"{words.points(cell.difference.mean)} ({words.interval(cell.difference)})",
+                f"{wording.points(cell.difference.mean)} ({wording.interval(cell.difference)})",
             )
             for cell in cells
             if cell.difference
         ]
         if estimates:
-            groups.append((words.metric(metric), estimates))
+            groups.append((wording.metric(metric), estimates))
     if not groups:
         return None
-    return figures.forest(groups, words("forest.title"), words("forest.axis"))
+    return figures.forest(groups, wording("forest.title"), wording("forest.axis"))
 
 
-def _drift(source: Source, words: Words, arms: Sequence[str]) -> Markup | None:
+def _drift(report: ReportInput, wording: Wording) -> Markup | None:
+    arms = report.comparison.arms
     lines = [
         figures.Line(
-            words.arm(arm),
+            wording.arm(arm),
             f"arm-{arms.index(arm) % figures.ARMS}",
             [(float(turn), 100 * mean) for turn, mean in points],
             arms.index(arm),
         )
-        for arm, points in probes.drift(source).items()
+        for arm, points in results.drift(report.comparison).items()
     ]
     if not lines:
         return None
-    return figures.curves(lines, words("drift.title"), words("drift.turn"), legend=False, first=1)
+    title, turn = wording("drift.title"), wording("drift.turn")
+    return figures.curves(lines, title, turn, legend=False, first=1)
 
 
-def charts(source: Source, words: Words) -> list[tuple[str, str, Markup]]:
+def charts(report: ReportInput, wording: Wording) -> list[tuple[str, str, Markup]]:
     """Return (stage, panel, figure) for every curve that the round's training logged."""
-    found: list[tuple[str, str, Markup]] = []
+    every: list[tuple[str, str, Markup]] = []
     for stage in METHODS:
-        log = source.rows(f"{stage}/curve.jsonl")
+        steps = report.curves.get(stage, ())
         for panel, keys in _CURVES.items():
             lines = [
-                figures.Line(words(f"curve.{side}"), side, points)
-                for side, key in zip(("train", "validation"), keys, strict=True)
-                if (points := [(e["step"], e[key]) for e in log if e.get(key) is not None])
+                figures.Line(wording(f"curve.{split}"), split, points)
+                for split, key in zip(("train", "validation"), keys, strict=True)
+                if (points := [(s["step"], s[key]) for s in steps if s.get(key) is not None])
             ]
             if lines:
-                title = f"{words.known('stage', stage)}: {words(f'panel.{panel}')}"
-                figure = figures.curves(lines, title, words("curve.step"))
-                found.append((stage, panel, figure))
-    return found
+                title = f"{wording.known('stage', stage)}: {wording(f'panel.{panel}')}"
+                every.append((stage, panel, figures.curves(lines, title, wording("curve.step"))))
+    return every
 
 
-def _settings(source: Source) -> dict[str, Any]:
-    """Return model and seed as the manifests have them; empty and None where none does."""
-    found: dict[str, Any] = {"model": "", "seed": None}
-    for manifest in source.manifests.values():
-        if model := manifest.get("settings", {}).get("model"):
-            found["model"] = model
-        if "seed" in manifest:
-            found["seed"] = manifest["seed"]
-    return found
+def summary(report: ReportInput) -> dict[str, object]:
+    """Return the round in numbers; shares are 0 to 1, times are seconds.
+
+    The comparison itself, cell by cell, is in ``evaluate/comparison.json``.
+    """
+    comparison = report.comparison
+    arm = results.headline_arm(comparison)
+    general = report.general
+    return {
+        "version": VERSION,
+        "persona": report.persona.id,
+        "persona_record": report.persona.record_id,
+        "round": report.round,
+        "verdict": verdict(report, Wording(report.persona)),
+        "headline": _plain(comparison.cell(arm, FIDELITY)) if arm else None,
+        "base": comparison.base,
+        "prompts": comparison.prompts,
+        "level": comparison.level,
+        "fidelity": {name: comparison.cell(name, FIDELITY).mean for name in comparison.arms},
+        "traits_left_out": comparison.left_out,
+        "unscored_share": comparison.unscored_share,
+        "regressions": [_plain(one.cell) for one in results.regressions(comparison) if one.sure],
+        "probes": [_plain(cell) for cell in comparison.probes if cell.metric == FIDELITY],
+        "drift_change": {name: _plain(one) for name, one in comparison.drift_change.items()},
+        "judge": _plain(report.calibration),
+        "people": _plain(report.people),
+        "general": [_plain(one) for one in general.arms] if general else None,
+        "across": _plain(general.across) if general else None,
+        "stages": {one.stage: _stage(one) for one in report.stages},
+    }
 
 
-def _versions(source: Source) -> dict[str, str]:
-    versions: dict[str, str] = {}
-    for manifest in source.manifests.values():
-        versions |= manifest.get("versions", {})
-    return dict(sorted(versions.items()))
+def _plain(value: BaseModel | None) -> dict[str, object] | None:
+    return value.model_dump(mode="json") if value else None
+
+
+def _stage(one: StageRun) -> dict[str, object]:
+    return {
+        "seconds": one.seconds,
+        "peak_mib": one.peak_mib,
+        "tokens": one.tokens,
+        "paid": one.paid._asdict(),
+        "spent": one.spent,
+        "currency": one.currency,
+    }

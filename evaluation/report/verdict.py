@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from evaluation.report.across import across, across_lines
+from evaluation.gate import AcrossRounds
+from evaluation.report.inputs import ReportInput
 from evaluation.report.results import headline_arm
-from evaluation.report.source import Source
-from evaluation.report.words import Words
+from evaluation.report.wording import Wording
 from evaluation.scorers.variety import UNLOOPED
 from workbench.persona import FIDELITY
 from workbench.stats import Cell, Comparison, Difference
@@ -14,49 +14,52 @@ LOOPING = 0.5
 """Mean of ``unlooped`` below which most of an arm's text repeats itself, and is called broken."""
 
 
-def verdict(source: Source, words: Words) -> list[str]:
+def verdict(report: ReportInput, wording: Wording) -> list[str]:
     """Return the verdict's sentences, the headline first.
 
     People's blind choices take the headline where there are enough of them to give an interval;
     an arm whose text goes round in circles is called broken before any score. Then follow
     fidelity, the system prompt alone, what carries no weight, and forgetting.
     """
-    comparison = source.comparison
+    comparison = report.comparison
     arm = headline_arm(comparison)
     base = comparison.cell(comparison.base, FIDELITY)
     cell = comparison.cell(arm, FIDELITY) if arm else None
     if cell is None or cell.difference is None:
-        return [words("verdict.base_only", base=words.percent(base.mean)), *_caveats(source, words)]
-    sentences = [_fidelity(cell, base, cell.difference, words)]
-    if broken := _looping(comparison, cell.arm, words):
+        return [
+            wording("verdict.base_only", base=wording.percent(base.mean)),
+            *_caveats(report, wording),
+        ]
+    sentences = [_fidelity(cell, base, cell.difference, wording)]
+    if broken := _looping(comparison, cell.arm, wording):
         sentences.insert(0, broken)
-    if chosen := _people(source, words, cell.arm):
+    if chosen := _people(report, wording, cell.arm):
         sentences.insert(0, chosen)
-    if said := _prompt(comparison, cell, words):
-        sentences.append(said)
-    return [*sentences, *_caveats(source, words)]
+    if alternative := _prompt(comparison, cell, wording):
+        sentences.append(alternative)
+    return [*sentences, *_caveats(report, wording)]
 
 
-def _fidelity(cell: Cell, base: Cell, difference: Difference, words: Words) -> str:
-    return words(
+def _fidelity(cell: Cell, base: Cell, difference: Difference, wording: Wording) -> str:
+    return wording(
         f"verdict.{_kind(difference)}",
-        arm=words.arm(cell.arm),
-        value=words.percent(cell.mean),
-        base=words.percent(base.mean),
-        points=words.points(difference.mean),
-        interval=words.interval(difference),
+        arm=wording.arm(cell.arm),
+        value=wording.percent(cell.mean),
+        base=wording.percent(base.mean),
+        points=wording.points(difference.mean),
+        interval=wording.interval(difference),
         pairs=difference.pairs,
     )
 
 
-def _looping(comparison: Comparison, arm: str, words: Words) -> str:
+def _looping(comparison: Comparison, arm: str, wording: Wording) -> str:
     """Return that the arm's text goes round in circles; then no trait in it means anything."""
     if UNLOOPED not in comparison.metrics:
         return ""  # of an evaluation before this was measured
-    found = comparison.cell(arm, UNLOOPED).mean
-    if found is None or found >= LOOPING:
+    mean = comparison.cell(arm, UNLOOPED).mean
+    if mean is None or mean >= LOOPING:
         return ""
-    return words("verdict.looping", arm=words.arm(arm), share=words.percent(1 - found))
+    return wording("verdict.looping", arm=wording.arm(arm), share=wording.percent(1 - mean))
 
 
 def _kind(difference: Difference) -> str:
@@ -65,49 +68,87 @@ def _kind(difference: Difference) -> str:
     return "better" if difference.mean > 0 else "worse"
 
 
-def _people(source: Source, words: Words, arm: str) -> str:
-    people = source.people
-    found = people.pairing(arm, source.comparison.base) if people else None
-    if people is None or found is None or found.share is None:
+def _people(report: ReportInput, wording: Wording, arm: str) -> str:
+    people = report.people
+    pairing = people.pairing(arm, report.comparison.base) if people else None
+    if people is None or pairing is None or pairing.share is None:
         return ""
     kind = "unclear"
-    if found.excludes_chance:
-        kind = "better" if found.share > 0.5 else "worse"
-    return words(
+    if pairing.excludes_chance:
+        kind = "better" if pairing.share > 0.5 else "worse"
+    return wording(
         f"verdict.people.{kind}",
-        arm=words.arm(arm),
-        base=words.arm(source.comparison.base),
-        share=words.percent(found.share),
-        interval=words.range(found.low, found.high),
-        decided=found.wins + found.losses,
+        arm=wording.arm(arm),
+        base=wording.arm(report.comparison.base),
+        share=wording.percent(pairing.share),
+        interval=wording.range(pairing.low, pairing.high),
+        decided=pairing.wins + pairing.losses,
         reviewers=people.reviewers,
     )
 
 
-def _prompt(comparison: Comparison, cell: Cell, words: Words) -> str:
+def _prompt(comparison: Comparison, cell: Cell, wording: Wording) -> str:
     """Return how the arm stands to the same base with a system prompt: the honest alternative."""
     against = cell.against_prompt
     if not comparison.prompted or against is None or cell.arm == comparison.prompted:
         return ""
     prompted = comparison.cell(comparison.prompted, FIDELITY)
-    return words(
+    return wording(
         f"verdict.prompt.{_kind(against)}",
-        value=words.percent(prompted.mean),
-        arm=words.arm(cell.arm),
-        points=words.points(against.mean),
-        interval=words.interval(against),
+        value=wording.percent(prompted.mean),
+        arm=wording.arm(cell.arm),
+        points=wording.points(against.mean),
+        interval=wording.interval(against),
     )
 
 
-def _caveats(source: Source, words: Words) -> list[str]:
-    said = []
-    if left_out := source.comparison.left_out:
+def _caveats(report: ReportInput, wording: Wording) -> list[str]:
+    caveats = []
+    if left_out := report.comparison.left_out:
         reason = next(iter(left_out.values()))
-        said.append(words("verdict.judge", count=len(left_out), reason=words.reason(reason)))
-    forgot = [arm["arm"] for arm in source.general.get("arms", ()) if not arm["passed"]]
+        caveats.append(wording("verdict.judge", count=len(left_out), reason=wording.reason(reason)))
+    if report.general is None:
+        return caveats
+    forgot = [one.arm for one in report.general.arms if not one.passed]
     if forgot:
-        said.append(words("verdict.forgot", arms=", ".join(map(words.arm, forgot))))
-    held = across(source)
-    if held and held.lost:
-        said.append(across_lines(source, words)[-1])
-    return said
+        caveats.append(wording("verdict.forgot", arms=", ".join(map(wording.arm, forgot))))
+    across = report.general.across
+    if across and across.lost:
+        caveats.append(across_lines(across, wording)[-1])
+    return caveats
+
+
+def across_lines(across: AcrossRounds | None, wording: Wording) -> list[str]:
+    """Return how the last adapter stands to the last round's: each thing compared, then the word.
+
+    Args:
+        across: The gate across rounds; None in a first round.
+        wording: The phrases.
+    """
+    if across is None:
+        return []
+    names = {
+        "arm": wording.arm(across.arm),
+        "before": wording.arm(across.before),
+        "round": across.round,
+    }
+    lines = []
+    if across.cross_entropy_change is not None and across.accuracy_change is not None:
+        nats = wording.signed(across.cross_entropy_change, 3)
+        right = wording.points(across.accuracy_change)
+        lines.append(wording("across.general", nats=nats, points=right, **names))
+    if across.fidelity:
+        change = {
+            "points": wording.points(across.fidelity.mean),
+            "interval": wording.interval(across.fidelity),
+            "prompts": across.fidelity.pairs,
+        }
+        lines.append(wording("across.fidelity", **change, **names))
+    if across.not_compared:
+        why = ", ".join(wording(f"across.why.{one}") for one in across.not_compared)
+        lines.append(wording("across.not_compared", why=why, **names))
+    if across.lost:
+        lost = ", ".join(wording(f"across.lost.{one}") for one in across.lost)
+        return [*lines, wording("across.failed", lost=lost, **names)]
+    compared = len(lines) > bool(across.not_compared)
+    return [*lines, wording("across.passed", **names)] if compared else lines

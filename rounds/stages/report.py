@@ -2,34 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rounds.context import RoundContext
 from rounds.layout import (
     AGREEMENT,
     CALIBRATION,
+    CARRIED_EXAMPLES,
     COMPARISON,
+    CONFIG,
     DROPS,
+    EXAMPLES,
+    FILTERED,
     GENERAL,
+    GENERATED,
+    IMPORTED,
     PEOPLE,
     PREFERENCES,
+    RESOLVED,
     RESPONSES,
     SCORES,
     STAGE_EXAMPLES,
+    STAGES,
     STYLE,
-    TEST,
-    TRAIN,
-    VALIDATION,
     WIN_RATES,
     Artifact,
+    Manifest,
     curve,
 )
 from rounds.runner import StageSpec, Work
 from rounds.stages.train import check_recipes, recipe_path
 from workbench.config import METHODS
+from workbench.records import Example, SplitName
+from workbench.store import atomic_file, read_json_lines
 
-__all__ = ["check_settings", "recipe_path", "report_stage"]
+if TYPE_CHECKING:
+    from evaluation.report.inputs import PlantedFault, ReportInput, StageRun
+    from evaluation.winrate import WinRate
+
+__all__ = ["check_settings", "recipe_path", "report_input", "report_stage"]
+
+STAGE = "report"
+REPORTED: tuple[Artifact, ...] = (
+    *DROPS.values(),
+    *STAGE_EXAMPLES.values(),
+    AGREEMENT,
+    *EXAMPLES.values(),
+    PREFERENCES["train"],
+    RESPONSES,
+    SCORES,
+    COMPARISON,
+    CALIBRATION,
+    GENERAL,
+    STYLE,
+)
+OPTIONAL: tuple[Artifact, ...] = (CARRIED_EXAMPLES, WIN_RATES, PEOPLE)
+"""What only an earlier round, a judge or a blind round leaves behind."""
 
 
 def check_settings(context: RoundContext, names: Sequence[str]) -> None:
@@ -45,50 +76,127 @@ def check_settings(context: RoundContext, names: Sequence[str]) -> None:
         resolve_model(context.config.model)
 
 
-REPORTED: tuple[Artifact, ...] = (
-    *DROPS.values(),
-    *STAGE_EXAMPLES.values(),
-    AGREEMENT,
-    TRAIN,
-    VALIDATION,
-    TEST,
-    PREFERENCES["train"],
-    RESPONSES,
-    SCORES,
-    COMPARISON,
-    CALIBRATION,
-    GENERAL,
-    STYLE,
-)
-
-
-OPTIONAL: tuple[Artifact, ...] = (WIN_RATES, PEOPLE)
-"""What only a judge or a blind round leaves behind."""
-
-
 def report_stage(context: RoundContext) -> StageSpec:
     """One self-contained HTML file about the round, and the same for machines."""
-    there = [one for one in OPTIONAL if context.round.has(one)]
     faults = context.persona_folder / "faults.jsonl"
     return StageSpec(
-        "report",
+        STAGE,
         partial(_report, context),
         inputs=(
             *REPORTED,
-            *there,
             *(curve(method) for method in context.config.train.methods),
         ),
-        files={"faults.jsonl": faults} if faults.exists() else {},
+        optional=OPTIONAL,
+        files={faults.name: faults} if faults.exists() else {},
         packages=("jinja2",),
     )
 
 
 def _report(context: RoundContext, work: Work) -> None:
     from evaluation.report import build_reports
-    from workbench.store import atomic_file
 
-    for name, text in build_reports(
-        work.round.folder, context.persona, context.persona_folder
-    ).items():
+    for name, text in build_reports(report_input(context, work)).items():
         with atomic_file(work.out / name) as file:
             file.write(text)
+
+
+def report_input(context: RoundContext, work: Work) -> ReportInput:
+    """Return what the report is made of; every file of the round is read once."""
+    from evaluation.report.inputs import ReportInput, ReviewersAgreement
+
+    rows = {stage: work.read(one) for stage, one in STAGE_EXAMPLES.items()}
+    splits = {split: work.read(one) for split, one in EXAMPLES.items()}
+    agreement = work.read(AGREEMENT)
+    evaluated = work.round.manifest("evaluate")
+    counts = evaluated.counts if evaluated else {}
+    return ReportInput(
+        round=work.round.name,
+        persona=context.persona,
+        comparison=work.read(COMPARISON),
+        responses=work.read(RESPONSES),
+        scores=work.read(SCORES),
+        stages=_stage_runs(work),
+        rows=rows,
+        steps=_steps(work, rows, splits),
+        splits=splits,
+        drops=[drop for one in DROPS.values() for drop in work.read(one)],
+        faults=_faults(context.persona_folder / "faults.jsonl"),
+        agreement=ReviewersAgreement(agreement.overlapping, agreement.questions),
+        calibration=work.read(CALIBRATION),
+        general=work.read(GENERAL),
+        style=work.read(STYLE),
+        win_rates=_win_rates(work),
+        people=work.read(PEOPLE) if PEOPLE in work.inputs else None,
+        curves={
+            method: _lines(work.path(curve(method)))
+            for method in METHODS
+            if curve(method) in work.inputs
+        },
+        max_new_tokens=counts.get("max_new_tokens", 0),
+        cut=counts.get("cut", {}),
+        config=(work.round.folder / CONFIG).read_text(encoding="utf-8"),
+    )
+
+
+def _steps(
+    work: Work,
+    rows: Mapping[str, Sequence[Example]],
+    splits: Mapping[SplitName, Sequence[Example]],
+) -> dict[str, int]:
+    """Return step → rows left after it; what only some rounds take over or generate may be none."""
+    carried = work.read_if_there(CARRIED_EXAMPLES)
+    optional = {"carried": len(carried), "generated": len(rows[GENERATED.stage])}
+    return {
+        "imported": len(rows[IMPORTED.stage]),
+        **{step: count for step, count in optional.items() if count},
+        "filtered": len(rows[FILTERED.stage]),
+        "reviewed": len(rows[RESOLVED.stage]),
+        **{split: len(own) for split, own in splits.items()},
+        "preferences": len(work.read(PREFERENCES["train"])),
+    }
+
+
+def _win_rates(work: Work) -> list[WinRate]:
+    from evaluation.winrate import WinRate
+
+    data = work.read(WIN_RATES) if WIN_RATES in work.inputs else {}
+    return [WinRate.model_validate(one) for one in data.get("rates", ())]
+
+
+def _stage_runs(work: Work) -> list[StageRun]:
+    """Return what every finished stage took; the report's own last run is not part of it."""
+    names = (*(name for name in STAGES if name != STAGE), PEOPLE.stage)
+    manifests = (work.round.manifest(name) for name in names)
+    return [_stage_run(manifest) for manifest in manifests if manifest]
+
+
+def _stage_run(manifest: Manifest) -> StageRun:
+    from evaluation.report.inputs import StageRun, WrittenFile
+    from workbench.inference.endpoint import Paid
+
+    counts = manifest.counts
+    currency = counts.get("currency") or ""
+    return StageRun(
+        stage=manifest.stage,
+        started=manifest.started,
+        seconds=manifest.seconds,
+        peak_mib=manifest.peak_mib,
+        seed=manifest.seed,
+        model=manifest.settings.get("model") or "",
+        tokens=counts.get("tokens") or 0,
+        paid=Paid.total(Paid(**one) for one in counts.get("paid", {}).values()),
+        spent=counts["spent"] if currency else None,
+        currency=currency,
+        files={name: WrittenFile(one.bytes, one.sha256) for name, one in manifest.outputs.items()},
+        versions=manifest.versions,
+    )
+
+
+def _faults(path: Path) -> list[PlantedFault]:
+    from evaluation.report.inputs import PlantedFault
+
+    return [PlantedFault(**line) for line in _lines(path)] if path.exists() else []
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [line for _, line in read_json_lines(path)] if path.stat().st_size else []

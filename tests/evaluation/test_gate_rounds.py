@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from evaluation.gate import AcrossRounds, Earlier, Why, check_forgetting, check_rounds
-from evaluation.report.across import across_lines
-from evaluation.report.source import Source
-from evaluation.report.words import Words
+from evaluation.report.verdict import across_lines
+from evaluation.report.wording import Wording
 from rounds.context import open_context
 from rounds.stages.evaluate import evaluate_stage
 from rounds.stages.evaluate_rounds import across_rounds
+from tests.commands import write_manifest
 from tests.evaluation.test_gate import general
 from tests.written_rounds import scored
 from workbench.config import Gate
 from workbench.persona import load_persona
 from workbench.records import Response, Score, user_prompt
-from workbench.stats import Comparison
+from workbench.stats import compare
 from workbench.store import file_hash, write_json, write_records
 
 BOUNDS = Gate(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
@@ -86,20 +86,13 @@ def test_what_cannot_be_compared_is_said_and_fails_nothing(why: tuple[Why, ...])
 
 
 @pytest.mark.parametrize("name", ["gym-trainer", "gym-trainer-ko"])
-def test_a_report_says_it_in_the_personas_language(name: str, repo: Path, tmp_path: Path) -> None:
-    persona = load_persona(repo / "datasets" / name)
-    words = Words(persona)
-
-    def told(across: AcrossRounds) -> list[str]:
-        content = {"arms": [], "across": across.model_dump(mode="json")}
-        write_json(tmp_path / "evaluate" / "general.json", content)
-        nothing = Comparison.model_construct()  # type: ignore[call-arg]
-        return across_lines(Source(tmp_path, persona, tmp_path, nothing, [], []), words)
-
-    said = told(held(entropy=3.5, fidelity=0.5))
-    assert len(said) == 3
-    assert "round-001" in said[-1] and words("across.lost.fidelity") in said[-1]
-    assert told(held())[-1] == words("across.passed", round="round-001")
+def test_a_report_says_it_in_the_personas_language(name: str, repo: Path) -> None:
+    wording = Wording(load_persona(repo / "datasets" / name))
+    lines = across_lines(held(entropy=3.5, fidelity=0.5), wording)
+    assert len(lines) == 3
+    assert "round-001" in lines[-1] and wording("across.lost.fidelity") in lines[-1]
+    assert across_lines(held(), wording)[-1] == wording("across.passed", round="round-001")
+    assert across_lines(None, wording) == []
 
 
 def answered(warmth: float) -> tuple[list[Response], list[Score]]:
@@ -123,12 +116,13 @@ def test_only_traits_that_count_in_both_rounds_can_be_lost(
     files = {"persona.yaml": persona / "persona.yaml", **general_files}
     settings = {"model": context.config.model, "judge": None}
     settings |= context.config.evaluate.model_dump(mode="json")
-    manifest = {"settings": settings, "inputs": {name: file_hash(f) for name, f in files.items()}}
-    write_json(folder / "manifest.json", manifest)
+    inputs = {name: file_hash(file) for name, file in files.items()}
+    write_manifest(folder.parent, "evaluate", settings=settings, inputs=inputs)
     gate = check_forgetting({"base": general(3.0, 8), "sft": general(3.0, 8)}, BOUNDS)
     write_json(folder / "general.json", gate.model_dump(mode="json"))
-    write_json(folder / "comparison.json", {"traits": then})
     responses, scores = answered(warmth=1.0)
+    comparison = compare(scores, base="sft", traits=then, resamples=10)
+    write_json(folder / "comparison.json", comparison.model_dump(mode="json"))
     write_records(folder / "responses.jsonl", responses)
     write_records(folder / "scores.jsonl", scores)
 

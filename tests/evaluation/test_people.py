@@ -25,14 +25,14 @@ def choose(shown, arm_wins: int, reviewers=("reviewer-1", "reviewer-2")) -> list
     return [
         Review(
             reviewer=name,
-            record=duel.record,
+            record=pair.record,
             answers={
                 "better": "candidate"
-                if (n < arm_wins) == (duel.candidate == duel.arm)
+                if (n < arm_wins) == (pair.candidate == pair.arm)
                 else "alternative"
             },
         )
-        for n, duel in enumerate(shown.duels)
+        for n, pair in enumerate(shown.pairs)
         for name in reviewers
     ]
 
@@ -46,12 +46,12 @@ def shown():
 
 def test_nothing_that_reviewers_see_names_an_arm(shown):
     assert len(shown.examples) == PROMPTS
-    firsts = [duel.candidate for duel in shown.duels]
+    firsts = [pair.candidate for pair in shown.pairs]
     assert 5 < firsts.count("sft") < 19  # a coin decides who is the candidate
-    for example, duel in zip(shown.examples, shown.duels, strict=True):
-        assert example.id == duel.record
+    for example, pair in zip(shown.examples, shown.pairs, strict=True):
+        assert example.id == pair.record
         assert {example.answer, shown.alternatives[example.id]} == {
-            f"{arm} says {duel.prompt_id.removeprefix('ex-')}." for arm in ("sft", "base")
+            f"{arm} says {pair.prompt_id.removeprefix('ex-')}." for arm in ("sft", "base")
         }
         assert (example.origin, example.source) == ("baseline", "")
 
@@ -65,7 +65,7 @@ def test_choices_come_back_to_the_arm_whichever_place_it_had(shown):
     assert (pairing.share, pairing.low, pairing.high) == (0.75, wilson.low, wilson.high)
     assert pairing.p == pytest.approx(binomtest(18, 24).pvalue)
     assert pairing.excludes_chance
-    assert (found.ballots, found.reviewers) == (48, 2)
+    assert (found.votes, found.reviewers) == (48, 2)
     assert found.pairing("sft", "base") == pairing
     assert found.pairing("sft", "teacher") is None
 
@@ -81,7 +81,7 @@ def test_what_nobody_chose_yet_is_open_and_other_reviews_do_not_count(shown):
     drafts = [one.model_copy(update={"status": "discarded"}) for one in choose(shown, 24)[6:]]
     foreign = Review(reviewer="reviewer-1", record="ex-other", answers={"better": "alternative"})
     (pairing,) = count(shown, [*given, *drafts, foreign]).pairings
-    assert (pairing.wins, pairing.losses, pairing.open, pairing.ballots) == (3, 0, 21, 6)
+    assert (pairing.wins, pairing.losses, pairing.open, pairing.votes) == (3, 0, 21, 6)
     (unanswered,) = count(shown, []).pairings
     assert (unanswered.share, unanswered.low, unanswered.p) == (None, None, None)
 

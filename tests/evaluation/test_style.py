@@ -10,7 +10,7 @@ TOPICS = ("wrists", "sleep", "squats", "running", "eating", "stairs")
 THINGS = ("bench", "bottle", "laptop", "bus", "office", "chair", "kettle", "mat", "desk", "phone")
 
 
-def rows(persona: str, bare: str) -> tuple[list[Example], list[Response]]:
+def rows(persona: str, baseline: str) -> tuple[list[Example], list[Response]]:
     examples, answers = [], []
     for number in range(36):
         topic, thing = TOPICS[number % 6], THINGS[number % 10]
@@ -25,7 +25,7 @@ def rows(persona: str, bare: str) -> tuple[list[Example], list[Response]]:
                 arm="base",
                 prompt_id=example.id,
                 prompt=example.prompt,
-                text=bare.format(topic=topic, thing=thing),
+                text=baseline.format(topic=topic, thing=thing),
                 topic=topic,
             )
         )
@@ -33,14 +33,14 @@ def rows(persona: str, bare: str) -> tuple[list[Example], list[Response]]:
 
 
 def test_a_voice_is_told_on_topics_that_were_held_out():
-    examples, bare = rows(
+    examples, baseline = rows(
         "Champ, {topic} today! Put the {thing} down right now. I'll check on you. 💪",
         "There are several factors of {topic}. It is important to consult about the {thing}.",
     )
-    style = train_style(examples, bare)
+    style = train_style(examples, baseline)
     assert style.report.accuracy == 1.0
     assert (style.report.topics, style.report.folds) == (6, 5)
-    assert (style.report.persona_rows, style.report.bare_rows) == (36, 36)
+    assert (style.report.persona_rows, style.report.baseline_rows) == (36, 36)
 
     own, other, half = style.probabilities(
         [
@@ -55,14 +55,14 @@ def test_a_voice_is_told_on_topics_that_were_held_out():
 
 def test_without_any_voice_the_reported_accuracy_is_chance():
     words = random.Random(1)
-    examples, bare = rows("x", "x")
+    examples, baseline = rows("x", "x")
     said = lambda: " ".join(words.choices(THINGS, k=30))  # noqa: E731
     examples = [example.evolve(answer=said()) for example in examples]
-    bare = [
+    baseline = [
         response.evolve(prompt_id=example.id, text=said())
-        for example, response in zip(examples, bare, strict=True)
+        for example, response in zip(examples, baseline, strict=True)
     ]
-    report = train_style(examples, bare).report
+    report = train_style(examples, baseline).report
     # 72 coin flips: 0.3 to 0.7 is more than three standard deviations on each side.
     assert 0.3 < report.accuracy < 0.7
     assert report.majority == 0.5
@@ -70,22 +70,22 @@ def test_without_any_voice_the_reported_accuracy_is_chance():
 
 def test_a_letter_that_a_cut_has_split_is_no_mark_of_the_base():
     said = "Champ, {topic} and {thing}"
-    examples, bare = rows(said, said + "\ufffd")
-    report = train_style(examples, bare).report
+    examples, baseline = rows(said, said + "\ufffd")
+    report = train_style(examples, baseline).report
     assert report.auc == pytest.approx(0.5, abs=0.1)
-    assert "\ufffd" not in "".join((*report.persona_ngrams, *report.bare_ngrams))
+    assert "\ufffd" not in "".join((*report.persona_ngrams, *report.baseline_ngrams))
 
 
 def test_answers_to_prompts_beyond_the_training_side_are_not_learned_from():
-    examples, bare = rows("Champ, {topic} and {thing}!", "The {thing} is a part of {topic}.")
-    report = train_style(examples[:24], bare).report
-    assert (report.persona_rows, report.bare_rows) == (24, 24)
+    examples, baseline = rows("Champ, {topic} and {thing}!", "The {thing} is a part of {topic}.")
+    report = train_style(examples[:24], baseline).report
+    assert (report.persona_rows, report.baseline_rows) == (24, 24)
 
 
 def test_too_few_rows_are_one_line():
-    examples, bare = rows("Champ, {topic} and {thing}!", "The {thing} is a part of {topic}.")
+    examples, baseline = rows("Champ, {topic} and {thing}!", "The {thing} is a part of {topic}.")
     one_topic = [example for example in examples if example.topic == "sleep"]
     with pytest.raises(UserError, match=r"too few rows for a style classifier .*1 topics"):
-        train_style(one_topic, bare)
-    with pytest.raises(UserError, match="36 of the persona, 0 bare"):
+        train_style(one_topic, baseline)
+    with pytest.raises(UserError, match="36 of the persona, 0 baseline"):
         train_style(examples, [])

@@ -83,7 +83,7 @@ def test_reviewers_choose_without_names_and_their_choices_become_a_win_rate(
     # One reviewer takes the trained arm on two questions and calls the third a tie.
     blind = Blind(examples=tuple(shown), **key)
     places = {one["external_id"]: one["fields"] for one in held}
-    for number, duel in enumerate(blind.duels):
+    for number, duel in enumerate(blind.pairs):
         side = "a" if places[duel.record]["answer_a"].startswith("Champ") else "b"
         better = side if number < 2 else "tie"
         login = reviewers_of(server)[REVIEWERS[0]]
@@ -96,4 +96,4 @@ def test_reviewers_choose_without_names_and_their_choices_become_a_win_rate(
     assert said.code == 0
     assert "sft preferred to base: 100%" in said.out
     assert (pairing.wins, pairing.losses, pairing.ties, pairing.open) == (2, 0, 1, 0)
-    assert (people.ballots, people.reviewers) == (3, 1)
+    assert (people.votes, people.reviewers) == (3, 1)

@@ -1,18 +1,24 @@
-"""A small round on disk, every stage's files in it."""
+"""A small round as the report's input, every part in it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
+from evaluation.report.inputs import (
+    PlantedFault,
+    ReportInput,
+    ReviewersAgreement,
+    StageRun,
+    WrittenFile,
+)
 from evaluation.scorers import score_responses
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Response, Score, SplitAssignment, user_prompt
+from workbench.records import Drop, Example, Response, user_prompt
 from workbench.stats import compare
-from workbench.store import file_hash, write_json, write_records
+from workbench.stats.agreement import RaterAgreement
 
 ANSWERS = {
     "base": "There are several causes of <pain>.",
@@ -40,7 +46,7 @@ def examples(examples: list[Example]) -> list[Example]:
     ]
 
 
-def answers(examples: list[Example], arms: list[str]) -> list[Response]:
+def answers(examples: Sequence[Example], arms: Sequence[str]) -> list[Response]:
     """The arm's own answer to most questions, the base's to the last two of them."""
     return [
         Response(
@@ -55,87 +61,96 @@ def answers(examples: list[Example], arms: list[str]) -> list[Response]:
     ]
 
 
-def write_evaluation(
-    folder: Path, persona: Persona, examples: list[Example], arms: list[str]
-) -> list[Score]:
-    responses = answers(examples, arms)
+Evaluated = Callable[..., ReportInput]
+
+
+def evaluated_report(persona: Persona, responses: Sequence[Response], **parts: Any) -> ReportInput:
+    """Return a report of nothing but responses, their scores and the comparison."""
     scores = score_responses(persona, responses)
-    write_records(folder / "evaluate/responses.jsonl", responses)
-    write_records(folder / "evaluate/scores.jsonl", scores)
-    write_json(folder / "evaluate/comparison.json", compare(scores).model_dump(mode="json"))
-    return scores
+    return ReportInput(
+        **{
+            "round": "round-001",
+            "persona": persona,
+            "comparison": compare(scores),
+            "responses": responses,
+            "scores": scores,
+            **parts,
+        }
+    )
 
 
-def write_lines(path: Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+@pytest.fixture
+def evaluated(persona: Persona, examples: list[Example]) -> Evaluated:
+    """Return a function that takes the arms and returns what an evaluation alone leaves."""
+
+    def of(arms: Sequence[str], count: int | None = None) -> ReportInput:
+        return evaluated_report(persona, answers(examples[:count], arms))
+
+    return of
 
 
 def drop(example: Example, stage: str, reason: str) -> Drop:
     return Drop(record=example.id, stage=stage, reason=reason, source=example.source)
 
 
-@pytest.fixture
-def persona_folder(tmp_path: Path) -> Path:
+def faults() -> list[PlantedFault]:
     """Faults in rows 1 to 5, one more in a row that was not imported."""
     kinds = ["refusal", "voice_off", "wrong_fact", "personal_data", "unsafe_advice", "refusal"]
-    rows = [
-        {"row": row, "fault": kind, "detail": f"Fault of row {row}."}
+    return [
+        PlantedFault(row, kind, f"Fault of row {row}.")
         for row, kind in zip((1, 2, 3, 4, 5, 99), kinds, strict=True)
     ]
-    write_lines(tmp_path / "persona" / "faults.jsonl", rows)
-    return tmp_path / "persona"
+
+
+def stage_run(number: int, stage: str, file: str) -> StageRun:
+    return StageRun(
+        stage=stage,
+        started=f"2026-01-0{number + 1}T10:00:00+00:00",
+        seconds=61.0 + number,
+        peak_mib=512 * (number + 1),
+        seed=7,
+        model="tiny-llama",
+        files={file: WrittenFile(1234, f"{number}" * 64)},
+        versions={"torch": "2.13.0"},
+    )
 
 
 @pytest.fixture
-def round_folder(
-    tmp_path: Path, persona: Persona, examples: list[Example], persona_folder: Path
-) -> Path:
+def report(persona: Persona, examples: list[Example]) -> ReportInput:
     """Row 1 is filtered out, 2 dropped by reviewers, 3 corrected, 4 masked, 5 goes through."""
-    folder = tmp_path / "runs" / "coach" / "round-001"
     clean = examples[0].evolve(answer="Champ, six.", source="seeds.jsonl:6")
-    asked, examples = examples, examples[:5]
-    first, second, third, fourth, fifth = examples
+    first, second, third, fourth, fifth = examples[:5]
     masked = fourth.evolve(answer="Write to [e-mail].", parents=(fourth.id,))
     edited = third.evolve(answer="Better, champ.", origin="edit", parents=(third.id, "rv-1"))
-    write_records(folder / "import/examples.jsonl", [*examples, clean])
-    write_records(folder / "import/drops.jsonl", [])
-    write_records(folder / "filter/examples.jsonl", [second, third, masked, fifth, clean])
-    write_records(folder / "filter/drops.jsonl", [drop(first, "filter", "refusal")])
-    write_records(folder / "resolve/examples.jsonl", [edited, masked, fifth])
-    dropped = [drop(second, "resolve", "low_fidelity"), drop(clean, "resolve", "low_fidelity")]
-    write_records(folder / "resolve/drops.jsonl", dropped)
-    alpha = {"value": 0.625, "low": 0.5, "high": 0.75, "records": 5, "unscored": ""}
-    questions = {"fidelity": alpha, "problem:address": {**alpha, "value": 0.25}}
-    write_json(folder / "resolve/agreement.json", {"overlapping": 5, "questions": questions})
-    write_records(folder / "split/train.jsonl", [edited, masked])
-    write_records(folder / "split/test.jsonl", [fifth])
-    write_records(
-        folder / "split/splits.jsonl", [SplitAssignment(record=fifth.id, split="test", group="a")]
+    alpha = RaterAgreement(value=0.625, low=0.5, high=0.75, rows=5)
+    questions = {
+        "fidelity": alpha,
+        "problem:address": alpha.model_copy(update={"value": 0.25}),
+    }
+    return evaluated_report(
+        persona,
+        answers(examples, list(ANSWERS)),
+        stages=[
+            stage_run(0, "import", "drops.jsonl"),
+            stage_run(1, "sft", "curve.jsonl"),
+            stage_run(2, "evaluate", "responses.jsonl"),
+        ],
+        rows={
+            "import": [*examples[:5], clean],
+            "filter": [second, third, masked, fifth, clean],
+            "resolve": [edited, masked, fifth],
+        },
+        steps={"imported": 6, "filtered": 5, "reviewed": 3, "train": 2, "test": 1},
+        splits={"train": [edited, masked], "test": [fifth]},
+        drops=[
+            drop(first, "filter", "refusal"),
+            drop(second, "resolve", "low_fidelity"),
+            drop(clean, "resolve", "low_fidelity"),
+        ],
+        faults=faults(),
+        agreement=ReviewersAgreement(5, questions),
+        curves={
+            "sft": [{"step": s, "loss": 3.0 / s, "eval_loss": 3.5 / s} for s in (1, 2, 3)],
+            "dpo": [{"step": s, "loss": 0.69 / s, "rewards/margins": 0.1 * s} for s in (1, 2)],
+        },
     )
-    curve = [{"step": s, "loss": 3.0 / s, "eval_loss": 3.5 / s} for s in (1, 2, 3)]
-    write_lines(folder / "sft/curve.jsonl", curve)
-    margins = [{"step": s, "loss": 0.69 / s, "rewards/margins": 0.1 * s} for s in (1, 2)]
-    write_lines(folder / "dpo/curve.jsonl", margins)
-    write_evaluation(folder, persona, asked, list(ANSWERS))
-    for number, stage in enumerate(("import", "sft", "evaluate")):
-        data = next(p for p in sorted((folder / stage).iterdir()) if p.suffix == ".jsonl")
-        write_json(
-            folder / stage / "manifest.json",
-            {
-                "stage": stage,
-                "seed": 7,
-                "settings": {"model": "tiny-llama"},
-                "outputs": {data.name: {"sha256": file_hash(data), "bytes": 1234}},
-                "versions": {"torch": "2.13.0"},
-                "started": f"2026-01-0{number + 1}T10:00:00+00:00",
-                "seconds": 61.0 + number,
-                "peak_mib": 512 * (number + 1),
-            },
-        )
-    return folder
-
-
-@pytest.fixture
-def evaluation() -> Callable[..., list[Score]]:
-    return write_evaluation

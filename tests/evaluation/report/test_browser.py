@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evaluation.report import build_report
+from evaluation.report import ReportInput, build_reports
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -35,26 +35,24 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def address(round_folder, persona, persona_folder, tmp_path: Path) -> str:
+def address(report: ReportInput, tmp_path: Path) -> str:
     file = tmp_path / "report.html"
-    file.write_text(build_report(round_folder, persona, persona_folder), encoding="utf-8")
+    file.write_text(build_reports(report)[file.name], encoding="utf-8")
     return file.as_uri()
 
 
-def opened(browser: Browser, address: str, **context) -> tuple[Page, list[str]]:
+def opened(browser: Browser, address: str, **context: Any) -> tuple[Page, list[str]]:
     page = browser.new_context(**context).new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda said: asked.append(said.text))
+    page.on("console", lambda message: asked.append(message.text))
     page.goto(address)
     return page, asked
 
 
 def colours(page: Page) -> tuple[str, str]:
-    return tuple(
-        page.evaluate(f"getComputedStyle(document.body).{name}")
-        for name in ("color", "backgroundColor")
-    )
+    style = "getComputedStyle(document.body)"
+    return page.evaluate(f"{style}.color"), page.evaluate(f"{style}.backgroundColor")
 
 
 def contrast(page: Page) -> float:
@@ -69,7 +67,9 @@ def contrast(page: Page) -> float:
     return (bright + 0.05) / (dark + 0.05)
 
 
-def test_it_is_readable_in_light_and_dark_and_asks_for_nothing(browser, address):
+def test_it_is_readable_in_light_and_dark_and_asks_for_nothing(
+    browser: Browser, address: str
+) -> None:
     light, asked = opened(browser, address, color_scheme="light")
     dark, also = opened(browser, address, color_scheme="dark")
     assert asked == also == [address]
@@ -78,14 +78,14 @@ def test_it_is_readable_in_light_and_dark_and_asks_for_nothing(browser, address)
     assert contrast(dark) > 7
 
 
-def test_a_narrow_screen_never_scrolls_sideways(browser, address):
+def test_a_narrow_screen_never_scrolls_sideways(browser: Browser, address: str) -> None:
     page, _ = opened(browser, address, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_a_number_leads_into_its_folded_rows_by_keyboard(browser, address):
+def test_a_number_leads_into_its_folded_rows_by_keyboard(browser: Browser, address: str) -> None:
     page, _ = opened(browser, address)
     assert not page.locator("#rows-address").is_visible()
     link = page.locator('.heat a[href="#rows-address"]').first
@@ -96,7 +96,9 @@ def test_a_number_leads_into_its_folded_rows_by_keyboard(browser, address):
     assert page.url.split("#")[1].startswith("q-")
 
 
-def test_the_first_tab_skips_to_the_content_and_tables_have_names(browser, address):
+def test_the_first_tab_skips_to_the_content_and_tables_have_names(
+    browser: Browser, address: str
+) -> None:
     page, _ = opened(browser, address)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#main"
@@ -110,7 +112,9 @@ def test_the_first_tab_skips_to_the_content_and_tables_have_names(browser, addre
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_on_paper_folded_parts_of_the_results_are_unfolded(browser, address, tmp_path):
+def test_on_paper_folded_parts_of_the_results_are_unfolded(
+    browser: Browser, address: str, tmp_path: Path
+) -> None:
     page, _ = opened(browser, address)
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()

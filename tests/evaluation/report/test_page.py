@@ -1,16 +1,20 @@
+"""The page of a round with every part, and of rounds that lack some."""
+
+from __future__ import annotations
+
 import re
-import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from evaluation.report import build_report
-from workbench.errors import UserError
+from evaluation.report import ReportInput, build_reports
+from tests.evaluation.report.conftest import Evaluated
 from workbench.language import phrases
 from workbench.persona import Persona
-from workbench.stats import Comparison
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
+ADDRESSES = {"src", "href", "srcset", "data", "action"}
 
 
 class Page(HTMLParser):
@@ -24,30 +28,30 @@ class Page(HTMLParser):
         self.targets: list[str] = []
         self.ids: list[str] = []
         self.tags: set[str] = set()
-        self.svgs: list[dict] = []
+        self.svgs: list[dict[str, str | None]] = []
         self.feed(html)
         self.close()
         assert not self.open, f"never closed: {self.open}"
 
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
         self.tags.add(tag)
-        self.targets += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action")]
-        self.ids += [v for k, v in attrs if k == "id"]
+        self.targets += [v or "" for k, v in attrs if k in ADDRESSES]
+        self.ids += [v or "" for k, v in attrs if k == "id"]
         if tag == "svg":
-            self.svgs.append(found)
+            self.svgs.append(attributes)
         if tag in ("h1", "h2", "h3"):
             self.headings.append("")
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open.pop() == tag, f"</{tag}> in the wrong place"
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if "style" in self.open:
             return
         self.words.append(data)
@@ -59,13 +63,17 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-@pytest.fixture
-def html(round_folder, persona, persona_folder) -> str:
-    return build_report(round_folder, persona, persona_folder)
+def html_of(report: ReportInput) -> str:
+    return build_reports(report)["report.html"]
 
 
 @pytest.fixture
-def page(html) -> Page:
+def html(report: ReportInput) -> str:
+    return html_of(report)
+
+
+@pytest.fixture
+def page(html: str) -> Page:
     return Page(html)
 
 
@@ -73,12 +81,10 @@ def points(value: float) -> str:
     return f"{value * 100:+.1f}".replace("-", "−")
 
 
-def test_the_verdict_tells_what_the_comparison_holds(page, round_folder):
-    comparison = Comparison.model_validate_json(
-        (round_folder / "evaluate/comparison.json").read_text()
-    )
-    base = comparison.cell("base", "fidelity")
-    cell = comparison.cell("sft+dpo", "fidelity")
+def test_the_verdict_says_what_the_comparison_holds(page: Page, report: ReportInput) -> None:
+    base = report.comparison.cell("base", "fidelity")
+    cell = report.comparison.cell("sft+dpo", "fidelity")
+    assert cell.difference and cell.difference.low and cell.difference.high
     low, high = points(cell.difference.low), points(cell.difference.high)
 
     # Six of eight answers show both rule traits, the other two none of them.
@@ -89,45 +95,43 @@ def test_the_verdict_tells_what_the_comparison_holds(page, round_folder):
     )
 
 
-def test_every_cell_of_the_table_is_that_of_the_comparison(html, round_folder, persona):
-    comparison = Comparison.model_validate_json(
-        (round_folder / "evaluate/comparison.json").read_text()
-    )
-    table = re.search(r'<table class="heat"[^>]*>(.*?)</table>', html, re.S).group(1)
+def test_every_cell_of_the_table_is_that_of_the_comparison(html: str, report: ReportInput) -> None:
+    (table, *_) = re.findall(r'<table class="heat"[^>]*>(.*?)</table>', html, re.S)
     rows = [re.sub(r"<[^>]+>", " ", row) for row in table.split("<tr")[2:]]
     assert len(rows) == 4  # fidelity and its traits; other measures have a table of their own
     for metric, row in zip(("fidelity", "address", "lists", "kind"), rows, strict=True):
-        told = " ".join(row.split())
-        for arm in comparison.arms:
-            cell = comparison.cell(arm, metric)
+        text = " ".join(row.split())
+        for arm in report.comparison.arms:
+            cell = report.comparison.cell(arm, metric)
             if cell.mean is None:
-                assert told.count("not scored needs a judge, none is configured (8)") == 4
+                assert text.count("not scored needs a judge, none is configured (8)") == 4
                 continue
-            assert f"{cell.mean * 100:.0f}%" in told
+            assert f"{cell.mean * 100:.0f}%" in text
             if cell.difference and cell.difference.method == "bca":
-                ends = cell.difference.low, cell.difference.high
-                assert "({} to {})".format(*map(points, ends)) in told
+                low, high = cell.difference.low, cell.difference.high
+                assert low is not None and high is not None
+                assert f"({points(low)} to {points(high)})" in text
 
 
-def test_every_arm_is_named_and_every_answer_shown_as_text(page, html):
+def test_every_arm_is_named_and_every_answer_shown_as_text(page: Page, html: str) -> None:
     for name in ("Base model", "Base + system prompt", "SFT", "SFT + DPO"):
         assert name in page.text
     assert "There are several causes of <pain>." in page.text
     assert "&lt;pain&gt;" in html
 
 
-def test_before_and_after_stand_with_what_was_earned(page):
+def test_before_and_after_stand_with_what_was_earned(page: Page) -> None:
     assert "Shows none of the 2 traits." in page.text
     assert "Shows all 2 traits. Earned: Form of address; No lists." in page.text
     assert "Shows 1 of 2 traits. Earned: Form of address. Still missing: No lists." in page.text
 
 
-def test_words_that_earned_or_lost_a_trait_are_marked(html):
+def test_words_that_earned_or_lost_a_trait_are_marked(html: str) -> None:
     assert '<mark class="earned" title="Form of address">champ</mark>' in html
     assert '<mark class="lost" title="No lists">There are several</mark>' in html
 
 
-def test_planted_faults_are_told_by_who_caught_them(page):
+def test_planted_faults_stand_with_who_caught_them(page: Page) -> None:
     assert (
         "5 faults were planted in the imported rows to see what finds them: 4 were caught"
         " (2 by filters, 2 by reviewers), 1 got through." in page.text
@@ -138,7 +142,7 @@ def test_planted_faults_are_told_by_who_caught_them(page):
     assert "4 Personal data Fault of row 4. filters: masked" in page.text
 
 
-def test_data_training_stages_and_reproduction_are_there(page):
+def test_data_training_stages_and_reproduction_are_there(page: Page) -> None:
     assert "6 imported 5 left by the filters 3 kept by the reviewers, 1 of them" in page.text
     assert "Low fidelity 2" in page.text
     assert "Fidelity (1 to 5) 0.62 0.50 to 0.75" in page.text
@@ -149,7 +153,7 @@ def test_data_training_stages_and_reproduction_are_there(page):
     assert titles == ["SFT: loss", "DPO: loss", "DPO: reward margin, chosen over rejected"]
 
 
-def test_the_page_needs_nothing_but_itself(page, html):
+def test_the_page_needs_nothing_but_itself(page: Page, html: str) -> None:
     assert not page.tags & {"script", "link", "iframe", "object", "embed"}
     assert not re.search(r"https?://|url\(|@import|//[a-z]+\.", html)
     assert all(target.startswith("#") for target in page.targets)
@@ -158,8 +162,8 @@ def test_the_page_needs_nothing_but_itself(page, html):
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.svgs)
 
 
-def test_a_korean_persona_gets_a_korean_page(round_folder, korean, persona_folder):
-    html = build_report(round_folder, korean, persona_folder)
+def test_a_korean_persona_gets_a_korean_page(report: ReportInput, korean: Persona) -> None:
+    html = html_of(replace(report, persona=korean))
     page = Page(html)
     assert '<html lang="ko">' in html
     assert "특성별 결과" in page.headings
@@ -170,12 +174,8 @@ def test_a_korean_persona_gets_a_korean_page(round_folder, korean, persona_folde
     assert not english & set(page.headings) - set(phrases("ko").values())
 
 
-def test_what_a_round_lacks_is_left_out(tmp_path, persona, examples, round_folder):
-    bare = tmp_path / "round-002"
-    shutil.copytree(round_folder / "evaluate", bare / "evaluate")
-    (bare / "evaluate/manifest.json").unlink()
-
-    page = Page(build_report(bare, persona, tmp_path / "nowhere"))
+def test_what_a_round_lacks_is_left_out(evaluated: Evaluated) -> None:
+    page = Page(html_of(evaluated(["base", "base+prompt", "sft", "sft+dpo"])))
 
     assert [h for h in page.headings if h.startswith("How training")] == []
     gone = {"training", "data", "stages"}
@@ -183,29 +183,19 @@ def test_what_a_round_lacks_is_left_out(tmp_path, persona, examples, round_folde
     assert {"traits", "forest", "answers", "reproduce", "definitions"} <= set(page.ids)
 
 
-def test_without_dpo_the_verdict_is_about_sft(tmp_path, persona, examples, evaluation):
-    evaluation(tmp_path / "round", persona, examples, ["base", "sft"])
-    page = Page(build_report(tmp_path / "round", persona, tmp_path))
+def test_without_dpo_the_verdict_is_about_sft(evaluated: Evaluated) -> None:
+    page = Page(html_of(evaluated(["base", "sft"])))
     assert "With SFT, an answer shows 75% of the persona's traits" in page.text
     assert "DPO" not in page.text.split("What the numbers mean")[0]
 
 
-def test_with_the_base_alone_there_is_no_comparison_to_tell(
-    tmp_path, persona, examples, evaluation
-):
-    evaluation(tmp_path / "round", persona, examples, ["base"])
-    page = Page(build_report(tmp_path / "round", persona, tmp_path))
+def test_with_the_base_alone_there_is_no_comparison_to_report(evaluated: Evaluated) -> None:
+    page = Page(html_of(evaluated(["base"])))
     assert "Only the base model answered: its answers show 0%" in page.text
     assert not {"forest", "answers"} & set(page.ids)
 
 
-def test_an_arm_no_better_than_the_base_is_told_so(tmp_path, persona, examples, evaluation):
-    evaluation(tmp_path / "round", persona, examples[:2], ["base", "sft"])
-    page = Page(build_report(tmp_path / "round", persona, tmp_path))
+def test_an_arm_no_better_than_the_base_is_reported_so(evaluated: Evaluated) -> None:
+    page = Page(html_of(evaluated(["base", "sft"], 2)))
     assert "No difference can be told: with SFT" in page.text
     assert "(0.0 points, 95% interval same on all, 2 held-out questions)" in page.text
-
-
-def test_a_round_that_was_not_evaluated_is_told(tmp_path, persona: Persona):
-    with pytest.raises(UserError, match="has not been evaluated"):
-        build_report(tmp_path, persona, tmp_path)

@@ -1,38 +1,49 @@
+"""The report's pieces: wording, marks, the line of analysis, and figures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
 import pytest
 
-from evaluation.report.figures import curves, forest, nice_ticks
-from evaluation.report.marks import marked
-from evaluation.report.results import analysis
-from evaluation.report.words import Words
+from evaluation.report.answers import analysis, marked
+from evaluation.report.figures import Estimate, Line, curves, forest, nice_ticks
+from evaluation.report.wording import Wording
+from workbench.persona import Persona
 from workbench.stats import Difference
 
 
-def difference(mean: float, low: float | None, high: float | None, method: str = "bca"):
+def difference(
+    mean: float,
+    low: float | None,
+    high: float | None,
+    method: Literal["bca", "percentile", "none"] = "bca",
+) -> Difference:
     return Difference(pairs=9, mean=mean, low=low, high=high, method=method)
 
 
-def test_numbers_are_told_with_their_sign_and_unit(persona):
-    words = Words(persona)
-    assert words.percent(0.866) == "87%"
-    assert words.percent(None) == "–"
-    assert words.points(-0.1234) == "−12.3"
-    assert words.points(0.0001) == "0.0"
-    assert words.interval(difference(0.5, -0.25, 0.625)) == "−25.0 to +62.5"
-    assert words.interval(difference(1.0, 1.0, 1.0, "percentile")) == "same on all"
-    assert words.interval(difference(1.0, None, None, "none")) == "–"
-    assert [words.seconds(s) for s in (3.21, 61, 125)] == ["3.2 s", "61 s", "2 min 05 s"]
-    assert [words.mib(m) for m in (512, 2560)] == ["512 MiB", "2.5 GiB"]
+def test_numbers_have_their_sign_and_unit(persona: Persona) -> None:
+    wording = Wording(persona)
+    assert wording.percent(0.866) == "87%"
+    assert wording.percent(None) == "–"
+    assert wording.points(-0.1234) == "−12.3"
+    assert wording.points(0.0001) == "0.0"
+    assert wording.interval(difference(0.5, -0.25, 0.625)) == "−25.0 to +62.5"
+    assert wording.interval(difference(1.0, 1.0, 1.0, "percentile")) == "same on all"
+    assert wording.interval(difference(1.0, None, None, "none")) == "–"
+    assert [wording.seconds(s) for s in (3.21, 61, 125)] == ["3.2 s", "61 s", "2 min 05 s"]
+    assert [wording.mib(m) for m in (512, 2560)] == ["512 MiB", "2.5 GiB"]
 
 
-def test_names_come_from_spec_and_phrases_else_stay_readable(persona):
-    words = Words(persona)
-    assert words.metric("address") == "Form of address"
-    assert words.arm("sft+dpo") == "SFT + DPO"
-    assert words.arm("my arm") == "my arm"
-    assert words.reason("judge_http_503") == "the judge failed (HTTP 503)"
-    assert words.reason("near_duplicate") == "Near duplicate"
-    assert words.reason("some_new_reason") == "some new reason"
-    assert words.question("problem:address") == "Form of address"
+def test_names_come_from_spec_and_phrases_else_stay_readable(persona: Persona) -> None:
+    wording = Wording(persona)
+    assert wording.metric("address") == "Form of address"
+    assert wording.arm("sft+dpo") == "SFT + DPO"
+    assert wording.arm("my arm") == "my arm"
+    assert wording.reason("judge_http_503") == "the judge failed (HTTP 503)"
+    assert wording.reason("near_duplicate") == "Near duplicate"
+    assert wording.reason("some_new_reason") == "some new reason"
+    assert wording.question("problem:address") == "Form of address"
 
 
 @pytest.mark.parametrize(
@@ -54,11 +65,13 @@ def test_names_come_from_spec_and_phrases_else_stay_readable(persona):
         ({}, {}, "No trait could be scored."),
     ],
 )
-def test_the_line_of_analysis_follows_from_the_scores(persona, own, base, line):
-    assert analysis(own, base, Words(persona)) == line
+def test_the_line_of_analysis_follows_from_the_scores(
+    persona: Persona, own: dict[str, float], base: dict[str, float], line: str
+) -> None:
+    assert analysis(own, base, Wording(persona)) == line
 
 
-def test_marks_keep_the_text_and_name_the_trait(persona):
+def test_marks_keep_the_text_and_name_the_trait(persona: Persona) -> None:
     text = "Champ, well.\n1. Rest\nThere are several more."
     pieces = marked(text, persona, {"address": 1.0, "lists": 0.0})
     assert "".join(piece.text for piece in pieces) == text
@@ -79,15 +92,14 @@ def test_marks_keep_the_text_and_name_the_trait(persona):
         (0, 0, [0, 0.25]),
     ],
 )
-def test_ticks_are_round_and_enclose_the_values(low, high, ticks):
-    found = nice_ticks(low, high, 5)
-    assert found == ticks
-    assert found[0] <= low and high <= found[-1]
+def test_ticks_are_round_and_enclose_the_values(
+    low: float, high: float, ticks: list[float]
+) -> None:
+    assert nice_ticks(low, high, 5) == ticks
+    assert ticks[0] <= low and high <= ticks[-1]
 
 
-def test_a_forest_plot_draws_interval_and_marker_to_one_scale(persona):
-    from evaluation.report.figures import Estimate
-
+def test_a_forest_plot_draws_interval_and_marker_to_one_scale(persona: Persona) -> None:
     row = Estimate("SFT", 1, difference(0.5, 0.25, 1.0), "+50.0")
     drawn = str(forest([("Fidelity", [row])], "Title & more", "points"))
     # 0 lies at 210 and +100 at 570, so a point is 3.6 units.
@@ -96,9 +108,7 @@ def test_a_forest_plot_draws_interval_and_marker_to_one_scale(persona):
     assert 'aria-label="Title &amp; more"' in drawn
 
 
-def test_a_curve_of_one_point_is_drawn():
-    from evaluation.report.figures import Line
-
+def test_a_curve_of_one_point_is_drawn() -> None:
     drawn = str(curves([Line("training", "train", [(1, 0.5)])], "loss", "step"))
     assert drawn.count("<circle") == 1
     assert "nan" not in drawn

@@ -1,87 +1,117 @@
 """Parts of the report that only some rounds have, and its forms for machines."""
 
+from __future__ import annotations
+
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from evaluation.calibration import Calibration
+from evaluation.gate import Forgetting, GateReport
+from evaluation.general import General
 from evaluation.people import Pairing, People
-from evaluation.report import build_report, build_reports
+from evaluation.report import ReportInput, build_reports
 from evaluation.scorers import score_responses
-from tests.evaluation.report.test_page import Page
-from workbench.records import Response
+from tests.evaluation.report.test_page import Page, html_of
+from workbench.config import Gate
+from workbench.persona import Persona
+from workbench.records import Example
 from workbench.stats import compare
 from workbench.stats.agreement import RaterAgreement
-from workbench.store import read_records, write_json, write_records
 
 MEASURE = RaterAgreement(value=0.55, low=0.42, high=0.66, rows=60)
 
 
+def gate_report() -> GateReport:
+    """The base, and an arm that forgot more than it may."""
+    general = General(
+        cross_entropy=3.5,
+        perplexity=33.1,
+        tokens=100,
+        by_text={"rain": 3.5},
+        accuracy=0.5,
+        by_question={"capital": True},
+    )
+    base = Forgetting(
+        arm="base",
+        cross_entropy=3.5,
+        cross_entropy_change=0.0,
+        accuracy=0.5,
+        accuracy_change=0.0,
+        passed=True,
+    )
+    worse = {"cross_entropy_change": 0.5, "accuracy_change": -0.25, "passed": False}
+    return GateReport(
+        base="base",
+        bounds=Gate(cross_entropy=0.3, accuracy=0.2),
+        arms=(base, base.model_copy(update={"arm": "sft+dpo", **worse})),
+        general={"base": general, "sft+dpo": general},
+    )
+
+
 @pytest.fixture
-def full(round_folder, persona, examples):
+def full(report: ReportInput, persona: Persona, examples: list[Example]) -> ReportInput:
     """The round with probes, turns, a judge that was refused, people, and what was forgotten."""
-    folder = round_folder / "evaluate"
-    held_out = list(read_records(folder / "responses.jsonl", Response))
     probes = [
-        one.evolve(prompt_id=f"ex-probe-{one.prompt_id[3:]}", probe="safety") for one in held_out
+        one.evolve(prompt_id=f"ex-probe-{one.prompt_id[3:]}", probe="safety")
+        for one in report.responses
     ]
     turns = [
         one.evolve(prompt_id="ex-talk", probe="drift", turn=turn, parents=())
         for turn, example in enumerate(examples[:3], start=1)
-        for one in held_out
+        for one in report.responses
         if one.prompt_id == example.id
     ]
-    responses = [*held_out, *probes, *turns]
+    responses = [*report.responses, *probes, *turns]
     scores = score_responses(persona, responses)
-    comparison = compare(
-        scores, responses=responses, traits=["address", "lists"], left_out={"kind": "below_bar"}
-    )
-    calibration = Calibration(
-        judge="a-judge",
-        rows=60,
-        reviewers=2,
-        kappa=MEASURE.model_copy(update={"low": 0.12}),
-        spearman=MEASURE,
-        ceiling_kappa=MEASURE.model_copy(update={"value": 0.71}),
-        ceiling_spearman=MEASURE,
-        traits={"kind": MEASURE},
-        reason="below_bar",
-    )
-    won = {"wins": 7, "losses": 1, "ties": 0, "ballots": 16, "open": 0}
     pairing = Pairing(
-        arm="sft+dpo", against="base", **won, share=0.875, low=0.53, high=0.98, p=0.07
+        arm="sft+dpo",
+        against="base",
+        wins=7,
+        losses=1,
+        ties=0,
+        votes=16,
+        open=0,
+        share=0.875,
+        low=0.53,
+        high=0.98,
+        p=0.07,
     )
-    people = People(pairings=(pairing,), reviewers=2, ballots=16)
-    write_records(folder / "responses.jsonl", responses)
-    write_records(folder / "scores.jsonl", scores)
-    for name, part in {"comparison": comparison, "calibration": calibration}.items():
-        write_json(folder / f"{name}.json", part.model_dump(mode="json"))
-    write_json(round_folder / "people/people.json", people.model_dump(mode="json"))
-    arm = {"cross_entropy": 3.5, "accuracy": 0.5}
-    worse = {"cross_entropy_change": 0.5, "accuracy_change": -0.25, "passed": False}
-    same = {"cross_entropy_change": 0.0, "accuracy_change": 0.0, "passed": True}
-    rows = {"by_text": {"rain": 3.5}, "by_question": {"capital": True}}
-    general = {
-        "base": "base",
-        "bounds": {"cross_entropy": 0.3, "accuracy": 0.2},
-        "arms": [{"arm": "base", **arm, **same}, {"arm": "sft+dpo", **arm, **worse}],
-        "general": {"base": rows, "sft+dpo": rows},
-    }
-    write_json(folder / "general.json", general)
-    return round_folder
+    return replace(
+        report,
+        responses=responses,
+        scores=scores,
+        comparison=compare(
+            scores, responses=responses, traits=["address", "lists"], left_out={"kind": "below_bar"}
+        ),
+        calibration=Calibration(
+            judge="a-judge",
+            rows=60,
+            reviewers=2,
+            kappa=MEASURE.model_copy(update={"low": 0.12}),
+            spearman=MEASURE,
+            ceiling_kappa=MEASURE.model_copy(update={"value": 0.71}),
+            ceiling_spearman=MEASURE,
+            traits={"kind": MEASURE},
+            reason="below_bar",
+        ),
+        people=People(pairings=(pairing,), reviewers=2, votes=16),
+        general=gate_report(),
+    )
 
 
 @pytest.fixture
-def page(full, persona, persona_folder) -> Page:
-    return Page(build_report(full, persona, persona_folder))
+def page(full: ReportInput) -> Page:
+    return Page(html_of(full))
 
 
-def test_what_people_chose_takes_the_headline_and_the_rest_follows(page):
+def test_what_people_chose_takes_the_headline_and_the_rest_follows(page: Page) -> None:
     verdict = page.text.split("Persona fidelity on the held-out questions")[0]
     order = [
-        verdict.index(said)
-        for said in (
+        verdict.index(sentence)
+        for sentence in (
             "People who did not know which was which chose SFT + DPO over “Base model” on 88% of"
             " the 8 questions",
             "With SFT + DPO, an answer shows 75%",
@@ -94,42 +124,44 @@ def test_what_people_chose_takes_the_headline_and_the_rest_follows(page):
 
 
 def test_an_arm_whose_text_goes_round_in_circles_is_called_broken_before_any_score(
-    round_folder, persona, persona_folder
-):
-    assert "are broken" not in build_report(round_folder, persona, persona_folder)
-    folder = round_folder / "evaluate"
+    report: ReportInput, persona: Persona
+) -> None:
+    assert "are broken" not in html_of(report)
     looping = "Champ, rest, champ, rest now. " * 20
     responses = [
-        one.evolve(text=looping) if one.arm == "sft+dpo" else one
-        for one in read_records(folder / "responses.jsonl", Response)
+        one.evolve(text=looping) if one.arm == "sft+dpo" else one for one in report.responses
     ]
     scores = score_responses(persona, responses)
-    write_records(folder / "responses.jsonl", responses)
-    write_records(folder / "scores.jsonl", scores)
-    write_json(folder / "comparison.json", compare(scores).model_dump(mode="json"))
+    broken = replace(report, responses=responses, scores=scores, comparison=compare(scores))
 
-    said = Page(build_report(round_folder, persona, persona_folder)).text
+    text = Page(html_of(broken)).text
 
-    broken = "The answers of SFT + DPO are broken: 95% of their phrases only repeat earlier ones"
-    assert said.index(broken) < said.index("With SFT + DPO, an answer shows")
+    verdict = "The answers of SFT + DPO are broken: 95% of their phrases only repeat earlier ones"
+    assert text.index(verdict) < text.index("With SFT + DPO, an answer shows")
 
 
-def test_a_judge_below_the_bar_is_told_beside_what_people_reach(page):
+def test_a_judge_below_the_bar_stands_beside_what_people_reach(page: Page) -> None:
     assert "No judge's word counts in the verdict: the judge agrees with the reviewers" in page.text
     assert "Weighted κ of the rating 0.55 (0.12 to 0.66) 0.71 (0.42 to 0.66) 60" in page.text
     assert "Kind and tough Is kind and tough at once. carries no weight" in page.text
 
 
-def test_a_judge_that_passes_the_bar_carries_weight_and_is_named(full, persona, persona_folder):
-    file = full / "evaluate" / "calibration.json"
-    passed = {"trusted": True, "reason": "", "kappa": MEASURE.model_dump(mode="json")}
-    content = {"content": {**MEASURE.model_dump(mode="json"), "value": 0.31}}
-    unsure = {"ceiling_kappa": {**MEASURE.model_dump(mode="json"), "low": 0.2}}
-    write_json(file, {**json.loads(file.read_text("utf-8")), **passed, **content, **unsure})
-    comparison = full / "evaluate" / "comparison.json"
-    write_json(comparison, {**json.loads(comparison.read_text("utf-8")), "left_out": {}})
+def test_a_judge_that_passes_the_bar_carries_weight_and_is_named(full: ReportInput) -> None:
+    assert full.calibration
+    passed = {
+        "trusted": True,
+        "reason": "",
+        "kappa": MEASURE,
+        "content": MEASURE.model_copy(update={"value": 0.31}),
+        "ceiling_kappa": MEASURE.model_copy(update={"low": 0.2}),
+    }
+    trusting = replace(
+        full,
+        calibration=full.calibration.model_copy(update=passed),
+        comparison=full.comparison.model_copy(update={"left_out": {}}),
+    )
 
-    text = Page(build_report(full, persona, persona_folder)).text
+    text = Page(html_of(trusting)).text
 
     assert "The judge (a-judge) agrees with the reviewers closely enough to count" in text
     assert "κ: Sound and useful advice 0.31 (0.42 to 0.66) – 60" in text
@@ -137,7 +169,7 @@ def test_a_judge_that_passes_the_bar_carries_weight_and_is_named(full, persona, 
     assert "Traits that need a judge carry no weight" not in text
 
 
-def test_probes_and_turns_stand_apart_from_the_held_out_questions(page):
+def test_probes_and_turns_stand_apart_from_the_held_out_questions(page: Page) -> None:
     assert "Every arm below answered the same 8 questions" in page.text
     assert "Safety boundary: persona kept" in page.text
     assert "Safety boundary: the answers (8)" in page.text
@@ -146,41 +178,41 @@ def test_probes_and_turns_stand_apart_from_the_held_out_questions(page):
     assert chart["role"] == "img"
 
 
-def test_what_was_forgotten_and_lost_is_told(page):
+def test_what_was_forgotten_and_lost_is_reported(page: Page) -> None:
     assert "SFT + DPO 3.500 +0.500 50% −25.0 broken" in page.text
     assert "Everything on which an arm stands below the base" in page.text
     assert "On no question did SFT + DPO show fewer traits than the base." in page.text
 
 
-def test_every_number_of_the_tables_leads_to_its_rows(full, persona, persona_folder):
-    html = build_report(full, persona, persona_folder)
+def test_every_number_of_the_tables_leads_to_its_rows(full: ReportInput) -> None:
+    html = html_of(full)
     page = Page(html)
     assert {target[1:] for target in page.targets} <= set(page.ids)
     linked = re.findall(r'<a class="mean" href="#([^"]+)">', html)
     assert {"rows-fidelity", "rows-address", "rows-lists", "probe-safety"} <= set(linked)
-    table = re.search(r'id="rows-address">(.*?)</table>', html, re.S).group(1)
+    (table,) = re.findall(r'id="rows-address">(.*?)</table>', html, re.S)
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in table.split("<tr>")[2:]]
     # Base never says champ; the others do, but on the last two questions all said the same.
     assert [row[-4:] for row in rows] == [["0", "1", "1", "1"]] * 6 + [["0"] * 4] * 2
 
 
-def test_the_forms_for_machines_say_the_same(full, persona, persona_folder):
-    made = build_reports(full, persona, persona_folder)
-    assert set(made) == {"report.html", "report.md", "report.json", "model-card.md"}
-    data = json.loads(made["report.json"])
+def test_the_forms_for_machines_say_the_same(full: ReportInput) -> None:
+    forms = build_reports(full)
+    assert set(forms) == {"report.html", "report.md", "report.json", "model-card.md"}
+    data = json.loads(forms["report.json"])
     assert data["headline"]["arm"] == "sft+dpo"
     assert data["headline"]["difference"]["mean"] == 0.75
     assert data["fidelity"]["base"] == 0.0
-    assert data["verdict"][0] in made["report.md"]
-    assert data["verdict"][0] in made["model-card.md"]
-    assert "| SFT + DPO | 75% | +75.0 (" in made["model-card.md"]
-    assert "<" not in made["model-card.md"].replace("< 0.001", "")
-    widths = {line.count("|") for line in made["model-card.md"].splitlines() if line[:1] == "|"}
+    assert data["verdict"][0] in forms["report.md"]
+    assert data["verdict"][0] in forms["model-card.md"]
+    assert "| SFT + DPO | 75% | +75.0 (" in forms["model-card.md"]
+    assert "<" not in forms["model-card.md"].replace("< 0.001", "")
+    widths = {line.count("|") for line in forms["model-card.md"].splitlines() if line[:1] == "|"}
     assert widths == {5}
 
 
-def test_korean_readers_get_all_of_it_in_korean(full, korean, persona_folder):
-    page = Page(build_report(full, korean, persona_folder))
+def test_korean_readers_get_all_of_it_in_korean(full: ReportInput, korean: Persona) -> None:
+    page = Page(html_of(replace(full, persona=korean)))
     for heading in (
         "나빠진 것",
         "돌발 질문",

@@ -1,4 +1,7 @@
-"""Numbers and names as a reader sees them, in the persona's language."""
+"""The wording of a report: numbers and names as a reader sees them, in the persona's language.
+
+Every part of the report and its templates (there as ``t``) put things by it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
-class Words:
+class Wording:
     """The report's phrases in one language."""
 
     persona: Persona
@@ -28,8 +31,8 @@ class Words:
 
     def known(self, group: str, name: str) -> str:
         """Return the phrase ``report.<group>.<name>``, or the name itself where there is none."""
-        found = phrases(self.language).get(f"report.{group}.{name}")
-        return found or name.replace("_", " ")
+        phrase = phrases(self.language).get(f"report.{group}.{name}")
+        return phrase or name.replace("_", " ")
 
     def arm(self, name: str) -> str:
         """Return an arm's name; one that is put together of known parts is named by them."""
@@ -44,9 +47,9 @@ class Words:
     def arm_about(self, name: str) -> str:
         """Return in a sentence what an arm is; empty for one that was added by name."""
         known = phrases(self.language)
-        found = known.get(f"report.arm_about.{name}")
-        if found or not name.endswith("+prompt"):
-            return found or ""
+        phrase = known.get(f"report.arm_about.{name}")
+        if phrase or not name.endswith("+prompt"):
+            return phrase or ""
         trained = name.removesuffix("+prompt")
         return self("arm_about.prompted", arm=self.arm(trained))
 
@@ -79,7 +82,7 @@ class Words:
         return "–" if value is None else f"{value * 100:.0f}%"
 
     def share(self, value: float) -> str:
-        """Return a share as percent, one decimal, so that a small one is not told as none."""
+        """Return a share as percent, one decimal, so that a small one does not read as none."""
         return f"{value * 100:.1f}%"
 
     def points(self, value: float) -> str:

@@ -1,0 +1,132 @@
+"""What a report is made of: one value, which the stage of the report fills from a round.
+
+The report knows no file of a round. Parts that a round does not have stay empty, and the page
+leaves them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from evaluation.calibration import Calibration
+from evaluation.gate import GateReport
+from evaluation.people import People
+from evaluation.style import StyleReport
+from evaluation.winrate import WinRate
+from workbench.inference.endpoint import Paid
+from workbench.persona import Persona
+from workbench.records import Drop, Example, Response, Score, SplitName
+from workbench.stats import Comparison
+from workbench.stats.agreement import RaterAgreement
+
+
+class WrittenFile(NamedTuple):
+    """A file as its stage wrote it."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What one finished stage took and wrote."""
+
+    stage: str
+    started: str
+    """ISO 8601."""
+    seconds: float
+    peak_mib: int
+    """Peak memory of all its processes."""
+    seed: int
+    model: str = ""
+    tokens: int = 0
+    """Tokens that models of this machine answered with."""
+    paid: Paid = field(default_factory=Paid)
+    """Requests to endpoints and their tokens, over every run of the round."""
+    spent: float | None = None
+    """What these cost; None where no price is configured."""
+    currency: str = ""
+    files: Mapping[str, WrittenFile] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Distribution → version."""
+
+
+class PlantedFault(NamedTuple):
+    """A fault that was put into one of the persona's seeds to see what finds it."""
+
+    row: int
+    """Line of the seed file, from 1."""
+    fault: str
+    detail: str = ""
+
+
+class ReviewersAgreement(NamedTuple):
+    """How far reviewers agree."""
+
+    overlapping: int
+    """Rows with two reviews or more."""
+    questions: Mapping[str, RaterAgreement]
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """One round as the report sees it."""
+
+    round: str
+    persona: Persona
+    comparison: Comparison
+    responses: Sequence[Response]
+    scores: Sequence[Score]
+    stages: Sequence[StageRun] = ()
+    """Finished stages, in their order."""
+    rows: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    """Stage of data → its rows, in the order of stages."""
+    steps: Mapping[str, int] = field(default_factory=dict)
+    """Step on the rows' way → rows left after it, in order; steps that were not taken are not in
+    it."""
+    splits: Mapping[SplitName, Sequence[Example]] = field(default_factory=dict)
+    drops: Sequence[Drop] = ()
+    """Every drop, in the order of stages."""
+    faults: Sequence[PlantedFault] = ()
+    agreement: ReviewersAgreement | None = None
+    calibration: Calibration | None = None
+    general: GateReport | None = None
+    style: StyleReport | None = None
+    win_rates: Sequence[WinRate] = ()
+    people: People | None = None
+    curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    """Training method → what each logged step held: step, losses and rewards by TRL's names."""
+    max_new_tokens: int = 0
+    """Tokens that an answer could have at most."""
+    cut: Mapping[str, float] = field(default_factory=dict)
+    """Arm → share of its answers that ended there."""
+    config: str = ""
+    """The round's configuration file."""
+
+    def stage(self, name: str) -> StageRun | None:
+        """Return a finished stage, or None."""
+        return next((one for one in self.stages if one.stage == name), None)
+
+    @property
+    def examples(self) -> dict[str, Example]:
+        """Every row of the stages of data, by id."""
+        return {row.id: row for rows in self.rows.values() for row in rows}
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Currency → what all stages cost; currencies are never added up."""
+        sums: dict[str, float] = {}
+        for one in self.stages:
+            if one.spent is not None:
+                sums[one.currency] = sums.get(one.currency, 0.0) + one.spent
+        return sums
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Distribution → version, the last stage's where they differ."""
+        versions: dict[str, str] = {}
+        for one in self.stages:
+            versions |= one.versions
+        return dict(sorted(versions.items()))
