@@ -10,8 +10,8 @@ import click
 from app.cli.options import round_options
 from rounds.arms import PROMPT, Own
 from rounds.context import RoundContext
-from rounds.layout import adapter
-from workbench.errors import UserError, nearest
+from rounds.models import known_arm, open_chat
+from workbench.errors import UserError
 from workbench.records import Message, Messages
 
 if TYPE_CHECKING:
@@ -35,42 +35,13 @@ def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens:
       echo "My wrist hurts. Bench today?" | persona chat
     """
     from training.device import quiet
-    from workbench.inference.base_models import resolve_model
-    from workbench.inference.chat_session import ChatSession
     from workbench.inference.hub import hub_offline
 
     arms = [known_arm(context, arm), *([known_arm(context, vs)] if vs else [])]
     if len(set(arms)) < len(arms):
         raise UserError(f"both arms are '{arms[0].name}'", where="--vs", fix="name another one")
-    base = resolve_model(context.config.model)
-    stages = {arm.stage: context.round.path(adapter(arm.stage)) for arm in arms if arm.stage}
     with hub_offline(), quiet():
-        converse(context, ChatSession(base, stages), arms, max_new_tokens)
-
-
-def known_arm(context: RoundContext, name: str | None) -> Own:
-    """Return the arm to talk to; ``dpo`` stands for ``sft+dpo``, and ``+prompt`` may follow.
-
-    Raises:
-        UserError: There is none of that name, or it was not trained.
-    """
-    from workbench.config import METHODS
-
-    trained = [method for method in METHODS if context.round.manifest(method)]
-    if name is None:
-        return Own(trained[-1], trained[-1]) if trained else Own("base")
-    bare = name.removesuffix(PROMPT).removeprefix("sft+")
-    if bare in METHODS and bare not in trained:
-        raise UserError(
-            f"the round has no adapter '{bare}'",
-            where=str(context.round.folder),
-            fix=f"run `persona train {bare}` first",
-        )
-    known = ["base", *trained]
-    if bare not in known:
-        fix = nearest(bare, known) or f"one of {', '.join(known)}, with or without {PROMPT}"
-        raise UserError(f"there is no arm '{name}'", fix=fix)
-    return Own(name, "" if bare == "base" else bare)
+        converse(context, open_chat(context, arms), arms, max_new_tokens)
 
 
 def converse(

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.export_job import open_export, told
 from app.cli.options import round_options
 from rounds.context import RoundContext
+from rounds.models import open_export
+from workbench.console import console
 from workbench.prompts import system_prompt
 
 if TYPE_CHECKING:
     from training.export.formats import Export
-    from training.export.gate import Verdict
+    from training.export.gate import ParityReport
 
 TYPES = ("f16", "q8_0", "q4_1", "q4_0")
 _type = click.option(
@@ -28,7 +29,7 @@ _adapter = click.option("--adapter", is_flag=True, help="The adapter alone, for 
 
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of every export, and pass it the :class:`Job` and the rest."""
+    """Give a command the options of every export, and pass it a function that opens the export."""
 
     @round_options
     @click.option("--stage", help="Whose adapter; the last one trained by default.")
@@ -62,7 +63,7 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 Opened = Callable[..., "Export"]
-Write = Callable[["Export"], "Verdict | None"]
+Write = Callable[["Export"], "ParityReport | None"]
 
 
 def _make(work: Export, write: Write) -> None:
@@ -71,8 +72,21 @@ def _make(work: Export, write: Write) -> None:
     from workbench.inference.hub import hub_offline
 
     with hub_offline(), quiet():
-        verdict = write(work)
-    told(work, verdict)
+        report = write(work)
+    if report is not None:
+        _show(work.source.name, report)
+    if work.licence.restricted:
+        console.print(f"  licence: {work.licence.terms}")
+    click.echo(work.out)
+
+
+def _show(name: str, report: ParityReport) -> None:
+    from rich.table import Table
+
+    table = Table("parity", "", title=name, title_justify="left")
+    for label, value in report.table().items():
+        table.add_row(label, value)
+    console.print(table)
 
 
 @click.group("export")

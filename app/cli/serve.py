@@ -8,12 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
+from rounds.models import linked_model
 from workbench.config import METHODS
 from workbench.errors import UserError
 
@@ -68,52 +68,3 @@ def serve(context: RoundContext, adapter: str | None, port: int) -> None:
         return
     if code:
         raise UserError(f"the server ended with code {code}", fix="its own words above say why")
-
-
-def linked_model(context: RoundContext, adapter: str | None) -> Path:
-    """Return a link of a speaking name to the folder to serve."""
-    folder = model_folder(context, adapter)
-    served = context.round.folder / ".served"
-    served.mkdir(parents=True, exist_ok=True)
-    name = f"{context.persona.id}-{adapter}" if adapter else Path(context.config.model).name
-    link = served / name
-    link.unlink(missing_ok=True)
-    link.symlink_to(folder.resolve(), target_is_directory=True)
-    return link
-
-
-def model_folder(context: RoundContext, adapter: str | None) -> Path:
-    """Return the folder to serve; an adapter is merged into its base once and kept in the round.
-
-    Raises:
-        UserError: The round has no such adapter, or it was made for another base.
-    """
-    from workbench.inference.base_models import resolve_model
-
-    base = resolve_model(context.config.model)
-    if adapter is None:
-        return base
-    manifest = context.round.manifest(adapter)
-    if manifest is None:
-        raise UserError(
-            f"the round has no adapter '{adapter}'",
-            where=str(context.round.folder),
-            fix=f"run `persona train {adapter}` first",
-        )
-    merged = context.round.folder / ".served" / f"{adapter}-{manifest.key[:16]}"
-    if not merged.exists():
-        _merge(base, context.config.model, context.round.stage(adapter) / "adapter", merged)
-    return merged
-
-
-def _merge(base: Path, base_name: str, adapter: Path, merged: Path) -> None:
-    from training.export.merged import write_merged
-    from training.export.source import Source
-    from workbench.inference.base_models import compute_dtype
-
-    source = Source(base, base_name, adapter, merged.name)
-    source.check()
-    partial = merged.with_name(f".{merged.name}.{os.getpid()}")
-    partial.mkdir()
-    write_merged(source, partial, dtype=str(compute_dtype()).removeprefix("torch."))
-    os.replace(partial, merged)

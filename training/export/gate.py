@@ -1,4 +1,9 @@
-"""The parity gate: the exported model answers as the evaluated one does, or there is no export."""
+"""The parity gate: the exported model answers as the evaluated one does, or there is no export.
+
+In: what an export answered through its own backend (llama.cpp, vLLM, transformers), and the
+evaluated model. Out: what was measured, for the card and for people, or a :class:`ParityError` that
+names the first token that differs and why. :mod:`training.export.formats` calls it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,22 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
-from training.export.heard import Heard, Rendered, Served
-from training.export.loaded import Judged, Loaded
+from training.export.reference_model import ReferenceModel, TokenScore
+from workbench.console import track
 from workbench.errors import UserError
+from workbench.inference.engines.chats import (
+    Backend,
+    ChatAnswer,
+    RenderedPrompt,
+    greedy_answers,
+)
 from workbench.persona import Persona
 from workbench.records import Messages, Response
 
 _NOT_ROUNDING = 1.0
 """A mean log-probability difference (nats) that no rounding makes: other weights, or misplaced."""
+_RECORDED = 0.01
+"""Mean gap (nats) of the recorded answers' tokens, the worst twentieth left out."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ParityReport:
     """What the gate measured."""
 
     prompts: int
@@ -64,7 +77,7 @@ class Verdict:
     score_evaluated: float
     score_exported: float
     recorded: int
-    """Answers of the round's evaluation that were found to be this model's."""
+    """Answers of the round's evaluation that were recognized as this model's."""
     bounds: Bounds
 
     def as_json(self) -> dict[str, Any]:
@@ -91,7 +104,7 @@ class Verdict:
         }
 
 
-class Parted(UserError):
+class ParityError(UserError):
     """The export does not answer as the evaluated model does."""
 
     def __init__(self, reason: str, prompt: int, token: int, what: str) -> None:
@@ -103,8 +116,8 @@ class Parted(UserError):
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What is asked of both models.
+class ParityPrompts:
+    """What both models are asked.
 
     Attributes:
         chats: The evaluation's prompts.
@@ -120,87 +133,103 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """Everything an exported model said; it need not stay loaded while it is compared."""
+class ExportAnswers:
+    """All that an exported model answered; it need not stay loaded while that is compared."""
 
-    rendered: tuple[Rendered, ...]
-    answers: tuple[Heard, ...]
-
-
-def hear(served: Served, asked: Questions) -> Hearing:
-    """Ask an exported model everything."""
-    rendered = tuple(served.render(chat) for chat in asked.chats)
-    return Hearing(rendered, tuple(served.answer(asked.chats, asked.max_new_tokens)))
+    rendered: tuple[RenderedPrompt, ...]
+    answers: tuple[ChatAnswer, ...]
 
 
-def check_parity(model: Loaded, hearing: Hearing, asked: Questions, bounds: Bounds) -> Verdict:
-    """Compare what an exported model said with the evaluated model; return what was measured.
+def ask(backend: Backend, prompts: ParityPrompts) -> ExportAnswers:
+    """Ask an exported model every prompt.
 
     Raises:
-        Parted: They differ by more than the bounds; says at which token of which prompt, and why.
+        UserError: A prompt leaves no room for an answer.
     """
-    chats = asked.chats
-    for number, (chat, got) in enumerate(zip(chats, hearing.rendered, strict=True)):
-        _same_prompt(model, number, model.render(chat), got)
-    _recorded_here(model, asked.recorded)
-    heard = [_without_end(model, answer) for answer in hearing.answers]
-    expected = model.answer(chats, asked.max_new_tokens)
+    rendered = tuple(backend.render(chat) for chat in prompts.chats)
+    return ExportAnswers(rendered, tuple(_answers(backend, prompts)))
+
+
+def _answers(backend: Backend, prompts: ParityPrompts) -> list[ChatAnswer]:
+    limit = prompts.max_new_tokens
+    with track("answering", len(prompts.chats)) as advance:
+        answers = greedy_answers(backend, prompts.chats, max_new_tokens=limit, advance=advance)
+    whole = [answer for answer in answers if answer is not None]
+    if len(whole) < len(answers):
+        raise UserError(f"a prompt leaves no room for {limit} new tokens")
+    return whole
+
+
+def check_parity(
+    model: ReferenceModel, export: ExportAnswers, prompts: ParityPrompts, bounds: Bounds
+) -> ParityReport:
+    """Compare what an exported model answered with the evaluated model.
+
+    Raises:
+        ParityError: They differ by more than the bounds; says at which token of which prompt, and
+            why.
+    """
+    for number, (chat, prompt) in enumerate(zip(prompts.chats, export.rendered, strict=True)):
+        _check_prompt(model, number, model.render(chat), prompt)
+    _check_recorded(model, prompts.recorded)
+    answers = [_without_end(model, answer) for answer in export.answers]
+    expected = _answers(model, prompts)
     differences, gaps = [], []
-    for number, (chat, answer) in enumerate(zip(chats, heard, strict=True)):
-        judged = model.judge(chat, answer.ids)
-        _ends_alike(model, number, answer)
-        found = [
-            0.0 if math.isnan(own) else abs(token.logprob - own)
-            for token, own in zip(judged[:-1], answer.logprobs, strict=True)
-        ]
-        differences.append(found)
-        gaps.append(_first_gap(answer, judged))
-    told = [own for answer in heard for own in answer.logprobs]
-    flat = [d for d, own in zip(chain(*differences), told, strict=True) if not math.isnan(own)]
+    for number, (chat, answer) in enumerate(zip(prompts.chats, answers, strict=True)):
+        scores = model.score(chat, answer.ids)
+        _check_ends(model, number, answer)
+        differences.append(
+            [
+                0.0 if math.isnan(own) else abs(token.logprob - own)
+                for token, own in zip(scores[:-1], answer.logprobs, strict=True)
+            ]
+        )
+        gaps.append(_first_gap(answer, scores))
+    logprobs = chain.from_iterable(answer.logprobs for answer in answers)
+    flat = [d for d, p in zip(chain(*differences), logprobs, strict=True) if not math.isnan(p)]
     mean = fmean(flat) if flat else 0.0
     if mean > bounds.mean:
-        _raise_mean(model, heard, differences, mean, bounds)
-    _raise_gaps(model, expected, heard, gaps, bounds)
-    scores = [_score(asked.persona, [one.text for one in answers]) for answers in (expected, heard)]
-    if abs(scores[0] - scores[1]) > bounds.score + 1e-9:
-        raise Parted(
-            "precision",
-            0,
-            0,
-            f"persona score {scores[1]:.3f}, evaluated {scores[0]:.3f}, bound {bounds.score}",
-        )
-    return Verdict(
-        prompts=len(chats),
+        raise _weights_differ(model, answers, differences, mean, bounds)
+    _check_gaps(model, expected, answers, gaps, bounds)
+    evaluated, exported = (_fidelity(prompts.persona, texts) for texts in (expected, answers))
+    if abs(evaluated - exported) > bounds.score + 1e-9:
+        what = f"persona score {exported:.3f}, evaluated {evaluated:.3f}, bound {bounds.score}"
+        raise ParityError("precision", 0, 0, what)
+    return ParityReport(
+        prompts=len(prompts.chats),
         tokens=len(flat),
-        identical=sum(a.text == b.text for a, b in zip(expected, heard, strict=True)),
+        identical=sum(a.text == b.text for a, b in zip(expected, answers, strict=True)),
         mean_difference=mean,
         largest_difference=max(flat, default=0.0),
         worst_gap=max((gap for _, gap in gaps), default=0.0),
-        score_evaluated=scores[0],
-        score_exported=scores[1],
-        recorded=len(asked.recorded),
+        score_evaluated=evaluated,
+        score_exported=exported,
+        recorded=len(prompts.recorded),
         bounds=bounds,
     )
 
 
-def _same_prompt(model: Loaded, number: int, expected: Rendered, got: Rendered) -> None:
-    if expected.ids == got.ids:
+def _check_prompt(
+    model: ReferenceModel, number: int, expected: RenderedPrompt, prompt: RenderedPrompt
+) -> None:
+    if expected.ids == prompt.ids:
         return
-    at = _parting(expected.ids, got.ids)
+    at = _parting(expected.ids, prompt.ids)
     pair = " where the evaluated model has ".join(
-        model.shown(ids[at]) if at < len(ids) else "the end" for ids in (got.ids, expected.ids)
+        model.shown(ids[at]) if at < len(ids) else "the end" for ids in (prompt.ids, expected.ids)
     )
-    if expected.text != got.text:
+    if expected.text != prompt.text:
         # The served text by the evaluated tokenizer: its own ids might differ twice.
-        own = model.ids(got.text)
-        raise Parted("template", number, _parting(expected.ids, own), f"the prompt has {pair}")
+        own = model.ids(prompt.text)
+        at = _parting(expected.ids, own)
+        raise ParityError("template", number, at, f"the prompt has {pair}")
     special = set(model.tokenizer.all_special_ids)
-    around = {ids[at] for ids in (expected.ids, got.ids) if at < len(ids)}
+    around = {ids[at] for ids in (expected.ids, prompt.ids) if at < len(ids)}
     reason = "special token" if around & special else "tokenizer"
-    raise Parted(reason, number, at, f"the same prompt is cut otherwise, {pair}")
+    raise ParityError(reason, number, at, f"the same prompt is cut otherwise, {pair}")
 
 
-def _recorded_here(model: Loaded, recorded: Sequence[Response]) -> None:
+def _check_recorded(model: ReferenceModel, recorded: Sequence[Response]) -> None:
     """Check that the round's own evaluation was of this model, not of another base or adapter.
 
     A recorded answer was greedy then, perhaps in another precision, and is cut into tokens anew:
@@ -209,16 +238,16 @@ def _recorded_here(model: Loaded, recorded: Sequence[Response]) -> None:
     gaps = [
         (token.gap, number, at)
         for number, response in enumerate(recorded)
-        for at, token in enumerate(model.judge(response.prompt, model.ids(response.text))[:-1])
+        for at, token in enumerate(model.score(response.prompt, model.ids(response.text))[:-1])
     ]
     if not gaps:
         return
     left_out = max(len(recorded), len(gaps) // 20)
-    kept = sorted(gaps)[: len(gaps) - left_out]
-    mean = fmean(gap for gap, _, _ in kept) if kept else 0.0
+    smaller = sorted(gaps)[: len(gaps) - left_out]
+    mean = fmean(gap for gap, _, _ in smaller) if smaller else 0.0
     if mean > _RECORDED:
         _, number, at = next(one for one in gaps if one[0] > _RECORDED)
-        raise Parted(
+        raise ParityError(
             "weights",
             number,
             at,
@@ -227,53 +256,46 @@ def _recorded_here(model: Loaded, recorded: Sequence[Response]) -> None:
         )
 
 
-_RECORDED = 0.01
-"""Mean gap (nats) of the recorded answers' tokens, the worst twentieth left out."""
-
-
-def _without_end(model: Loaded, answer: Heard) -> Heard:
+def _without_end(model: ReferenceModel, answer: ChatAnswer) -> ChatAnswer:
     """Return an answer without the token that ended it, which some servers send along."""
     if not (answer.ended and answer.ids and answer.ids[-1] in model.ends):
         return answer
     return replace(answer, ids=answer.ids[:-1], logprobs=answer.logprobs[:-1])
 
 
-def _ends_alike(model: Loaded, number: int, answer: Heard) -> None:
+def _check_ends(model: ReferenceModel, number: int, answer: ChatAnswer) -> None:
     for at, token in enumerate(answer.ids):
         if token in model.ends:
-            raise Parted(
-                "special token", number, at, f"{model.shown(token)} does not end the answer"
-            )
+            what = f"{model.shown(token)} does not end the answer"
+            raise ParityError("special token", number, at, what)
 
 
-def _first_gap(answer: Heard, judged: Sequence[Judged]) -> tuple[int, float]:
+def _first_gap(answer: ChatAnswer, scores: Sequence[TokenScore]) -> tuple[int, float]:
     """Return the first token at which the evaluated model goes another way, and how far it is."""
-    considered = judged if answer.ended else judged[:-1]
+    considered = scores if answer.ended else scores[:-1]
     return next(
         ((at, token.gap) for at, token in enumerate(considered) if token.gap > 0), (-1, 0.0)
     )
 
 
-def _raise_mean(
-    model: Loaded,
-    heard: Sequence[Heard],
+def _weights_differ(
+    model: ReferenceModel,
+    answers: Sequence[ChatAnswer],
     differences: Sequence[Sequence[float]],
     mean: float,
     bounds: Bounds,
-) -> None:
+) -> ParityError:
     reason = "weights" if mean > _NOT_ROUNDING else "precision"
     limit = bounds.mean * 4
-    number, at = next(
-        (
-            (number, at)
-            for number, found in enumerate(differences)
-            for at, value in enumerate(found)
-            if value > limit
-        ),
-        (0, 0),
+    places = (
+        (number, at)
+        for number, values in enumerate(differences)
+        for at, value in enumerate(values)
+        if value > limit
     )
-    token = heard[number].ids[at] if heard[number].ids else model.ends[0]
-    raise Parted(
+    number, at = next(places, (0, 0))
+    token = answers[number].ids[at] if answers[number].ids else model.ends[0]
+    return ParityError(
         reason,
         number,
         at,
@@ -283,25 +305,25 @@ def _raise_mean(
     )
 
 
-def _raise_gaps(
-    model: Loaded,
-    expected: Sequence[Heard],
-    heard: Sequence[Heard],
+def _check_gaps(
+    model: ReferenceModel,
+    expected: Sequence[ChatAnswer],
+    answers: Sequence[ChatAnswer],
     gaps: Sequence[tuple[int, float]],
     bounds: Bounds,
 ) -> None:
     for number, (at, gap) in enumerate(gaps):
-        wrong = gap > bounds.tie if bounds.tie else heard[number].text != expected[number].text
+        wrong = gap > bounds.tie if bounds.tie else answers[number].text != expected[number].text
         if wrong:
-            at = at if bounds.tie else _parting(expected[number].ids, heard[number].ids)
-            ids = heard[number].ids
+            ids = answers[number].ids
+            at = at if bounds.tie else _parting(expected[number].ids, ids)
             token = model.shown(ids[at]) if at < len(ids) else "the end"
-            asked = f"at most {bounds.tie}" if bounds.tie else "identical answers"
-            raise Parted(
+            bound = f"at most {bounds.tie}" if bounds.tie else "identical answers"
+            raise ParityError(
                 "precision",
                 number,
                 at,
-                f"{token} is {gap:.2f} nats behind the evaluated model's choice, asked {asked}",
+                f"{token} is {gap:.2f} nats behind the evaluated model's choice, asked {bound}",
             )
 
 
@@ -310,7 +332,7 @@ def _parting(one: Sequence[int], other: Sequence[int]) -> int:
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _score(persona: Persona, texts: Sequence[str]) -> float:
-    """Return the mean share of the persona's rule traits that each text shows."""
+def _fidelity(persona: Persona, answers: Sequence[ChatAnswer]) -> float:
+    """Return the mean share of the persona's rule traits that each answer shows."""
     rules = len(persona.rule_traits)
-    return fmean(1 - len(persona.failed_traits(text)) / rules for text in texts)
+    return fmean(1 - len(persona.failed_traits(answer.text)) / rules for answer in answers)

@@ -1,24 +1,52 @@
-"""What GGUF calls the parts of a Llama-like model, and how it lays them out."""
+"""What GGUF calls the parts of a Llama-like model and its tokenizer, and how it lays them out.
+
+The model's side of our own GGUF writer (:mod:`.gguf_writer` says why there is one).
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.export.converter import NotWrittenHere
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from gguf import GGUFWriter, TensorNameMap
+    from transformers import PreTrainedTokenizerBase
 
+VARIABLE = "LLAMA_CONVERTER"
+"""Environment variable that names llama.cpp's own converter."""
+SCRIPT = "convert_hf_to_gguf.py"
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """``model_type`` of transformers → architecture of llama.cpp."""
 ROPE_FACTORS = "rope_freqs.weight"
+_PROBE = "12345 I'LL we'll"
+_BEHAVIOURS = {
+    # How digits and capital contractions are cut → llama.cpp's name of the pre-tokenizer.
+    ("12345", False): "gpt-2",
+    ("1", False): "smollm",
+    ("123", True): "llama-bpe",
+    ("1", True): "qwen2",
+}
+
+
+class NotWrittenHere(UserError):
+    """A model whose GGUF is left to llama.cpp's converter."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            what,
+            fix=f"name llama.cpp's {SCRIPT} in {VARIABLE}, or persona export merged and run it"
+            " on that folder",
+        )
 
 
 @dataclass(frozen=True)
-class Layout:
+class GGUFLayout:
     """How one model's tensors are named and laid out in a GGUF file.
 
     Attributes:
@@ -62,7 +90,7 @@ class Layout:
         return int(self.config.get("head_dim") or self.config["hidden_size"] // self.heads)
 
     @cached_property
-    def _names(self) -> Any:
+    def _names(self) -> TensorNameMap:
         import gguf
 
         kind = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[self.architecture]
@@ -74,10 +102,10 @@ class Layout:
         Raises:
             UserError: The architecture has no such tensor.
         """
-        found: str | None = self._names.get_name(tensor, try_suffixes=(".weight", ".bias"))
-        if found is None:
+        name: str | None = self._names.get_name(tensor, try_suffixes=(".weight", ".bias"))
+        if name is None:
             raise UserError(f"GGUF has no place for the tensor {tensor}")
-        return found
+        return name
 
     def laid_out(self, tensor: str, weight: torch.Tensor) -> torch.Tensor:
         """Return the tensor as llama.cpp wants it.
@@ -122,7 +150,7 @@ class Layout:
         rope = self.config.get("rope_parameters") or {}
         return float(rope.get("rope_theta") or self.config.get("rope_theta") or 10000.0)
 
-    def describe(self, writer: Any) -> None:
+    def describe(self, writer: GGUFWriter) -> None:
         """Add the architecture's numbers to a ``gguf.GGUFWriter``."""
         config = self.config
         writer.add_block_count(self.blocks)
@@ -143,3 +171,64 @@ def interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:
     """Return rows of each head reordered from halves to pairs: 0, n/2, 1, n/2 + 1 and so on."""
     halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return halves.transpose(1, 2).reshape(weight.shape)
+
+
+def add_tokenizer(writer: GGUFWriter, base: Path, vocab_size: int) -> None:
+    """Add the tokenizer of a model folder to a ``gguf.GGUFWriter``.
+
+    Raises:
+        NotWrittenHere: A tokenizer that is no byte-level BPE, or that cuts text in an unknown way.
+    """
+    from gguf import SpecialVocab, TokenType
+
+    from workbench.inference.base_models import load_tokenizer
+
+    tokenizer = load_tokenizer(base)
+    data = json.loads(tokenizer.backend_tokenizer.to_str())
+    if data["model"]["type"] != "BPE" or data["model"].get("byte_fallback"):
+        raise NotWrittenHere("the tokenizer is no byte-level BPE, which alone is written here")
+    tokens = [f"[PAD{number}]" for number in range(vocab_size)]
+    kinds = [TokenType.UNUSED] * vocab_size
+    # A token beyond the embeddings can be fed to no model.
+    for text, number in data["model"]["vocab"].items():
+        if number < vocab_size:
+            tokens[number], kinds[number] = text, TokenType.NORMAL
+    for token in (token for token in data["added_tokens"] if token["id"] < vocab_size):
+        tokens[token["id"]] = token["content"]
+        special = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
+        kinds[token["id"]] = special
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre_tokenizer(tokenizer))
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    special_vocab = SpecialVocab(base, load_merges=True, n_vocab=vocab_size)
+    # The evaluated tokenizer's own, however the base's files spell them.
+    special_vocab.chat_template = tokenizer.chat_template
+    special_vocab.special_token_ids |= _special_ids(tokenizer)
+    special_vocab.add_special_token = {"bos": _adds_bos(tokenizer)}
+    special_vocab.add_to_gguf(writer, quiet=True)
+
+
+def pre_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return llama.cpp's name for how the tokenizer cuts text before merging, found by trying it.
+
+    Raises:
+        NotWrittenHere: It cuts in a way that has no name here.
+    """
+    before = tokenizer.backend_tokenizer.pre_tokenizer
+    pieces = [piece for piece, _ in before.pre_tokenize_str(_PROBE)]
+    behaviour = (pieces[0], "'LL" in pieces)
+    if behaviour not in _BEHAVIOURS:
+        raise NotWrittenHere(f"the tokenizer cuts text in an unknown way ({pieces})")
+    return _BEHAVIOURS[behaviour]
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    kinds = ("bos", "eos", "unk", "pad")
+    ids = {kind: getattr(tokenizer, f"{kind}_token_id") for kind in kinds}
+    return {kind: number for kind, number in ids.items() if number is not None}
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    ids = tokenizer("a")["input_ids"]
+    return bool(tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id])

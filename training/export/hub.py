@@ -1,23 +1,115 @@
-"""The Hub: folders with cards that link to each other, sent only when somebody asked for it."""
+"""The Hub: model card and dataset card that link to each other, and folders sent when asked to.
+
+The cards are huggingface_hub's own (``ModelCard``, ``DatasetCard``) over the two templates beside
+this file; nothing is sent but by :func:`push_folders`.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from training.export.licences import Licence
-from training.export.source import check_name
+from training.export.gate import ParityReport
+from training.export.source import ExportSource, Licence, check_name
 from workbench.errors import UserError
 from workbench.inference.hub import hub_errors
 from workbench.persona import Persona
-from workbench.store import whole_folder
+from workbench.stats import Comparison
+from workbench.store import read_json, whole_folder
 
-_SIDES = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test")
 _LEFT_OUT = ("gate.json",)
 """Files of an export that mean nothing away from this machine."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known of where an adapter comes from.
+
+    Attributes:
+        recipe: The effective recipe, as YAML.
+        data: File of the round → its SHA-256.
+        method: ``sft``, ``dpo`` or another.
+        seed: Of the training.
+        evaluation: The round's comparison of arms, where it was evaluated.
+        dataset: The Hub's name of the rows, or empty.
+    """
+
+    recipe: str
+    data: Mapping[str, str]
+    method: str
+    seed: int
+    evaluation: Comparison | None = None
+    dataset: str = ""
+
+
+def model_card(
+    source: ExportSource,
+    persona: Persona,
+    licence: Licence,
+    provenance: Provenance,
+    parity: ParityReport | None,
+    usage: str,
+) -> str:
+    """Return the card in Markdown, with the Hub's front matter."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    # The Hub takes only ids of its own as a base.
+    on_hub = source.base_name.count("/") == 1 and not Path(source.base_name).exists()
+    data = ModelCardData(
+        license=licence.id,
+        language=[persona.language],
+        pipeline_tag="text-generation",
+        tags=["persona", "lora", provenance.method],
+        base_model=source.base_name if on_hub else None,
+        datasets=[provenance.dataset] if provenance.dataset else None,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_path=str(Path(__file__).with_name("model_card.md.j2")),
+        name=source.name,
+        persona=persona,
+        usage=usage,
+        base=_base(source),
+        licence=licence,
+        provenance=provenance,
+        means=_means(provenance.evaluation),
+        parity=parity.table() if parity else {},
+    )
+    return str(card)
+
+
+def _base(source: ExportSource) -> str:
+    # Without the path of this machine.
+    path = Path(source.base_name)
+    text = f"The base is `{path.name if path.is_absolute() else source.base_name}`."
+    origin = source.base / "workbench.json"
+    if origin.exists():
+        sha = read_json(origin)["gguf_sha256"]
+        text += (
+            f" **Its weights are 4-bit (Q4_1), widened to bfloat16**: they come from a GGUF file"
+            f" (SHA-256 `{sha}`), and nothing more precise was at hand to merge into."
+        )
+    elif source.four_bit_base:
+        text += " **Its weights are 4-bit**, and nothing more precise was at hand to merge into."
+    return text
+
+
+def _means(comparison: Comparison | None) -> dict[str, list[str]]:
+    """Return metric → each arm's mean, as text; empty where nothing was evaluated."""
+    if comparison is None:
+        return {}
+    means = {(cell.arm, cell.metric): cell.mean for cell in comparison.cells}
+    rows = {
+        metric: [means.get((arm, metric)) for arm in comparison.arms]
+        for metric in comparison.metrics
+    }
+    return {
+        metric: ["–" if value is None else f"{value:.3f}" for value in row]
+        for metric, row in rows.items()
+    }
 
 
 def check_names(repository: str, dataset: str) -> None:
@@ -45,7 +137,7 @@ def write_dataset(split: Path, persona: Persona, model: Path, repository: str) -
     """Write the round's splits with a card that names the model; return the folder.
 
     Args:
-        split: Folder of the round's split.
+        split: Folder of the round's splits.
         persona: Whose they are.
         model: Folder of the model's export; the rows' folder lies beside it.
         repository: The model's name on the Hub.
@@ -53,24 +145,25 @@ def write_dataset(split: Path, persona: Persona, model: Path, repository: str) -
     Raises:
         UserError: The round was not split.
     """
-    found = [
+    files = [
         path
-        for side in (*_SIDES, *(f"preferences-{side}" for side in _SIDES))
-        if (path := split / f"{side}.jsonl").exists() and path.stat().st_size
+        for name in (*_SPLITS, *(f"preferences-{split_name}" for split_name in _SPLITS))
+        if (path := split / f"{name}.jsonl").exists() and path.stat().st_size
     ]
-    if not found:
+    if not files:
         raise UserError("the round has no split rows", where=str(split))
     folder = model.with_name(f"{model.name}-dataset")
     with whole_folder(folder) as out:
-        for path in found:
+        for path in files:
             shutil.copyfile(path, out / path.name)
-        (out / "README.md").write_text(_dataset_card(persona, found, repository), encoding="utf-8")
+        (out / "README.md").write_text(_dataset_card(persona, files, repository), encoding="utf-8")
     return folder
 
 
 def _dataset_card(persona: Persona, files: Sequence[Path], repository: str) -> str:
-    rows = [path for path in files if not path.stem.startswith("preferences-")]
-    pairs = [path for path in files if path not in rows]
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    pairs = [path for path in files if path.stem.startswith("preferences-")]
     configs = [
         {
             "config_name": name,
@@ -79,29 +172,26 @@ def _dataset_card(persona: Persona, files: Sequence[Path], repository: str) -> s
                 for path in group
             ],
         }
-        for name, group in (("examples", rows), ("preferences", pairs))
+        for name, group in (
+            ("examples", [path for path in files if path not in pairs]),
+            ("preferences", pairs),
+        )
         if group
     ]
-    head = {
-        "language": [persona.language],
-        "task_categories": ["text-generation"],
-        "pretty_name": f"{persona.name}: reviewed rows",
-        "tags": ["persona"],
-        "configs": configs,
-    }
-    counts = "\n".join(
-        f"| `{path.name}` | {len(path.read_text(encoding='utf-8').splitlines())} |"
-        for path in files
+    card = DatasetCard.from_template(
+        DatasetCardData(
+            language=[persona.language],
+            task_categories=["text-generation"],
+            pretty_name=f"{persona.name}: reviewed rows",
+            tags=["persona"],
+            configs=configs,
+        ),
+        template_path=str(Path(__file__).with_name("dataset_card.md.j2")),
+        persona=persona,
+        repository=repository,
+        counts={path.name: len(path.read_bytes().splitlines()) for path in files},
     )
-    return (
-        f"---\n{yaml.safe_dump(head, allow_unicode=True, sort_keys=False)}---\n\n"
-        f"# {persona.name}: reviewed rows\n\n"
-        f"The rows that [{repository}](https://huggingface.co/{repository}) was trained and"
-        f" tested with, after review; persona version {persona.version}.\n\n"
-        f"| File | Rows |\n| --- | --- |\n{counts}\n\n"
-        "Whole groups of like questions are on one side each. Where a teacher wrote rows, its\n"
-        "terms decide whether they may be passed on: check them before you publish.\n"
-    )
+    return str(card)
 
 
 def push_folders(
@@ -112,8 +202,8 @@ def push_folders(
     Raises:
         UserError: The Hub refuses, or cannot be reached.
     """
-    sent = [_push(rows, dataset, "dataset", public=public)] if rows else []
-    return [_push(model, repository, "model", public=public), *sent]
+    addresses = [_push(rows, dataset, "dataset", public=public)] if rows else []
+    return [_push(model, repository, "model", public=public), *addresses]
 
 
 def _push(folder: Path, repository: str, kind: str, *, public: bool) -> str:
@@ -122,11 +212,11 @@ def _push(folder: Path, repository: str, kind: str, *, public: bool) -> str:
     api = HfApi()
     with hub_errors(repository):
         api.create_repo(repository, repo_type=kind, private=not public, exist_ok=True)
-        done = api.upload_folder(
+        commit = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
             repo_type=kind,
             commit_message=f"{folder.name} by persona export",
             ignore_patterns=list(_LEFT_OUT),
         )
-    return str(done.commit_url)
+    return str(commit.commit_url)

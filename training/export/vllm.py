@@ -1,4 +1,4 @@
-"""Serving with vLLM: the command with the adapter on its base, and a check where vLLM is there."""
+"""Serving with vLLM: the command with the adapter on its base; and the gate's way to ask vLLM."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
 
-from training.export.gate import Hearing, Questions, hear
-from training.export.heard import Heard, Rendered
-from training.export.source import Source
+from training.export.gate import ExportAnswers, ParityPrompts, ask
+from training.export.source import ExportSource
 from workbench.errors import UserError
 from workbench.inference.endpoint import free_port
+from workbench.inference.engines.chats import (
+    ChatAnswer,
+    ChatRequest,
+    OnAnswer,
+    RenderedPrompt,
+    answer_concurrently,
+)
 from workbench.records import Messages, as_messages
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -30,7 +36,7 @@ def vllm_program() -> str:
     return shutil.which("vllm") or ""
 
 
-def lora_rank(source: Source) -> int:
+def lora_rank(source: ExportSource) -> int:
     """Return the least ``--max-lora-rank`` that the adapter fits.
 
     Raises:
@@ -47,7 +53,7 @@ def lora_rank(source: Source) -> int:
     return fitting[0]
 
 
-def serve_script(source: Source, *, context: int) -> str:
+def serve_script(source: ExportSource, *, context: int) -> str:
     """Return a shell script that serves base and adapter; ``BASE`` says where the base lies."""
     base = source.base_name if not Path(source.base_name).is_absolute() else ""
     fallback = f"${{BASE:-{base}}}" if base.count("/") == 1 else "${BASE:?folder or hub id}"
@@ -63,8 +69,8 @@ def serve_script(source: Source, *, context: int) -> str:
     )
 
 
-def listen_to_vllm(source: Source, folder: Path, asked: Questions) -> Hearing:
-    """Serve an exported folder with vLLM and ask it everything.
+def ask_vllm(source: ExportSource, folder: Path, prompts: ParityPrompts) -> ExportAnswers:
+    """Serve an exported folder with vLLM and ask it every prompt.
 
     Raises:
         UserError: vLLM does not come up.
@@ -80,7 +86,7 @@ def listen_to_vllm(source: Source, folder: Path, asked: Questions) -> Hearing:
             base_url=f"http://127.0.0.1:{port}", timeout=600, trust_env=False
         ) as http:
             _wait(server, http)
-            return hear(Vllm(http, source.name), asked)
+            return ask(VllmServer(http, source.name), prompts)
     finally:
         server.terminate()
         server.wait(60)
@@ -98,7 +104,7 @@ def _wait(server: subprocess.Popen[bytes], http: httpx.Client) -> None:
     raise UserError("vLLM did not come up", fix="its own words above say why")
 
 
-class Vllm:
+class VllmServer:
     """A model of a vLLM server.
 
     Args:
@@ -109,33 +115,49 @@ class Vllm:
     def __init__(self, http: httpx.Client, model: str) -> None:
         self._http, self._model = http, model
 
-    def render(self, chat: Messages) -> Rendered:
+    def render(self, chat: Messages) -> RenderedPrompt:
         """Return a prompt as vLLM tokenizes it; it does not tell its text."""
-        asked = {"model": self._model, "messages": as_messages(chat), "add_generation_prompt": True}
-        reply = self._http.post("/tokenize", json=asked).raise_for_status().json()
+        body = {"model": self._model, "messages": as_messages(chat), "add_generation_prompt": True}
+        reply = self._http.post("/tokenize", json=body).raise_for_status().json()
         ids = reply["tokens"]
         text = self._http.post("/detokenize", json={"model": self._model, "tokens": ids})
-        return Rendered(text.raise_for_status().json()["prompt"], tuple(ids))
+        return RenderedPrompt(text.raise_for_status().json()["prompt"], tuple(ids))
 
-    def answer(self, chats: Sequence[Messages], max_new_tokens: int) -> list[Heard]:
-        """Return greedy answers, in order."""
-        return [self._chat(chat, max_new_tokens) for chat in chats]
+    def answer(
+        self,
+        requests: Iterable[ChatRequest],
+        on_answer: OnAnswer,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+    ) -> None:
+        """Answer chats one after the other, so that no batch changes a token."""
 
-    def _chat(self, chat: Messages, max_new_tokens: int) -> Heard:
-        asked = {
+        def answer_one(request: ChatRequest) -> ChatAnswer:
+            return self._complete(request, max_new_tokens, temperature)
+
+        answer_concurrently(requests, on_answer, answer_one, workers=1)
+
+    def _complete(
+        self, request: ChatRequest, max_new_tokens: int, temperature: float
+    ) -> ChatAnswer:
+        body = {
             "model": self._model,
-            "messages": as_messages(chat),
+            "messages": as_messages(request.chat),
             "max_tokens": max_new_tokens,
-            "temperature": 0,
+            "temperature": temperature if request.seed else 0,
+            "seed": request.seed % 2**31,
             "logprobs": True,
             "return_tokens_as_token_ids": True,
         }
-        reply = self._http.post("/v1/chat/completions", json=asked).raise_for_status().json()
+        reply = self._http.post("/v1/chat/completions", json=body).raise_for_status().json()
         choice = reply["choices"][0]
-        said = choice["logprobs"]["content"]
-        return Heard(
-            ids=tuple(int(token["token"].removeprefix("token_id:")) for token in said),
-            logprobs=tuple(token["logprob"] for token in said),
+        tokens = choice["logprobs"]["content"]
+        return ChatAnswer(
             text=choice["message"]["content"].strip(),
+            tokens=reply["usage"]["completion_tokens"],
+            prompt_tokens=reply["usage"]["prompt_tokens"],
+            ids=tuple(int(token["token"].removeprefix("token_id:")) for token in tokens),
+            logprobs=tuple(token["logprob"] for token in tokens),
             ended=choice["finish_reason"] == "stop",
         )

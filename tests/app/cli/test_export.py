@@ -18,8 +18,8 @@ from app.cli.main import main
 from tests.commands import write_manifest
 from tests.scripted_hub import ScriptedHub
 from tests.training.export.conftest import make_adapter, make_base
-from training.export.llamacpp import available
 from workbench.errors import EXIT_USER_ERROR
+from workbench.inference.engines.llamacpp import available
 from workbench.records import Example, user_prompt
 from workbench.store import write_records
 
@@ -101,7 +101,7 @@ def test_nothing_is_exported_from_an_untrained_round(
 ) -> None:
     options = of_round("http://127.0.0.1:1/v1")
     assert main(["export", "merged", *options]) == EXIT_USER_ERROR
-    assert "no adapter of 'sft' — run `persona train sft` first" in capsys.readouterr().err
+    assert "no adapter 'sft' — run `persona train sft` first" in capsys.readouterr().err
 
 
 def test_the_hub_gets_cards_that_link_and_a_bound_licence_is_asked_for(

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from app.cli.main import main
-from app.cli.serve import linked_model, model_folder
 from generation.bare import bare_answers
 from rounds.context import RoundContext, open_context
+from rounds.models import linked_model, model_folder
 from rounds.runner import StageSpec, Work, run_stage
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.adapters import save_adapter

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from tests.generation.conftest import PERSONA
-from training.export import loaded
-from training.export.card import Provenance
 from training.export.formats import Export
-from training.export.gate import Questions
-from training.export.licences import Licence
-from training.export.loaded import Loaded
-from training.export.source import Source
+from training.export.gate import ParityPrompts
+from training.export.hub import Provenance
+from training.export.reference_model import ReferenceModel
+from training.export.source import ExportSource, Licence
+from workbench.inference.engines.chats import greedy_answers
 from workbench.persona import load_persona
 from workbench.records import Response, user_prompt
 
@@ -86,55 +85,56 @@ def make_adapter(folder: Path, base: Path, strength: float = 0.05, **lora: Any) 
 
 
 @pytest.fixture(scope="session")
-def source(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Source:
+def source(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportSource:
     folder = tmp_path_factory.mktemp("export")
     base = make_base(folder / "base", tiny_model)
-    return Source(base, str(base), make_adapter(folder / "adapter", base), "tester-sft")
+    return ExportSource(base, str(base), make_adapter(folder / "adapter", base), "tester-sft")
 
 
 @pytest.fixture(scope="session")
-def evaluated(source: Source) -> Loaded:
+def evaluated(source: ExportSource) -> ReferenceModel:
     import torch
 
-    return loaded.evaluated(source, torch.float32)
+    return ReferenceModel.open(source.base, torch.float32, source.adapter)
 
 
 @pytest.fixture(scope="session")
-def asked(evaluated: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Questions:
+def asked(evaluated: ReferenceModel, tmp_path_factory: pytest.TempPathFactory) -> ParityPrompts:
     """What the gate asks."""
     file = tmp_path_factory.mktemp("persona") / "persona.yaml"
     file.write_text(PERSONA, encoding="utf-8")
     chats = tuple(user_prompt(text) for text in QUESTIONS)
-    return Questions(chats, NEW_TOKENS, load_persona(file))
+    return ParityPrompts(chats, NEW_TOKENS, load_persona(file))
 
 
 @pytest.fixture(scope="session")
-def recorded(evaluated: Loaded, asked: Questions) -> tuple[Response, ...]:
+def recorded(evaluated: ReferenceModel, asked: ParityPrompts) -> tuple[Response, ...]:
     """What an evaluation would have written down of this model."""
-    heard = evaluated.answer(asked.chats, NEW_TOKENS)
+    answers = greedy_answers(evaluated, asked.chats, max_new_tokens=NEW_TOKENS)
     return tuple(
         Response(arm="sft", prompt_id=f"ex-{number}", prompt=chat, text=f" {answer.text}")
-        for number, (chat, answer) in enumerate(zip(asked.chats, heard, strict=True))
+        for number, (chat, answer) in enumerate(zip(asked.chats, answers, strict=True))
+        if answer
     )
 
 
 @pytest.fixture
-def job(source: Source, asked: Questions, tmp_path: Path) -> Export:
+def job(source: ExportSource, asked: ParityPrompts, tmp_path: Path) -> Export:
     provenance = Provenance("method: sft\n", {"split/train.jsonl": "ab" * 32}, "sft", 7)
     licence = Licence("apache-2.0", "Apache-2.0: keep the notice.")
     return Export(source, asked, licence, provenance, tmp_path / "exports" / "made")
 
 
 @pytest.fixture
-def changed_base(source: Source, tmp_path: Path) -> Callable[..., Source]:
+def changed_base(source: ExportSource, tmp_path: Path) -> Callable[..., ExportSource]:
     """Return the same source with another base: a copy with files changed."""
 
-    def change(**texts: Callable[[str], str]) -> Source:
+    def change(**texts: Callable[[str], str]) -> ExportSource:
         folder = tmp_path / "changed"
         shutil.copytree(source.base, folder)
         for name, change_text in texts.items():
             file = folder / name.replace("__", ".")
             file.write_text(change_text(file.read_text(encoding="utf-8")), encoding="utf-8")
-        return Source(folder, source.base_name, source.adapter, source.name)
+        return ExportSource(folder, source.base_name, source.adapter, source.name)
 
     return change

@@ -12,9 +12,9 @@ from tests.training.export.conftest import make_adapter
 from training.export import formats
 from training.export.formats import Export
 from training.export.gate import BOUNDS
-from training.export.llamacpp import available
-from training.export.source import Source
+from training.export.source import ExportSource
 from workbench.inference.embedded import embedded_model
+from workbench.inference.engines.llamacpp import available
 from workbench.records import user_prompt
 
 
@@ -28,14 +28,14 @@ def test_the_embedded_model_is_exported_within_three_minutes(job: Export, tmp_pa
     chats = (user_prompt("My wrist hurts 😀 after 3 sets of 12. Bench today?"),)
     job = replace(
         job,
-        source=Source(base, str(base), adapter, "embedded"),
-        asked=replace(job.asked, chats=chats, recorded=()),
+        source=ExportSource(base, str(base), adapter, "embedded"),
+        prompts=replace(job.prompts, chats=chats, recorded=()),
     )
     started = time.monotonic()
-    verdict = formats.export_ollama(job, "q8_0")
+    report = formats.export_ollama(job, "q8_0")
     assert time.monotonic() - started < 180
-    assert verdict and verdict.tokens > 5
-    assert verdict.mean_difference < BOUNDS["q8_0"].mean
+    assert report and report.tokens > 5
+    assert report.mean_difference < BOUNDS["q8_0"].mean
     assert (job.out / "embedded-q8_0.gguf").stat().st_size < 160 << 20
     text = (job.out / "Modelfile").read_text(encoding="utf-8")
     # Its template greets with a system turn of its own where there is none.

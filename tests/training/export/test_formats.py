@@ -17,23 +17,22 @@ import torch
 import yaml
 
 from tests.training.export.conftest import make_adapter, make_base
-from training.export import formats, loaded
+from training.export import formats
 from training.export.formats import Export
-from training.export.gate import BOUNDS, check_parity, hear
-from training.export.llamacpp import available
-from training.export.loaded import Loaded
-from training.export.merged import write_merged
-from training.export.source import Source
-from training.export.weights import Merged
+from training.export.gate import BOUNDS, ask, check_parity
+from training.export.merged import MergedWeights, write_merged
+from training.export.reference_model import ReferenceModel
+from training.export.source import ExportSource
 from workbench.errors import UserError
+from workbench.inference.engines.llamacpp import available
 
 needs_llama_cpp = pytest.mark.skipif(
     not available(), reason="NO LLAMA.CPP: no GGUF is checked by it on this machine"
 )
 
 
-def test_each_tensor_of_the_base_is_read_and_merged_once(source: Source) -> None:
-    merged = Merged(source)
+def test_each_tensor_of_the_base_is_read_and_merged_once(source: ExportSource) -> None:
+    merged = MergedWeights(source)
     names = [name for name, _ in merged.tensors()]
     assert sorted(names) == sorted(set(names)) == sorted(merged.files.shapes)
     from safetensors.torch import load_file
@@ -47,24 +46,26 @@ def test_each_tensor_of_the_base_is_read_and_merged_once(source: Source) -> None
     torch.testing.assert_close(found, base[f"{name}.weight"] + 2 * (b @ a))
 
 
-def test_merged_shards_answer_identically(job: Export, evaluated: Loaded, tmp_path: Path) -> None:
+def test_merged_shards_answer_identically(
+    job: Export, evaluated: ReferenceModel, tmp_path: Path
+) -> None:
     out = tmp_path / "merged"
     out.mkdir()
     write_merged(job.source, out, dtype="float32", shard_bytes=100_000)
     shards = sorted(out.glob("*.safetensors"))
     assert len(shards) > 2 and max(p.stat().st_size for p in shards) < 120_000
-    hearing = hear(loaded.folder(out, torch.float32), job.asked)
-    verdict = check_parity(evaluated, hearing, job.asked, BOUNDS["float32"])
-    assert (verdict.identical, verdict.prompts) == (2, 2)
-    assert verdict.mean_difference < 1e-4
+    answers = ask(ReferenceModel.open(out, torch.float32), job.prompts)
+    report = check_parity(evaluated, answers, job.prompts, BOUNDS["float32"])
+    assert (report.identical, report.prompts) == (2, 2)
+    assert report.mean_difference < 1e-4
 
 
 def test_the_adapter_opens_with_plain_peft_and_has_its_card(job: Export) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    verdict = formats.export_adapter(job)
-    assert verdict and verdict.identical == 2
+    report = formats.export_adapter(job)
+    assert report and report.identical == 2
     base = AutoModelForCausalLM.from_pretrained(job.source.base)
     assert PeftModel.from_pretrained(base, job.out).peft_config["default"].r == 4
     _, head, text = (job.out / "README.md").read_text(encoding="utf-8").split("---\n", 2)
@@ -79,8 +80,8 @@ def test_the_adapter_opens_with_plain_peft_and_has_its_card(job: Export) -> None
 @needs_llama_cpp
 @pytest.mark.parametrize("kind", ["q8_0", "q4_1", "q4_0"])
 def test_quantized_gguf_is_within_its_bounds(job: Export, kind: str) -> None:
-    verdict = formats.export_gguf(job, kind)
-    assert verdict and 0 < verdict.mean_difference < BOUNDS[kind].mean
+    report = formats.export_gguf(job, kind)
+    assert report and 0 < report.mean_difference < BOUNDS[kind].mean
     import gguf
 
     tensors = {
@@ -104,10 +105,10 @@ def test_the_adapter_as_gguf_is_put_on_its_base(
     job = replace(
         job,
         source=replace(job.source, adapter=adapter),
-        asked=replace(job.asked, recorded=()),
+        prompts=replace(job.prompts, recorded=()),
     )
-    verdict = formats.export_gguf(job, "f16", adapter=True)
-    assert verdict and verdict.mean_difference < BOUNDS["f16"].mean
+    report = formats.export_gguf(job, "f16", adapter=True)
+    assert report and report.mean_difference < BOUNDS["f16"].mean
     assert {p.name for p in job.out.iterdir()} == {"tester-sft-lora.gguf", "README.md", "gate.json"}
 
 
@@ -117,10 +118,10 @@ def test_other_families_answer_alike(job: Export, tmp_path: Path, kind: str) -> 
     extra = {"sliding_window": None} if kind == "mistral" else {}
     base = make_base(tmp_path / "base", job.source.base, kind, **extra)
     adapter = make_adapter(tmp_path / "adapter", base)
-    source = Source(base, str(base), adapter, "other")
-    job = replace(job, source=source, asked=replace(job.asked, recorded=()))
-    verdict = formats.export_gguf(job, "f16")
-    assert verdict and verdict.mean_difference < BOUNDS["f16"].mean
+    source = ExportSource(base, str(base), adapter, "other")
+    job = replace(job, source=source, prompts=replace(job.prompts, recorded=()))
+    report = formats.export_gguf(job, "f16")
+    assert report and report.mean_difference < BOUNDS["f16"].mean
 
 
 @needs_llama_cpp
@@ -134,17 +135,17 @@ def test_scaled_rotary_frequencies_answer_alike(job: Export, tmp_path: Path) -> 
         "original_max_position_embeddings": 32,
     }
     base = make_base(tmp_path / "base", job.source.base, rope_parameters=rope)
-    source = Source(base, str(base), make_adapter(tmp_path / "adapter", base), "scaled")
-    job = replace(job, source=source, asked=replace(job.asked, recorded=()))
-    verdict = formats.export_gguf(job, "f16")
-    assert verdict and verdict.mean_difference < BOUNDS["f16"].mean
+    source = ExportSource(base, str(base), make_adapter(tmp_path / "adapter", base), "scaled")
+    job = replace(job, source=source, prompts=replace(job.prompts, recorded=()))
+    report = formats.export_gguf(job, "f16")
+    assert report and report.mean_difference < BOUNDS["f16"].mean
 
 
 def test_a_family_that_is_not_written_here_names_the_converter(job: Export, tmp_path: Path) -> None:
-    from training.export.gguf_layout import Layout
+    from training.export.gguf_layout import GGUFLayout
 
     with pytest.raises(UserError, match=r"not for 'gemma3_text' .*convert_hf_to_gguf\.py"):
-        _ = Layout({"model_type": "gemma3_text"}).architecture
+        _ = GGUFLayout({"model_type": "gemma3_text"}).architecture
 
 
 @needs_llama_cpp
@@ -191,8 +192,8 @@ def test_a_killed_export_leaves_no_folder_and_the_next_one_completes(
     killed.wait()
     time.sleep(0.1)
     assert partial.exists() and not job.out.exists()
-    verdict = formats.export_merged(job, "float32")
-    assert verdict and verdict.identical == 2
+    report = formats.export_merged(job, "float32")
+    assert report and report.identical == 2
     assert not partial.exists() and not (job.out / "half").exists()
 
 
@@ -226,7 +227,7 @@ def test_a_base_of_four_bits_is_widened_where_it_is_all_there_is(
     load_tokenizer(job.source.base).save_pretrained(base)
     source = replace(job.source, base=base)
     assert source.four_bit_base and not job.source.four_bit_base
-    merged = Merged(source)
+    merged = MergedWeights(source)
     assert not [key for key in merged.shapes if "absmax" in key]
     name = "model.layers.0.self_attn.q_proj"
     assert merged.shapes[f"{name}.weight"] == (64, 64)
@@ -239,7 +240,9 @@ def test_a_base_of_four_bits_is_widened_where_it_is_all_there_is(
     x, y = (lora[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
     found = dict(merged.tensors([f"{name}.weight"]))[f"{name}.weight"]
     torch.testing.assert_close(found, wide.detach().float() + 2 * (y @ x), atol=1e-2, rtol=0)
-    card = formats.model_card(source, job.asked.persona, job.licence, job.provenance, None, "`use`")
+    card = formats.model_card(
+        source, job.prompts.persona, job.licence, job.provenance, None, "`use`"
+    )
     assert "**Its weights are 4-bit**" in card
 
 
@@ -247,8 +250,8 @@ def test_a_base_of_four_bits_is_widened_where_it_is_all_there_is(
 def test_what_is_not_written_here_goes_through_llama_cpps_converter_where_it_is_found(
     job: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.export import gguf_vocab
-    from training.export.gguf_model import write_gguf
+    from training.export import gguf_layout
+    from training.export.gguf_writer import write_gguf
 
     write_gguf(job.source, tmp_path / "right.gguf", "f16")
     script = tmp_path / "convert_hf_to_gguf.py"
@@ -259,7 +262,7 @@ def test_what_is_not_written_here_goes_through_llama_cpps_converter_where_it_is_
         f"shutil.copy({str(tmp_path / 'right.gguf')!r}, out)\n",
         encoding="utf-8",
     )
-    monkeypatch.setattr(gguf_vocab, "_BEHAVIOURS", {})
+    monkeypatch.setattr(gguf_layout, "_BEHAVIOURS", {})
     with pytest.raises(UserError, match=r"unknown way .*LLAMA_CONVERTER"):
         formats.export_gguf(job, "f16")
     assert not job.out.exists()

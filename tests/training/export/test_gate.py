@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from tests.training.export.conftest import make_adapter, make_base
-from training.export import loaded
-from training.export.formats import Export, export_gguf, listen_to_gguf
-from training.export.gate import BOUNDS, Parted, Questions, check_parity
-from training.export.gguf_layout import Layout
-from training.export.gguf_model import write_gguf
-from training.export.llamacpp import available
-from training.export.loaded import Loaded
-from training.export.source import Source
+from training.export.formats import Export, ask_gguf, export_gguf
+from training.export.gate import BOUNDS, ParityError, ParityPrompts, check_parity
+from training.export.gguf_layout import GGUFLayout
+from training.export.gguf_writer import write_gguf
+from training.export.reference_model import ReferenceModel
+from training.export.source import ExportSource
 from workbench.errors import UserError
+from workbench.inference.engines.llamacpp import available
 from workbench.records import Response
 
 if not available():
@@ -26,22 +25,22 @@ if not available():
 
 
 @pytest.fixture(scope="module")
-def whole(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(source: ExportSource, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("gguf") / "whole.gguf"
     write_gguf(source, file, "f16")
     return file
 
 
-def refused(evaluated: Loaded, asked: Questions, file: Path) -> Parted:
-    with pytest.raises(Parted) as caught:
-        check_parity(evaluated, listen_to_gguf(asked, file), asked, BOUNDS["f16"])
+def refused(evaluated: ReferenceModel, asked: ParityPrompts, file: Path) -> ParityError:
+    with pytest.raises(ParityError) as caught:
+        check_parity(evaluated, ask_gguf(asked, file), asked, BOUNDS["f16"])
     return caught.value
 
 
 def test_a_changed_template_is_refused(
-    evaluated: Loaded,
-    asked: Questions,
-    changed_base: Callable[..., Source],
+    evaluated: ReferenceModel,
+    asked: ParityPrompts,
+    changed_base: Callable[..., ExportSource],
     tmp_path: Path,
 ) -> None:
     other = changed_base(
@@ -57,7 +56,7 @@ def test_a_changed_template_is_refused(
 
 
 def test_a_missing_end_of_turn_token_is_refused(
-    evaluated: Loaded, asked: Questions, whole: Path, tmp_path: Path
+    evaluated: ReferenceModel, asked: ParityPrompts, whole: Path, tmp_path: Path
 ) -> None:
     token = b"<|im_end|>"
     data = whole.read_bytes()
@@ -71,8 +70,8 @@ def test_a_missing_end_of_turn_token_is_refused(
 def test_swapped_rows_of_query_and_key_are_refused(
     job: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Layout, "laid_out", lambda self, name, weight: weight)
-    with pytest.raises(Parted) as caught:
+    monkeypatch.setattr(GGUFLayout, "laid_out", lambda self, name, weight: weight)
+    with pytest.raises(ParityError) as caught:
         export_gguf(job, "f16")
     assert caught.value.reason in ("weights", "precision")
     assert "log-probabilities differ by" in caught.value.line()
@@ -80,42 +79,46 @@ def test_swapped_rows_of_query_and_key_are_refused(
     assert not [path for path in job.out.parent.iterdir() if path.suffix != ".lock"]
 
 
-def test_an_adapter_of_another_base_is_refused_by_name(source: Source, tmp_path: Path) -> None:
+def test_an_adapter_of_another_base_is_refused_by_name(
+    source: ExportSource, tmp_path: Path
+) -> None:
     other = make_base(tmp_path / "other", source.base)
     with pytest.raises(UserError, match=r"was trained on .*/base, not on .*/other"):
         replace(source, base=other, base_name=str(other)).check()
 
 
 def test_an_adapter_of_another_base_with_the_same_name_is_refused(
-    source: Source, asked: Questions, recorded: tuple[Response, ...], tmp_path: Path
+    source: ExportSource, asked: ParityPrompts, recorded: tuple[Response, ...], tmp_path: Path
 ) -> None:
     asked = replace(asked, recorded=recorded)
     other = replace(source, base=make_base(tmp_path / "other", source.base, initializer_range=0.3))
-    model = loaded.evaluated(other, torch.float32)
+    model = ReferenceModel.open(other.base, torch.float32, other.adapter)
     write_gguf(other, tmp_path / "made.gguf", "f16")
     fault = refused(model, asked, tmp_path / "made.gguf")
     assert fault.reason == "weights"
     assert "the evaluation's own answer is not one of this base and adapter" in fault.line()
 
 
-def test_a_truncated_file_is_refused(asked: Questions, whole: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(asked: ParityPrompts, whole: Path, tmp_path: Path) -> None:
     file = tmp_path / "made.gguf"
     file.write_bytes(whole.read_bytes()[:-5000])
     with pytest.raises(UserError) as caught:
-        listen_to_gguf(asked, file)
+        ask_gguf(asked, file)
     assert "llama.cpp refuses the file" in caught.value.line()
     assert str(file) in caught.value.line()
 
 
-def test_the_whole_file_passes(evaluated: Loaded, asked: Questions, whole: Path) -> None:
-    verdict = check_parity(evaluated, listen_to_gguf(asked, whole), asked, BOUNDS["f16"])
-    assert verdict.prompts == 2 and verdict.tokens > 10
-    assert verdict.mean_difference < 0.01
-    assert verdict.table()["prompts with the same token ids"] == "2 of 2"
+def test_the_whole_file_passes(
+    evaluated: ReferenceModel, asked: ParityPrompts, whole: Path
+) -> None:
+    report = check_parity(evaluated, ask_gguf(asked, whole), asked, BOUNDS["f16"])
+    assert report.prompts == 2 and report.tokens > 10
+    assert report.mean_difference < 0.01
+    assert report.table()["prompts with the same token ids"] == "2 of 2"
 
 
 def test_an_adapter_that_shifts_one_answer_is_told_with_its_token(
-    source: Source, evaluated: Loaded, asked: Questions, tmp_path: Path
+    source: ExportSource, evaluated: ReferenceModel, asked: ParityPrompts, tmp_path: Path
 ) -> None:
     adapter = make_adapter(tmp_path / "adapter", source.base, lora_alpha=24)
     write_gguf(replace(source, adapter=adapter), tmp_path / "made.gguf", "f16")

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from training.export.card import model_card
 from training.export.formats import Export
-from training.export.licences import base_licence
-from training.export.ollama import modelfile
-from training.export.turns import read_turns
+from training.export.hub import model_card
+from training.export.ollama import modelfile, read_template
+from training.export.source import base_licence
 from training.export.vllm import lora_rank
 from workbench.errors import UserError
 from workbench.records import Message, user_prompt
+from workbench.stats import Cell, Comparison
 
 DEFAULT_SYSTEM = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
@@ -48,32 +48,32 @@ def tokenizer(tiny_model: Path) -> Any:
 def test_turns_of_a_template_write_what_it_writes(tokenizer: Any) -> None:
     chat = (Message(role="system", content="Be short."), *user_prompt("How deep?"))
     tokenizer.chat_template = DEFAULT_SYSTEM
-    turns = read_turns(tokenizer, [user_prompt("How deep?"), chat])
-    assert turns.render(user_prompt("How deep?")) == (
+    template = read_template(tokenizer, [user_prompt("How deep?"), chat])
+    assert template.render(user_prompt("How deep?")) == (
         "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\nHow deep?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    go = turns.go_template()
+    go = template.go_template()
     assert go.startswith("{{ if not .System }}<|im_start|>system\nBe kind")
     assert go.endswith("{{ end }}{{ end }}<|im_start|>assistant\n")
     assert go.count("{{ if") + go.count("{{ range") == go.count("{{ end }}") == 3
     tokenizer.chat_template = HEADERS
-    turns = read_turns(tokenizer, [chat])
-    assert turns.before["user"] == "<h>user</h>\n\n" and turns.preamble == ""
-    assert turns.go_template().count("{{ else if eq .Role") == 2
+    template = read_template(tokenizer, [chat])
+    assert template.before["user"] == "<h>user</h>\n\n" and template.preamble == ""
+    assert template.go_template().count("{{ else if eq .Role") == 2
 
 
 def test_a_template_beyond_turns_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = FOLDED
     with pytest.raises(UserError, match="does more than Ollama's template language"):
-        read_turns(tokenizer, [user_prompt("How deep?")])
+        read_template(tokenizer, [user_prompt("How deep?")])
 
 
 def test_a_modelfile_holds_no_three_quotes(tokenizer: Any) -> None:
-    turns = read_turns(tokenizer, [])
+    template = read_template(tokenizer, [])
     with pytest.raises(UserError, match="cannot hold"):
-        modelfile("w.gguf", turns, [], context=10, system='a """ b')
-    text = modelfile("base.gguf", turns, ["<e>"], context=10, adapter="lora.gguf")
+        modelfile("w.gguf", template, [], context=10, system='a """ b')
+    text = modelfile("base.gguf", template, ["<e>"], context=10, adapter="lora.gguf")
     assert "FROM ./base.gguf\nADAPTER ./lora.gguf\n" in text and "SYSTEM" not in text
 
 
@@ -104,14 +104,21 @@ def test_the_card_says_when_the_base_had_only_four_bits(job: Export, tmp_path: P
     shutil.copytree(job.source.base, base)
     (base / "workbench.json").write_text('{"gguf_sha256": "c0ffee"}', encoding="utf-8")
     source = replace(job.source, base=base)
-    comparison = {
-        "arms": ["base", "sft"],
-        "metrics": ["address"],
-        "prompts": 4,
-        "cells": [{"arm": "sft", "metric": "address", "mean": 0.75}],
-    }
+    cell = Cell(
+        arm="sft", metric="address", scored=4, unscored=0, reasons={}, mean=0.75, difference=None
+    )
+    comparison = Comparison(
+        base="base",
+        seed=0,
+        level=0.95,
+        resamples=1,
+        prompts=4,
+        arms=("base", "sft"),
+        metrics=("address",),
+        cells=(cell,),
+    )
     provenance = replace(job.provenance, evaluation=comparison, dataset="team/rows")
-    card = model_card(source, job.asked.persona, job.licence, provenance, None, "`use`")
+    card = model_card(source, job.prompts.persona, job.licence, provenance, None, "`use`")
     assert "**Its weights are 4-bit (Q4_1), widened to bfloat16**" in card
     assert "`c0ffee`" in card
     assert "| address | – | 0.750 |" in card

@@ -82,8 +82,14 @@ class BatchedEngine:
                 yield _Row(request, ids, generator=draws)
 
         def ended(row: _Row) -> list[_Row]:
-            text = self.tokenizer.decode(row.new, skip_special_tokens=True).strip()
-            return list(rows(on_answer(row.request, ChatAnswer(text, len(row.new), len(row.ids)))))
+            answer = ChatAnswer(
+                text=self.tokenizer.decode(row.new, skip_special_tokens=True).strip(),
+                tokens=len(row.new),
+                prompt_tokens=len(row.ids),
+                ids=tuple(row.new),
+                ended=row.new[-1] in ends,
+            )
+            return list(rows(on_answer(row.request, answer)))
 
         ends = frozenset(end_tokens(self.model, self.tokenizer))
         batch = _Batch(self.model, ends, max_new_tokens, self.batch_size, temperature)

@@ -7,6 +7,7 @@ Evaluation, the embedded teacher, chat and the export's parity gate ask; an engi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,11 +36,33 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """One answer: its text, its new tokens, and the tokens of its prompt."""
+    """One answer.
+
+    Attributes:
+        text: As a user sees it.
+        tokens: How many were generated.
+        prompt_tokens: How many its prompt has.
+        ids: The generated tokens, where the engine tells them; some leave out the one that ended
+            the answer.
+        logprobs: Natural logarithm of each token's probability, where the engine tells it; NaN for
+            a token without one.
+        ended: Whether it ended by itself, not at the limit.
+    """
 
     text: str
     tokens: int
     prompt_tokens: int
+    ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    ended: bool = True
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """A prompt as text and as token ids."""
+
+    text: str
+    ids: tuple[int, ...]
 
 
 OnAnswer = Callable[[ChatRequest, ChatAnswer | None], Iterable[ChatRequest]]
@@ -68,6 +91,32 @@ class Engine(Protocol):
             max_new_tokens: Where an answer without an end is cut.
             temperature: Of answers with a seed, above 0.
         """
+
+
+class Backend(Engine, Protocol):
+    """An engine that also tells how it renders a prompt, and the tokens of its answers."""
+
+    def render(self, chat: Messages) -> RenderedPrompt:
+        """Return a prompt as this engine renders and tokenizes it."""
+
+
+def answer_concurrently(
+    requests: Iterable[ChatRequest],
+    on_answer: OnAnswer,
+    answer_one: Callable[[ChatRequest], ChatAnswer | None],
+    workers: int,
+) -> None:
+    """Answer requests and what follows, so many at once, by a function that answers one.
+
+    ``on_answer`` is called in this thread.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        running = {pool.submit(answer_one, request): request for request in requests}
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                request = running.pop(future)
+                for following in on_answer(request, future.result()):
+                    running[pool.submit(answer_one, following)] = following
 
 
 def greedy_answers(

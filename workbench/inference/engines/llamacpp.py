@@ -1,7 +1,14 @@
-"""A GGUF file as a real llama.cpp serves it: the package's, or a server found on the machine."""
+"""llama.cpp as an engine: a GGUF file served by the package's llama.cpp, or by one found here.
+
+The parity gate of an export asks it. Run as ``python -m workbench.inference.engines.llamacpp
+OPTIONS`` it is the package's server: it prints its address as one line and serves until its
+standard input ends, so that it cannot outlive whoever started it.
+"""
 
 from __future__ import annotations
 
+import argparse
+import ctypes
 import importlib.util
 import math
 import os
@@ -11,16 +18,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
-from training.export.heard import Heard, Rendered
 from workbench.errors import UserError
 from workbench.inference.endpoint import free_port
+from workbench.inference.engines.chats import (
+    ChatAnswer,
+    ChatRequest,
+    OnAnswer,
+    RenderedPrompt,
+    answer_concurrently,
+)
 from workbench.records import Messages, as_messages
 
 VARIABLE = "LLAMA_SERVER"
@@ -40,6 +52,20 @@ def available() -> str:
     return shutil.which("llama-server") or ""
 
 
+def check_available() -> str:
+    """Return which llama.cpp there is.
+
+    Raises:
+        UserError: None is there.
+    """
+    if program := available():
+        return program
+    raise UserError(
+        "no llama.cpp is there to check the file with",
+        fix=f"pip install xllamacpp, or name a llama-server in {VARIABLE}",
+    )
+
+
 class LlamaCpp:
     """A llama.cpp server on loopback, as a context manager.
 
@@ -56,12 +82,7 @@ class LlamaCpp:
         self.model, self.lora, self.context = model, lora, context
 
     def __enter__(self) -> Self:
-        program = available()
-        if not program:
-            raise UserError(
-                "no llama.cpp is there to check the file with",
-                fix=f"pip install xllamacpp, or name a llama-server in {VARIABLE}",
-            )
+        program = check_available()
         own = program == "xllamacpp"
         command, address = self._package() if own else self._binary(program)
         self._process = subprocess.Popen(
@@ -72,8 +93,8 @@ class LlamaCpp:
             text=True,
             errors="replace",
         )
-        self._said: list[str] = []
-        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._log: list[str] = []
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         try:
             address = address or self._announced()
@@ -88,40 +109,61 @@ class LlamaCpp:
         self._client.close()
         self._stop()
 
-    def render(self, chat: Messages) -> Rendered:
+    def render(self, chat: Messages) -> RenderedPrompt:
         """Return a prompt as the server renders and tokenizes it for a chat."""
-        messages = as_messages(chat)
-        text = self._post("/apply-template", {"messages": messages})["prompt"]
-        wanted = {"content": text, "add_special": True, "parse_special": True}
-        return Rendered(text, tuple(self._post("/tokenize", wanted)["tokens"]))
+        text = self._post("/apply-template", {"messages": as_messages(chat)})["prompt"]
+        body = {"content": text, "add_special": True, "parse_special": True}
+        return RenderedPrompt(text, tuple(self._post("/tokenize", body)["tokens"]))
 
-    def answer(self, chats: Sequence[Messages], max_new_tokens: int) -> list[Heard]:
-        """Return the greedy answers to the prompts that the server itself renders, in order."""
-        with ThreadPoolExecutor(_SLOTS) as pool:
-            return list(pool.map(lambda chat: self._answer(chat, max_new_tokens), chats))
+    def answer(
+        self,
+        requests: Iterable[ChatRequest],
+        on_answer: OnAnswer,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+    ) -> None:
+        """Answer the prompts that the server itself renders; see :meth:`.chats.Engine.answer`."""
 
-    def _answer(self, chat: Messages, max_new_tokens: int) -> Heard:
-        asked = {
-            "prompt": self._post("/apply-template", {"messages": as_messages(chat)})["prompt"],
+        def answer_one(request: ChatRequest) -> ChatAnswer | None:
+            prompt = self.render(request.chat)
+            if len(prompt.ids) + max_new_tokens > self.context:
+                return None
+            return self._complete(prompt, request.seed, max_new_tokens, temperature)
+
+        answer_concurrently(requests, on_answer, answer_one, _SLOTS)
+
+    def _complete(
+        self, prompt: RenderedPrompt, seed: int, max_new_tokens: int, temperature: float
+    ) -> ChatAnswer:
+        body = {
+            "prompt": prompt.text,
             "n_predict": max_new_tokens,
-            "temperature": 0,
+            "temperature": temperature if seed else 0,
+            "seed": seed % 2**32,
             "n_probs": 1,
             "return_tokens": True,  # which the chat endpoint does not do
             "cache_prompt": False,  # else an answer depends on what was asked before
         }
-        reply = self._post("/completion", asked)
-        ids, told = tuple(reply["tokens"]), iter(reply.get("completion_probabilities") or [])
+        reply = self._post("/completion", body)
+        ids, entries = tuple(reply["tokens"]), iter(reply.get("completion_probabilities") or [])
         # Tokens that end within a character have no entry: the next entry is of a later token.
         logprobs: list[float] = []
-        entry = next(told, None)
+        entry = next(entries, None)
         for token in ids:
             if entry is not None and entry["id"] == token:
                 logprobs.append(float(entry["logprob"]))
-                entry = next(told, None)
+                entry = next(entries, None)
             else:
                 logprobs.append(math.nan)
-        ended = reply["stop_type"] != "limit"
-        return Heard(ids, tuple(logprobs), reply["content"].strip(), ended)
+        return ChatAnswer(
+            text=reply["content"].strip(),
+            tokens=len(ids),
+            prompt_tokens=len(prompt.ids),
+            ids=ids,
+            logprobs=tuple(logprobs),
+            ended=reply["stop_type"] != "limit",
+        )
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:
@@ -133,9 +175,9 @@ class LlamaCpp:
         return reply.json()
 
     def _package(self) -> tuple[list[str], str]:
-        command = [sys.executable, "-m", "training.export.llama_server"]
-        command += ["--model", str(self.model), "--context", str(self.context)]
-        command += ["--slots", str(_SLOTS), "--threads", str(_threads())]
+        command = [sys.executable, "-m", __name__, "--model", str(self.model)]
+        command += ["--context", str(self.context), "--slots", str(_SLOTS)]
+        command += ["--threads", str(_threads())]
         return command + (["--lora", str(self.lora)] if self.lora else []), ""
 
     def _binary(self, program: str) -> tuple[list[str], str]:
@@ -147,10 +189,10 @@ class LlamaCpp:
         command += ["--lora", str(self.lora)] if self.lora else []
         return command, f"http://127.0.0.1:{port}"
 
-    def _listen(self) -> None:
+    def _read_log(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self._said.append(line.rstrip())
+            self._log.append(line.rstrip())
 
     def _announced(self) -> str:
         """Return the address that the package's server prints."""
@@ -181,8 +223,8 @@ class LlamaCpp:
 
     def _refused(self, what: str) -> UserError:
         self._stop()
-        told = [line for line in self._said if "error" in line.lower() or "failed" in line.lower()]
-        why = f": {told[0].strip()}" if told else ""
+        lines = [line for line in self._log if "error" in line.lower() or "failed" in line.lower()]
+        why = f": {lines[0].strip()}" if lines else ""
         return UserError(f"llama.cpp {what}{why}", where=str(self.lora or self.model))
 
     def _stop(self) -> None:
@@ -196,3 +238,46 @@ class LlamaCpp:
 
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _lend_openmp() -> None:
+    """Load torch's OpenMP library where the system has none: llama.cpp's build wants one."""
+    torch = importlib.util.find_spec("torch")
+    for folder in (torch.submodule_search_locations or ()) if torch else ():
+        library = Path(folder) / "lib" / "libgomp.so.1"
+        if library.exists():
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+def main() -> None:
+    """Serve one GGUF file on loopback with the package's llama.cpp."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--lora")
+    parser.add_argument("--context", type=int, required=True)
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    options = parser.parse_args()
+
+    _lend_openmp()
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = options.model
+    params.n_ctx = options.context * options.slots
+    params.n_parallel = options.slots
+    params.n_gpu_layers = 0
+    params.cpuparams.n_threads = options.threads
+    params.cpuparams_batch.n_threads = options.threads
+    params.hostnames, params.port = ["127.0.0.1"], 0
+    params.use_jinja, params.warmup = True, False
+    if options.lora:
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(options.lora, 1.0)]
+    server = xllamacpp.Server(params)
+    sys.stdout.write(f"{server.listening_address}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The models of a round: an arm to talk to, a folder to serve, an adapter to export.
+
+In: a round whose stages have run. Out: what :mod:`workbench.inference` and :mod:`training.export`
+need of it. ``persona chat``, ``serve`` and ``export`` are thin over these functions, and from
+Python they do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rounds.arms import PROMPT, Own, own_arms
+from rounds.context import RoundContext
+from rounds.layout import COMPARISON, RESPONSES, TEST, adapter, recipe
+from workbench.config import METHODS
+from workbench.errors import UserError, nearest
+from workbench.records import Response
+from workbench.sampling import take_spread
+from workbench.store import whole_folder
+
+if TYPE_CHECKING:
+    from training.export.formats import Export
+    from training.export.gate import ParityPrompts
+    from training.export.hub import Provenance
+    from workbench.inference.chat_session import ChatSession
+
+
+def trained_methods(context: RoundContext) -> list[str]:
+    """Return the methods that the round has an adapter of, in the order of training."""
+    return [method for method in METHODS if context.round.manifest(method)]
+
+
+def _untrained(context: RoundContext, method: str) -> UserError:
+    return UserError(
+        f"the round has no adapter '{method}'",
+        where=str(context.round.folder),
+        fix=f"run `persona train {method}` first",
+    )
+
+
+def known_arm(context: RoundContext, name: str | None) -> Own:
+    """Return an arm to talk to; ``dpo`` stands for ``sft+dpo``, and ``+prompt`` may follow.
+
+    Args:
+        context: The round.
+        name: Of the arm; the last trained one by default.
+
+    Raises:
+        UserError: There is none of that name, or it was not trained.
+    """
+    trained = trained_methods(context)
+    if name is None:
+        return Own(trained[-1], trained[-1]) if trained else Own("base")
+    bare = name.removesuffix(PROMPT).removeprefix("sft+")
+    if bare in METHODS and bare not in trained:
+        raise _untrained(context, bare)
+    known = ["base", *trained]
+    if bare not in known:
+        fix = nearest(bare, known) or f"one of {', '.join(known)}, with or without {PROMPT}"
+        raise UserError(f"there is no arm '{name}'", fix=fix)
+    return Own(name, "" if bare == "base" else bare)
+
+
+def open_chat(context: RoundContext, arms: Sequence[Own]) -> ChatSession:
+    """Return a conversation with arms of the round; each answers under its stage's name.
+
+    Raises:
+        UserError: An adapter was made for another base.
+    """
+    from workbench.inference.base_models import resolve_model
+    from workbench.inference.chat_session import ChatSession
+
+    adapters = {arm.stage: context.round.path(adapter(arm.stage)) for arm in arms if arm.stage}
+    return ChatSession(resolve_model(context.config.model), adapters)
+
+
+def model_folder(context: RoundContext, method: str | None) -> Path:
+    """Return the folder to serve; an adapter is merged into its base once and kept in the round.
+
+    Raises:
+        UserError: The round has no such adapter, or it was made for another base.
+    """
+    from training.export.merged import write_merged
+    from training.export.source import ExportSource
+    from workbench.inference.base_models import compute_dtype, resolve_model
+
+    base = resolve_model(context.config.model)
+    if method is None:
+        return base
+    manifest = context.round.manifest(method)
+    if manifest is None:
+        raise _untrained(context, method)
+    merged = context.round.folder / ".served" / f"{method}-{manifest.key[:16]}"
+    if not merged.exists():
+        weights = context.round.path(adapter(method))
+        source = ExportSource(base, context.config.model, weights, merged.name)
+        source.check()
+        with whole_folder(merged) as out:
+            write_merged(source, out, dtype=str(compute_dtype()).removeprefix("torch."))
+    return merged
+
+
+def linked_model(context: RoundContext, method: str | None) -> Path:
+    """Return a link of a speaking name to the folder to serve; see :func:`model_folder`."""
+    folder = model_folder(context, method)
+    name = f"{context.persona.id}-{method}" if method else Path(context.config.model).name
+    link = context.round.folder / ".served" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve(), target_is_directory=True)
+    return link
+
+
+def open_export(
+    context: RoundContext,
+    form: str,
+    *,
+    stage: str | None = None,
+    name: str | None = None,
+    out: Path | None = None,
+    prompts: int | None = None,
+    dataset: str = "",
+) -> Export:
+    """Return all that an export of a stage needs; one of ``training.export.formats`` writes it.
+
+    Args:
+        context: The round.
+        form: The format, for the folder's name.
+        stage: Whose adapter; the last that was trained by default.
+        name: What the export calls itself; persona and stage by default.
+        out: Its folder; in the round by default.
+        prompts: How many of the evaluation's prompts the gate asks; None for all.
+        dataset: The Hub's name of the rows, for the card.
+
+    Raises:
+        UserError: No such stage or no adapter of it, a name with odd characters, no prompts.
+    """
+    from training.export.formats import Export
+    from training.export.source import ExportSource, base_licence, check_name
+    from workbench.inference.base_models import resolve_model
+
+    stage = _stage(context, stage)
+    name = check_name(name or f"{context.persona.id}-{stage}", "--name")
+    base = resolve_model(context.config.model)
+    weights = context.round.path(adapter(stage))
+    source = ExportSource(base, context.config.model, weights, name)
+    source.check()
+    return Export(
+        source=source,
+        prompts=_parity_prompts(context, stage, prompts),
+        licence=base_licence(context.config.model, base),
+        provenance=_provenance(context, stage, dataset),
+        out=out or context.round.folder / "export" / f"{stage}-{form}",
+    )
+
+
+def _stage(context: RoundContext, stage: str | None) -> str:
+    """Return the stage to export: the one asked for, or the one trained last."""
+    manifests = {name: context.round.manifest(name) for name in METHODS}
+    trained = {name: manifest.started for name, manifest in manifests.items() if manifest}
+    if stage is None and trained:
+        # dpo goes on from sft, and so do the others: the last to be started.
+        return max(trained, key=lambda name: trained[name])
+    if stage is not None and stage not in METHODS:
+        fix = nearest(stage, METHODS) or f"one of {', '.join(trained or METHODS)}"
+        raise UserError(f"there is no stage '{stage}' with an adapter", where="--stage", fix=fix)
+    if stage is None or stage not in trained:
+        raise _untrained(context, stage or METHODS[0])
+    return stage
+
+
+def _parity_prompts(context: RoundContext, stage: str, prompts: int | None) -> ParityPrompts:
+    """Return the evaluation's own prompts, with this adapter's answers where it gave some."""
+    from evaluation.answer import LEAST_NEW_TOKENS
+    from training.export.gate import ParityPrompts
+
+    settings = context.config.evaluate
+    rows = take_spread(context.round.read(TEST), settings.rows)[:prompts]
+    if not rows:
+        raise UserError(
+            "the round has no held-out prompt to check an export with",
+            where=str(context.round.path(TEST)),
+            fix="split with a test share above 0",
+        )
+    # Where the evaluation cut answers; before one, where it would by the least.
+    manifest = context.round.manifest("evaluate")
+    limit = manifest.counts.get("max_new_tokens") if manifest else None
+    return ParityPrompts(
+        chats=tuple(row.prompt for row in rows),
+        max_new_tokens=settings.max_new_tokens or int(limit or LEAST_NEW_TOKENS),
+        persona=context.persona,
+        recorded=_recorded(context, stage, {row.id for row in rows}),
+    )
+
+
+def _recorded(context: RoundContext, stage: str, prompt_ids: set[str]) -> tuple[Response, ...]:
+    """Return what the evaluation wrote down of this very adapter for the prompts."""
+    manifest = context.round.manifest("evaluate")
+    if manifest is None or adapter(stage).path not in manifest.inputs:
+        return ()
+    arms = [a.name for a in own_arms(context) if a.stage == stage and not a.name.endswith(PROMPT)]
+    return tuple(
+        response
+        for response in context.round.read(RESPONSES)
+        if response.arm in arms
+        and response.prompt_id in prompt_ids
+        and not (response.probe or response.turn or response.seed)
+    )
+
+
+def _provenance(context: RoundContext, stage: str, dataset: str) -> Provenance:
+    from training.export.hub import Provenance
+
+    manifest = context.round.manifest(stage)
+    has_recipe, evaluated = context.round.has(recipe(stage)), context.round.has(COMPARISON)
+    return Provenance(
+        recipe=context.round.read(recipe(stage)) if has_recipe else "",
+        data=dict(manifest.inputs) if manifest else {},
+        method=stage,
+        seed=manifest.seed if manifest else context.config.seed,
+        evaluation=context.round.read(COMPARISON) if evaluated else None,
+        dataset=dataset,
+    )
