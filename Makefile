@@ -68,7 +68,7 @@ docs: $(VENV)/.ready
 
 # The labelers' pictures, taken anew from the real Argilla by its browser test.
 docs-pictures: setup
-	PERSONA_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/curation/test_review_pictures.py
+	PERSONA_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/curation/argilla/test_pictures.py
 
 setup: $(VENV)/.ready $(ARGILLA)/.ready model
 

@@ -19,7 +19,7 @@ def exemplars_of(persona: Persona, seeds: Sequence[Example]) -> list[Example]:
 
 def shelf_of(persona: Persona, seeds: Sequence[Example]) -> list[Example]:
     """Return every seed that may be shown, those that the persona names first."""
-    named = {f"seeds.jsonl:{line}" for line in persona.exemplars}
+    named = {f"seeds.jsonl:{line}" for line in persona.few_shot}
     sound = [
         seed
         for seed in seeds

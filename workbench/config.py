@@ -225,8 +225,9 @@ class Evaluate(Section):
     more: dict[str, str | Endpoint] = Field(default_factory=dict)
     """Other arms by name: ``round-001/sft``, an adapter's or a model's folder, a hub id, an
     endpoint, or ``teacher`` or ``student``; with ``+prompt`` at the end of the name, prompted."""
-    exemplars: int = Field(default=0, ge=0)
-    """So many of the persona's exemplars stand in the system prompt, those of the training side."""
+    few_shot: int = Field(default=0, ge=0)
+    """So many of the persona's few-shot examples, those of the training split, stand in the system
+    prompt."""
     probes: int = Field(default=4, ge=0)
     """Prompts of each probe set."""
     conversations: int = Field(default=2, ge=0)

@@ -84,7 +84,7 @@ class Persona(_Part):
     safety: Safety
     topics: tuple[str, ...] = Field(min_length=1)
     topic_names: dict[str, str] = Field(default_factory=dict)
-    exemplars: tuple[int, ...] = ()
+    few_shot: tuple[int, ...] = ()
     traits: tuple[Trait, ...] = Field(min_length=1)
 
     @field_validator("topics")

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
-def system_prompt(persona: Persona, exemplars: Sequence[Example] = ()) -> str:
+def system_prompt(persona: Persona, few_shot: Sequence[Example] = ()) -> str:
     """Return the persona as a system prompt, in its own language.
 
     Args:
         persona: The specification.
-        exemplars: Examples to show at the end, best first.
+        few_shot: Examples to show at the end, best first.
     """
     voice = persona.voice
     lines = [
@@ -41,9 +41,9 @@ def system_prompt(persona: Persona, exemplars: Sequence[Example] = ()) -> str:
         if rules:
             lines += [_say(persona, key), *(f"- {rule.strip()}" for rule in rules)]
     lines.append(_say(persona, "safety", boundary=persona.safety.boundary.strip()))
-    if exemplars:
+    if few_shot:
         lines.append(_say(persona, "example"))
-        for example in exemplars:
+        for example in few_shot:
             lines += [
                 f"{_say(persona, 'question')}: {example.question}",
                 f"{_say(persona, 'answer')}: {example.answer}",

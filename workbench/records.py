@@ -226,6 +226,18 @@ class Drop(Record):
     detail: str = ""
     source: str = ""
 
+    @classmethod
+    def of(cls, row: Row, stage: str, reason: str, detail: str = "", *parents: str) -> Self:
+        """Return the drop of ``row``; its parents are the row and what else led to it."""
+        return cls(
+            record=row.id,
+            stage=stage,
+            reason=reason,
+            detail=detail,
+            source=row.source,
+            parents=(row.id, *parents),
+        )
+
 
 def last_user_turn(messages: Messages) -> str:
     """Return the content of the last user message, or an empty string."""

@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from workbench.errors import UserError
 from workbench.records import Record
 
 R = TypeVar("R", bound=Record)
+Model = TypeVar("Model", bound=BaseModel)
 MIB = 1 << 20
 _DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
@@ -283,6 +284,28 @@ def read_records(path: Path, model: type[R]) -> Iterator[R]:
                 where=f"{path}:{number}",
                 fix="run the stage that wrote it again",
             ) from None
+
+
+def read_models(
+    path: Path, model: type[Model], mistakes: list[UserError]
+) -> Iterator[tuple[int, Model]]:
+    """Yield the 1-based line number and value of each line of a JSONL file that people write.
+
+    Args:
+        path: The file.
+        model: What a line is.
+        mistakes: Takes up the lines that are none, so that all are told at once.
+
+    Raises:
+        UserError: Unreadable or empty.
+    """
+    for number, data in read_json_lines(path, mistakes=mistakes):
+        try:
+            yield number, model.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            mistakes.append(UserError(f"{field}: {first['msg']}", where=f"{path}:{number}"))
 
 
 def file_hash(path: Path) -> str:

@@ -27,7 +27,7 @@ MAX_EXAMPLES = 3
 
 def guidelines(
     persona: Persona,
-    exemplars: Sequence[Example] = (),
+    few_shot: Sequence[Example] = (),
     *,
     pairs: bool = False,
     queue: bool = False,
@@ -36,7 +36,7 @@ def guidelines(
 
     Args:
         persona: The specification.
-        exemplars: Answers that are right; the first :data:`MAX_EXAMPLES` are shown.
+        few_shot: Answers that are right; the first :data:`MAX_EXAMPLES` are shown.
         pairs: Explain how two answers are compared.
         queue: Say that this is the disagreement queue.
     """
@@ -61,9 +61,9 @@ def guidelines(
         f"## {phrase('traits')}",
         _bullets(f"**{trait.name}**: {trait.about}" for trait in persona.traits),
     ]
-    if exemplars:
+    if few_shot:
         parts.append(f"## {phrase('examples')}")
-        for example in exemplars[:MAX_EXAMPLES]:
+        for example in few_shot[:MAX_EXAMPLES]:
             parts.append(f"**{_line(example.question)}**\n\n> {_line(example.answer)}")
     return "\n\n".join(parts)
 
@@ -122,13 +122,13 @@ def conversation_text(example: Example) -> str:
 
 
 def settings(
-    persona: Persona, exemplars: Sequence[Example], shape: Shape, *, min_submitted: int
+    persona: Persona, few_shot: Sequence[Example], shape: Shape, *, min_submitted: int
 ) -> Settings:
     """Return the settings of a round's dataset, titles in the persona's language.
 
     Args:
         persona: The specification.
-        exemplars: Answers shown in the guidelines.
+        few_shot: Answers shown in the guidelines.
         shape: What of the settings depends on the rows.
         min_submitted: Submitted reviews that complete a record.
     """
@@ -184,7 +184,7 @@ def settings(
             rg.TermsMetadataProperty(name="round", title=phrase("metadata.round")),
             *hidden,
         ],
-        guidelines=guidelines(persona, exemplars, pairs=shape.pairs, queue=shape.queue),
+        guidelines=guidelines(persona, few_shot, pairs=shape.pairs, queue=shape.queue),
         distribution=rg.TaskDistribution(min_submitted=min_submitted),
     )
     seal = say(

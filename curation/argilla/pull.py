@@ -54,6 +54,17 @@ def pull(
     return sorted(reviews, key=lambda review: (review.record, review.reviewer))
 
 
+def pull_queue(connection: Connection, persona: Persona, round_name: str) -> list[Review]:
+    """Return the adjudicator's word on the queued records; none where no queue was pushed.
+
+    Raises:
+        UserError: As :func:`pull` does.
+    """
+    with connected(connection) as client:
+        pushed = find_dataset(client, dataset_name(persona.id, round_name, queue=True))
+    return pull(connection, persona, round_name, queue=True) if pushed else []
+
+
 def _review(record: dict[str, Any], response: dict[str, Any], names: dict[str, str]) -> Review:
     values = {key: part["value"] for key, part in (response["values"] or {}).items()}
     answers: dict[str, Any] = {

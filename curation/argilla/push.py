@@ -19,10 +19,9 @@ from curation.argilla.client import (
     records_of,
 )
 from curation.argilla.dataset import problem_labels, seal_of, settings, shape_of
-from curation.argilla.pull import pull
 from curation.argilla.records import CANDIDATE_FIRST, JudgeOpinion, order_of, records
 from curation.review.resolve import folded
-from curation.review.votes import Ballot, ballots, by_record
+from curation.review.votes import Vote, by_record, votes_of
 from workbench.console import track
 from workbench.errors import UserError
 from workbench.language import say
@@ -54,7 +53,7 @@ def push(
     examples: Sequence[Example],
     *,
     reviewers_per_record: int,
-    exemplars: Sequence[Example] = (),
+    few_shot: Sequence[Example] = (),
     alternatives: Mapping[str, str] | None = None,
     judged: Mapping[str, JudgeOpinion] | None = None,
     opinions: Mapping[str, str] | None = None,
@@ -67,7 +66,7 @@ def push(
         round_name: Such as ``round-001``.
         examples: The rows; a record's id is its example's.
         reviewers_per_record: Submitted reviews that complete a record.
-        exemplars: Right answers for the guidelines.
+        few_shot: Right answers for the guidelines.
         alternatives: Example id → another answer to compare the candidate with; where both are the
             same text there is nothing to compare. Those of rows that are not pushed yet count for
             the dataset's questions.
@@ -88,7 +87,7 @@ def push(
     # A later push may add the pairs: what reviewers are asked must not depend on it.
     shape = replace(shape_of(examples, pairs, queue=queue), pairs=bool(alternatives))
     with connected(connection) as client:
-        wanted = settings(persona, exemplars, shape, min_submitted=reviewers_per_record)
+        wanted = settings(persona, few_shot, shape, min_submitted=reviewers_per_record)
         dataset = find_dataset(client, name)
         if dataset is None:
             dataset = _create(client, name, wanted)
@@ -149,7 +148,7 @@ def push_queue(
     reviews: Iterable[Review],
     queue: Sequence[Decision],
     *,
-    exemplars: Sequence[Example] = (),
+    few_shot: Sequence[Example] = (),
     alternatives: Mapping[str, str] | None = None,
 ) -> Pushed | None:
     """Push the queued records to a dataset of their own; None where nothing is queued.
@@ -164,7 +163,7 @@ def push_queue(
         examples: The reviewed candidates.
         reviews: All reviews of the round.
         queue: What :func:`curation.review.resolve.resolve` left unsettled.
-        exemplars: Right answers for the guidelines.
+        few_shot: Right answers for the guidelines.
         alternatives: Example id → the other answer of a pair.
 
     Raises:
@@ -174,14 +173,14 @@ def push_queue(
     rows = [example for example in examples if example.id in waiting]
     if not rows:
         return None
-    votes = by_record(ballots(reviews))
+    votes = by_record(votes_of(reviews))
     return push(
         connection,
         persona,
         round_name,
         rows,
         reviewers_per_record=1,
-        exemplars=exemplars,
+        few_shot=few_shot,
         alternatives=alternatives,
         opinions={
             row.id: opinions(persona, round_name, row, votes.get(row.id, ())) for row in rows
@@ -189,44 +188,33 @@ def push_queue(
     )
 
 
-def pull_queue(connection: Connection, persona: Persona, round_name: str) -> list[Review]:
-    """Return the adjudicator's word on the queued records; none where no queue was pushed.
-
-    Raises:
-        UserError: As :func:`curation.argilla.pull.pull` does.
-    """
-    with connected(connection) as client:
-        pushed = find_dataset(client, dataset_name(persona.id, round_name, queue=True))
-    return pull(connection, persona, round_name, queue=True) if pushed else []
-
-
-def opinions(persona: Persona, round_name: str, example: Example, votes: Iterable[Ballot]) -> str:
+def opinions(persona: Persona, round_name: str, example: Example, votes: Iterable[Vote]) -> str:
     """Return what each reviewer said of ``example``, in the persona's language."""
 
     def phrase(key: str, **values: object) -> str:
         return say(persona.language, f"review.opinion{key}", **values)
 
     labels = problem_labels(persona)
-    told = []
-    for ballot in votes:
-        lines = [phrase("", reviewer=ballot.reviewer, fidelity=ballot.fidelity)]
-        if ballot.better:
-            place = _place(ballot.better, order_of(example, round_name))
+    parts = []
+    for vote in votes:
+        lines = [phrase("", reviewer=vote.reviewer, fidelity=vote.fidelity)]
+        if vote.better:
+            place = _place(vote.better, order_of(example, round_name))
             better = say(persona.language, f"review.asked.better.{place}")
             lines.append(phrase(".better", better=better))
-        if ballot.problems:
-            names = [labels.get(kind, kind) for kind in sorted(ballot.problems)]
+        if vote.problems:
+            names = [labels.get(problem, problem) for problem in sorted(vote.problems)]
             lines.append(phrase(".problems", problems=", ".join(names)))
-        if ballot.corrected and ballot.corrected != example.answer:
-            lines.append(phrase(".corrected", corrected=ballot.corrected))
-        if ballot.note:
-            lines.append(phrase(".note", note=ballot.note))
-        told.append("\n".join(lines))
-    return "\n\n".join(told)
+        if vote.corrected and vote.corrected != example.answer:
+            lines.append(phrase(".corrected", corrected=vote.corrected))
+        if vote.note:
+            lines.append(phrase(".note", note=vote.note))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def _place(better: str, order: str) -> str:
-    """Return the place on the screen, ``a`` or ``b``, of the side that was found better."""
+    """Return the place on the screen, ``a`` or ``b``, of the answer that was found better."""
     if better not in ("candidate", "alternative"):
         return better
     return "a" if (better == "candidate") == (order == CANDIDATE_FIRST) else "b"

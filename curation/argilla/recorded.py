@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from curation.argilla.client import PAGE, Connection, connected, dataset_name, existing_dataset
 from curation.review.reliability import GOLD_FILE, Gold
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 from workbench.records import Example
-from workbench.store import read_json_lines
+from workbench.store import read_models
 
 if TYPE_CHECKING:
     from argilla import Argilla, Dataset
@@ -70,15 +70,9 @@ def read_recorded(path: Path, problems: Mapping[str, str]) -> list[RecordedRevie
     Raises:
         UserErrors: Every line that is none, or that names a problem which is not in ``problems``.
     """
-    found, mistakes = [], []
-    for number, data in read_json_lines(path):
-        try:
-            review = RecordedReview.model_validate(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            mistakes.append(UserError(f"{where}: {first['msg']}", where=f"{path}:{number}"))
-            continue
+    reviews: list[RecordedReview] = []
+    mistakes: list[UserError] = []
+    for number, review in read_models(path, RecordedReview, mistakes):
         if unknown := sorted(set(review.problems) - set(problems)):
             mistakes.append(
                 UserError(
@@ -87,10 +81,10 @@ def read_recorded(path: Path, problems: Mapping[str, str]) -> list[RecordedRevie
                     fix=f"one of {', '.join(problems)}",
                 )
             )
-        found.append(review)
+        reviews.append(review)
     if mistakes:
         raise UserErrors(mistakes)
-    return found
+    return reviews
 
 
 def gold_with_reviews(persona_folder: Path, persona: Persona, gold: Gold, reviews: int) -> Gold:

@@ -147,20 +147,8 @@ class _Chain:
 
     def _drop(self, row: Example | Preference, reason: DropReason) -> bool:
         if reason:
-            self.dropped.append(drop(row, *reason, stage=self._stage))
+            self.dropped.append(Drop.of(row, self._stage, *reason))
         return bool(reason)
-
-
-def drop(row: Example | Preference, reason: str, detail: str, *, stage: str = STAGE) -> Drop:
-    """Return the record of a dropped row."""
-    return Drop(
-        record=row.id,
-        stage=stage,
-        reason=reason,
-        detail=detail,
-        source=row.source,
-        parents=(row.id,),
-    )
 
 
 def _conversation(row: Example | Preference) -> str:

@@ -1,28 +1,33 @@
-"""How far the reviewers of a round agree: per question, topic, pair and reviewer."""
+"""How far the reviewers of a round agree: per question, topic, pair and reviewer.
+
+Reviews and the gold rows' known outcomes come in; the resolve stage writes what comes out as
+``agreement.json``, and ``persona review agreement`` prints it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import median_low
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.review.reliability import against_gold, dawid_skene
-from curation.review.votes import Ballot, ballots, by_record, only_of
+from curation.review.votes import Vote, about, by_record, votes_of
 from workbench.config import Policy
 from workbench.records import Example, Review
 from workbench.stats.agreement import (
     ALPHA_RESAMPLES,
     RATINGS,
     Judgement,
+    Level,
     RaterAgreement,
     alpha,
 )
 from workbench.stats.bootstrap import LEVEL
 
 
-class Reviewer(BaseModel):
+class ReviewerAgreement(BaseModel):
     """How one reviewer stands to the others and to known answers."""
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +59,10 @@ class Agreement(BaseModel):
     """``fidelity`` (ordinal), ``decision``, ``better`` and each ``problem:<id>`` (nominal)."""
     topics: dict[str, dict[str, RaterAgreement]] = Field(default_factory=dict)
     pairs: dict[str, dict[str, RaterAgreement]] = Field(default_factory=dict)
-    reviewers: dict[str, Reviewer] = Field(default_factory=dict)
+    reviewers: dict[str, ReviewerAgreement] = Field(default_factory=dict)
+
+
+Measure = Callable[[Iterable[Judgement], Level], RaterAgreement]
 
 
 def agreement(
@@ -72,93 +80,97 @@ def agreement(
     Args:
         examples: The reviewed candidates; their topics group the records.
         reviews: All reviews of the round, in any order.
-        policy: Says what outcome each ballot votes for.
+        policy: Says what outcome each vote stands for.
         problems: Problem ids that reviewers could name; those that nobody named are unscored.
         gold: Record → known outcome, for records mixed in to test the reviewers.
         seed: Seed of the bootstrap.
         resamples: Bootstrap samples of each interval.
     """
-    every = ballots(reviews)
-    found = only_of(every, examples)
-    grouped = by_record(found)
+    every = votes_of(reviews)
+    votes = about(every, examples)
+    grouped = by_record(votes)
 
-    def measure(some: list[Ballot], names: Iterable[str] = ()) -> dict[str, RaterAgreement]:
-        return _questions(some, policy, names, seed=seed, resamples=resamples)
+    def measure(judgements: Iterable[Judgement], level: Level) -> RaterAgreement:
+        domain = RATINGS if level == "ordinal" else None
+        return alpha(list(judgements), level, domain, seed=seed, resamples=resamples)
+
+    def questions(some: Sequence[Vote], named: Iterable[str] = ()) -> dict[str, RaterAgreement]:
+        return _by_question(some, policy, named, measure)
 
     topic_of = {example.id: example.topic for example in examples}
     topics = sorted({topic_of[record] for record in grouped if topic_of[record]})
-    names = sorted({ballot.reviewer for ballot in found})
+    names = sorted({vote.reviewer for vote in votes})
     return Agreement(
         records=len(grouped),
         overlapping=sum(len(group) > 1 for group in grouped.values()),
         resamples=resamples,
         seed=seed,
-        questions=measure(found, problems),
-        topics={t: measure([b for b in found if topic_of[b.record] == t]) for t in topics},
+        questions=questions(votes, problems),
+        topics={t: questions([v for v in votes if topic_of[v.record] == t]) for t in topics},
         pairs={
-            f"{one} / {two}": measure([b for b in found if b.reviewer in (one, two)])
+            f"{one} / {two}": questions([v for v in votes if v.reviewer in (one, two)])
             for one, two in combinations(names, 2)
         },
-        reviewers=_reviewers(found, every, policy, gold or {}, seed, resamples),
+        reviewers=_by_reviewer(votes, every, policy, gold or {}, measure),
     )
 
 
-def _questions(
-    found: list[Ballot], policy: Policy, problems: Iterable[str], *, seed: int, resamples: int
+def _by_question(
+    votes: Sequence[Vote], policy: Policy, problems: Iterable[str], measure: Measure
 ) -> dict[str, RaterAgreement]:
-    def cells(value: Callable[[Ballot], Hashable]) -> list[Judgement]:
-        return [(ballot.record, ballot.reviewer, value(ballot)) for ballot in found]
+    def judgements(value: Callable[[Vote], Hashable]) -> list[Judgement]:
+        return [(vote.record, vote.reviewer, value(vote)) for vote in votes]
 
-    def nominal(data: list[Judgement]) -> RaterAgreement:
-        return alpha(data, "nominal", seed=seed, resamples=resamples)
-
-    asked = {
-        "fidelity": alpha(
-            cells(lambda b: b.fidelity), "ordinal", RATINGS, seed=seed, resamples=resamples
-        ),
-        "decision": nominal(cells(lambda b: b.vote(policy.blocking, policy.keep_fidelity))),
+    measures = {
+        "fidelity": measure(judgements(lambda vote: vote.fidelity), "ordinal"),
+        "decision": measure(judgements(lambda vote: vote.outcome(policy)), "nominal"),
     }
-    compared = [cell for cell in cells(lambda b: b.better) if cell[2]]
-    if compared:
-        asked["better"] = nominal(compared)
+    if compared := [one for one in judgements(lambda vote: vote.better) if one[2]]:
+        measures["better"] = measure(compared, "nominal")
     for problem in problems:
-        asked[f"problem:{problem}"] = nominal(cells(lambda b, p=problem: p in b.problems))  # type: ignore[misc]
-    return asked
+        naming = ((vote.record, vote.reviewer, problem in vote.problems) for vote in votes)
+        measures[f"problem:{problem}"] = measure(naming, "nominal")
+    return measures
 
 
-def _reviewers(
-    found: list[Ballot],
-    every: list[Ballot],
+def _by_reviewer(
+    votes: Sequence[Vote],
+    every: Sequence[Vote],
     policy: Policy,
     gold: Mapping[str, str],
-    seed: int,
-    resamples: int,
-) -> dict[str, Reviewer]:
-    grouped = by_record(found)
-    trust = dawid_skene(found, policy).reviewers if len(grouped) > 1 else {}
-    known = {score.reviewer: score for score in against_gold(every, policy, gold)}
-    reviewers = {}
-    for name in sorted({ballot.reviewer for ballot in every}):
-        cells: list[Judgement] = []
-        for record, group in grouped.items():
-            mine = [ballot.fidelity for ballot in group if ballot.reviewer == name]
-            others = [ballot.fidelity for ballot in group if ballot.reviewer != name]
-            if mine and others:
-                cells += [(record, name, mine[0]), (record, "others", median_low(others))]
-        answers: list[Judgement] = []
-        for ballot in every:
-            if ballot.reviewer == name and ballot.record in gold:
-                vote = ballot.vote(policy.blocking, policy.keep_fidelity)
-                answers += [
-                    (ballot.record, name, vote),
-                    (ballot.record, "gold", gold[ballot.record]),
-                ]
-        reviewers[name] = Reviewer(
-            reviews=sum(ballot.reviewer == name for ballot in found),
-            consensus=alpha(cells, "ordinal", RATINGS, seed=seed, resamples=resamples),
-            reliability=trust.get(name),
-            gold=alpha(answers, "nominal", seed=seed, resamples=resamples),
-            gold_right=known[name].right,
-            gold_seen=known[name].seen,
+    measure: Measure,
+) -> dict[str, ReviewerAgreement]:
+    """Return how each reviewer stands to the others, and to the gold rows among ``every`` vote."""
+    grouped = by_record(votes)
+    trust = dawid_skene(votes, policy).reviewers if len(grouped) > 1 else {}
+    return {
+        score.reviewer: ReviewerAgreement(
+            reviews=sum(vote.reviewer == score.reviewer for vote in votes),
+            consensus=measure(_beside_others(score.reviewer, grouped), "ordinal"),
+            reliability=trust.get(score.reviewer),
+            gold=measure(_beside_gold(score.reviewer, every, policy, gold), "nominal"),
+            gold_right=score.right,
+            gold_seen=score.seen,
         )
-    return reviewers
+        for score in against_gold(every, policy, gold)
+    }
+
+
+def _beside_others(name: str, grouped: Mapping[str, Sequence[Vote]]) -> Iterator[Judgement]:
+    """Yield a reviewer's fidelity of each record, and the median of the others'."""
+    for record, votes in grouped.items():
+        own = [vote.fidelity for vote in votes if vote.reviewer == name]
+        others = [vote.fidelity for vote in votes if vote.reviewer != name]
+        if own and others:
+            yield record, name, own[0]
+            yield record, "others", median_low(others)
+
+
+def _beside_gold(
+    name: str, votes: Sequence[Vote], policy: Policy, gold: Mapping[str, str]
+) -> Iterator[Judgement]:
+    """Yield a reviewer's outcome of each gold row, and the known one."""
+    for vote in votes:
+        if vote.reviewer == name and vote.record in gold:
+            yield vote.record, name, vote.outcome(policy)
+            yield vote.record, "gold", gold[vote.record]

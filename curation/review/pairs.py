@@ -1,20 +1,24 @@
-"""Preference pairs that people bring or a teacher makes, and what becomes of them in the review."""
+"""Preference pairs that people bring or a teacher makes, and what becomes of them in the review.
+
+Pairs that people bring are put before reviewers as a candidate and its alternative. Those that a
+teacher made of its own rows share the fate of the row that people judged. The review and resolve
+stages call this.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from curation.review.resolve import folded, unique
+from curation.review.resolve import STAGE, folded, unique
 from workbench.records import Decision, Drop, Example, Preference
 
-STAGE = "resolve"
 NOT_KEPT = "row_not_kept"
 """Reason of a pair whose row was dropped before anyone reviewed it."""
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ReviewPairs:
     """Candidates to review, and the answers that they are compared with."""
 
     candidates: list[Example] = field(default_factory=list)
@@ -35,15 +39,15 @@ def as_candidate(pair: Preference) -> Example:
     )
 
 
-def pairs_of(preferences: Iterable[Preference]) -> Pairs:
+def pairs_of(preferences: Iterable[Preference]) -> ReviewPairs:
     """Return what reviewers see of ``preferences``: of several with one chosen answer the first."""
-    found = Pairs()
-    for pair in preferences:
-        candidate = as_candidate(pair)
-        if candidate.id not in found.alternatives:
-            found.candidates.append(candidate)
-            found.alternatives[candidate.id] = pair.rejected
-    return found
+    pairs = ReviewPairs()
+    for preference in preferences:
+        candidate = as_candidate(preference)
+        if candidate.id not in pairs.alternatives:
+            pairs.candidates.append(candidate)
+            pairs.alternatives[candidate.id] = preference.rejected
+    return pairs
 
 
 def unreviewed(
@@ -62,28 +66,19 @@ def unreviewed(
     """
     decided = {decision.record: decision for decision in decisions if decision.record in reviewed}
     shown: set[str] = set()
-    kept, drops = [], []
+    standing, drops = [], []
     for pair in preferences:
         candidate = as_candidate(pair).id
         decision = decided.get(candidate)
         if decision and candidate not in shown:
             shown.add(candidate)
         elif decision is None or decision.outcome == "keep":
-            kept.append(pair)
+            standing.append(pair)
         else:
-            drops.append(_drop_with_candidate(pair, decision))
-    return kept, drops
-
-
-def _drop_with_candidate(pair: Preference, decision: Decision) -> Drop:
-    return Drop(
-        record=pair.id,
-        stage=STAGE,
-        reason=decision.reason or "answer_replaced",
-        detail=f"its chosen answer: {decision.outcome}. {decision.detail}",
-        source=pair.source,
-        parents=(pair.id, *decision.parents),
-    )
+            reason = decision.reason or "answer_replaced"
+            detail = f"its chosen answer: {decision.outcome}. {decision.detail}"
+            drops.append(Drop.of(pair, STAGE, reason, detail, *decision.parents))
+    return standing, drops
 
 
 def with_their_rows(
@@ -94,7 +89,7 @@ def with_their_rows(
 ) -> tuple[list[Preference], list[Drop]]:
     """Return the pairs of rows that were kept, and drops of the others.
 
-    The preferred side is what reviewers made of the row: its answer, or their correction of it.
+    What is preferred is what reviewers made of the row: its answer, or their correction of it.
 
     Args:
         pairs: Pairs whose first parent is the row that they were made of.
@@ -105,7 +100,7 @@ def with_their_rows(
     rows = {known: row.id for known, row in _by_ancestor(reviewed).items()}
     answers = _by_ancestor(kept)
     reasons = {decision.record: decision for decision in decisions}
-    made: list[Preference] = []
+    standing: list[Preference] = []
     drops: list[Drop] = []
     for pair in pairs:
         row = rows.get(pair.parents[0])
@@ -115,24 +110,21 @@ def with_their_rows(
         elif folded(answer.answer) != folded(pair.rejected):
             # A correction is a new record, and a masked prompt is the kept one.
             parents = unique(answer.id, *pair.parents, pair.id)
-            made.append(pair.evolve(prompt=answer.prompt, chosen=answer.answer, parents=parents))
+            standing.append(
+                pair.evolve(prompt=answer.prompt, chosen=answer.answer, parents=parents)
+            )
         else:
             drops.append(_drop_with_row(pair, None, "answer_replaced"))
-    return made, drops
+    return standing, drops
 
 
-def _by_ancestor(rows: Iterable[Example]) -> dict[str, Example]:
+def _by_ancestor(examples: Iterable[Example]) -> dict[str, Example]:
     """Return rows by their own ids and, where that is nobody's own, by those of their parents."""
-    found = list(rows)
-    return {parent: row for row in found for parent in row.parents} | {row.id: row for row in found}
+    rows = list(examples)
+    return {parent: row for row in rows for parent in row.parents} | {row.id: row for row in rows}
 
 
 def _drop_with_row(pair: Preference, decision: Decision | None, reason: str = NOT_KEPT) -> Drop:
-    return Drop(
-        record=pair.id,
-        stage=STAGE,
-        reason=(decision.reason if decision else "") or reason,
-        detail=f"its row: {decision.outcome}" if decision else "its row was filtered",
-        source=pair.source,
-        parents=(pair.id, *pair.parents),
-    )
+    reason = (decision.reason if decision else "") or reason
+    detail = f"its row: {decision.outcome}" if decision else "its row was filtered"
+    return Drop.of(pair, STAGE, reason, detail, *pair.parents)

@@ -8,16 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from curation.review.votes import KEEP, LOW_FIDELITY, Ballot
+from curation.review.votes import KEEP, LOW_FIDELITY, Vote
 from workbench.config import Policy
 from workbench.errors import UserError, UserErrors
 from workbench.records import Example, user_prompt
-from workbench.store import read_json_lines
+from workbench.store import read_models
 
 ITERATIONS = 100
 """Most steps of expectation and maximisation; it converges in far fewer."""
+GOLD_FILE = "gold.jsonl"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Reliability:
 
 
 def dawid_skene(
-    found: Iterable[Ballot], policy: Policy, gold: Mapping[str, str] | None = None
+    votes: Iterable[Vote], policy: Policy, gold: Mapping[str, str] | None = None
 ) -> Reliability:
     """Estimate each record's true outcome and each reviewer's reliability together.
 
@@ -40,11 +41,11 @@ def dawid_skene(
     share of right votes that the fitted error matrix and outcome frequencies imply.
 
     Args:
-        found: Ballots of any number of records.
-        policy: Says what each ballot votes for.
+        votes: Of any number of records.
+        policy: Says what outcome each stands for.
         gold: Record → known outcome; these are held fixed.
     """
-    rows = [(b.record, b.reviewer, b.vote(policy.blocking, policy.keep_fidelity)) for b in found]
+    rows = [(v.record, v.reviewer, v.outcome(policy)) for v in votes]
     known = {record: outcome for record, outcome in (gold or {}).items() if rows}
     outcomes = {vote for _, _, vote in rows} | set(known.values())
     if len(outcomes) < 2:  # nobody ever voted otherwise: nothing to estimate
@@ -95,27 +96,21 @@ class GoldScore:
         return self.right / self.seen if self.seen else None
 
 
-def against_gold(
-    found: Iterable[Ballot], policy: Policy, gold: Mapping[str, str]
-) -> list[GoldScore]:
+def against_gold(votes: Iterable[Vote], policy: Policy, gold: Mapping[str, str]) -> list[GoldScore]:
     """Return each reviewer's votes on gold records against their known outcomes.
 
     Args:
-        found: Ballots; those about other records only name the reviewer.
-        policy: Says what each ballot votes for.
+        votes: Those about other records only name the reviewer.
+        policy: Says what outcome each stands for.
         gold: Record → known outcome.
     """
     counts: dict[str, list[int]] = {}
-    for ballot in found:
-        tally = counts.setdefault(ballot.reviewer, [0, 0])
-        if ballot.record in gold:
-            vote = ballot.vote(policy.blocking, policy.keep_fidelity)
-            tally[0] += vote == gold[ballot.record]
+    for vote in votes:
+        tally = counts.setdefault(vote.reviewer, [0, 0])
+        if vote.record in gold:
+            tally[0] += vote.outcome(policy) == gold[vote.record]
             tally[1] += 1
     return [GoldScore(name, right, seen) for name, (right, seen) in sorted(counts.items())]
-
-
-GOLD_FILE = "gold.jsonl"
 
 
 class GoldLine(BaseModel):
@@ -150,21 +145,15 @@ def read_gold(folder: Path, policy: Policy) -> Gold:
     if not path.exists():
         return Gold()
     known = (KEEP, LOW_FIDELITY, *policy.blocking)
-    examples, outcomes, mistakes = [], {}, []
-    for number, data in read_json_lines(path):
-        where = f"{path}:{number}"
-        try:
-            line = GoldLine.model_validate(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            mistakes.append(UserError(f"{name}: {first['msg']}", where=where))
-            continue
+    examples: list[Example] = []
+    outcomes: dict[str, str] = {}
+    mistakes: list[UserError] = []
+    for number, line in read_models(path, GoldLine, mistakes):
         if line.outcome not in known:
             mistakes.append(
                 UserError(
                     f"outcome: unknown '{line.outcome}'",
-                    where=where,
+                    where=f"{path}:{number}",
                     fix=f"one of {', '.join(known)}",
                 )
             )
@@ -182,7 +171,7 @@ def read_gold(folder: Path, policy: Policy) -> Gold:
     return Gold(tuple(examples), outcomes)
 
 
-def mixed(examples: Sequence[Example], gold: Gold, round_name: str) -> list[Example]:
+def with_gold_rows(examples: Sequence[Example], gold: Gold, round_name: str) -> list[Example]:
     """Return the rows of a push with the gold rows strewn among them, the same way every time.
 
     The other rows keep their order, so that nothing but the gold's places is changed.

@@ -115,25 +115,25 @@ def disputed_rows(inputs: PlanInputs, policy: Policy) -> list[DisputedRow]:
 
     Those that wait for an adjudicator come first, then by how far ratings are apart.
     """
-    from curation.review.votes import ballots, by_record
+    from curation.review.votes import by_record, votes_of
 
     held_out = inputs.held_out
     rows = {row.id: row for row in inputs.reviewed.candidates if row.id not in held_out}
     outcomes = {decision.record: decision.outcome for decision in inputs.decisions}
     settled = {review.record for review in inputs.reviewed.adjudications}
     disputed = []
-    for record, votes in by_record(ballots(inputs.reviewed.reviews)).items():
+    for record, votes in by_record(votes_of(inputs.reviewed.reviews)).items():
         if record not in rows or record in settled:
             continue
         ratings = [vote.fidelity for vote in votes]
         apart = max(ratings) - min(ratings)
-        voted = {vote.vote(policy.blocking, policy.keep_fidelity) for vote in votes}
-        if len(voted) > 1 or apart >= policy.apart:
+        voted_for = {vote.outcome(policy) for vote in votes}
+        if len(voted_for) > 1 or apart >= policy.apart:
             disputed.append(
                 DisputedRow(
                     **_about(rows[record]),
                     outcome=outcomes.get(record, "queue"),
-                    votes=tuple(vote.said() for vote in votes),
+                    votes=tuple(vote.summary() for vote in votes),
                     apart=apart,
                 )
             )

@@ -153,12 +153,12 @@ def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
     from evaluation.arms import Arm
     from workbench.prompts import system_prompt
 
-    wanted = [f"seeds.jsonl:{line}" for line in context.persona.exemplars]
-    # Only rows of the training side: an exemplar must not give a held-out answer away.
-    exemplars = sorted(
+    wanted = [f"seeds.jsonl:{line}" for line in context.persona.few_shot]
+    # Only rows of the training split: an example must not give a held-out answer away.
+    few_shot = sorted(
         (row for row in train if row.source in wanted), key=lambda row: wanted.index(row.source)
     )
-    system = system_prompt(context.persona, exemplars[: context.config.evaluate.exemplars])
+    system = system_prompt(context.persona, few_shot[: context.config.evaluate.few_shot])
     own = [
         Arm(
             arm.name,

@@ -220,14 +220,7 @@ def _left_behind(before: CarryOver, after: CarryOver) -> list[Drop]:
 
     remaining = {pair.id for pair in after.preferences}
     return [
-        Drop(
-            record=pair.id,
-            stage="resolve",
-            reason=NOT_KEPT,
-            detail="its row was filtered",
-            source=pair.source,
-            parents=(pair.id, *pair.parents),
-        )
+        Drop.of(pair, "resolve", NOT_KEPT, "its row was filtered", *pair.parents)
         for pair in before.preferences
         if pair.id not in remaining
     ]

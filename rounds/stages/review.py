@@ -141,9 +141,9 @@ class ReviewRows:
 
     def pushed(self, round_name: str) -> list[Example]:
         """Return all rows in the order of the push, gold rows strewn among them."""
-        from curation.review.reliability import mixed
+        from curation.review.reliability import with_gold_rows
 
-        return mixed(self.candidates, self.gold, round_name)
+        return with_gold_rows(self.candidates, self.gold, round_name)
 
 
 def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> ReviewRows:
@@ -192,8 +192,7 @@ def _collect(
     context: RoundContext, rows: ReviewRows, people: bool, wait: bool, work: Work
 ) -> _Answers:
     """Put rows on the server and return what was said of them there."""
-    from curation.argilla.pull import complete, pull
-    from curation.argilla.push import pull_queue
+    from curation.argilla.pull import complete, pull, pull_queue
 
     server = ReviewServer.of(context)
     connection = server.connect(start=True)
@@ -226,7 +225,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
         context.round.name,
         rows.pushed(context.round.name),
         reviewers_per_record=context.config.review.per_record,
-        exemplars=few_shot_examples(context.persona, [*rows.decided, *rows.rows]),
+        few_shot=few_shot_examples(context.persona, [*rows.decided, *rows.rows]),
         alternatives=rows.alternatives,
         judged=judge_opinions(
             context.persona,
@@ -244,7 +243,7 @@ def _print_pushed(pushed: Pushed) -> None:
 
 def few_shot_examples(persona: Persona, rows: Sequence[Example]) -> list[Example]:
     """Return the rows that the persona names as right answers, in the order that it names them."""
-    order = [f"{SEEDS}:{line}" for line in persona.exemplars]
+    order = [f"{SEEDS}:{line}" for line in persona.few_shot]
     return sorted(
         (row for row in rows if row.source in order), key=lambda row: order.index(row.source)
     )
@@ -324,7 +323,7 @@ def push_unsettled(
         rows,
         reviews,
         resolved.queue,
-        exemplars=few_shot_examples(context.persona, rows),
+        few_shot=few_shot_examples(context.persona, rows),
         alternatives=alternatives,
     )
 

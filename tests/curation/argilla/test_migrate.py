@@ -114,7 +114,7 @@ def test_everything_arrives_once_and_later_work_on_both_sides_is_kept(
     owner, logins = owner_of(source), reviewers_of(source)
     one, two = (logins[name] for name in REVIEWERS)
     rows = few(5)
-    name = push(owner, coach, ROUND, rows, reviewers_per_record=2, exemplars=rows[:1]).dataset
+    name = push(owner, coach, ROUND, rows, reviewers_per_record=2, few_shot=rows[:1]).dataset
     answer(one, name, rows[0].id, fidelity=4, problems=["emoji"], corrected="Up!", note="why")
     answer(two, name, rows[0].id, fidelity=2)
     answer(one, name, rows[1].id, "draft", note="later")

@@ -66,7 +66,7 @@ def test_rules_and_judge_suggest_with_agent_and_score(coach: Persona) -> None:
 
 
 def test_row_without_a_fault_gets_no_suggested_problem(coach: Persona, repo: Path) -> None:
-    row = _seed(repo, coach.exemplars[0])
+    row = _seed(repo, coach.few_shot[0])
     (record,) = records(coach, "round-001", [row], {}, {})
     assert [suggestion.question_name for suggestion in record.suggestions] == ["corrected"]
     assert record.metadata["topic"] == coach.topic_name(row.topic)

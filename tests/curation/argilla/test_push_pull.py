@@ -44,7 +44,7 @@ def test_recorded_reviews_come_back_as_they_were_written(
     persona = load_persona(folder)
     rows = seeds(folder)
     pushed = rows[5::every]  # the others were dropped before
-    push(owner, persona, "round-010", pushed, reviewers_per_record=2, exemplars=rows[:3])
+    push(owner, persona, "round-010", pushed, reviewers_per_record=2, few_shot=rows[:3])
     done = submit_recorded(folder, persona, "round-010", pushed, logins)
     dropped = len(rows) - len(pushed)
     assert (done.new, done.already, done.left_out) == (2 * len(pushed), 0, 2 * dropped)

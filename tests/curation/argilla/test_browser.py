@@ -54,7 +54,7 @@ def ui(
     chromium: str, server: Server, persona: Persona, rows: list[Example]
 ) -> Iterator[ReviewPage]:
     owner = Connection(server.url, server.owner_api_key)
-    push(owner, persona, ROUND, rows, reviewers_per_record=1, exemplars=rows[:1])
+    push(owner, persona, ROUND, rows, reviewers_per_record=1, few_shot=rows[:1])
     with browsing(chromium, server.url) as opened:
         yield opened
 

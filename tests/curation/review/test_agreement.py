@@ -6,7 +6,7 @@ import pytest
 
 from curation.review.agreement import agreement
 from curation.review.reliability import against_gold, dawid_skene
-from curation.review.votes import ballots
+from curation.review.votes import votes_of
 from workbench.config import Policy
 from workbench.records import Example, Review, user_prompt
 
@@ -64,18 +64,18 @@ def test_gold_tells_the_reviewer_who_does_not_read() -> None:
     for row in examples:
         bad = ("unsafe_advice",) if gold[row.id] == "unsafe_advice" else ()
         reviews += [say(row, "careful", 5, bad), say(row, "careless", 5)]
-    scores = against_gold(ballots(reviews), Policy(), gold)
+    scores = against_gold(votes_of(reviews), Policy(), gold)
     assert [(s.reviewer, s.right, s.seen, s.share) for s in scores] == [
         ("careful", 20, 20, 1.0),
         ("careless", 10, 20, 0.5),
     ]
-    trust = dawid_skene(ballots(reviews), Policy(), gold)
+    trust = dawid_skene(votes_of(reviews), Policy(), gold)
     assert trust.reviewers["careful"] == pytest.approx(1.0, abs=1e-6)
     assert trust.reviewers["careless"] == pytest.approx(0.5, abs=1e-6)
 
 
 def test_dawid_skene_with_nothing_but_one_outcome_is_certain() -> None:
     examples = rows(3)
-    trust = dawid_skene(ballots(say(row, who, 5) for row in examples for who in "ab"), Policy())
+    trust = dawid_skene(votes_of(say(row, who, 5) for row in examples for who in "ab"), Policy())
     assert trust.posteriors[examples[0].id] == {"keep": 1.0}
     assert trust.reviewers == {"a": 1.0, "b": 1.0}

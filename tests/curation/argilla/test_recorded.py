@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from curation.argilla.recorded import gold_with_reviews, read_recorded
-from curation.review.reliability import mixed, read_gold
+from curation.review.reliability import read_gold, with_gold_rows
 from workbench.config import Policy
 from workbench.errors import UserErrors
 from workbench.near_duplicates import sibling_pairs
@@ -64,8 +64,8 @@ def test_gold_rows_keep_their_outcomes_and_are_strewn_the_same_way(tmp_path: Pat
     assert list(gold.outcomes.values()) == ["unsafe_advice", "keep"]
     assert [row.source for row in gold.examples] == ["gold.jsonl:1", "gold.jsonl:2"]
     rows = [Example(prompt=user_prompt(f"Question {n}?"), answer="Yes.") for n in range(20)]
-    strewn = mixed(rows, gold, "round-001")
-    assert strewn == mixed(rows, gold, "round-001")
+    strewn = with_gold_rows(rows, gold, "round-001")
+    assert strewn == with_gold_rows(rows, gold, "round-001")
     assert [row for row in strewn if row.id not in gold.outcomes] == rows
     assert {row.id for row in strewn} == {row.id for row in rows} | set(gold.outcomes)
 
