@@ -131,7 +131,7 @@ def test_an_adapter_for_another_base_is_refused_by_its_shapes(
     LlamaForCausalLM(config).save_pretrained(wider)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(wider)
 
-    with pytest.raises(UserError, match=r"layers.0.mlp.down_proj has 256 in_features, not 128"):
+    with pytest.raises(UserError, match=r"size mismatch for .*q_proj.lora_A"):
         train(run_of(recipe(), wider, preferences, tmp_path / "out", adapter=sft_adapter))
 
 
