@@ -32,7 +32,7 @@ class RewardHooks(MethodHooks):
         super().__init__(run)
         if run.persona is None:
             raise UserError("grpo rewards a persona's traits, and the run names no persona")
-        settings = RewardSettings.model_validate(run.recipe.rewards or {})
+        settings = run.recipe.rewards or RewardSettings()
         self.rewards = make_rewards(run.persona, settings, run.seed, run.judge)
 
     def trainer_inputs(self, parts: TrainerParts) -> dict[str, Any]:

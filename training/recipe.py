@@ -13,7 +13,8 @@ from training.device import device_fields, quiet
 from training.methods import TRAINING_METHODS
 from training.recipe_fields import Problem, check_section, quantization_config, sections
 from training.recipe_rules import contradictions
-from training.run import Data, Engine, Recipe
+from training.rewards import RewardSettings
+from training.run import Data, Engine, Recipe, RoundSettings
 from workbench.config import METHODS
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.yamlfile import line_of, read_yaml
@@ -56,11 +57,11 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
     """
     data, lines = read_yaml(path)
     data, problems = _overridden(data, overrides or {})
-    given = tuple(overrides or {})
-    recipe, found = _check(data)
-    problems += found
+    overridden = tuple(overrides or {})
+    recipe, mistakes = _check(data)
+    problems += mistakes
     if problems:
-        placed = [(_where(p, path, lines, given), p) for p in problems]
+        placed = [(_where(p, path, lines, overridden), p) for p in problems]
         placed.sort(key=lambda item: item[0])
         raise UserErrors(
             UserError(f"{'.'.join(p.path)} {p.what}".strip(), where=where, fix=p.fix)
@@ -71,10 +72,13 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
 
 
 def _where(
-    problem: Problem, path: Path, lines: dict[tuple[str | int, ...], int], given: tuple[str, ...]
+    problem: Problem,
+    path: Path,
+    lines: dict[tuple[str | int, ...], int],
+    overridden: tuple[str, ...],
 ) -> tuple[int, str]:
     """Return the line, for sorting, and the place to show; overrides come after the file."""
-    if ".".join(problem.path) in given:
+    if ".".join(problem.path) in overridden:
         return 1 << 30, "train.overrides"
     line = line_of(lines, problem.path)
     return line, f"{path}:{line}"
@@ -116,22 +120,29 @@ def _check(data: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
     clean: dict[str, Any] = {}
     for name, section in sections(data, method).items():
         value = data.get(name)
-        if value is not None and not isinstance(value, dict):
+        if isinstance(value, dict):
+            clean[name], mistakes = check_section(name, value, section)
+            problems += mistakes
+        elif value is not None:
             problems.append(Problem((name,), "is not a mapping of fields to values"))
-            value = None
-        clean[name], found = (
-            check_section(name, value, section) if value is not None else (None, [])
-        )
-        problems += found
-    clean["trainer"] = clean["trainer"] or {}
     words = {key: data.get(key, known[0]) for key, known in _WORDS.items()}
-    recipe = Recipe.model_construct(**words, **clean)
+    recipe = Recipe.model_construct(**words, **_typed(clean))
     # A misspelt key is not there for the rules, nor is one of another type: what they would say
     # of these sections, which must hold something, misleads.
     left_out = {p.path[0] for p in problems if len(p.path) > 1 and _absent(p, clean)}
     left_out &= {"quantization", "loraplus"}
     problems += [p for p in contradictions(recipe) if p.path[0] not in left_out]
     return recipe, problems or _constructed(recipe)
+
+
+def _typed(clean: dict[str, Any]) -> dict[str, Any]:
+    """Return the sections, those of our own settings as such."""
+    own = {
+        name: model.model_construct(**clean[name])
+        for name, model in (("rewards", RewardSettings), ("rounds", RoundSettings))
+        if name in clean
+    }
+    return clean | own
 
 
 def _absent(problem: Problem, clean: dict[str, Any]) -> bool:
@@ -158,7 +169,8 @@ def _constructed(recipe: Recipe) -> list[Problem]:
             with quiet():
                 make(**values)
         except (ValueError, TypeError, NotImplementedError, ImportError) as error:
-            said = " ".join(str(error).split())
-            named = [key for key in values if key in said]
-            problems.append(Problem((name, *named[:1]), f"is refused by {make.__name__}: {said}"))
+            reason = " ".join(str(error).split())
+            named = [key for key in values if key in reason]
+            what = f"is refused by {make.__name__}: {reason}"
+            problems.append(Problem((name, *named[:1]), what))
     return problems

@@ -123,7 +123,7 @@ def _adapter(recipe: Recipe) -> list[Problem]:
 
 def _rounds(recipe: Recipe) -> list[Problem]:
     if not recipe.continues:
-        if "replay" in (recipe.rounds or {}):
+        if recipe.rounds.replay:
             what = "is for start: last; from the base all rows are trained on"
             return [Problem(("rounds", "replay"), what, "leave it out")]
         return []

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,11 +30,11 @@ class RewardSettings(BaseModel):
 
     traits: dict[str, float] | None = None
     """Trait → weight; every trait that a rule checks, at weight 1, by default."""
-    held_out: list[str] | float = Field(default=0.25)
+    held_out: list[str] | Annotated[float, Field(ge=0, le=1)] = 0.25
     """Traits to watch and not reward: their ids, or a share that the seed draws."""
-    judge: float = Field(default=0.0, ge=0)
+    judge: float = Field(default=0.0, ge=0, le=100)
     """Weight of the judge's share of yes over the judge's traits; needs a judge's endpoint."""
-    think: float = Field(default=0.0, ge=0)
+    think: float = Field(default=0.0, ge=0, le=100)
     """Weight of TRL's ``think_format_reward``: reasoning between think tags, then an answer."""
 
 

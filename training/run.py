@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from training.data import Rows
-from training.rewards import RewardGain
+from training.rewards import RewardGain, RewardSettings
 from workbench.config import Method
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 Engine = Literal["trl", "unsloth"]
 Data = Literal["chat", "instruction", "text", "images"]
+
+
+class RoundSettings(BaseModel):
+    """The ``rounds`` section of a recipe: whether a run goes on from an earlier round."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: Literal["base", "last"] = "base"
+    """``base`` trains on all rows; ``last`` goes on from the adapter that an earlier round trained
+    by this method, on the rows that are new."""
+    replay: float = Field(default=0.0, ge=0, le=1)
+    """With ``last``: the share of the rows that it was trained on already that is trained on again.
+    See :func:`training.data.draw_replay`."""
 
 
 class Recipe(BaseModel):
@@ -51,18 +64,16 @@ class Recipe(BaseModel):
     """Parameters of ``peft.optimizers.create_loraplus_optimizer``."""
     quantization: dict[str, Any] | None = None
     """Fields of ``transformers.BitsAndBytesConfig``; None for full precision."""
-    rewards: dict[str, Any] | None = None
-    """Fields of :class:`training.rewards.RewardSettings`, for GRPO."""
+    rewards: RewardSettings | None = None
+    """For GRPO; its defaults where the recipe says nothing."""
     early_stopping: dict[str, Any] | None = None
     """Parameters of ``transformers.EarlyStoppingCallback``."""
-    rounds: dict[str, Any] | None = None
-    """``start: last`` goes on from the adapter that an earlier round trained by this method, on new
-    rows and, with ``replay``, on that share of the rows that it was trained on already. By default
-    a run starts at ``base``, on all rows. See :func:`training.data.draw_replay`."""
+    rounds: RoundSettings = RoundSettings()
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`training.recipe.load_recipe` reads."""
-        data = {k: v for k, v in self.model_dump(mode="json").items() if v is not None}
+        fields = self.model_dump(mode="json", exclude_unset=True)
+        data = {key: value for key, value in fields.items() if value is not None}
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
     @property
@@ -73,12 +84,7 @@ class Recipe(BaseModel):
     @property
     def continues(self) -> bool:
         """Whether the run starts at an earlier round's adapter of the same method."""
-        return (self.rounds or {}).get("start") == "last"
-
-    @property
-    def replay(self) -> float:
-        """The share of the rows trained on already that is trained on again, 0 to 1."""
-        return float((self.rounds or {}).get("replay", 0.0))
+        return self.rounds.start == "last"
 
     def require(self, method: Method) -> None:
         """Raise a UserError if the recipe is for another method."""

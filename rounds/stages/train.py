@@ -103,7 +103,7 @@ def check_recipes(context: RoundContext, names: Sequence[str]) -> None:
         if method == "grpo":
             from training.rewards import RewardSettings, make_rewards
 
-            settings = RewardSettings.model_validate(recipe.rewards or {})
+            settings = recipe.rewards or RewardSettings()
             make_rewards(context.persona, settings, context.config.seed, context.config.judge)
 
 
@@ -228,7 +228,7 @@ def _drawn(recipe: Recipe, start: RoundFolder, train: Path, work: Work, seed: in
 
     known = {row.id for row in _rows_of(start, recipe.method)}
     rows: list[Record] = list(read_records(train, _KINDS[recipe.method]))
-    drawn = draw_replay(rows, known, recipe.replay, seed)
+    drawn = draw_replay(rows, known, recipe.rounds.replay, seed)
     work.counts.update(
         start=f"{start.name}/{recipe.method}",
         new=drawn.new,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from training.rewards import DISTINCT, HELD_OUT, REWARDED
+from training.rewards import DISTINCT, HELD_OUT, REWARDED, RewardSettings
 from training.run import TrainingRun, TrainSummary
 from training.trainer import train
 from workbench.errors import UserError
@@ -135,7 +135,9 @@ def test_rewards_without_variance_are_told(
             )
         }
     )
-    recipe = recipe_of(GRPO, max_steps=4).model_copy(update={"rewards": {"held_out": []}})
+    recipe = recipe_of(GRPO, max_steps=4).model_copy(
+        update={"rewards": RewardSettings(held_out=[])}
+    )
 
     summary = train(
         run_of(recipe, tiny_model, examples, tmp_path, adapter=sft_adapter, persona=never)
@@ -160,7 +162,7 @@ def test_fewer_prompts_than_a_generation_takes_are_one_line(
 def test_a_trait_that_is_not_there_is_one_line(
     tiny_model: Path, sft_adapter: Path, examples: Path, small_persona: Persona, tmp_path: Path
 ) -> None:
-    recipe = recipe_of(GRPO).model_copy(update={"rewards": {"traits": {"shart": 1.0}}})
+    recipe = recipe_of(GRPO).model_copy(update={"rewards": RewardSettings(traits={"shart": 1.0})})
 
     with pytest.raises(UserError, match=r"no trait 'shart' that a rule checks.*'short'"):
         train(

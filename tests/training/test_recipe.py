@@ -133,6 +133,7 @@ def test_overrides_replace_values_and_are_checked_like_them(write_recipe: WriteR
 @pytest.mark.parametrize(
     ("base", "change", "expected"),
     [
+        (SFT, {"lora": {"bias": "nones"}}, "which is not known — did you mean 'none'?"),
         (SFT, {"trainer": {"max_steps": "many"}}, "trainer.max_steps is 'many', but should be"),
         (SFT, {"trainer": {"save_steps": None}}, "trainer.save_steps is None, but should be"),
         (SFT, {"lora": {"target_modules": 5}}, "lora.target_modules is 5, but should be"),
@@ -140,8 +141,16 @@ def test_overrides_replace_values_and_are_checked_like_them(write_recipe: WriteR
         (SFT, {"lora": {"init_lora_weights": "olora"}}, "is olora, which starts from data"),
         (DPO, {"trainer": {"loss_weights": 2}}, "trainer.loss_weights is 2, but should be"),
         (GRPO, {"trainer": {"num_generations": 0}}, "num_generations is 0, out of range"),
-        (GRPO, {"rewards": {"judge": -1}}, "rewards.judge is -1, out of range"),
-        (GRPO, {"rewards": {"held_out": -0.5}}, "rewards.held_out is -0.5, out of range"),
+        (
+            GRPO,
+            {"rewards": {"judge": -1}},
+            "judge is -1, but should be greater than or equal",
+        ),
+        (
+            GRPO,
+            {"rewards": {"held_out": -0.5}},
+            "held_out is -0.5, but should be greater than",
+        ),
     ],
 )
 def test_a_value_that_nobody_can_compute_with_is_one_line(

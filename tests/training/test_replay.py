@@ -57,7 +57,11 @@ def test_a_share_is_not_rounded_up_by_floating_point() -> None:
     ("rounds", "also", "said"),
     [
         ("{start: lst}", "", "rounds.start is 'lst', which is not known"),
-        ("{start: last, replay: 1.5}", "", "rounds.replay is 1.5, out of range"),
+        (
+            "{start: last, replay: 1.5}",
+            "",
+            "rounds.replay is 1.5, but should be less than or",
+        ),
         ("{replay: 0.5}", "lora: {r: 8}", "rounds.replay is for start: last"),
         ("{start: last}", "lora: {r: 8}", "lora is for a new adapter"),
         ("{start: last}", "osf: {effective_rank: 0.5}", "osf takes its base apart anew"),

@@ -94,8 +94,8 @@ def test_where_the_judge_alone_is_rewarded_no_gain_is_told(
     small_persona: Persona, tmp_path: Path
 ) -> None:
     judge = Endpoint(base_url="http://127.0.0.1:9/v1", model="judge")
-    watched = {"rewards": {"held_out": ["short", "walks"], "judge": 1.0}}
-    recipe = recipe_of(GRPO).model_copy(update=watched)
+    watched = RewardSettings(held_out=["short", "walks"], judge=1.0)
+    recipe = recipe_of(GRPO).model_copy(update={"rewards": watched})
     run = run_of(recipe, tmp_path, tmp_path, tmp_path, persona=small_persona, judge=judge)
     parts: Any = SimpleNamespace(validation=("rows",))
     trained: list[bool] = []
