@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rounds.context import RoundContext
-from rounds.layout import STAGES
 from rounds.layout import adapter as adapter_of
+from workbench.config import METHODS
 from workbench.errors import UserError, nearest
 from workbench.inference.endpoint import Endpoint
 
@@ -23,14 +23,19 @@ CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnArm:
     """An arm of the round: its name, and the stage whose adapter it has; empty for the base."""
 
     name: str
     stage: str = ""
 
+    @property
+    def prompted(self) -> bool:
+        """Whether it gets the persona's system prompt."""
+        return self.name.endswith(PROMPT)
 
-def own_arms(context: RoundContext) -> list[Own]:
+
+def own_arms(context: RoundContext) -> list[OwnArm]:
     """Return the round's arms: those that the configuration names, else the usual ones.
 
     Usual are the base and every trained stage as they are, and the base and the last trained stage
@@ -42,18 +47,18 @@ def own_arms(context: RoundContext) -> list[Own]:
     stages = {"base": "", **{_arm_name(method): method for method in context.config.train.methods}}
     last = list(stages)[-1]
     usual = dict.fromkeys(("base", f"base{PROMPT}", *stages, f"{last}{PROMPT}"))
-    found = []
+    arms = []
     for name in context.config.evaluate.arms or usual:
-        bare = name.removesuffix(PROMPT)
-        if bare not in stages:
+        unprompted = name.removesuffix(PROMPT)
+        if unprompted not in stages:
             raise UserError(
                 f"there is no arm '{name}'",
-                where="evaluate.arms",
-                fix=nearest(bare, stages)
+                where=context.place("evaluate", "arms"),
+                fix=nearest(unprompted, stages)
                 or f"one of {', '.join(stages)}, with or without {PROMPT}",
             )
-        found.append(Own(name, stages[bare]))
-    return found
+        arms.append(OwnArm(name, stages[unprompted]))
+    return arms
 
 
 def _arm_name(method: str) -> str:
@@ -67,17 +72,17 @@ def parse_arms(texts: tuple[str, ...]) -> dict[str, str]:
     Raises:
         UserError: An option that names nothing, or a name given twice.
     """
-    found: dict[str, str] = {}
+    arms: dict[str, str] = {}
     for text in texts:
         name, _, what = text.partition("=")
-        if not name.strip() or not what.strip() or name in found:
+        if not name.strip() or not what.strip() or name in arms:
             raise UserError(
                 f"'{text}' does not name a new arm",
                 where="--arm",
                 fix="such as --arm first=round-001/sft",
             )
-        found[name.strip()] = what.strip()
-    return found
+        arms[name.strip()] = what.strip()
+    return arms
 
 
 def named_arms(context: RoundContext, system: str) -> list[Arm]:
@@ -95,7 +100,7 @@ def _arm(context: RoundContext, name: str, what: str | Endpoint, system: str) ->
     from evaluation.arms import Arm
     from workbench.inference.base_models import resolve_model
 
-    told = system if name.endswith(PROMPT) else None
+    prompt = system if name.endswith(PROMPT) else None
     served: Mapping[str, Endpoint | None] = {
         "teacher": context.config.teacher,
         "student": context.config.student,
@@ -104,23 +109,23 @@ def _arm(context: RoundContext, name: str, what: str | Endpoint, system: str) ->
         endpoint = served[what]
         if endpoint is None:
             raise UserError(f"no {what} is configured", where=f"--arm {name}={what}", fix="add one")
-        return Arm(name, system=told, endpoint=endpoint)
+        return Arm(name, system=prompt, endpoint=endpoint)
     if isinstance(what, Endpoint):
-        return Arm(name, system=told, endpoint=what)
+        return Arm(name, system=prompt, endpoint=what)
     if (adapter := _round_adapter(context, name, what)) is not None:
-        return Arm(name, adapter, told)
+        return Arm(name, adapter, prompt)
     folder = Path(what).expanduser()
     if not (folder / CONFIG).exists():
         folder = resolve_model(what)
     if (folder / CONFIG).exists():
-        return Arm(name, folder, told)
-    return Arm(name, system=told, model=folder)
+        return Arm(name, folder, prompt)
+    return Arm(name, system=prompt, model=folder)
 
 
 def _round_adapter(context: RoundContext, name: str, what: str) -> Path | None:
     """Return the adapter that ``round-NNN/stage`` names; None where it names no round."""
     round_name, _, stage = what.partition("/")
-    if not round_name.startswith("round-") or stage not in STAGES:
+    if not round_name.startswith("round-") or stage not in METHODS:
         return None
     adapter = context.round.sibling(round_name).path(adapter_of(stage))
     if not (adapter / CONFIG).exists():

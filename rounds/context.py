@@ -13,6 +13,7 @@ from rounds.layout import CONFIG, RoundFolder, round_number
 from workbench.config import RunConfig, load_config, preset_path
 from workbench.persona import Persona, load_persona, persona_file
 from workbench.store import atomic_file
+from workbench.yamlfile import read_yaml
 
 SEEDS = "seeds.jsonl"
 """The rows that come with a persona."""
@@ -26,6 +27,8 @@ class RoundContext:
     persona: Persona
     round: RoundFolder
     runs: Path
+    file: Path | None = None
+    """Where the configuration was read from."""
 
     @property
     def persona_folder(self) -> Path:
@@ -49,28 +52,36 @@ class RoundContext:
         paths = {name: self.persona_folder / name for name in names}
         return {name: path for name, path in paths.items() if path.exists()}
 
+    def place(self, *keys: str) -> str:
+        """Return where the configuration says something, for a message: file, line and key."""
+        dotted = ".".join(keys)
+        if self.file is None:
+            return dotted
+        _, lines = read_yaml(self.file)
+        return f"{self.file}:{lines[keys]}: {dotted}" if keys in lines else dotted
+
     def waiting(self) -> RoundContext:
-        """Return the same job, with people instead of recorded reviews."""
+        """Return the same context, with people instead of recorded reviews."""
         return self._with(review=self.config.review.model_copy(update={"people": True}))
 
     def importing(self, files: tuple[Path, ...]) -> RoundContext:
-        """Return the same job, with other files of rows."""
+        """Return the same context, with other files of rows."""
         return self._with(sources=files)
 
-    def generating(self, **given: Any) -> RoundContext:
-        """Return the same job, with the settings of ``generate`` that are not None."""
-        changes = {name: value for name, value in given.items() if value is not None}
+    def generating(self, **settings: Any) -> RoundContext:
+        """Return the same context, with the settings of ``generate`` that are not None."""
+        changes = {name: value for name, value in settings.items() if value is not None}
         return self._with(generate=self.config.generate.model_copy(update=changes))
 
     def evaluating(self, more: Mapping[str, str]) -> RoundContext:
-        """Return the same job, with further arms by name."""
+        """Return the same context, with further arms by name."""
         if not more:
             return self
         changes = {"more": {**self.config.evaluate.more, **more}}
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))
 
     def tracking(self, tracker: str) -> RoundContext:
-        """Return the same job, with its training curves shown by a tracker."""
+        """Return the same context, with its training curves shown by a tracker."""
         return self._with(train=self.config.train.model_copy(update={"tracker": tracker}))
 
     def _with(self, **changes: Any) -> RoundContext:
@@ -93,7 +104,7 @@ def open_context(
     round_number: int = 1,
     **changes: Any,
 ) -> RoundContext:
-    """Return the job that the options name.
+    """Return the round that the options name.
 
     The configuration comes from the file or preset given, else from the round if it has one, else
     from the default preset; ``changes`` that are not None go on top.
@@ -101,12 +112,13 @@ def open_context(
     Raises:
         UserError: A broken configuration or persona, with every mistake of it.
     """
-    given = {key: value for key, value in changes.items() if value is not None}
+    options = {key: value for key, value in changes.items() if value is not None}
     file = config or (preset_path(preset) if preset else None)
     if file is None:
-        wanted = given.get("persona") or RunConfig().persona
-        saved = runs / load_persona(Path(wanted)).id / f"round-{round_number:03d}" / CONFIG
+        wanted = Path(options.get("persona") or RunConfig().persona)
+        saved = RoundFolder.open(runs / load_persona(wanted).id, round_number).folder / CONFIG
         file = saved if saved.exists() else preset_path("default")
-    settings = load_config(file, given)
+    settings = load_config(file, options)
     persona = load_persona(settings.persona)
-    return RoundContext(settings, persona, RoundFolder.open(runs / persona.id, round_number), runs)
+    one = RoundFolder.open(runs / persona.id, round_number)
+    return RoundContext(settings, persona, one, runs, file)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, get_args, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -300,10 +300,7 @@ class Manifest(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            what = f"no valid manifest: {'.'.join(map(str, first['loc']))} {first['msg']}"
-            fix = f"make it anew with --force {path.parent.name}"
-            raise UserError(what, where=str(path), fix=fix) from None
+            raise _no_valid("manifest", path, error) from None
 
 
 class Reader(Protocol):
@@ -323,7 +320,7 @@ class RoundFolder:
     folder: Path
 
     @classmethod
-    def open(cls, persona_runs: str | Path, number: int) -> RoundFolder:
+    def open(cls, persona_runs: str | Path, number: int) -> Self:
         """Return round ``number`` (from 1) of a persona's folder, such as ``runs/gym-trainer``.
 
         Nothing is made on disk; a round that is not there yet has no stage done.
@@ -341,37 +338,37 @@ class RoundFolder:
         return round_number(self.name) or 1
 
     @property
-    def all_rounds(self) -> list[RoundFolder]:
+    def all_rounds(self) -> list[Self]:
         """Every round of the same persona that is on disk, first ones first."""
         there = {
-            number: RoundFolder(path)
+            number: type(self)(path)
             for path in self.folder.parent.glob("round-*")
             if path.is_dir() and (number := round_number(path.name))
         }
         return [there[number] for number in sorted(there)]
 
     @property
-    def earlier(self) -> list[RoundFolder]:
+    def earlier(self) -> list[Self]:
         """The rounds of the same persona before this one, first ones first."""
         return [one for one in self.all_rounds if one.number < self.number]
 
     @property
-    def previous(self) -> RoundFolder | None:
+    def previous(self) -> Self | None:
         """The round before this one on disk."""
         return self.earlier[-1] if self.earlier else None
 
     @property
-    def next(self) -> RoundFolder:
+    def next(self) -> Self:
         """The round after this one; nothing is made on disk."""
         return self.numbered(self.number + 1)
 
-    def numbered(self, number: int) -> RoundFolder:
+    def numbered(self, number: int) -> Self:
         """Return round ``number`` of the same persona; nothing is made on disk."""
-        return RoundFolder.open(self.folder.parent, number)
+        return type(self).open(self.folder.parent, number)
 
-    def sibling(self, name: str) -> RoundFolder:
+    def sibling(self, name: str) -> Self:
         """Return another round of the same persona by its name."""
-        return RoundFolder(self.folder.parent / name)
+        return type(self)(self.folder.parent / name)
 
     def path(self, artifact: Artifact) -> Path:
         """Return where an artifact lies, whether it is there or not."""
@@ -429,7 +426,12 @@ class RoundFolder:
         if isinstance(artifact, Text):
             return read_text(path)
         data = read_json(path)
-        return data if isinstance(artifact, Json) else artifact.load().model_validate(data)
+        if isinstance(artifact, Json):
+            return data
+        try:
+            return artifact.load().model_validate(data)
+        except ValidationError as error:
+            raise _no_valid(artifact.path, path, error) from None
 
     def read_if_there(self, artifact: Records[R]) -> list[R]:
         """Return an artifact's records; none where it is not there."""
@@ -469,6 +471,15 @@ def round_number(name: str | Path) -> int | None:
     """Return the number that a round's name holds, such as 1 of ``round-001``; None of others."""
     match = _ROUND.fullmatch(str(name))
     return int(match.group(1)) if match else None
+
+
+def _no_valid(what: str, path: Path, error: ValidationError) -> UserError:
+    first = error.errors()[0]
+    return UserError(
+        f"no valid {what}: {'.'.join(map(str, first['loc']))} {first['msg']}",
+        where=str(path),
+        fix=f"make it anew with --force {path.parent.name}",
+    )
 
 
 def write(folder: Path, artifact: Artifact, value: Any) -> Path:

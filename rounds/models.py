@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rounds.arms import PROMPT, Own, own_arms
+from rounds.arms import PROMPT, OwnArm, own_arms
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, RESPONSES, TEST, adapter, recipe
 from workbench.config import METHODS
@@ -40,7 +40,7 @@ def _untrained(context: RoundContext, method: str) -> UserError:
     )
 
 
-def known_arm(context: RoundContext, name: str | None) -> Own:
+def known_arm(context: RoundContext, name: str | None) -> OwnArm:
     """Return an arm to talk to; ``dpo`` stands for ``sft+dpo``, and ``+prompt`` may follow.
 
     Args:
@@ -52,7 +52,7 @@ def known_arm(context: RoundContext, name: str | None) -> Own:
     """
     trained = trained_methods(context)
     if name is None:
-        return Own(trained[-1], trained[-1]) if trained else Own("base")
+        return OwnArm(trained[-1], trained[-1]) if trained else OwnArm("base")
     bare = name.removesuffix(PROMPT).removeprefix("sft+")
     if bare in METHODS and bare not in trained:
         raise _untrained(context, bare)
@@ -60,10 +60,10 @@ def known_arm(context: RoundContext, name: str | None) -> Own:
     if bare not in known:
         fix = nearest(bare, known) or f"one of {', '.join(known)}, with or without {PROMPT}"
         raise UserError(f"there is no arm '{name}'", fix=fix)
-    return Own(name, "" if bare == "base" else bare)
+    return OwnArm(name, "" if bare == "base" else bare)
 
 
-def open_chat(context: RoundContext, arms: Sequence[Own]) -> ChatSession:
+def open_chat(context: RoundContext, arms: Sequence[OwnArm]) -> ChatSession:
     """Return a conversation with arms of the round; each answers under its stage's name.
 
     Raises:

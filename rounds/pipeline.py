@@ -1,32 +1,39 @@
-"""The loop, in order, and how a stage of it is run. The only file that knows the order."""
+"""The stages of a round in their order, and how they are run.
+
+In: a round with its configuration, and the names of stages. Out: how each ended. Commands, the
+ablation and :class:`rounds.Round` run stages through here alone; the order itself is that of
+:data:`rounds.layout.STAGES`, since readers of a finished round need it too.
+"""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from rounds.arms import own_arms
 from rounds.context import RoundContext
+from rounds.layout import STAGES
 from rounds.review_server import ReviewServer
 from rounds.runner import Outcome, StageSpec, run_stage
-from rounds.stages import report as stages_model
 from rounds.stages.evaluate import evaluate_stage
 from rounds.stages.filter import filter_stage
 from rounds.stages.generate import generate_stage
 from rounds.stages.importing import import_stage
+from rounds.stages.report import report_stage
 from rounds.stages.resolve import resolve_stage
 from rounds.stages.review import review_stage
 from rounds.stages.split import split_stage
-from rounds.stages.train import training_stage
+from rounds.stages.train import recipe_checks, training_stage
 from workbench.config import METHODS
 from workbench.console import console
-from workbench.errors import UserError, nearest
+from workbench.errors import UserError, every_mistake, nearest
 from workbench.inference.hub import hub_offline
 from workbench.meter import give_memory_back
 from workbench.store import MIB, check_space
 
-STAGES: dict[str, Callable[[RoundContext], StageSpec]] = {
+_SPECS: dict[str, Callable[[RoundContext], StageSpec]] = {
     "import": import_stage,
     "generate": generate_stage,
     "filter": filter_stage,
@@ -35,8 +42,9 @@ STAGES: dict[str, Callable[[RoundContext], StageSpec]] = {
     "split": split_stage,
     **{method: partial(training_stage, method) for method in METHODS},
     "evaluate": evaluate_stage,
-    "report": stages_model.report_stage,
+    "report": report_stage,
 }
+_WITH_MODEL = {"generate", "evaluate", *METHODS}
 # It says at every start on a CPU that a faster kernel is on a hub; it works without.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # PEFT looks for the base under the name that adapters give it, not in the cache, and misses it.
@@ -50,21 +58,23 @@ SPACE = 300 * MIB
 def run_stages(
     context: RoundContext, names: Iterable[str], *, force: Sequence[str] = ()
 ) -> list[Outcome]:
-    """Run the named stages in the order given; those already done are told and skipped.
+    """Run the named stages in the order given; those already done are skipped with a line.
 
     Raises:
-        UserError: An unknown stage, a mistake in the configuration, or what a stage says.
+        UserError: An unknown stage, every mistake that can be seen before anything runs, or what
+            a stage says.
     """
+    names = [_known(name, "") for name in names]
     for name in force:
         _known(name, "--force")
-    names = list(names)
     check_space(context.runs, SPACE, "a round", "--runs")
     with context.round.locked():
         if any(context.round.manifest(name) is None for name in names):
-            stages_model.check_settings(context, names)
+            every_mistake(_checks(context, names))
         context.remember()
         return [
-            _run(context, STAGES[name](context), _wanted(context, name, force)) for name in names
+            _run(context, _SPECS[name](context), name in force or _unfinished(context, name))
+            for name in names
         ]
 
 
@@ -84,6 +94,19 @@ def _known(name: str, where: str) -> str:
     return name
 
 
+def _checks(context: RoundContext, names: Sequence[str]) -> Iterator[Callable[[], object]]:
+    """Yield what is checked before anything runs, as far as the named stages need it."""
+    from curation.review.resolve import check_policy
+    from workbench.inference.base_models import resolve_model
+
+    yield partial(check_policy, context.config.review.policy, context.persona)
+    yield from recipe_checks(context, [method for method in METHODS if method in names])
+    if "evaluate" in names:
+        yield partial(own_arms, context)
+    if _WITH_MODEL & set(names):
+        yield partial(resolve_model, context.config.model)
+
+
 def run_spec(context: RoundContext, spec: StageSpec) -> Outcome:
     """Run one stage of a round anew, whatever its manifest says."""
     with context.round.locked():
@@ -97,17 +120,17 @@ def _run(context: RoundContext, spec: StageSpec, force: bool) -> Outcome:
     with hub_offline():
         outcome = run_stage(context.round, spec, seed=context.config.seed, force=force, others=pids)
     give_memory_back()  # stages share one process
-    console.print(f"  {_told(outcome)}")
+    console.print(f"  {_summary(outcome)}")
     return outcome
 
 
-def _wanted(context: RoundContext, name: str, force: Sequence[str]) -> bool:
-    """Return whether a stage is done again: asked for, or pulled before people had finished."""
+def _unfinished(context: RoundContext, name: str) -> bool:
+    """Return whether a stage was pulled before people had finished."""
     manifest = context.round.manifest(name) if name == "review" else None
-    return name in force or bool(manifest and not manifest.counts.get("complete", True))
+    return bool(manifest and not manifest.counts.get("complete", True))
 
 
-def _told(outcome: Outcome) -> str:
+def _summary(outcome: Outcome) -> str:
     counts = {k: v for k, v in outcome.manifest.counts.items() if isinstance(v, int)}
     text = ", ".join(f"{key} {value}" for key, value in counts.items())
     if not outcome.ran:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, overload
@@ -282,14 +283,27 @@ def preset_path(name: str) -> Path:
 
 
 def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
-    """Return the configuration of a file, with the command line's ``changes`` on top.
+    """Return the configuration of a file, with ``changes`` on top.
+
+    Args:
+        path: The file.
+        changes: Key → value; of a section only what is named in it changes.
 
     Raises:
         UserError: Unreadable file; all of its mistakes at once, each with its line.
     """
     data, lines = read_yaml(path)
-    config = validate(RunConfig, {**data, **(changes or {})}, lines, path)
-    return config
+    return validate(RunConfig, _merged(data, changes or {}), lines, path)
+
+
+def _merged(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(data)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            value = _merged(old, value)
+        merged[key] = value
+    return merged
 
 
 @overload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 EXIT_USER_ERROR = 2
 """Exit code of every command that stops on a user's mistake."""
@@ -41,6 +41,22 @@ class UserErrors(UserError):
     def lines(self) -> list[str]:
         """Return one line for each mistake."""
         return [line for error in self.errors for line in error.lines()]
+
+
+def every_mistake(checks: Iterable[Callable[[], object]]) -> None:
+    """Make all the checks, and raise what they raised together.
+
+    Raises:
+        UserError: The mistakes, each once, in the order of the checks.
+    """
+    errors: dict[str, UserError] = {}
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            errors.setdefault(str(error), error)
+    if errors:
+        raise UserErrors(errors.values())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.options import round_options
-from rounds.arms import PROMPT, Own
+from rounds.arms import OwnArm
 from rounds.context import RoundContext
 from rounds.models import known_arm, open_chat
 from workbench.errors import UserError
@@ -45,15 +45,13 @@ def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens:
 
 
 def converse(
-    context: RoundContext, session: ChatSession, arms: list[Own], max_new_tokens: int
+    context: RoundContext, session: ChatSession, arms: list[OwnArm], max_new_tokens: int
 ) -> None:
     """Answer line by line until the input ends; each arm keeps its own history."""
     from workbench.prompts import system_prompt
 
     system = (Message(role="system", content=system_prompt(context.persona)),)
-    histories: dict[str, Messages] = {
-        arm.name: system if arm.name.endswith(PROMPT) else () for arm in arms
-    }
+    histories: dict[str, Messages] = {arm.name: system if arm.prompted else () for arm in arms}
     for line in _lines():
         streams = {}
         for arm in arms:

@@ -89,7 +89,7 @@ def resolve(
         UserError: The policy names a problem that the persona's reviewers can't.
         ValueError: Reviewers preferred an alternative whose text is not in ``alternatives``.
     """
-    _check(policy, persona)
+    check_policy(policy, persona)
     reviews = list(reviews)
     votes = about(votes_of(reviews), examples)
     grouped, final = by_record(votes), by_record(votes_of(adjudications))
@@ -111,8 +111,8 @@ def resolve(
     return resolved
 
 
-def _check(policy: Policy, persona: Persona) -> None:
-    """Refuse a blocking problem that nobody can name: it would never block anything."""
+def check_policy(policy: Policy, persona: Persona) -> None:
+    """Raise a UserError for a blocking problem that nobody can name: it would never block."""
     known = persona.problems
     if unknown := [problem for problem in policy.blocking if problem not in known]:
         raise UserError(

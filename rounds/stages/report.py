@@ -1,4 +1,4 @@
-"""The report, and what is checked before any stage of a model."""
+"""The stage ``report``: one self-contained page about the round, and the same for machines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from rounds.layout import (
     curve,
 )
 from rounds.runner import StageSpec, Work
-from rounds.stages.train import check_recipes, recipe_path
 from workbench.config import METHODS
 from workbench.records import Example, SplitName
 from workbench.store import atomic_file, read_json_lines
@@ -42,8 +41,6 @@ from workbench.store import atomic_file, read_json_lines
 if TYPE_CHECKING:
     from evaluation.report.inputs import PlantedFault, ReportInput, StageRun
     from evaluation.winrate import WinRate
-
-__all__ = ["check_settings", "recipe_path", "report_input", "report_stage"]
 
 STAGE = "report"
 REPORTED: tuple[Artifact, ...] = (
@@ -61,19 +58,6 @@ REPORTED: tuple[Artifact, ...] = (
 )
 OPTIONAL: tuple[Artifact, ...] = (CARRIED_EXAMPLES, WIN_RATES, PEOPLE)
 """What only an earlier round, a judge or a blind round leaves behind."""
-
-
-def check_settings(context: RoundContext, names: Sequence[str]) -> None:
-    """Check recipes and model before anything runs, as far as the named stages need them.
-
-    Raises:
-        UserError: A recipe with its mistakes, or a model that cannot be had.
-    """
-    from workbench.inference.base_models import resolve_model
-
-    check_recipes(context, names)
-    if {"generate", "evaluate", *METHODS} & set(names):
-        resolve_model(context.config.model)
 
 
 def report_stage(context: RoundContext) -> StageSpec:

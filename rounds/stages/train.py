@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,8 @@ from rounds.layout import (
     write,
 )
 from rounds.runner import StageSpec, Work
-from workbench.config import METHODS, Method, dumped
-from workbench.errors import UserError
+from workbench.config import Method, dumped
+from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import has_gpu
 from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
 from workbench.store import existing, read_records
@@ -65,46 +65,63 @@ def load(context: RoundContext, method: Method) -> Recipe:
     """Return the recipe of a training stage, with the configuration's overrides.
 
     Raises:
-        UserErrors: Every mistake of the recipe, each with its line, or that it is for another
-            method.
+        UserErrors: Every mistake of the recipe and of the overrides, each with its file and line,
+            or that it is for another method.
     """
     from training.recipe import load_recipe
 
     overrides = context.config.train.overrides.get(method, {})
-    recipe = load_recipe(recipe_path(context, method), overrides)
+    try:
+        recipe = load_recipe(recipe_path(context, method), overrides)
+    except UserErrors as errors:
+        raise UserErrors(_placed(context, method, error) for error in errors.errors) from None
     recipe.require(method)
     return recipe
 
 
-def check_recipes(context: RoundContext, names: Sequence[str]) -> None:
-    """Check the recipes, the tracker and the engine of the named stages before anything runs.
+def _placed(context: RoundContext, method: Method, error: UserError) -> UserError:
+    """Return a mistake of an override with its place in the configuration."""
+    if error.where != "train.overrides":
+        return error
+    key, _, what = error.what.partition(" ")
+    return UserError(what, where=context.place("train", "overrides", method, key), fix=error.fix)
 
-    Raises:
-        UserError: A recipe with its mistakes, a tracker, an engine or a launch that needs what is
-            not here, rows that processes cannot share, or rewards that name what the persona does
-            not have.
+
+def recipe_checks(
+    context: RoundContext, methods: Sequence[Method]
+) -> Iterator[Callable[[], object]]:
+    """Yield the checks of recipes, tracker, engine and launch that come before anything runs.
+
+    They raise UserErrors: a recipe with its mistakes, a tracker, an engine or a launch that needs
+    what is not here, rows that processes cannot share, or rewards that name what the persona does
+    not have.
     """
-    methods = [method for method in METHODS if method in names]
     if not methods:
         return
-    from training.adapter_init import check_engine
     from training.callbacks import report_to
+    from training.launch import check_launch
+
+    settings = context.config.train
+    yield partial(report_to, settings.tracker)
+    yield partial(check_launch, settings.launch, settings.processes)
+    yield from (partial(_check_method, context, method) for method in methods)
+
+
+def _check_method(context: RoundContext, method: Method) -> None:
+    from training.adapter_init import check_engine
     from training.launch import SINGLE, check_launch, shared_out
 
-    report_to(context.config.train.tracker)
-    launch = context.config.train.launch
-    processes = check_launch(launch, context.config.train.processes)
-    for method in methods:
-        recipe = load(context, method)
-        start_round(context, method)
-        check_engine(recipe)
-        if launch != SINGLE:
-            shared_out(recipe, launch, processes)
-        if method == "grpo":
-            from training.rewards import RewardSettings, make_rewards
+    settings = context.config.train
+    recipe = load(context, method)
+    start_round(context, method)
+    check_engine(recipe)
+    if settings.launch != SINGLE:
+        shared_out(recipe, settings.launch, check_launch(settings.launch, settings.processes))
+    if method == "grpo":
+        from training.rewards import RewardSettings, make_rewards
 
-            settings = recipe.rewards or RewardSettings()
-            make_rewards(context.persona, settings, context.config.seed, context.config.judge)
+        rewards = recipe.rewards or RewardSettings()
+        make_rewards(context.persona, rewards, context.config.seed, context.config.judge)
 
 
 def training_stage(method: Method, context: RoundContext) -> StageSpec:
