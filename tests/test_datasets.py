@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.instruction_checks import CHECKS, failed
+
 LANGUAGES = ("en", "ko")
 MIN_HANGUL = 0.4
 """Share of the letters of a Korean text; product names and words asked for are Latin."""
@@ -71,7 +73,45 @@ def test_half_of_the_labelled_answers_are_refusals(repo: Path, language: str) ->
     assert repeated(texts) == [] and foreign(texts, language) == []
 
 
-@pytest.mark.parametrize("name", ["refusals"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_instruction_can_be_met_and_checked(repo: Path, language: str) -> None:
+    rows = read_rows(repo, f"instructions/{language}.jsonl")
+    assert len(rows) == 150
+    assert all(set(row) == {"id", "prompt", "checks", "example"} for row in rows)
+    assert {check["kind"] for row in rows for check in row["checks"]} <= set(CHECKS)
+    assert all(1 <= len(row["checks"]) <= 3 for row in rows)
+    prompts = [row["prompt"] for row in rows]
+    assert repeated(prompts) == []
+    if language == "ko":
+        assert foreign(prompts, language) == []
+    else:
+        assert all(hangul_share(prompt) < 0.5 for prompt in prompts)
+    assert {row["id"]: failed(row["example"], row["checks"]) for row in rows} == {
+        row["id"]: [] for row in rows
+    }
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_answer_to_another_instruction_seldom_passes(repo: Path, language: str) -> None:
+    rows = read_rows(repo, f"instructions/{language}.jsonl")
+    for row in rows:
+        others = [other["example"] for other in rows if other is not row]
+        passing = sum(not failed(answer, row["checks"]) for answer in others)
+        assert passing <= 0.15 * len(others), row["prompt"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_check_passes_an_empty_answer(repo: Path, language: str) -> None:
+    rows = read_rows(repo, f"instructions/{language}.jsonl")
+    assert [row["id"] for row in rows if not failed("", row["checks"])] == []
+
+
+def test_the_list_of_checks_is_closed_and_written_down(repo: Path) -> None:
+    text = (repo / "datasets/instructions/README.md").read_text(encoding="utf-8")
+    assert [kind for kind in CHECKS if f"`{kind}`" not in text] == []
+
+
+@pytest.mark.parametrize("name", ["refusals", "instructions"])
 def test_a_folder_of_prompts_says_what_it_is(repo: Path, name: str) -> None:
     text = (repo / "datasets" / name / "README.md").read_text(encoding="utf-8")
     assert text.startswith("---\nlicense: apache-2.0\n")
