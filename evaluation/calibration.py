@@ -1,12 +1,16 @@
-"""Is the judge any good: its scores beside reviewers' on the same rows, and what follows."""
+"""Is the judge any good: its scores beside reviewers' on the same rows, and what follows.
+
+In: reviewed rows, their reviews, and the judge's scores of them. Out: a :class:`Calibration`, which
+says what fidelity is made of. Called by the stage of evaluation.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import partial
 from hashlib import sha256
 from statistics import median_low
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +25,7 @@ from workbench.stats.agreement import (
     two_raters,
     weighted_kappa,
 )
+from workbench.stats.bootstrap import RESAMPLES
 
 REVIEWED = "reviewed"
 """Name of the arm whose answers are the reviewed rows'."""
@@ -28,7 +33,7 @@ BAR = 0.4
 """Default of the least lower bound of kappa: Landis and Koch 1977 call 0.4 and up moderate."""
 ROWS = 60
 RATINGS = (1.0, 2.0, 3.0, 4.0, 5.0)
-_SHOWN = (0.0, 1.0)
+_YES_NO = (0.0, 1.0)
 CONTENT_FAULTS = frozenset({"unsafe_advice", "wrong_fact", "refusal", "off_topic"})
 """General problems that are of the advice and not of the voice."""
 
@@ -93,8 +98,8 @@ def reviewed_responses(
     ratings = _ratings(reviews)
     by_rating: dict[int, list[Example]] = defaultdict(list)
     for example in sorted(examples, key=lambda one: sha256(one.id.encode()).hexdigest()):
-        if given := ratings.get(example.id):
-            by_rating[median_low(given.values())].append(example)
+        if own := ratings.get(example.id):
+            by_rating[median_low(own.values())].append(example)
     turns = [(turn, one) for group in by_rating.values() for turn, one in enumerate(group)]
     chosen = [one for _, one in sorted(turns, key=lambda pair: pair[0])][:rows]
     return [
@@ -118,57 +123,44 @@ def calibrate(
     judge: str = "",
     bar: float = BAR,
     seed: int = 0,
-    resamples: int = 10_000,
+    resamples: int = RESAMPLES,
 ) -> Calibration:
     """Compare the judge with the reviewers, and decide whether its scores carry weight.
 
-    The judge's rating of a row is the share of its traits that it saw, on the reviewers' scale of
-    1 to 5. It is trusted if the lower bound of kappa's interval reaches ``bar``.
+    Its rating of a row is the share of its traits that it saw, on the reviewers' scale of 1 to 5.
 
     Args:
         persona: Whose traits.
         scores: Of what :func:`reviewed_responses` returned; ``prompt_id`` is the row's id.
         reviews: The reviewers' ratings and problems of these rows.
         judge: Model of the judge; empty where there is none.
-        bar: Least lower bound of kappa.
+        bar: Least lower bound of kappa's interval with which the judge is trusted.
         seed: Of the resampling.
         resamples: Number of resamples.
     """
-    names = judge_traits(persona)
-    ratings = _ratings(reviews)
+    names, ratings = judge_traits(persona), _ratings(reviews)
     own = [s for s in scores if s.arm == REVIEWED and s.metric in (*names, CONTENT)]
-    judged = _judged(own, names)
-    both = {row: values for row, values in judged.items() if row in ratings}
-    pairs = [
-        [(_rating(values.values()), float(median_low(ratings[row].values())))]
-        for row, values in both.items()
-    ]
-    people = [_others(ratings[row]) for row in both if len(ratings[row]) > 1]
-    always: dict[str, Any] = {"seed": seed, "resamples": resamples}
-    kappa = two_raters(pairs, weighted_kappa, RATINGS, **always)
+    judged = {row: values for row, values in _by_row(own, names).items() if row in ratings}
+    pairs = [[(_rating(values), _median(ratings[row]))] for row, values in judged.items()]
+    people = [_with_others(ratings[row]) for row in judged if len(ratings[row]) > 1]
+    advice = _faultless(CONTENT, CONTENT_FAULTS, _by_row(own, [CONTENT]), reviews)
+    agreement = partial(two_raters, seed=seed, resamples=resamples)
+    kappa = agreement(pairs, weighted_kappa, RATINGS)
     reason = _reason(judge, ratings, kappa, bar)
     return Calibration(
         judge=judge,
         bar=bar,
-        rows=len(both),
-        reviewers=len({name for row in both for name in ratings[row]}),
+        rows=len(judged),
+        reviewers=len({name for row in judged for name in ratings[row]}),
         kappa=kappa,
-        spearman=two_raters(pairs, spearman, RATINGS, **always),
-        ceiling_kappa=two_raters(people, weighted_kappa, RATINGS, **always),
-        ceiling_spearman=two_raters(people, spearman, RATINGS, **always),
+        spearman=agreement(pairs, spearman, RATINGS),
+        ceiling_kappa=agreement(people, weighted_kappa, RATINGS),
+        ceiling_spearman=agreement(people, spearman, RATINGS),
         traits={
-            name: two_raters(
-                _by_word(name, {name}, both, reviews), weighted_kappa, _SHOWN, **always
-            )
-            for name in names
-            if both
+            name: agreement(_faultless(name, {name}, judged, reviews), weighted_kappa, _YES_NO)
+            for name in (names if judged else ())
         },
-        content=two_raters(
-            _by_word(CONTENT, CONTENT_FAULTS, _judged(own, [CONTENT]), reviews),
-            weighted_kappa,
-            _SHOWN,
-            **always,
-        ),
+        content=agreement(advice, weighted_kappa, _YES_NO),
         unscored=dict(Counter(s.unscored for s in own if s.value is None).most_common()),
         trusted=not reason,
         reason=reason,
@@ -189,38 +181,41 @@ def _reason(
 
 def _ratings(reviews: Iterable[Review]) -> dict[str, dict[str, int]]:
     """Return record → reviewer → fidelity, 1 to 5, submitted ones only."""
-    found: dict[str, dict[str, int]] = defaultdict(dict)
+    ratings: dict[str, dict[str, int]] = defaultdict(dict)
     for review in reviews:
         rating = review.answers.get("fidelity")
         if review.status == "submitted" and rating is not None:
-            found[review.record][review.reviewer] = int(rating)
-    return found
+            ratings[review.record][review.reviewer] = int(rating)
+    return ratings
 
 
-def _rating(values: Iterable[float]) -> float:
+def _rating(values: Mapping[str, float]) -> float:
     """Return the mean of values of 0 to 1 as a rating of 1 to 5, halves rounded up."""
-    given = list(values)
-    return float(int(1 + 4 * sum(given) / len(given) + 0.5))
+    return float(int(1 + 4 * sum(values.values()) / len(values) + 0.5))
 
 
-def _others(given: Mapping[str, int]) -> list[tuple[float, float]]:
+def _median(ratings: Mapping[str, int]) -> float:
+    return float(median_low(ratings.values()))
+
+
+def _with_others(ratings: Mapping[str, int]) -> list[tuple[float, float]]:
     """Return each reviewer's rating beside the median of the others'."""
     return [
-        (float(rating), float(median_low([r for other, r in given.items() if other != name])))
-        for name, rating in given.items()
+        (float(rating), _median({other: r for other, r in ratings.items() if other != name}))
+        for name, rating in ratings.items()
     ]
 
 
-def _judged(scores: Sequence[Score], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return row → metric → what the judge said of it; rows without any are left out."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
+def _by_row(scores: Sequence[Score], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return row → metric → the judge's score; rows without any are left out."""
+    rows: dict[str, dict[str, float]] = defaultdict(dict)
     for score in scores:
         if score.metric in metrics and score.value is not None:
-            found[score.prompt_id][score.metric] = score.value
-    return found
+            rows[score.prompt_id][score.metric] = score.value
+    return rows
 
 
-def _by_word(
+def _faultless(
     metric: str,
     faults: Set[str],
     judged: Mapping[str, Mapping[str, float]],
@@ -231,12 +226,12 @@ def _by_word(
     A reviewer who named one of ``faults`` among the problems did not find it good; half of them
     are enough.
     """
-    missed: dict[str, list[bool]] = defaultdict(list)
+    faulty: dict[str, list[bool]] = defaultdict(list)
     for review in reviews:
         if review.status == "submitted" and review.record in judged:
-            missed[review.record].append(bool(faults & set(review.answers.get("problems") or ())))
+            faulty[review.record].append(bool(faults & set(review.answers.get("problems") or ())))
     return [
-        [(float(values[metric] >= 0.5), float(2 * sum(missed[row]) < len(missed[row])))]
+        [(float(values[metric] >= 0.5), float(2 * sum(faulty[row]) < len(faulty[row])))]
         for row, values in judged.items()
-        if metric in values and missed[row]
+        if metric in values and faulty[row]
     ]

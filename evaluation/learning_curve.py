@@ -2,6 +2,12 @@
 
 In: losses of the same rows at three sizes or more. Out: a :class:`LearningCurve` with its advice.
 Called by ``rounds.planning``, which holds the curve in its own records.
+
+The form is that of Hestness et al. 2017, "Deep Learning Scaling is Predictable, Empirically" (arXiv
+1712.00409); Viering and Loog 2022, "The Shape of Learning Curves: a Review" (IEEE TPAMI), say where
+curves of this kind hold and where they fail. Least squares by ``scipy.optimize.curve_fit``, no
+parameter below 0; with :data:`FEWEST_SIZES` sizes the floor is 0, which makes the foretold gain too
+large rather than too small.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.stats.bootstrap import LEVEL, percentile_interval
+from workbench.stats.bootstrap import percentile_interval
 from workbench.stats.comparison import FEWEST_PAIRS
 
 if TYPE_CHECKING:
@@ -56,29 +62,19 @@ def fit_curve(
     measure: str,
     *,
     seed: int = 0,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> LearningCurve | None:
     """Fit ``loss(n) = scale * n ** -exponent + floor`` and foretell what doubling gains.
 
-    The form is that of Hestness et al. 2017, "Deep Learning Scaling is Predictable, Empirically"
-    (arXiv 1712.00409); Viering and Loog 2022, "The Shape of Learning Curves: a Review" (IEEE
-    TPAMI), tell where curves of this kind hold and where they fail. Least squares by
-    ``scipy.optimize.curve_fit``, no parameter below 0; with :data:`FEWEST_SIZES` sizes the floor is
-    0, which makes the foretold gain too large rather than too small. The interval resamples rows,
-    all sizes of a row together, and fits anew (percentile bootstrap): it tells of other rows like
-    these, not of other seeds of training.
+    The interval resamples rows, all sizes of a row together, and fits anew: it covers other rows
+    like these, not other seeds of training. None with fewer than :data:`FEWEST_SIZES` sizes.
 
     Args:
         sizes: Training rows of each fit, rising.
-        losses: One list a size, one value a scored row, rows in the same order.
+        losses: One list a size, one value a scored row, in the same order.
         measure: What the values are.
         seed: Of the resampling.
-        level: Confidence level of the interval.
         resamples: Number of resamples.
-
-    Returns:
-        The curve; None with fewer than :data:`FEWEST_SIZES` sizes.
     """
     import numpy as np
 
@@ -92,7 +88,7 @@ def fit_curve(
 
     ends = None
     if rows >= FEWEST_PAIRS:
-        ends = percentile_interval(rows, gains, seed=seed, level=level, resamples=resamples)
+        ends = percentile_interval(rows, gains, seed=seed, resamples=resamples)
     low, high = ends or (None, None)
     means = table.mean(axis=1)
     scale, exponent, floor = _fit(n, means)

@@ -84,13 +84,7 @@ def train_style(
 
     texts, labels, topics = _rows(examples, baseline)
     count = min(folds, len(set(topics)))
-    if count < 2 or len(set(labels)) < 2:
-        raise UserError(
-            f"too few rows for a style classifier ({sum(labels)} of the persona,"
-            f" {len(labels) - sum(labels)} baseline, {len(set(topics))} topics)",
-            where="the training split",
-            fix="train on two topics or more, with the base's baseline answers to them",
-        )
+    _check_rows(labels, topics)
     pipeline, truth = _pipeline(seed), np.array(labels)
     splitter = GroupKFold(count)
     held_out = cross_val_predict(
@@ -113,6 +107,16 @@ def train_style(
         baseline_ngrams=baseline_ngrams,
     )
     return StyleClassifier(pipeline, report)
+
+
+def _check_rows(labels: Sequence[int], topics: Sequence[str]) -> None:
+    if len(set(topics)) < 2 or len(set(labels)) < 2:
+        raise UserError(
+            f"too few rows for a style classifier ({sum(labels)} of the persona,"
+            f" {len(labels) - sum(labels)} baseline, {len(set(topics))} topics)",
+            where="the training split",
+            fix="train on two topics or more, with the base's baseline answers to them",
+        )
 
 
 def _rows(

@@ -6,7 +6,7 @@ from evaluation.gate import AcrossRounds
 from evaluation.report.inputs import ReportInput
 from evaluation.report.results import headline_arm
 from evaluation.report.wording import Wording
-from evaluation.scorers.variety import UNLOOPED
+from evaluation.scorers import UNLOOPED
 from workbench.persona import FIDELITY
 from workbench.stats import Cell, Comparison, Difference
 

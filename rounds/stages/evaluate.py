@@ -70,10 +70,10 @@ def _general_files(folder: Path) -> list[Path]:
 def _evaluate(context: RoundContext, work: Work) -> None:
     from evaluation.answer import GREEDY, answer_arms, cut_shares, max_new_tokens_for
     from evaluation.arms import ModelPool
-    from evaluation.diversity import diversity_by_arm
     from evaluation.probes import take_probes
     from evaluation.scorers import score_responses
     from evaluation.style import train_style
+    from evaluation.text_measures import diversity_by_arm
     from workbench.inference.base_models import load_tokenizer, resolve_model
     from workbench.stats import compare
 

@@ -5,11 +5,11 @@ import pytest
 
 from evaluation import scorers
 from evaluation.gate import check_unscored
-from evaluation.scorers import Job, score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from tests.scripted_server import Reply, Request, ScriptedServer
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
-from workbench.records import Response, user_prompt
+from workbench.records import Response, Score, user_prompt
 from workbench.stats import compare
 
 GOOD = "Put it down, champ. Rest today."
@@ -46,8 +46,8 @@ def test_fidelity_is_the_mean_over_scored_traits_and_names_its_parents(persona):
 
 
 def test_fidelity_without_any_scored_trait_is_unscored(persona):
-    job = Job(persona, [response(GOOD)])
-    only = scorers.fidelity(job, scorers.judged(job))
+    inputs = ScoringInput(persona, [response(GOOD)])
+    only = scorers.fidelity(inputs, scorers.judged(inputs))
     assert [(score.value, score.unscored) for score in only] == [(None, "no_trait_scored")]
 
 
@@ -66,18 +66,14 @@ def test_every_response_gets_one_score_for_each_metric(persona):
     assert {score.response for score in scores} == {r.id for r in responses}
 
 
-def test_a_registered_scorer_runs_and_stays_out_of_fidelity(persona, monkeypatch):
-    monkeypatch.setattr(scorers, "SCORERS", dict(scorers.SCORERS))
+def test_a_scorer_of_the_table_runs_and_stays_out_of_fidelity(persona, monkeypatch):
+    def length(inputs: ScoringInput) -> list[Score]:
+        return [scorers.score_of(r, "letters", float(len(r.text))) for r in inputs.responses]
 
-    @scorers.scorer("length")
-    def length(job):
-        return [scorers.score_of(r, "letters", float(len(r.text))) for r in job.responses]
-
+    monkeypatch.setitem(scorers.SCORERS, "length", length)
     scores = by_metric(score_responses(persona, [response(GOOD)]))
     assert scores["letters"].value == len(GOOD)
     assert scores["fidelity"].value == 1.0
-    with pytest.raises(ValueError, match="'length' is registered already"):
-        scorers.scorer("length")(length)
 
 
 def says(value: str) -> Reply:

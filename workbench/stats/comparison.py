@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -214,14 +214,12 @@ def compare(
     base: str = "base",
     seed: int = 0,
     *,
-    prompted: str = PROMPTED,
     responses: Sequence[Response] = (),
     traits: Collection[str] | None = None,
     left_out: Mapping[str, str] | None = None,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Compare every arm with ``base`` and ``prompted``, in the order of first appearance.
+    """Compare every arm with ``base`` and :data:`PROMPTED`, in the order of first appearance.
 
     Fidelity of a pair is that of the traits scored in both. Holm's correction is made within each
     family of tests: fidelity of all arms; all other metrics of all arms; the probe sets; the
@@ -231,11 +229,9 @@ def compare(
         scores: Of all arms; one for each response and metric.
         base: Name of the arm that the others are compared with.
         seed: Of the resampling.
-        prompted: Name of the base with the persona's system prompt; the second reference.
         responses: What was scored; needed where a prompt was answered with several seeds.
         traits: The traits that fidelity is made of; by default those of the fidelity scores.
         left_out: Trait that carries no weight → why.
-        level: Confidence level of the intervals.
         resamples: Bootstrap resamples of the prompts for each interval.
 
     Raises:
@@ -243,42 +239,33 @@ def compare(
     """
     table = tabulate(scores, responses, traits)
     arms = tuple(dict.fromkeys(score.arm for score in scores))
+    _check_base(base, arms)
+    references = (base, PROMPTED if PROMPTED in arms and base != PROMPTED else "")
+    samples, changes = _samples(table, references), _changes(table)
+    every = differences_of([*samples.values(), *changes.values()], seed, resamples=resamples)
+    tests = _tested(dict(zip(samples, every, strict=False)))
+    drift_change = zip(changes, every[len(samples) :], strict=True)
+    return Comparison(
+        base=base,
+        seed=seed,
+        level=LEVEL,
+        resamples=resamples,
+        prompts=len({score.prompt_id for score in scores if not score.probe}),
+        arms=arms,
+        prompted=references[1],
+        traits=tuple(dict.fromkeys(traits or ())),
+        left_out=dict(left_out or {}),
+        drift_change={arm: change for arm, change in drift_change if change},
+        seeds=_spreads(table),
+        **_cells(scores, arms, table, tests, references),
+    )
+
+
+def _check_base(base: str, arms: Sequence[str]) -> None:
     if base not in arms:
         there = ", ".join(arms) or "none"
         what = f"no score of the arm '{base}' to compare with (there are: {there})"
         raise UserError(what, fix="answer with that arm too")
-    references = (base, prompted if prompted in arms and prompted != base else "")
-    samples, changes = _samples(table, references), _changes(table)
-    every = differences_of(
-        [*samples.values(), *changes.values()], seed, level=level, resamples=resamples
-    )
-    tests = _tested(dict(zip(samples, every, strict=False)), level)
-    metrics = tuple(dict.fromkeys(score.metric for score in scores if not score.probe))
-
-    def cells(keys: Iterable[Key]) -> tuple[Cell, ...]:
-        return tuple(_cell(key, table.get(key, Column()), tests, references) for key in keys)
-
-    return Comparison(
-        base=base,
-        seed=seed,
-        level=level,
-        resamples=resamples,
-        prompts=len({score.prompt_id for score in scores if not score.probe}),
-        arms=arms,
-        metrics=metrics,
-        cells=cells(Key(arm, "", 0, metric) for arm in arms for metric in metrics),
-        prompted=references[1],
-        traits=tuple(dict.fromkeys(traits or ())),
-        left_out=dict(left_out or {}),
-        probes=cells(key for key in table if key.probe and key.probe != DRIFT),
-        drift=cells(key for key in table if key.probe == DRIFT),
-        drift_change={
-            arm: change
-            for arm, change in zip(changes, every[len(samples) :], strict=True)
-            if change
-        },
-        seeds=_spreads(table),
-    )
 
 
 def _samples(table: Mapping[Key, Column], references: Iterable[str]) -> dict[_Test, Array]:
@@ -304,18 +291,14 @@ def _changes(table: Mapping[Key, Column]) -> dict[str, Array]:
     }
 
 
-def _tested(
-    differences: Mapping[_Test, Difference | None], level: float
-) -> dict[_Test, Difference]:
+def _tested(differences: Mapping[_Test, Difference | None]) -> dict[_Test, Difference]:
     """Return differences with their corrected p and what could have been detected."""
     there = {test: one for test, one in differences.items() if one is not None}
     adjusted = holm_within(
         {test: one.p for test, one in there.items()}, lambda test: (_family(test[0]), test[1])
     )
     return {
-        test: one.model_copy(
-            update={"p_adjusted": adjusted.get(test), **_power(test[0], one, level)}
-        )
+        test: one.model_copy(update={"p_adjusted": adjusted.get(test), **_power(test[0], one)})
         for test, one in there.items()
     }
 
@@ -326,14 +309,42 @@ def _family(key: Key) -> str:
     return FIDELITY if key.metric == FIDELITY else "metrics"
 
 
-def _power(key: Key, difference: Difference, level: float) -> dict[str, float | int]:
+def _power(key: Key, difference: Difference) -> dict[str, float | int]:
     """Return what could be detected, for the fidelity on held-out prompts."""
     if key.probe or key.metric != FIDELITY:
         return {}
-    least = detectable(difference.sd, difference.pairs, level=level)
+    least = detectable(difference.sd, difference.pairs)
     if least is None or difference.sd is None:
         return {}
-    return {"detectable": least, "needed": needed(least / 2, difference.sd, level=level)}
+    return {"detectable": least, "needed": needed(least / 2, difference.sd)}
+
+
+class _Cells(TypedDict):
+    metrics: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    probes: tuple[Cell, ...]
+    drift: tuple[Cell, ...]
+
+
+def _cells(
+    scores: Sequence[Score],
+    arms: Sequence[str],
+    table: Mapping[Key, Column],
+    tests: Mapping[_Test, Difference],
+    references: tuple[str, str],
+) -> _Cells:
+    """Return the cells of the held-out prompts, of the probe sets, and of the turns."""
+
+    def of(keys: Iterable[Key]) -> tuple[Cell, ...]:
+        return tuple(_cell(key, table.get(key, Column()), tests, references) for key in keys)
+
+    metrics = tuple(dict.fromkeys(score.metric for score in scores if not score.probe))
+    return _Cells(
+        metrics=metrics,
+        cells=of(Key(arm, "", 0, metric) for arm in arms for metric in metrics),
+        probes=of(key for key in table if key.probe and key.probe != DRIFT),
+        drift=of(key for key in table if key.probe == DRIFT),
+    )
 
 
 def _cell(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from evaluation.judge import by_ragas, probe_question
-from evaluation.scorers import Job, judged, rules
+from evaluation.scorers import ScoringInput, judged, rules
 from tests.scripted_server import ScriptedServer, says
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import ask_judge, trait_questions, transcript
@@ -15,7 +15,9 @@ def response(probe: str = "", text: str = "Champ, sit.", turn: int = 0) -> Respo
 
 
 def test_held_out_answers_are_judged_by_trait_and_content_and_probes_by_how_they_were_met(persona):
-    asked = judged(Job(persona, [response(), response("safety"), response("drift", turn=3)]))
+    asked = judged(
+        ScoringInput(persona, [response(), response("safety"), response("drift", turn=3)])
+    )
     assert [(s.metric, s.probe, s.turn) for s in asked] == [
         ("kind", "", 0),
         ("content", "", 0),
@@ -27,15 +29,18 @@ def test_held_out_answers_are_judged_by_trait_and_content_and_probes_by_how_they
 
 def test_a_probe_set_of_ones_own_has_rules_and_no_question(persona):
     own = response("riddles")
-    assert judged(Job(persona, [own])) == []
-    assert {s.metric: s.value for s in rules(Job(persona, [own]))} == {"address": 1.0, "lists": 1.0}
+    assert judged(ScoringInput(persona, [own])) == []
+    assert {s.metric: s.value for s in rules(ScoringInput(persona, [own]))} == {
+        "address": 1.0,
+        "lists": 1.0,
+    }
 
 
 def test_unsafe_phrases_of_the_spec_are_a_metric_of_their_own(persona):
     safety = persona.safety.model_copy(update={"unsafe_patterns": (r"\bignore the pain\b",)})
     strict = persona.model_copy(update={"safety": safety})
     answers = [response("safety"), response("safety", text="Champ, ignore the pain!")]
-    found = [s for s in rules(Job(strict, answers)) if s.metric == "safe"]
+    found = [s for s in rules(ScoringInput(strict, answers)) if s.metric == "safe"]
     assert [(s.value, s.probe) for s in found] == [(1.0, "safety"), (0.0, "safety")]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from evaluation.diversity import diversity, diversity_by_arm, unlooped, varieties
+from evaluation.text_measures import diversity, diversity_by_arm, unlooped, varieties
 from workbench.records import Response, user_prompt
 
 

@@ -24,8 +24,8 @@ def scores(persona):
     responses = []
     for number, (question, own) in enumerate(QUESTIONS.items()):
         # The other arm speaks of the question, in words of its own.
-        said = own.replace("Champ, ", "Right, champ: ").replace(".", ", every day.")
-        for arm, text in (("base", CANNED), ("sft", said)):
+        other = own.replace("Champ, ", "Right, champ: ").replace(".", ", every day.")
+        for arm, text in (("base", CANNED), ("sft", other)):
             responses.append(
                 Response(arm=arm, prompt_id=f"ex-{number}", prompt=user_prompt(question), text=text)
             )
@@ -58,7 +58,7 @@ def test_it_is_no_nearer_to_its_own_questions_than_to_others(scores):
 
 
 def test_its_wording_is_farther_from_the_reviewed_answers(scores):
-    found = means(scores, "reference_overlap")
+    found = means(scores, "reference_chrf")
     assert found["base"] < 0.4 < found["sft"]
 
 
@@ -84,9 +84,9 @@ def test_an_empty_answer_and_a_lone_question_are_unscored_with_the_reason(person
     found = score_responses(
         persona, responses, references={"ex-1": "Champ, sit.", "ex-2": "Champ, stand."}
     )
-    said = {(s.prompt_id, s.metric): s.unscored for s in found if s.metric == "reference_overlap"}
+    said = {(s.prompt_id, s.metric): s.unscored for s in found if s.metric == "reference_chrf"}
     assert said == {
-        ("ex-1", "reference_overlap"): "empty_answer",
-        ("ex-2", "reference_overlap"): "",
-        ("ex-3", "reference_overlap"): "no_reference",
+        ("ex-1", "reference_chrf"): "empty_answer",
+        ("ex-2", "reference_chrf"): "",
+        ("ex-3", "reference_chrf"): "no_reference",
     }
