@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.answer_cache import AnswerCache
 from evaluation.arms import Arm, ModelPool, check_arms
-from evaluation.endpoint_arm import ask_endpoint
 from evaluation.turns import Turn, first_turn
 from workbench.console import Advance, track
 from workbench.errors import UserError
-from workbench.inference.engines.batched import BatchedEngine
+from workbench.inference.answer_cache import AnswerCache, answer_key
+from workbench.inference.completion import Completion
 from workbench.inference.engines.chats import ChatAnswer, ChatRequest
-from workbench.records import Example, Response
+from workbench.records import Example, Response, as_messages
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ def answer_arms(
         batch_size: Prompts answered at once.
         seeds: One answer a seed; 0 is the greedy one.
         temperature: Of the drawn answers, above 0.
-        cache: File that every answer is kept in at once and looked for first; None keeps none.
+        cache: SQLite file where every answer is put at once and looked for first; None for none.
         dtype: Type of weights and computation; the device's best by default.
 
     Raises:
@@ -65,15 +65,20 @@ def answer_arms(
             "there is no held-out prompt to answer", fix="split with a test share above 0"
         )
     pool = model if isinstance(model, ModelPool) else ModelPool(model, arms, dtype)
-    how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "dtype": str(dtype)}
     turns = sum(max(first_turn(arms[0], e, 0).number and len(e.prompt), 1) for e in examples)
-    with track("answering prompts", len(arms) * len(seeds) * turns) as advance:
-        answers = _Answers(pool, AnswerCache(cache, how), advance, max_new_tokens)
+    with ExitStack() as stack:
+        advance = stack.enter_context(track("answering prompts", len(arms) * len(seeds) * turns))
+        answers = _Answers(
+            pool,
+            stack.enter_context(AnswerCache(cache)) if cache else None,
+            advance,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            dtype=str(dtype),
+        )
         for arm in sorted(arms, key=lambda arm: str(pool.folder(arm))):
-            asked = [first_turn(arm, example, seed) for example in examples for seed in seeds]
-            # Nothing is loaded for an arm whose answers are all there.
-            if waiting := [turn for one in asked if (turn := answers.unanswered(one))]:
-                answers.ask(arm, waiting, batch_size, temperature)
+            opening = (first_turn(arm, example, seed) for example in examples for seed in seeds)
+            answers.ask(arm, opening, batch_size)
     place = {arm.name: index for index, arm in enumerate(arms)}
     order = {example.id: index for index, example in enumerate(examples)}
     return sorted(
@@ -91,65 +96,69 @@ class _Answers:
     """The answers of an evaluation as they come in."""
 
     def __init__(
-        self, pool: ModelPool, cache: AnswerCache, advance: Advance, max_new_tokens: int
+        self,
+        pool: ModelPool,
+        cache: AnswerCache | None,
+        advance: Advance,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        dtype: str,
     ) -> None:
         self.pool, self.cache, self.advance = pool, cache, advance
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens, self.temperature, self.dtype = max_new_tokens, temperature, dtype
         self.responses: list[Response] = []
 
-    def unanswered(self, turn: Turn | None) -> Turn | None:
-        """File what is known of a conversation, and return its first turn that is not."""
-        while turn is not None:
-            known = self.cache.get(turn, self.pool.folder(turn.arm))
-            if known is None:
-                return turn
-            turn = self._file(turn, *known)
-        return None
+    def ask(self, arm: Arm, turns: Iterable[Turn], batch_size: int) -> None:
+        """Have an arm answer, wherever it is; nothing is loaded where all answers are there."""
+        weights = self.pool.fingerprint(arm)
+        decoding = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
 
-    def add(self, turn: Turn, text: str, tokens: int) -> Turn | None:
-        """Cache and file an answer; return what is asked next."""
-        self.cache.put(turn, self.pool.folder(turn.arm), text, tokens)
-        return self.unanswered(self._file(turn, text, tokens))
+        def key(turn: Turn) -> str:
+            chat, how = as_messages(turn.asked), {**decoding, "dtype": self.dtype}
+            return answer_key(weights=weights, decoding=how, seed=turn.draw, messages=chat)
+
+        def unanswered(turn: Turn | None) -> Iterator[ChatRequest]:
+            """File what is known of a conversation, and yield its first turn that is not."""
+            while turn is not None:
+                known = self.cache.get(key(turn)) if self.cache else None
+                if known is None:
+                    # A conversation's turns wait for each other; the rest fills the batch.
+                    yield ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)
+                    return
+                turn = self._file(turn, known.text, known.tokens)
+
+        def on_answer(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
+            turn: Turn = request.tag
+            if answer is None:
+                raise self._no_room(turn)
+            if self.cache:
+                completion = Completion(end="ok", text=answer.text, tokens=answer.tokens)
+                self.cache.put(key(turn), completion)
+            return unanswered(self._file(turn, answer.text, answer.tokens))
+
+        requests = [request for turn in turns for request in unanswered(turn)]
+        if requests:
+            self.pool.engine(arm, batch_size).answer(
+                requests,
+                on_answer,
+                max_new_tokens=self.max_new_tokens,
+                temperature=self.temperature,
+            )
 
     def _file(self, turn: Turn, text: str, tokens: int) -> Turn | None:
+        """File an answer; return the conversation's next turn."""
         self.responses.append(turn.response(text, tokens))
         self.advance(1, note=turn.arm.name)
         return turn.after(text)
 
-    def ask(self, arm: Arm, turns: Sequence[Turn], batch_size: int, temperature: float) -> None:
-        """Ask an arm, wherever it is."""
-        if arm.endpoint is not None:
-            ask_endpoint(
-                arm.endpoint,
-                turns,
-                self.add,
-                max_new_tokens=self.max_new_tokens,
-                temperature=temperature,
-            )
-            return
-        BatchedEngine(*self.pool.use(arm), batch_size).answer(
-            [_request(turn) for turn in turns],
-            self._on_answer,
-            max_new_tokens=self.max_new_tokens,
-            temperature=temperature,
+    def _no_room(self, turn: Turn) -> UserError:
+        return UserError(
+            f"a prompt of arm '{turn.arm.name}' leaves no room for {self.max_new_tokens} new"
+            " tokens",
+            where=turn.example.source or turn.example.id,
+            fix="shorten it or the system prompt, or lower evaluate.max_new_tokens",
         )
-
-    def _on_answer(self, request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
-        turn: Turn = request.tag
-        if answer is None:
-            raise UserError(
-                f"a prompt of arm '{turn.arm.name}' leaves no room for {self.max_new_tokens} new"
-                " tokens",
-                where=turn.example.source or turn.example.id,
-                fix="shorten it or the system prompt, or lower evaluate.max_new_tokens",
-            )
-        following = self.add(turn, answer.text, answer.tokens)
-        return [_request(following)] if following else []
-
-
-def _request(turn: Turn) -> ChatRequest:
-    # The turns of a conversation wait for each other; everything else fills the batch beside them.
-    return ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)
 
 
 def max_new_tokens_for(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> int:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
 from workbench.inference.adapters import AdaptedModel, read_adapter
+from workbench.inference.answer_cache import model_fingerprint
 from workbench.inference.endpoint import Endpoint
-from workbench.store import file_hash
+from workbench.inference.engines.batched import BatchedEngine
+from workbench.inference.engines.chats import Engine
+from workbench.inference.engines.served import ServedEngine
 
 if TYPE_CHECKING:
     import torch
@@ -50,20 +53,6 @@ def check_arms(arms: Sequence[Arm]) -> None:
             read_adapter(arm.adapter)
 
 
-def fingerprint(arm: Arm, model: Path) -> list[str]:
-    """Return what tells an arm's weights from others: the endpoint, or model and adapter.
-
-    A model folder is told by its configuration and by size and time of its weights: hashing these
-    would take as long as loading them.
-    """
-    if arm.endpoint:
-        return [arm.endpoint.base_url, arm.endpoint.model]
-    weights = sorted(model.glob("*.safetensors"))
-    sizes = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in weights]
-    adapter = file_hash(arm.adapter) if arm.adapter else ""
-    return [file_hash(model / "config.json"), *sizes, adapter]
-
-
 class ModelPool:
     """The models of local arms, loaded when they are first needed, one base at a time.
 
@@ -82,6 +71,22 @@ class ModelPool:
     def folder(self, arm: Arm) -> Path:
         """Return the folder of the model that an arm answers with."""
         return arm.model or self._base
+
+    def fingerprint(self, arm: Arm) -> list[str]:
+        """Return what tells an arm's weights from others: the endpoint, or model and adapter."""
+        if arm.endpoint:
+            return [arm.endpoint.base_url, arm.endpoint.model]
+        return model_fingerprint(self.folder(arm), arm.adapter)
+
+    def engine(self, arm: Arm, batch_size: int) -> Engine:
+        """Return who answers for an arm, until the next call.
+
+        Raises:
+            UserError: An adapter does not fit the model.
+        """
+        if arm.endpoint:
+            return ServedEngine(arm.endpoint, arm.name)
+        return BatchedEngine(*self.use(arm), batch_size)
 
     def use(self, arm: Arm) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Return the arm's model and tokenizer; the model is this arm's until the next call.

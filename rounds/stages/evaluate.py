@@ -107,7 +107,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
         batch_size=settings.batch_size,
         seeds=settings.seeds or GREEDY,
         temperature=settings.temperature,
-        cache=kept / "answers.jsonl",
+        cache=kept / CACHE,
     )
     gate = _general(context, arms, pool, kept)
     del pool
@@ -172,7 +172,6 @@ def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
 
 def _general(context: RoundContext, arms: list[Arm], pool: ModelPool, kept: Path) -> GateReport:
     """Return what each arm's weights can still do; prompted arms share them with others."""
-    from evaluation.arms import fingerprint
     from evaluation.gate import check_forgetting
     from evaluation.general import General, general_folder, load_general, measure_general
 
@@ -183,7 +182,7 @@ def _general(context: RoundContext, arms: list[Arm], pool: ModelPool, kept: Path
     for arm in arms:
         if arm.endpoint or arm.system:
             continue
-        name = "-".join(fingerprint(arm, pool.folder(arm)))
+        name = "-".join(pool.fingerprint(arm))
         memo = kept / "general" / f"{_digest(asked + name + context.persona.language)}.json"
         if memo.exists():
             found[arm.name] = General.model_validate_json(memo.read_text("utf-8"))

@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -154,21 +156,21 @@ def test_in_a_conversation_an_arm_hears_its_own_answers(tiny_model, examples, co
 def test_a_stopped_evaluation_asks_only_what_is_missing(
     tiny_model, examples, conversation, adapters, exact, tmp_path
 ):
-    arms, kept = [Arm("base"), Arm("sft", adapters[0])], tmp_path / "answers.jsonl"
+    arms, cache = [Arm("base"), Arm("sft", adapters[0])], tmp_path / "answers.sqlite"
     asked = [*examples, conversation]
-    whole = answer_arms(arms, asked, tiny_model, cache=kept, **exact)
-    lines = kept.read_bytes().splitlines()
-    # A kill: the last three answers are missing, and the one before them is half written.
-    kept.write_bytes(b"\n".join(lines[:-4]) + b"\n" + lines[-4][:20])
-    again = answer_arms(arms, asked, tiny_model, cache=kept, **exact)
+    whole = answer_arms(arms, asked, tiny_model, cache=cache, **exact)
+    with closing(sqlite3.connect(cache)) as file, file:
+        keys = {key for (key,) in file.execute("SELECT key FROM answers")}
+        # A kill: some answers are missing, turns of a conversation among them.
+        file.execute("DELETE FROM answers WHERE key IN (SELECT key FROM answers LIMIT 5)")
+    again = answer_arms(arms, asked, tiny_model, cache=cache, **exact)
 
-    assert again == whole
-    added = kept.read_bytes().splitlines()
-    assert set(lines) <= set(added)
-    assert len(added) == len(lines) + 1
+    assert again == whole and len(keys) == len(whole)
+    with closing(sqlite3.connect(cache)) as file:
+        assert {key for (key,) in file.execute("SELECT key FROM answers")} == keys
     # Whole, it needs no model; another adapter under the same name is another arm.
-    assert answer_arms(arms, asked, tiny_model, cache=kept, batch_size=1, **exact) == whole
-    other = answer_arms([Arm("sft", adapters[1])], asked, tiny_model, cache=kept, **exact)
+    assert answer_arms(arms, asked, tiny_model, cache=cache, batch_size=1, **exact) == whole
+    other = answer_arms([Arm("sft", adapters[1])], asked, tiny_model, cache=cache, **exact)
     assert texts(other) != texts([response for response in whole if response.arm == "sft"])
 
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.cli.main import main
+from evaluation.probes import PROBES
 from rounds.layout import Manifest
 from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
 from workbench.errors import EXIT_USER_ERROR
+from workbench.inference.answer_cache import CACHE
 from workbench.records import Example, Response, Review, Score
 from workbench.store import read_records, write_records
 
 ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
+ANSWERS = 4 + (len(PROBES) - 1) + 5
+"""Of an arm: held-out questions, one of each probe set, and a conversation of five turns."""
 Evaluate = Callable[..., int]
 
 
@@ -118,10 +124,11 @@ def responses(folder: Path) -> list[Response]:
     return list(read_records(folder / "evaluate" / "responses.jsonl", Response))
 
 
-def kept(folder: Path) -> list[bytes]:
-    """The answers that outlive a run."""
-    lines = (folder / ".evaluate.scratch" / "answers.jsonl").read_bytes().splitlines()
-    return [line for line in lines if line]
+def cached(folder: Path) -> dict[str, str]:
+    """The arms' answers that outlive a run, by their keys; what a judge answered took attempts."""
+    with closing(sqlite3.connect(folder / ".evaluate.scratch" / CACHE)) as file:
+        rows = file.execute("SELECT key, completion FROM answers").fetchall()
+    return {key: text for key, text in rows if json.loads(text)["attempts"] == 0}
 
 
 def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Path]) -> None:
@@ -132,7 +139,7 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     for arm in ARMS:
         # Four held-out questions, one of each probe, and a conversation of five turns.
         assert of_arm[arm, ""] == 4 and of_arm[arm, "safety"] == 1 and of_arm[arm, "drift"] == 5
-    assert len(found) == 5 * (4 + 5 + 5) == len(kept(folder))
+    assert len(found) == 5 * ANSWERS == len(cached(folder))
     scores = list(read_records(folder / "evaluate" / "scores.jsonl", Score))
     rules = [score for score in scores if score.metric == "emoji"]
     assert len(rules) == len(found)
@@ -152,15 +159,15 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
 def test_arms_are_added_by_name_and_only_they_are_asked(
     copied: Path, evaluate: Evaluate, evaluated: tuple[Path, Path]
 ) -> None:
-    before, given = responses(copied), kept(copied)
+    before, answers = responses(copied), cached(copied)
     model = json.loads(evaluated[1].read_text("utf-8"))["model"]
     other = Path(shutil.copytree(model, copied / "other"))
     assert evaluate("--arm", "first+prompt=round-001/sft", "--arm", f"other={other}") == 0
     after = responses(copied)
     assert [r for r in after if r.arm not in ("first+prompt", "other")] == before
     # The same weights by another name have answered already.
-    assert len(after) == len(before) + 2 * 14 and len(kept(copied)) == len(given) + 14
-    assert kept(copied)[: len(given)] == given
+    assert len(after) == len(before) + 2 * ANSWERS and len(cached(copied)) == len(answers) + ANSWERS
+    assert answers.items() <= cached(copied).items()
     texts = {arm: [r.text for r in after if r.arm == arm] for arm in (*ARMS, "first+prompt")}
     assert texts["first+prompt"] not in [texts[arm] for arm in ARMS]
     assert [r.text for r in after if r.arm == "other"] == texts["base"]
@@ -169,18 +176,18 @@ def test_arms_are_added_by_name_and_only_they_are_asked(
 def test_a_served_arm_is_asked_several_at_a_time_and_again_for_what_failed(
     copied: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = len(kept(copied))
+    before = len(cached(copied))
     with ScriptedServer(lambda r: fails(400) if r.share < 0.3 else says("Champ!", delay=0.05)) as s:
         arm = {"base_url": s.url, "model": "m", "attempts": 1, "concurrency": 4}
         arms = {"evaluate": {"more": {"served": arm}}}
         assert evaluate(**arms) == EXIT_USER_ERROR
         (line,) = _told(capsys)
         assert "of arm 'served' got no answer (rejected" in line
-        answered = len(kept(copied)) - given
-        assert 0 < answered < 14 and s.most_at_once > 1
+        answered = len(cached(copied)) - before
+        assert 0 < answered < ANSWERS and s.most_at_once > 1
         s.script, asked = lambda r: says("Champ!"), len(s.requests)
         assert evaluate(**arms) == 0
-        assert len(s.requests) - asked == 14 - answered
+        assert len(s.requests) - asked == ANSWERS - answered
     texts = {response.text for response in responses(copied) if response.arm == "served"}
     assert texts == {"Champ!"}
 
@@ -194,7 +201,7 @@ def _told(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_what_stops_it_is_one_line_and_keeps_the_answers(
     copied: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = kept(copied)
+    answers = cached(copied)
     down = {"base_url": "http://127.0.0.1:9/v1", "model": "judge"}
     assert evaluate(judge=down) == EXIT_USER_ERROR
     (line,) = _told(capsys)
@@ -222,7 +229,7 @@ def test_what_stops_it_is_one_line_and_keeps_the_answers(
     (line,) = _told(capsys)
     assert "evaluate needs split/test.jsonl, which is not there yet" in line
 
-    assert kept(copied) == given
+    assert cached(copied) == answers
     assert (copied / "evaluate" / "manifest.json").exists()
 
 
@@ -242,13 +249,13 @@ def test_a_persona_without_a_check_is_one_line(
         assert evaluate(persona=str(persona.parent)) == EXIT_USER_ERROR
         lines = _told(capsys)
         assert any(line in one for one in lines) and len(lines) <= 2, lines
-    assert kept(copied)
+    assert cached(copied)
 
 
 def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
     copied: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = kept(copied)
+    answers = cached(copied)
     verdict = says(json.dumps({"reason": "Because.", "value": "yes"}))
 
     def script(request: Request) -> Reply:
@@ -287,7 +294,7 @@ def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
     assert after["spent"] == pytest.approx(million / 1e6, abs=1e-6)
     assert after["currency"] == "EUR"
     # Nor does --force ask an arm again: an answer that was given stays the answer.
-    assert kept(copied) == answers
+    assert cached(copied) == answers
 
 
 def test_too_much_forgotten_fails_the_evaluation_that_is_whole(
