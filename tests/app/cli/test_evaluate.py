@@ -219,7 +219,8 @@ def test_what_stops_it_is_one_line_and_keeps_the_answers(
         "--arm: 'first' does not name a new arm — such as --arm first=round-001/sft"
     ]
     assert evaluate(evaluate={"arms": ["base", "sft+dop"]}) == EXIT_USER_ERROR
-    assert _told(capsys) == ["evaluate.arms: there is no arm 'sft+dop' — did you mean 'sft+dpo'?"]
+    (line,) = _told(capsys)
+    assert "run.yaml:1: evaluate.arms: there is no arm 'sft+dop' — did you mean 'sft+dpo'?" in line
     write_records(copied / "split" / "test.jsonl", list[Example]())
     assert evaluate() == EXIT_USER_ERROR
     (line,) = _told(capsys)
