@@ -70,11 +70,11 @@ class TrainingHealth:
                 fix="lower learning_rate, or give beta: 0.04 to hold the policy near its start",
             )
 
-    def _rows(self, sign: str, shown: bool, entry: dict[str, Any]) -> int | None:
+    def _rows(self, sign: str, seen: bool, entry: dict[str, Any]) -> int | None:
         """Return how many rewarded steps in a row show the sign; None for other entries."""
         if "reward" not in entry:
             return None
-        self._row[sign] = self._row[sign] + 1 if shown else 0
+        self._row[sign] = self._row[sign] + 1 if seen else 0
         return self._row[sign]
 
     def _loss(self, loss: float, step: int) -> None:
@@ -179,10 +179,10 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
                 )
         self._look(entry, state.global_step)
         if "loss" in entry:
-            shown = {"loss": "loss", "reward": "reward", "rewards/margins": "margin"}
+            names = {"loss": "loss", "reward": "reward", "rewards/margins": "margin"}
             self._note = ", ".join(
                 f"{word} {entry[name]:.3f}"
-                for name, word in shown.items()
+                for name, word in names.items()
                 if entry.get(name) is not None
             )
 

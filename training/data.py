@@ -192,27 +192,29 @@ def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) 
     """
     if max_length is None:
         return rows
-    kept = rows.rows
-    if "prompt" in kept[0]:
-        kept = tuple(r for r in kept if count_tokens(tokenizer, r["prompt"], True) < max_length)
-    if not kept:
+    fitting = rows.rows
+    if "prompt" in fitting[0]:
+        fitting = tuple(
+            r for r in fitting if count_tokens(tokenizer, r["prompt"], True) < max_length
+        )
+    if not fitting:
         raise UserError(
             f"every prompt fills max_length ({max_length} tokens), so no answer is left to learn",
             where=str(rows.path),
             fix="raise max_length in the recipe",
         )
-    cut = sum(_longest(tokenizer, row) > max_length for row in kept)
-    if lost := len(rows.rows) - len(kept):
+    cut = sum(_longest(tokenizer, row) > max_length for row in fitting)
+    if lost := len(rows.rows) - len(fitting):
         console.print(
             f"  {rows.path.name}: {lost} of {len(rows.rows)} rows left out, their prompt alone"
             f" fills max_length ({max_length} tokens)"
         )
     if cut:
         console.print(
-            f"  {rows.path.name}: {cut} of {len(kept)} rows are longer than max_length"
+            f"  {rows.path.name}: {cut} of {len(fitting)} rows are longer than max_length"
             f" ({max_length} tokens) and lose their end; raise max_length to keep it"
         )
-    return Rows(rows.path, kept, cut)
+    return Rows(rows.path, fitting, cut)
 
 
 def splits_rows(arguments: Any) -> bool:

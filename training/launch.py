@@ -148,12 +148,12 @@ def shared_out(recipe: Recipe, launch: str, processes: int) -> Recipe:
         UserError: The rows of one step cannot be divided by ``processes``.
     """
     trainer, quantization = dict(recipe.trainer), recipe.quantization
-    left = processes
+    undivided = processes
     for name in _BATCH:
         before = int(trainer.get(name) or _DEFAULT_BATCH[name])
-        if (common := math.gcd(before, left)) > 1:
-            trainer[name], left = before // common, left // common
-    if left > 1:
+        if (common := math.gcd(before, undivided)) > 1:
+            trainer[name], undivided = before // common, undivided // common
+    if undivided > 1:
         raise UserError(
             f"a step's rows cannot be divided among {processes} processes",
             where="train.processes",

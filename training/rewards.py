@@ -135,15 +135,15 @@ def _with_totals(function: RewardFunction, persona: Persona, rewards: Rewards) -
     """Return the function, which logs also what is of all traits and texts of a step."""
     passes = {trait.id: trait.passes for trait in persona.rule_traits}
 
-    def reward(completions: Sequence[Any], log_metric: Any = None, **given: Any) -> Any:
+    def reward(completions: Sequence[Any], log_metric: Any = None, **more: Any) -> Any:
         texts = [text_of(one) for one in completions]
         if log_metric is not None:
             log_metric(DISTINCT, (len(set(texts)) - 1) / max(len(texts) - 1, 1))
             for name, group in ((REWARDED, rewards.rewarded), (HELD_OUT, rewards.held_out)):
                 if group:
-                    shown = [bool(passes[trait](text)) for trait in group for text in texts]
-                    log_metric(name, sum(shown) / len(shown))
-        return function(completions=completions, **given)
+                    passed = [bool(passes[trait](text)) for trait in group for text in texts]
+                    log_metric(name, sum(passed) / len(passed))
+        return function(completions=completions, **more)
 
     reward.__name__ = function.__name__
     return reward

@@ -75,7 +75,7 @@ def row_losses(
 
 def _encode(tokenizer: PreTrainedTokenizerBase, row: Example, max_length: int | None) -> _Encoded:
     parts = prompt_completion(row)
-    asked, whole = (
+    prompt, whole = (
         tokenizer.apply_chat_template(
             messages, add_generation_prompt=asks, tokenize=True, return_dict=True
         )["input_ids"]
@@ -84,7 +84,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, row: Example, max_length: int | 
             (parts["prompt"] + parts["completion"], False),
         )
     )
-    return _Encoded(list(whole)[:max_length], len(asked))
+    return _Encoded(list(whole)[:max_length], len(prompt))
 
 
 def _losses(

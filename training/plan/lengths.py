@@ -76,29 +76,29 @@ def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengt
     Raises:
         UserError: No row has room for an answer.
     """
-    whole, answer, kept = [], [], 0
+    whole, answer, count = [], [], 0
     for row in rows.rows:
         if "text" in row:
-            kept += 1
+            count += 1
             whole.append(count_text(tokenizer, row["text"]))
             answer.append(whole[-1])
             continue
-        asked = count_tokens(tokenizer, row["prompt"], True)
-        if max_length and asked >= max_length:
+        prompt = count_tokens(tokenizer, row["prompt"], True)
+        if max_length and prompt >= max_length:
             continue  # training leaves it out too
-        kept += 1
+        count += 1
         replies = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
         for reply in replies or [None]:
-            tokens = count_tokens(tokenizer, row["prompt"] + reply, False) if reply else asked
+            tokens = count_tokens(tokenizer, row["prompt"] + reply, False) if reply else prompt
             whole.append(tokens)
-            answer.append(tokens - asked)
-    if not kept:
+            answer.append(tokens - prompt)
+    if not count:
         raise UserError(
             f"every prompt fills max_length ({max_length} tokens)",
             where=str(rows.path),
             fix="raise max_length in the recipe",
         )
-    return Lengths(kept, tuple(whole), tuple(answer))
+    return Lengths(count, tuple(whole), tuple(answer))
 
 
 def image_lengths(rows: Rows, processor: Any) -> Lengths:

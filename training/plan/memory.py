@@ -83,7 +83,7 @@ def parts(profile: EstimateProfile) -> dict[str, int]:
     elif four:
         constants = shapes.packed / _BLOCK * 4
     unpacked = shapes.widest * compute if four or eight else 0
-    found = {
+    sizes = {
         "weights": shapes.packed * width + shapes.plain * compute,
         "quantization constants": constants,
         "adapters": 4 * shapes.adapter + compute * shapes.frozen,
@@ -104,8 +104,8 @@ def parts(profile: EstimateProfile) -> dict[str, int]:
         "rollouts": _rollouts(profile),
     }
     if not profile.gpu:
-        found["holes of the heap"] = _HOLES * (found["activations"] + found["logits"])
-    return {name: round(size) for name, size in found.items()}
+        sizes["holes of the heap"] = _HOLES * (sizes["activations"] + sizes["logits"])
+    return {name: round(size) for name, size in sizes.items()}
 
 
 def peak(sizes: dict[str, int]) -> int:
@@ -126,8 +126,8 @@ def loading(profile: EstimateProfile) -> int:
     shapes, compute = profile.shapes, 2 if profile.half else 4
     packed = profile.recipe.quantization is not None
     file, copies = 2 * (shapes.packed + shapes.plain), compute * shapes.packed
-    left = shapes.packed / 2 + compute * shapes.plain if packed else copies
-    return round(file + copies * packed + left)
+    loaded = shapes.packed / 2 + compute * shapes.plain if packed else copies
+    return round(file + copies * packed + loaded)
 
 
 def _optimizer_states(profile: EstimateProfile) -> float:

@@ -52,8 +52,8 @@ def read_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, KeyError) as error:
-        said = " ".join(str(error).split())[:160]
-        raise UserError(f"its config cannot be read: {said}", where=str(folder)) from None
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"its config cannot be read: {reason}", where=str(folder)) from None
 
 
 def with_layers(config: Any, layers: int) -> Any:

@@ -237,22 +237,22 @@ def table(plan: Plan) -> Table:
     """Return the plan as a table of rich."""
     from rich.table import Table
 
-    shown = Table(title=f"{plan.method} of {plan.base} on {plan.device}", title_justify="left")
-    shown.add_column("what")
-    shown.add_column("how much", justify="right")
+    grid = Table(title=f"{plan.method} of {plan.base} on {plan.device}", title_justify="left")
+    grid.add_column("what")
+    grid.add_column("how much", justify="right")
     sequences, tokens = plan.batch
-    shown.add_row("rows", f"{plan.rows:,}")
-    shown.add_row("tokens of a sequence", f"{plan.mean_tokens:,.0f} (longest {plan.longest:,})")
-    shown.add_row("largest batch", f"{sequences} x {tokens:,} tokens")
-    shown.add_row("steps", f"{plan.steps:,}")
-    shown.add_row("tokens", f"{plan.tokens:,}")
-    shown.add_row("time", _time(plan), end_section=True)
+    grid.add_row("rows", f"{plan.rows:,}")
+    grid.add_row("tokens of a sequence", f"{plan.mean_tokens:,.0f} (longest {plan.longest:,})")
+    grid.add_row("largest batch", f"{sequences} x {tokens:,} tokens")
+    grid.add_row("steps", f"{plan.steps:,}")
+    grid.add_row("tokens", f"{plan.tokens:,}")
+    grid.add_row("time", _time(plan), end_section=True)
     for name, size in plan.parts_mib.items():
-        shown.add_row(name, f"{size:,.1f} MiB")
-    shown.add_section()
-    shown.add_row("peak memory", f"{plan.peak_mib:,.0f} MiB", style="bold")
-    shown.add_row("the device has", f"{plan.memory_mib:,.0f} MiB")
-    return shown
+        grid.add_row(name, f"{size:,.1f} MiB")
+    grid.add_section()
+    grid.add_row("peak memory", f"{plan.peak_mib:,.0f} MiB", style="bold")
+    grid.add_row("the device has", f"{plan.memory_mib:,.0f} MiB")
+    return grid
 
 
 def fit_line(plan: Plan) -> str:

@@ -76,14 +76,14 @@ def table(runs: list[DryRun]) -> Table:
     """Return the dry runs as a table of rich."""
     from rich.table import Table
 
-    shown = Table(title="Recipes, each with rows as long as it allows", title_justify="left")
+    grid = Table(title="Recipes, each with rows as long as it allows", title_justify="left")
     for name in ("recipe", "method", "adapter", "on the shape of"):
-        shown.add_column(name, overflow="fold")  # a name that is cut names nothing
+        grid.add_column(name, overflow="fold")  # a name that is cut names nothing
     for name in ("trained", "peak", "dry run"):
-        shown.add_column(name, justify="right")
+        grid.add_column(name, justify="right")
     for run in runs:
         figures = (f"{run.trained / 1e6:.1f} M", f"{run.peak_mib / 1024:.1f} GiB")
-        shown.add_row(
+        grid.add_row(
             run.recipe,
             run.method,
             run.adapter,
@@ -91,7 +91,7 @@ def table(runs: list[DryRun]) -> Table:
             *(figures if run.peak_mib else ("", "")),
             run.problem or "ok",
         )
-    return shown
+    return grid
 
 
 def _shape(stem: str) -> str:

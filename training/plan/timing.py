@@ -29,7 +29,7 @@ _MANY = 10
 
 
 @dataclass(frozen=True)
-class Model:
+class TimedModel:
     """What is computed with; its weights are random, and packed as the recipe says."""
 
     config: Any
@@ -43,7 +43,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Pass:
+class TimedPass:
     """One pass through the model, up to the loss."""
 
     rows: int
@@ -60,7 +60,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class TimedAnswers:
     """Answers that are sampled together."""
 
     rows: int
@@ -70,7 +70,7 @@ class Sampled:
     """New tokens of each answer."""
 
 
-def pass_seconds(model: Model, wanted: Pass) -> float:
+def pass_seconds(model: TimedModel, wanted: TimedPass) -> float:
     """Return the seconds of a pass, with TRL's own head and what the heap's pages take.
 
     What is timed is the real code on the real device, on two short models. Blocks are alike, so
@@ -79,7 +79,7 @@ def pass_seconds(model: Model, wanted: Pass) -> float:
     return _over_layers(model, lambda count: _timed(_pass_of(model, count, wanted)))
 
 
-def sampled_seconds(model: Model, wanted: Sampled) -> float:
+def sampled_seconds(model: TimedModel, wanted: TimedAnswers) -> float:
     """Return the seconds in which answers are sampled, by ``generate`` as training calls it."""
 
     def a_token(count: int) -> float:
@@ -87,11 +87,11 @@ def sampled_seconds(model: Model, wanted: Sampled) -> float:
         return max(then - first, 0.0) / (_THEN - _FIRST)
 
     seconds = _over_layers(model, a_token, more=_MANY)
-    asked = Pass(wanted.rows, wanted.prompt, wanted.rows, backward=False)
-    return pass_seconds(model, asked) + wanted.tokens * seconds
+    prompts_pass = TimedPass(wanted.rows, wanted.prompt, wanted.rows, backward=False)
+    return pass_seconds(model, prompts_pass) + wanted.tokens * seconds
 
 
-def _over_layers(model: Model, measure: Callable[[int], float], more: int = _MORE) -> float:
+def _over_layers(model: TimedModel, measure: Callable[[int], float], more: int = _MORE) -> float:
     """Return what a measure gives for the whole model, from one of few blocks and one of more."""
     layers = int(model.config.get_text_config().num_hidden_layers)
     more = min(more, max(layers, _FEW + 1))
@@ -112,7 +112,7 @@ def _timed(once: Callable[[], None]) -> float:
     return min(seconds)
 
 
-def _made(model: Model, layers: int) -> tuple[Any, str, Any]:
+def _short_model(model: TimedModel, layers: int) -> tuple[Any, str, Any]:
     """Return a short model with its adapter, its device, and its type."""
     import torch
     from trl.trainer.utils import add_fused_lm_head
@@ -127,20 +127,20 @@ def _made(model: Model, layers: int) -> tuple[Any, str, Any]:
         return with_adapter(bare, model.adapter).train(), device, dtype
 
 
-def _ids(model: Model, rows: int, length: int, device: str) -> Any:
+def _ids(model: TimedModel, rows: int, length: int, device: str) -> Any:
     import torch
 
     vocabulary = model.config.get_text_config().vocab_size
     return torch.randint(vocabulary, (rows, length), device=device)
 
 
-def _pass_of(model: Model, layers: int, wanted: Pass) -> Callable[[], None]:
+def _pass_of(model: TimedModel, layers: int, wanted: TimedPass) -> Callable[[], None]:
     import torch
 
-    made, device, dtype = _made(model, layers)
+    short, device, dtype = _short_model(model, layers)
     if wanted.checkpointing:
-        made.gradient_checkpointing_enable({"use_reentrant": False})
-        made.enable_input_require_grads()
+        short.gradient_checkpointing_enable({"use_reentrant": False})
+        short.enable_input_require_grads()
     ids = _ids(model, wanted.rows, wanted.length, device)
     # One padding token, as in a real batch: without any, a faster kernel without a mask is taken.
     mask = torch.ones_like(ids)
@@ -154,24 +154,26 @@ def _pass_of(model: Model, layers: int, wanted: Pass) -> Callable[[], None]:
         with (
             torch.set_grad_enabled(wanted.backward),
             torch.autocast(device, dtype, enabled=model.half),
-            no_needless_casts(made, half=model.half),
+            no_needless_casts(short, half=model.half),
             cpu_lm_head(),
             places_unchecked(),
         ):
-            loss = made(**inputs, fused_lm_head=True).loss
+            loss = short(**inputs, fused_lm_head=True).loss
         if wanted.backward:
             loss.backward()
-            made.zero_grad(set_to_none=True)
+            short.zero_grad(set_to_none=True)
         _wait(device)
 
     return once
 
 
-def _sampling(model: Model, layers: int, wanted: Sampled, tokens: int) -> Callable[[], None]:
+def _sampling(
+    model: TimedModel, layers: int, wanted: TimedAnswers, tokens: int
+) -> Callable[[], None]:
     import torch
 
-    made, device, dtype = _made(model, layers)
-    keep_head_whole(made)
+    short, device, dtype = _short_model(model, layers)
+    keep_head_whole(short)
     ids = _ids(model, wanted.rows, wanted.prompt, device)
     lengths = {"max_new_tokens": tokens, "min_new_tokens": tokens}
 
@@ -180,9 +182,9 @@ def _sampling(model: Model, layers: int, wanted: Sampled, tokens: int) -> Callab
             quiet(),
             torch.no_grad(),
             torch.autocast(device, dtype, enabled=model.half),
-            unpacked(made),
+            unpacked(short),
         ):
-            made.generate(input_ids=ids, do_sample=True, top_k=0, pad_token_id=0, **lengths)
+            short.generate(input_ids=ids, do_sample=True, top_k=0, pad_token_id=0, **lengths)
         _wait(device)
 
     return once
@@ -200,7 +202,7 @@ def estimate_step(profile: EstimateProfile) -> float:
 
     Not in it: evaluations, checkpoints, and what the optimizer itself takes.
     """
-    model = Model(profile.config, profile.adapter, profile.recipe.quantization, profile.half)
+    model = TimedModel(profile.config, profile.adapter, profile.recipe.quantization, profile.half)
     passes = _passes(profile)
     seconds = {one: pass_seconds(model, one) for one in set(passes)}
     micro = sum(seconds[one] for one in passes)
@@ -211,13 +213,13 @@ def estimate_step(profile: EstimateProfile) -> float:
     prompt = round(
         profile.lengths.usual(max(together // int(profile.arguments.num_generations), 1))
     )
-    sampled = Sampled(together, prompt, int(profile.arguments.max_completion_length or 0))
+    sampled = TimedAnswers(together, prompt, int(profile.arguments.max_completion_length or 0))
     # One generation serves as many micro-batches as it holds, and all of its iterations.
     generations = accumulated * profile.sequences / together / int(profile.arguments.num_iterations)
     return micro * accumulated + sampled_seconds(model, sampled) * generations
 
 
-def _passes(profile: EstimateProfile) -> list[Pass]:
+def _passes(profile: EstimateProfile) -> list[TimedPass]:
     """Return the passes of a micro-batch, the policy's first."""
     method, arguments = profile.recipe.method, profile.arguments
     rows = profile.sequences
@@ -229,7 +231,7 @@ def _passes(profile: EstimateProfile) -> list[Pass]:
         labels = round(rows * sum(profile.lengths.answer) / len(profile.lengths.answer))
         packed = getattr(arguments, "packing", False) and arguments.max_length
         length = profile.length if packed else round(profile.lengths.usual(rows))
-    policy = Pass(
+    policy = TimedPass(
         rows,
         length,
         labels,

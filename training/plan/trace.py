@@ -122,18 +122,18 @@ def _give_fake_weights(model: Any) -> None:
     """Put tensors of the current mode in the place of those on ``meta``, which autocast ignores."""
     import torch
 
-    made: dict[int, Any] = {}
+    fakes: dict[int, Any] = {}
     for module in model.modules():
         for store in (module._parameters, module._buffers):
             for name, old in store.items():
                 if old is None:
                     continue
-                if id(old) not in made:
+                if id(old) not in fakes:
                     new = torch.empty(old.shape, dtype=old.dtype)
                     if isinstance(old, torch.nn.Parameter):
                         new = torch.nn.Parameter(new, requires_grad=old.requires_grad)
-                    made[id(old)] = new
-                store[name] = made[id(old)]
+                    fakes[id(old)] = new
+                store[name] = fakes[id(old)]
 
 
 def _forget_gradient(weight: Any) -> None:

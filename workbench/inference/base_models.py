@@ -87,11 +87,13 @@ def has_gpu() -> bool:
 
 
 def compute_dtype() -> torch.dtype:
-    """Return bfloat16 where the device computes in it natively, else float32."""
+    """Return bfloat16 where the device computes in it natively, else float16; float32 on a CPU."""
     import torch
 
     if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # A T4 says yes to a plain question, and emulates it, several times slower than float16.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
     # AMX and AVX512-BF16 make bf16 several times faster; emulated it is slower than fp32.
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32
 

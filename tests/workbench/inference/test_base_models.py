@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,3 +102,23 @@ def test_a_plan_asks_a_hub_for_no_weights_and_training_then_does(hub: Hub, tmp_p
 
     assert resolve("'org/tiny'", tmp_path, address) == "config.json model.safetensors"
     assert hub.fetched == ["config.json", "model.safetensors"]  # never code
+
+
+@pytest.mark.parametrize(("major", "dtype"), [(7, "float16"), (8, "bfloat16")])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float16(
+    major: int, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from workbench.inference.base_models import compute_dtype
+
+    # A T4 has compute capability 7.5, and makes a tensor of bfloat16 without complaint.
+    properties = SimpleNamespace(major=major, minor=5)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+
+    assert torch.cuda.is_bf16_supported()
+    assert str(compute_dtype()) == f"torch.{dtype}"
