@@ -109,7 +109,7 @@ def migrate(context: RoundContext) -> None:
     for name in columns:
         table.add_column(name, justify="right")
     for kind, count in done.counts.items():
-        cells = (count.held, count.moved, count.already, count.kept, count.found)
+        cells = (count.held, count.moved, count.already, count.changed, count.arrived)
         table.add_row(kind, *(str(cell) for cell in cells))
     Console(soft_wrap=True).print(table)
     if done.logins:

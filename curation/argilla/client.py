@@ -74,12 +74,12 @@ def connected(connection: Connection) -> Iterator[Argilla]:
         finally:
             client.http_client.close()
     except httpx.HTTPStatusError as error:
-        code, said = error.response.status_code, error.response.text
-        raise _refused(_asked(connection, error), code, said) from None
+        response = error.response
+        raise _refused(_failed(connection, error), response.status_code, response.text) from None
     except httpx.HTTPError as error:
         raise UserError(
             f"Argilla does not answer ({type(error).__name__})",
-            where=_asked(connection, error).url,
+            where=_failed(connection, error).url,
             fix="check that it runs (`persona review status`), then run the same command again:"
             " nothing is lost",
         ) from None
@@ -93,7 +93,7 @@ def connected(connection: Connection) -> Iterator[Argilla]:
         raise _refused(connection, 0, str(error.__cause__ or error)) from None
 
 
-def _asked(connection: Connection, error: httpx.HTTPError) -> Connection:
+def _failed(connection: Connection, error: httpx.HTTPError) -> Connection:
     """Return the connection that failed: where two are open, the error tells which."""
     try:
         url = error.request.url
@@ -112,24 +112,24 @@ def _check_version(connection: Connection) -> None:
     ) as api:
         response = api.get("/api/v1/version")
     try:
-        found = str(response.json()["version"])
+        version = str(response.json()["version"])
     except (ValueError, KeyError, TypeError):
         raise UserError(
             "does not answer as an Argilla server does",
             where=connection.url,
             fix="check the address: it is the one that opens Argilla in a browser",
         ) from None
-    numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:2])
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST:
         needed = ".".join(str(part) for part in OLDEST)
         raise UserError(
-            f"this is Argilla {found}, and {needed} or newer is needed",
+            f"this is Argilla {version}, and {needed} or newer is needed",
             where=connection.url,
             fix="update that server, or use the embedded one (`persona review up`)",
         )
 
 
-def _refused(connection: Connection, code: int, said: str) -> UserError:
+def _refused(connection: Connection, code: int, message: str) -> UserError:
     """Return what the server's refusal means."""
     if code == 401:
         return UserError(
@@ -143,9 +143,9 @@ def _refused(connection: Connection, code: int, said: str) -> UserError:
             where=connection.url,
             fix="use the owner's API key, or one of an admin of the workspace",
         )
-    shown = said if len(said) <= 300 else f"{said[:300]}…"
+    short = message if len(message) <= 300 else f"{message[:300]}…"
     return UserError(
-        f"Argilla refused ({code}): {shown}" if code else f"Argilla refused: {shown}",
+        f"Argilla refused ({code}): {short}" if code else f"Argilla refused: {short}",
         where=connection.url,
         fix="see the server's log; the same command can be run again",
     )
@@ -173,8 +173,8 @@ def put(client: Argilla, path: str, body: Mapping[str, Any] | None = None) -> di
 
 def _answer(response: Any) -> dict[str, Any]:
     response.raise_for_status()
-    found: dict[str, Any] = response.json()
-    return found
+    body: dict[str, Any] = response.json()
+    return body
 
 
 WORKSPACE = "review"
@@ -242,7 +242,7 @@ def all_records(
     Raises:
         UserError: Records are missing after :data:`PASSES` readings.
     """
-    found: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
     for _ in range(PASSES):
         total, offset = 1, 0
         while offset < total:
@@ -253,11 +253,11 @@ def all_records(
             response.raise_for_status()
             page = response.json()
             total, offset = page["total"], offset + PAGE
-            found |= {item["id"]: item for item in page["items"]}
-        if len(found) >= total:
-            return list(found.values())
+            records |= {item["id"]: item for item in page["items"]}
+        if len(records) >= total:
+            return list(records.values())
     raise UserError(
-        f"only {len(found)} of {total} records of '{name}' could be read",
+        f"only {len(records)} of {total} records of '{name}' could be read",
         where=client.api_url,
         fix="run the same command again when records are no longer being added",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,13 @@ from curation.argilla.records import DIMENSIONS, VECTOR
 from workbench.language import say
 from workbench.persona import Persona
 from workbench.records import Example
+from workbench.stats.agreement import RATINGS
 
 if TYPE_CHECKING:
-    from argilla import Settings
+    from argilla import Settings, TextField
+
+Phrase = Callable[[str], str]
+"""Key after ``review.`` → the text in the persona's language."""
 
 
 MAX_EXAMPLES = 3
@@ -89,13 +93,12 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-RATINGS = [1, 2, 3, 4, 5]
 _IMAGE = re.compile(r"!\[[^\]]*\]\([^)\s]+")
 _SEAL = re.compile(r"\(([0-9a-f]{16})\)\s*$")
 
 
 @dataclass(frozen=True)
-class Shape:
+class DatasetShape:
     """What of the settings depends on the rows."""
 
     pairs: bool = False
@@ -106,12 +109,14 @@ class Shape:
     """The disagreement queue: opinions are shown beside each answer."""
 
 
-def shape_of(examples: Sequence[Example], alternatives: Mapping[str, str], *, queue: bool) -> Shape:
+def shape_of(
+    examples: Sequence[Example], alternatives: Mapping[str, str], *, queue: bool
+) -> DatasetShape:
     """Return what the rows need of the settings."""
-    shown = [*(conversation_text(example) for example in examples), *alternatives.values()]
-    return Shape(
+    texts = [*(conversation_text(example) for example in examples), *alternatives.values()]
+    return DatasetShape(
         pairs=any(example.id in alternatives for example in examples),
-        images=any(_IMAGE.search(text) for text in shown),
+        images=any(_IMAGE.search(text) for text in texts),
         queue=queue,
     )
 
@@ -122,7 +127,7 @@ def conversation_text(example: Example) -> str:
 
 
 def settings(
-    persona: Persona, few_shot: Sequence[Example], shape: Shape, *, min_submitted: int
+    persona: Persona, few_shot: Sequence[Example], shape: DatasetShape, *, min_submitted: int
 ) -> Settings:
     """Return the settings of a round's dataset, titles in the persona's language.
 
@@ -138,52 +143,11 @@ def settings(
         unit = say(persona.language, f"prompt.unit.{persona.voice.length.unit}")
         return say(persona.language, f"review.{key}", name=persona.name, unit=unit)
 
-    def text(name: str, *, required: bool = False) -> rg.TextField:
-        return rg.TextField(
-            name=name, title=phrase(f"field.{name}"), required=required, use_markdown=shape.images
-        )
-
-    def about(name: str) -> dict[str, str]:
-        return {
-            "name": name,
-            "title": phrase(f"asked.{name}"),
-            "description": phrase(f"asked.{name}.about"),
-        }
-
-    fields = [text("question", required=True), text("answer", required=not shape.pairs)]
-    questions: list[Any] = [rg.RatingQuestion(values=RATINGS, **about("fidelity"))]
-    hidden = []
-    if shape.pairs:
-        fields += [text("answer_a"), text("answer_b")]
-        labels = {side: phrase(f"asked.better.{side}") for side in ("a", "b", "tie", "both_bad")}
-        questions.append(
-            rg.LabelQuestion(
-                name="better", title=phrase("asked.better"), labels=labels, required=False
-            )
-        )
-        hidden.append(
-            rg.TermsMetadataProperty(
-                name="order", title=phrase("metadata.order"), visible_for_annotators=False
-            )
-        )
-    if shape.queue:
-        fields.append(text("opinions", required=True))
-    questions += [
-        rg.MultiLabelQuestion(labels=problem_labels(persona), required=False, **about("problems")),
-        rg.TextQuestion(required=False, **about("corrected")),
-        rg.TextQuestion(required=False, **about("note")),
-    ]
     made = rg.Settings(
-        fields=fields,
-        questions=questions,
+        fields=_fields(phrase, shape),
+        questions=_questions(phrase, shape, problem_labels(persona)),
         vectors=[rg.VectorField(VECTOR, dimensions=DIMENSIONS, title=phrase("vector.similar"))],
-        metadata=[
-            rg.TermsMetadataProperty(name="topic", title=phrase("metadata.topic")),
-            rg.IntegerMetadataProperty(name="length", title=phrase("metadata.length")),
-            rg.TermsMetadataProperty(name="origin", title=phrase("metadata.origin")),
-            rg.TermsMetadataProperty(name="round", title=phrase("metadata.round")),
-            *hidden,
-        ],
+        metadata=_metadata(phrase, shape),
         guidelines=guidelines(persona, few_shot, pairs=shape.pairs, queue=shape.queue),
         distribution=rg.TaskDistribution(min_submitted=min_submitted),
     )
@@ -198,6 +162,61 @@ def settings(
     return made
 
 
+def _fields(phrase: Phrase, shape: DatasetShape) -> list[TextField]:
+    import argilla as rg
+
+    required = {"question": True, "answer": not shape.pairs}
+    if shape.pairs:
+        required |= {"answer_a": False, "answer_b": False}
+    if shape.queue:
+        required["opinions"] = True
+    return [
+        rg.TextField(
+            name=name, title=phrase(f"field.{name}"), required=needed, use_markdown=shape.images
+        )
+        for name, needed in required.items()
+    ]
+
+
+def _questions(phrase: Phrase, shape: DatasetShape, problems: dict[str, str]) -> list[Any]:
+    import argilla as rg
+
+    def about(name: str) -> dict[str, str]:
+        return {
+            "name": name,
+            "title": phrase(f"question.{name}"),
+            "description": phrase(f"question.{name}.about"),
+        }
+
+    better = []
+    if shape.pairs:
+        labels = {one: phrase(f"question.better.{one}") for one in ("a", "b", "tie", "both_bad")}
+        title = phrase("question.better")
+        better = [rg.LabelQuestion(name="better", title=title, labels=labels, required=False)]
+    return [
+        rg.RatingQuestion(values=list(RATINGS), **about("fidelity")),
+        *better,
+        rg.MultiLabelQuestion(labels=problems, required=False, **about("problems")),
+        rg.TextQuestion(required=False, **about("corrected")),
+        rg.TextQuestion(required=False, **about("note")),
+    ]
+
+
+def _metadata(phrase: Phrase, shape: DatasetShape) -> list[Any]:
+    import argilla as rg
+
+    order = rg.TermsMetadataProperty(
+        name="order", title=phrase("metadata.order"), visible_for_annotators=False
+    )
+    return [
+        rg.TermsMetadataProperty(name="topic", title=phrase("metadata.topic")),
+        rg.IntegerMetadataProperty(name="length", title=phrase("metadata.length")),
+        rg.TermsMetadataProperty(name="origin", title=phrase("metadata.origin")),
+        rg.TermsMetadataProperty(name="round", title=phrase("metadata.round")),
+        *((order,) if shape.pairs else ()),
+    ]
+
+
 def _hash(persona: Persona, made: Settings) -> str:
     """Return 16 hex digits over the specification and all that a reviewer sees of it."""
     seen = made.serialize()
@@ -208,5 +227,5 @@ def _hash(persona: Persona, made: Settings) -> str:
 
 def seal_of(text: str | None) -> str:
     """Return the seal at the end of a dataset's guidelines, or an empty string."""
-    found = _SEAL.search(text or "")
-    return found.group(1) if found else ""
+    match = _SEAL.search(text or "")
+    return match.group(1) if match else ""

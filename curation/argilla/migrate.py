@@ -33,31 +33,31 @@ class NewLogins:
     path: Path
     url: str
 
-    def noted(self) -> dict[str, str]:
+    def pending(self) -> dict[str, str]:
         """Return user name → password of what was not shown yet."""
-        return dict(self._all().get(self.url, {}))
+        return dict(self._by_url().get(self.url, {}))
 
     def password_for(self, username: str) -> str:
         """Return the noted password of an account, or note a new one."""
-        mine = self.noted()
+        mine = self.pending()
         if username not in mine:
             mine[username] = secrets.token_urlsafe(12)
-            write_json(self.path, {**self._all(), self.url: mine}, mode=0o600)
+            write_json(self.path, {**self._by_url(), self.url: mine}, mode=0o600)
         return mine[username]
 
     def forget(self) -> None:
         """Remove what was shown."""
-        others = {url: mine for url, mine in self._all().items() if url != self.url}
+        others = {url: mine for url, mine in self._by_url().items() if url != self.url}
         if others:
             write_json(self.path, others, mode=0o600)
         else:
             self.path.unlink(missing_ok=True)
 
-    def _all(self) -> dict[str, dict[str, str]]:
+    def _by_url(self) -> dict[str, dict[str, str]]:
         if not self.path.exists():
             return {}
-        found: dict[str, dict[str, str]] = json.loads(self.path.read_text(encoding="utf-8"))
-        return found
+        logins: dict[str, dict[str, str]] = json.loads(self.path.read_text(encoding="utf-8"))
+        return logins
 
 
 def move_accounts(
@@ -101,7 +101,7 @@ def move_accounts(
             count.moved += 1
         ids[user["id"]] = present[name]
     count.held = len(ids)
-    count.found = len({user["id"] for user in items(there, "users")} & {*ids.values()})
+    count.arrived = len({user["id"] for user in items(there, "users")} & {*ids.values()})
     return ids
 
 
@@ -154,7 +154,7 @@ def migrate(source: Connection, target: Connection, logins: NewLogins) -> Migrat
         for dataset in items(here, "me/datasets"):
             move_dataset(here, there, dataset, spaces[dataset["workspace_id"]], people, counts)
     _check(counts, target)
-    return Migrated(counts, logins.noted())
+    return Migrated(counts, logins.pending())
 
 
 def _move_workspaces(
@@ -177,13 +177,13 @@ def _move_workspaces(
             if (person := people[user["id"]]) not in joined:
                 post(there, members, {"user_id": person})
     count.held = len(ids)
-    count.found = len({space["id"] for space in items(there, "me/workspaces")} & {*ids.values()})
+    count.arrived = len({space["id"] for space in items(there, "me/workspaces")} & {*ids.values()})
     return ids
 
 
 def _check(counts: Mapping[str, Moves], target: Connection) -> None:
     lacking = [
-        f"{moves.held - moves.found} of {moves.held} {kind}"
+        f"{moves.held - moves.arrived} of {moves.held} {kind}"
         for kind, moves in counts.items()
         if not moves.add_up
     ]

@@ -28,15 +28,15 @@ class Moves:
     """Sent by this run."""
     already: int = 0
     """At the target before, the same."""
-    kept: int = 0
+    changed: int = 0
     """At the target before, changed there, and left so."""
-    found: int = 0
+    arrived: int = 0
     """Of those held, at the target afterwards."""
 
     @property
     def add_up(self) -> bool:
-        """Whether all is accounted for and was found."""
-        return self.moved + self.already + self.kept == self.held == self.found
+        """Whether all is accounted for and has arrived."""
+        return self.moved + self.already + self.changed == self.held == self.arrived
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def lacking(
         UserError: The target has another record of this name.
     """
     counts["records"].held += 1
-    given: dict[str, Any] = {}
+    item: dict[str, Any] = {}
     if same is None:
         counts["records"].moved += 1
-        given["fields"] = record["fields"]
+        item["fields"] = record["fields"]
         if record["metadata"] is not None:
-            given["metadata"] = record["metadata"]
+            item["metadata"] = record["metadata"]
     elif same["fields"] != record["fields"]:
         raise UserError(f"another record '{key_of(record)}' is there already")
     else:
@@ -90,8 +90,8 @@ def lacking(
     ]
     vectors = _vectors(record, there, counts["vectors"])
     parts = {"suggestions": suggestions, "responses": responses, "vectors": vectors}
-    given |= {name: part for name, part in parts.items() if part}
-    return {"external_id": key_of(record), **given} if given else None
+    item |= {name: part for name, part in parts.items() if part}
+    return {"external_id": key_of(record), **item} if item else None
 
 
 def _suggestion(
@@ -108,7 +108,7 @@ def _suggestion(
             if all(other[key] == value for key, value in wanted.items()):
                 count.already += 1
             else:
-                count.kept += 1
+                count.changed += 1
             return None
     count.moved += 1
     return wanted
@@ -126,7 +126,7 @@ def _response(
                 count.already += 1
                 return None
             if _time(mine) <= _time(other):  # people went on there
-                count.kept += 1
+                count.changed += 1
                 return None
     count.moved += 1
     return {"user_id": user, "status": content[0], "values": content[1]}
@@ -140,7 +140,7 @@ def _vectors(
     count.already += sum(other.get(name) == value for name, value in mine.items())
     missing = {name: value for name, value in mine.items() if name not in other}
     count.moved += len(missing)
-    count.kept += sum(name in other and other[name] != value for name, value in mine.items())
+    count.changed += sum(name in other and other[name] != value for name, value in mine.items())
     return missing
 
 
@@ -195,8 +195,8 @@ def move_dataset(
     known = {(one["workspace_id"], one["name"]): one for one in items(there, "me/datasets")}
     same = known.get((workspace, name))
     if same is None:
-        given = {key: dataset[key] for key in _OF_DATASET if dataset[key] is not None}
-        same = post(there, "datasets", {**given, "workspace_id": workspace})
+        body = {key: dataset[key] for key in _OF_DATASET if dataset[key] is not None}
+        same = post(there, "datasets", {**body, "workspace_id": workspace})
         count.moved += 1
     else:
         count.already += 1
@@ -208,7 +208,7 @@ def move_dataset(
             _move_records(here, there, dataset, same, Names(people, questions), counts)
         except UserError as error:
             raise UserError(f"{name}: {error.what}", where=there.api_url, fix=error.fix) from None
-    count.found += 1
+    count.arrived += 1
 
 
 def _move_settings(
@@ -262,7 +262,7 @@ def _move_records(
     after = {kind: Moves() for kind in counts}
     _lacking(there, same, records, names, after)
     for kind, moves in after.items():
-        counts[kind].found += moves.held - moves.moved
+        counts[kind].arrived += moves.held - moves.moved
 
 
 def _lacking(
@@ -274,5 +274,5 @@ def _lacking(
 ) -> list[dict[str, Any]]:
     """Return the items of bulk upserts after which nothing of ``records`` is missing there."""
     present = {key_of(one): one for one in all_records(there, same["id"], same["name"], _WITH)}
-    found = (lacking(one, present.get(key_of(one)), names, counts) for one in records)
-    return [item for item in found if item]
+    missing = (lacking(one, present.get(key_of(one)), names, counts) for one in records)
+    return [item for item in missing if item]

@@ -19,7 +19,7 @@ from curation.argilla.records import CANDIDATE_FIRST
 from workbench.persona import Persona
 from workbench.records import Review
 
-_SIDES = {"a": 0, "b": 1}
+_PLACES = {"a": 0, "b": 1}
 
 
 def pull(
@@ -43,11 +43,11 @@ def pull(
     name = dataset_name(persona.id, round_name, queue=queue)
     with connected(connection) as client:
         dataset = existing_dataset(client, connection, name)
-        found = records_of(client, dataset, "responses")
+        records = records_of(client, dataset, "responses")
         names = {str(user.id): user.username for user in client.api.users.list()}
     reviews = [
         _review(record, response, names)
-        for record in found
+        for record in records
         for response in record.get("responses") or ()
         if response["status"] in ("submitted", "discarded")
     ]
@@ -87,18 +87,16 @@ def _review(record: dict[str, Any], response: dict[str, Any], names: dict[str, s
 
 def _better(value: str, order: str) -> str:
     """Return what was meant by the place on the screen."""
-    if value not in _SIDES:
+    if value not in _PLACES:
         return value
-    sides = (
-        ("candidate", "alternative") if order == CANDIDATE_FIRST else ("alternative", "candidate")
-    )
-    return sides[_SIDES[value]]
+    answers = ("candidate", "alternative")
+    return (answers if order == CANDIDATE_FIRST else answers[::-1])[_PLACES[value]]
 
 
 def _utc(time: str) -> str:
     """Return Argilla's time, which is in UTC without saying so, as ISO 8601 with its zone."""
-    found = datetime.fromisoformat(time)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    at = datetime.fromisoformat(time)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 @dataclass(frozen=True)
@@ -147,15 +145,15 @@ def review_progress(
     name = dataset_name(persona.id, round_name, queue=queue)
     with connected(connection) as client:
         dataset = existing_dataset(client, connection, name)
-        found = dataset.progress(with_users_distribution=True)
+        progress = dataset.progress(with_users_distribution=True)
         space = dataset.workspace
         members = [user.username for user in space.users if user.role.value == "annotator"]
         url = f"{connection.url.rstrip('/')}/dataset/{dataset.id}/annotation-mode"
-    given = found["users"]
+    users = progress["users"]
     reviewers = {
-        name: _reviewer(given.get(name), found["pending"]) for name in sorted({*members, *given})
+        name: _reviewer(users.get(name), progress["pending"]) for name in sorted({*members, *users})
     }
-    return Progress(name, url, found["total"], found["completed"], reviewers)
+    return Progress(name, url, progress["total"], progress["completed"], reviewers)
 
 
 def queue_progress(connection: Connection, persona: Persona, round_name: str) -> Progress | None:
@@ -179,14 +177,14 @@ def complete(connection: Connection, persona: Persona, round_name: str) -> bool:
     )
 
 
-def _reviewer(given: Mapping[str, Mapping[str, int]] | None, pending: int) -> ReviewerProgress:
-    if given is None:
+def _reviewer(user: Mapping[str, Mapping[str, int]] | None, pending: int) -> ReviewerProgress:
+    if user is None:
         return ReviewerProgress(left=pending)
     count = {
-        kind: given["completed"][kind] + given["pending"][kind]
+        kind: user["completed"][kind] + user["pending"][kind]
         for kind in ("submitted", "discarded", "draft")
     }
-    decided = given["pending"]["submitted"] + given["pending"]["discarded"]
+    decided = user["pending"]["submitted"] + user["pending"]["discarded"]
     return ReviewerProgress(
         count["submitted"], count["discarded"], count["draft"], max(0, pending - decided)
     )

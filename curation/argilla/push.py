@@ -29,7 +29,7 @@ from workbench.persona import Persona
 from workbench.records import Decision, Example, Review
 
 if TYPE_CHECKING:
-    from argilla import Argilla, Dataset, Settings
+    from argilla import Argilla, Dataset, Record, Settings
 
 
 BATCH = 250
@@ -55,10 +55,10 @@ def push(
     reviewers_per_record: int,
     few_shot: Sequence[Example] = (),
     alternatives: Mapping[str, str] | None = None,
-    judged: Mapping[str, JudgeOpinion] | None = None,
+    judge_opinions: Mapping[str, JudgeOpinion] | None = None,
     opinions: Mapping[str, str] | None = None,
 ) -> Pushed:
-    """Make the round's dataset where it is missing and add the rows that it does not hold yet.
+    """Make the round's dataset where it is missing and add the rows that it lacks.
 
     Args:
         connection: With an owner's key, or an admin's of the workspace.
@@ -70,7 +70,7 @@ def push(
         alternatives: Example id → another answer to compare the candidate with; where both are the
             same text there is nothing to compare. Those of rows that are not pushed yet count for
             the dataset's questions.
-        judged: Example id → what a judge model suggests.
+        judge_opinions: Example id → what a judge model suggests.
         opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
 
     Raises:
@@ -79,11 +79,7 @@ def push(
     """
     queue = opinions is not None
     name = dataset_name(persona.id, round_name, queue=queue)
-    pairs = {
-        row.id: text
-        for row in examples
-        if (text := (alternatives or {}).get(row.id)) and folded(text) != folded(row.answer)
-    }
+    pairs = _compared(examples, alternatives or {})
     # A later push may add the pairs: what reviewers are asked must not depend on it.
     shape = replace(shape_of(examples, pairs, queue=queue), pairs=bool(alternatives))
     with connected(connection) as client:
@@ -94,17 +90,30 @@ def push(
         else:
             _check_same(connection, dataset, wanted)
         held = {item["external_id"] for item in records_of(client, dataset)}
-        fresh = [example for example in _once(examples) if example.id not in held]
-        with track("sending rows to Argilla", len(fresh)) as advance:
-            for start in range(0, len(fresh), BATCH):
-                batch = fresh[start : start + BATCH]
-                made = records(persona, round_name, batch, pairs, judged or {}, opinions)
-                for record in made:
-                    record.dataset = dataset
-                models = [record.api_model() for record in made]
-                client.api.records.bulk_create(dataset.id, models)
+        rows = {row.id: row for row in examples}
+        new = [row for row in rows.values() if row.id not in held]
+        batches = [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
+        with track("sending rows to Argilla", len(new)) as advance:
+            for batch in batches:
+                made = records(persona, round_name, batch, pairs, judge_opinions or {}, opinions)
+                _add(client, dataset, made)
                 advance(len(batch))
-    return Pushed(name, len(fresh), len(_once(examples)) - len(fresh))
+    return Pushed(name, len(new), len(rows) - len(new))
+
+
+def _compared(examples: Sequence[Example], alternatives: Mapping[str, str]) -> dict[str, str]:
+    """Return the alternatives that differ from their candidates."""
+    return {
+        row.id: text
+        for row in examples
+        if (text := alternatives.get(row.id)) and folded(text) != folded(row.answer)
+    }
+
+
+def _add(client: Argilla, dataset: Dataset, records: Sequence[Record]) -> None:
+    for record in records:
+        record.dataset = dataset
+    client.api.records.bulk_create(dataset.id, [record.api_model() for record in records])
 
 
 def _create(client: Argilla, name: str, wanted: Settings) -> Dataset:
@@ -133,11 +142,6 @@ def _check_same(connection: Connection, dataset: Dataset, wanted: Settings) -> N
             where=connection.url,
             fix="keep that number, or start a new round",
         )
-
-
-def _once(examples: Sequence[Example]) -> list[Example]:
-    """Return the examples without repetitions, in their order."""
-    return list({example.id: example for example in examples}.values())
 
 
 def push_queue(
@@ -183,12 +187,12 @@ def push_queue(
         few_shot=few_shot,
         alternatives=alternatives,
         opinions={
-            row.id: opinions(persona, round_name, row, votes.get(row.id, ())) for row in rows
+            row.id: opinions_of(persona, round_name, row, votes.get(row.id, ())) for row in rows
         },
     )
 
 
-def opinions(persona: Persona, round_name: str, example: Example, votes: Iterable[Vote]) -> str:
+def opinions_of(persona: Persona, round_name: str, example: Example, votes: Iterable[Vote]) -> str:
     """Return what each reviewer said of ``example``, in the persona's language."""
 
     def phrase(key: str, **values: object) -> str:
@@ -200,7 +204,7 @@ def opinions(persona: Persona, round_name: str, example: Example, votes: Iterabl
         lines = [phrase("", reviewer=vote.reviewer, fidelity=vote.fidelity)]
         if vote.better:
             place = _place(vote.better, order_of(example, round_name))
-            better = say(persona.language, f"review.asked.better.{place}")
+            better = say(persona.language, f"review.question.better.{place}")
             lines.append(phrase(".better", better=better))
         if vote.problems:
             names = [labels.get(problem, problem) for problem in sorted(vote.problems)]

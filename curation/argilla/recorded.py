@@ -44,13 +44,13 @@ class RecordedReview(BaseModel):
 
     def values(self) -> dict[str, dict[str, Any]]:
         """Return the answers as Argilla takes them; it refuses empty ones, so they are left out."""
-        given = {
+        answers = {
             "fidelity": self.fidelity,
             "problems": list(self.problems),
             "corrected": self.corrected,
             "note": self.note,
         }
-        return {name: {"value": value} for name, value in given.items() if value}
+        return {name: {"value": value} for name, value in answers.items() if value}
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def gold_with_reviews(persona_folder: Path, persona: Persona, gold: Gold, review
         return Gold()
     counts = Counter(review.row for review in read_recorded(path, persona.problems))
     full = {f"{GOLD_FILE}:{row}" for row, count in counts.items() if count >= reviews}
-    kept = tuple(example for example in gold.examples if example.source in full)
-    return Gold(kept, {example.id: gold.outcomes[example.id] for example in kept})
+    rows = tuple(example for example in gold.examples if example.source in full)
+    return Gold(rows, {example.id: gold.outcomes[example.id] for example in rows})
 
 
 def submit_recorded(
@@ -188,7 +188,7 @@ def _submit(
 
 def _own_records(client: Argilla, dataset: Dataset) -> dict[str, tuple[str, bool]]:
     """Return record → the server's id, and whether this reviewer submitted or discarded it."""
-    found: dict[str, tuple[str, bool]] = {}
+    records: dict[str, tuple[str, bool]] = {}
     total, offset = 1, 0
     while offset < total:
         response = client.http_client.post(
@@ -202,5 +202,5 @@ def _own_records(client: Argilla, dataset: Dataset) -> dict[str, tuple[str, bool
         for item in page["items"]:
             record = item["record"]
             done = any(one["status"] != "draft" for one in record.get("responses") or ())
-            found[record["external_id"]] = (record["id"], done)
-    return found
+            records[record["external_id"]] = (record["id"], done)
+    return records

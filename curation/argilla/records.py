@@ -103,8 +103,8 @@ def records(
         fields = {"question": question, "answer": example.answer}
         if alternative := alternatives.get(example.id):
             metadata["order"] = order_of(example, round_name)
-            sides = [example.answer, alternative]
-            first, second = sides if metadata["order"] == CANDIDATE_FIRST else sides[::-1]
+            answers = [example.answer, alternative]
+            first, second = answers if metadata["order"] == CANDIDATE_FIRST else answers[::-1]
             fields = {"question": question, "answer_a": first, "answer_b": second}
         if opinions is not None:
             fields["opinions"] = opinions[example.id]
@@ -133,16 +133,18 @@ def _suggestions(
 
     if paired:
         return []
-    found = [rg.Suggestion("corrected", example.answer, agent=example.origin)]
+    suggestions = [rg.Suggestion("corrected", example.answer, agent=example.origin)]
     failed = persona.failed_traits(example.answer)
     if persona.safety.unsafe(example.answer):
         failed.append("unsafe_advice")
     if failed:
         # A rule that failed is certain of what it looks at.
         scores = [1.0] * len(failed)
-        found.append(rg.Suggestion("problems", failed, score=scores, agent="rules", type="model"))
+        suggestions.append(
+            rg.Suggestion("problems", failed, score=scores, agent="rules", type="model")
+        )
     if opinion:
-        found.append(
+        suggestions.append(
             rg.Suggestion(
                 "fidelity",
                 opinion.fidelity,
@@ -151,4 +153,4 @@ def _suggestions(
                 type="model",
             )
         )
-    return found
+    return suggestions

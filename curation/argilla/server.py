@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.argilla.server_home import Login, ServerHome, ensure_accounts
+from curation.argilla.server_home import Login, Secrets, ServerHome, ensure_accounts
 from curation.argilla.server_link import accounts_of, link_of
 from workbench.errors import UserError
 
@@ -37,17 +37,18 @@ DEFAULT_PORT = 6900
 _ROOT = Path(__file__).resolve().parent
 _LAUNCHER = _ROOT / "embedded" / "launch.py"
 _EXIT_HELD = 3  # of launch.py: another server took the home in the meantime
-_SAID = {
+_STAGES = {
     "redis": "starting Redis",
     "argilla": "loading Argilla",
     "database": "preparing the database",
     "ready": "signing in",
 }
-_LOG_KEPT = 2**20  # bytes; a longer log is begun anew at the next start
+_MAX_LOG = 2**20  # bytes; a longer log is begun anew at the next start
 _LOGGER = logging.getLogger(__name__)
 _STARTED: dict[int, subprocess.Popen[bytes]] = {}  # children of this process, to be reaped
 
 Progress = Callable[[str], None]
+"""Called with each stage of starting, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -114,23 +115,32 @@ def start(
         reuse: Return the server that runs on this home already, or the Argilla that the home is
             connected to, instead of refusing.
         embedded: Mean the embedded server, whatever the home is connected to.
-        progress: Told in a few words what is going on.
+        progress: Called with each stage of starting.
 
     Raises:
         UserError: It runs already, the port is taken, its environment is missing, or it did not
             become usable; then nothing of it is left running.
     """
-    tell = progress or (lambda _said: None)
-    if reuse and not embedded and (linked := link_of(home)):
-        connection = linked.connection()
-        accounts_there = accounts_of(connection)
-        return Server(connection.url, 0, 0, connection.api_key, accounts_there)
+    progress = progress or (lambda _stage: None)
+    if reuse and not embedded and (link := link_of(home)):
+        connection = link.connection()
+        return Server(connection.url, 0, 0, connection.api_key, accounts_of(connection))
     home.create()
     accounts = home.secrets().with_reviewers(reviewers)
     if home.holder() is not None:
         if not reuse:
             raise _held(home)
-        return _usable(home, None, timeout, tell, reviewers)
+        return _usable(home, None, timeout, progress, reviewers)
+    child = _launch(home, accounts, host, port)
+    try:
+        return _usable(home, child, timeout, progress, reviewers)
+    except BaseException:
+        if child.process.poll() is None:
+            stop(home, timeout=10)
+        raise
+
+
+def _launch(home: ServerHome, accounts: Secrets, host: str, port: int | None) -> _Child:
     if port is not None and _is_taken(host, port):
         raise UserError(
             f"port {port} is taken",
@@ -141,13 +151,7 @@ def start(
         _LOGGER.warning("warning: Argilla will listen on %s, open to other machines", host)
     home.save(accounts)
     wanted = port or int(home.state().get("port", DEFAULT_PORT))
-    child = _spawn(home, host, wanted, strict=port is not None)
-    try:
-        return _usable(home, child, timeout, tell, reviewers)
-    except BaseException:
-        if child.process.poll() is None:
-            stop(home, timeout=10)
-        raise
+    return _spawn(home, host, wanted, strict=port is not None)
 
 
 def stop(home: ServerHome, timeout: float = 30.0) -> bool:
@@ -209,7 +213,7 @@ def _spawn(home: ServerHome, host: str, port: int, *, strict: bool) -> _Child:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     descriptor = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     log_from = os.fstat(descriptor).st_size
-    if log_from > _LOG_KEPT:
+    if log_from > _MAX_LOG:
         os.truncate(descriptor, 0)
         log_from = 0
     try:
@@ -249,7 +253,7 @@ def _usable(
     home: ServerHome,
     child: _Child | None,
     timeout: float,
-    tell: Progress,
+    progress: Progress,
     reviewers: Sequence[str],
 ) -> Server:
     deadline = time.monotonic() + timeout
@@ -261,15 +265,15 @@ def _usable(
             raise UserError("the running server ended", where=str(home.path), fix="start it again")
         if time.monotonic() > deadline:
             raise UserError(
-                f"Argilla was not usable after {timeout:.0f} s (at: {_SAID.get(stage, 'start')})",
+                f"Argilla was not usable after {timeout:.0f} s (at: {_STAGES.get(stage, 'start')})",
                 where=str(home.log),
                 fix="wait longer, or read the log",
             )
         state = home.state()
         of_another = child is not None and state.get("pid") != child.process.pid
         seen = "" if of_another else str(state.get("stage", ""))
-        if seen != stage and seen in _SAID:
-            tell(_SAID[seen])
+        if seen != stage and seen in _STAGES:
+            progress(_STAGES[seen])
         stage = seen
         time.sleep(0.05)
     state = home.state()
@@ -288,19 +292,19 @@ def _ended(home: ServerHome, child: _Child) -> UserError:
     code = child.process.returncode
     if code == _EXIT_HELD:
         return _held(home)
-    said = str(home.state().get("reason") or home.last_log_line(child.log_from) or "nothing")
+    reason = str(home.state().get("reason") or home.last_log_line(child.log_from) or "nothing")
     return UserError(
-        f"the Argilla server ended with exit code {code}, saying: {said}",
+        f"the Argilla server ended with exit code {code}, saying: {reason}",
         where=str(home.log),
         fix="read the log",
     )
 
 
 def _held(home: ServerHome) -> UserError:
-    found = status(home, embedded=True)
+    holder = status(home, embedded=True)
     return UserError(
         f"an Argilla server already runs on this home "
-        f"(process {found.pid}, {found.url or 'starting'})",
+        f"(process {holder.pid}, {holder.url or 'starting'})",
         where=str(home.path),
         fix="use it, stop it with `persona review down`, or choose another home",
     )

@@ -112,10 +112,10 @@ class ServerHome:
     def state(self) -> dict[str, Any]:
         """Return what the server last wrote about itself, or an empty mapping."""
         try:
-            found = json.loads(self.state_file.read_text(encoding="utf-8"))
+            state = json.loads(self.state_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return state if isinstance(state, dict) else {}
 
     def last_log_line(self, begin: int = 0) -> str:
         """Return the last line that was logged after byte ``begin``, or an empty string."""
@@ -135,11 +135,11 @@ class ServerHome:
             self.save(fresh)
             return fresh
         try:
-            found = json.loads(self.secrets_file.read_text(encoding="utf-8"))
+            data = json.loads(self.secrets_file.read_text(encoding="utf-8"))
             return Secrets(
-                auth_secret=found["auth_secret"],
-                owner=Login(**found["owner"]),
-                reviewers={name: Login(**login) for name, login in found["reviewers"].items()},
+                auth_secret=data["auth_secret"],
+                owner=Login(**data["owner"]),
+                reviewers={name: Login(**login) for name, login in data["reviewers"].items()},
             )
         except (ValueError, KeyError, TypeError):
             raise UserError(
@@ -148,15 +148,15 @@ class ServerHome:
                 fix="move the file away: new passwords are then made, nothing reviewed is lost",
             ) from None
 
-    def save(self, kept: Secrets) -> None:
+    def save(self, accounts: Secrets) -> None:
         """Write accounts and keys, for the user's eyes alone."""
-        found = {
-            "auth_secret": kept.auth_secret,
-            "owner": vars(kept.owner),
-            "reviewers": {name: vars(login) for name, login in kept.reviewers.items()},
+        data = {
+            "auth_secret": accounts.auth_secret,
+            "owner": vars(accounts.owner),
+            "reviewers": {name: vars(login) for name, login in accounts.reviewers.items()},
         }
         with atomic_file(self.secrets_file, mode=0o600) as file:
-            json.dump(found, file, ensure_ascii=False, indent=1)
+            json.dump(data, file, ensure_ascii=False, indent=1)
 
 
 @dataclass(frozen=True)
@@ -241,5 +241,5 @@ def _answer(response: Any) -> dict[str, Any]:
             where=str(response.request.url.copy_with(path="/")),
             fix="see its log; was its database made with another home's secrets?",
         )
-    found: dict[str, Any] = response.json()
-    return found
+    body: dict[str, Any] = response.json()
+    return body

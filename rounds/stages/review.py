@@ -227,7 +227,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
         reviewers_per_record=context.config.review.per_record,
         few_shot=few_shot_examples(context.persona, [*rows.decided, *rows.rows]),
         alternatives=rows.alternatives,
-        judged=judge_opinions(
+        judge_opinions=judge_opinions(
             context.persona,
             context.config.judge,
             [*rows.rows, *rows.gold.examples],

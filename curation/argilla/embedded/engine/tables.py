@@ -132,11 +132,11 @@ def install(engine: Engine) -> None:
         raw.execute("BEGIN IMMEDIATE")
         for kind in ("trigger", "index", "table"):
             # A full-text table takes the tables that lie under it along.
-            found = (
+            named = (
                 "SELECT name FROM sqlite_master WHERE type = ? "
                 "AND name GLOB 'persona_*' AND NOT name GLOB 'persona_text_*'"
             )
-            for (name,) in raw.execute(found, (kind,)).fetchall():
+            for (name,) in raw.execute(named, (kind,)).fetchall():
                 raw.execute(f"DROP {kind} {name}")
         for statement in _TABLES.strip().split(";\n"):
             raw.execute(statement.removesuffix(";"))

@@ -76,18 +76,18 @@ async def vectors_of(settings_id: str, rows: Rows) -> VectorSet:
     state = (int(counted[0][0]), int(counted[0][1]))
     known = _kept.get(settings_id)
     if known is None or known.state != state:
-        found = await rows(
+        vectors = await rows(
             "SELECT u.key, r.key, r.id, u.unit FROM persona_vectors u "
             "JOIN persona_records r ON r.id = u.record_id WHERE u.settings_id = :s ORDER BY r.key",
             s=settings_id,
         )
-        units = np.frombuffer(b"".join(row[3] for row in found), dtype=np.float32)
+        units = np.frombuffer(b"".join(row[3] for row in vectors), dtype=np.float32)
         known = VectorSet(
             # What was read, not what was counted: it may have grown in between.
-            state=(len(found), max((row[0] for row in found), default=0)),
-            keys=np.array([row[1] for row in found], dtype=np.int64),
-            ids=[row[2] for row in found],
-            units=units.reshape(len(found), -1) if found else units,
+            state=(len(vectors), max((row[0] for row in vectors), default=0)),
+            keys=np.array([row[1] for row in vectors], dtype=np.int64),
+            ids=[row[2] for row in vectors],
+            units=units.reshape(len(vectors), -1) if vectors else units,
         )
     _kept[settings_id] = known
     _kept.move_to_end(settings_id)

@@ -52,12 +52,12 @@ def field_words(kind: str, value: str | None) -> str:
         return ""
     if kind == "text":
         return words(value)
-    found = json.loads(value) if value[:1] in "[{" else value
+    data = json.loads(value) if value[:1] in "[{" else value
     if kind == "chat":
-        said = [str(message.get("content", "")) for message in found]
-        roles = dict.fromkeys(str(message.get("role", "")) for message in found)
-        return words("\n".join([*said, *roles]))
-    return words("\n".join(_leaves(found)))
+        contents = [str(message.get("content", "")) for message in data]
+        roles = dict.fromkeys(str(message.get("role", "")) for message in data)
+        return words("\n".join([*contents, *roles]))
+    return words("\n".join(_leaves(data)))
 
 
 def _leaves(value: Any) -> Iterator[str]:
