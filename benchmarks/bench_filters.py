@@ -45,7 +45,7 @@ def seconds(rows: Sequence[Example], persona: Persona) -> float:
     filtered = filter_examples(rows, persona)
     spent = time.perf_counter() - started
     reasons = ", ".join(f"{reason} {count}" for reason, count in filtered.reasons.items())
-    print(f"{len(rows)} rows in {spent:.1f} s: {len(filtered.kept)} kept; {reasons}")
+    print(f"{len(rows)} rows in {spent:.1f} s: {len(filtered.examples)} kept; {reasons}")
     return spent
 
 

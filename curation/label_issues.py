@@ -1,7 +1,8 @@
 """Rows that look as if they had the wrong label: kept, but unlike what was kept, or the other way.
 
-An answer's label is whether people kept it as the persona's. Its neighbours are the other answers,
-the base model's own to the same questions among those that are not the persona's.
+The plan of the next round hands over answers, and lists the issues for people to look at again. An
+answer's label is whether people kept it as the persona's. Its neighbours are the other answers, the
+base model's own to the same questions among those that are not the persona's.
 """
 
 from __future__ import annotations
@@ -18,32 +19,32 @@ NGRAMS = (2, 4)
 """Characters of the pieces that answers are compared by; within words, in any script."""
 
 
-class Labelled(NamedTuple):
+class LabelledAnswer(NamedTuple):
     """An answer and its label."""
 
     id: str
     prompt: str
     """What it answers; answers to one prompt are always judged by the same others."""
     answer: str
-    kept: bool
+    label: bool
+    """True where people kept it as the persona's."""
 
 
-class Doubt(BaseModel):
-    """How much an answer's label is borne out by the others."""
+class LabelQuality(BaseModel):
+    """How well an answer's label is borne out by the others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    kept: bool
-    """Its label."""
+    label: bool
     quality: float
     """0 to 1: the probability of its label, by what the others are like."""
     issue: bool
     """Whether confident learning calls the label wrong."""
 
 
-def find_doubts(answers: Sequence[Labelled], *, seed: int = 0) -> list[Doubt]:
-    """Return every answer's label quality, the most doubtful first; none with too few answers.
+def label_quality(answers: Sequence[LabelledAnswer], *, seed: int = 0) -> list[LabelQuality]:
+    """Return every answer's label quality, the lowest first; none with too few answers.
 
     Too few are also those of a label that only the prompts of one fold have.
 
@@ -59,7 +60,7 @@ def find_doubts(answers: Sequence[Labelled], *, seed: int = 0) -> list[Doubt]:
     """
     import numpy as np
 
-    labels = np.array([int(one.kept) for one in answers])
+    labels = np.array([int(one.label) for one in answers])
     prompts = {one.prompt: place for place, one in enumerate(answers)}
     if not answers or min(labels.sum(), (1 - labels).sum()) < FEWEST or len(prompts) < FOLDS:
         return []
@@ -82,8 +83,8 @@ def find_doubts(answers: Sequence[Labelled], *, seed: int = 0) -> list[Doubt]:
     quality = get_label_quality_scores(labels, probabilities)
     # One process: the work is small, and the processes of others cost more than it.
     issues = find_label_issues(labels, probabilities, n_jobs=1)
-    found = [
-        Doubt(id=one.id, kept=one.kept, quality=round(float(score), 4), issue=bool(issue))
+    qualities = [
+        LabelQuality(id=one.id, label=one.label, quality=round(float(score), 4), issue=bool(issue))
         for one, score, issue in zip(answers, quality, issues, strict=True)
     ]
-    return sorted(found, key=lambda doubt: (doubt.quality, doubt.id))
+    return sorted(qualities, key=lambda one: (one.quality, one.id))

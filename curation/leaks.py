@@ -1,4 +1,8 @@
-"""Rows on two sides that ought to be on one: in any JSONL files, also ones not made here."""
+"""Related rows in two splits: in any JSONL files, also ones not made here.
+
+Files and the split of each come in from ``persona split --check`` and, as the persona's probes,
+from the split stage; every pair of rows that leaks comes out with the reason.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any, TypeGuard
 
 from curation.related_rows import SIMILARITY, questions, record_ids
 from workbench.errors import UserError, UserErrors, nearest
-from workbench.near_duplicates import sibling_pairs
+from workbench.near_duplicates import paraphrase_pairs
 from workbench.records import SplitName
 from workbench.store import read_json_lines
 
@@ -20,9 +24,9 @@ NAMES: dict[str, SplitName] = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "eval", "evaluation", "heldout", "holdout", "probe"), "test"),
 }
-"""Words of a file's name → its side."""
+"""Words of a file's name → its split."""
 MOST_ERRORS = 20
-"""Mistakes that are told of one file."""
+"""Mistakes of one file that are listed."""
 _USERS = ("user", "human")
 _CONVERSATIONS = ("prompt", "messages", "conversations", "conversation", "chosen")
 _TEXTS = ("question", "query", "problem", "text")
@@ -30,11 +34,11 @@ _TEXTS = ("question", "query", "problem", "text")
 
 @dataclass(frozen=True)
 class Item:
-    """One row of a file, as far as kinship goes."""
+    """One row of a file, as far as it may be related to others."""
 
     where: str
     """File and 1-based line."""
-    side: SplitName
+    split: SplitName
     questions: tuple[str, ...]
     """The texts by which it is compared, the whole first."""
     ids: tuple[str, ...] = ()
@@ -44,48 +48,48 @@ class Item:
 
 @dataclass(frozen=True)
 class Leak:
-    """Two rows that are kin and on two sides."""
+    """Two related rows in two splits."""
 
     one: Item
     other: Item
     why: str
     similarity: float
-    """Of the two questions; 1.0 where something else makes them kin."""
+    """Of the two questions; 1.0 where something else relates them."""
 
 
-def side_of(path: Path) -> SplitName:
-    """Return the side that a file's name, else its folder's, speaks of.
+def split_of(path: Path) -> SplitName:
+    """Return the split that a file's name, else its folder's, speaks of.
 
     Raises:
         UserError: It speaks of none, or of two at once.
     """
     for name in (path.stem, path.absolute().parent.name):
         words = "".join(c if c.isalnum() else " " for c in name.casefold()).split()
-        found = {NAMES[word] for word in words if word in NAMES}
-        if len(found) == 1:
-            return found.pop()
-        if found:
+        splits = {NAMES[word] for word in words if word in NAMES}
+        if len(splits) == 1:
+            return splits.pop()
+        if splits:
             break
     raise UserError(
-        "its name does not say which side it is on",
+        "its name does not say which split it is",
         where=str(path),
-        fix=f"say it with --side train={path} (or validation=, test=)",
+        fix=f"say it with --split train={path} (or validation=, test=)",
     )
 
 
-def named_side(name: str) -> SplitName:
-    """Return the side that a word means.
+def named_split(name: str) -> SplitName:
+    """Return the split that a word means.
 
     Raises:
         UserError: It means none.
     """
     if name.casefold() not in NAMES:
         fix = nearest(name, NAMES) or "one of train, validation, test"
-        raise UserError(f"there is no side '{name}'", where="--side", fix=fix)
+        raise UserError(f"there is no split '{name}'", where="--split", fix=fix)
     return NAMES[name.casefold()]
 
 
-def read_items(path: Path, side: SplitName) -> Iterator[Item]:
+def read_items(path: Path, split: SplitName) -> Iterator[Item]:
     """Yield the rows of a JSONL file of any common shape.
 
     Alpaca (``instruction``, ``input``), chats (``messages`` or ``conversations``, with ``role`` or
@@ -98,8 +102,8 @@ def read_items(path: Path, side: SplitName) -> Iterator[Item]:
     mistakes: list[UserError] = []
     for number, data in read_json_lines(path, mistakes=mistakes):
         where = f"{path}:{number}"
-        asked = questions(_user_turns(data))
-        if not asked:
+        texts = questions(_user_turns(data))
+        if not texts:
             keys = ", ".join(f"'{key}'" for key in list(data)[:5]) or "no keys"
             mistakes.append(
                 UserError(
@@ -112,7 +116,7 @@ def read_items(path: Path, side: SplitName) -> Iterator[Item]:
             break
         parents = data.get("parents")
         named = (data.get("id"), data.get("prompt_id"), *(parents if _is_list(parents) else ()))
-        yield Item(where, side, asked, tuple(record_ids(named)), str(data.get("topic") or ""))
+        yield Item(where, split, texts, tuple(record_ids(named)), str(data.get("topic") or ""))
     if mistakes:
         raise UserErrors(mistakes)
 
@@ -123,7 +127,7 @@ def _user_turns(data: Mapping[str, Any]) -> list[str]:
         value = data.get(key)
         if key == "prompt" and isinstance(value, str):
             return [value]
-        if _is_list(value) and (turns := [t for turn in value if (t := _said_by_user(turn))]):
+        if _is_list(value) and (turns := [t for turn in value if (t := _user_text(turn))]):
             return turns
     if isinstance(data.get("instruction"), str):
         context = data.get("input") or data.get("context") or ""
@@ -131,14 +135,14 @@ def _user_turns(data: Mapping[str, Any]) -> list[str]:
     return next(([data[key]] for key in _TEXTS if isinstance(data.get(key), str)), [])
 
 
-def _said_by_user(turn: object) -> str:
+def _user_text(turn: object) -> str:
     if not isinstance(turn, dict) or turn.get("role", turn.get("from")) not in _USERS:
         return ""
-    said = turn.get("content", turn.get("value"))
-    if _is_list(said):  # parts of a turn with images
-        parts = [part.get("text") for part in said if isinstance(part, dict)]
+    content = turn.get("content", turn.get("value"))
+    if _is_list(content):  # parts of a turn with images
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "\n".join(part for part in parts if isinstance(part, str))
-    return said if isinstance(said, str) else ""
+    return content if isinstance(content, str) else ""
 
 
 def _is_list(value: object) -> TypeGuard[list[Any]]:
@@ -148,17 +152,17 @@ def _is_list(value: object) -> TypeGuard[list[Any]]:
 def find_leaks(
     items: Sequence[Item], *, similarity: float = SIMILARITY, topics: bool = False
 ) -> list[Leak]:
-    """Return the pairs of rows on two sides that are kin, each pair once, in the order of files.
+    """Return the related rows in two splits, each pair once, in the order of files.
 
-    Kin are rows that are the same record, of which one was made from the other or both from a
+    Related are rows that are the same record, of which one was made from the other or both from a
     third, and rows whose questions are the same, or ``similarity`` alike by their shingles or by
-    the beginnings of their words. Where many rows share one thing, each row of the smaller side
+    the beginnings of their words. Where many rows share one thing, each row of the smaller split
     stands beside one row of the larger.
 
     Args:
-        items: The rows of all sides.
-        similarity: Jaccard similarity from which two questions are siblings, above 0 to 1.
-        topics: Rows of one topic are kin as well.
+        items: The rows of all splits.
+        similarity: Jaccard similarity from which two questions are alike, above 0 to 1.
+        topics: Rows of one topic are related as well.
     """
     leaks: dict[tuple[int, int], Leak] = {}
 
@@ -169,24 +173,24 @@ def find_leaks(
             leaks.setdefault(pair, Leak(first, second, why or _by_id(first, second), alike))
 
     for why, shared in _shared(items, topics):
-        for sides in shared.values():
-            for left, right in combinations(sides.values(), 2):
+        for splits in shared.values():
+            for left, right in combinations(splits.values(), 2):
                 add(left, right, why, 1.0)
         if why == "same question":
-            for one, other, alike in _siblings(shared, similarity):
-                for side, left in shared[one].items():
+            for one, other, alike in _paraphrases(shared, similarity):
+                for split, left in shared[one].items():
                     for its, right in shared[other].items():
-                        if side != its:
+                        if split != its:
                             add(left, right, "question nearly the same", alike)
     return [leak for _, leak in sorted(leaks.items())]
 
 
 Shared = dict[str, dict[SplitName, list[int]]]
-"""What rows may share → side → their indexes."""
+"""What rows may share → split → their indexes."""
 
 
 def _shared(items: Sequence[Item], topics: bool) -> Iterator[tuple[str, Shared]]:
-    """Yield what makes rows kin, strongest first; the empty reason is told by the rows' ids."""
+    """Yield what relates rows, strongest first; where the reason is empty, their ids name it."""
     kinds: list[tuple[str, Callable[[Item], tuple[str, ...]]]] = [
         ("", lambda item: item.ids),
         ("same question", lambda item: item.questions),
@@ -197,15 +201,15 @@ def _shared(items: Sequence[Item], topics: bool) -> Iterator[tuple[str, Shared]]
         shared: Shared = defaultdict(lambda: defaultdict(list))
         for index, item in enumerate(items):
             for name in names(item):
-                shared[name][item.side].append(index)
+                shared[name][item.split].append(index)
         yield why, shared
 
 
-def _siblings(shared: Shared, similarity: float) -> list[tuple[str, str, float]]:
+def _paraphrases(shared: Shared, similarity: float) -> list[tuple[str, str, float]]:
     texts = list(shared)
-    # Texts that stand on one and the same side alone have nothing to leak to each other.
+    # Texts that stand in one and the same split alone have nothing to leak to each other.
     alone = [min(shared[text]) if len(shared[text]) == 1 else text for text in texts]
-    pairs = sibling_pairs(texts, similarity, alone)
+    pairs = paraphrase_pairs(texts, similarity, alone)
     return [(texts[one], texts[other], alike) for one, other, alike in pairs]
 
 

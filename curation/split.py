@@ -1,8 +1,9 @@
-"""Train, validation and test by group of kin, so that no test question has a sibling in training.
+"""Train, validation and test by leakage group, so that no test question has a relative in training.
 
 Rows that share an ancestor (the same row, its edit, a pair made of it), rows whose questions are
 near duplicates or paraphrases and, unless topics are spread, rows of one topic are one group, and a
-group goes whole to one side. A group that an earlier round has put on a side stays there.
+group goes whole to one split. A group that an earlier round has put in a split stays there. The
+split stage calls :func:`split_rows` and writes what comes out.
 """
 
 from __future__ import annotations
@@ -11,40 +12,30 @@ import hashlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal
 
-from curation.related_rows import questions_of, record_ids
+from curation.related_rows import LeakageGroups, Placed
 from workbench.config import SplitSettings
 from workbench.errors import UserError
-from workbench.near_duplicates import Made, sibling_pairs
-from workbench.records import Drop, Example, Preference, SplitAssignment, SplitName
+from workbench.records import SPLITS, Drop, Example, Preference, SplitAssignment, SplitName
 
 STAGE = "split"
-JOINS_TWO_SIDES = "joins_two_sides"
-SIDES: tuple[SplitName, ...] = get_args(SplitName)
-
-
-class Placed(NamedTuple):
-    """A row of an earlier round, and the side that it was put on there."""
-
-    row: Example | Preference
-    side: SplitName
-    round: str
+JOINS_TWO_SPLITS = "joins_two_splits"
 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """Examples and preferences by side, and the assignment that put them there."""
+    """Examples and preferences by split, and the assignments that put them there."""
 
     examples: dict[SplitName, list[Example]]
     preferences: dict[SplitName, list[Preference]]
-    splits: list[SplitAssignment]
+    assignments: list[SplitAssignment]
     drops: list[Drop] = field(default_factory=list)
-    """Rows that would have joined two sides."""
+    """Rows that would have joined two splits."""
 
-    def groups(self, side: SplitName) -> list[str]:
-        """Return the groups on a side, sorted."""
-        return sorted({split.group for split in self.splits if split.split == side})
+    def groups(self, split: SplitName) -> list[str]:
+        """Return the groups of a split, sorted."""
+        return sorted({one.group for one in self.assignments if one.split == split})
 
 
 def split_rows(
@@ -55,11 +46,11 @@ def split_rows(
     settings: SplitSettings | None = None,
     earlier: Sequence[Placed] = (),
 ) -> SplitRows:
-    """Put whole groups of rows on one side each.
+    """Put whole groups of rows in one split each.
 
     Which new groups are held out depends on the seed and their names alone, so a run repeated with
-    the same rows gives the same sides, in whatever order the rows come. A new row that is kin to
-    rows on two sides is dropped as :data:`JOINS_TWO_SIDES`: moving the others would leak what
+    the same rows gives the same splits, in whatever order the rows come. A new row that is related
+    to rows in two splits is dropped as :data:`JOINS_TWO_SPLITS`: moving the others would leak what
     earlier rounds were trained or tested on.
 
     Args:
@@ -67,148 +58,52 @@ def split_rows(
         preferences: Pairs; each follows its question's group.
         seed: Draws the groups that are held out.
         settings: Shares and likeness.
-        earlier: The rows of earlier rounds, whose sides stand.
+        earlier: The rows of earlier rounds, whose splits stand.
 
     Raises:
-        UserError: Too few groups to fill the sides asked for, or earlier rounds contradict
+        UserError: Too few groups to fill the splits asked for, or earlier rounds contradict
             each other.
     """
     settings = settings or SplitSettings()
     rows: list[Example | Preference] = [*examples, *preferences]
-    kin = _Kin([*(placed.row for placed in earlier), *rows], settings)
+    groups = LeakageGroups([*(placed.row for placed in earlier), *rows], settings)
     for placed in earlier:
-        kin.place(placed)
-    known = {placed.row.id for placed in earlier}
-    drops = []
-    refused: set[str] = set()
-    for row in sorted(rows, key=lambda row: (row.id not in known, row.id)):
-        if row.id not in refused and (why := kin.admit(row)):
-            refused.add(row.id)
-            drops.append(_drop(row, why))
-    rows = [row for row in rows if row.id not in refused]
-    groups = {row.id: kin.group(row) for row in rows}
-    members = Counter(groups[row.id] for row in rows if isinstance(row, Example))
-    fixed = kin.sides()
+        groups.place(placed)
+    drops = _admit(rows, {placed.row.id for placed in earlier}, groups)
+    dropped = {drop.record for drop in drops}
+    rows = [row for row in rows if row.id not in dropped]
+    group_of = {row.id: groups.group(row) for row in rows}
+    members = Counter(group_of[row.id] for row in rows if isinstance(row, Example))
+    fixed = groups.splits()
     spread = settings.topics == "spread"
-    strata = {groups[row.id]: row.topic if spread else "" for row in rows}
-    sides = fixed | _assign(members, strata, fixed, seed, settings)
-    result = SplitRows({side: [] for side in SIDES}, {side: [] for side in SIDES}, [], drops)
+    strata = {group_of[row.id]: row.topic if spread else "" for row in rows}
+    splits = fixed | assign_groups(members, strata, fixed, seed, settings)
+    result = SplitRows({name: [] for name in SPLITS}, {name: [] for name in SPLITS}, [], drops)
     for row in rows:
-        group = groups[row.id]
-        side = sides.get(group, "train")
+        group = group_of[row.id]
+        split = splits.get(group, "train")
         if isinstance(row, Example):
-            result.examples[side].append(row)
+            result.examples[split].append(row)
         else:
-            result.preferences[side].append(row)
-        result.splits.append(
-            SplitAssignment(record=row.id, split=side, group=group, parents=(row.id,))
+            result.preferences[split].append(row)
+        result.assignments.append(
+            SplitAssignment(record=row.id, split=split, group=group, parents=(row.id,))
         )
     return result
 
 
-class _Kin:
-    """Groups of kin, grown row by row: connected components over keys that rows share."""
-
-    def __init__(self, rows: Sequence[Example | Preference], settings: SplitSettings) -> None:
-        from scipy.cluster.hierarchy import DisjointSet
-
-        # Every text once; where it stands, not the text itself.
-        at = {
-            _asked(text): (row, place)
-            for row in rows
-            for place, text in enumerate(questions_of(row))
-        }
-        names = list(at)
-        texts = Made(list(at.values()), lambda found: questions_of(found[0])[found[1]])
-        self._near: dict[str, list[str]] = defaultdict(list)
-        for one, other, _ in sibling_pairs(texts, settings.related):
-            self._near[names[one]].append(names[other])
-            self._near[names[other]].append(names[one])
-        self._apart = settings.topics == "apart"
-        self._joined = DisjointSet()
-        self._side: dict[str, tuple[SplitName, str]] = {}
-        """Root of a component → its side, and who put it there."""
-        self._labels: dict[str, str] = {}
-
-    def place(self, placed: Placed) -> None:
-        """Take up a row of an earlier round."""
-        name = f"{placed.round} {placed.row.source or placed.row.id}"
-        found = self._sides_of(placed.row) | {placed.side: name}
-        if len(found) > 1:
-            raise UserError(
-                "earlier rounds have put kin on two sides: " + _told(found),
-                fix="`persona split --check` lists them all; make that round's split again",
-            )
-        self._join(placed.row, found)
-
-    def admit(self, row: Example | Preference) -> str:
-        """Take up a new row, or return why it can't be: it is kin to rows on two sides."""
-        found = self._sides_of(row)
-        if len(found) > 1:
-            return f"kin to {_told(found)}"
-        self._join(row, found)
-        return ""
-
-    def group(self, row: Example | Preference) -> str:
-        """Return the name of the group that ``row`` is in."""
-        return self._labels[self._joined[row.id]]
-
-    def sides(self) -> dict[str, SplitName]:
-        """Return the groups whose side stands already."""
-        return {self._labels[root]: side for root, (side, _) in self._side.items()}
-
-    def _sides_of(self, row: Example | Preference) -> dict[SplitName, str]:
-        roots = {self._joined[key] for key in self._kin_keys(row)}
-        return dict(self._side[root] for root in sorted(roots) if root in self._side)
-
-    def _kin_keys(self, row: Example | Preference) -> list[str]:
-        """Return the keys that rows taken up before share with ``row``, or nearly so."""
-        own = self._keys(row)
-        near = [key for name in own for key in self._near.get(name, ())]
-        return [key for key in (*own, *near) if key in self._joined]
-
-    def _join(self, row: Example | Preference, sides: Mapping[SplitName, str]) -> None:
-        links = self._kin_keys(row)
-        roots = {self._joined[key] for key in links}
-        named = row.topic if self._apart else ""
-        label = min([named or f"row:{row.id}", *(self._labels.pop(root) for root in roots)])
-        for root in roots:
-            self._side.pop(root, None)
-        for key in self._keys(row):
-            self._joined.add(key)
-        for key in (*self._keys(row), *links):
-            self._joined.merge(row.id, key)
-        root = self._joined[row.id]
-        self._labels[root] = label
-        for entry in sides.items():
-            self._side[root] = entry
-
-    def _keys(self, row: Example | Preference) -> list[str]:
-        """Return what rows of one group may share; the row's own id comes first."""
-        topic = [f"topic:{row.topic}"] if row.topic and self._apart else []
-        return [row.id, *record_ids(row.parents), *topic, *(_asked(q) for q in questions_of(row))]
+def _admit(
+    rows: Sequence[Example | Preference], known: set[str], groups: LeakageGroups
+) -> list[Drop]:
+    """Take up the rows, those of earlier rounds first, and return drops of those that can't be."""
+    drops: dict[str, Drop] = {}
+    for row in sorted(rows, key=lambda row: (row.id not in known, row.id)):
+        if row.id not in drops and (why := groups.admit(row)):
+            drops[row.id] = Drop.of(row, STAGE, JOINS_TWO_SPLITS, why)
+    return list(drops.values())
 
 
-def _asked(text: str) -> str:
-    return f"question:{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
-
-
-def _told(sides: Mapping[SplitName, str]) -> str:
-    return ", ".join(f"{who} ({side})" for side, who in sorted(sides.items()))
-
-
-def _drop(row: Example | Preference, why: str) -> Drop:
-    return Drop(
-        record=row.id,
-        stage=STAGE,
-        reason=JOINS_TWO_SIDES,
-        detail=why,
-        source=row.source,
-        parents=(row.id,),
-    )
-
-
-def _assign(
+def assign_groups(
     members: Mapping[str, int],
     strata: Mapping[str, str],
     fixed: Mapping[str, SplitName],
@@ -219,11 +114,14 @@ def _assign(
 
     Args:
         members: Group → its number of rows.
-        strata: Group → what each side shall have its share of, one after the other: what one of
+        strata: Group → what each split shall have its share of, one after the other: what one of
             them gave too much is asked less of the next.
-        fixed: Groups whose side stands.
+        fixed: Groups whose split stands.
         seed: Draws the groups.
         settings: The shares.
+
+    Raises:
+        UserError: No group is left to train on.
     """
     free = [group for group in members if group not in fixed]
     order = sorted(free, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).hexdigest())
@@ -231,13 +129,13 @@ def _assign(
         ("test", settings.test),
         ("validation", settings.validation),
     ]
-    sides: dict[str, SplitName] = {}
-    for side, share in wanted:
-        held = sum(members[group] for group in _on(side, fixed) if group in members)
+    splits: dict[str, SplitName] = {}
+    for split, share in wanted:
+        held = sum(members[group] for group in _of(split, fixed) if group in members)
         due = 0.0
         left: dict[str, list[str]] = defaultdict(list)
         for group in order:
-            if group not in sides:
+            if group not in splits:
                 left[strata[group]].append(group)
         sizes: Counter[str] = Counter()
         for group, count in members.items():
@@ -245,15 +143,15 @@ def _assign(
         for stratum in sorted(sizes):
             due += share * sizes[stratum]
             for group in _filling(left[stratum], members, due - held):
-                sides[group] = side
+                splits[group] = split
                 held += members[group]
-    rest = [group for group in order if group not in sides]
-    if not rest and not any(group in members for group in _on("train", fixed)):
+    rest = [group for group in order if group not in splits]
+    if not rest and not any(group in members for group in _of("train", fixed)):
         raise UserError(
             f"{len(members)} groups of rows are too few for train, validation and test",
             fix="give rows a topic each, at least three different ones",
         )
-    return sides | dict.fromkeys(rest, "train")
+    return splits | dict.fromkeys(rest, "train")
 
 
 def _filling(groups: Sequence[str], members: Mapping[str, int], missing: float) -> Iterator[str]:
@@ -272,5 +170,5 @@ def _filling(groups: Sequence[str], members: Mapping[str, int], missing: float) 
         missing -= size
 
 
-def _on(side: SplitName, fixed: Mapping[str, SplitName]) -> Iterable[str]:
-    return (group for group, its in fixed.items() if its == side)
+def _of(split: SplitName, fixed: Mapping[str, SplitName]) -> Iterable[str]:
+    return (group for group, its in fixed.items() if its == split)

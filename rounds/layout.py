@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.config import METHODS, Method
 from workbench.errors import UserError
 from workbench.records import (
+    SPLITS,
     Decision,
     Drop,
     Example,
@@ -64,7 +65,6 @@ STAGES = (
     "report",
 )
 """Names of the stages' folders, in the order in which a reader meets them."""
-SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 _ROUND = re.compile(r"round-(\d{3,})")
 
 

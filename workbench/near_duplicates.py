@@ -21,7 +21,7 @@ _WORD = re.compile(r"\w+")
 T = TypeVar("T")
 
 
-class Made(Sequence[str], Generic[T]):
+class LazyTexts(Sequence[str], Generic[T]):
     """Texts that are made of things when they are looked at, and never all held at once."""
 
     def __init__(self, things: Sequence[T], make: Callable[[T], str]) -> None:
@@ -38,7 +38,7 @@ class Made(Sequence[str], Generic[T]):
 
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
-            return Made(self._things[index], self._make)
+            return LazyTexts(self._things[index], self._make)
         return self._make(self._things[index])
 
 
@@ -73,7 +73,7 @@ def near_pairs(texts: Sequence[str], threshold: float) -> Iterator[tuple[int, in
     yield from _alike(texts, shingles, threshold, None)
 
 
-def sibling_pairs(
+def paraphrase_pairs(
     texts: Sequence[str], threshold: float, kinds: Sequence[Hashable] | None = None
 ) -> list[tuple[int, int, float]]:
     """Return (earlier, later, similarity) of questions that ask the same in nearly the same words.
@@ -84,7 +84,7 @@ def sibling_pairs(
 
     Args:
         texts: The questions.
-        threshold: Similarity from which two are siblings.
+        threshold: Similarity from which two are paraphrases.
         kinds: A kind for each text; pairs of one kind are left out.
     """
     found: dict[tuple[int, int], float] = {}

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
 SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Origin = Literal["seed", "teacher", "edit", "baseline", "imported"]
 """``seed`` is a row of the persona's own file, ``imported`` one of another file."""
 Outcome = Literal["keep", "edit", "alternative", "drop", "queue"]

@@ -1,4 +1,4 @@
-"""``persona split``: whole groups to one side each, and the proof that nothing leaks."""
+"""``persona split``: whole groups to one split each, and the proof that nothing leaks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
-from rounds.layout import SPLITS, RoundFolder
+from rounds.layout import RoundFolder
 from rounds.stages.split import LeakCheck, check_leaks, split_files, split_rounds
 from workbench.errors import UserError
-from workbench.records import Drop, Example, SplitAssignment, SplitName
+from workbench.records import SPLITS, Drop, Example, SplitAssignment, SplitName
 from workbench.store import read_records
 
 
@@ -62,83 +62,87 @@ def _params_of(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("split")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option("--check", is_flag=True, help="Look for leaks instead of splitting.")
-@click.option("--side", multiple=True, metavar="SIDE=FILE", help="Say which side a file is on.")
+@click.option(
+    "--split", "named", multiple=True, metavar="NAME=FILE", help="Say which split a file is of."
+)
 @click.option(
     "--similarity",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Jaccard similarity from which two questions are siblings; that of the split by default.",
+    help="Jaccard similarity from which two questions are related; that of the split by default.",
 )
 @click.option("--most", type=int, default=100, show_default=True, help="Pairs to print at most.")
 @click.option("--force", is_flag=True, help="Do it again although it is done.")
 @_params_of(_round_options)
-def split(files: tuple[Path, ...], side: tuple[str, ...], **options: Any) -> None:
-    """Make train, validation and test: whole groups of kin go to one side each.
+def split(files: tuple[Path, ...], named: tuple[str, ...], **options: Any) -> None:
+    """Make train, validation and test: whole groups of related rows go to one split each.
 
-    Kin are rows of one topic (unless the configuration says ``split: {topics: spread}``), rows made
-    of one another, and rows whose questions are near duplicates or paraphrases. A group stays on
-    its side in later rounds; a new row that is kin to rows on two sides is dropped as
-    joins_two_sides.
+    Related are rows of one topic (unless the configuration says ``split: {topics: spread}``), rows
+    made of one another, and rows whose questions are near duplicates or paraphrases. A group keeps
+    its split in later rounds; a new row that is related to rows in two splits is dropped as
+    joins_two_splits.
 
     With --check nothing is split. It compares the FILES named, else all rounds of the persona with
-    their evaluation prompts, prints every pair of kin on two sides, and exits 1 if there is any.
-    A file's side is read off its name (train, validation, test, ...) or given by --side.
+    their evaluation prompts, prints every pair of related rows in two splits, and exits 1 if there
+    is any. A file's split is read off its name (train, validation, test, ...) or given by --split.
 
     \b
     Examples:
       persona split --seed 1
       persona split --check
-      persona split --check train.jsonl my-questions.jsonl --side test=my-questions.jsonl
+      persona split --check train.jsonl my-questions.jsonl --split test=my-questions.jsonl
     """
-    if not (files or side):
+    if not (files or named):
         _round_options(**options)
         return
     if not options["check"]:
-        where = str(files[0]) if files else "--side"
+        where = str(files[0]) if files else "--split"
         raise UserError("files are compared, not split", where=where, fix="add --check")
     from curation.related_rows import SIMILARITY
 
-    named = _with_sides(files, side)
-    if len({its for _, its in named}) < 2:
+    compared = _with_splits(files, named)
+    if len({name for _, name in compared}) < 2:
         raise UserError(
-            f"all files are on the side '{named[0][1]}', so nothing can leak",
-            where=", ".join(str(path) for path, _ in named),
-            fix="name files of two sides; --side says which side a file is on",
+            f"all files are of the split '{compared[0][1]}', so nothing can leak",
+            where=", ".join(str(path) for path, _ in compared),
+            fix="name files of two splits; --split says which split a file is of",
         )
-    found = check_leaks(named, options["similarity"] or SIMILARITY, topics=False)
-    _tell(found, options["most"])
+    leaks = check_leaks(compared, options["similarity"] or SIMILARITY, topics=False)
+    _tell(leaks, options["most"])
 
 
-def _with_sides(files: Sequence[Path], sides: Sequence[str]) -> list[tuple[Path, SplitName]]:
-    from curation.leaks import named_side, side_of
+def _with_splits(files: Sequence[Path], named: Sequence[str]) -> list[tuple[Path, SplitName]]:
+    from curation.leaks import named_split, split_of
     from workbench.store import existing
 
-    given: dict[Path, SplitName] = {}
-    for text in sides:
+    splits: dict[Path, SplitName] = {}
+    for text in named:
         name, _, path = text.partition("=")
         if not path:
-            raise UserError(f"'{text}' names no file", where="--side", fix="such as train=FILE")
-        given[Path(path)] = named_side(name)
-    paths = dict.fromkeys([*files, *given])
-    return [(existing(path), given.get(path) or side_of(path)) for path in paths]
+            raise UserError(f"'{text}' names no file", where="--split", fix="such as train=FILE")
+        splits[Path(path)] = named_split(name)
+    paths = dict.fromkeys([*files, *splits])
+    return [(existing(path), splits.get(path) or split_of(path)) for path in paths]
 
 
 def _tell(found: LeakCheck, most: int, rounds: Sequence[RoundFolder] = ()) -> None:
     """Print the leaks and exit 1, or say in one line what was compared."""
-    sizes = Counter(item.side for item in found.items)
-    told = ", ".join(f"{side} {sizes[side]}" for side in SPLITS)
+    sizes = Counter(item.split for item in found.items)
+    by_split = ", ".join(f"{name} {sizes[name]}" for name in SPLITS)
     where = f"{found.files} files" + (f" of {', '.join(r.name for r in rounds)}" if rounds else "")
-    compared = f"{len(found.items)} rows in {where} ({told}), similarity {found.similarity:.2f}"
+    compared = f"{len(found.items)} rows in {where} ({by_split}), similarity {found.similarity:.2f}"
     if not found.leaks:
         click.echo(f"no leak: {compared}")
         return
-    table = Table(title=f"Kin on two sides: {len(found.leaks)} pairs", title_justify="left")
-    for name in ("row", "side", "kin to", "on side", "why"):
+    table = Table(
+        title=f"Related rows in two splits: {len(found.leaks)} pairs", title_justify="left"
+    )
+    for name in ("row", "split", "related to", "in split", "why"):
         table.add_column(name, overflow="fold")
     table.add_column("similarity", justify="right")
     for leak in found.leaks[:most]:
         one, other = leak.one, leak.other
         alike = f"{leak.similarity:.2f}"
-        table.add_row(one.where, one.side, other.where, other.side, leak.why, alike)
+        table.add_row(one.where, one.split, other.where, other.split, leak.why, alike)
     # As wide as its rows: a path is copied whole, in a narrow log too.
     width = max(80, *(2 * len(leak.one.where + leak.other.where) for leak in found.leaks[:most]))
     Console(width=width, highlight=False).print(table)
@@ -149,32 +153,32 @@ def _tell(found: LeakCheck, most: int, rounds: Sequence[RoundFolder] = ()) -> No
 
 
 def _print_sizes(context: RoundContext) -> None:
-    """Print how many rows and pairs of each topic are on each side."""
+    """Print how many rows and pairs of each topic are in each split."""
     folder = context.round.stage("split")
     rows: dict[str, Counter[SplitName]] = defaultdict(Counter)
     topics = {
         row.id: row.topic
-        for side in SPLITS
-        for row in read_records(folder / f"{side}.jsonl", Example)
+        for name in SPLITS
+        for row in read_records(folder / f"{name}.jsonl", Example)
     }
     groups: dict[SplitName, set[str]] = defaultdict(set)
     for split in read_records(folder / "splits.jsonl", SplitAssignment):
         groups[split.split].add(split.group)
         if split.record in topics:
             rows[topics[split.record]][split.split] += 1
-    table = Table(title="Rows by topic and side", title_justify="left")
+    table = Table(title="Rows by topic and split", title_justify="left")
     table.add_column("topic")
-    for side in SPLITS:
-        table.add_column(side, justify="right")
-    # The rows of one side stand together, as a topic is on one side.
+    for name in SPLITS:
+        table.add_column(name, justify="right")
+    # The rows of one split stand together, as a topic is in one split.
     for topic, counts in sorted(rows.items(), key=lambda e: (min(map(SPLITS.index, e[1])), e[0])):
-        name = context.persona.topic_name(topic) if topic else "(no topic)"
-        table.add_row(name, *(str(counts[side] or "") for side in SPLITS))
+        title = context.persona.topic_name(topic) if topic else "(no topic)"
+        table.add_row(title, *(str(counts[name] or "") for name in SPLITS))
     table.add_section()
-    table.add_row("rows", *(str(sum(c[side] for c in rows.values())) for side in SPLITS))
-    pairs = (_lines(folder / f"preferences-{side}.jsonl") for side in SPLITS)
+    table.add_row("rows", *(str(sum(c[name] for c in rows.values())) for name in SPLITS))
+    pairs = (_lines(folder / f"preferences-{name}.jsonl") for name in SPLITS)
     table.add_row("preference pairs", *(str(count) for count in pairs))
-    table.add_row("groups", *(str(len(groups[side])) for side in SPLITS))
+    table.add_row("groups", *(str(len(groups[name])) for name in SPLITS))
     Console(soft_wrap=True).print(table)
     for drop in read_records(folder / "drops.jsonl", Drop):
         click.echo(f"dropped {drop.source or drop.record}: {drop.reason}, {drop.detail}")

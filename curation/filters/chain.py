@@ -16,7 +16,7 @@ from curation.filters import rules
 from curation.filters.language import language
 from curation.filters.rules import DropReason, find_personal_data, mask_personal_data
 from workbench.config import FilterSettings
-from workbench.near_duplicates import Made, near_pairs
+from workbench.near_duplicates import LazyTexts, near_pairs
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference
 
@@ -28,22 +28,22 @@ R = TypeVar("R", Example, Preference)
 class Filtered:
     """Rows kept and rows dropped, with the share kept."""
 
-    kept: list[Example]
-    dropped: list[Drop]
+    examples: list[Example]
+    drops: list[Drop]
     preferences: list[Preference] = field(default_factory=list)
-    """Pairs kept; their drops are among ``dropped``."""
+    """Pairs kept; their drops are among ``drops``."""
 
     @property
     def kept_share(self) -> float:
         """Kept rows over all rows; 1.0 when there were none."""
-        passed = len(self.kept) + len(self.preferences)
-        total = passed + len(self.dropped)
+        passed = len(self.examples) + len(self.preferences)
+        total = passed + len(self.drops)
         return passed / total if total else 1.0
 
     @property
     def reasons(self) -> dict[str, int]:
         """Number of drops by reason, most first."""
-        return dict(Counter(drop.reason for drop in self.dropped).most_common())
+        return dict(Counter(drop.reason for drop in self.drops).most_common())
 
 
 def filter_examples(
@@ -72,7 +72,7 @@ def filter_examples(
     rows = [row for example in examples if (row := chain.passed(example))]
     rows = chain.without_near_duplicates(rows)
     pairs = [passed for pair in preferences if (passed := chain.passed_pair(pair))]
-    return Filtered(rows, chain.dropped, pairs)
+    return Filtered(rows, chain.drops, pairs)
 
 
 class _Chain:
@@ -89,7 +89,7 @@ class _Chain:
         )
         self._first: dict[bytes, str] = {}
         """Digest of the texts of each row so far → where the first of them came from."""
-        self.dropped: list[Drop] = []
+        self.drops: list[Drop] = []
 
     def passed(self, example: Example) -> Example | None:
         """Return the row, masked where that is the policy; None where it is dropped."""
@@ -115,7 +115,7 @@ class _Chain:
 
     def without_near_duplicates(self, rows: list[Example]) -> list[Example]:
         """Return the rows but for those that nearly repeat an earlier one."""
-        texts = Made(rows, lambda row: f"{row.question}\n{row.answer}")
+        texts = LazyTexts(rows, lambda row: f"{row.question}\n{row.answer}")
         gone: set[int] = set()
         for earlier, later, similarity in near_pairs(texts, self._settings.near_duplicate):
             if earlier in gone or later in gone:
@@ -147,7 +147,7 @@ class _Chain:
 
     def _drop(self, row: Example | Preference, reason: DropReason) -> bool:
         if reason:
-            self.dropped.append(Drop.of(row, self._stage, *reason))
+            self.drops.append(Drop.of(row, self._stage, *reason))
         return bool(reason)
 
 

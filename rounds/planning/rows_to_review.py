@@ -32,7 +32,7 @@ from workbench.records import Decision, Example, Response, SplitName
 from workbench.store import file_hash, write_json
 
 if TYPE_CHECKING:
-    from curation.label_issues import Labelled
+    from curation.label_issues import LabelledAnswer
     from evaluation.weakness import Gap
     from training.row_loss import RowLoss
 
@@ -199,31 +199,31 @@ def learned_gaps(inputs: PlanInputs, losses: Sequence[RowLoss], seed: int) -> li
 
 def label_issues(inputs: PlanInputs, seed: int) -> list[LabelIssue]:
     """Return kept rows that read like what is not the persona's, and dropped ones like the kept."""
-    from curation.label_issues import find_doubts
+    from curation.label_issues import label_quality
 
     dropped = {decision.record for decision in inputs.decisions if decision.outcome == "drop"}
     rows = {row.id: row for row in inputs.learning_rows}
     rows |= {row.id: row for row in inputs.reviewed.filtered if row.id in dropped}
     return [
-        LabelIssue(**_about(rows[one.id]), kept=one.kept, quality=one.quality)
-        for one in find_doubts(list(_labelled(inputs, dropped)), seed=seed)
+        LabelIssue(**_about(rows[one.id]), kept=one.label, quality=one.quality)
+        for one in label_quality(list(_labelled(inputs, dropped)), seed=seed)
         if one.issue and one.id in rows
     ]
 
 
-def _labelled(inputs: PlanInputs, dropped: set[str]) -> Iterator[Labelled]:
+def _labelled(inputs: PlanInputs, dropped: set[str]) -> Iterator[LabelledAnswer]:
     """Yield kept rows, dropped ones, and the base model's own answers as what is not wanted."""
-    from curation.label_issues import Labelled
+    from curation.label_issues import LabelledAnswer
 
     for row in inputs.learning_rows:
-        yield Labelled(row.id, row.question, row.answer, True)
+        yield LabelledAnswer(row.id, row.question, row.answer, True)
     for row in inputs.reviewed.filtered:
         if row.id in dropped:
-            yield Labelled(row.id, row.question, row.answer, False)
+            yield LabelledAnswer(row.id, row.question, row.answer, False)
     held_out = inputs.held_out
     for answer in inputs.baseline:
         if answer.text.strip() and answer.prompt_id not in held_out:
-            yield Labelled(answer.id, answer.prompt[-1].content, answer.text, False)
+            yield LabelledAnswer(answer.id, answer.prompt[-1].content, answer.text, False)
 
 
 def _about(row: Example) -> dict[str, str]:

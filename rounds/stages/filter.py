@@ -49,11 +49,11 @@ def _filter(persona: Persona, settings: FilterSettings, work: Work) -> None:
     pairs = work.read(IMPORTED_PREFERENCES)
     filtered = filter_examples(rows, persona, settings, preferences=pairs)
     work.counts.update(
-        kept=len(filtered.kept),
+        kept=len(filtered.examples),
         preferences=len(filtered.preferences),
-        dropped=len(filtered.dropped),
+        dropped=len(filtered.drops),
         reasons=filtered.reasons,
     )
-    work.write(FILTERED, filtered.kept)
+    work.write(FILTERED, filtered.examples)
     work.write(FILTERED_PREFERENCES, filtered.preferences)
-    work.write(FILTER_DROPS, filtered.dropped)
+    work.write(FILTER_DROPS, filtered.drops)

@@ -77,13 +77,13 @@ def _resolve(context: RoundContext, work: Work) -> None:
         context.persona, context.config.filter, reviewed, carry_over, resolved, hard_negatives
     )
     work.counts.update(
-        kept=len(filtered.kept),
+        kept=len(filtered.examples),
         preferences=len(preferences),
         dropped=len(drops),
         queue=len(resolved.queue),
         **carry_over.counts(),
     )
-    work.write(RESOLVED, filtered.kept)
+    work.write(RESOLVED, filtered.examples)
     work.write(RESOLVED_PREFERENCES, preferences)
     work.write(DECISIONS, [*carry_over.decisions, *resolved.decisions])
     work.write(RESOLVE_DROPS, drops)
@@ -210,7 +210,7 @@ def _gather(
         stage="resolve",
     )
     behind = _left_behind(reviewed.carry_over, carry_over)
-    drops = [*resolved.drops, *fallen, *lost, *behind, *filtered.dropped]
+    drops = [*resolved.drops, *fallen, *lost, *behind, *filtered.drops]
     return filtered, [*filtered.preferences, *as_brought], drops
 
 

@@ -19,18 +19,17 @@ from rounds.layout import (
     RESOLVED_PREFERENCES,
     RESPONSES,
     SPLIT_DROPS,
-    SPLITS,
     Artifact,
     RoundFolder,
 )
 from rounds.runner import StageSpec, Work
 from workbench.config import SplitSettings, dumped
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Preference, SplitName
+from workbench.records import SPLITS, Drop, Example, Preference, SplitName
 
 if TYPE_CHECKING:
     from curation.leaks import Item, Leak
-    from curation.split import Placed
+    from curation.related_rows import Placed
 
 IN_TRAINING = "probe_in_training"
 """Why a probe is dropped: an earlier round has trained on a row that is related to it."""
@@ -75,7 +74,7 @@ def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
     work.counts.update(probes=len(probes.kept), dropped=len(drops))
     work.write(PROBES, probes.kept)
     work.write(DROPPED_PROBES, probes.dropped)
-    work.write(ASSIGNMENTS, rows.splits)
+    work.write(ASSIGNMENTS, rows.assignments)
     work.write(SPLIT_DROPS, drops)
 
 
@@ -91,7 +90,7 @@ def _earlier(round_: RoundFolder) -> list[RoundFolder]:
 
 def _placed_rows(round_: RoundFolder) -> Iterator[Placed]:
     """Yield the rows of a round with the split that each is in."""
-    from curation.split import Placed
+    from curation.related_rows import Placed
 
     for split in SPLITS:
         rows: list[Example | Preference] = [
@@ -112,7 +111,7 @@ class HeldProbes:
 
     def placed(self) -> list[Placed]:
         """Return the probes as rows of the test split: a new row related to one goes there."""
-        from curation.split import Placed
+        from curation.related_rows import Placed
 
         return [Placed(probe, "test", "probes") for probe in self.kept]
 
@@ -140,21 +139,15 @@ def hold_probes(
     probes = {probe.id: probe for probe in read_probes(path, persona)}
     items = [Item(one.id, "test", questions_of(one), (one.id,)) for one in probes.values()]
     items += [
-        Item(f"{one.round} {one.row.source or one.row.id}", one.side, questions_of(one.row))
+        Item(f"{one.round} {one.row.source or one.row.id}", one.split, questions_of(one.row))
         for one in placed
     ]
     drops = {}
     for leak in find_leaks(items, similarity=settings.related):
         probe = probes.get(leak.one.where)
         if probe is not None:
-            drops[probe.id] = Drop(
-                record=probe.id,
-                stage="split",
-                reason=IN_TRAINING,
-                detail=f"{leak.why}: {leak.other.where} ({leak.other.side})",
-                source=probe.source,
-                parents=(probe.id,),
-            )
+            detail = f"{leak.why}: {leak.other.where} ({leak.other.split})"
+            drops[probe.id] = Drop.of(probe, "split", IN_TRAINING, detail)
     kept = [probe for probe in probes.values() if probe.id not in drops]
     return HeldProbes(kept, list(drops.values()), [probes[one] for one in drops])
 

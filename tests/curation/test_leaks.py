@@ -1,4 +1,4 @@
-"""Leaks: kin on two sides are found in files of any shape, and nothing else is."""
+"""Leaks: related rows in two splits are found in files of any shape, and nothing else is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from curation.leaks import Item, find_leaks, read_items, side_of
+from curation.leaks import Item, find_leaks, read_items, split_of
 from workbench.errors import UserError, UserErrors
 from workbench.records import Example, Preference, SplitName, user_prompt
 
@@ -23,10 +23,10 @@ def _file(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def _items(tmp_path: Path, **sides: list[dict[str, Any]]) -> list[Item]:
+def _items(tmp_path: Path, **splits: list[dict[str, Any]]) -> list[Item]:
     return [
         item
-        for name, rows in sides.items()
+        for name, rows in splits.items()
         for item in read_items(_file(tmp_path / f"{name}.jsonl", *rows), name)  # type: ignore[arg-type]
     ]
 
@@ -91,19 +91,19 @@ def test_a_chat_that_opens_with_a_held_out_question_leaks(tmp_path: Path) -> Non
     assert leak.why == "same question"
 
 
-def test_different_questions_and_siblings_on_one_side_are_no_leak(tmp_path: Path) -> None:
+def test_different_questions_and_related_rows_in_one_split_are_no_leak(tmp_path: Path) -> None:
     train = [{"prompt": ASKED}, {"prompt": REORDERED}, {"prompt": ASKED}]
     short = {"messages": [*CHAT["messages"], {"role": "user", "content": "Why?"}]}
     test = [{"prompt": OTHER}, {"messages": [{"role": "user", "content": "Why?"}]}]
     assert find_leaks(_items(tmp_path, train=[*train, short], test=test)) == []
 
 
-def test_numbered_rows_of_two_files_are_no_kin(tmp_path: Path) -> None:
+def test_numbered_rows_of_two_files_are_not_related(tmp_path: Path) -> None:
     rows = [{"id": 1, "parents": ["persona-0123456789abcdef"], "prompt": t} for t in (ASKED, OTHER)]
     assert find_leaks(_items(tmp_path, train=rows[:1], test=rows[1:])) == []
 
 
-def test_an_edit_a_pair_and_two_children_of_one_row_are_kin(tmp_path: Path) -> None:
+def test_an_edit_a_pair_and_two_children_of_one_row_are_related(tmp_path: Path) -> None:
     seed = _example(ASKED)
     edit = _example(OTHER, parents=(seed["id"],))
     pair = Preference(
@@ -113,7 +113,7 @@ def test_an_edit_a_pair_and_two_children_of_one_row_are_kin(tmp_path: Path) -> N
         parents=(seed["id"],),
     ).model_dump(mode="json")
     found = find_leaks(_items(tmp_path, train=[seed], validation=[edit], test=[pair]))
-    names = {(leak.one.side, leak.other.where.split("/")[-1]): leak.why for leak in found}
+    names = {(leak.one.split, leak.other.where.split("/")[-1]): leak.why for leak in found}
     assert names == {
         ("train", "validation.jsonl:1"): "one made from the other",
         ("train", "test.jsonl:1"): "one made from the other",
@@ -141,7 +141,7 @@ def test_one_held_out_row_among_many_copies_is_told_once(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "side"),
+    ("name", "split"),
     [
         ("preferences-train.jsonl", "train"),
         ("my_val_rows.jsonl", "validation"),
@@ -149,14 +149,14 @@ def test_one_held_out_row_among_many_copies_is_told_once(tmp_path: Path) -> None
         ("train/part-3.jsonl", "train"),
     ],
 )
-def test_a_files_name_says_its_side(name: str, side: SplitName) -> None:
-    assert side_of(Path(name)) == side
+def test_a_files_name_says_its_split(name: str, split: SplitName) -> None:
+    assert split_of(Path(name)) == split
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "train-test.jsonl"])
-def test_a_name_that_says_none_or_two_sides_is_told(name: str) -> None:
-    with pytest.raises(UserError, match="--side train="):
-        side_of(Path("some") / name)
+def test_a_name_that_says_none_or_two_splits_is_told(name: str) -> None:
+    with pytest.raises(UserError, match="--split train="):
+        split_of(Path("some") / name)
 
 
 def test_rows_without_a_question_are_told_with_their_lines(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Splits: whole groups on one side, the same sides for the same seed, no sibling across."""
+"""Splits: whole groups in one split, the same splits for the same seed, no related rows across."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from time import process_time
 
 import pytest
 
-from curation.split import Placed, SplitRows, _assign, split_rows
+from curation.related_rows import Placed
+from curation.split import SplitRows, assign_groups, split_rows
 from workbench.config import SplitSettings
 from workbench.errors import UserError
 from workbench.records import Example, Preference, user_prompt
@@ -31,8 +32,8 @@ def _rows() -> list[Example]:
     return [_example(topic, n) for topic in TOPICS for n in range(10)]
 
 
-def _sides(rows: SplitRows) -> dict[str, str]:
-    return {split.record: split.split for split in rows.splits}
+def _splits(rows: SplitRows) -> dict[str, str]:
+    return {one.record: one.split for one in rows.assignments}
 
 
 def _split(
@@ -41,13 +42,13 @@ def _split(
     return split_rows(examples, preferences, seed=seed)
 
 
-def test_every_row_is_on_exactly_one_side() -> None:
+def test_every_row_is_on_exactly_one_split() -> None:
     rows = _rows()
     made = _split(rows)
-    assert sorted(e.id for side in made.examples.values() for e in side) == sorted(
+    assert sorted(e.id for split in made.examples.values() for e in split) == sorted(
         row.id for row in rows
     )
-    assert {side: len(found) for side, found in made.examples.items()} == {
+    assert {split: len(found) for split, found in made.examples.items()} == {
         "train": 70,
         "validation": 10,
         "test": 20,
@@ -57,11 +58,11 @@ def test_every_row_is_on_exactly_one_side() -> None:
 def test_a_topic_is_never_divided() -> None:
     made = _split(_rows())
     for topic in TOPICS:
-        sides = {s for s, rows in made.examples.items() if any(r.topic == topic for r in rows)}
-        assert len(sides) == 1
+        splits = {s for s, rows in made.examples.items() if any(r.topic == topic for r in rows)}
+        assert len(splits) == 1
 
 
-def test_spread_topics_give_every_side_its_share_and_still_keep_kin_together() -> None:
+def test_spread_topics_give_every_split_its_share_and_still_keep_related_rows_together() -> None:
     rows = _rows()
     edit = _example(TOPICS[0], 50, origin="edit", parents=(rows[0].id,))
     again = rows[15].evolve(answer="Another answer.", topic=TOPICS[9])
@@ -71,16 +72,16 @@ def test_spread_topics_give_every_side_its_share_and_still_keep_kin_together() -
     for topic in TOPICS:
         held = sum(row.topic == topic for row in made.examples["test"])
         assert 1 <= held <= 3, "a fifth of 10 or 11 rows, give or take a group of two"
-    sizes = {side: len(found) for side, found in made.examples.items()}
+    sizes = {split: len(found) for split, found in made.examples.items()}
     assert 20 <= sizes["test"] <= 22 and sum(sizes.values()) == 102
-    sides = _sides(made)
-    assert sides[edit.id] == sides[rows[0].id]
-    assert sides[again.id] == sides[rows[15].id]
+    splits = _splits(made)
+    assert splits[edit.id] == splits[rows[0].id]
+    assert splits[again.id] == splits[rows[15].id]
 
 
-def test_the_same_seed_gives_the_same_sides_whatever_the_order_of_rows() -> None:
+def test_the_same_seed_gives_the_same_splits_whatever_the_order_of_rows() -> None:
     rows = _rows()
-    assert _sides(_split(rows)) == _sides(_split(list(reversed(rows))))
+    assert _splits(_split(rows)) == _splits(_split(list(reversed(rows))))
 
 
 def test_another_seed_holds_out_other_topics() -> None:
@@ -95,16 +96,16 @@ def test_a_pair_stays_with_its_question() -> None:
         for row in rows
     ]
     made = _split(rows, pairs)
-    for side, found in made.preferences.items():
-        questions = {row.prompt for row in made.examples[side]}
+    for split, found in made.preferences.items():
+        questions = {row.prompt for row in made.examples[split]}
         assert {pair.prompt for pair in found} == questions
 
 
 def test_an_edit_stays_with_the_row_that_it_came_from() -> None:
     rows = _rows()
     edits = [_example("", n, parents=(rows[n * 10].id,)) for n in range(10)]
-    sides = _sides(_split([*rows, *edits]))
-    assert all(sides[edit.id] == sides[edit.parents[0]] for edit in edits)
+    splits = _splits(_split([*rows, *edits]))
+    assert all(splits[edit.id] == splits[edit.parents[0]] for edit in edits)
 
 
 def test_near_duplicate_questions_join_their_topics() -> None:
@@ -112,14 +113,14 @@ def test_near_duplicate_questions_join_their_topics() -> None:
     text = rows[0].question
     rows.append(_example(TOPICS[9], 99, prompt=user_prompt(f"{text}!")))
     made = _split(rows)
-    groups = {split.record: split.group for split in made.splits}
+    groups = {split.record: split.group for split in made.assignments}
     assert groups[rows[-1].id] == groups[rows[0].id]
     assert groups[rows[-1].id] == groups[rows[90].id] == TOPICS[0]
 
 
 def test_rows_without_a_topic_are_groups_of_their_own() -> None:
     made = _split([_example("", n) for n in range(40)])
-    assert {side: len(rows) for side, rows in made.examples.items()} == {
+    assert {split: len(rows) for split, rows in made.examples.items()} == {
         "train": 28,
         "validation": 4,
         "test": 8,
@@ -141,14 +142,14 @@ def _placed(made: SplitRows) -> list[Placed]:
     """Return the rows of a split as a later round finds them."""
     kinds = (made.examples, made.preferences)
     return [
-        Placed(row, side, "round-001")
+        Placed(row, split, "round-001")
         for kind in kinds
-        for side, rows in kind.items()
+        for split, rows in kind.items()
         for row in rows  # type: ignore[attr-defined]
     ]
 
 
-def test_a_group_keeps_its_side_in_later_rounds_whatever_the_seed() -> None:
+def test_a_group_keeps_its_split_in_later_rounds_whatever_the_seed() -> None:
     rows = _rows()
     first = _split(rows)
     new = [
@@ -157,10 +158,10 @@ def test_a_group_keeps_its_side_in_later_rounds_whatever_the_seed() -> None:
         for n in range(4)
     ]
     later = split_rows([*rows[:50], *new], [], seed=5, earlier=_placed(first))
-    side_of = {row.topic: side for side, rows in first.examples.items() for row in rows}
-    for side, found in later.examples.items():
+    split_by_topic = {row.topic: split for split, rows in first.examples.items() for row in rows}
+    for split, found in later.examples.items():
         assert {row.topic for row in found} - {"topic_new"} == {
-            topic for topic, its in side_of.items() if its == side
+            topic for topic, its in split_by_topic.items() if its == split
         }
     assert later.drops == []
 
@@ -173,10 +174,10 @@ def test_a_question_held_out_earlier_holds_out_its_paraphrase_though_it_is_gone_
     new = _example("", 0, prompt=user_prompt(reordered))
     others = [row for row in rows if row.topic != held.topic]
     later = split_rows([*others, new], [], seed=0, earlier=_placed(first))
-    assert _sides(later)[new.id] == "test"
+    assert _splits(later)[new.id] == "test"
 
 
-def test_a_new_row_that_would_join_two_sides_is_dropped_and_names_both() -> None:
+def test_a_new_row_that_would_join_two_splits_is_dropped_and_names_both() -> None:
     rows = _rows()
     first = _split(rows)
     held, trained = first.examples["test"][0], first.examples["train"][0]
@@ -184,11 +185,11 @@ def test_a_new_row_that_would_join_two_sides_is_dropped_and_names_both() -> None
     pair = Preference(prompt=held.prompt, chosen="Yes.", rejected="No.", topic=trained.topic)
     later = split_rows([*rows, joining], [pair], seed=0, earlier=_placed(first))
     assert {(drop.record, drop.reason, drop.stage) for drop in later.drops} == {
-        (joining.id, "joins_two_sides", "split"),
-        (pair.id, "joins_two_sides", "split"),
+        (joining.id, "joins_two_splits", "split"),
+        (pair.id, "joins_two_splits", "split"),
     }
     assert "(test)" in later.drops[0].detail and "(train)" in later.drops[0].detail
-    assert {row: _sides(later)[row] for row in _sides(first)} == _sides(first)
+    assert {row: _splits(later)[row] for row in _splits(first)} == _splits(first)
 
 
 def test_in_a_first_round_a_row_of_two_topics_joins_them_instead() -> None:
@@ -196,13 +197,15 @@ def test_in_a_first_round_a_row_of_two_topics_joins_them_instead() -> None:
     joining = _example(TOPICS[1], 99, prompt=rows[0].prompt)
     made = _split([*rows, joining])
     assert made.drops == []
-    assert len({_sides(made)[r.id] for r in rows if r.topic in TOPICS[:2]}) == 1
+    assert len({_splits(made)[r.id] for r in rows if r.topic in TOPICS[:2]}) == 1
 
 
 def test_earlier_rounds_that_contradict_each_other_are_told() -> None:
     rows = _rows()
     earlier = [Placed(rows[0], "train", "round-001"), Placed(rows[1], "test", "round-002")]
-    with pytest.raises(UserError, match=r"kin on two sides: round-002 ex-.* \(test\), round-001"):
+    with pytest.raises(
+        UserError, match=r"related rows in two splits: round-002 ex-.* \(test\), round-001"
+    ):
         split_rows(rows, [], seed=0, earlier=earlier)
 
 
@@ -225,23 +228,23 @@ def test_what_is_split_passes_the_leak_check() -> None:
     ]
     made = _split([*rows, *turned])
     items = [
-        Item(row.id, side, questions_of(row), (row.id,), row.topic)
-        for side, found in made.examples.items()
+        Item(row.id, split, questions_of(row), (row.id,), row.topic)
+        for split, found in made.examples.items()
         for row in found
     ]
     assert find_leaks(items, topics=True) == []
 
 
-def test_the_sides_of_many_groups_are_drawn_in_a_moment() -> None:
+def test_the_splits_of_many_groups_are_drawn_in_a_moment() -> None:
     members = {f"group-{n}": 1 + n % 3 for n in range(30_000)}
     strata = dict.fromkeys(members, "")
     started = process_time()
-    sides = _assign(members, strata, {}, 0, SplitSettings(test=0.2, validation=0.1))
+    splits = assign_groups(members, strata, {}, 0, SplitSettings(test=0.2, validation=0.1))
     # Each choice looks at sizes, not at groups: looking at all of them took a minute.
     assert process_time() - started < 3
     rows: Counter[str] = Counter()
-    for group, side in sides.items():
-        rows[side] += members[group]
+    for group, split in splits.items():
+        rows[split] += members[group]
     assert rows["test"] == pytest.approx(0.2 * 60_000, abs=2)
     assert rows["validation"] == pytest.approx(0.1 * 60_000, abs=2)
     assert sum(rows.values()) == sum(members.values())

@@ -1,4 +1,4 @@
-"""`persona split`: sizes per topic, sides that stay, and `--check` on our files and on others'."""
+"""`persona split`: sizes per topic, splits that stay, and `--check` on our files and on others'."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from tests.curation.review_team import seeds
 from workbench.records import Example, Preference, SplitAssignment
 from workbench.store import read_records
 
-SIDES = ("train", "validation", "test")
 PROBES = 188
-"""The persona's probes, which the split holds on the test side."""
+"""The persona's probes, which the split holds in the test split."""
 
 
 @pytest.fixture
@@ -22,12 +21,12 @@ def rows(repo: Path) -> list[Example]:
     return seeds(repo / "datasets" / "gym-trainer")
 
 
-def _sides(commands: Commands, number: int) -> dict[str, str]:
+def _splits(commands: Commands, number: int) -> dict[str, str]:
     splits = read_records(commands.folder(number) / "split/splits.jsonl", SplitAssignment)
     return {split.record: split.split for split in splits}
 
 
-def test_sizes_are_told_by_topic_and_side(commands: Commands, rows: list[Example]) -> None:
+def test_sizes_are_told_by_topic_and_split(commands: Commands, rows: list[Example]) -> None:
     pair = Preference(prompt=rows[0].prompt, chosen="A.", rejected="B.", topic=rows[0].topic)
     commands.curated(rows, [pair])
     said = commands.on_round("split")
@@ -69,23 +68,23 @@ def test_a_row_moved_by_hand_is_found_by_its_topic_and_its_file(
     assert "same row" in said.out and "same topic" in said.out
 
 
-def test_sides_stay_in_a_later_round_and_a_row_between_two_sides_goes(
+def test_splits_stay_in_a_later_round_and_a_row_between_two_splits_goes(
     commands: Commands, rows: list[Example]
 ) -> None:
     commands.curated(rows[:100])
     commands.on_round("split")
-    before = _sides(commands, 1)
-    side_of = {row.topic: before[row.id] for row in rows[:100]}
+    before = _splits(commands, 1)
+    split_by_topic = {row.topic: before[row.id] for row in rows[:100]}
     held = next(row for row in rows[:100] if before[row.id] == "test")
-    trained = next(topic for topic, side in side_of.items() if side == "train")
+    trained = next(topic for topic, split in split_by_topic.items() if split == "train")
     joins = Example(prompt=held.prompt, answer="Both, champ.", topic=trained, source="new.jsonl:1")
     commands.curated([*rows, joins], number=2)
     said = commands.on_round("split", "--seed", "7", number=2)
     assert said.code == 0
-    assert "dropped new.jsonl:1: joins_two_sides, kin to round-001 seeds.jsonl:" in said.out
-    after = _sides(commands, 2)
-    assert {row.id: after[row.id] for row in rows if row.topic in side_of} == {
-        row.id: side_of[row.topic] for row in rows if row.topic in side_of
+    assert "dropped new.jsonl:1: joins_two_splits, related to round-001 seeds.jsonl:" in said.out
+    after = _splits(commands, 2)
+    assert {row.id: after[row.id] for row in rows if row.topic in split_by_topic} == {
+        row.id: split_by_topic[row.topic] for row in rows if row.topic in split_by_topic
     }
     assert joins.id not in after
     check = commands.on_round("split", "--check", number=2)
@@ -93,7 +92,7 @@ def test_sides_stay_in_a_later_round_and_a_row_between_two_sides_goes(
     assert "14 files of round-001, round-002" in check.out
 
 
-def test_a_round_on_other_sides_than_an_earlier_one_leaks(
+def test_a_round_in_other_splits_than_an_earlier_one_leaks(
     commands: Commands, rows: list[Example]
 ) -> None:
     commands.curated(rows, number=2)
@@ -129,12 +128,12 @@ def test_files_of_others_are_compared_across_shapes(commands: Commands, tmp_path
             ]
         },
     )
-    said = commands.run("split", "--check", alpaca, "--side", f"test={chat}")
+    said = commands.run("split", "--check", alpaca, "--split", f"test={chat}")
     assert said.code == 1
     assert f"{alpaca}:2" in said.out and f"{chat}:1" in said.out
     assert "question nearly the same" in said.out and "1.00" in said.out
-    lone = commands.run("split", "--check", "--side", f"test={alpaca}")
-    assert "all files are on the side 'test', so nothing can leak" in lone.err
+    lone = commands.run("split", "--check", "--split", f"test={alpaca}")
+    assert "all files are of the split 'test', so nothing can leak" in lone.err
     grpo = _foreign(tmp_path / "grpo-test.jsonl", {"prompt": "How much water do I need?"})
     clean = commands.run("split", "--check", alpaca, grpo)
     assert (clean.code, clean.out) == (
@@ -148,9 +147,9 @@ def test_files_of_others_are_compared_across_shapes(commands: Commands, tmp_path
     [
         (["split", "--check", "rows.jsonl"], "rows.jsonl: there is no such file"),
         (["split", "train.jsonl"], "train.jsonl: files are compared, not split — add --check"),
-        (["split", "--check", "--side", "trian=a"], "there is no side 'trian' — did you mean"),
-        (["split", "--check", "--side", "train"], "--side: 'train' names no file"),
-        (["split", "--check", "README.md"], "README.md: its name does not say which side"),
+        (["split", "--check", "--split", "trian=a"], "there is no split 'trian' — did you mean"),
+        (["split", "--check", "--split", "train"], "--split: 'train' names no file"),
+        (["split", "--check", "README.md"], "README.md: its name does not say which split"),
         (["split", "--check"], "no round of this persona is split yet"),
     ],
 )
@@ -163,13 +162,13 @@ def test_mistakes_are_told(
     assert what in said.err
 
 
-def test_a_pair_and_its_question_are_on_one_side(commands: Commands, rows: list[Example]) -> None:
+def test_a_pair_and_its_question_are_in_one_split(commands: Commands, rows: list[Example]) -> None:
     pairs = [
         Preference(prompt=row.prompt, chosen=row.answer, rejected="No.", parents=(row.id,))
         for row in rows[:40]
     ]
     commands.curated([row.evolve(topic="") for row in rows], pairs)
     commands.on_round("split")
-    sides = _sides(commands, 1)
-    by_question = {row.prompt: sides[row.evolve(topic="").id] for row in rows}
-    assert {sides[pair.id] == by_question[pair.prompt] for pair in pairs} == {True}
+    splits = _splits(commands, 1)
+    by_question = {row.prompt: splits[row.evolve(topic="").id] for row in rows}
+    assert {splits[pair.id] == by_question[pair.prompt] for pair in pairs} == {True}

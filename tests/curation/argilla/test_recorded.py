@@ -9,7 +9,7 @@ from curation.argilla.recorded import gold_with_reviews, read_recorded
 from curation.review.reliability import read_gold, with_gold_rows
 from workbench.config import Policy
 from workbench.errors import UserErrors
-from workbench.near_duplicates import sibling_pairs
+from workbench.near_duplicates import paraphrase_pairs
 from workbench.persona import load_persona
 from workbench.records import Example, user_prompt
 
@@ -107,5 +107,5 @@ def test_the_shipped_gold_set_is_far_from_every_seed_and_its_right_answers_keep_
     assert [persona.failed_traits(row.answer) for row in right] == [[]] * 4
     asked = [json.loads(line) for line in (folder / "seeds.jsonl").open(encoding="utf-8")]
     texts = [row["instruction"] for row in asked] + [row.question for row in gold.examples]
-    near = [pair for pair in sibling_pairs(texts, 0.5) if pair[1] >= len(asked)]
+    near = [pair for pair in paraphrase_pairs(texts, 0.5) if pair[1] >= len(asked)]
     assert near == []

@@ -63,23 +63,23 @@ def test_a_faulty_answer_is_dropped_with_its_reason(
     persona: Persona, answer: str, reason: str
 ) -> None:
     filtered = filter_examples([_example(answer)], persona)
-    assert [drop.reason for drop in filtered.dropped] == [reason]
+    assert [drop.reason for drop in filtered.drops] == [reason]
     assert filtered.kept_share == 0.0
 
 
 def test_a_good_row_is_kept_as_it_came(persona: Persona) -> None:
     row = _example(GOOD)
-    assert filter_examples([row], persona).kept == [row]
+    assert filter_examples([row], persona).examples == [row]
 
 
 def test_a_broken_must_not_names_the_trait_and_the_phrase(persona: Persona) -> None:
-    (gone,) = filter_examples([_example("It depends, champ. " + GOOD)], persona).dropped
+    (gone,) = filter_examples([_example("It depends, champ. " + GOOD)], persona).drops
     assert gone.detail == "no_hedging: It depends"
 
 
 def test_a_team_may_leave_must_nots_to_the_reviewers(persona: Persona) -> None:
     row = _example("It depends, champ. " + GOOD)
-    assert filter_examples([row], persona, FilterSettings(must_not="keep")).kept == [row]
+    assert filter_examples([row], persona, FilterSettings(must_not="keep")).examples == [row]
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_a_question_in_another_script_is_another_language(
     repo: Path, name: str, question: str, answer: str, script: str
 ) -> None:
     spec = load_persona(repo / "datasets" / name)
-    dropped = filter_examples([_example(answer, question)], spec).dropped
+    dropped = filter_examples([_example(answer, question)], spec).drops
     expected = [("wrong_language", f"the question is in {script} letters")] if script else []
     assert [(d.reason, d.detail) for d in dropped if d.reason == "wrong_language"] == expected
 
 
 def test_an_exact_repetition_from_another_source_is_named_so(persona: Persona) -> None:
     again = _example(GOOD.replace(". ", ".  "), line=9)
-    (gone,) = filter_examples([_example(GOOD), again], persona).dropped
+    (gone,) = filter_examples([_example(GOOD), again], persona).drops
     assert (gone.record, gone.reason, gone.detail) == (
         again.id,
         "exact_duplicate",
@@ -130,7 +130,7 @@ def test_a_pair_is_dropped_for_its_chosen_answer_or_any_personal_data(
     persona: Persona, pair: Preference, reason: str
 ) -> None:
     filtered = filter_examples([], persona, preferences=[pair])
-    assert [(d.record, d.reason) for d in filtered.dropped] == [(pair.id, reason)]
+    assert [(d.record, d.reason) for d in filtered.drops] == [(pair.id, reason)]
     assert filtered.preferences == []
 
 
@@ -139,7 +139,7 @@ def test_a_faulty_rejected_answer_is_what_a_pair_is_for(persona: Persona) -> Non
     again = _pair(GOOD, "It depends. ", line=3)
     filtered = filter_examples([], persona, preferences=[*pairs, again])
     assert filtered.preferences == pairs
-    assert [(d.record, d.reason) for d in filtered.dropped] == [(again.id, "exact_duplicate")]
+    assert [(d.record, d.reason) for d in filtered.drops] == [(again.id, "exact_duplicate")]
 
 
 def test_personal_data_is_masked_on_both_sides_of_a_pair(persona: Persona) -> None:
@@ -151,15 +151,15 @@ def test_personal_data_is_masked_on_both_sides_of_a_pair(persona: Persona) -> No
 
 
 def test_a_later_stage_names_itself_in_its_drops(persona: Persona) -> None:
-    (gone,) = filter_examples([_example("Sit.")], persona, stage="resolve").dropped
+    (gone,) = filter_examples([_example("Sit.")], persona, stage="resolve").drops
     assert (gone.stage, gone.reason) == ("resolve", "too_short")
 
 
 def test_the_later_of_two_near_duplicates_goes_and_names_the_earlier(persona: Persona) -> None:
     rows = [_example(GOOD), _example(GOOD.replace("Monday", "Tuesday"), line=2)]
     filtered = filter_examples(rows, persona)
-    assert filtered.kept == rows[:1]
-    (gone,) = filtered.dropped
+    assert filtered.examples == rows[:1]
+    (gone,) = filtered.drops
     assert (gone.record, gone.reason) == (rows[1].id, "near_duplicate")
     assert gone.detail.endswith("alike to s.jsonl:1")
 
@@ -168,18 +168,18 @@ def test_the_same_answer_to_another_question_is_no_near_duplicate(persona: Perso
     other = "Is it bad that I skipped three weeks of training because of the quarterly report?"
     long = f"{other} I also slept badly, ate at my desk and took the lift every single day."
     rows = [_example(GOOD), _example(GOOD.replace("neck", "hip"), question=long, line=2)]
-    assert filter_examples(rows, persona, FilterSettings(near_duplicate=0.9)).kept == rows
+    assert filter_examples(rows, persona, FilterSettings(near_duplicate=0.9)).examples == rows
 
 
 def test_masked_rows_keep_their_story(persona: Persona) -> None:
     row = _example(GOOD + " Write to coach@example.com.")
-    (kept,) = filter_examples([row], persona, FilterSettings(personal_data="mask")).kept
+    (kept,) = filter_examples([row], persona, FilterSettings(personal_data="mask")).examples
     assert kept.answer.endswith("Write to [e-mail].")
     assert kept.parents == (row.id,)
 
 
 def test_a_drop_does_not_repeat_the_personal_data(persona: Persona) -> None:
-    (gone,) = filter_examples([_example(GOOD + " coach@example.com")], persona).dropped
+    (gone,) = filter_examples([_example(GOOD + " coach@example.com")], persona).drops
     assert gone.detail == "e-mail"
 
 
@@ -237,8 +237,8 @@ def test_on_the_shipped_seeds_only_planted_faults_are_dropped(repo: Path, name: 
         f"seeds.jsonl:{r['row']}": r["fault"] for _, r in read_json_lines(folder / "faults.jsonl")
     }
     filtered = filter_examples(rows, persona)
-    wrongly = [drop.source for drop in filtered.dropped if drop.source not in faults]
-    reasons = Counter((faults[d.source], d.reason) for d in filtered.dropped if d.source in faults)
+    wrongly = [drop.source for drop in filtered.drops if drop.source not in faults]
+    reasons = Counter((faults[d.source], d.reason) for d in filtered.drops if d.source in faults)
     assert wrongly == []
     assert reasons["near_duplicate", "near_duplicate"] == 3
     assert reasons["refusal", "refusal"] == 2
@@ -249,7 +249,7 @@ def test_on_the_shipped_seeds_only_planted_faults_are_dropped(repo: Path, name: 
 def test_an_answer_in_another_language_is_dropped_by_its_script_or_its_words(
     persona: Persona,
 ) -> None:
-    dropped = filter_examples([_example(KOREAN), _example(GERMAN)], persona).dropped
+    dropped = filter_examples([_example(KOREAN), _example(GERMAN)], persona).drops
     assert [drop.detail for drop in dropped] == [
         "the answer is in Hangul letters",
         "de, the persona speaks en",

@@ -70,12 +70,12 @@ def test_a_pair_falls_with_its_row_by_the_row_s_reason() -> None:
     assert all(drop.stage == "resolve" and drop.source == "m" for drop in drops)
 
 
-def test_a_pair_is_on_its_row_s_side() -> None:
+def test_a_pair_is_in_its_row_s_split() -> None:
     rows = [row(number) for number in range(5)]
     pairs, _ = with_their_rows(
         map(hard_negative, rows), rows, rows, [decided(one, "keep") for one in rows]
     )
-    sides = split_rows(rows, pairs, seed=0)
-    for side, examples in sides.examples.items():
-        assert {p.topic for p in sides.preferences[side]} == {e.topic for e in examples}
-    assert all(sides.examples[side] for side in ("train", "test"))
+    splits = split_rows(rows, pairs, seed=0)
+    for split, examples in splits.examples.items():
+        assert {p.topic for p in splits.preferences[split]} == {e.topic for e in examples}
+    assert all(splits.examples[split] for split in ("train", "test"))
