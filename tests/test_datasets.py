@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -111,7 +112,42 @@ def test_the_list_of_checks_is_closed_and_written_down(repo: Path) -> None:
     assert [kind for kind in CHECKS if f"`{kind}`" not in text] == []
 
 
-@pytest.mark.parametrize("name", ["refusals", "instructions"])
+def trigrams(text: str) -> set[str]:
+    plain = "".join(c for c in text.casefold() if c.isalnum())
+    return {plain[at : at + 3] for at in range(len(plain) - 2)}
+
+
+def shared(row: dict[str, Any]) -> float:
+    one, other = trigrams(row["one"]), trigrams(row["other"])
+    return len(one & other) / len(one | other)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_letters_do_not_tell_paraphrases_from_look_alikes(repo: Path, language: str) -> None:
+    rows = read_rows(repo, f"paraphrases/{language}.jsonl")
+    assert all(set(row) == {"id", "one", "other", "same"} for row in rows)
+    assert Counter(row["same"] for row in rows) == {True: 100, False: 100}
+    texts = [text for row in rows for text in (row["one"], row["other"])]
+    assert repeated(texts) == [] and foreign(texts, language) == []
+    same = median(shared(row) for row in rows if row["same"])
+    assert same < median(shared(row) for row in rows if not row["same"])
+
+
+def test_no_prompt_stands_in_two_sets(repo: Path) -> None:
+    """Persona's questions, probes, refusals, instructions: each prompt is asked for one reason."""
+    for language, persona in (("en", "gym-trainer"), ("ko", "gym-trainer-ko")):
+        seeds = (repo / f"datasets/{persona}/seeds.jsonl").read_text(encoding="utf-8")
+        probes = (repo / f"datasets/{persona}/probes.jsonl").read_text(encoding="utf-8")
+        texts = [
+            *{json.loads(line)["instruction"] for line in seeds.splitlines()},
+            *{turn for line in probes.splitlines() for turn in json.loads(line)["turns"]},
+            *(row["prompt"] for row in read_rows(repo, f"refusals/{language}.jsonl")),
+            *(row["prompt"] for row in read_rows(repo, f"instructions/{language}.jsonl")),
+        ]
+        assert repeated(texts) == []
+
+
+@pytest.mark.parametrize("name", ["refusals", "instructions", "paraphrases"])
 def test_a_folder_of_prompts_says_what_it_is(repo: Path, name: str) -> None:
     text = (repo / "datasets" / name / "README.md").read_text(encoding="utf-8")
     assert text.startswith("---\nlicense: apache-2.0\n")
