@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
 from workbench.inference.base_models import load_model, load_tokenizer
+from workbench.store import replace_folder
 
 if TYPE_CHECKING:
     import torch
@@ -265,5 +266,4 @@ def save_adapter(
     )
     # PEFT's card names the base by its path in the cache, and says nothing that is known here.
     (temporary / "README.md").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    replace_folder(temporary, folder)

@@ -50,8 +50,8 @@ def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        wanted = [*_TEXT_FILES, _WEIGHTS] if weights else _TEXT_FILES
-        folder = Path(snapshot_download(name, allow_patterns=wanted))
+        files = [*_TEXT_FILES, _WEIGHTS] if weights else _TEXT_FILES
+        folder = Path(snapshot_download(name, allow_patterns=files))
     except HFValidationError:
         raise UserError(
             f"model '{name}' is neither a folder nor a hub id",
@@ -149,10 +149,10 @@ def load_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # loading takes a second or is shown by the stage itself
-    given = dict(quantization or {})
-    mxfp4 = given.pop("quant_method", "") == "mxfp4"
+    fields = dict(quantization or {})
+    mxfp4 = fields.pop("quant_method", "") == "mxfp4"
     kind = transformers.Mxfp4Config if mxfp4 else transformers.BitsAndBytesConfig
-    config = kind(**given) if quantization else None
+    config = kind(**fields) if quantization else None
     auto = "AutoModelForImageTextToText" if images else "AutoModelForCausalLM"
     return getattr(transformers, auto).from_pretrained(
         folder,

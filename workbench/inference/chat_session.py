@@ -44,19 +44,26 @@ class ChatSession:
         Raises:
             UserError: The conversation leaves no room for an answer.
         """
-        import torch
-        from transformers import StoppingCriteriaList, TextIteratorStreamer
-
-        tokenizer = self.adapted.tokenizer
+        tokenizer, model = self.adapted.tokenizer, self.adapted.model
         ids = prompt_ids(tokenizer, chat)
-        if len(ids) + max_new_tokens > longest_context(self.adapted.model):
+        if len(ids) + max_new_tokens > longest_context(model):
             raise UserError(
                 f"the conversation leaves no room for {max_new_tokens} new tokens",
                 fix="start a new one",
             )
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("another answer is under way")
-        model = self.adapted.use(self._adapters.get(arm))
+        try:
+            self.adapted.use(self._adapters.get(arm))
+            yield from self._generate(ids, max_new_tokens)
+        finally:
+            self._busy.release()
+
+    def _generate(self, ids: list[int], max_new_tokens: int) -> Generator[str, None, None]:
+        import torch
+        from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+        tokenizer, model = self.adapted.tokenizer, self.adapted.model
         streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
         inputs = torch.tensor([ids], device=model.device)
         closed = Event()
@@ -88,6 +95,5 @@ class ChatSession:
         finally:
             closed.set()
             writer.join()
-            self._busy.release()
         if errors:
             raise errors[0]

@@ -6,7 +6,6 @@ the result lies in a cache, is made under a temporary name and checked by hash w
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from workbench.errors import UserError
-from workbench.store import cannot_write, file_hash, write_json
+from workbench.store import cannot_write, file_hash, read_json, replace_folder, write_json
 
 EMBEDDED = "smollm2-135m"
 """The name that configurations use for the embedded base model."""
@@ -28,8 +27,8 @@ _FORMAT = 1
 
 def cache_folder() -> Path:
     """Return the folder of converted models: ``$PERSONA_CACHE``, else the user's cache."""
-    if given := os.environ.get("PERSONA_CACHE"):
-        return Path(given).expanduser()
+    if named := os.environ.get("PERSONA_CACHE"):
+        return Path(named).expanduser()
     from platformdirs import user_cache_path
 
     return user_cache_path("persona-workbench")
@@ -60,7 +59,7 @@ def _is_whole(folder: Path) -> bool:
     manifest = folder / _MANIFEST
     if not manifest.exists():
         return False
-    data = json.loads(manifest.read_text(encoding="utf-8"))
+    data = read_json(manifest)
     if data["format"] != _FORMAT or data["gguf_sha256"] != _GGUF_SHA256:
         return False
     files: dict[str, str] = data["files"]
@@ -76,8 +75,8 @@ def _gguf_file() -> Path:
         raise UserError(
             f"the embedded base model's package is not installed ({DISTRIBUTION})", fix=fix
         ) from None
-    found = [f for f in package.files or () if f.name.endswith(".gguf")]
-    path = Path(str(package.locate_file(found[0]))) if found else None
+    files = [file for file in package.files or () if file.name.endswith(".gguf")]
+    path = Path(str(package.locate_file(files[0]))) if files else None
     if path is None or not path.exists() or file_hash(path) != _GGUF_SHA256:
         raise UserError(
             "the packaged base model is not the file that this project knows",
@@ -108,8 +107,6 @@ def _convert(gguf: Path, folder: Path) -> None:
             {"format": _FORMAT, "gguf_sha256": _GGUF_SHA256, "files": hashes},
         )
         temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,29 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.export.conftest import make_adapter, make_base
 from workbench.errors import UserError
 from workbench.inference.adapters import AdaptedModel, check_made_for
-from workbench.inference.chat_session import ChatSession
-from workbench.inference.engines.batched import BatchedEngine
-from workbench.inference.engines.chats import greedy_answers
-from workbench.records import Messages, user_prompt
-
-CHAT = user_prompt("the chair?")
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("model") / "base", tiny_model)
-
-
-@pytest.fixture(scope="module")
-def adapters(base: Path) -> list[Path]:
-    """Two adapters that say other things than the base and each other."""
-    return [
-        make_adapter(base.with_name(f"adapter-{alpha}"), base, lora_alpha=alpha)
-        for alpha in (16, 48)
-    ]
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -78,34 +57,3 @@ def test_an_adapter_of_another_base_is_refused_by_its_own_word(
         check_made_for(adapters[0], "org/other")
     with pytest.raises(UserError, match="no adapter there"):
         check_made_for(tmp_path, str(base))
-
-
-def greedy(session: ChatSession, adapter: Path | None, chat: Messages) -> str:
-    engine = BatchedEngine(session.adapted.use(adapter), session.adapted.tokenizer, 1)
-    answer = greedy_answers(engine, [chat], max_new_tokens=12)[0]
-    assert answer
-    return answer.text
-
-
-def test_a_stream_is_the_greedy_answer_of_its_arm(base: Path, adapters: list[Path]) -> None:
-    session = ChatSession(base, {"sft": adapters[0]}, dtype=torch.float32)
-    expected = {"sft": greedy(session, adapters[0], CHAT), "base": greedy(session, None, CHAT)}
-    assert expected["sft"] != expected["base"]
-    for arm in ("sft", "base", "sft"):
-        assert "".join(session.stream(arm, CHAT, 12)).strip() == expected[arm]
-
-
-def test_a_stream_that_is_closed_makes_way_for_the_next(base: Path) -> None:
-    session = ChatSession(base, {}, dtype=torch.float32)
-    stream = session.stream("base", CHAT, 400)
-    next(stream)
-    with pytest.raises(RuntimeError, match="under way"):
-        next(session.stream("base", CHAT, 12))
-    stream.close()
-    assert "".join(session.stream("base", CHAT, 12)).strip() == greedy(session, None, CHAT)
-
-
-def test_a_conversation_that_fills_the_model_is_told(base: Path) -> None:
-    session = ChatSession(base, {}, dtype=torch.float32)
-    with pytest.raises(UserError, match="leaves no room for 500 new tokens"):
-        next(session.stream("base", user_prompt("chair " * 200), 500))
