@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 from rounds.layout import CONFIG, RoundFolder, round_number
 from workbench.config import RunConfig, load_config, preset_path
 from workbench.persona import Persona, load_persona, persona_file
+from workbench.records import Example
 from workbench.store import atomic_file
 from workbench.yamlfile import read_yaml
 
@@ -51,6 +52,12 @@ class RoundContext:
         """Return those of the named files that the persona's folder holds, by their names."""
         paths = {name: self.persona_folder / name for name in names}
         return {name: path for name, path in paths.items() if path.exists()}
+
+    def few_shot_examples(self, rows: Iterable[Example]) -> list[Example]:
+        """Return those of the rows that the persona names as right answers, in its order."""
+        order = [f"{SEEDS}:{line}" for line in self.persona.few_shot]
+        named = (row for row in rows if row.source in order)
+        return sorted(named, key=lambda row: order.index(row.source))
 
     def place(self, *keys: str) -> str:
         """Return where the configuration says something, for a message: file, line and key."""

@@ -1,28 +1,60 @@
-"""The stage of evaluation: every arm answers, the answers are scored and compared."""
+"""The stage ``evaluate``: every arm answers, the answers are scored, compared and held to bounds.
+
+In: the split, the baseline answers, what reviewers said, and the last round's own evaluation. Out:
+responses, scores, and what follows from them. Answers that were given, and a judge's words, are
+kept beside the stage's folder: they outlive a change of the settings and a kill.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rounds.arms import named_arms, own_arms
-from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
-from rounds.layout import BASELINE, CARRIED_REVIEWS, FILTERED, PROBES, REVIEWS, TEST, TRAIN, adapter
+from rounds.last_evaluation import (
+    READ,
+    LastEvaluation,
+    across_rounds,
+    choose_prompts,
+    differences,
+    last_evaluated,
+    shared_files,
+)
+from rounds.layout import (
+    BASELINE,
+    CALIBRATION,
+    CARRIED_REVIEWS,
+    COMPARISON,
+    DIVERSITY,
+    FILTERED,
+    GENERAL,
+    PROBES,
+    RESPONSES,
+    REVIEWS,
+    SCORES,
+    STYLE,
+    TEST,
+    TRAIN,
+    WIN_RATES,
+    adapter,
+)
 from rounds.runner import StageSpec, Work
-from rounds.stages.evaluate_rounds import across_rounds, prompts_of, record_files
-from workbench.config import dumped
+from workbench.config import Gate, dumped
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.endpoint import Endpoint, check_reachable
-from workbench.records import Example, Response, Score
-from workbench.store import file_hash, write_json, write_records
+from workbench.records import Example, Response, Review, Score
+from workbench.store import file_hash, write_json
 
 if TYPE_CHECKING:
     from evaluation.arms import Arm, ModelPool
     from evaluation.calibration import Calibration
     from evaluation.gate import GateReport
+    from evaluation.style import StyleReport
 
 STAGE = "evaluate"
 
@@ -30,215 +62,295 @@ STAGE = "evaluate"
 def evaluate_stage(context: RoundContext) -> StageSpec:
     """Held-out prompts and probes answered by every arm, scored, and compared with the base."""
     trained = dict.fromkeys(adapter(arm.stage) for arm in own_arms(context) if arm.stage)
-    more = named_arms(context, "")
-    general = context.config.evaluate.general
+    named = {f"arm {arm.name}": arm.adapter for arm in named_arms(context, "") if arm.adapter}
+    last = last_evaluated(context.round)
     return StageSpec(
         STAGE,
         partial(_evaluate, context),
-        inputs=(
-            TEST,
-            TRAIN,
-            PROBES,
-            BASELINE,
-            FILTERED,
-            REVIEWS,
-            *trained,
-        ),
+        inputs=(TEST, TRAIN, PROBES, BASELINE, FILTERED, REVIEWS, *trained),
         optional=(CARRIED_REVIEWS,),
-        files={
-            "persona.yaml": context.persona_folder / "persona.yaml",
-            **{f"general/{file.name}": file for file in _general_files(general)},
-            **{f"arm {arm.name}": arm.adapter for arm in more if arm.adapter},
-        },
-        earlier=record_files(context),
+        earlier=tuple((last, one) for one in READ) if last else (),
+        files={**shared_files(context), **named},
         settings={
             "model": context.config.model,
             "judge": dumped(context.config.judge),
-            **context.config.evaluate.model_dump(mode="json"),
+            **dumped(context.config.evaluate),
         },
         packages=("peft", "ragas", "scipy", "torch", "transformers"),
         resumable=True,
     )
 
 
-def _general_files(folder: Path) -> list[Path]:
-    from evaluation.general import QUESTIONS, TEXTS, general_folder
+@dataclass(frozen=True)
+class EvaluateInputs:
+    """What an evaluation reads, each file once."""
 
-    return [general_folder(folder) / name for name in (TEXTS, QUESTIONS)]
+    train: list[Example]
+    test: list[Example]
+    probes: list[Example]
+    baseline: list[Response]
+    filtered: list[Example]
+    reviews: list[Review]
+    """Of this round, and those that were taken over with its rows."""
+    last: LastEvaluation | None
+
+    @classmethod
+    def read(cls, work: Work) -> EvaluateInputs:
+        """Read the inputs of the stage."""
+        last = last_evaluated(work.round)
+        return cls(
+            work.read(TRAIN),
+            work.read(TEST),
+            work.read(PROBES),
+            work.read(BASELINE),
+            work.read(FILTERED),
+            [*work.read(REVIEWS), *work.read_if_there(CARRIED_REVIEWS)],
+            LastEvaluation.read(last) if last else None,
+        )
+
+
+class _Answers(NamedTuple):
+    """What the arms answered and what their weights can still do."""
+
+    responses: list[Response]
+    gate: GateReport
+    max_new_tokens: int
+    """Where answers were cut."""
+
+
+class _Judging(NamedTuple):
+    """Who is asked what rules cannot tell, and how."""
+
+    judge: Endpoint | None
+    votes: int
+    cache: Path
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """The arguments that every question to the judge shares."""
+        return {"votes": self.votes, "cache": self.cache}
 
 
 def _evaluate(context: RoundContext, work: Work) -> None:
-    from evaluation.answer import GREEDY, answer_arms, cut_shares, max_new_tokens_for
-    from evaluation.arms import ModelPool
-    from evaluation.probes import take_probes
-    from evaluation.scorers import score_responses
-    from evaluation.style import train_style
-    from evaluation.text_measures import diversity_by_arm
-    from workbench.inference.base_models import load_tokenizer, resolve_model
-    from workbench.stats import compare
-
-    settings, judge = context.config.evaluate, context.config.judge
-    train = work.read(TRAIN)
-    test = work.read(TEST)
-    prompts = prompts_of(context, test)
+    inputs, settings = EvaluateInputs.read(work), context.config.evaluate
+    asked = inputs.last.responses if inputs.last else []
+    prompts = choose_prompts(inputs.test, asked, settings.rows)
     if not prompts:
         raise UserError(
             "there is no held-out prompt to answer",
             where=str(work.path(TEST)),
             fix="split with a test share above 0",
         )
-    probes = work.read(PROBES)
-    probes = take_probes(probes, settings.probes, settings.conversations)
-    if judge:
-        check_reachable(judge)  # before the hours, not after them
+    from evaluation.probes import take_probes
+
+    probes = take_probes(inputs.probes, settings.probes, settings.conversations)
+    scratch = work.round.scratch(STAGE)
+    judging = _Judging(context.config.judge, settings.votes, scratch / CACHE)
+    if judging.judge:
+        check_reachable(judging.judge)  # before the hours, not after them
+    answers = _answer(context, work, inputs.train, [*prompts, *probes], scratch)
+    scores, style = _score(context, inputs, answers.responses, [*prompts, *probes], judging)
+    calibration = _calibrate(context, inputs, judging)
+    gate = _write_comparison(context, work, inputs.last, answers, scores, calibration)
+    work.write(RESPONSES, answers.responses)
+    work.write(SCORES, scores)
+    work.write(CALIBRATION, calibration)
+    work.write(GENERAL, gate)
+    work.write(STYLE, style)
+    _write_pairs(context, work, answers.responses, judging)
+    work.counts.update(
+        _bill(judging),
+        prompts=len(prompts),
+        probes=len(probes),
+        **_counts(answers, scores),
+        failures=[*gate.failures, *_unscored(scores, settings.max_unscored)],
+    )
+
+
+def _answer(
+    context: RoundContext,
+    work: Work,
+    train: list[Example],
+    questions: list[Example],
+    scratch: Path,
+) -> _Answers:
+    """Have every arm answer, and measure what its weights can still do."""
+    from evaluation.answer import GREEDY, answer_arms, max_new_tokens_for
+    from evaluation.arms import ModelPool
+    from workbench.inference.base_models import load_tokenizer, resolve_model
+
+    settings = context.config.evaluate
     arms = _arms(context, work, train)
     folder = resolve_model(context.config.model)
-    most = settings.max_new_tokens or max_new_tokens_for(
+    limit = settings.max_new_tokens or max_new_tokens_for(
         load_tokenizer(folder), (row.answer for row in train)
     )
     pool = ModelPool(folder, arms)
-    # Beside the stage's folder: an answer that was given outlives a change of the settings.
-    kept = work.round.folder / ".evaluate.scratch"
     responses = answer_arms(
         arms,
-        [*prompts, *probes],
+        questions,
         pool,
-        max_new_tokens=most,
+        max_new_tokens=limit,
         batch_size=settings.batch_size,
         seeds=settings.seeds or GREEDY,
         temperature=settings.temperature,
-        cache=kept / CACHE,
+        cache=scratch / CACHE,
     )
-    gate = _general(context, arms, pool, kept)
-    del pool
-    style = train_style(train, work.read(BASELINE), seed=context.config.seed)
-    asking: dict[str, Any] = {"votes": settings.votes, "cache": kept / CACHE}
-    scores = score_responses(
-        context.persona,
-        responses,
-        judge=judge,
-        style=style,
-        references={prompt.id: prompt.answer for prompt in (*prompts, *probes)},
-        **asking,
-    )
-    calibration = _calibrate(context, work, asking)
-    counted, left_out = calibration.weights(context.persona)
-    gate = across_rounds(context, gate, responses, scores, counted)
-    comparison = compare(
-        scores, "base", context.config.seed, responses=responses, traits=counted, left_out=left_out
-    )
-    write_records(work.out / "responses.jsonl", responses)
-    write_records(work.out / "scores.jsonl", scores)
-    write_json(work.out / "comparison.json", comparison.model_dump(mode="json"))
-    write_json(work.out / "calibration.json", calibration.model_dump(mode="json"))
-    write_json(work.out / "general.json", gate.model_dump(mode="json"))
-    write_json(work.out / "style.json", style.report.model_dump(mode="json"))
-    spread = {arm: own.model_dump(mode="json") for arm, own in diversity_by_arm(responses).items()}
-    write_json(work.out / "diversity.json", spread)
-    _pairs(context, work, responses, asking)
-    work.counts.update(
-        _bill(judge, kept / CACHE),
-        prompts=len(prompts),
-        probes=len(probes),
-        responses=len(responses),
-        tokens=sum(response.tokens for response in responses),
-        max_new_tokens=most,
-        cut=cut_shares(responses, most),
-        unscored=sum(score.value is None for score in scores),
-        failures=[*gate.failures, *_unscored(scores, settings.max_unscored)],
-    )
+    memo = scratch / "general"
+    gate = _general(settings.general, context.persona.language, arms, pool, memo, settings.gate)
+    return _Answers(responses, gate, limit)
 
 
 def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
     from evaluation.arms import Arm
     from workbench.prompts import system_prompt
 
-    wanted = [f"seeds.jsonl:{line}" for line in context.persona.few_shot]
     # Only rows of the training split: an example must not give a held-out answer away.
-    few_shot = sorted(
-        (row for row in train if row.source in wanted), key=lambda row: wanted.index(row.source)
-    )
-    system = system_prompt(context.persona, few_shot[: context.config.evaluate.few_shot])
+    few_shot = context.few_shot_examples(train)[: context.config.evaluate.few_shot]
+    system = system_prompt(context.persona, few_shot)
     own = [
         Arm(
             arm.name,
             work.path(adapter(arm.stage)) if arm.stage else None,
-            system if arm.name.endswith("+prompt") else None,
+            system if arm.prompted else None,
         )
         for arm in own_arms(context)
     ]
     return [*own, *named_arms(context, system)]
 
 
-def _general(context: RoundContext, arms: list[Arm], pool: ModelPool, kept: Path) -> GateReport:
-    """Return what each arm's weights can still do; prompted arms share them with others."""
+def _general(
+    folder: Path, language: str, arms: list[Arm], pool: ModelPool, memo: Path, bounds: Gate
+) -> GateReport:
+    """Return what each arm's weights can still do; prompted arms share them with others.
+
+    Args:
+        folder: Texts and questions of general ability.
+        language: Of the texts and questions.
+        arms: Those at endpoints are passed over.
+        pool: Their models.
+        memo: Folder that keeps the measurements.
+        bounds: How much worse than the base an arm may be.
+    """
     from evaluation.gate import check_forgetting
     from evaluation.general import General, general_folder, load_general, measure_general
 
-    folder = context.config.evaluate.general
-    data = load_general(folder, context.persona.language)
-    asked = file_hash(general_folder(folder))
-    found: dict[str, General] = {}
+    data = load_general(folder, language)
+    measured_with = file_hash(general_folder(folder))
+    abilities: dict[str, General] = {}
     for arm in arms:
         if arm.endpoint or arm.system:
             continue
-        name = "-".join(pool.fingerprint(arm))
-        memo = kept / "general" / f"{_digest(asked + name + context.persona.language)}.json"
-        if memo.exists():
-            found[arm.name] = General.model_validate_json(memo.read_text("utf-8"))
+        weights = "-".join(pool.fingerprint(arm))
+        digest = hashlib.sha256((measured_with + weights + language).encode()).hexdigest()[:16]
+        file = memo / f"{digest}.json"
+        if file.exists():
+            abilities[arm.name] = General.model_validate_json(file.read_text("utf-8"))
             continue
-        found[arm.name] = measure_general(*pool.use(arm), data)
-        write_json(memo, found[arm.name].model_dump(mode="json"))
-    return check_forgetting(found, context.config.evaluate.gate)
+        abilities[arm.name] = measure_general(*pool.use(arm), data)
+        write_json(file, abilities[arm.name].model_dump(mode="json"))
+    return check_forgetting(abilities, bounds)
 
 
-def _digest(text: str) -> str:
-    from hashlib import sha256
+def _score(
+    context: RoundContext,
+    inputs: EvaluateInputs,
+    responses: list[Response],
+    questions: list[Example],
+    judging: _Judging,
+) -> tuple[list[Score], StyleReport]:
+    """Return the scores of all responses, and how well style tells trained rows from the base's."""
+    from evaluation.scorers import score_responses
+    from evaluation.style import train_style
 
-    return sha256(text.encode()).hexdigest()[:16]
+    style = train_style(inputs.train, inputs.baseline, seed=context.config.seed)
+    scores = score_responses(
+        context.persona,
+        responses,
+        judge=judging.judge,
+        style=style,
+        references={question.id: question.answer for question in questions},
+        **judging.how,
+    )
+    return scores, style.report
 
 
-def _calibrate(context: RoundContext, work: Work, asking: dict[str, Any]) -> Calibration:
+def _calibrate(context: RoundContext, inputs: EvaluateInputs, judging: _Judging) -> Calibration:
     """Hold the judge against the reviewers, on the rows as they saw them."""
     from evaluation.calibration import calibrate, reviewed_responses
     from evaluation.scorers import score_responses
 
-    judge, bar, seed = context.config.judge, context.config.evaluate.judge_bar, context.config.seed
-    examples = work.read(FILTERED)
-    reviews = work.read(REVIEWS)
-    reviews += read_carry_over(work).reviews
+    judge, persona, reviews = judging.judge, context.persona, inputs.reviews
+    bar, seed = context.config.evaluate.judge_bar, context.config.seed
     if judge is None:
-        return calibrate(context.persona, [], reviews, bar=bar, seed=seed)
-    rows = reviewed_responses(examples, reviews)
-    scores = score_responses(context.persona, rows, judge=judge, **asking)
-    return calibrate(context.persona, scores, reviews, judge=judge.model, bar=bar, seed=seed)
+        return calibrate(persona, [], reviews, bar=bar, seed=seed)
+    rows = reviewed_responses(inputs.filtered, reviews)
+    scores = score_responses(persona, rows, judge=judge, **judging.how)
+    return calibrate(persona, scores, reviews, judge=judge.model, bar=bar, seed=seed)
 
 
-def _pairs(
-    context: RoundContext, work: Work, responses: list[Response], asking: dict[str, Any]
+def _write_comparison(
+    context: RoundContext,
+    work: Work,
+    last: LastEvaluation | None,
+    answers: _Answers,
+    scores: list[Score],
+    calibration: Calibration,
+) -> GateReport:
+    """Write what the scores amount to; return the gate with the last round held against this."""
+    from evaluation.text_measures import diversity_by_arm
+    from workbench.stats import compare
+
+    seed = context.config.seed
+    traits, left_out = calibration.weights(context.persona)
+    comparison = compare(
+        scores, "base", seed, responses=answers.responses, traits=traits, left_out=left_out
+    )
+    work.write(COMPARISON, comparison)
+    by_arm = diversity_by_arm(answers.responses)
+    work.write(DIVERSITY, {arm: dumped(diversity) for arm, diversity in by_arm.items()})
+    if last is None:
+        return answers.gate
+    different = differences(context, last.manifest)
+    return across_rounds(last, answers.gate, answers.responses, scores, traits, different, seed)
+
+
+def _write_pairs(
+    context: RoundContext, work: Work, responses: list[Response], judging: _Judging
 ) -> None:
     """Have a judge compare arms in pairs, where there is one and it is wanted."""
     from evaluation.pairs import compare_pairs
 
-    if context.config.judge is None or not context.config.evaluate.pairwise:
+    if judging.judge is None or not context.config.evaluate.pairwise:
         return
     duels, rates = compare_pairs(
-        context.persona, responses, context.config.judge, seed=context.config.seed, **asking
+        context.persona, responses, judging.judge, seed=context.config.seed, **judging.how
     )
-    data = {
-        "rates": [rate.model_dump(mode="json") for rate in rates],
-        "duels": [duel.model_dump(mode="json") for duel in duels],
+    work.write(
+        WIN_RATES,
+        {"rates": [dumped(rate) for rate in rates], "duels": [dumped(duel) for duel in duels]},
+    )
+
+
+def _counts(answers: _Answers, scores: list[Score]) -> dict[str, Any]:
+    from evaluation.answer import cut_shares
+
+    return {
+        "responses": len(answers.responses),
+        "tokens": sum(response.tokens for response in answers.responses),
+        "max_new_tokens": answers.max_new_tokens,
+        "cut": cut_shares(answers.responses, answers.max_new_tokens),
+        "unscored": sum(score.value is None for score in scores),
     }
-    write_json(work.out / "pairs.json", data)
 
 
-def _bill(judge: Endpoint | None, kept: Path) -> dict[str, Any]:
-    """Return what the judge took for this round over all runs; kept verdicts cost nothing again."""
+def _bill(judging: _Judging) -> dict[str, Any]:
+    """Return what the judge took for this round over all runs; kept answers cost nothing again."""
     from workbench.inference.judge import judge_paid
 
-    if judge is None:
+    if judging.judge is None:
         return {}
-    paid, price = judge_paid(kept, judge), judge.price
+    paid, price = judge_paid(judging.cache, judging.judge), judging.judge.price
     return {
         "paid": {"judge": paid._asdict()},
         "spent": round(paid.cost(price), 6),
@@ -250,7 +362,7 @@ def _unscored(scores: list[Score], bound: float) -> list[str]:
     from evaluation.gate import check_unscored
 
     return [
-        f"{found.metric}: {found.share:.0%} of the scores are missing (bound {bound:.0%};"
-        f" {', '.join(f'{why} {count}' for why, count in found.reasons.items())})"
-        for found in check_unscored(scores, bound)
+        f"{one.metric}: {one.share:.0%} of the scores are missing (bound {bound:.0%};"
+        f" {', '.join(f'{why} {count}' for why, count in one.reasons.items())})"
+        for one in check_unscored(scores, bound)
     ]

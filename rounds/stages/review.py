@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rounds.carry_over import read_carry_over
-from rounds.context import SEEDS, RoundContext
+from rounds.context import RoundContext
 from rounds.layout import (
     ADJUDICATIONS,
     CARRIED_EXAMPLES,
@@ -225,7 +225,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
         context.round.name,
         rows.pushed(context.round.name),
         reviewers_per_record=context.config.review.per_record,
-        few_shot=few_shot_examples(context.persona, [*rows.decided, *rows.rows]),
+        few_shot=context.few_shot_examples([*rows.decided, *rows.rows]),
         alternatives=rows.alternatives,
         judge_opinions=judge_opinions(
             context.persona,
@@ -239,14 +239,6 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
 
 def _print_pushed(pushed: Pushed) -> None:
     console.print(f"  {pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
-
-
-def few_shot_examples(persona: Persona, rows: Sequence[Example]) -> list[Example]:
-    """Return the rows that the persona names as right answers, in the order that it names them."""
-    order = [f"{SEEDS}:{line}" for line in persona.few_shot]
-    return sorted(
-        (row for row in rows if row.source in order), key=lambda row: order.index(row.source)
-    )
 
 
 def _submit(context: RoundContext, server: ReviewServer, rows: ReviewRows, work: Work) -> None:
@@ -323,7 +315,7 @@ def push_unsettled(
         rows,
         reviews,
         resolved.queue,
-        few_shot=few_shot_examples(context.persona, rows),
+        few_shot=context.few_shot_examples(rows),
         alternatives=alternatives,
     )
 

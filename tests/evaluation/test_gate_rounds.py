@@ -9,17 +9,9 @@ import pytest
 from evaluation.gate import AcrossRounds, Earlier, Why, check_forgetting, check_rounds
 from evaluation.report.verdict import across_lines
 from evaluation.report.wording import Wording
-from rounds.context import open_context
-from rounds.stages.evaluate import evaluate_stage
-from rounds.stages.evaluate_rounds import across_rounds
-from tests.commands import write_manifest
 from tests.evaluation.test_gate import general
-from tests.written_rounds import scored
 from workbench.config import Gate
 from workbench.persona import load_persona
-from workbench.records import Response, Score, user_prompt
-from workbench.stats import compare
-from workbench.store import file_hash, write_json, write_records
 
 BOUNDS = Gate(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
 THEN = {f"question {n}": 0.8 for n in range(10)}
@@ -93,40 +85,3 @@ def test_a_report_says_it_in_the_personas_language(name: str, repo: Path) -> Non
     assert "round-001" in lines[-1] and wording("across.lost.fidelity") in lines[-1]
     assert across_lines(held(), wording)[-1] == wording("across.passed", round="round-001")
     assert across_lines(None, wording) == []
-
-
-def answered(warmth: float) -> tuple[list[Response], list[Score]]:
-    """Return ten answers that all give a reason, and what a judge says of their warmth."""
-    responses = [
-        Response(arm="sft", prompt_id=f"ex-{n}", prompt=user_prompt(f"Why {n}?"), text=f"{warmth}")
-        for n in range(10)
-    ]
-    return responses, [s for r in responses for s in scored(r, {"why": 1.0, "warmth": warmth})]
-
-
-@pytest.mark.parametrize(("then", "lost"), [(("why",), ()), (("why", "warmth"), ("fidelity",))])
-def test_only_traits_that_count_in_both_rounds_can_be_lost(
-    then: tuple[str, ...], lost: tuple[str, ...], repo: Path, tmp_path: Path
-) -> None:
-    """A judge who saw warmth sees none any more: a loss only where both rounds trusted it."""
-    persona = repo / "datasets" / "gym-trainer"
-    context = open_context(persona=persona, runs=tmp_path, round_number=2)
-    general_files = {k: f for k, f in evaluate_stage(context).files.items() if "general/" in k}
-    folder = tmp_path / "gym-trainer" / "round-001" / "evaluate"
-    files = {"persona.yaml": persona / "persona.yaml", **general_files}
-    settings = {"model": context.config.model, "judge": None}
-    settings |= context.config.evaluate.model_dump(mode="json")
-    inputs = {name: file_hash(file) for name, file in files.items()}
-    write_manifest(folder.parent, "evaluate", settings=settings, inputs=inputs)
-    gate = check_forgetting({"base": general(3.0, 8), "sft": general(3.0, 8)}, BOUNDS)
-    write_json(folder / "general.json", gate.model_dump(mode="json"))
-    responses, scores = answered(warmth=1.0)
-    comparison = compare(scores, base="sft", traits=then, resamples=10)
-    write_json(folder / "comparison.json", comparison.model_dump(mode="json"))
-    write_records(folder / "responses.jsonl", responses)
-    write_records(folder / "scores.jsonl", scores)
-
-    across = across_rounds(context, gate, *answered(warmth=0.0), ["why", "warmth"]).across
-
-    assert across is not None and across.fidelity is not None
-    assert (across.not_compared, across.fidelity.pairs, across.lost) == ((), 10, lost)
