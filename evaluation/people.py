@@ -18,12 +18,10 @@ from workbench.stats.significance import holm_within, share_interval, sign_test
 _VOTES = {"candidate": 1, "alternative": -1, "tie": 0, "both_bad": 0}
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BlindPair(_Frozen):
+class BlindPair(BaseModel):
     """Two arms' answers to one prompt, and which of them is shown as the candidate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     record: str
     """Id of the example that stands for the pair in the review tool."""
@@ -35,8 +33,10 @@ class BlindPair(_Frozen):
     """Which of the two is the candidate: a coin, so that its place and length say nothing."""
 
 
-class Blind(_Frozen):
+class Blind(BaseModel):
     """What is put before people."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     examples: tuple[Example, ...]
     """The candidates' answers as rows; nothing in them names an arm."""
@@ -48,8 +48,10 @@ class Blind(_Frozen):
     """Arm compared with → prompts on which both answers are one text: ties, not shown."""
 
 
-class Pairing(_Frozen):
+class Pairing(BaseModel):
     """One arm against another by people's choices; a prompt counts once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     arm: str
     against: str
@@ -79,8 +81,10 @@ class Pairing(_Frozen):
         )
 
 
-class People(_Frozen):
+class People(BaseModel):
     """The blind round's outcome: ``people.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pairings: tuple[Pairing, ...]
     reviewers: int

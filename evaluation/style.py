@@ -36,7 +36,7 @@ class StyleReport(BaseModel):
     folds: int
     """Groups of whole topics, each held out once."""
     accuracy: float
-    """Share of the held-out rows told rightly, over all folds."""
+    """Share of the held-out rows classified rightly, over all folds."""
     majority: float
     """Share that always saying the larger class would get: what accuracy must be held against."""
     accuracy_by_fold: tuple[float, ...]

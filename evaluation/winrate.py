@@ -110,7 +110,7 @@ def _intervals(values: Array, longer: Array, seed: int, resamples: int) -> tuple
         return alike, alike
 
     def controlled(counts: Array) -> Array:
-        return np.array([length_controlled(values, longer, drawn) for drawn in counts])
+        return np.array([length_controlled(values, longer, times) for times in counts])
 
     raw = percentile_interval(n, lambda c: c @ values / n, seed=seed, resamples=resamples)
     return raw or _NONE, percentile_interval(n, controlled, seed=seed, resamples=resamples) or _NONE

@@ -107,7 +107,7 @@ def answer_cards(report: ReportInput, wording: Wording) -> list[AnswerCard]:
         if after is None or not {base, after} <= by_arm.keys():
             continue
         reference = scores[by_arm[base].id]
-        shown = {
+        every = {
             arm: _shown(report, wording, own, scores[own.id], () if arm == base else reference)
             for arm, own in by_arm.items()
         }
@@ -117,9 +117,9 @@ def answer_cards(report: ReportInput, wording: Wording) -> list[AnswerCard]:
                 prompt_id=prompt_id,
                 topic=response.topic,
                 question="\n".join(m.content for m in response.prompt if m.role != "system"),
-                before=shown.pop(base),
-                after=shown.pop(after),
-                others=list(shown.values()),
+                before=every.pop(base),
+                after=every.pop(after),
+                others=list(every.values()),
             )
         )
     return _in_turn(cards)
@@ -172,20 +172,20 @@ def analysis(own: Mapping[str, float], base: Mapping[str, float], wording: Wordi
     def named(traits: Iterable[str]) -> str:
         return "; ".join(wording.metric(trait) for trait in traits)
 
-    shown = [trait for trait, value in own.items() if value >= 1]
-    missing = [trait for trait in own if trait not in shown]
+    present = [trait for trait, value in own.items() if value >= 1]
+    missing = [trait for trait in own if trait not in present]
     if not own:
         return wording("analysis.unscored")
-    key = "all" if not missing else "shows" if shown else "none"
-    line = [wording(f"analysis.{key}", shown=len(shown), all=len(own))]
-    earned = [trait for trait in shown if base.get(trait, 1.0) < 1]
+    key = "all" if not missing else "shows" if present else "none"
+    line = [wording(f"analysis.{key}", shown=len(present), all=len(own))]
+    earned = [trait for trait in present if base.get(trait, 1.0) < 1]
     lost = [trait for trait in missing if base.get(trait, 0.0) >= 1]
     still = [trait for trait in missing if trait not in lost]
     if earned:
         line.append(wording("analysis.earned", traits=named(earned)))
     if lost:
         line.append(wording("analysis.lost", traits=named(lost)))
-    if still and shown:
+    if still and present:
         key = "analysis.still" if base else "analysis.missing"
         line.append(wording(key, traits=named(still)))
     return " ".join(line)

@@ -133,7 +133,7 @@ def two_samples(
 
 
 def power_of(effect: float, sd: float, n: int, *, level: float = LEVEL) -> float:
-    """Return the chance that a true mean difference is told from 0 with ``n`` pairs.
+    """Return the chance that a true mean difference is distinguished from 0 with ``n`` pairs.
 
     That of the paired t-test, which the bootstrap interval of a mean matches closely: noncentral t
     with n - 1 degrees of freedom and noncentrality ``effect * sqrt(n) / sd`` (Cohen 1988,
@@ -154,7 +154,7 @@ def power_of(effect: float, sd: float, n: int, *, level: float = LEVEL) -> float
 def detectable(
     sd: float | None, n: int, *, power: float = POWER, level: float = LEVEL
 ) -> float | None:
-    """Return the least true difference found with ``power``; None without a spread to go by."""
+    """Return the least true difference found with ``power``; None without a spread."""
     from scipy.optimize import brentq
 
     if not sd or n < 2:
