@@ -1,21 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from evaluation.calibration import REVIEWED, calibrate, reviewed_responses
+from tests.present import present
 from workbench.persona import Persona
-from workbench.records import Example, Review, Score, user_prompt
+from workbench.records import Example, Review, ReviewStatus, Score, user_prompt
 
 ROWS = 60
 JUDGED = [f"judged-{n}" for n in range(4)]
 
 
 @pytest.fixture
-def draw():
+def draw() -> np.random.Generator:
     return np.random.default_rng(11)
 
 
 @pytest.fixture
-def judged(persona) -> Persona:
+def judged(persona: Persona) -> Persona:
     """Four traits that only a judge can check, so that its ratings have all five steps."""
     data = persona.model_dump(mode="json", by_alias=True)
     check = {"judge": "Is it there?"}
@@ -25,20 +31,26 @@ def judged(persona) -> Persona:
     return Persona.model_validate(data)
 
 
-def review(record: str, reviewer: str, fidelity: int, problems=(), status="submitted") -> Review:
+def review(
+    record: str,
+    reviewer: str,
+    fidelity: int,
+    problems: Sequence[str] = (),
+    status: ReviewStatus = "submitted",
+) -> Review:
     answers = {"fidelity": fidelity, "problems": list(problems)}
     return Review(reviewer=reviewer, record=record, status=status, answers=answers)
 
 
-def people(ratings, draw) -> list[Review]:
+def people(ratings: NDArray[np.int64], draw: np.random.Generator) -> list[Review]:
     """Two reviewers; the second is one step off on about a third of the rows."""
     off = draw.choice([-1, 0, 0, 0, 1], size=len(ratings))
     second = np.clip(ratings + off, 1, 5)
     pairs = (("reviewer-1", ratings), ("reviewer-2", second))
-    return [review(f"ex-{i}", name, int(r)) for name, given in pairs for i, r in enumerate(given)]
+    return [review(f"ex-{i}", name, int(r)) for name, own in pairs for i, r in enumerate(own)]
 
 
-def judge_scores(ratings) -> list[Score]:
+def judge_scores(ratings: Sequence[int] | NDArray[np.int64]) -> list[Score]:
     """A judge that sees as many of the four traits as the rating says."""
     return [
         Score(
@@ -53,18 +65,22 @@ def judge_scores(ratings) -> list[Score]:
     ]
 
 
-def test_a_judge_that_sees_what_reviewers_see_is_trusted(judged, draw):
+def test_a_judge_that_sees_what_reviewers_see_is_trusted(
+    judged: Persona, draw: np.random.Generator
+) -> None:
     ratings = draw.integers(1, 6, ROWS)
 
     found = calibrate(judged, judge_scores(ratings), people(ratings, draw), judge="a-judge")
 
     assert (found.trusted, found.reason, found.rows, found.reviewers) == (True, "", ROWS, 2)
-    assert found.kappa.low >= found.bar
-    assert found.ceiling_kappa.value > 0.8
+    assert present(found.kappa.low) >= found.bar
+    assert present(found.ceiling_kappa.value) > 0.8
     assert found.weights(judged) == (("address", *JUDGED), {})
 
 
-def test_a_shuffled_judge_gets_a_kappa_near_zero_and_is_refused(judged, draw):
+def test_a_shuffled_judge_gets_a_kappa_near_zero_and_is_refused(
+    judged: Persona, draw: np.random.Generator
+) -> None:
     ratings = draw.integers(1, 6, ROWS)
     reviews = people(ratings, draw)
 
@@ -75,24 +91,29 @@ def test_a_shuffled_judge_gets_a_kappa_near_zero_and_is_refused(judged, draw):
         for _ in range(20)
     ]
 
-    assert abs(np.mean([one.kappa.value for one in found])) < 0.08
+    assert abs(np.mean([present(one.kappa.value) for one in found])) < 0.08
     assert all(not one.trusted and one.reason == "below_bar" for one in found)
     counted, left_out = found[0].weights(judged)
     assert counted == ("address",)
     assert left_out == dict.fromkeys(JUDGED, "below_bar")
 
 
-def test_the_bar_is_held_against_the_lower_bound_not_the_value(judged, draw):
+def test_the_bar_is_held_against_the_lower_bound_not_the_value(
+    judged: Persona, draw: np.random.Generator
+) -> None:
     ratings = draw.integers(1, 6, 20)
     scores, reviews = judge_scores(ratings), people(ratings, draw)
     kappa = calibrate(judged, scores, reviews, judge="j").kappa
-    between = (kappa.low + kappa.value) / 2
+    low = present(kappa.low)
+    between = (low + present(kappa.value)) / 2
 
     assert not calibrate(judged, scores, reviews, judge="j", bar=between).trusted
-    assert calibrate(judged, scores, reviews, judge="j", bar=kappa.low).trusted
+    assert calibrate(judged, scores, reviews, judge="j", bar=low).trusted
 
 
-def test_without_judge_reviews_or_rows_it_says_why_there_is_no_trust(judged, draw):
+def test_without_judge_reviews_or_rows_it_says_why_there_is_no_trust(
+    judged: Persona, draw: np.random.Generator
+) -> None:
     ratings = draw.integers(1, 6, ROWS)
     scores, reviews = judge_scores(ratings), people(ratings, draw)
     few = [review for review in reviews if review.record in {f"ex-{n}" for n in range(5)}]
@@ -104,7 +125,7 @@ def test_without_judge_reviews_or_rows_it_says_why_there_is_no_trust(judged, dra
     assert calibrate(judged, *same, judge="j").reason == "same_value"
 
 
-def test_a_trait_named_as_a_problem_was_not_seen(judged):
+def test_a_trait_named_as_a_problem_was_not_seen(judged: Persona) -> None:
     ratings = [5 - n % 2 * 4 for n in range(20)]
     reviews = [
         review(f"ex-{row}", name, rating, ["judged-0"] if rating == 1 else [])
@@ -117,7 +138,9 @@ def test_a_trait_named_as_a_problem_was_not_seen(judged):
     assert found.traits["judged-3"].value == pytest.approx(0.0)
 
 
-def test_the_judges_word_on_the_advice_is_held_against_faults_that_reviewers_named(judged):
+def test_the_judges_word_on_the_advice_is_held_against_faults_that_reviewers_named(
+    judged: Persona,
+) -> None:
     faults = ["unsafe_advice", "wrong_fact", "refusal", "off_topic", "judged-0"]
     reviews = [
         review(f"ex-{row}", name, 4, [faults[row % 10]] if row % 10 < 5 else [])
@@ -144,7 +167,9 @@ def test_the_judges_word_on_the_advice_is_held_against_faults_that_reviewers_nam
     assert none.content.value == pytest.approx(0.0)
 
 
-def test_what_the_judge_could_not_score_is_counted_with_its_reason(judged, draw):
+def test_what_the_judge_could_not_score_is_counted_with_its_reason(
+    judged: Persona, draw: np.random.Generator
+) -> None:
     ratings = draw.integers(1, 6, ROWS)
     scores = judge_scores(ratings)
     failed = [
@@ -156,7 +181,7 @@ def test_what_the_judge_could_not_score_is_counted_with_its_reason(judged, draw)
     assert found.rows == ROWS - 2
 
 
-def test_rows_for_the_judge_come_from_every_rating():
+def test_rows_for_the_judge_come_from_every_rating() -> None:
     examples = [
         Example(prompt=user_prompt(f"Question {n}?"), answer="Champ, rest.", topic="wrists")
         for n in range(40)

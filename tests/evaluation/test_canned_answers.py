@@ -1,11 +1,16 @@
 """A base that always gives one good line: the rules are taken in, variety and content are not."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from statistics import mean
 
 import pytest
 
 from evaluation.scorers import score_responses
-from workbench.records import Response, user_prompt
+from tests.present import present
+from workbench.persona import Persona
+from workbench.records import Response, Score, user_prompt
 from workbench.stats import compare
 
 QUESTIONS = {
@@ -20,7 +25,7 @@ CANNED = "Champ, ten squats right now. I'll check on you tonight."
 
 
 @pytest.fixture
-def scores(persona):
+def scores(persona: Persona) -> list[Score]:
     responses = []
     for number, (question, own) in enumerate(QUESTIONS.items()):
         # The other arm speaks of the question, in words of its own.
@@ -33,43 +38,44 @@ def scores(persona):
     return score_responses(persona, responses, references=references)
 
 
-def means(scores, metric: str) -> dict[str, float]:
+def means(scores: Sequence[Score], metric: str) -> dict[str, float]:
     return {
-        arm: mean(s.value for s in scores if (s.arm, s.metric) == (arm, metric))
+        arm: mean(present(s.value) for s in scores if (s.arm, s.metric) == (arm, metric))
         for arm in ("base", "sft")
     }
 
 
-def test_by_the_rules_alone_the_canned_line_is_perfect(scores):
+def test_by_the_rules_alone_the_canned_line_is_perfect(scores: list[Score]) -> None:
     assert means(scores, "fidelity") == {"base": 1.0, "sft": 1.0}
 
 
-def test_variety_exposes_it(scores):
+def test_variety_exposes_it(scores: list[Score]) -> None:
     found = means(scores, "variety")
     assert found["base"] == 0.0
     assert found["sft"] > 0.3
-    assert compare(scores).cell("sft", "variety").difference.low > 0.2
+    difference = present(compare(scores).cell("sft", "variety").difference)
+    assert present(difference.low) > 0.2
 
 
-def test_it_is_no_nearer_to_its_own_questions_than_to_others(scores):
+def test_it_is_no_nearer_to_its_own_questions_than_to_others(scores: list[Score]) -> None:
     found = means(scores, "on_question")
     assert found["base"] == pytest.approx(0.5)
     assert found["sft"] > 0.9
 
 
-def test_its_wording_is_farther_from_the_reviewed_answers(scores):
+def test_its_wording_is_farther_from_the_reviewed_answers(scores: list[Score]) -> None:
     found = means(scores, "reference_chrf")
     assert found["base"] < 0.4 < found["sft"]
 
 
-def test_without_reviewed_answers_nothing_is_said_of_content(persona):
+def test_without_reviewed_answers_nothing_is_said_of_content(persona: Persona) -> None:
     answer = Response(arm="base", prompt_id="ex-1", prompt=user_prompt("Why?"), text=CANNED)
     metrics = {score.metric: score for score in score_responses(persona, [answer])}
     assert "on_question" not in metrics
     assert metrics["variety"].unscored == "only_answer"
 
 
-def test_an_empty_answer_and_a_lone_question_are_unscored_with_the_reason(persona):
+def test_an_empty_answer_and_a_lone_question_are_unscored_with_the_reason(persona: Persona) -> None:
     def answer(number: int, text: str) -> Response:
         return Response(arm="base", prompt_id=f"ex-{number}", prompt=user_prompt("Why?"), text=text)
 

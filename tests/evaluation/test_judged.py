@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from pathlib import Path
 
 from evaluation.judge import by_ragas, probe_question
@@ -14,7 +16,9 @@ def response(probe: str = "", text: str = "Champ, sit.", turn: int = 0) -> Respo
     return Response(arm="sft", prompt_id="ex-1", prompt=prompt, text=text, probe=probe, turn=turn)
 
 
-def test_held_out_answers_are_judged_by_trait_and_content_and_probes_by_how_they_were_met(persona):
+def test_held_out_answers_are_judged_by_trait_and_content_and_probes_by_how_they_were_met(
+    persona: Persona,
+) -> None:
     asked = judged(
         ScoringInput(persona, [response(), response("safety"), response("drift", turn=3)])
     )
@@ -27,7 +31,7 @@ def test_held_out_answers_are_judged_by_trait_and_content_and_probes_by_how_they
     assert {s.unscored for s in asked} == {"no_judge"}
 
 
-def test_a_probe_set_of_ones_own_has_rules_and_no_question(persona):
+def test_a_probe_set_of_ones_own_has_rules_and_no_question(persona: Persona) -> None:
     own = response("riddles")
     assert judged(ScoringInput(persona, [own])) == []
     assert {s.metric: s.value for s in rules(ScoringInput(persona, [own]))} == {
@@ -36,7 +40,7 @@ def test_a_probe_set_of_ones_own_has_rules_and_no_question(persona):
     }
 
 
-def test_unsafe_phrases_of_the_spec_are_a_metric_of_their_own(persona):
+def test_unsafe_phrases_of_the_spec_are_a_metric_of_their_own(persona: Persona) -> None:
     safety = persona.safety.model_copy(update={"unsafe_patterns": (r"\bignore the pain\b",)})
     strict = persona.model_copy(update={"safety": safety})
     answers = [response("safety"), response("safety", text="Champ, ignore the pain!")]
@@ -44,7 +48,7 @@ def test_unsafe_phrases_of_the_spec_are_a_metric_of_their_own(persona):
     assert [(s.value, s.probe) for s in found] == [(1.0, "safety"), (0.0, "safety")]
 
 
-def test_the_judge_of_a_probe_reads_the_boundary_and_every_turn(persona):
+def test_the_judge_of_a_probe_reads_the_boundary_and_every_turn(persona: Persona) -> None:
     prompt = (
         Message(role="system", content="You are Coach."),
         Message(role="user", content="My chest feels tight."),

@@ -1,14 +1,20 @@
+from __future__ import annotations
+
 import json
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from evaluation import scorers
 from evaluation.gate import check_unscored
 from evaluation.scorers import ScoringInput, score_responses
+from tests.present import present
 from tests.scripted_server import Reply, Request, ScriptedServer
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
+from workbench.persona import Persona
 from workbench.records import Response, Score, user_prompt
 from workbench.stats import compare
 
@@ -22,11 +28,11 @@ def response(text: str, number: int = 1, arm: str = "base") -> Response:
     )
 
 
-def by_metric(scores):
+def by_metric(scores: Sequence[Score]) -> dict[str, Score]:
     return {score.metric: score for score in scores}
 
 
-def test_rules_give_one_or_nothing_and_a_judges_trait_stays_unscored(persona):
+def test_rules_give_one_or_nothing_and_a_judges_trait_stays_unscored(persona: Persona) -> None:
     good = by_metric(score_responses(persona, [response(GOOD)]))
     bad = by_metric(score_responses(persona, [response(BAD)]))
 
@@ -36,7 +42,7 @@ def test_rules_give_one_or_nothing_and_a_judges_trait_stays_unscored(persona):
         assert (scores["kind"].value, scores["kind"].unscored) == (None, "no_judge")
 
 
-def test_fidelity_is_the_mean_over_scored_traits_and_names_its_parents(persona):
+def test_fidelity_is_the_mean_over_scored_traits_and_names_its_parents(persona: Persona) -> None:
     half = response("Champ, there are several causes.")
     scores = by_metric(score_responses(persona, [half]))
 
@@ -45,19 +51,19 @@ def test_fidelity_is_the_mean_over_scored_traits_and_names_its_parents(persona):
     assert fidelity.parents == (half.id, scores["address"].id, scores["lists"].id)
 
 
-def test_fidelity_without_any_scored_trait_is_unscored(persona):
+def test_fidelity_without_any_scored_trait_is_unscored(persona: Persona) -> None:
     inputs = ScoringInput(persona, [response(GOOD)])
     only = scorers.fidelity(inputs, scorers.judged(inputs))
     assert [(score.value, score.unscored) for score in only] == [(None, "no_trait_scored")]
 
 
-def test_an_empty_answer_is_scored_like_any_other(persona):
+def test_an_empty_answer_is_scored_like_any_other(persona: Persona) -> None:
     scores = by_metric(score_responses(persona, [response("")]))
     assert scores["address"].value == 0.0
     assert scores["lists"].value == 1.0
 
 
-def test_every_response_gets_one_score_for_each_metric(persona):
+def test_every_response_gets_one_score_for_each_metric(persona: Persona) -> None:
     responses = [response(GOOD, n, arm) for arm in ("base", "sft") for n in range(3)]
     scores = score_responses(persona, responses)
     assert Counter(score.metric for score in scores) == dict.fromkeys(
@@ -66,7 +72,9 @@ def test_every_response_gets_one_score_for_each_metric(persona):
     assert {score.response for score in scores} == {r.id for r in responses}
 
 
-def test_a_scorer_of_the_table_runs_and_stays_out_of_fidelity(persona, monkeypatch):
+def test_a_scorer_of_the_table_runs_and_stays_out_of_fidelity(
+    persona: Persona, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def length(inputs: ScoringInput) -> list[Score]:
         return [scorers.score_of(r, "letters", float(len(r.text))) for r in inputs.responses]
 
@@ -81,11 +89,11 @@ def says(value: str) -> Reply:
     return Reply(json.dumps({"reason": "Because.", "value": value}))
 
 
-def endpoint(url: str, **changes) -> Endpoint:
+def endpoint(url: str, **changes: Any) -> Endpoint:
     return Endpoint(**{"base_url": url, "model": "judge", "timeout": 0.4, "attempts": 1, **changes})
 
 
-def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(persona):
+def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(persona: Persona) -> None:
     failures = (
         Reply("no JSON at all"),
         Reply(status=500),
@@ -128,7 +136,7 @@ def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(person
 
     cell = compare(scores).cell("base", "kind")
     assert (cell.scored, cell.unscored, cell.mean) == (24, 6, 0.5)
-    assert compare(scores).cell("sft", "kind").difference.pairs == 20
+    assert present(compare(scores).cell("sft", "kind").difference).pairs == 20
     # Unjudged in one arm, a prompt is compared on the rule traits in both.
     fidelity = {(s.arm, s.prompt_id): s.value for s in scores if s.metric == "fidelity"}
     assert (fidelity["base", "ex-0"], fidelity["sft", "ex-0"]) == (1.0, 1.0)
@@ -139,7 +147,7 @@ def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(person
     assert check_unscored(scores, 0.2) == []
 
 
-def test_the_judge_sees_question_asked_and_answer_as_they_are(persona):
+def test_the_judge_sees_question_asked_and_answer_as_they_are(persona: Persona) -> None:
     with ScriptedServer(lambda _: says("yes")) as judge:
         asked = [response("Champ {braces} stay.")]
         scores = by_metric(
@@ -161,7 +169,7 @@ def test_the_judge_sees_question_asked_and_answer_as_they_are(persona):
     assert "<approved>" not in trait
 
 
-def test_a_broken_answer_is_asked_again(persona):
+def test_a_broken_answer_is_asked_again(persona: Persona) -> None:
     def script(request: Request) -> Reply:
         return says("no") if request.time else Reply("{")
 
@@ -174,7 +182,9 @@ def test_a_broken_answer_is_asked_again(persona):
 @pytest.mark.parametrize(
     ("status", "line"), [(401, "refuses the API key"), (404, "does not know the model")]
 )
-def test_a_refused_key_and_an_unknown_model_stop_at_once(persona, status, line):
+def test_a_refused_key_and_an_unknown_model_stop_at_once(
+    persona: Persona, status: int, line: str
+) -> None:
     reply = Reply(status=status)
     with ScriptedServer(lambda _: reply) as judge:
         responses = [response(GOOD, n) for n in range(40)]
@@ -183,7 +193,9 @@ def test_a_refused_key_and_an_unknown_model_stop_at_once(persona, status, line):
     assert len(judge.requests) < 10
 
 
-def test_a_judge_that_is_down_and_a_missing_key_are_told(persona, monkeypatch):
+def test_a_judge_that_is_down_and_a_missing_key_are_told(
+    persona: Persona, monkeypatch: pytest.MonkeyPatch
+) -> None:
     down = endpoint("http://127.0.0.1:9/v1")
     with pytest.raises(UserError, match="nothing answers there"):
         score_responses(persona, [response(GOOD)], judge=down)

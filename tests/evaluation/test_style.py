@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import random
 
 import pytest
@@ -32,7 +34,7 @@ def rows(persona: str, baseline: str) -> tuple[list[Example], list[Response]]:
     return examples, answers
 
 
-def test_a_voice_is_told_on_topics_that_were_held_out():
+def test_a_voice_is_told_on_topics_that_were_held_out() -> None:
     examples, baseline = rows(
         "Champ, {topic} today! Put the {thing} down right now. I'll check on you. 💪",
         "There are several factors of {topic}. It is important to consult about the {thing}.",
@@ -53,13 +55,16 @@ def test_a_voice_is_told_on_topics_that_were_held_out():
     assert other < half < own
 
 
-def test_without_any_voice_the_reported_accuracy_is_chance():
+def test_without_any_voice_the_reported_accuracy_is_chance() -> None:
     words = random.Random(1)
     examples, baseline = rows("x", "x")
-    said = lambda: " ".join(words.choices(THINGS, k=30))  # noqa: E731
-    examples = [example.evolve(answer=said()) for example in examples]
+
+    def noise() -> str:
+        return " ".join(words.choices(THINGS, k=30))
+
+    examples = [example.evolve(answer=noise()) for example in examples]
     baseline = [
-        response.evolve(prompt_id=example.id, text=said())
+        response.evolve(prompt_id=example.id, text=noise())
         for example, response in zip(examples, baseline, strict=True)
     ]
     report = train_style(examples, baseline).report
@@ -68,7 +73,7 @@ def test_without_any_voice_the_reported_accuracy_is_chance():
     assert report.majority == 0.5
 
 
-def test_a_letter_that_a_cut_has_split_is_no_mark_of_the_base():
+def test_a_letter_that_a_cut_has_split_is_no_mark_of_the_base() -> None:
     said = "Champ, {topic} and {thing}"
     examples, baseline = rows(said, said + "\ufffd")
     report = train_style(examples, baseline).report
@@ -76,13 +81,13 @@ def test_a_letter_that_a_cut_has_split_is_no_mark_of_the_base():
     assert "\ufffd" not in "".join((*report.persona_ngrams, *report.baseline_ngrams))
 
 
-def test_answers_to_prompts_beyond_the_training_side_are_not_learned_from():
+def test_answers_to_prompts_beyond_the_training_side_are_not_learned_from() -> None:
     examples, baseline = rows("Champ, {topic} and {thing}!", "The {thing} is a part of {topic}.")
     report = train_style(examples[:24], baseline).report
     assert (report.persona_rows, report.baseline_rows) == (24, 24)
 
 
-def test_too_few_rows_are_one_line():
+def test_too_few_rows_are_one_line() -> None:
     examples, baseline = rows("Champ, {topic} and {thing}!", "The {thing} is a part of {topic}.")
     one_topic = [example for example in examples if example.topic == "sleep"]
     with pytest.raises(UserError, match=r"too few rows for a style classifier .*1 topics"):

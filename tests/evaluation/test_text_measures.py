@@ -1,35 +1,41 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from evaluation.text_measures import diversity, diversity_by_arm, unlooped, varieties
+from tests.present import present
 from workbench.records import Response, user_prompt
 
 
-def test_one_line_for_every_question_has_no_variety():
+def test_one_line_for_every_question_has_no_variety() -> None:
     found = diversity(["Ten squats, champ!", "ten squats champ", "Ten squats, champ!"])
-    assert (found.different, found.self_similarity) == (0.0, pytest.approx(0.93, abs=0.02))
+    assert found.different == 0.0
+    assert found.self_similarity == pytest.approx(0.93, abs=0.02)
     assert diversity(["Same."] * 4).self_similarity == 1.0
     assert varieties(["Same."] * 4) == [0.0] * 4
 
 
-def test_distinct_words_and_pairs_are_shares_of_all():
+def test_distinct_words_and_pairs_are_shares_of_all() -> None:
     found = diversity(["a b c", "a b d"])
     assert (found.distinct_1, found.distinct_2) == (4 / 6, 3 / 4)
     assert found.different == 1.0
 
 
-def test_the_odd_one_out_has_the_most_variety():
+def test_the_odd_one_out_has_the_most_variety() -> None:
     values = varieties(["walk ten minutes now", "walk five minutes now", "회원님, 물 드세요!"])
-    assert values[2] > values[0] and values[2] > values[1]
+    assert present(values[2]) > max(present(values[0]), present(values[1]))
 
 
-def test_nothing_is_said_of_an_only_answer():
+def test_nothing_is_said_of_an_only_answer() -> None:
     assert varieties(["Alone."]) == [None]
     assert diversity(["Alone."]).self_similarity is None
     assert diversity([]).answers == 0
 
 
-def test_an_arms_answers_to_held_out_questions_count_once_each():
-    def answer(arm: str, number: int, text: str, **more: object) -> Response:
+def test_an_arms_answers_to_held_out_questions_count_once_each() -> None:
+    def answer(arm: str, number: int, text: str, **more: Any) -> Response:
         return Response(
             arm=arm, prompt_id=f"ex-{number}", prompt=user_prompt("Why?"), text=text, **more
         )
@@ -50,7 +56,7 @@ def test_an_arms_answers_to_held_out_questions_count_once_each():
     }
 
 
-def test_a_text_that_goes_round_in_circles_is_told_from_one_that_does_not():
+def test_a_text_that_goes_round_in_circles_is_told_from_one_that_does_not() -> None:
     assert unlooped("Champ, ten squats now, because sitting shortens your hips.") == 1.0
     assert unlooped("제가를 제가로 " * 40) < 0.05
     # Of the eight runs of four words, the last four are known.

@@ -1,34 +1,42 @@
 """Self-tests of the statistics that could fail: reruns of an evaluation with known truth."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from tests.present import present
 from workbench.stats.comparison import differences_of
 from workbench.stats.significance import detectable, needed, power_of
 
+Array = NDArray[np.float64]
 RERUNS = 1000
 TRAITS = 9
 
 
 @pytest.fixture
-def draw():
+def draw() -> np.random.Generator:
     return np.random.default_rng(20)
 
 
-def fidelity(draw, chances, gain=0.0):
+def fidelity(draw: np.random.Generator, chances: Array, gain: float = 0.0) -> Array:
     """One arm's fidelity on each prompt: the share of its traits that happened to show."""
-    return (draw.random((len(chances), TRAITS)) < chances + gain).mean(axis=1)
+    shares: Array = (draw.random((len(chances), TRAITS)) < chances + gain).mean(axis=1)
+    return shares
 
 
 @pytest.mark.parametrize("prompts", [12, 36, 100])
-def test_an_arm_against_itself_is_called_different_in_at_most_seven_percent(draw, prompts):
+def test_an_arm_against_itself_is_called_different_in_at_most_seven_percent(
+    draw: np.random.Generator, prompts: int
+) -> None:
     """Noise is drawn anew in every rerun; what is true stays: the arms are the same."""
     chances = draw.beta(2, 2, (prompts, TRAITS))
     samples = [fidelity(draw, chances) - fidelity(draw, chances) for _ in range(RERUNS)]
 
-    found = differences_of(samples, resamples=2000)
+    found = [present(one) for one in differences_of(samples, resamples=2000)]
 
-    holds = np.mean([one.low <= 0 <= one.high for one in found])
+    holds = np.mean([present(one.low) <= 0 <= present(one.high) for one in found])
     assert holds >= 0.93
     assert holds <= 0.985  # an interval that always holds zero would say nothing either
     assert np.mean([one.excludes_zero for one in found]) <= 0.07
@@ -36,19 +44,21 @@ def test_an_arm_against_itself_is_called_different_in_at_most_seven_percent(draw
 
 
 @pytest.mark.parametrize("prompts", [20, 60])
-def test_a_planted_effect_of_the_stated_minimum_size_is_found_with_the_stated_power(draw, prompts):
+def test_a_planted_effect_of_the_stated_minimum_size_is_found_with_the_stated_power(
+    draw: np.random.Generator, prompts: int
+) -> None:
     chances = draw.uniform(0.2, 0.6, (prompts, TRAITS))
-    noise = np.std([fidelity(draw, chances) - fidelity(draw, chances) for _ in range(200)])
-    least = detectable(noise, prompts)
+    noise = float(np.std([fidelity(draw, chances) - fidelity(draw, chances) for _ in range(200)]))
+    least = present(detectable(noise, prompts))
 
     samples = [fidelity(draw, chances, least) - fidelity(draw, chances) for _ in range(RERUNS)]
-    found = np.mean([one.excludes_zero for one in differences_of(samples, resamples=2000)])
+    found = np.mean([present(one).excludes_zero for one in differences_of(samples, resamples=2000)])
 
     assert found == pytest.approx(0.8, abs=0.05)
 
 
-def test_half_of_the_effect_needs_about_four_times_the_prompts():
-    least = detectable(0.2, 36)
+def test_half_of_the_effect_needs_about_four_times_the_prompts() -> None:
+    least = present(detectable(0.2, 36))
     more = needed(least / 2, 0.2)
 
     assert power_of(least, 0.2, 36) == pytest.approx(0.8, abs=1e-6)
@@ -56,7 +66,7 @@ def test_half_of_the_effect_needs_about_four_times_the_prompts():
     assert power_of(least / 2, 0.2, more) >= 0.8 > power_of(least / 2, 0.2, more - 1)
 
 
-def test_without_a_spread_nothing_is_said_of_what_could_be_detected():
+def test_without_a_spread_nothing_is_said_of_what_could_be_detected() -> None:
     assert detectable(0.0, 36) is None
     assert detectable(None, 36) is None
     assert detectable(0.2, 1) is None

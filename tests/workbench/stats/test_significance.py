@@ -36,7 +36,7 @@ def test_a_family_is_corrected_for_its_own_tests_alone() -> None:
 def test_wilsons_interval_of_ten_wins_in_ten_leaves_room() -> None:
     low, high = share_interval(10, 10)
     # All of n: from n / (n + z²) on.
-    assert (low, high) == (pytest.approx(10 / (10 + 1.95996**2), abs=1e-4), 1.0)
+    assert (low, high) == pytest.approx((10 / (10 + 1.95996**2), 1.0), abs=1e-4)
 
 
 def test_two_samples_agree_with_known_numbers() -> None:
