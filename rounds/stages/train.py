@@ -1,11 +1,15 @@
-"""The training stages: one a method, with the recipe, the rows and the adapter that it goes on."""
+"""The training stages, one a method: which recipe, which rows, and which adapter it goes on from.
+
+In: the split, or rows of the user's own; the SFT adapter, or that of an earlier round. Out: an
+adapter with its curve and recipe. What is trained how is :mod:`training`'s to know.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rounds.context import RoundContext
 from rounds.layout import (
@@ -21,11 +25,12 @@ from rounds.layout import (
     write,
 )
 from rounds.runner import StageSpec, Work
-from workbench.config import Method, dumped
+from workbench.config import Method, Train, dumped
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import has_gpu
 from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
 from workbench.store import existing, read_records
+from workbench.yamlfile import read_yaml
 
 if TYPE_CHECKING:
     from training.run import Recipe
@@ -39,12 +44,6 @@ _ROWS: dict[Method, tuple[Split, ...]] = {
 }
 """Method → what of the split it is trained on."""
 LEARNING: tuple[SplitName, ...] = ("train", "validation")
-_KINDS: dict[Method, type[Record]] = {
-    "sft": Example,
-    "dpo": Preference,
-    "grpo": Example,
-    "kto": UnpairedPreference,
-}
 SFT_ADAPTER = adapter("sft")
 
 
@@ -125,50 +124,57 @@ def _check_method(context: RoundContext, method: Method) -> None:
 
 
 def training_stage(method: Method, context: RoundContext) -> StageSpec:
-    """Return the stage of a method: on the curated training side, from the SFT adapter on."""
+    """Return the stage of a method: on the curated training split, from the SFT adapter on."""
     own = context.config.train.files.get(method)
-    rows = [some[split] for split in LEARNING for some in _ROWS[method]]
-    start = start_round(context, method)
-    goes_on = method != "sft" and not start and not _makes_adapter(context, method)
+    outline = _outline(context, method)
+    start = _start_of(context, method) if outline.starts_at_last else None
+    rows = () if own else tuple(some[split] for split in LEARNING for some in _ROWS[method])
+    goes_on = method != "sft" and not start and not outline.makes_adapter
+    settings = context.config.train
     grpo = method == "grpo"
-    persona = {"persona.yaml": context.persona_folder / "persona.yaml"} if grpo else {}
     return StageSpec(
         method,
-        partial(_train, context, method),
-        inputs=(*(() if own else rows), *((SFT_ADAPTER,) if goes_on else ())),
-        files={"recipe": recipe_path(context, method)}
-        | ({"rows": existing(own)} if own else {})
-        | persona,
-        earlier=_start_files(start, method) if start else (),
+        partial(_train, context, method, start),
+        inputs=(*rows, *((SFT_ADAPTER,) if goes_on else ())),
+        earlier=_read_of(start, method) if start else (),
+        files={
+            "recipe": recipe_path(context, method),
+            **({"rows": existing(own)} if own else {}),
+            **(context.persona_files("persona.yaml") if grpo else {}),
+        },
         settings={
             "model": context.config.model,
-            "overrides": context.config.train.overrides.get(method, {}),
+            "overrides": settings.overrides.get(method, {}),
             **({"judge": dumped(context.config.judge)} if grpo else {}),
-            **_launch(context),
+            # Where several processes share the training, sums are rounded otherwise.
+            **({} if settings.launch == "single" else _launch(settings)),
         },
         packages=("bitsandbytes", "peft", "torch", "transformers", "trl"),
         resumable=True,
     )
 
 
-def _launch(context: RoundContext) -> dict[str, Any]:
-    """Return how processes share the training, where they do: sums are rounded otherwise then."""
-    settings = context.config.train
-    if settings.launch == "single":
-        return {}
+def _launch(settings: Train) -> dict[str, Any]:
     return {"launch": settings.launch, "processes": settings.processes}
 
 
-def _makes_adapter(context: RoundContext, method: Method) -> bool:
-    return any(_says(context, method).get(name) is not None for name in ("lora", "osf"))
+class _Outline(NamedTuple):
+    """What of a recipe decides the inputs of its stage."""
+
+    makes_adapter: bool
+    starts_at_last: bool
 
 
-def _says(context: RoundContext, method: Method) -> dict[str, Any]:
-    """Return what a recipe says, overrides on top; without the libraries that check it."""
-    from workbench.yamlfile import read_yaml
-
+def _outline(context: RoundContext, method: Method) -> _Outline:
+    """Return it, overrides on top, without the libraries that check a recipe."""
     recipe, _ = read_yaml(recipe_path(context, method))
-    return recipe | context.config.train.overrides.get(method, {})
+    recipe |= context.config.train.overrides.get(method, {})
+    rounds = recipe.get("rounds")
+    start = rounds.get("start") if isinstance(rounds, dict) else None
+    return _Outline(
+        any(recipe.get(name) is not None for name in ("lora", "osf")),
+        recipe.get("rounds.start", start) == "last",
+    )
 
 
 def start_round(context: RoundContext, method: Method) -> RoundFolder | None:
@@ -177,11 +183,10 @@ def start_round(context: RoundContext, method: Method) -> RoundFolder | None:
     Raises:
         UserError: The recipe goes on from one, and there is none, or it is of another base.
     """
-    says = _says(context, method)
-    given = says.get("rounds")
-    last = given.get("start") if isinstance(given, dict) else None
-    if says.get("rounds.start", last) != "last":
-        return None
+    return _start_of(context, method) if _outline(context, method).starts_at_last else None
+
+
+def _start_of(context: RoundContext, method: Method) -> RoundFolder:
     done = (one for one in context.round.earlier if one.done(method))
     trained = [one for one in done if one.has(adapter(method))]
     where = str(recipe_path(context, method))
@@ -192,67 +197,63 @@ def start_round(context: RoundContext, method: Method) -> RoundFolder | None:
         )
         raise UserError(what, where=where, fix=fix)
     manifest = trained[-1].manifest(method)
-    made_for = manifest.settings["model"] if manifest else None
-    if made_for != context.config.model:
-        what = (
-            f"{trained[-1].name}/{method} was trained on {made_for}, not on {context.config.model}"
-        )
+    base = manifest.settings["model"] if manifest else None
+    if base != context.config.model:
+        what = f"{trained[-1].name}/{method} was trained on {base}, not on {context.config.model}"
         raise UserError(what, where=where, fix="give rounds: {start: base}, or the earlier --model")
     return trained[-1]
 
 
-def _start_files(start: RoundFolder, method: Method) -> tuple[tuple[RoundFolder, Artifact], ...]:
+def _read_of(start: RoundFolder, method: Method) -> tuple[tuple[RoundFolder, Artifact], ...]:
     """Return the adapter that a run starts at, and the rows that it was trained on."""
     rows = [some["train"] for some in _ROWS[method]]
     return tuple((start, one) for one in (adapter(method), *rows))
 
 
-def _train(context: RoundContext, method: Method, work: Work) -> None:
+def _train(context: RoundContext, method: Method, start: RoundFolder | None, work: Work) -> None:
     from training.launch import launched
     from training.run import TrainingRun
     from workbench.inference.base_models import resolve_model
 
-    recipe = load(context, method)
-    start = start_round(context, method)
-    goes_on = None if recipe.makes_adapter else work.path(SFT_ADAPTER)
-    train, validation = learning_files(
-        context.round, method, context.config.train.files.get(method), work.out
-    )
-    if start and not context.config.train.files.get(method):
-        train = _drawn(recipe, start, train, work, context.config.seed)
+    settings = context.config.train
+    recipe, own = load(context, method), settings.files.get(method)
+    sft = work.path(SFT_ADAPTER) if SFT_ADAPTER in work.inputs else None
+    train, validation = learning_files(work.round, method, own, work.out)
+    if start and not own:
+        train = _with_replay(recipe, start, train, work, context.config.seed)
     run = TrainingRun(
         recipe=recipe,
         model=resolve_model(context.config.model),
-        adapter=start.path(adapter(method)) if start else goes_on,
+        adapter=start.path(adapter(method)) if start else sft,
         train=train,
         validation=validation,
         out=work.out,
         seed=context.config.seed,
         base_name=context.config.model,
-        tracker=context.config.train.tracker,
+        tracker=settings.tracker,
         persona=context.persona if method == "grpo" else None,
         judge=context.config.judge if method == "grpo" else None,
     )
-    settings = context.config.train
-    news = work.round.folder / PROGRESS
-    summary = launched(run, settings.launch, settings.processes, news)
+    progress = work.round.folder / PROGRESS
+    summary = launched(run, settings.launch, settings.processes, progress)
     work.counts.update(summary.model_dump(mode="json"))
 
 
-def _drawn(recipe: Recipe, start: RoundFolder, train: Path, work: Work, seed: int) -> Path:
+def _with_replay(recipe: Recipe, start: RoundFolder, train: Path, work: Work, seed: int) -> Path:
     """Write the rows of a run that goes on from an earlier round, and return their file."""
     from training.data import draw_replay
 
-    known = {row.id for row in _rows_of(start, recipe.method)}
-    rows: list[Record] = list(read_records(train, _KINDS[recipe.method]))
-    drawn = draw_replay(rows, known, recipe.rounds.replay, seed)
+    method = recipe.method
+    known = {row.id for row in _rows_of(start, method)}
+    rows: list[Record] = list(read_records(train, trained_rows(method).model))
+    replay = draw_replay(rows, known, recipe.rounds.replay, seed)
     work.counts.update(
-        start=f"{start.name}/{recipe.method}",
-        new=drawn.new,
-        replayed=drawn.replayed,
-        earlier=drawn.earlier,
+        start=f"{start.name}/{method}",
+        new=replay.new,
+        replayed=replay.replayed,
+        earlier=replay.earlier,
     )
-    return work.write(trained_rows(recipe.method), drawn.rows)
+    return work.write(trained_rows(method), replay.rows)
 
 
 def _rows_of(start: RoundFolder, method: Method) -> Sequence[Record]:
