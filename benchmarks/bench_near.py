@@ -11,7 +11,7 @@ import math
 import random
 import time
 
-from workbench.near_duplicates import TwinIndex, near_pairs
+from workbench.near_duplicates import NearTextIndex, near_pairs
 
 
 def texts_of(count: int, words: int) -> list[str]:
@@ -29,9 +29,9 @@ def texts_of(count: int, words: int) -> list[str]:
 
 def questions(texts: list[str]) -> int:
     """Return how many twins are found while texts come one by one."""
-    index, twins = TwinIndex(90.0), 0
+    index, twins = NearTextIndex(90.0), 0
     for number, text in enumerate(texts):
-        twins += index.twin(text) is not None
+        twins += index.nearest(text) is not None
         index.add(number, text)
     return twins
 

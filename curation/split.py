@@ -33,6 +33,16 @@ class SplitRows:
     drops: list[Drop] = field(default_factory=list)
     """Rows that would have joined two splits."""
 
+    def add(self, row: Example | Preference, split: SplitName, group: str) -> None:
+        """Put a row of ``group`` in a split."""
+        if isinstance(row, Example):
+            self.examples[split].append(row)
+        else:
+            self.preferences[split].append(row)
+        self.assignments.append(
+            SplitAssignment(record=row.id, split=split, group=group, parents=(row.id,))
+        )
+
     def groups(self, split: SplitName) -> list[str]:
         """Return the groups of a split, sorted."""
         return sorted({one.group for one in self.assignments if one.split == split})
@@ -80,15 +90,7 @@ def split_rows(
     splits = fixed | assign_groups(members, strata, fixed, seed, settings)
     result = SplitRows({name: [] for name in SPLITS}, {name: [] for name in SPLITS}, [], drops)
     for row in rows:
-        group = group_of[row.id]
-        split = splits.get(group, "train")
-        if isinstance(row, Example):
-            result.examples[split].append(row)
-        else:
-            result.preferences[split].append(row)
-        result.assignments.append(
-            SplitAssignment(record=row.id, split=split, group=group, parents=(row.id,))
-        )
+        result.add(row, splits.get(group_of[row.id], "train"), group_of[row.id])
     return result
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from generation.cells import FOLLOW_UP, Cell
 from generation.outcome import STAGE, Outcome
 from generation.shapes import Questions, read_shape
-from workbench.near_duplicates import TwinIndex
+from workbench.near_duplicates import NearTextIndex
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Messages, user_prompt
 
@@ -65,7 +65,7 @@ class Pool:
     dropped: list[Drop] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._known = TwinIndex(TWINS)
+        self._known = NearTextIndex(TWINS)
         for row in {row.id: row for row in (*self.seeds, *self.earlier)}.values():
             self._known.add(row.id, row.question)
 
@@ -155,7 +155,7 @@ class Pool:
 
     def twin(self, question: str) -> tuple[str, str] | None:
         """Return why a question is not new, and the detail; None for a new one."""
-        twin = self._known.twin(question)
+        twin = self._known.nearest(question)
         return ("near_duplicate_question", f"of {twin[0]}, {twin[1]:.0f} of 100") if twin else None
 
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from workbench.checks_korean import AddressRule, HonorificsRule, SpeechLevelRule
+from workbench.korean import AddressRule, HonorificsRule, SpeechLevelRule
 from workbench.parts import Unit, Where, length, part
 from workbench.parts import sentences as sentences
 
@@ -50,7 +50,7 @@ class _Patterns(_Check):
     patterns: tuple[Pattern, ...] = Field(min_length=1)
     where: Where = "anywhere"
 
-    def found(self, text: str) -> list[str]:
+    def phrases(self, text: str) -> list[str]:
         """Return the text that each matching pattern matched first."""
         target = part(text, self.where)
         matches = (compiled(pattern).search(target) for pattern in self.patterns)
@@ -72,7 +72,7 @@ class Matches(_Patterns):
 
     def passes(self, text: str) -> bool:
         """Return whether enough patterns match ``text``."""
-        return len(self.found(text)) >= self.min
+        return len(self.phrases(text)) >= self.min
 
 
 class Lacks(_Patterns):
@@ -83,23 +83,23 @@ class Lacks(_Patterns):
 
     def passes(self, text: str) -> bool:
         """Return whether no pattern matches ``text``."""
-        return not self.found(text)
+        return not self.phrases(text)
 
 
-class Range(_Check):
+class CountRange(_Check):
     """A closed range of a count."""
 
     min: int = Field(default=0, ge=0)
     max: int = Field(ge=0)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Range:
+    def _ordered(self) -> CountRange:
         if self.min > self.max:
             raise ValueError(f"min {self.min} is more than max {self.max}")
         return self
 
 
-class EmojiHabit(Range):
+class EmojiHabit(CountRange):
     """How many emoji, and where."""
 
     where: Where = "anywhere"
@@ -111,7 +111,7 @@ class EmojiHabit(Range):
         return self.min <= emoji_count(part(text, self.where)) <= self.max
 
 
-class LengthRange(Range):
+class LengthRange(CountRange):
     """How long an answer is."""
 
     unit: Unit = "words"
@@ -144,8 +144,8 @@ class Judge(_Check):
 Rule = Matches | Lacks | EmojiRule | LengthRule | AddressRule | SpeechLevelRule | HonorificsRule
 
 
-Telling = Matches | Lacks | AddressRule | SpeechLevelRule | HonorificsRule
-"""Rules whose ``found(text)`` names the words that decided: that earned the trait where the rule
+PhraseRule = Matches | Lacks | AddressRule | SpeechLevelRule | HonorificsRule
+"""Rules whose ``phrases(text)`` names the words that decided: that earned the trait where the rule
 ``earns``, that lost it where it does not."""
 
 

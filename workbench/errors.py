@@ -63,5 +63,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``'did you mean …?'`` for the known name nearest to ``name``, or an empty string."""
     from difflib import get_close_matches
 
-    found = get_close_matches(name, list(known), n=1)
-    return f"did you mean '{found[0]}'?" if found else ""
+    matches = get_close_matches(name, list(known), n=1)
+    return f"did you mean '{matches[0]}'?" if matches else ""

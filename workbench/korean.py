@@ -1,10 +1,22 @@
-"""Korean sentences by their morphemes: speech level, honorifics, pronouns (library: kiwipiepy)."""
+"""Korean by its morphemes: speech level, honorifics, form of address (library: kiwipiepy).
+
+A text comes in; its endings, its honorifics and the words that misuse them come out. The rules that
+a persona's traits may name and that no pattern can be stand at the end; :mod:`workbench.checks`
+lists them beside the others.
+"""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.parts import Where, part
+
+if TYPE_CHECKING:
+    from kiwipiepy import Kiwi
 
 SpeechLevel = Literal["haeyo", "hapsyo", "banmal"]
 """해요체, 합쇼체, and 반말 (해체 and 해라체)."""
@@ -41,7 +53,7 @@ class Ending(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def _analyser() -> Any:
+def _analyser() -> Kiwi:
     from kiwipiepy import Kiwi
 
     # One thread: whole texts are too short to share out.
@@ -54,24 +66,24 @@ def sentences_of(text: str) -> tuple[tuple[Morpheme, ...], ...]:
 
     What stands in quotation marks ends no sentence; places are those of ``text`` all the same.
     """
-    calm = _QUOTE.sub(lambda found: _QUOTED_END.sub(" ", found.group()), text)
+    calm = _QUOTE.sub(lambda quote: _QUOTED_END.sub(" ", quote.group()), text)
     # A line break ends a sentence, which the analyser does not always hold to.
     lines = ((match.group(), match.start()) for match in _LINE.finditer(calm))
     return tuple(sentence for line, start in lines for sentence in _of_line(line, start))
 
 
 def _of_line(line: str, start: int) -> list[tuple[Morpheme, ...]]:
-    found: list[tuple[Morpheme, ...]] = []
+    sentences: list[tuple[Morpheme, ...]] = []
     for sentence in _analyser().split_into_sents(line, return_tokens=True):
         own = tuple(
             Morpheme(t.form, t.tag, start + t.start, start + t.start + t.len)
             for t in sentence.tokens
         )
-        if found and own and _goes_on(found[-1][-1]):
-            own = found.pop() + own
+        if sentences and own and _goes_on(sentences[-1][-1]):
+            own = sentences.pop() + own
         if own:
-            found.append(own)
-    return found
+            sentences.append(own)
+    return sentences
 
 
 def _goes_on(last: Morpheme) -> bool:
@@ -142,7 +154,7 @@ def misused_honorifics(text: str) -> list[str]:
     is also anybody's own, the other also a form of 나다. Words in quotation marks are somebody
     else's and do not count.
     """
-    found = []
+    misused = []
     quoted = [match.span() for match in _QUOTE.finditer(text)]
     for sentence in sentences_of(text):
         for index, m in enumerate(sentence):
@@ -151,11 +163,11 @@ def misused_honorifics(text: str) -> list[str]:
             after = sentence[index + 1] if index + 1 < len(sentence) else None
             raised = m.tag == "EP" and m.form in ("시", "으시")
             if raised and after and after.tag == "EF" and after.form.endswith(("게요", "게")):
-                found.append(text[m.start : after.end])
+                misused.append(text[m.start : after.end])
             own = m.form == "나" and after is not None and (after.tag, after.form) == ("JKS", "가")
             if m.tag == "NP" and (own or m.form in _PLAIN_YOU):
-                found.append(text[m.start : m.end])
-    return found
+                misused.append(text[m.start : m.end])
+    return misused
 
 
 def calls(text: str, form: str) -> bool:
@@ -175,3 +187,67 @@ def calls(text: str, form: str) -> bool:
             if not glued and not longer:
                 return True
     return False
+
+
+class _KoreanCheck(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AddressRule(_KoreanCheck):
+    """The asker is called so, as a word of its own."""
+
+    earns: ClassVar[bool] = True
+    rule: Literal["address"]
+    forms: tuple[str, ...] = Field(min_length=1)
+    where: Where = "opening"
+
+    def passes(self, text: str) -> bool:
+        """Return whether one of the forms is in the part of ``text``."""
+        return bool(self.phrases(text))
+
+    def phrases(self, text: str) -> list[str]:
+        """Return the forms that the part of ``text`` calls by."""
+        return [form for form in self.forms if calls(part(text, self.where), form)]
+
+
+class SpeechLevelRule(_KoreanCheck):
+    """Sentences end in one speech level and in no other."""
+
+    earns: ClassVar[bool] = False
+    rule: Literal["speech_level"]
+    level: SpeechLevel
+    min: int = Field(default=1, ge=1)
+    """Sentences that must end in it; those that no verb ends are not counted."""
+    others: int = Field(default=0, ge=0)
+    """Sentences that may end in another level."""
+
+    def passes(self, text: str) -> bool:
+        """Return whether enough sentences of ``text`` end so, and no more than allowed do not."""
+        levels = [ending.level for ending in endings(text)]
+        own = levels.count(self.level)
+        return own >= self.min and len(levels) - levels.count(None) - own <= self.others
+
+    def phrases(self, text: str) -> list[str]:
+        """Return the endings of ``text`` in another level."""
+        return [
+            text[ending.start : ending.end]
+            for ending in endings(text)
+            if ending.level not in (None, self.level)
+        ]
+
+
+class HonorificsRule(_KoreanCheck):
+    """The hearer is raised and the speaker is not."""
+
+    earns: ClassVar[bool] = False
+    rule: Literal["honorifics"]
+    min: int = Field(default=1, ge=0)
+    """Raising or humble words that there must be."""
+
+    def passes(self, text: str) -> bool:
+        """Return whether ``text`` has enough of them and misuses none."""
+        return len(honorifics(text)) >= self.min and not self.phrases(text)
+
+    def phrases(self, text: str) -> list[str]:
+        """Return where ``text`` raises the speaker or names speaker or hearer plainly."""
+        return misused_honorifics(text)

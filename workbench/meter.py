@@ -50,15 +50,15 @@ def memory_mib(others: Iterable[int] = ()) -> float:
     """Return the PSS in MiB of this process, its descendants, and ``others`` with theirs."""
     import psutil
 
-    found: dict[int, psutil.Process] = {}
+    processes: dict[int, psutil.Process] = {}
     for pid in (None, *others):
         try:
             process = psutil.Process(pid)
-            found |= {p.pid: p for p in (process, *process.children(recursive=True))}
+            processes |= {p.pid: p for p in (process, *process.children(recursive=True))}
         except psutil.NoSuchProcess:
             continue
     total = 0
-    for process in found.values():
+    for process in processes.values():
         try:
             total += process.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -1,4 +1,9 @@
-"""Near duplicates and paraphrases, by MinHash (library: datasketch)."""
+"""Near duplicates and paraphrases, by MinHash (library: datasketch).
+
+Texts come in, pairs that are alike come out, each with its similarity. Filters drop near duplicates
+by it, splits and leak checks relate rows by it, and new questions are compared with old ones as
+they come.
+"""
 
 from __future__ import annotations
 
@@ -87,11 +92,12 @@ def paraphrase_pairs(
         threshold: Similarity from which two are paraphrases.
         kinds: A kind for each text; pairs of one kind are left out.
     """
-    found: dict[tuple[int, int], float] = {}
+    similarities: dict[tuple[int, int], float] = {}
     for pieces in (shingles, _enough_words):
         for earlier, later, similarity in _alike(texts, pieces, threshold, kinds):
-            found[earlier, later] = max(similarity, found.get((earlier, later), 0.0))
-    return [(*pair, similarity) for pair, similarity in sorted(found.items())]
+            best = similarities.get((earlier, later), 0.0)
+            similarities[earlier, later] = max(similarity, best)
+    return [(*pair, similarity) for pair, similarity in sorted(similarities.items())]
 
 
 def _enough_words(text: str) -> set[str]:
@@ -114,14 +120,14 @@ def _alike(
     # A lower threshold for candidates, since hashing may miss pairs close to its own.
     index = MinHashLSH(threshold=max(0.1, threshold - 0.15), num_perm=PERMUTATIONS)
     for later in range(len(texts)):
-        found = of(later)
-        if not found:
+        own = of(later)
+        if not own:
             continue
-        sketch = _sketch(found)
+        sketch = _sketch(own)
         for earlier in sorted(index.query(sketch)):
             if kinds and kinds[earlier] == kinds[later]:
                 continue
-            similarity = jaccard(of(earlier), found)
+            similarity = jaccard(of(earlier), own)
             if similarity >= threshold:
                 yield earlier, later, similarity
         index.insert(later, sketch)
@@ -143,7 +149,7 @@ def _permutations() -> Any:
     return MinHash(num_perm=PERMUTATIONS, seed=1).permutations
 
 
-class TwinIndex:
+class NearTextIndex:
     """Short texts, one added after another, and whether a new one says the same as an earlier one.
 
     Candidates come from locality-sensitive hashing over three-letter shingles of the sorted words;
@@ -151,7 +157,7 @@ class TwinIndex:
     with ``n`` and the number of candidates, not with ``n`` squared.
 
     Args:
-        threshold: Similarity (0 to 100) from which two texts are twins.
+        threshold: Similarity (0 to 100) from which two texts are near duplicates.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -159,7 +165,7 @@ class TwinIndex:
 
         self.threshold = threshold
         self._texts: dict[Hashable, str] = {}
-        # One changed letter changes three shingles, so short twins share few of them.
+        # One changed letter changes three shingles, so short near duplicates share few of them.
         self._index = MinHashLSH(threshold=0.3, num_perm=PERMUTATIONS)
 
     def add(self, key: Hashable, text: str) -> None:
@@ -168,8 +174,8 @@ class TwinIndex:
             self._texts[key] = words = _sorted_words(text)
             self._index.insert(key, _sketch(shingles(words, 3)))
 
-    def twin(self, text: str) -> tuple[Hashable, float] | None:
-        """Return the key and the similarity (0 to 100) of the nearest twin, or None."""
+    def nearest(self, text: str) -> tuple[Hashable, float] | None:
+        """Return the key and the similarity (0 to 100) of the nearest near duplicate, or None."""
         from rapidfuzz import fuzz, process
 
         words = _sorted_words(text)

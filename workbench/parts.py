@@ -25,13 +25,13 @@ def part(text: str, where: Where) -> str:
     """
     if where == "anywhere":
         return text
-    found = sentences(text)
-    if not found:
+    pieces = sentences(text)
+    if not pieces:
         return ""
     if where == "opening":
-        return found[0]
-    spoken = [index for index, piece in enumerate(found) if _LETTER.search(piece)]
-    return " ".join(found[spoken[-1] if spoken else 0 :])
+        return pieces[0]
+    spoken = [index for index, piece in enumerate(pieces) if _LETTER.search(piece)]
+    return " ".join(pieces[spoken[-1] if spoken else 0 :])
 
 
 def length(text: str, unit: Unit) -> int:

@@ -128,5 +128,5 @@ def _word(text: str) -> str:
 def _identifier(topic: str, number: int) -> str:
     """Return a topic's identifier: its own words in ASCII, else its number."""
     ascii_ = unicodedata.normalize("NFKD", topic).encode("ascii", "ignore").decode().lower()
-    found = re.sub(r"[^a-z0-9]+", "_", ascii_).strip("_")[:_MOST_TOPIC_CHARACTERS]
-    return found or f"topic_{number}"
+    words = re.sub(r"[^a-z0-9]+", "_", ascii_).strip("_")[:_MOST_TOPIC_CHARACTERS]
+    return words or f"topic_{number}"

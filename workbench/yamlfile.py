@@ -103,7 +103,7 @@ def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path)
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        found = []
+        errors = []
         mistakes = error.errors()
         for item in mistakes:
             location = tuple(item["loc"])
@@ -120,10 +120,10 @@ def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path)
             elif item["type"] == "missing":
                 message = "is missing"
             shown = f"{keys}: {message}" if keys else message
-            found.append(
+            errors.append(
                 (line, UserError(shown, where=f"{path}:{line}" if lines else str(path), fix=fix))
             )
-        raise UserErrors(e for _, e in sorted(found, key=lambda pair: pair[0])) from None
+        raise UserErrors(e for _, e in sorted(errors, key=lambda pair: pair[0])) from None
 
 
 def _all_fields(model: type[BaseModel]) -> set[str]:

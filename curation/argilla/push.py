@@ -21,7 +21,7 @@ from curation.argilla.client import (
 from curation.argilla.dataset import problem_labels, seal_of, settings, shape_of
 from curation.argilla.records import CANDIDATE_FIRST, JudgeOpinion, order_of, records
 from curation.review.resolve import folded
-from curation.review.votes import Vote, by_record, votes_of
+from curation.review.votes import ReviewVote, by_record, votes_of
 from workbench.console import track
 from workbench.errors import UserError
 from workbench.language import say
@@ -84,11 +84,7 @@ def push(
     shape = replace(shape_of(examples, pairs, queue=queue), pairs=bool(alternatives))
     with connected(connection) as client:
         wanted = settings(persona, few_shot, shape, min_submitted=reviewers_per_record)
-        dataset = find_dataset(client, name)
-        if dataset is None:
-            dataset = _create(client, name, wanted)
-        else:
-            _check_same(connection, dataset, wanted)
+        dataset = _dataset(client, connection, name, wanted)
         held = {item["external_id"] for item in records_of(client, dataset)}
         rows = {row.id: row for row in examples}
         new = [row for row in rows.values() if row.id not in held]
@@ -116,9 +112,13 @@ def _add(client: Argilla, dataset: Dataset, records: Sequence[Record]) -> None:
     client.api.records.bulk_create(dataset.id, [record.api_model() for record in records])
 
 
-def _create(client: Argilla, name: str, wanted: Settings) -> Dataset:
+def _dataset(client: Argilla, connection: Connection, name: str, wanted: Settings) -> Dataset:
+    """Return the round's dataset, made where it is missing."""
     from argilla import Dataset, Workspace
 
+    if dataset := find_dataset(client, name):
+        _check_same(connection, dataset, wanted)
+        return dataset
     spaces = [space for space in client.workspaces.list() if space.name == WORKSPACE]
     space = spaces[0] if spaces else Workspace(name=WORKSPACE, client=client).create()
     return Dataset(name=name, workspace=space, settings=wanted, client=client).create()
@@ -192,7 +192,9 @@ def push_queue(
     )
 
 
-def opinions_of(persona: Persona, round_name: str, example: Example, votes: Iterable[Vote]) -> str:
+def opinions_of(
+    persona: Persona, round_name: str, example: Example, votes: Iterable[ReviewVote]
+) -> str:
     """Return what each reviewer said of ``example``, in the persona's language."""
 
     def phrase(key: str, **values: object) -> str:

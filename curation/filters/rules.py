@@ -59,7 +59,7 @@ def must_not(persona: Persona) -> RowFilter:
         for trait in traits:
             if trait.passes(example.answer):
                 continue
-            phrases = trait.check.found(example.answer) if isinstance(trait.check, Lacks) else []
+            phrases = trait.check.phrases(example.answer) if isinstance(trait.check, Lacks) else []
             return "must_not", f"{trait.id}: {phrases[0]}" if phrases else trait.id
         return None
 

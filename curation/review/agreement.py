@@ -13,7 +13,7 @@ from statistics import median_low
 from pydantic import BaseModel, ConfigDict, Field
 
 from curation.review.reliability import against_gold, dawid_skene
-from curation.review.votes import Vote, about, by_record, votes_of
+from curation.review.votes import ReviewVote, about, by_record, votes_of
 from workbench.config import Policy
 from workbench.records import Example, Review
 from workbench.stats.agreement import (
@@ -94,7 +94,9 @@ def agreement(
         domain = RATINGS if level == "ordinal" else None
         return alpha(list(judgements), level, domain, seed=seed, resamples=resamples)
 
-    def questions(some: Sequence[Vote], named: Iterable[str] = ()) -> dict[str, RaterAgreement]:
+    def questions(
+        some: Sequence[ReviewVote], named: Iterable[str] = ()
+    ) -> dict[str, RaterAgreement]:
         return _by_question(some, policy, named, measure)
 
     topic_of = {example.id: example.topic for example in examples}
@@ -116,9 +118,9 @@ def agreement(
 
 
 def _by_question(
-    votes: Sequence[Vote], policy: Policy, problems: Iterable[str], measure: Measure
+    votes: Sequence[ReviewVote], policy: Policy, problems: Iterable[str], measure: Measure
 ) -> dict[str, RaterAgreement]:
-    def judgements(value: Callable[[Vote], Hashable]) -> list[Judgement]:
+    def judgements(value: Callable[[ReviewVote], Hashable]) -> list[Judgement]:
         return [(vote.record, vote.reviewer, value(vote)) for vote in votes]
 
     measures = {
@@ -134,8 +136,8 @@ def _by_question(
 
 
 def _by_reviewer(
-    votes: Sequence[Vote],
-    every: Sequence[Vote],
+    votes: Sequence[ReviewVote],
+    every: Sequence[ReviewVote],
     policy: Policy,
     gold: Mapping[str, str],
     measure: Measure,
@@ -156,7 +158,7 @@ def _by_reviewer(
     }
 
 
-def _beside_others(name: str, grouped: Mapping[str, Sequence[Vote]]) -> Iterator[Judgement]:
+def _beside_others(name: str, grouped: Mapping[str, Sequence[ReviewVote]]) -> Iterator[Judgement]:
     """Yield a reviewer's fidelity of each record, and the median of the others'."""
     for record, votes in grouped.items():
         own = [vote.fidelity for vote in votes if vote.reviewer == name]
@@ -167,7 +169,7 @@ def _beside_others(name: str, grouped: Mapping[str, Sequence[Vote]]) -> Iterator
 
 
 def _beside_gold(
-    name: str, votes: Sequence[Vote], policy: Policy, gold: Mapping[str, str]
+    name: str, votes: Sequence[ReviewVote], policy: Policy, gold: Mapping[str, str]
 ) -> Iterator[Judgement]:
     """Yield a reviewer's outcome of each gold row, and the known one."""
     for vote in votes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.review.votes import KEEP, LOW_FIDELITY, Vote
+from curation.review.votes import KEEP, LOW_FIDELITY, ReviewVote
 from workbench.config import Policy
 from workbench.errors import UserError, UserErrors
 from workbench.records import Example, user_prompt
@@ -32,7 +32,7 @@ class Reliability:
 
 
 def dawid_skene(
-    votes: Iterable[Vote], policy: Policy, gold: Mapping[str, str] | None = None
+    votes: Iterable[ReviewVote], policy: Policy, gold: Mapping[str, str] | None = None
 ) -> Reliability:
     """Estimate each record's true outcome and each reviewer's reliability together.
 
@@ -96,7 +96,9 @@ class GoldScore:
         return self.right / self.seen if self.seen else None
 
 
-def against_gold(votes: Iterable[Vote], policy: Policy, gold: Mapping[str, str]) -> list[GoldScore]:
+def against_gold(
+    votes: Iterable[ReviewVote], policy: Policy, gold: Mapping[str, str]
+) -> list[GoldScore]:
     """Return each reviewer's votes on gold records against their known outcomes.
 
     Args:

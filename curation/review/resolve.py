@@ -18,8 +18,8 @@ from curation.review.votes import (
     NOT_REVIEWED,
     QUEUE,
     UNSETTLED,
+    ReviewVote,
     Ruling,
-    Vote,
     about,
     by_record,
     decide,
@@ -126,9 +126,9 @@ def check_policy(policy: Policy, persona: Persona) -> None:
 class _Case:
     persona: Persona
     example: Example
-    every: tuple[Vote, ...]
+    every: tuple[ReviewVote, ...]
     """All votes about the record, an adjudicator's last."""
-    votes: list[Vote]
+    votes: list[ReviewVote]
     """The votes that decide."""
     trust: Reliability
     ruling: Ruling
@@ -142,7 +142,7 @@ class _Case:
         return ". ".join(part for part in (self.ruling.why, votes, *notes) if part)
 
 
-def _without_prefilled(vote: Vote, example: Example) -> Vote:
+def _without_prefilled(vote: ReviewVote, example: Example) -> ReviewVote:
     """Return the vote without a correction that only repeats what it was pre-filled with."""
     same = folded(vote.corrected) == folded(example.answer)
     return replace(vote, corrected="") if same else vote
@@ -204,7 +204,9 @@ def _kept_row(case: _Case, outcome: str, edit: str, alternative: str | None) -> 
     )
 
 
-def best_correction(persona: Persona, votes: Sequence[Vote], trust: Reliability) -> tuple[str, str]:
+def best_correction(
+    persona: Persona, votes: Sequence[ReviewVote], trust: Reliability
+) -> tuple[str, str]:
     """Return the correction that wins and why others could not be taken; either may be empty.
 
     A correction that crosses the safety boundary is refused.
@@ -230,7 +232,7 @@ def best_correction(persona: Persona, votes: Sequence[Vote], trust: Reliability)
     return min(writers, key=rank, default=""), "; ".join(refused)
 
 
-def prefers(answer: Literal["candidate", "alternative"], votes: Sequence[Vote]) -> bool:
+def prefers(answer: Literal["candidate", "alternative"], votes: Sequence[ReviewVote]) -> bool:
     """Return whether more of the votes find ``answer`` better than find the other better."""
     counts = Counter(vote.better for vote in votes)
     return counts[answer] > counts["alternative" if answer == "candidate" else "candidate"]

@@ -22,7 +22,7 @@ DISCARDED = "discarded"
 
 
 @dataclass(frozen=True)
-class Vote:
+class ReviewVote:
     """One reviewer's submitted answers about one record."""
 
     review: str
@@ -62,13 +62,13 @@ class Vote:
         return f"{self.reviewer}: {', '.join(parts)}"
 
 
-def votes_of(reviews: Iterable[Review]) -> list[Vote]:
+def votes_of(reviews: Iterable[Review]) -> list[ReviewVote]:
     """Return the submitted reviews as votes, by record and reviewer.
 
     Discarded reviews are no votes: the reviewer declined to judge.
     """
     votes = [
-        Vote(
+        ReviewVote(
             review=review.id,
             reviewer=review.reviewer,
             record=review.record,
@@ -84,15 +84,15 @@ def votes_of(reviews: Iterable[Review]) -> list[Vote]:
     return sorted(votes, key=lambda vote: (vote.record, vote.reviewer, vote.review))
 
 
-def by_record(votes: Iterable[Vote]) -> dict[str, list[Vote]]:
+def by_record(votes: Iterable[ReviewVote]) -> dict[str, list[ReviewVote]]:
     """Return votes grouped by the record that they are about, order kept."""
-    grouped: dict[str, list[Vote]] = {}
+    grouped: dict[str, list[ReviewVote]] = {}
     for vote in votes:
         grouped.setdefault(vote.record, []).append(vote)
     return grouped
 
 
-def about(votes: Iterable[Vote], examples: Collection[Example]) -> list[Vote]:
+def about(votes: Iterable[ReviewVote], examples: Collection[Example]) -> list[ReviewVote]:
     """Return the votes about ``examples``: gold and rows of other rounds are left out."""
     known = {example.id for example in examples}
     return [vote for vote in votes if vote.record in known]
@@ -108,7 +108,9 @@ class Ruling:
     """The rule that decided, for the record's story."""
 
 
-def decide(votes: list[Vote], policy: Policy, posterior: dict[str, float] | None = None) -> Ruling:
+def decide(
+    votes: list[ReviewVote], policy: Policy, posterior: dict[str, float] | None = None
+) -> Ruling:
     """Return the policy's ruling on the votes of one record.
 
     Args:
@@ -133,7 +135,7 @@ def decide(votes: list[Vote], policy: Policy, posterior: dict[str, float] | None
     return _by_majority(votes, policy)
 
 
-def _by_majority(votes: list[Vote], policy: Policy) -> Ruling:
+def _by_majority(votes: list[ReviewVote], policy: Policy) -> Ruling:
     blocked = [vote for vote in votes if vote.blocking(policy)]
     if len(blocked) * 2 > len(votes):
         return Ruling(_gravest(blocked, policy), f"{len(blocked)} of {len(votes)} see it")
@@ -148,7 +150,7 @@ def _by_majority(votes: list[Vote], policy: Policy) -> Ruling:
     return Ruling(KEEP if keep else LOW_FIDELITY, f"mean fidelity {mean:.2f}")
 
 
-def _gravest(blocked: list[Vote], policy: Policy) -> str:
+def _gravest(blocked: list[ReviewVote], policy: Policy) -> str:
     """Return the problem that most of ``blocked`` name; the gravest among equals."""
     counts = {kind: sum(kind in b.problems for b in blocked) for kind in policy.blocking}
     return max(policy.blocking, key=lambda kind: counts[kind])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from evaluation.report.inputs import ReportInput
 from evaluation.report.results import headline_arm
 from evaluation.report.wording import Wording
-from workbench.checks import Telling
+from workbench.checks import PhraseRule
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score, last_user_turn
 from workbench.stats.comparison import DRIFT
@@ -46,9 +46,9 @@ def marked(text: str, persona: Persona, values: Mapping[str, float]) -> list[Pie
     spans: list[tuple[int, int, str, bool]] = []
     for trait in persona.rule_traits:
         check, value = trait.check, values.get(trait.id)
-        if not isinstance(check, Telling) or value != check.earns:
+        if not isinstance(check, PhraseRule) or value != check.earns:
             continue
-        for phrase in filter(None, (match.strip() for match in check.found(text))):
+        for phrase in filter(None, (match.strip() for match in check.phrases(text))):
             closing = getattr(check, "where", "") == "closing"
             start = text.rfind(phrase) if closing else text.find(phrase)
             if start >= 0:

@@ -94,7 +94,10 @@ def test_a_chat_that_opens_with_a_held_out_question_leaks(tmp_path: Path) -> Non
 def test_different_questions_and_related_rows_in_one_split_are_no_leak(tmp_path: Path) -> None:
     train = [{"prompt": ASKED}, {"prompt": REORDERED}, {"prompt": ASKED}]
     short = {"messages": [*CHAT["messages"], {"role": "user", "content": "Why?"}]}
-    test = [{"prompt": OTHER}, {"messages": [{"role": "user", "content": "Why?"}]}]
+    test: list[dict[str, Any]] = [
+        {"prompt": OTHER},
+        {"messages": [{"role": "user", "content": "Why?"}]},
+    ]
     assert find_leaks(_items(tmp_path, train=[*train, short], test=test)) == []
 
 

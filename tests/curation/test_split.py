@@ -145,7 +145,7 @@ def _placed(made: SplitRows) -> list[Placed]:
         Placed(row, split, "round-001")
         for kind in kinds
         for split, rows in kind.items()
-        for row in rows  # type: ignore[attr-defined]
+        for row in rows
     ]
 
 

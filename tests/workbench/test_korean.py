@@ -111,7 +111,7 @@ def test_a_persona_names_them_as_checks():
     haeyo = rule(rule="speech_level", level="haeyo", min=4)
     assert haeyo.passes(GOOD)
     assert not haeyo.passes(GOOD.replace("걸어요", "걸어"))
-    assert haeyo.found(GOOD.replace("걸어요", "걷습니다")) == ["걷습니다"]
+    assert haeyo.phrases(GOOD.replace("걸어요", "걷습니다")) == ["걷습니다"]
     assert not haeyo.passes("회원님, 일어나세요.")
     assert rule(rule="speech_level", level="haeyo", min=3, others=1).passes(
         GOOD.replace("걸어요", "걸어")

@@ -7,7 +7,7 @@ import random
 import pytest
 from rapidfuzz import fuzz, process, utils
 
-from workbench.near_duplicates import TwinIndex
+from workbench.near_duplicates import NearTextIndex
 
 ENGLISH = "knee squat chair deep sleep coffee evening sore walk lunch desk back weight plan rest"
 KOREAN = "무릎이 스쿼트 의자에 깊이 잠을 커피를 저녁에 아프고 걷기 점심 책상 허리가 무게를 계획"
@@ -18,7 +18,7 @@ def test_twins_are_those_that_comparing_with_every_text_finds(vocabulary: str) -
     words = vocabulary.split()
     draw = random.Random(3)
     texts = [" ".join(draw.choices(words, k=draw.randint(4, 14))) for _ in range(300)]
-    index = TwinIndex(90.0)
+    index = NearTextIndex(90.0)
     for number, text in enumerate(texts):
         index.add(number, text)
     found = expected = 0
@@ -34,15 +34,15 @@ def test_twins_are_those_that_comparing_with_every_text_finds(vocabulary: str) -
         )  # fmt: skip
         if best is not None:
             expected += 1
-            twin = index.twin(changed)
+            twin = index.nearest(changed)
             found += twin is not None and twin[1] == pytest.approx(best[1], abs=0.01)
     assert expected > 100
     assert found >= 0.98 * expected
 
 
 def test_other_texts_are_no_twins() -> None:
-    index = TwinIndex(90.0)
+    index = NearTextIndex(90.0)
     index.add("a", "How deep should I squat?")
-    assert index.twin("how deep, should I squat") == ("a", 100.0)
-    assert index.twin("How long should I sleep?") is None
-    assert TwinIndex(90.0).twin("anything") is None
+    assert index.nearest("how deep, should I squat") == ("a", 100.0)
+    assert index.nearest("How long should I sleep?") is None
+    assert NearTextIndex(90.0).nearest("anything") is None

@@ -233,9 +233,9 @@ def test_what_contradicts_the_target_is_one_line(
 
 
 def test_counts_that_do_not_add_up_say_so() -> None:
-    assert Moves(held=3, moved=1, already=1, kept=1, found=3).add_up
-    assert not Moves(held=3, moved=1, already=1, kept=1, found=2).add_up
-    assert not Moves(held=3, moved=1, already=1, found=3).add_up
+    assert Moves(held=3, moved=1, already=1, changed=1, arrived=3).add_up
+    assert not Moves(held=3, moved=1, already=1, changed=1, arrived=2).add_up
+    assert not Moves(held=3, moved=1, already=1, arrived=3).add_up
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,14 @@ class Not:
 
 
 @dataclass(frozen=True)
-class Group:
+class Junction:
     """Several nodes, of which all or any must match."""
 
     join: Literal["and", "or"]
     nodes: tuple[Node, ...]
 
 
-Node = Leaf | Not | Group
+Node = Leaf | Not | Junction
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<op>[()|+])
@@ -91,9 +91,9 @@ def parse(text: str) -> Node | None:
 
 
 def _joined(join: Literal["and", "or"], left: Node, right: Node) -> Node:
-    if isinstance(left, Group) and left.join == join:
-        return Group(join, (*left.nodes, right))
-    return Group(join, (left, right))
+    if isinstance(left, Junction) and left.join == join:
+        return Junction(join, (*left.nodes, right))
+    return Junction(join, (left, right))
 
 
 def _word(raw: str) -> Node | None:
