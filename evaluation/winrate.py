@@ -1,4 +1,8 @@
-"""Win-rates of pairwise comparisons, raw and with the length of the answers taken out."""
+"""Win-rates of pairwise comparisons, raw and with the length of the answers taken out.
+
+In: a judge's word on pairs of answers. Out: a :class:`WinRate` of two arms. Called by the pairwise
+comparison.
+"""
 
 from __future__ import annotations
 

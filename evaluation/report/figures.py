@@ -1,4 +1,7 @@
-"""Figures as inline SVG; colours come from the page's style sheet, so they follow its theme."""
+"""Figures as inline SVG; colours come from the page's style sheet, so they follow its theme.
+
+In: estimates and points, already worded. Out: markup that the templates put in as it is.
+"""
 
 from __future__ import annotations
 

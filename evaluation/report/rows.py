@@ -1,4 +1,7 @@
-"""What the model learned from: topics, drops with their reasons, and the planted faults' fate."""
+"""What the model learned from: topics, drops with their reasons, and the planted faults' fate.
+
+In: the report's input. Out: tables of rows, which the part "data" of the page shows.
+"""
 
 from __future__ import annotations
 

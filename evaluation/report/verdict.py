@@ -1,4 +1,7 @@
-"""The verdict: one sentence with its interval, then what a sceptic asks next."""
+"""The verdict: one sentence with its interval, then what a sceptic asks next.
+
+In: the report's input. Out: sentences, which the page, the Markdown, the card and the numbers share.
+"""
 
 from __future__ import annotations
 
