@@ -1,6 +1,6 @@
 """The verdict: one sentence with its interval, then what a sceptic asks next.
 
-In: the report's input. Out: sentences, which the page, the Markdown, the card and the numbers share.
+In: the report's input. Out: sentences, which the page, its Markdown, the card and the JSON share.
 """
 
 from __future__ import annotations
