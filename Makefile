@@ -61,9 +61,8 @@ prove-bundle: setup
 prove-kills: setup
 	KILLS=20 $(BIN)/python -m pytest -q tests/test_loop.py
 
-# The README's tree, from the files' own first lines; the site, into build/site.
+# The site, into build/site.
 docs: $(VENV)/.ready
-	$(BIN)/python -m tests.readme_tree
 	$(BIN)/mkdocs build --quiet
 
 # The labelers' pictures, taken anew from the real Argilla by its browser test.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.readme_tree import ROOT
+from tests.docs_site import ROOT
 from workbench.inference.endpoint import free_port
 
 Kind = Literal["fast", "slow", "norun", "people"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("workbench", "generation", "curation", "training", "evaluation")
-TOPS = (*PACKAGES, "benchmarks", "datasets", "deploy", "docs", "tests")
+PACKAGES = ("app", "rounds", "workbench", "generation", "curation", "training", "evaluation")
+TOPS = (*PACKAGES, "benchmarks", "datasets", "deploy", "docs", "examples", "tests")
 OWN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _NAMED = re.compile(rf"`((?:{'|'.join(TOPS)})/[\w./-]*)`")
 _CODE = re.compile(rf"(?<=<code>)(?:{'|'.join(TOPS)})/[\w./-]+(?=</code>)")

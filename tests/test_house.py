@@ -200,6 +200,15 @@ def test_files_are_few_and_deep(room: str) -> None:
     assert len(small) <= MAX_SMALL_SHARE * len(files), small
 
 
+def test_every_file_says_its_role() -> None:
+    silent = [_name(p) for room in ROOMS for p in _modules(ROOT / room) if not _says_role(p)]
+    assert silent == []
+
+
+def _says_role(path: Path) -> bool:
+    return bool((ast.get_docstring(_tree(path)) or "").split("\n")[0])
+
+
 def test_no_two_classes_share_a_name() -> None:
     places = defaultdict(list)
     for room in ROOMS:

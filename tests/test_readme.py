@@ -1,4 +1,4 @@
-"""What the README says of files and commands is so."""
+"""What the README and the list of commands say of files and commands is so."""
 
 from __future__ import annotations
 
@@ -8,24 +8,37 @@ from pathlib import Path
 import pytest
 
 from app.cli.main import COMMANDS
-from tests.readme_tree import PACKAGES, ROOT, role, tree, with_tree
+from tests.docs_site import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LIST = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+MAX_BYTES = 15_000
+_COMMAND = re.compile(r"(?:^|`)persona ([a-z][a-z-]*)", re.M)
+_FILE = re.compile(r"`([\w.-]+/(?:[\w.-]+/?)*)`")
 
 
-def test_the_tree_is_fresh() -> None:
-    assert with_tree(README) == README, "run: python -m tests.readme_tree"
+def test_the_readme_is_one_page() -> None:
+    assert len(README.encode()) <= MAX_BYTES
 
 
-def test_every_file_says_its_role() -> None:
-    assert re.findall(r"^\| `[^`]+` \|  \|$", tree(), re.M) == []
-    assert all(role(path) for package in PACKAGES for path in (ROOT / package).glob("*.py"))
+@pytest.mark.parametrize("text", [README, LIST], ids=["README.md", "docs/commands.md"])
+def test_every_command_that_is_named_exists(text: str) -> None:
+    assert set(_COMMAND.findall(text)) - set(COMMANDS) == set()
 
 
-def test_every_command_of_the_readme_exists_and_every_command_is_in_it() -> None:
-    named = set(re.findall(r"(?:^|`)persona ([a-z][a-z-]*)", README, re.M))
-    assert named & set(COMMANDS) == set(COMMANDS)
-    assert named - set(COMMANDS) == set()
+def test_every_command_is_in_the_list_of_commands() -> None:
+    assert set(COMMANDS) - set(_COMMAND.findall(LIST)) == set()
+
+
+def test_every_file_and_folder_that_the_readme_names_is_there() -> None:
+    named = {name for name in _FILE.findall(README) if not name.startswith("runs/")}
+    assert len(named) >= 10
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+def test_the_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    assert set(re.findall(r"\bmake ([a-z][\w-]*)", README)) - targets == set()
 
 
 def test_the_two_commands_come_first() -> None:
