@@ -31,11 +31,11 @@ def rows_of(count: int, seeds: Sequence[Example]) -> list[Example]:
     made: list[Example] = []
     for number in range(count):
         like = seeds[number % len(seeds)]
-        asked = " ".join(draw.choices(vocabulary, weights, k=len(like.question.split())))
-        said = " ".join(draw.choices(vocabulary, weights, k=len(like.answer.split())))
+        question = " ".join(draw.choices(vocabulary, weights, k=len(like.question.split())))
+        answer = " ".join(draw.choices(vocabulary, weights, k=len(like.answer.split())))
         if number % 20 == 19:
-            asked, said = made[-1].question, f"{made[-1].answer} Now."
-        made.append(Example(prompt=user_prompt(asked), answer=said, topic=like.topic))
+            question, answer = made[-1].question, f"{made[-1].answer} Now."
+        made.append(Example(prompt=user_prompt(question), answer=answer, topic=like.topic))
     return made
 
 

@@ -72,13 +72,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         empty = round_of(Path(folder) / "start", 100, 1)
         print(f"{'rows':>8}" + "".join(f"{step:>10} s{'MiB':>7}" for step in STEPS))
-        table = {rows: told(Path(folder), rows) for rows in sorted(options.rows)}
+        table = {rows: row_of_table(Path(folder), rows) for rows in sorted(options.rows)}
         worst = growth(table, empty) if len(table) > 1 else 0.0
         held = copies(Path(folder), options.copies) if options.copies else 0.0
     sys.exit(worst > LIMIT or held >= COPIES)
 
 
-def told(folder: Path, rows: int) -> dict[str, Spent]:
+def row_of_table(folder: Path, rows: int) -> dict[str, Spent]:
     """Put so many rows through every step, print what each took, and return it."""
     spent = round_of(folder / str(rows), rows, 1)
     cells = (f"{spent[step].seconds:12.1f}{spent[step].mib:7.0f}" for step in STEPS)
@@ -91,14 +91,14 @@ def growth(table: dict[int, dict[str, Spent]], empty: dict[str, Spent]) -> float
     sizes = sorted(table)[-2:]
     worst = 0.0
     for name, kind in (("time", "seconds"), ("memory", "mib")):
-        said = []
+        exponents = []
         for step in STEPS:
             start = getattr(empty[step], kind)
             ends = [max(getattr(table[rows][step], kind) - start, 1e-3) for rows in sizes]
-            said.append(exponent(*sizes, *ends))
-        steps = ", ".join(f"{step} {one:.2f}" for step, one in zip(STEPS, said, strict=True))
+            exponents.append(exponent(*sizes, *ends))
+        steps = ", ".join(f"{step} {one:.2f}" for step, one in zip(STEPS, exponents, strict=True))
         print(f"{name}: exponent of n log n from {sizes[0]} to {sizes[1]} rows: {steps}")
-        worst = max(worst, *said)
+        worst = max(worst, *exponents)
     print(f"limit {LIMIT}: {'kept' if worst <= LIMIT else 'BROKEN'}")
     return worst
 
@@ -173,14 +173,14 @@ def longer(rows: Sequence[Example], times: int) -> Iterator[tuple[str, str, str]
     draw = random.Random(1)
     for row in rows:
         others = draw.sample(rows, times - 1)
-        asked = " ".join([row.question, *(other.question for other in others)])
-        said = " ".join([row.answer, *(other.answer for other in others)])
-        yield asked, said, row.topic
+        question = " ".join([row.question, *(other.question for other in others)])
+        answer = " ".join([row.answer, *(other.answer for other in others)])
+        yield question, answer, row.topic
 
 
 def reviewed(round_: Path) -> None:
     """Write what people leave between filter and split: two reviews and a decision for each row."""
-    folder, kept = round_ / "review", []
+    rows: list[Example] = []
     reviews: list[Review] = []
     decisions: list[Decision] = []
     for row in read_records(round_ / "filter/examples.jsonl", Example):
@@ -188,10 +188,10 @@ def reviewed(round_: Path) -> None:
         ids = tuple(review.id for review in two)
         reviews += two
         decisions.append(Decision(record=row.id, outcome="keep", parents=(row.id, *ids)))
-        kept.append(row.evolve(parents=(*row.parents, *ids)))
-    write_records(folder / "reviews.jsonl", reviews)
+        rows.append(row.evolve(parents=(*row.parents, *ids)))
+    write_records(round_ / "review/reviews.jsonl", reviews)
     write_records(round_ / "resolve/decisions.jsonl", decisions)
-    write_records(round_ / "resolve/examples.jsonl", kept)
+    write_records(round_ / "resolve/examples.jsonl", rows)
     write_records(round_ / "resolve/preferences.jsonl", [])
 
 

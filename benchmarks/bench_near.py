@@ -28,12 +28,12 @@ def texts_of(count: int, words: int) -> list[str]:
 
 
 def questions(texts: list[str]) -> int:
-    """Return how many twins are found while texts come one by one."""
-    index, twins = NearTextIndex(90.0), 0
+    """Return how many near duplicates are met while texts come one by one."""
+    index, near = NearTextIndex(90.0), 0
     for number, text in enumerate(texts):
-        twins += index.nearest(text) is not None
+        near += index.nearest(text) is not None
         index.add(number, text)
-    return twins
+    return near
 
 
 def rows(texts: list[str]) -> int:
@@ -52,9 +52,9 @@ def main() -> None:
         for count in (size // 4, size):
             made = texts_of(count, words)
             started = time.perf_counter()
-            found = search(made)
+            count_near = search(made)
             spent.append(time.perf_counter() - started)
-            print(f"{name}: {count} in {spent[-1]:.1f} s, {found} near duplicates")
+            print(f"{name}: {count} in {spent[-1]:.1f} s, {count_near} near duplicates")
         allowed = 4 * math.log(size) / math.log(size / 4)
         print(f"{name}: {spent[1] / spent[0]:.2f} times the time, n log n allows {allowed:.2f}")
 

@@ -57,16 +57,16 @@ def measure(records: int, repeats: int) -> tuple[Times, float]:
         )
         if done.returncode:
             sys.exit(f"{ENGINE.name} ended with {done.returncode}: {done.stderr.strip()}")
-        found = json.loads(done.stdout.splitlines()[-1])
+        engine = json.loads(done.stdout.splitlines()[-1])
         begun = time.perf_counter()
         server = start(home, [])
         started = time.perf_counter() - begun
         try:
-            pages = through_http(server, found["dataset"], found["keys"], repeats)
+            pages = through_http(server, engine["dataset"], engine["keys"], repeats)
             rounds = push_and_pull(server)
         finally:
             stop(home)
-    calls = {f"engine: {name}": ms for name, ms in found["calls_ms"].items()}
+    calls = {f"engine: {name}": ms for name, ms in engine["calls_ms"].items()}
     return {**calls, **pages, **rounds}, started
 
 
@@ -82,7 +82,7 @@ def through_http(server: Server, dataset: str, keys: list[str], repeats: int) ->
     def vector() -> list[float]:
         return [draw.gauss(0, 1) for _ in range(384)]
 
-    asked: dict[str, Callable[[httpx.Client], httpx.Response]] = {
+    requests: dict[str, Callable[[httpx.Client], httpx.Response]] = {
         "page: next 10 pending": lambda api: api.post(
             f"{records}&limit=10", json={"filters": {"and": [pending]}}
         ),
@@ -110,11 +110,11 @@ def through_http(server: Server, dataset: str, keys: list[str], repeats: int) ->
         for key in keys
     ]
     taken: Times = {}
-    for name, ask in asked.items():
+    for name, send in requests.items():
         taken[f"http: {name}"] = []
         for i in range(repeats):
             begun = time.perf_counter()
-            ask(people[i % len(people)]).raise_for_status()
+            send(people[i % len(people)]).raise_for_status()
             taken[f"http: {name}"].append((time.perf_counter() - begun) * 1000)
     return taken
 

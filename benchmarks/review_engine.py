@@ -104,8 +104,8 @@ def fill(records: int) -> tuple[UUID, list[UUID]]:
                 answer = {"fidelity": {"value": draw.randrange(1, 6)}, "better": {"value": "a"}}
                 stated = draw.choice(["submitted"] * 8 + ["draft", "discarded"])
                 responses.append(row(values=answer, status=stated, record_id=record, user_id=user))
-        value = [round(draw.gauss(0, 1), 5) for _ in range(DIMENSIONS)]
-        values.append(row(value=value, record_id=record, vector_settings_id=vectors["id"]))
+        vector = [round(draw.gauss(0, 1), 5) for _ in range(DIMENSIONS)]
+        values.append(row(value=vector, record_id=record, vector_settings_id=vectors["id"]))
     accounts = [
         row(
             first_name="r",
