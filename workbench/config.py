@@ -202,7 +202,7 @@ class Evaluate(Section):
     """How the arms answer, how they are scored, and when the evaluation fails."""
 
     max_new_tokens: int | None = Field(default=None, ge=8)
-    """Where an answer is cut; by default there is room for the longest of the training side and a
+    """Where an answer is cut; by default there is room for the longest of the training split and a
     tenth more, and for 128 tokens at least."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts answered at once; on a CPU a step of 32 rows takes little longer than one of 8."""

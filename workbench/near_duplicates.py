@@ -10,7 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache, lru_cache
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasketch import MinHash
+    from numpy.typing import NDArray
 
 SHINGLE = 5
 """Characters a shingle; works for Korean and English alike."""
@@ -133,7 +138,7 @@ def _alike(
         index.insert(later, sketch)
 
 
-def _sketch(pieces: set[str]) -> Any:
+def _sketch(pieces: set[str]) -> MinHash:
     from datasketch import MinHash
 
     sketch = MinHash(num_perm=PERMUTATIONS, seed=1, permutations=_permutations())
@@ -142,11 +147,12 @@ def _sketch(pieces: set[str]) -> Any:
 
 
 @cache
-def _permutations() -> Any:
+def _permutations() -> NDArray[np.uint64]:
     """Return what every sketch is made with; drawing it takes half as long as a sketch."""
     from datasketch import MinHash
 
-    return MinHash(num_perm=PERMUTATIONS, seed=1).permutations
+    permutations: NDArray[np.uint64] = MinHash(num_perm=PERMUTATIONS, seed=1).permutations
+    return permutations
 
 
 class NearTextIndex:

@@ -55,13 +55,7 @@ def starter(
         _rule("emoji", emoji_name, "voice.emoji", emoji),
         _rule("length", length_name, "voice.length", length),
     ]
-    named: dict[str, str] = {}
-    for number, topic in enumerate(topics, 1):
-        own = _identifier(topic, number)
-        # Two topics may have the same words in ASCII, such as "PT 가격" and "PT 예약".
-        while own in named:
-            own = f"{own}_{number}"
-        named[own] = topic
+    topic_names = _identified(topics)
     return {
         "id": id,
         "version": 1,
@@ -70,8 +64,8 @@ def starter(
         "role": role,
         "audience": audience,
         **{key: data[key] for key in ("voice", "structure", "must", "must_not", "safety")},
-        "topics": list(named),
-        "topic_names": named,
+        "topics": list(topic_names),
+        "topic_names": topic_names,
         "traits": data["traits"],
     }
 
@@ -123,6 +117,18 @@ def _word(text: str) -> str:
     """Return the pattern of a whole word or several; ``\\b`` stands beside letters alone."""
     left, right = (r"\b" if re.match(r"\w", end) else "" for end in (text[0], text[-1]))
     return f"{left}{re.escape(text)}{right}"
+
+
+def _identified(topics: Sequence[str]) -> dict[str, str]:
+    """Return topics by identifiers of their own, in their order."""
+    named: dict[str, str] = {}
+    for number, topic in enumerate(topics, 1):
+        own = _identifier(topic, number)
+        # Two topics may have the same words in ASCII, such as "PT 가격" and "PT 예약".
+        while own in named:
+            own = f"{own}_{number}"
+        named[own] = topic
+    return named
 
 
 def _identifier(topic: str, number: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OLDEST = (2, 8)
 """The server's oldest version that these calls were written for and tested with."""
+Json = dict[str, Any]
+"""An object as Argilla's API gives or takes it."""
 TIMEOUT = 60
 """Seconds for one request."""
 
@@ -151,29 +153,29 @@ def _refused(connection: Connection, code: int, message: str) -> UserError:
     )
 
 
-def get(client: Argilla, path: str, **params: Any) -> dict[str, Any]:
+def get(client: Argilla, path: str, **params: object) -> Json:
     """Return the answer to ``GET /api/v1/{path}``."""
     return _answer(client.http_client.get(f"/api/v1/{path}", params=params))
 
 
-def items(client: Argilla, path: str) -> list[dict[str, Any]]:
+def items(client: Argilla, path: str) -> list[Json]:
     """Return the items of a list that Argilla gives as a whole."""
     return list(get(client, path)["items"])
 
 
-def post(client: Argilla, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def post(client: Argilla, path: str, body: Json) -> Json:
     """Return the answer to ``POST /api/v1/{path}``."""
     return _answer(client.http_client.post(f"/api/v1/{path}", json=body))
 
 
-def put(client: Argilla, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def put(client: Argilla, path: str, body: Json | None = None) -> Json:
     """Return the answer to ``PUT /api/v1/{path}``."""
     return _answer(client.http_client.put(f"/api/v1/{path}", json=body))
 
 
-def _answer(response: Any) -> dict[str, Any]:
+def _answer(response: httpx.Response) -> Json:
     response.raise_for_status()
-    body: dict[str, Any] = response.json()
+    body: Json = response.json()
     return body
 
 
@@ -216,7 +218,7 @@ def existing_dataset(client: Argilla, connection: Connection, name: str) -> Data
     return dataset
 
 
-def records_of(client: Argilla, dataset: Dataset, *include: str) -> list[dict[str, Any]]:
+def records_of(client: Argilla, dataset: Dataset, *include: str) -> list[Json]:
     """Return all records of a dataset as an owner or admin sees them, as the API gives them.
 
     As :func:`all_records` does, which see.
@@ -226,7 +228,7 @@ def records_of(client: Argilla, dataset: Dataset, *include: str) -> list[dict[st
 
 def all_records(
     client: Argilla, dataset_id: str, name: str, include: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Return all records of a dataset as an owner or admin sees them, as the API gives them.
 
     The SDK's own records lose the time of a response, which a review keeps. Argilla orders pages
@@ -242,7 +244,7 @@ def all_records(
     Raises:
         UserError: Records are missing after :data:`PASSES` readings.
     """
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, Json] = {}
     for _ in range(PASSES):
         total, offset = 1, 0
         while offset < total:

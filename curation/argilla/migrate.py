@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from curation.argilla.client import Connection, connected, get, items, post
+from curation.argilla.client import Connection, Json, connected, get, items, post
 from curation.argilla.migrate_dataset import Moves, move_dataset
 from workbench.errors import UserError
 from workbench.store import write_json
@@ -63,7 +63,7 @@ class NewLogins:
 def move_accounts(
     here: Argilla,
     there: Argilla,
-    owners: tuple[Mapping[str, Any], Mapping[str, Any]],
+    owners: tuple[Json, Json],
     logins: NewLogins,
     count: Moves,
 ) -> dict[str, str]:
@@ -105,7 +105,7 @@ def move_accounts(
     return ids
 
 
-def _make(there: Argilla, user: Mapping[str, Any], password: str) -> str:
+def _make(there: Argilla, user: Json, password: str) -> str:
     """Make the account there and return its id; only people there can make somebody an owner."""
     role = "admin" if user["role"] == "owner" else user["role"]
     body = {"username": user["username"], "first_name": user["first_name"], "role": role}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from curation.argilla.client import all_records, items, post, put
+from curation.argilla.client import Json, all_records, items, post, put
 from workbench.console import track
 from workbench.errors import UserError
 
@@ -47,14 +47,12 @@ class Names:
     questions: Mapping[str, str]
 
 
-def key_of(record: Mapping[str, Any]) -> str:
+def key_of(record: Json) -> str:
     """Return what a record is known by on both sides; without a name, its id here."""
     return str(record["external_id"] or record["id"])
 
 
-def lacking(
-    record: Mapping[str, Any], same: Mapping[str, Any] | None, names: Names, counts: Counts
-) -> dict[str, Any] | None:
+def lacking(record: Json, same: Json | None, names: Names, counts: Counts) -> Json | None:
     """Return the item of a bulk upsert that brings the target up to ``record``, or None.
 
     Args:
@@ -67,7 +65,7 @@ def lacking(
         UserError: The target has another record of this name.
     """
     counts["records"].held += 1
-    item: dict[str, Any] = {}
+    item: Json = {}
     if same is None:
         counts["records"].moved += 1
         item["fields"] = record["fields"]
@@ -94,9 +92,7 @@ def lacking(
     return {"external_id": key_of(record), **item} if item else None
 
 
-def _suggestion(
-    mine: Mapping[str, Any], there: Mapping[str, Any], names: Names, count: Moves
-) -> dict[str, Any] | None:
+def _suggestion(mine: Json, there: Json, names: Names, count: Moves) -> Json | None:
     count.held += 1
     question = names.questions[mine["question_id"]]
     wanted = {
@@ -114,9 +110,7 @@ def _suggestion(
     return wanted
 
 
-def _response(
-    mine: Mapping[str, Any], there: Mapping[str, Any], names: Names, count: Moves
-) -> dict[str, Any] | None:
+def _response(mine: Json, there: Json, names: Names, count: Moves) -> Json | None:
     count.held += 1
     user = names.people[mine["user_id"]]
     content = (mine["status"], mine["values"] or {})
@@ -132,9 +126,7 @@ def _response(
     return {"user_id": user, "status": content[0], "values": content[1]}
 
 
-def _vectors(
-    record: Mapping[str, Any], there: Mapping[str, Any], count: Moves
-) -> dict[str, list[float]]:
+def _vectors(record: Json, there: Json, count: Moves) -> dict[str, list[float]]:
     mine, other = record.get("vectors") or {}, there.get("vectors") or {}
     count.held += len(mine)
     count.already += sum(other.get(name) == value for name, value in mine.items())
@@ -144,7 +136,7 @@ def _vectors(
     return missing
 
 
-def _time(response: Mapping[str, Any]) -> datetime:
+def _time(response: Json) -> datetime:
     return datetime.fromisoformat(response["updated_at"]).replace(tzinfo=None)  # both are in UTC
 
 
@@ -172,7 +164,7 @@ _WITH = ("responses", "suggestions", "vectors")
 def move_dataset(
     here: Argilla,
     there: Argilla,
-    dataset: Mapping[str, Any],
+    dataset: Json,
     workspace: str,
     people: Mapping[str, str],
     counts: Counts,
@@ -211,9 +203,7 @@ def move_dataset(
     count.arrived += 1
 
 
-def _move_settings(
-    here: Argilla, there: Argilla, dataset: Mapping[str, Any], same: Mapping[str, Any]
-) -> dict[str, str]:
+def _move_settings(here: Argilla, there: Argilla, dataset: Json, same: Json) -> dict[str, str]:
     """Make the missing parts of the settings; return question id here → question id there."""
     questions = {}
     for part, listed in _PARTS.items():
@@ -235,7 +225,7 @@ def _move_settings(
     return questions
 
 
-def _shape(part: Mapping[str, Any]) -> tuple[Any, ...]:
+def _shape(part: Json) -> tuple[Any, ...]:
     """Return what answers and records depend on; titles may be changed there."""
     settings = part.get("settings") or {}
     options = sorted(str(option["value"]) for option in settings.get("options") or ())
@@ -245,8 +235,8 @@ def _shape(part: Mapping[str, Any]) -> tuple[Any, ...]:
 def _move_records(
     here: Argilla,
     there: Argilla,
-    dataset: Mapping[str, Any],
-    same: Mapping[str, Any],
+    dataset: Json,
+    same: Json,
     names: Names,
     counts: Counts,
 ) -> None:
@@ -267,11 +257,11 @@ def _move_records(
 
 def _lacking(
     there: Argilla,
-    same: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
+    same: Json,
+    records: Sequence[Json],
     names: Names,
     counts: Counts,
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Return the items of bulk upserts after which nothing of ``records`` is missing there."""
     present = {key_of(one): one for one in all_records(there, same["id"], same["name"], _WITH)}
     missing = (lacking(one, present.get(key_of(one)), names, counts) for one in records)

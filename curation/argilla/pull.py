@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from curation.argilla.client import (
     Connection,
+    Json,
     connected,
     dataset_name,
     existing_dataset,
@@ -65,9 +65,9 @@ def pull_queue(connection: Connection, persona: Persona, round_name: str) -> lis
     return pull(connection, persona, round_name, queue=True) if pushed else []
 
 
-def _review(record: dict[str, Any], response: dict[str, Any], names: dict[str, str]) -> Review:
+def _review(record: Json, response: Json, names: dict[str, str]) -> Review:
     values = {key: part["value"] for key, part in (response["values"] or {}).items()}
-    answers: dict[str, Any] = {
+    answers: Json = {
         "fidelity": values.get("fidelity"),
         "problems": sorted(values.get("problems") or ()),
         "corrected": values.get("corrected") or "",

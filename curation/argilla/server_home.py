@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from curation.argilla.client import WORKSPACE
+from curation.argilla.client import WORKSPACE, Json
 from workbench.errors import UserError
 from workbench.store import atomic_file
+
+if TYPE_CHECKING:
+    import httpx
 
 HOME_VARIABLE = "PERSONA_ARGILLA_HOME"
 OWNER = "owner"
@@ -229,11 +232,11 @@ def ensure_accounts(home: ServerHome, url: str, reviewers: Iterable[str]) -> Sec
     return accounts
 
 
-def _items(response: Any) -> list[dict[str, Any]]:
+def _items(response: httpx.Response) -> list[Json]:
     return list(_answer(response)["items"])
 
 
-def _answer(response: Any) -> dict[str, Any]:
+def _answer(response: httpx.Response) -> Json:
     if response.is_error:
         raise UserError(
             f"the Argilla server answered {response.status_code} to "
@@ -241,5 +244,5 @@ def _answer(response: Any) -> dict[str, Any]:
             where=str(response.request.url.copy_with(path="/")),
             fix="see its log; was its database made with another home's secrets?",
         )
-    body: dict[str, Any] = response.json()
+    body: Json = response.json()
     return body
