@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from curation.review.agreement import Agreement
     from evaluation.calibration import Calibration
     from evaluation.gate import GateReport
+    from evaluation.pairwise import PairwiseResult
     from evaluation.people import People
     from evaluation.style import StyleReport
     from workbench.stats import Comparison
@@ -142,6 +143,12 @@ def _people() -> type[People]:
     return People
 
 
+def _pairwise() -> type[PairwiseResult]:
+    from evaluation.pairwise import PairwiseResult
+
+    return PairwiseResult
+
+
 IMPORTED = Records("import", "examples.jsonl", Example)
 IMPORTED_PREFERENCES = Records("import", "preferences.jsonl", Preference)
 IMPORT_DROPS = Records("import", "drops.jsonl", Drop)
@@ -201,7 +208,7 @@ CALIBRATION = Document("evaluate", "calibration.json", _calibration)
 GENERAL = Document("evaluate", "general.json", _gate)
 STYLE = Document("evaluate", "style.json", _style)
 DIVERSITY = Json("evaluate", "diversity.json")
-WIN_RATES = Json("evaluate", "pairs.json")
+WIN_RATES = Document("evaluate", "pairs.json", _pairwise)
 
 BLIND_KEY = Json("people", "key.json")
 BLIND_PAIRS = Records("people", "pairs.jsonl", Example)

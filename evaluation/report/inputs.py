@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from evaluation.calibration import Calibration
 from evaluation.gate import GateReport
+from evaluation.pairwise import WinRate
 from evaluation.people import People
 from evaluation.style import StyleReport
-from evaluation.winrate import WinRate
 from workbench.inference.endpoint import Paid
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, Score, SplitName

@@ -319,17 +319,13 @@ def _write_pairs(
     context: RoundContext, work: Work, responses: list[Response], judging: _Judging
 ) -> None:
     """Have a judge compare arms in pairs, where there is one and it is wanted."""
-    from evaluation.pairs import compare_pairs
+    from evaluation.pairwise import compare_pairs
 
     if judging.judge is None or not context.config.evaluate.pairwise:
         return
-    duels, rates = compare_pairs(
-        context.persona, responses, judging.judge, seed=context.config.seed, **judging.how
-    )
-    work.write(
-        WIN_RATES,
-        {"rates": [dumped(rate) for rate in rates], "duels": [dumped(duel) for duel in duels]},
-    )
+    seed = context.config.seed
+    result = compare_pairs(context.persona, responses, judging.judge, seed=seed, **judging.how)
+    work.write(WIN_RATES, result)
 
 
 def _counts(answers: _Answers, scores: list[Score]) -> dict[str, Any]:

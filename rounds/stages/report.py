@@ -40,7 +40,6 @@ from workbench.store import atomic_file, read_json_lines
 
 if TYPE_CHECKING:
     from evaluation.report.inputs import PlantedFault, ReportInput, StageRun
-    from evaluation.winrate import WinRate
 
 STAGE = "report"
 REPORTED: tuple[Artifact, ...] = (
@@ -109,7 +108,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         calibration=work.read(CALIBRATION),
         general=work.read(GENERAL),
         style=work.read(STYLE),
-        win_rates=_win_rates(work),
+        win_rates=work.read(WIN_RATES).rates if WIN_RATES in work.inputs else (),
         people=work.read(PEOPLE) if PEOPLE in work.inputs else None,
         curves={
             method: _lines(work.path(curve(method)))
@@ -138,13 +137,6 @@ def _steps(
         **{split: len(own) for split, own in splits.items()},
         "preferences": len(work.read(PREFERENCES["train"])),
     }
-
-
-def _win_rates(work: Work) -> list[WinRate]:
-    from evaluation.winrate import WinRate
-
-    data = work.read(WIN_RATES) if WIN_RATES in work.inputs else {}
-    return [WinRate.model_validate(one) for one in data.get("rates", ())]
 
 
 def _stage_runs(work: Work) -> list[StageRun]:

@@ -1,17 +1,24 @@
-"""Win-rates of pairwise comparisons, raw and with the length of the answers taken out.
+"""Pairwise comparison: a judge's word on two arms' answers, and the win-rates that follow.
 
-In: a judge's word on pairs of answers. Out: a :class:`WinRate` of two arms. Called by the pairwise
-comparison.
+In: responses of two arms or more, and a judge. Out: :class:`PairwiseResult`, with win-rates raw and
+with the length of the answers taken out. Called by the stage of evaluation.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.judge import by_ragas
+from workbench.console import track
+from workbench.inference.endpoint import Endpoint
+from workbench.inference.judge import JudgeAsk, JudgeVerdict, ask_all, comparison, verdict_of
+from workbench.persona import Persona
+from workbench.records import Response
 from workbench.stats.bootstrap import TIE, percentile_interval
 from workbench.stats.significance import share_interval
 
@@ -19,6 +26,10 @@ if TYPE_CHECKING:
     from workbench.stats.bootstrap import Array
 
 RESAMPLES = 300
+REFERENCES = ("base", "base+prompt")
+"""Arms that every other arm is compared with, as far as they answered."""
+_FIRST = {"first": 1.0, "second": 0.0, "tie": 0.5}
+_SECOND = {"first": 0.0, "second": 1.0, "tie": 0.5}
 _Ends = tuple[float, float] | tuple[None, None]
 _NONE = (None, None)
 
@@ -69,24 +80,117 @@ class WinRate(BaseModel):
     """Characters by which the arm's answers are longer, on average."""
 
 
-def win_rate(duels: Sequence[PairScore], *, seed: int = 0, resamples: int = RESAMPLES) -> WinRate:
-    """Return the win-rate over the duels of one arm against one other.
+class PairwiseResult(BaseModel):
+    """Every comparison, and each arm's win-rate against each reference: ``pairs.json``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rates: tuple[WinRate, ...]
+    pairs: tuple[PairScore, ...]
+
+
+def compare_pairs(
+    persona: Persona,
+    responses: Sequence[Response],
+    judge: Endpoint,
+    *,
+    votes: int = 1,
+    cache: Path | None = None,
+    seed: int = 0,
+) -> PairwiseResult:
+    """Have a judge compare every arm's answers with those of :data:`REFERENCES`, in both orders.
+
+    A pair counts only where both orders were judged: the mean of the two takes a liking for a
+    place out, an unsteady judge makes it a draw.
 
     Args:
-        duels: One a prompt, all of the same two arms; at least one.
+        persona: The role that the answers are held to.
+        responses: Of all arms; probes are left out.
+        judge: The judge's endpoint.
+        votes: How often each order is judged.
+        cache: File of the judge's answers.
+        seed: Of the intervals' resampling.
+
+    Raises:
+        UserError: The judge's endpoint is down or refuses us.
+    """
+    pairs = _pairs(responses)
+    asks = [ask for pair in pairs for ask in _asks(persona, *pair)]
+    with track("comparing in pairs", len(asks) * votes) as advance:
+        votes_of = ask_all(judge, asks, advance, votes=votes, cache=cache, put=by_ragas)
+    scores = [
+        _pair_score(own, other, verdict_of(straight, _FIRST), verdict_of(swapped, _SECOND))
+        for (own, other), straight, swapped in zip(
+            pairs, votes_of[::2], votes_of[1::2], strict=True
+        )
+    ]
+    by_arms: dict[tuple[str, str], list[PairScore]] = {}
+    for score in scores:
+        by_arms.setdefault((score.arm, score.against), []).append(score)
+    rates = tuple(win_rate(group, seed=seed) for group in by_arms.values())
+    return PairwiseResult(rates=rates, pairs=tuple(scores))
+
+
+def _pairs(responses: Sequence[Response]) -> list[tuple[Response, Response]]:
+    """Return each response with the reference's to the same prompt and seed."""
+    there = {
+        (r.arm, r.prompt_id, r.seed): r for r in responses if not r.probe and r.arm in REFERENCES
+    }
+    pairs = []
+    for number, name in enumerate(REFERENCES):
+        for own in responses:
+            other = there.get((name, own.prompt_id, own.seed))
+            # Of two references, the later one is held against the earlier.
+            if other and not own.probe and own.arm not in REFERENCES[: number + 1]:
+                pairs.append((own, other))
+    return pairs
+
+
+def _asks(persona: Persona, own: Response, other: Response) -> tuple[JudgeAsk, JudgeAsk]:
+    """Return the comparison in both orders, the arm's answer first and then second."""
+    prompt = own.prompt
+    return (
+        comparison(persona, prompt, own.text, other.text),
+        comparison(persona, prompt, other.text, own.text),
+    )
+
+
+def _pair_score(
+    own: Response, other: Response, straight: JudgeVerdict, swapped: JudgeVerdict
+) -> PairScore:
+    value = None
+    if straight.value is not None and swapped.value is not None:
+        value = (straight.value + swapped.value) / 2
+    return PairScore(
+        arm=own.arm,
+        against=other.arm,
+        prompt_id=own.prompt_id,
+        responses=(own.id, other.id),
+        value=value,
+        unscored="" if value is not None else straight.failure or swapped.failure,
+        consistent=None if value is None else straight.value == swapped.value,
+        longer=len(own.text) - len(other.text),
+    )
+
+
+def win_rate(pairs: Sequence[PairScore], *, seed: int = 0, resamples: int = RESAMPLES) -> WinRate:
+    """Return the win-rate over the pairs of one arm and one other.
+
+    Args:
+        pairs: One a prompt, all of the same two arms; at least one.
         seed: Of the resampling.
         resamples: Bootstrap resamples of the prompts.
     """
     import numpy as np
 
-    scored = [(duel, duel.value) for duel in duels if duel.value is not None]
-    reasons = Counter(duel.unscored for duel in duels if duel.value is None)
+    scored = [(pair, pair.value) for pair in pairs if pair.value is not None]
+    reasons = Counter(pair.unscored for pair in pairs if pair.value is None)
     values = np.array([value for _, value in scored])
-    longer = np.array([float(duel.longer) for duel, _ in scored])
+    longer = np.array([float(pair.longer) for pair, _ in scored])
     (low, high), (lc_low, lc_high) = _intervals(values, longer, seed, resamples)
     return WinRate(
-        arm=duels[0].arm,
-        against=duels[0].against,
+        arm=pairs[0].arm,
+        against=pairs[0].against,
         scored=len(scored),
         unscored=reasons.total(),
         reasons=dict(reasons.most_common()),
@@ -96,7 +200,9 @@ def win_rate(duels: Sequence[PairScore], *, seed: int = 0, resamples: int = RESA
         length_controlled=length_controlled(values, longer) if scored else None,
         length_controlled_low=lc_low,
         length_controlled_high=lc_high,
-        consistent=sum(bool(d.consistent) for d, _ in scored) / len(scored) if scored else None,
+        consistent=sum(bool(pair.consistent) for pair, _ in scored) / len(scored)
+        if scored
+        else None,
         mean_longer=float(longer.mean()) if scored else None,
     )
 

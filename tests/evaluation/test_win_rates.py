@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.winrate import PairScore, length_controlled, win_rate
+from evaluation.pairwise import PairScore, length_controlled, win_rate
 from tests.present import present
 
 
-def duel(number: int, value: float | None, longer: int = 0, unscored: str = "") -> PairScore:
+def pair(number: int, value: float | None, longer: int = 0, unscored: str = "") -> PairScore:
     return PairScore(
         arm="sft",
         against="base",
@@ -21,8 +21,8 @@ def duel(number: int, value: float | None, longer: int = 0, unscored: str = "") 
 
 
 def test_the_raw_rate_counts_ties_half_and_leaves_failures_out() -> None:
-    duels = [duel(0, 1.0), duel(1, 1.0), duel(2, 0.5), duel(3, 0.0), duel(4, None, 0, "timeout")]
-    rate = win_rate(duels)
+    pairs = [pair(0, 1.0), pair(1, 1.0), pair(2, 0.5), pair(3, 0.0), pair(4, None, 0, "timeout")]
+    rate = win_rate(pairs)
     assert rate.raw == 0.625
     assert (rate.scored, rate.unscored, rate.reasons) == (4, 1, {"timeout": 1})
     assert rate.consistent == 0.75
@@ -53,18 +53,18 @@ def test_always_winning_and_equal_lengths_leave_the_raw_rate() -> None:
 
 
 def test_no_scored_pair_gives_no_rate() -> None:
-    rate = win_rate([duel(0, None, 5, "judge_timeout")])
+    rate = win_rate([pair(0, None, 5, "judge_timeout")])
     assert (rate.raw, rate.length_controlled, rate.low) == (None, None, None)
     assert rate.reasons == {"judge_timeout": 1}
 
 
 def test_a_clean_sweep_is_not_called_certain() -> None:
-    rate = win_rate([duel(n, 1.0, longer=n) for n in range(12)])
+    rate = win_rate([pair(n, 1.0, longer=n) for n in range(12)])
     assert (rate.raw, rate.high) == (1.0, 1.0)
     # Wilson: 12 of 12 leave room for a true rate of n / (n + z^2).
     assert rate.low == rate.length_controlled_low == pytest.approx(12 / (12 + 1.96**2), abs=1e-3)
-    lost = win_rate([duel(n, 0.0) for n in range(12)])
+    lost = win_rate([pair(n, 0.0) for n in range(12)])
     assert lost.low == 0.0
     assert lost.high == pytest.approx(1 - present(rate.low))
-    tied = win_rate([duel(n, 0.5) for n in range(12)])
+    tied = win_rate([pair(n, 0.5) for n in range(12)])
     assert (tied.raw, tied.low, tied.high) == (0.5, None, None)
