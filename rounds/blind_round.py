@@ -1,4 +1,8 @@
-"""``persona evaluate --people``: a blind round of two answers each, on the Argilla server."""
+"""A blind round: people choose between two arms' answers on the Argilla server.
+
+In: an evaluated round. Out: the stage ``people``: the key, the choices, and win-rates.
+``persona evaluate --people`` calls it.
+"""
 
 from __future__ import annotations
 
@@ -6,54 +10,49 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rounds.context import RoundContext
-from rounds.layout import COMPARISON, RESPONSES
+from rounds.layout import BLIND_KEY, BLIND_PAIRS, BLIND_REVIEWS, COMPARISON, PEOPLE, RESPONSES
 from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
 from workbench.console import console
 from workbench.errors import UserError
-from workbench.store import write_json, write_records
 
 if TYPE_CHECKING:
     from evaluation.people import Blind, People
 
-STAGE = "people"
 
-
-def people(context: RoundContext) -> People:
+def run_blind_round(context: RoundContext) -> People:
     """Push the blind pairs of an evaluated round, and count what people chose so far.
 
-    The same command again adds nothing twice and counts anew. The server is left running for the
-    reviewers; ``persona review down`` stops it.
+    The same call again adds nothing twice and counts anew. The server stays up for the reviewers,
+    until ``persona review down``.
 
     Raises:
         UserError: The round was not evaluated, or only one arm answered, or Argilla refuses.
     """
-    from evaluation.people import People
     from rounds.pipeline import run_spec
 
-    run_spec(context, people_stage(context))
-    text = (context.round.stage(STAGE) / "people.json").read_text("utf-8")
-    return People.model_validate_json(text)
+    run_spec(context, blind_stage(context))
+    return context.round.read(PEOPLE)
 
 
-def people_stage(context: RoundContext) -> StageSpec:
-    """The blind round: pairs shown, choices pulled, win-rates counted."""
+def blind_stage(context: RoundContext) -> StageSpec:
+    """Return the stage: pairs shown, choices pulled, win-rates counted."""
     return StageSpec(
-        STAGE,
-        partial(_people, context),
+        PEOPLE.stage,
+        partial(_blind_round, context),
         inputs=(RESPONSES, COMPARISON),
         settings={"per_record": context.config.review.per_record},
         packages=("argilla", "scipy"),
     )
 
 
-def _people(context: RoundContext, work: Work) -> None:
+def _blind_round(context: RoundContext, work: Work) -> None:
     from curation.argilla.pull import pull
     from curation.argilla.push import push
     from evaluation.people import count
 
-    shown = blind_pairs(context, work)
-    name = f"{context.round.name}-{STAGE}"
+    blind = blind_pairs(context, work)
+    name = f"{context.round.name}-{PEOPLE.stage}"
     server = ReviewServer.of(context)
     connection = server.connect(start=True)
     server.stay()
@@ -61,22 +60,22 @@ def _people(context: RoundContext, work: Work) -> None:
         connection,
         context.persona,
         name,
-        shown.examples,
+        blind.examples,
         reviewers_per_record=context.config.review.per_record,
-        alternatives=shown.alternatives,
+        alternatives=blind.alternatives,
     )
     console.print(f"  {pushed.dataset}: {pushed.new} pairs pushed, {pushed.already} were there")
     reviews = pull(connection, context.persona, name)
-    found = count(shown, reviews)
-    open_pairs = sum(pairing.open for pairing in found.pairings)
+    people = count(blind, reviews)
+    open_pairs = sum(pairing.open for pairing in people.pairings)
     if open_pairs:
         server.print_logins()
         console.print("  run the same command again to count what they chose")
-    work.counts.update(pairs=len(shown.pairs), open=open_pairs, votes=found.votes)
-    write_json(work.out / "key.json", shown.model_dump(mode="json", exclude={"examples"}))
-    write_records(work.out / "pairs.jsonl", shown.examples)
-    write_records(work.out / "reviews.jsonl", reviews)
-    write_json(work.out / "people.json", found.model_dump(mode="json"))
+    work.counts.update(pairs=len(blind.pairs), open=open_pairs, votes=people.votes)
+    work.write(BLIND_KEY, blind.model_dump(mode="json", exclude={"examples"}))
+    work.write(BLIND_PAIRS, blind.examples)
+    work.write(BLIND_REVIEWS, reviews)
+    work.write(PEOPLE, people)
 
 
 def blind_pairs(context: RoundContext, work: Work) -> Blind:

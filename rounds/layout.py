@@ -228,6 +228,23 @@ STAGE_EXAMPLES: dict[str, Records[Example]] = {
     one.stage: one for one in (IMPORTED, GENERATED, FILTERED, RESOLVED)
 }
 """Stage of data → its rows, in order."""
+RECORDS: dict[str, tuple[Records[Any], ...]] = {
+    "import": (
+        *(CARRIED_BASELINE, CARRIED_DECISIONS, CARRIED_EXAMPLES, CARRIED_PREFERENCES),
+        *(CARRIED_REVIEWS, IMPORT_DROPS, IMPORTED, IMPORTED_PREFERENCES),
+    ),
+    "generate": (BASELINE, GENERATE_DROPS, GENERATED, GENERATED_PREFERENCES, GENERATED_SCORES),
+    "filter": (FILTER_DROPS, FILTERED, FILTERED_PREFERENCES),
+    "review": (ADJUDICATIONS, GOLD_REVIEWS, GOLD, REVIEWED_PAIRS, REVIEWS),
+    "resolve": (DECISIONS, RESOLVE_DROPS, RESOLVED, RESOLVED_PREFERENCES),
+    "split": (
+        *(DROPPED_PROBES, SPLIT_DROPS, PROBES, ASSIGNMENTS),
+        *PREFERENCES.values(),
+        *EXAMPLES.values(),
+    ),
+    "evaluate": (RESPONSES, SCORES),
+}
+"""Stage of data, or the evaluation → every file of records that it leaves."""
 
 
 def adapter(method: str) -> Artifact:

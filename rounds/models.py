@@ -1,8 +1,8 @@
-"""The models of a round: an arm to talk to, a folder to serve, an adapter to export.
+"""What leaves a round: an arm to talk to, a folder to serve, an adapter to export, rows to share.
 
 In: a round whose stages have run. Out: what :mod:`workbench.inference` and :mod:`training.export`
-need of it. ``persona chat``, ``serve`` and ``export`` are thin over these functions, and from
-Python they do the same.
+need of it. ``persona chat``, ``serve``, ``export`` and ``push-dataset`` are thin over these
+functions, and from Python they do the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rounds.arms import PROMPT, OwnArm, own_arms
 from rounds.context import RoundContext
-from rounds.layout import COMPARISON, RESPONSES, TEST, adapter, recipe
+from rounds.layout import COMPARISON, GENERATED, RESPONSES, TEST, adapter, recipe
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
 from workbench.records import Response
@@ -223,3 +223,48 @@ def _provenance(context: RoundContext, stage: str, dataset: str) -> Provenance:
         evaluation=context.round.read(COMPARISON) if evaluated else None,
         dataset=dataset,
     )
+
+
+def push_dataset(context: RoundContext, repository: str, *, public: bool = False) -> str:
+    """Send a round's generated rows to the Hub, with a card, and return the commit's address.
+
+    The token is the one of ``hf auth login``, or HF_TOKEN; it is written nowhere.
+
+    Args:
+        context: The round.
+        repository: ``owner/name``; made where it is not there.
+        public: Private by default.
+
+    Raises:
+        UserError: The round has no generated rows, or the Hub refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    from generation.card import FILES, dataset_card
+    from workbench.inference.hub import hub_errors
+
+    manifest = context.round.manifest(GENERATED.stage)
+    if manifest is None or not manifest.counts.get("taught"):
+        raise UserError(
+            "the round has no generated rows",
+            where=str(context.round.folder),
+            fix="run `persona generate` with a teacher first",
+        )
+    folder = context.round.stage(GENERATED.stage)
+    card = dataset_card(context.persona, manifest.model_dump(mode="json")).encode()
+    operations = [CommitOperationAdd("README.md", card)]
+    operations += [
+        CommitOperationAdd(f"{name}.jsonl", folder / f"{name}.jsonl")
+        for name in FILES
+        if (output := manifest.outputs.get(f"{name}.jsonl")) and output.records
+    ]
+    api = HfApi()
+    with hub_errors(repository):
+        api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
+        commit = api.create_commit(
+            repository,
+            operations,
+            repo_type="dataset",
+            commit_message=f"{context.persona.id}: {manifest.counts['taught']} generated rows",
+        )
+    return commit.commit_url

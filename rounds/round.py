@@ -182,21 +182,45 @@ class Round(RoundFolder):
         Raises:
             UserError: There is no such arm, or it was not trained, or does not fit the base.
         """
-        from rounds.models import known_arm, open_chat
-        from training.device import quiet
-        from workbench.inference.hub import hub_offline
-        from workbench.meter import give_memory_back
-        from workbench.prompts import system_prompt
+        with open_chats(self.context, (arm,), max_new_tokens) as chats:
+            yield next(iter(chats.values()))
 
-        own = known_arm(self.context, arm)
-        system = system_prompt(self.context.persona) if own.prompted else ""
-        with hub_offline(), quiet():
-            session = open_chat(self.context, [own])
-            try:
-                yield Chat(session, own.stage, system, max_new_tokens)
-            finally:
-                del session
-                give_memory_back()
+
+@contextmanager
+def open_chats(
+    context: RoundContext, arms: Sequence[str | None], max_new_tokens: int
+) -> Iterator[dict[str, Chat]]:
+    """Load arms and talk to each; they share one base, so one answers at a time.
+
+    Args:
+        context: The round.
+        arms: As in :meth:`Round.chat`.
+        max_new_tokens: Most tokens of an answer.
+
+    Raises:
+        UserError: There is no such arm, or it was not trained, or does not fit the base; or the
+            same arm twice.
+    """
+    from rounds.models import known_arm, open_chat
+    from training.device import quiet
+    from workbench.inference.hub import hub_offline
+    from workbench.meter import give_memory_back
+    from workbench.prompts import system_prompt
+
+    own = [known_arm(context, arm) for arm in arms]
+    if len(set(own)) < len(own):
+        raise UserError(f"both arms are '{own[0].name}'", where="--vs", fix="name another one")
+    system = system_prompt(context.persona)
+    with hub_offline(), quiet():
+        session = open_chat(context, own)
+        try:
+            yield {
+                arm.name: Chat(session, arm.stage, system if arm.prompted else "", max_new_tokens)
+                for arm in own
+            }
+        finally:
+            del session
+            give_memory_back()
 
 
 class Chat:

@@ -1,4 +1,8 @@
-"""Progress that people read: a bar in a terminal, plain lines in a log."""
+"""Progress that people read: a bar in a terminal, plain lines in a log, a file for a watcher.
+
+Everything that takes long calls :func:`track`; results go to standard output, all else to
+:data:`console` on standard error.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,18 +43,19 @@ def track(label: str, total: int | None) -> Iterator[Advance]:
         label: What is being done, in the present tense.
         total: Number of units, or None where it is not known.
     """
-    with _shown(label, total) as show:
-        news = _News(label, total)
+    with _display(label, total) as show:
+        published = PublishedProgress(label, total)
+        published.write()
 
         def advance(count: int = 1, note: str = "") -> None:
-            news.advance(count, note)
+            published.advance(count, note)
             show(count, note)
 
         yield advance
 
 
 @contextmanager
-def _shown(label: str, total: int | None) -> Iterator[Advance]:
+def _display(label: str, total: int | None) -> Iterator[Advance]:
     if console.is_terminal:
         columns = (
             TextColumn("  {task.description}"),
@@ -69,46 +74,58 @@ def _shown(label: str, total: int | None) -> Iterator[Advance]:
 
 @contextmanager
 def publishing(path: Path) -> Iterator[None]:
-    """Write what is tracked in this context to ``path`` as well, for ``persona watch``.
+    """Write what is tracked in this context to ``path`` as well, for :func:`read_progress`.
 
-    The file is JSON with label, done, total, note, started and at (seconds since 1970), is written
-    once a second at most, and goes when the context ends.
+    The file is written once a second at most, and goes when the context ends.
     """
-    before, _News.path = _News.path, path
+    before, PublishedProgress.path = PublishedProgress.path, path
     try:
         yield
     finally:
-        _News.path = before
+        PublishedProgress.path = before
         path.unlink(missing_ok=True)
 
 
 @dataclass
-class _News:
-    """The newest state of one piece of work, where somebody publishes it."""
+class PublishedProgress:
+    """The newest state of one piece of work, as JSON where somebody publishes it."""
 
     path: ClassVar[Path | None] = None
 
     label: str
     total: int | None
-
-    def __post_init__(self) -> None:
-        self.done, self.started, self.told = 0, time.time(), 0.0
-        self.advance(0, "")
+    done: int = 0
+    note: str = ""
+    started: float = field(default_factory=time.time)
+    """Seconds since 1970."""
+    at: float = 0.0
+    """When it was last written."""
 
     def advance(self, count: int, note: str) -> None:
+        """Move on by ``count`` units; the file follows once a second, and at the end."""
         self.done += count
-        now = time.time()
-        if _News.path is None or (now - self.told < 1 and self.done != self.total):
+        self.note = note
+        if time.time() - self.at >= 1 or self.done == self.total:
+            self.write()
+
+    def write(self) -> None:
+        """Write it, where somebody publishes it."""
+        if self.path is None:
             return
-        self.told = now
-        news = {"label": self.label, "done": self.done, "total": self.total, "note": note}
-        temporary = _News.path.with_suffix(".new")
-        # News that cannot be written must not stop the work that it is about.
+        self.at = time.time()
+        temporary = self.path.with_suffix(".new")
+        # Progress that cannot be written must not stop the work that it is about.
         with suppress(OSError):
-            temporary.write_text(
-                json.dumps(news | {"started": self.started, "at": now}), encoding="utf-8"
-            )
-            os.replace(temporary, _News.path)
+            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            os.replace(temporary, self.path)
+
+
+def read_progress(path: Path) -> PublishedProgress | None:
+    """Return what a running stage publishes; None where nothing is tracked now."""
+    try:
+        return PublishedProgress(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
 
 
 class _Lines:
@@ -116,14 +133,14 @@ class _Lines:
 
     def __init__(self, label: str, total: int | None) -> None:
         self.label, self.total, self.done = label, total, 0
-        self.started = self.told = time.monotonic()
+        self.started = self.printed = time.monotonic()
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
         now = time.monotonic()
-        if now - self.told < LOG_EVERY and self.done != self.total:
+        if now - self.printed < LOG_EVERY and self.done != self.total:
             return
-        self.told = now
+        self.printed = now
         spent = now - self.started
         text = f"  {self.label}: {self.done}"
         if self.total:

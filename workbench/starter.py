@@ -17,6 +17,8 @@ from workbench.store import atomic_file
 from workbench.yamlfile import validate
 
 _MOST_TOPIC_CHARACTERS = 40
+FEWEST_TOPICS = 3
+"""Below it no split can keep topics apart."""
 
 
 def starter(
@@ -39,9 +41,19 @@ def starter(
         role: Who it is, in a sentence or two.
         audience: Whom it talks to.
         address: How it calls the asker, such as champ or 회원님.
-        topics: What it is asked about, as a reader sees them; at least three make splits sensible.
+        topics: What it is asked about, as a reader sees them; at least three different ones.
         register: How it speaks; the starter's own line where it is empty.
+
+    Raises:
+        UserError: Too few topics.
     """
+    topics = list(dict.fromkeys(topics))
+    if len(topics) < FEWEST_TOPICS:
+        raise UserError(
+            f"{len(topics)} topics are too few for splits that keep topics apart",
+            where="--topics",
+            fix=f"name at least {FEWEST_TOPICS}, with commas between",
+        )
     text = files("workbench").joinpath(f"starters/{language}.yaml").read_text(encoding="utf-8")
     pattern = _word(address) if address.isascii() else re.escape(address)
     values = {"address": address, "address_pattern": pattern, "role": role}

@@ -1,4 +1,8 @@
-"""Collect a bundle: wheels, models, the project's source, how to install it, and the manifest."""
+"""Collect a bundle: wheels, models, the project's source, how to install it, and the manifest.
+
+In: :class:`~app.airgap.contents.Contents`. Out: a folder that a machine without a network is set up
+from; :mod:`app.airgap.install` goes along as the script that does it. ``persona bundle`` calls it.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,17 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.airgap import install, wheels
-from app.airgap.needed import Environment, needed
+from app.airgap.contents import Contents, Package, packages_of
 from workbench.errors import UserError
 from workbench.store import cannot_write, file_hash, write_json
 
 README = "README.md"
 PROJECT = "persona-workbench"
 """Whose bundle it is, in the manifest."""
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What goes into a bundle.
-
-    Attributes:
-        checkout: The project's git checkout; what is committed there goes along.
-        version: The project's version.
-        environments: The environments to be set up.
-        models: Folders of further models, by the name that each gets under ``models/``.
-    """
-
-    checkout: Path
-    version: str
-    environments: tuple[Environment, ...]
-    models: Mapping[str, Path] = field(default_factory=dict)
 
 
 def collect(contents: Contents, folder: Path) -> dict[str, Any]:
@@ -63,47 +49,81 @@ def collect(contents: Contents, folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def check_bundle(folder: Path) -> int:
+    """Hold a bundle against its manifest, and return the number of its files.
+
+    Raises:
+        UserError: It is no whole bundle, or a file is not as it was.
+    """
+    try:
+        manifest = install.read_manifest(folder)
+        install.check_files(folder, manifest)
+    except install.Refused as refused:
+        raise UserError(str(refused)) from None
+    return len(manifest["files"])
+
+
 def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
-    there = folder / "wheels"
     _check_pins(contents.checkout)
-    needs = [(environment, needed(environment)) for environment in contents.environments]
-    packages = {one for _, found in needs for one in found}
-    absent = sum(one.size for one in wheels.missing(there, packages))
-    _check_space(folder, absent, contents.models)
+    environments = [(one, packages_of(one)) for one in contents.environments]
+    packages = {package for _, own in environments for package in own}
+    shelf = folder / "wheels"
+    missing = sum(package.size for package in wheels.missing(shelf, packages))
+    _check_space(folder, missing, contents.models)
     (folder / install.MANIFEST).unlink(missing_ok=True)
-    wheels.drop_others(there, packages)
-    for environment, found in needs:  # apart: they hold two versions of some packages
-        wheels.fetch(wheels.missing(there, found), there)
-        wheels.try_without_index(there, environment)
+    wheels.drop_others(shelf, packages)
+    for environment, own in environments:  # apart: they hold two versions of some packages
+        wheels.fetch(wheels.missing(shelf, own), shelf)
+        wheels.try_without_index(shelf, environment)
     models = folder / "models"
     shutil.rmtree(models, ignore_errors=True)
     for name, source in contents.models.items():
         shutil.copytree(source, models / name)  # follows links, as a hub's cache is made of them
     commit = _archive(contents.checkout, folder / install.SOURCE)
     shutil.copyfile(install.__file__, folder / "install.py")
-    manifest = {
+    size = sum(package.size for _, own in environments for package in own)
+    manifest = _manifest(contents, packages, commit, wheels.oldest_glibc(shelf), size)
+    (folder / README).write_text(_readme(manifest), encoding="utf-8")
+    manifest["files"] = _files(folder)
+    write_json(folder / install.MANIFEST, manifest)
+    return manifest
+
+
+def _manifest(
+    contents: Contents, packages: set[Package], commit: str, glibc: str, size: int
+) -> dict[str, Any]:
+    """Return the manifest without the files.
+
+    Args:
+        contents: What went in.
+        packages: Of all environments.
+        commit: Of the source.
+        glibc: Oldest version that all wheels run on; empty for any.
+        size: Bytes of all environments once installed.
+    """
+    return {
         "format": install.FORMAT,
         "project": PROJECT,
         "version": contents.version,
         "commit": commit,
         "python": install.python_version(),
         "platform": sysconfig.get_platform(),
-        "glibc": wheels.oldest_glibc(there),
+        "glibc": glibc,
         "packages": sorted({one.pin for one in packages}),
         "models": sorted(contents.models),
-        "installed_bytes": sum(one.size for _, found in needs for one in found),
+        "installed_bytes": size,
     }
-    (folder / README).write_text(_readme(manifest), encoding="utf-8")
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
-    manifest["files"] = {
+
+
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
+    return {
         path.relative_to(folder).as_posix(): {
             "bytes": path.stat().st_size,
             "sha256": file_hash(path),
         }
-        for path in files
+        for path in paths
     }
-    write_json(folder / install.MANIFEST, manifest)
-    return manifest
 
 
 def _check_folder(folder: Path) -> None:
@@ -118,10 +138,10 @@ def _project(folder: Path) -> str:
     """Return whose manifest lies in the folder; empty for none."""
     path = folder / install.MANIFEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError:
         return ""
-    return str(found.get("project", "")) if isinstance(found, dict) else ""
+    return str(manifest.get("project", "")) if isinstance(manifest, dict) else ""
 
 
 def _check_pins(checkout: Path) -> None:
@@ -164,8 +184,8 @@ def _git(checkout: Path, *arguments: str) -> bytes:
     except FileNotFoundError:
         raise UserError("git is not installed", fix=fix) from None
     if done.returncode:
-        said = (done.stderr.decode(errors="replace").strip().splitlines() or ["git failed"])[-1]
-        raise UserError(said, where=str(checkout), fix=fix)
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["git failed"]
+        raise UserError(lines[-1], where=str(checkout), fix=fix)
     return done.stdout
 
 

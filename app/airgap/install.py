@@ -37,17 +37,17 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
         Refused: The folder is no whole bundle, or one of another format.
     """
     try:
-        found = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Refused(
             f"{bundle}: no bundle, or not a whole one ({MANIFEST} is missing) — run the command"
             " that makes it again, it goes on where it stopped"
         ) from None
     except (OSError, ValueError):
-        found = {}
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        manifest = {}
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise Refused(f"{bundle / MANIFEST}: is damaged, or of another version — copy it again")
-    return found
+    return manifest
 
 
 def check_files(bundle: Path, manifest: dict[str, Any]) -> None:
@@ -56,16 +56,16 @@ def check_files(bundle: Path, manifest: dict[str, Any]) -> None:
     Raises:
         Refused: With the first file that is not as it was, and how many there are.
     """
-    said: dict[str, Any] = manifest["files"]
+    files: dict[str, Any] = manifest["files"]
     faults = []
-    for name, file in said.items():
+    for name, file in files.items():
         path = bundle / name
         if not path.is_file():
             faults.append(f"{name} is missing")
         elif path.stat().st_size != file["bytes"] or _sha256(path) != file["sha256"]:
             faults.append(f"{name} is damaged")
     there = (p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if not p.is_dir())
-    faults += [f"{n} is not of the bundle" for n in sorted(there) if n not in {MANIFEST, *said}]
+    faults += [f"{n} is not of the bundle" for n in sorted(there) if n not in {MANIFEST, *files}]
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise Refused(f"{bundle}: {faults[0]}{more} — copy the bundle again")
@@ -85,8 +85,8 @@ def check_machine(manifest: dict[str, Any]) -> None:
     if manifest["glibc"] and (
         library != "glibc" or _numbers(version) < _numbers(manifest["glibc"])
     ):
-        found = f"{library} {version}".strip() or "another C library"
-        raise Refused(f"the bundle needs glibc {manifest['glibc']} or newer, here is {found}")
+        own = f"{library} {version}".strip() or "another C library"
+        raise Refused(f"the bundle needs glibc {manifest['glibc']} or newer, here is {own}")
     if not shutil.which("make"):
         raise Refused("make is not installed — install it from the system's own packages")
     if not importlib.util.find_spec("ensurepip"):

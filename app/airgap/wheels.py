@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from app.airgap.needed import Environment, Package
+from app.airgap.contents import Environment, Package
 from workbench.console import track
 from workbench.errors import UserError
 
@@ -97,8 +97,8 @@ def _pip(arguments: list[str], environment: Mapping[str, str]) -> None:
     )
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-        told = (errors or done.stderr.strip().splitlines() or ["it said nothing"])[0]
+        line = (errors or done.stderr.strip().splitlines() or ["it said nothing"])[0]
         raise UserError(
-            f"pip {arguments[0]} failed: {told.removeprefix('ERROR: ')}",
+            f"pip {arguments[0]} failed: {line.removeprefix('ERROR: ')}",
             fix="see that pip reaches its index, then run the same command again: it goes on",
         )

@@ -1,1 +1,1 @@
-"""The command line: the only place that knows the order of stages."""
+"""The command line: options read, results printed; the only place that imports click."""

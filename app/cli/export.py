@@ -12,9 +12,6 @@ import click
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
-from rounds.models import open_export
-from workbench.console import console
-from workbench.prompts import system_prompt
 
 if TYPE_CHECKING:
     from training.export.formats import Export
@@ -26,10 +23,13 @@ _type = click.option(
     help="Of the weights in the file.",
 )  # fmt: skip
 _adapter = click.option("--adapter", is_flag=True, help="The adapter alone, for a base beside it.")
+OpenExport = Callable[..., "Export"]
+"""``open_export(form, **about)`` with what the command's options say."""
+Write = Callable[["Export"], "ParityReport | None"]
 
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of every export, and pass it a function that opens the export."""
+    """Give a command the options of every export; it gets the round and an :data:`OpenExport`."""
 
     @round_options
     @click.option("--stage", help="Whose adapter; the last one trained by default.")
@@ -42,51 +42,35 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--all", "every", is_flag=True, help="The gate asks all of them.")
     @functools.wraps(command)
     def wrapped(
-        context: RoundContext,
-        *args: Any,
-        stage: str | None,
-        name: str | None,
-        out: Path | None,
-        prompts: int,
-        every: bool,
-        **kwargs: Any,
+        context: RoundContext, *args: Any, prompts: int, every: bool, **kwargs: Any
     ) -> None:
-        def opened(form: str, **about: Any) -> Export:
-            count = None if every else prompts
-            return open_export(
-                context, form, stage=stage, name=name, out=out, prompts=count, **about
-            )
+        from rounds.models import open_export
 
-        command(context, opened, *args, **kwargs)
+        about = {name: kwargs.pop(name) for name in ("stage", "name", "out")}
+        count = None if every else prompts
+        command(context, partial(open_export, context, prompts=count, **about), *args, **kwargs)
 
     return wrapped
 
 
-Opened = Callable[..., "Export"]
-Write = Callable[["Export"], "ParityReport | None"]
+def _make(export: Export, write: Write) -> None:
+    """Write and check an export without a hub and without the libraries' notices; print it."""
+    from rich.table import Table
 
-
-def _make(work: Export, write: Write) -> None:
-    """Write and check an export without a hub and without the libraries' notices."""
     from training.device import quiet
+    from workbench.console import console
     from workbench.inference.hub import hub_offline
 
     with hub_offline(), quiet():
-        report = write(work)
+        report = write(export)
     if report is not None:
-        _show(work.source.name, report)
-    if work.licence.restricted:
-        console.print(f"  licence: {work.licence.terms}")
-    click.echo(work.out)
-
-
-def _show(name: str, report: ParityReport) -> None:
-    from rich.table import Table
-
-    table = Table("parity", "", title=name, title_justify="left")
-    for label, value in report.table().items():
-        table.add_row(label, value)
-    console.print(table)
+        table = Table("parity", "", title=export.source.name, title_justify="left")
+        for label, value in report.table().items():
+            table.add_row(label, value)
+        console.print(table)
+    if export.licence.restricted:
+        console.print(f"  licence: {export.licence.terms}")
+    click.echo(export.out)
 
 
 @click.group("export")
@@ -103,12 +87,16 @@ def export() -> None:
 
 @export.command("adapter")
 @export_options
-def adapter(context: RoundContext, opened: Opened) -> None:
-    """Write the adapter in PEFT's own format, with its card."""
+def adapter(_: RoundContext, open_export: OpenExport) -> None:
+    """Write the adapter in PEFT's own format, with its card.
+
+    \b
+    Example:
+      persona export adapter --stage sft
+    """
     from training.export.formats import export_adapter
 
-    work = opened("adapter")
-    _make(work, export_adapter)
+    _make(open_export("adapter"), export_adapter)
 
 
 @export.command("merged")
@@ -117,24 +105,34 @@ def adapter(context: RoundContext, opened: Opened) -> None:
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
     show_default=True, help="Of the weights; float32 answers identically, the others nearly.",
 )  # fmt: skip
-def merged(context: RoundContext, opened: Opened, dtype: str) -> None:
-    """Merge the adapter into its full-precision base, file by file."""
+def merged(_: RoundContext, open_export: OpenExport, dtype: str) -> None:
+    """Merge the adapter into its full-precision base, file by file.
+
+    \b
+    Example:
+      persona export merged --dtype bfloat16
+    """
     from training.export.formats import export_merged
 
-    work = opened("merged" if dtype == "float32" else f"merged-{dtype}")
-    _make(work, partial(export_merged, dtype=dtype))
+    form = "merged" if dtype == "float32" else f"merged-{dtype}"
+    _make(open_export(form), partial(export_merged, dtype=dtype))
 
 
 @export.command("gguf")
 @export_options
 @_type
 @_adapter
-def gguf(context: RoundContext, opened: Opened, kind: str, adapter: bool) -> None:
-    """Write a GGUF file for llama.cpp, LM Studio and Ollama; llama.cpp checks it."""
+def gguf(_: RoundContext, open_export: OpenExport, kind: str, adapter: bool) -> None:
+    """Write a GGUF file for llama.cpp, LM Studio and Ollama; llama.cpp checks it.
+
+    \b
+    Example:
+      persona export gguf --type q4_0
+    """
     from training.export.formats import export_gguf
 
-    work = opened("gguf-adapter" if adapter else f"gguf-{kind}")
-    _make(work, partial(export_gguf, kind=kind, adapter=adapter))
+    form = "gguf-adapter" if adapter else f"gguf-{kind}"
+    _make(open_export(form), partial(export_gguf, kind=kind, adapter=adapter))
 
 
 @export.command("ollama")
@@ -142,23 +140,35 @@ def gguf(context: RoundContext, opened: Opened, kind: str, adapter: bool) -> Non
 @_type
 @_adapter
 @click.option("--system", is_flag=True, help="Put the persona's system prompt into the Modelfile.")
-def ollama(context: RoundContext, opened: Opened, kind: str, adapter: bool, system: bool) -> None:
-    """Write a GGUF file and the Modelfile that `ollama create` takes."""
-    from training.export.formats import export_ollama
+def ollama(
+    context: RoundContext, open_export: OpenExport, kind: str, adapter: bool, system: bool
+) -> None:
+    """Write a GGUF file and the Modelfile that `ollama create` takes.
 
-    work = opened("ollama-adapter" if adapter else f"ollama-{kind}")
+    \b
+    Example:
+      persona export ollama --system
+    """
+    from training.export.formats import export_ollama
+    from workbench.prompts import system_prompt
+
+    form = "ollama-adapter" if adapter else f"ollama-{kind}"
     text = system_prompt(context.persona) if system else ""
-    _make(work, partial(export_ollama, kind=kind, adapter=adapter, system=text))
+    _make(open_export(form), partial(export_ollama, kind=kind, adapter=adapter, system=text))
 
 
 @export.command("vllm")
 @export_options
-def vllm(context: RoundContext, opened: Opened) -> None:
-    """Write the adapter with the command that serves it on its base with vLLM."""
+def vllm(_: RoundContext, open_export: OpenExport) -> None:
+    """Write the adapter with the command that serves it on its base with vLLM.
+
+    \b
+    Example:
+      persona export vllm --out exports/gym-trainer
+    """
     from training.export.formats import export_vllm
 
-    work = opened("vllm")
-    _make(work, export_vllm)
+    _make(open_export("vllm"), export_vllm)
 
 
 @export.command("hub")
@@ -175,7 +185,7 @@ def vllm(context: RoundContext, opened: Opened) -> None:
 @click.option("--accept-licence", is_flag=True, help="The base's terms are heeded.")
 def hub(
     context: RoundContext,
-    opened: Opened,
+    open_export: OpenExport,
     repository: str,
     form: str,
     kind: str,
@@ -184,16 +194,21 @@ def hub(
     public: bool,
     accept_licence: bool,
 ) -> None:
-    """Make a folder for the Hub, with model card and dataset card, and --push it if asked."""
+    """Make a folder for the Hub, with model card and dataset card, and --push it if asked.
+
+    \b
+    Example:
+      persona export hub my-team/gym-trainer --dataset my-team/gym-trainer-rows --push
+    """
     from training.export import formats
     from training.export.hub import check_names, check_terms, push_folders, write_dataset
 
     check_names(repository, dataset)
-    work = opened(f"hub-{form}", dataset=dataset)
+    opened = open_export(f"hub-{form}", dataset=dataset)
     if push:
-        check_terms(work.source.base_name, work.licence, accept_licence)
+        check_terms(opened.source.base_name, opened.licence, accept_licence)
     rows = (
-        write_dataset(context.round.stage("split"), context.persona, work.out, repository)
+        write_dataset(context.round.stage("split"), context.persona, opened.out, repository)
         if dataset
         else None
     )
@@ -202,7 +217,7 @@ def hub(
         "merged": partial(formats.export_merged, dtype="float32"),
         "gguf": partial(formats.export_gguf, kind=kind),
     }
-    _make(work, write[form])
+    _make(opened, write[form])
     if push:
-        for url in push_folders(work.out, repository, rows, dataset, public=public):
+        for url in push_folders(opened.out, repository, rows, dataset, public=public):
             click.echo(url)

@@ -1,4 +1,8 @@
-"""The command ``persona``: a list of commands, each imported only when it is used."""
+"""The command ``persona``: a list of commands, each imported only when it is used.
+
+A file here is a group of commands: it reads options and prints. What a command computes lies in
+:mod:`rounds`, where a notebook and the pages call it too.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +15,32 @@ import click
 from workbench.errors import EXIT_USER_ERROR, UserError
 
 COMMANDS = {
-    "new": ("app.cli.new", "new", "A new persona from a few answers."),
-    "run": ("app.cli.run", "run", "The whole loop: every stage in order, done ones skipped."),
-    "import": ("app.cli.stages", "import_", "Read rows of JSONL into the round."),
-    "prompt": ("app.cli.prompt", "prompt", "Print a prompt that brings rows from any chat."),
-    "generate": ("app.cli.generate", "generate", "Teacher's rows, and the bare answers."),
-    "filter": ("app.cli.stages", "filter_", "Drop faulty rows, each with its reason."),
-    "review": ("app.cli.review", "review", "Argilla: its server, rows, what people said."),
-    "resolve": ("app.cli.stages", "resolve", "Turn reviews into a decision per row."),
-    "split": ("app.cli.split", "split", "Train, validation, test by group; --check leaks."),
-    "train": ("app.cli.train", "train", "Train one stage: sft, dpo, grpo or kto."),
-    "evaluate": ("app.cli.evaluate", "evaluate", "Answer held-out prompts and score them."),
-    "report": ("app.cli.stages", "report", "Write the report as one HTML file."),
-    "watch": ("app.cli.watch", "watch", "A running round in the terminal."),
-    "next": ("app.cli.next", "next_", "Open the next round from the last one's report."),
-    "compare": ("app.cli.compare", "compare", "What changed from one round to another."),
-    "trace": ("app.cli.trace", "trace", "Where a record came from, and what it touched."),
-    "forget": ("app.cli.trace", "forget", "What has to go with a person's or source's rows."),
-    "serve": ("app.cli.serve", "serve", "Serve the base or an adapter on loopback."),
-    "export": ("app.cli.export", "export", "Adapter, merged, GGUF, Ollama, vLLM, the Hub."),
-    "chat": ("app.cli.chat", "chat", "Talk to an arm, or to two side by side."),
-    "push-dataset": ("app.cli.push_dataset", "push_dataset", "Send rows to the Hub."),
-    "doctor": ("app.cli.doctor", "doctor", "Do the endpoints answer, and how well?"),
-    "bundle": ("app.cli.bundle", "bundle", "All that a machine without a network needs."),
-    "model": ("app.cli.model", "model", "Get a base model ready and say where it lies."),
+    "new": ("setup", "new", "A new persona from a few answers."),
+    "run": ("loop", "run", "The whole loop: every stage in order, done ones skipped."),
+    "import": ("data", "import_", "Read rows of JSONL into the round."),
+    "prompt": ("data", "prompt", "Print a prompt that brings rows from any chat."),
+    "generate": ("data", "generate", "Teacher's rows, and the baseline answers."),
+    "filter": ("data", "filter_", "Drop faulty rows, each with its reason."),
+    "review": ("review", "review", "Argilla: its server, rows, what people said."),
+    "resolve": ("data", "resolve", "Turn reviews into a decision per row."),
+    "split": ("data", "split", "Train, validation, test by group; --check leaks."),
+    "train": ("models", "train", "Train one stage: sft, dpo, grpo or kto."),
+    "evaluate": ("models", "evaluate", "Answer held-out prompts and score them."),
+    "report": ("models", "report", "Write the report as one HTML file."),
+    "watch": ("loop", "watch", "A running round in the terminal."),
+    "next": ("loop", "next_", "Open the next round from the last one's report."),
+    "compare": ("loop", "compare", "What changed from one round to another."),
+    "trace": ("lineage", "trace", "Where a record came from, and what it touched."),
+    "forget": ("lineage", "forget", "What has to go with a person's or source's rows."),
+    "serve": ("models", "serve", "Serve the base or an adapter on loopback."),
+    "export": ("export", "export", "Adapter, merged, GGUF, Ollama, vLLM, the Hub."),
+    "chat": ("models", "chat", "Talk to an arm, or to two side by side."),
+    "push-dataset": ("data", "push_dataset", "Send rows to the Hub."),
+    "doctor": ("setup", "doctor", "Do the endpoints answer, and how well?"),
+    "bundle": ("setup", "bundle", "All that a machine without a network needs."),
+    "model": ("models", "model", "Get a base model ready and say where it lies."),
 }
-"""Name → module, function, help: the help is here so that --help imports nothing."""
+"""Name → module of this folder, function, help: it is here so that --help imports nothing."""
 
 
 class LazyGroup(click.Group):
@@ -51,7 +55,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, name, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), name)
+        command: click.Command = getattr(importlib.import_module(f"app.cli.{module}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""The options that name a round, shared by every command that works on one."""
+"""The options that name a round, and what all commands of stages share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import click
 from rounds.context import RoundContext, open_context
 from workbench.config import presets
 
+_OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")
+
 
 def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that name a round, and pass it the :class:`Job`."""
+    """Give a command the options that name a round, and pass it the :class:`RoundContext`."""
 
     @click.option("--persona", type=click.Path(path_type=Path), help="Folder of the persona.")
     @click.option("--model", help="Base model: smollm2-135m, a folder, or a hub id.")
@@ -62,9 +64,6 @@ def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-_OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")
-
-
 def reopen(number: int) -> RoundContext:
     """Return the context of another round, with the running command's options as they are.
 
@@ -76,8 +75,27 @@ def reopen(number: int) -> RoundContext:
     return open_context(**options, round_number=number)
 
 
+force_option = click.option("--force", is_flag=True, help="Do it again although it is done.")
 overlap_option = click.option(
     "--reviewers-per-record",
     type=click.IntRange(min=1),
     help="Submitted reviews that complete a record.",
 )
+
+
+def run_one(context: RoundContext, stage: str, force: bool) -> None:
+    """Run one stage and print its folder."""
+    from rounds.pipeline import run_stages
+
+    run_stages(context, [stage], force=[stage] if force else [])
+    click.echo(context.round.stage(stage))
+
+
+def stage_command(stage: str, text: str) -> click.Command:
+    """Return the command of a stage that has no options of its own; ``text`` is its help."""
+
+    def run(context: RoundContext, force: bool) -> None:
+        run_one(context, stage, force)
+
+    run.__doc__ = f"{text}\n\n\b\nExample:\n  persona {stage}"
+    return click.command(stage)(round_options(force_option(run)))

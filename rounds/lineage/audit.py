@@ -1,4 +1,7 @@
-"""Whether chains are complete: records drawn from every kind, each walked back to its start."""
+"""Whether chains are complete: records drawn from every kind, each walked back to its start.
+
+In: a lineage. Out: an :class:`Audit`. ``persona trace --sample`` prints it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from rounds.layout import EXAMPLES, SCORES
 from rounds.lineage.graph import Lineage, kind_of
 
 _ROW = ("row", "pair")
@@ -20,7 +24,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "adapter": (_ROW, ("review",), ("persona",)),
 }
 """Kind of a record → what its way back has to reach, one of each."""
-_CURATED = ("split/train.jsonl", "split/validation.jsonl", "split/test.jsonl")
+_CURATED = {rows.path for rows in EXAMPLES.values()}
 """Files of rows that people have seen."""
 _FAULT = "fault"
 
@@ -57,12 +61,12 @@ def draw(lineage: Lineage, count: int, seed: int) -> list[str]:
     source = random.Random(seed)
     for nodes in kinds.values():
         source.shuffle(nodes)
-    found: list[str] = []
-    while len(found) < count and any(kinds.values()):
+    sample: list[str] = []
+    while len(sample) < count and any(kinds.values()):
         for kind in sorted(kinds):
-            if kinds[kind] and len(found) < count:
-                found.append(kinds[kind].pop())
-    return found
+            if kinds[kind] and len(sample) < count:
+                sample.append(kinds[kind].pop())
+    return sample
 
 
 def audit(lineage: Lineage, nodes: list[str]) -> Audit:
@@ -93,9 +97,9 @@ def _wanted(lineage: Lineage, node: str) -> tuple[tuple[str, ...], ...]:
     kind = kind_of(node)
     wanted = NEEDS.get(kind, ())
     files = {place.file for place in lineage.places.get(node, ())}
-    if kind == "row" and files.intersection(_CURATED):
+    if kind == "row" and files & _CURATED:
         wanted += (("review",),)
-    if kind == "score" and any(file.startswith("evaluate/") for file in files):
+    if kind == "score" and SCORES.path in files:
         wanted += (("answer",),)
     return wanted
 
@@ -114,7 +118,7 @@ def _reached(lineage: Lineage) -> dict[str, frozenset[str]]:
     same: dict[frozenset[str], frozenset[str]] = {}
     for node in nx.topological_sort(lineage.graph):
         own = {kind_of(node)} | ({_FAULT} if lineage.fault(node) else set())
-        found = frozenset(own.union(*(reached[p] for p in lineage.graph.predecessors(node))))
+        kinds = frozenset(own.union(*(reached[p] for p in lineage.graph.predecessors(node))))
         # Few different sets, many nodes: each set is kept once.
-        reached[node] = same.setdefault(found, found)
+        reached[node] = same.setdefault(kinds, kinds)
     return reached

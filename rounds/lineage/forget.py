@@ -1,20 +1,25 @@
-"""What has to go when somebody's rows or reviews are taken back."""
+"""What has to go when somebody's rows or reviews are taken back.
+
+In: a lineage, and names of records, sources or reviewers. Out: lines that say what was made of
+them; nothing is deleted. ``persona forget`` prints them.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from rounds.layout import TRAIN
 from rounds.lineage.graph import Lineage, kind_of
 from workbench.errors import UserError
 from workbench.store import read_json_lines
 
 _HEAVY = ("adapter", "answer", "score")
-_LOOKS = (".ablation/*/round-*/split/train.jsonl", ".next.scratch/curve-*/rows.jsonl")
+_LOOKS = (f".ablation/*/round-*/{TRAIN.path}", ".next.scratch/curve-*/rows.jsonl")
 """Rows of the trainings of ``persona compare --without`` and ``persona next --curve``."""
 
 
-def forgotten(lineage: Lineage, names: Sequence[str]) -> list[str]:
+def forget_lines(lineage: Lineage, names: Sequence[str]) -> list[str]:
     """Return in lines what was made of the named records, and what to do about it.
 
     Args:
@@ -27,15 +32,16 @@ def forgotten(lineage: Lineage, names: Sequence[str]) -> list[str]:
     start = {node for name in names for node in _meant(lineage, name)}
     touched = {node for one in start for node in lineage.after(one)} - start
     adapters = sorted(node for node in touched if kind_of(node) == "adapter")
-    said = [f"{len(start)} records are meant: {', '.join(sorted(start)[:6])}"]
-    for round_, files in _files(lineage, start | {n for n in touched if kind_of(n) not in _HEAVY}):
-        said += [f"{round_}/{file}: {count} records" for file, count in sorted(files.items())]
+    lines = [f"{len(start)} records are meant: {', '.join(sorted(start)[:6])}"]
+    rows = start | {node for node in touched if kind_of(node) not in _HEAVY}
+    for round_name, files in _files(lineage, rows):
+        lines += [f"{round_name}/{file}: {count} records" for file, count in sorted(files.items())]
     if not adapters:
-        return [*said, "no adapter was trained on them"]
-    said += [_trained(lineage, adapter, start | touched) for adapter in adapters]
+        return [*lines, "no adapter was trained on them"]
+    lines += [_trained(lineage, adapter, start | touched) for adapter in adapters]
     rounds = sorted({adapter.split("/")[0] for adapter in adapters})
-    said += _besides(lineage, adapters, start | touched)
-    return [*said, f"answers, scores and reports of {', '.join(rounds)} come from those adapters"]
+    lines += _besides(lineage, adapters, start | touched)
+    return [*lines, f"answers, scores and reports of {', '.join(rounds)} come from those adapters"]
 
 
 def _trained(lineage: Lineage, adapter: str, touched: set[str]) -> str:
@@ -51,9 +57,10 @@ def _trained(lineage: Lineage, adapter: str, touched: set[str]) -> str:
 def _besides(lineage: Lineage, adapters: Sequence[str], touched: set[str]) -> Iterator[str]:
     """Yield what lies beside the stages: exports, and adapters that were trained for a look."""
     for adapter in adapters:
-        round_, stage = adapter.split("/")
-        for path in sorted((lineage.folder / round_ / "export").glob(f"{stage}-*")):
-            yield f"{round_}/export/{path.name}: was made of {adapter}; remove it, and copies of it"
+        round_name, stage = adapter.split("/")
+        for path in sorted((lineage.folder / round_name / "export").glob(f"{stage}-*")):
+            what = f"was made of {adapter}; remove it, and copies of it"
+            yield f"{round_name}/export/{path.name}: {what}"
     for name in _LOOKS:
         for path in sorted(lineage.folder.glob(f"round-*/{name}")):
             folder = path.parent if path.parent.name != "split" else path.parent.parent
@@ -69,13 +76,14 @@ def _meant(lineage: Lineage, name: str) -> set[str]:
     for node, places in lineage.places.items():
         if kind_of(node) in ("row", "pair", "review") and places:
             by_source.add(f"{places[0].round}/{places[0].file}")
-    found = set()
-    for path in sorted(by_source):
-        for _, row in read_json_lines(lineage.folder / path):
-            if name in (row.get("source"), row.get("reviewer")) or _of_file(row, name):
-                found.add(str(row["id"]))
-    if found:
-        return found
+    ids = {
+        str(row["id"])
+        for path in sorted(by_source)
+        for _, row in read_json_lines(lineage.folder / path)
+        if name in (row.get("source"), row.get("reviewer")) or _of_file(row, name)
+    }
+    if ids:
+        return ids
     try:
         return {lineage.named(name)}
     except UserError as error:

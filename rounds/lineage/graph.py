@@ -1,17 +1,20 @@
 """The graph of everything that a persona's rounds hold: from parent to child, files read once.
 
-Only ids, places and links are kept, never the rows' texts, so that it stays small at any size.
+In: the folder of a persona's rounds. Out: a :class:`Lineage` of ids, places and links. The rows'
+texts are not in it, so that it stays small at any size, and lines are read as plain JSON.
+``persona trace`` and ``persona forget`` walk it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rounds.layout import MANIFEST, STAGES, Manifest
+from rounds.layout import STAGES, Artifact, RoundFolder, adapter, trained_rows
+from workbench.config import METHODS, Method
 from workbench.errors import UserError, nearest
 from workbench.store import read_json_lines
 
@@ -33,7 +36,6 @@ KINDS = {
     "persona": "persona",
 }
 """Prefix of an id → what it is, in words."""
-_ARMS_SEPARATORS = "+"
 _ADAPTER = re.compile(r"round-\d+/\w+")
 _NO_RECORDS = ("qu-", "questions:")
 """Of what drops name: questions, and requests for some, that never became a record."""
@@ -80,14 +82,12 @@ class Lineage:
         """
         if name in self.graph:
             return name
-        found = [node for node in self.graph if node.startswith(name)]
-        if len(found) == 1:
-            return str(found[0])
-        if found:
-            fix = f"write more of it, such as {sorted(found)[0]}"
-            raise UserError(
-                f"{len(found)} ids begin with '{name}'", where=str(self.folder), fix=fix
-            )
+        matches = sorted(node for node in self.graph if node.startswith(name))
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            what, fix = f"{len(matches)} ids begin with '{name}'", f"such as {matches[0]}"
+            raise UserError(what, where=str(self.folder), fix=f"write more of it, {fix}")
         # Few of the ids, since each is compared letter by letter.
         alike = (str(node) for node in self.graph if node.startswith(name[:5]))
         fix = nearest(name, alike) or "ids stand in the rounds' JSONL files"
@@ -111,7 +111,7 @@ class Lineage:
         A chain is complete when every id that a record names stands in a file, and when its ends
         are a persona's version or a reviewer's click.
         """
-        return [said for one in (*self.before(node), node) if (said := self.fault(one))]
+        return [fault for one in (*self.before(node), node) if (fault := self.fault(one))]
 
     def fault(self, one: str) -> str:
         """Return what is missing at this one record, an empty string for nothing."""
@@ -140,12 +140,6 @@ def kind_of(node: str) -> str:
     return "adapter" if "/" in node else KINDS.get(node.split("-")[0], "record")
 
 
-def adapters_of_arm(arm: str, trained: Iterable[str]) -> list[str]:
-    """Return the training stages that an arm's name tells of, such as sft and dpo of sft+dpo."""
-    known = set(trained)
-    return [part for part in arm.split(_ARMS_SEPARATORS) if part in known]
-
-
 def read_lineage(folder: Path) -> Lineage:
     """Read every round of a persona.
 
@@ -157,27 +151,28 @@ def read_lineage(folder: Path) -> Lineage:
     """
     import networkx as nx
 
-    rounds = sorted(path for path in folder.glob("round-*") if path.is_dir())
+    rounds = RoundFolder.open(folder, 1).all_rounds
     if not rounds:
         raise UserError("there is no round yet", where=str(folder), fix="`persona run` makes one")
     graph: nx.DiGraph[str] = nx.DiGraph()
     places: dict[str, list[Place]] = {}
     for one in rounds:
-        trained = [s for s in STAGES if (one / s / "adapter" / ADAPTER).exists()]
-        named = _named_arms(one)
+        trained = [method for method in METHODS if (one.path(adapter(method)) / ADAPTER).exists()]
+        arms = _named_arms(one)
         for stage in STAGES:
-            for path in sorted((one / stage).glob("*.jsonl")):
-                name = f"{stage}/{path.name}"
+            for path in sorted(one.stage(stage).glob("*.jsonl")):
+                name = Artifact(stage, path.name).path
                 for number, row in _records(path):
                     places.setdefault(row["id"], []).append(Place(one.name, name, number))
-                    before = _parents(row, one.name, trained, named)
-                    graph.add_edges_from((parent, row["id"]) for parent in before)
-        for stage in trained:
-            _add_adapter(graph, one, stage)
+                    parents = _parents(row, one.name, trained, arms)
+                    graph.add_edges_from((parent, row["id"]) for parent in parents)
+        for method in trained:
+            _add_adapter(graph, one, method)
     graph.add_nodes_from(places)
     # A row that people kept names its reviews as parents, and they name the row: the first counts.
-    graph.remove_edges_from([(a, b) for a, b in graph.edges if (b, a) in graph.edges and _click(b)])
-    return Lineage(folder, graph, {node: tuple(found) for node, found in places.items()})
+    both = [(a, b) for a, b in graph.edges if (b, a) in graph.edges and kind_of(b) == "review"]
+    graph.remove_edges_from(both)
+    return Lineage(folder, graph, {node: tuple(own) for node, own in places.items()})
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -186,50 +181,45 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _parents(
-    row: dict[str, Any], round_name: str, trained: list[str], named: dict[str, Any]
+    row: dict[str, Any], round_name: str, trained: Sequence[Method], arms: Mapping[str, Any]
 ) -> Iterator[str]:
     """Yield what a record was made from: its own parents, and what its fields name."""
     yield from row.get("parents", ())
     for name in ("record", "response", "prompt_id"):
         if row.get(name) and not row[name].startswith(_NO_RECORDS):
             yield row[name]
-    if row["id"].startswith("rs-"):
-        yield from (f"{round_name}/{s}" for s in adapters_of_arm(row["arm"], trained))
-        if _ADAPTER.fullmatch(str(named.get(row["arm"], ""))):
-            yield named[row["arm"]]
+    if kind_of(row["id"]) == "answer":
+        # An arm's name tells of the stages whose adapter it has, such as sft and dpo of sft+dpo.
+        parts = row["arm"].split("+")
+        yield from (f"{round_name}/{method}" for method in parts if method in trained)
+        if _ADAPTER.fullmatch(str(arms.get(row["arm"], ""))):
+            yield arms[row["arm"]]
 
 
-def _named_arms(round_: Path) -> dict[str, Any]:
-    """Return the arms that the evaluation was given by name, with what each of them is."""
-    path = round_ / "evaluate" / MANIFEST
-    if not path.exists():
-        return {}
-    named: dict[str, Any] = Manifest.load(path).settings.get("more", {})
-    return named
+def _named_arms(one: RoundFolder) -> dict[str, Any]:
+    """Return the arms that the evaluation has beside the round's own, with what each of them is."""
+    manifest = one.manifest("evaluate")
+    return dict(manifest.settings.get("more", {})) if manifest else {}
 
 
-def _add_adapter(graph: nx.DiGraph[str], round_: Path, stage: str) -> None:
+def _add_adapter(graph: nx.DiGraph[str], one: RoundFolder, method: Method) -> None:
     """Link an adapter to the rows that it was trained on and to the adapter it went on from."""
-    manifest = Manifest.load(round_ / stage / MANIFEST)
-    node = f"{round_.name}/{stage}"
+    node = f"{one.name}/{method}"
     graph.add_node(node)
-    own = round_ / stage / "trained.jsonl"
+    own = one.path(trained_rows(method))
     if own.exists():
         graph.add_edges_from((row["id"], node) for _, row in _records(own))
-    for name in manifest.inputs:
-        path = round_ / name
+    manifest = one.manifest(method)
+    for name in manifest.inputs if manifest else ():
+        path = one.folder / name
         if name.endswith("/adapter"):
             # Another round's is named with its round, this round's by its stage alone.
             start = name.removesuffix("/adapter")
-            graph.add_edge(start if "/" in start else f"{round_.name}/{start}", node)
+            graph.add_edge(start if "/" in start else f"{one.name}/{start}", node)
         elif own.exists():
             continue
         elif path.suffix == ".jsonl" and path.exists() and "train" in path.stem:
             graph.add_edges_from((row["id"], node) for _, row in _records(path))
-
-
-def _click(node: str) -> bool:
-    return kind_of(node) == "review"
 
 
 def _ordered(graph: nx.DiGraph[str], nodes: Iterable[str]) -> list[str]:

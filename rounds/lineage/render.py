@@ -1,4 +1,8 @@
-"""A record's way through the rounds, as lines, as JSON values and as a small picture."""
+"""A record's way through the rounds, as lines, as JSON values and as a small picture.
+
+In: a lineage and one of its ids. Out: a :class:`Chain`, its lines, or an SVG. ``persona trace``
+prints them.
+"""
 
 from __future__ import annotations
 
@@ -7,62 +11,102 @@ from collections import Counter
 from typing import Any
 from xml.sax.saxutils import escape
 
-from rounds.layout import MANIFEST, Manifest
-from rounds.lineage.graph import Lineage, kind_of
+from pydantic import BaseModel, ConfigDict
+
+from rounds.layout import RoundFolder, adapter
+from rounds.lineage.graph import ADAPTER, Lineage, kind_of
 
 _CHARACTERS = 100
+"""Of a text that is printed."""
+_FACTS = (
+    *("origin", "source", "topic", "reviewer", "at", "split", "arm", "metric", "value"),
+    *("outcome", "reason", "unscored"),
+)
+"""Fields of a record that say what it is."""
 _LISTED = 6
 """Of a kind of descendants, so many are named; the others are counted."""
 _COLUMNS = (("persona",), ("row", "review"), ("pair", "decision", "drop", "split"), ("adapter",))
 _LAST = ("answer", "score", "record")
 
 
-def step(lineage: Lineage, node: str) -> dict[str, Any]:
-    """Return what one step of a chain is: id, kind, places, and what its file says of it."""
-    found: dict[str, Any] = {"id": node, "kind": kind_of(node)}
-    if found["kind"] == "adapter":
-        return found | _adapter(lineage, node)
-    found["places"] = [str(place) for place in lineage.places.get(node, ())]
+class Step(BaseModel):
+    """One record of a chain, and what its file says of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    kind: str
+    places: tuple[str, ...] = ()
+    """Where it stands, as ``round/stage/file:line``; an adapter stands in none."""
+    facts: dict[str, Any] = {}
+    """Fields of the record; of an adapter model, recipe, hash of its weights and rows."""
+    text: str = ""
+    """The beginning of what it says."""
+
+
+class Chain(Step):
+    """A record's whole way, first things first."""
+
+    before: tuple[Step, ...]
+    """What it was made from, without what only stands behind an adapter's training rows."""
+    trained_on: int
+    """Those rows and pairs."""
+    after: tuple[str, ...]
+    """Ids of what was made of it."""
+    adapters: tuple[str, ...]
+    """Those of them that are adapters."""
+    gaps: tuple[str, ...]
+    """What is missing on the way back; empty for a complete chain."""
+
+
+def step(lineage: Lineage, node: str) -> Step:
+    """Return what one step of a chain is."""
+    kind = kind_of(node)
+    if kind == "adapter":
+        return Step(id=node, kind=kind, facts=_adapter(lineage, node))
     row = lineage.record(node)
-    told = ("origin", "source", "topic", "reviewer", "at", "split", "arm", "metric", "value")
-    found |= {name: row[name] for name in told if row.get(name) not in (None, "")}
-    found |= {name: row[name] for name in ("outcome", "reason", "unscored") if row.get(name)}
     text = row.get("answer") or row.get("chosen") or row.get("text") or row.get("detail") or ""
-    if text or "answers" in row:
-        found["text"] = _short(text or json.dumps(row["answers"], ensure_ascii=False))
-    return found
+    if not text and "answers" in row:
+        text = json.dumps(row["answers"], ensure_ascii=False)
+    return Step(
+        id=node,
+        kind=kind,
+        places=tuple(str(place) for place in lineage.places.get(node, ())),
+        facts={name: row[name] for name in _FACTS if row.get(name) not in (None, "")},
+        text=_short(text),
+    )
 
 
 def _adapter(lineage: Lineage, node: str) -> dict[str, Any]:
     """Return what the manifest of a training stage says of its adapter."""
-    path = lineage.folder / node / MANIFEST
-    manifest = Manifest.load(path)
-    adapter = manifest.outputs.get("adapter/adapter_model.safetensors")
+    round_name, _, method = node.partition("/")
+    manifest = RoundFolder(lineage.folder / round_name).manifest(method)
+    if manifest is None:
+        return {}
+    weights = manifest.outputs.get(f"{adapter(method).name}/{ADAPTER}")
     return {
         "model": manifest.settings.get("model"),
         "recipe": manifest.inputs.get("recipe"),
-        "sha256": adapter.sha256 if adapter else None,
+        "sha256": weights.sha256 if weights else None,
         "rows": manifest.counts.get("rows"),
     }
 
 
-def chain(lineage: Lineage, node: str) -> dict[str, Any]:
-    """Return a record's whole way as JSON values.
-
-    Returns:
-        ``before`` and ``after`` as lists of steps, first things first; ``gaps``, what is missing on
-        the way back, empty for a complete chain. Of an adapter's training rows only ids are given.
-    """
+def chain(lineage: Lineage, node: str) -> Chain:
+    """Return a record's whole way."""
     before, after = lineage.before(node), lineage.after(node)
-    return {
-        **step(lineage, node),
-        "before": [step(lineage, one) for one in direct(lineage, before, node)],
-        "trained_on": sum(kind_of(one) in ("row", "pair") for one in before)
-        - sum(kind_of(one) in ("row", "pair") for one in direct(lineage, before, node)),
-        "after": after,
-        "adapters": [one for one in after if kind_of(one) == "adapter"],
-        "gaps": lineage.gaps(node),
-    }
+    near = direct(lineage, before, node)
+    rows, near_rows = (
+        sum(kind_of(one) in ("row", "pair") for one in nodes) for nodes in (before, near)
+    )
+    return Chain(
+        **step(lineage, node).model_dump(),
+        before=tuple(step(lineage, one) for one in near),
+        trained_on=rows - near_rows,
+        after=tuple(after),
+        adapters=tuple(one for one in after if kind_of(one) == "adapter"),
+        gaps=tuple(lineage.gaps(node)),
+    )
 
 
 def direct(lineage: Lineage, before: list[str], node: str) -> list[str]:
@@ -78,57 +122,45 @@ def direct(lineage: Lineage, before: list[str], node: str) -> list[str]:
     return [one for one in before if one in reached]
 
 
-def lines(lineage: Lineage, node: str) -> list[str]:
+def chain_lines(chain: Chain) -> list[str]:
     """Return a record's way as text, one step a line."""
-    found = chain(lineage, node)
-    told = [_line(found)]
-    told += ["came from:", *(f"  {_line(one)}" for one in found["before"])]
-    if found["trained_on"]:
-        told.append(f"  and, through an adapter, {found['trained_on']} training rows and pairs")
-    told.append("touched:" if found["after"] else "touched nothing")
-    for kind, count in Counter(kind_of(one) for one in found["after"]).items():
-        some = [one for one in found["after"] if kind_of(one) == kind]
+    lines = [_line(chain), "came from:", *(f"  {_line(one)}" for one in chain.before)]
+    if chain.trained_on:
+        lines.append(f"  and, through an adapter, {chain.trained_on} training rows and pairs")
+    lines.append("touched:" if chain.after else "touched nothing")
+    for kind, count in Counter(map(kind_of, chain.after)).items():
+        some = [one for one in chain.after if kind_of(one) == kind]
         more = f" and {count - _LISTED} more" if count > _LISTED else ""
-        told.append(f"  {count} {kind}: {', '.join(some[:_LISTED])}{more}")
-    told += [f"gap: {gap}" for gap in found["gaps"]] or ["the chain is complete"]
-    return told
+        lines.append(f"  {count} {kind}: {', '.join(some[:_LISTED])}{more}")
+    return lines + ([f"gap: {gap}" for gap in chain.gaps] or ["the chain is complete"])
 
 
-def _line(one: dict[str, Any]) -> str:
-    place = one["places"][0] if one.get("places") else ""
-    said = [
-        f"{name} {one[name]}" for name in one if name not in _UNSAID and one[name] not in (None, "")
-    ]
-    text = f": {one['text']}" if one.get("text") else ""
-    return f"{one['kind']} {one['id']}{f' ({place})' if place else ''} {', '.join(said)}{text}"
+def _line(one: Step) -> str:
+    place = f" ({one.places[0]})" if one.places else ""
+    facts = ", ".join(
+        f"{name} {fact}" for name, fact in one.facts.items() if fact not in (None, "")
+    )
+    text = f": {one.text}" if one.text else ""
+    return f"{one.kind} {one.id}{place} {facts}{text}"
 
 
-_UNSAID = frozenset(
-    {"id", "kind", "places", "text", "before", "after", "gaps", "adapters", "trained_on"}
-)
-
-
-def picture(lineage: Lineage, node: str) -> str:
+def draw_picture(lineage: Lineage, node: str) -> str:
     """Return the way back, and the adapters that it touched, as an SVG; about 1 kB a step."""
-    import networkx as nx
-
     before = direct(lineage, lineage.before(node), node)
     adapters = [one for one in lineage.after(node) if kind_of(one) == "adapter"]
-    shown = [*before, node, *adapters]
-    part = nx.DiGraph(lineage.graph.subgraph(shown))
-    for one in shown:
-        part.nodes[one]["subset"] = _column(one)
-    across = {column: i for i, column in enumerate(sorted({_column(one) for one in shown}))}
+    nodes = [*before, node, *adapters]
+    links = lineage.graph.subgraph(nodes).edges
+    across = {column: i for i, column in enumerate(sorted({_column(one) for one in nodes}))}
     down: Counter[int] = Counter()
     at = {}
-    for one in shown:
+    for one in nodes:
         column = across[_column(one)]
         at[one] = (20 + 240 * column, 20 + 56 * down[column])
         down[column] += 1
     width, height = 240 * len(across) + 20, 56 * max(down.values()) + 20
-    links = "".join(
+    lines = "".join(
         f'<line x1="{at[a][0] + 200}" y1="{at[a][1] + 18}" x2="{at[b][0]}" y2="{at[b][1] + 18}"/>'
-        for a, b in part.edges
+        for a, b in links
     )
     boxes = "".join(
         f'<g><rect x="{x}" y="{y}" width="200" height="36" rx="6"/>'
@@ -140,7 +172,7 @@ def picture(lineage: Lineage, node: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
         f"<title>{escape(node)}</title><style>rect{{fill:#fff;stroke:#555}}line{{stroke:#999}}"
         "text{font:11px sans-serif;fill:#111}.kind{font-weight:bold}</style>"
-        f"{links}{boxes}</svg>\n"
+        f"{lines}{boxes}</svg>\n"
     )
 
 

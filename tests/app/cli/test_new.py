@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli.new import new
+from app.cli.setup import new
 from workbench.errors import UserError
 from workbench.persona import load_persona
 

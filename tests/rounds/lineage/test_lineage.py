@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from rounds.lineage.forget import forgotten
+from rounds.lineage.forget import forget_lines
 from rounds.lineage.graph import Lineage, read_lineage
-from rounds.lineage.render import chain, lines, picture
+from rounds.lineage.render import chain, chain_lines, draw_picture
 from tests.commands import write_manifest
 from workbench.errors import UserError
 from workbench.records import Example, Record, Response, Review, Score, user_prompt
@@ -78,25 +78,25 @@ def _ids(lineage: Lineage, prefix: str) -> list[str]:
 def test_a_score_is_walked_back_to_clicks_persona_and_adapter(runs: Path) -> None:
     lineage = read_lineage(runs)
     (score,) = _ids(lineage, "sc-")
-    told = chain(lineage, score)
-    assert [step["kind"] for step in told["before"]] == [
+    way = chain(lineage, score)
+    assert [step.kind for step in way.before] == [
         "persona",
         "adapter",
         "review",
         "row",
         "answer",
     ]
-    adapter = next(step for step in told["before"] if step["kind"] == "adapter")
-    assert (adapter["recipe"], adapter["sha256"]) == ("f00d", "beef")
-    assert told["trained_on"] == 1
-    assert told["gaps"] == []
+    adapter = next(step for step in way.before if step.kind == "adapter")
+    assert (adapter.facts["recipe"], adapter.facts["sha256"]) == ("f00d", "beef")
+    assert way.trained_on == 1
+    assert way.gaps == ()
 
 
 def test_a_training_row_is_walked_on_to_the_adapter_and_its_answers(runs: Path) -> None:
     lineage = read_lineage(runs)
     (trained,) = [n for n in _ids(lineage, "ex-") if "round-001/sft" in lineage.after(n)]
     assert [node.split("-")[0] for node in lineage.after(trained)] == ["round", "rs", "sc"]
-    assert lines(lineage, trained)[-1] == "the chain is complete"
+    assert chain_lines(chain(lineage, trained))[-1] == "the chain is complete"
 
 
 def test_a_parent_that_stands_in_no_file_is_a_gap(runs: Path) -> None:
@@ -119,23 +119,23 @@ def test_forgetting_a_training_row_names_its_adapter_and_a_held_out_one_names_no
     runs: Path,
 ) -> None:
     lineage = read_lineage(runs)
-    said = forgotten(lineage, ["seeds.jsonl:1"])
-    assert "round-001/sft: its adapter was trained on them; train it again" in said
-    assert "round-001/split/train.jsonl: 1 records" in said
-    assert forgotten(lineage, ["seeds.jsonl:2"])[-1] == "no adapter was trained on them"
+    lines = forget_lines(lineage, ["seeds.jsonl:1"])
+    assert "round-001/sft: its adapter was trained on them; train it again" in lines
+    assert "round-001/split/train.jsonl: 1 records" in lines
+    assert forget_lines(lineage, ["seeds.jsonl:2"])[-1] == "no adapter was trained on them"
 
 
 def test_a_reviewer_can_be_forgotten_by_name(runs: Path) -> None:
-    assert forgotten(read_lineage(runs), ["reviewer-1"])[0].startswith("2 records are meant")
+    assert forget_lines(read_lineage(runs), ["reviewer-1"])[0].startswith("2 records are meant")
 
 
 def test_the_picture_shows_every_step_of_the_way_back(runs: Path) -> None:
     lineage = read_lineage(runs)
     (score,) = _ids(lineage, "sc-")
-    drawn = picture(lineage, score)
-    assert drawn.count("<rect") == 6
-    assert drawn.count("<line") == 6
-    assert score in drawn
+    picture = draw_picture(lineage, score)
+    assert picture.count("<rect") == 6
+    assert picture.count("<line") == 6
+    assert score in picture
 
 
 @pytest.mark.parametrize(("name", "said"), [("nothing", "no record"), ("ex-", "2 ids begin")])
@@ -153,8 +153,8 @@ def test_forgetting_names_exports_and_adapters_that_were_trained_for_a_look(runs
     trained = read_records(folder / "split/train.jsonl", Example)
     write_records(folder / ".ablation/topic-food/round-001/split/train.jsonl", trained)
     write_records(folder / ".next.scratch/curve-00001/rows.jsonl", [_row("I skip breakfast", 2)])
-    said = forgotten(read_lineage(runs), ["seeds.jsonl:1"])
-    named = [line.split(": ")[0] for line in said if line.endswith(("copies of it", "remove it"))]
+    lines = forget_lines(read_lineage(runs), ["seeds.jsonl:1"])
+    named = [line.split(": ")[0] for line in lines if line.endswith(("copies of it", "remove it"))]
     assert named == [
         "round-001/export/sft-gguf-q8_0",
         "round-001/.ablation/topic-food/round-001",

@@ -13,9 +13,9 @@ from rounds.context import RoundContext
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
-    from rounds.lineage.graph import Lineage
+    from rounds.lineage.audit import Audit
 
-_SHOWN = 20
+_LISTED = 20
 """Incomplete chains that are printed."""
 
 
@@ -48,53 +48,49 @@ def trace(
       persona trace round-001/dpo --picture dpo.svg
       persona trace --sample 1000
     """
-    from rounds.lineage import graph
-    from rounds.lineage import render as tell
+    from rounds.lineage.audit import audit, draw
+    from rounds.lineage.graph import read_lineage
+    from rounds.lineage.render import chain, chain_lines, draw_picture
     from workbench.store import atomic_file
 
     if (record is None) == (sample is None):
         raise UserError("name an id, or how many to draw", fix="such as `persona trace --sample 9`")
-    lineage = graph.read_lineage(context.round.folder.parent)
+    lineage = read_lineage(context.round.folder.parent)
     if record is None:
-        _check(lineage, sample or 0, context.config.seed, as_json)
+        seed = context.config.seed
+        _print_audit(audit(lineage, draw(lineage, sample or 0, seed)), seed, as_json)
         return
     node = lineage.named(record)
-    if as_json:
-        click.echo(json.dumps(tell.chain(lineage, node), ensure_ascii=False, indent=1))
-    else:
-        click.echo("\n".join(tell.lines(lineage, node)))
+    way = chain(lineage, node)
+    click.echo(way.model_dump_json(indent=1) if as_json else "\n".join(chain_lines(way)))
     if picture:
         with atomic_file(picture) as file:
-            file.write(tell.picture(lineage, node))
+            file.write(draw_picture(lineage, node))
 
 
-def _check(lineage: Lineage, count: int, seed: int, as_json: bool) -> None:
+def _print_audit(result: Audit, seed: int, as_json: bool) -> None:
     """Print what became of the ids drawn, and exit 1 if a chain has a gap."""
     from rich.console import Console
     from rich.table import Table
 
-    from rounds.lineage.audit import audit, draw
-
-    nodes = draw(lineage, count, seed)
-    found = audit(lineage, nodes)
+    counts = {
+        kind: {"there": result.there[kind], "drawn": drawn, "complete": result.complete(kind)}
+        for kind, drawn in sorted(result.drawn.items())
+    }
+    total = sum(result.drawn.values())
     if as_json:
-        kinds = {
-            kind: {"there": found.there[kind], "drawn": drawn, "complete": found.complete(kind)}
-            for kind, drawn in sorted(found.drawn.items())
-        }
-        click.echo(json.dumps({"kinds": kinds, "gaps": found.gaps}, indent=1))
+        click.echo(json.dumps({"kinds": counts, "gaps": result.gaps}, indent=1))
     else:
-        table = Table(title=f"Chains of {len(nodes)} ids (seed {seed})", title_justify="left")
+        table = Table(title=f"Chains of {total} ids (seed {seed})", title_justify="left")
         for name in ("kind", "in all rounds", "drawn", "complete"):
             table.add_column(name, justify="left" if name == "kind" else "right")
-        for kind, drawn in sorted(found.drawn.items()):
-            told = (found.there[kind], drawn, found.complete(kind))
-            table.add_row(kind, *map(str, told))
+        for kind, numbers in counts.items():
+            table.add_row(kind, *map(str, numbers.values()))
         Console(highlight=False).print(table)
-        for node, gaps in list(found.gaps.items())[:_SHOWN]:
+        for node, gaps in list(result.gaps.items())[:_LISTED]:
             click.echo(f"gap: {node}: {'; '.join(gaps)}")
-        click.echo(f"{len(nodes) - len(found.gaps)} of {len(nodes)} chains are complete")
-    if found.gaps:
+        click.echo(f"{total - len(result.gaps)} of {total} chains are complete")
+    if result.gaps:
         click.get_current_context().exit(1)
 
 
@@ -111,9 +107,8 @@ def forget(context: RoundContext, records: tuple[str, ...]) -> None:
     Example:
       persona forget seeds.jsonl:17
     """
-    from rounds.lineage import graph
-    from rounds.lineage.forget import forgotten
+    from rounds.lineage.forget import forget_lines
+    from rounds.lineage.graph import read_lineage
 
-    lineage = graph.read_lineage(context.round.folder.parent)
-    for line in forgotten(lineage, records):
+    for line in forget_lines(read_lineage(context.round.folder.parent), records):
         click.echo(line)

@@ -1,0 +1,311 @@
+"""The commands of data: rows in, candidates, filters, decisions, splits, and rows to the Hub."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.options import force_option, round_options, run_one, stage_command
+from rounds.context import RoundContext
+from rounds.layout import SPLIT_DROPS, Manifest
+from workbench.config import LOCAL
+from workbench.errors import UserError
+from workbench.records import SPLITS, SplitName
+
+if TYPE_CHECKING:
+    from rounds.splits import LeakCheck
+
+EXIT_TOO_FEW = 3
+"""Exit code when fewer of the planned rows came than ``--min-share`` asks for."""
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@round_options
+@force_option
+def import_(context: RoundContext, files: tuple[Path, ...], force: bool) -> None:
+    """Read rows of JSONL into the round; the persona's own seeds where no FILE is given.
+
+    Rows may be {instruction, output}, Alpaca's {instruction, input, output}, chat {messages}, or
+    preferences {prompt, chosen, rejected}.
+
+    \b
+    Example:
+      persona import rows.jsonl --persona datasets/gym-trainer
+    """
+    run_one(context.importing(files) if files else context, "import", force)
+
+
+@click.command("prompt")
+@round_options
+@click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option("--topic", "topics", multiple=True, help="Only this topic; may be given repeatedly.")
+def prompt(context: RoundContext, count: int, topics: tuple[str, ...]) -> None:
+    """Print a prompt for any chat, in the persona's language, that brings COUNT rows of JSONL.
+
+    Save the chat's whole reply as a file; `persona import` finds the rows in it, also in a code
+    fence and amid prose. Chats cut long replies off, so better ask ten rows at a time.
+
+    \b
+    Examples:
+      persona prompt --count 10 --topic squat_form
+      persona import reply.txt
+    """
+    from rounds.estimates import prompt_for_rows
+
+    click.echo(prompt_for_rows(context, count=count, topics=topics))
+
+
+@click.command("generate")
+@round_options
+@click.option("--plan", is_flag=True, help="Only tell requests, tokens and money; ask nothing.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    help="Stop before more is spent in all, in the currency of the teacher's price; resumable.",
+)
+@click.option(
+    "--min-share",
+    type=click.FloatRange(0, 1),
+    help="Least share of the planned rows that must come; exit code 3 below it.  [default: 0.9]",
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value=LOCAL,
+    metavar="[ADDRESS]",
+    help="Ask from a Ray cluster that this machine is a node of; without an address from one of"
+    " its own, on this machine.",
+)
+@click.option("--force", is_flag=True, help="Do it again; only what failed is asked again.")
+def generate(
+    context: RoundContext,
+    plan: bool,
+    budget: float | None,
+    min_share: float | None,
+    ray: str | None,
+    force: bool,
+) -> None:
+    """Ask the teacher for rows where one is configured, and the base for its baseline answers.
+
+    Killed or stopped at any moment, the same command goes on, and no answer is paid for twice.
+
+    \b
+    Exit codes:
+      0  done, with enough of the planned rows
+      2  a mistake to mend: endpoint, key, budget used up; nothing is half written
+      3  done, but fewer rows came than --min-share asks for
+
+    \b
+    Examples:
+      persona generate --plan
+      persona generate --budget 5.00 --min-share 0.95
+      persona generate --ray 10.0.0.1:6379
+    """
+    from rounds.pipeline import run_stages
+
+    context = context.generating(budget=budget, min_share=min_share, ray=ray)
+    if plan:
+        _print_plan(context)
+        return
+    (outcome,) = run_stages(context, ["generate"], force=["generate"] if force else [])
+    click.echo(context.round.stage("generate"))
+    if print_too_few(context, outcome.manifest):
+        click.get_current_context().exit(EXIT_TOO_FEW)
+
+
+def print_too_few(context: RoundContext, manifest: Manifest) -> bool:
+    """Return whether fewer of the planned rows came than are asked for, and say so in one line."""
+    share, least = manifest.counts.get("share", 1.0), context.config.generate.min_share
+    if share >= least:
+        return False
+    click.echo(
+        f"persona: {share:.1%} of the planned rows came, {least:.1%} are asked for"
+        " — drops.jsonl says why; `persona generate --force` asks again for what failed",
+        err=True,
+    )
+    return True
+
+
+def _print_plan(context: RoundContext) -> None:
+    from rounds.estimates import estimate_generation
+
+    estimate = estimate_generation(context)
+    baseline = f"baseline answers: {estimate.imported} of the imported rows"
+    if estimate.teacher is None:
+        click.echo(f"no teacher is configured: no new rows\n{baseline}")
+        return
+    for line in estimate.teacher.lines():
+        click.echo(line)
+    click.echo(f"{baseline}, and one for each new row")
+    if estimate.may_exceed_budget:
+        click.echo(
+            f"the budget of {estimate.budget:.2f} may not be enough: it then stops, resumable"
+        )
+
+
+filter_ = stage_command(
+    "filter", "Drop rows that a rule can tell are faulty, each with one named reason."
+)
+resolve = stage_command(
+    "resolve", "Turn the reviews into a decision for every row, by the configured policy."
+)
+
+
+def _split_round(
+    context: RoundContext, check: bool, similarity: float | None, most: int, force: bool
+) -> None:
+    """Split a round, or check what it and the persona's other rounds have split."""
+    from rounds.splits import check_rounds
+
+    if check:
+        _print_leaks(check_rounds(context, similarity), most)
+        return
+    from rounds.pipeline import run_stages
+
+    run_stages(context, ["split"], force=["split"] if force else [])
+    _print_sizes(context)
+    click.echo(context.round.stage("split"))
+
+
+_split_round_options = round_options(_split_round)
+
+
+def _params_of(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function the options of another one."""
+
+    def give(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.__click_params__ = list(command.__click_params__)  # type: ignore[attr-defined]
+        return function
+
+    return give
+
+
+# The round is opened only where no files are named: those may be of any project.
+@click.command("split")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@click.option("--check", is_flag=True, help="Look for leaks instead of splitting.")
+@click.option(
+    "--split", "named", multiple=True, metavar="NAME=FILE", help="Say which split a file is of."
+)
+@click.option(
+    "--similarity",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Jaccard similarity from which two questions are related; that of the split by default.",
+)
+@click.option("--most", type=int, default=100, show_default=True, help="Pairs to print at most.")
+@force_option
+@_params_of(_split_round_options)
+def split(files: tuple[Path, ...], named: tuple[str, ...], **options: Any) -> None:
+    """Make train, validation and test: whole groups of related rows go to one split each.
+
+    Related are rows of one topic (unless the configuration says ``split: {topics: spread}``), rows
+    made of one another, and rows whose questions are near duplicates or paraphrases. A group keeps
+    its split in later rounds; a new row that is related to rows in two splits is dropped as
+    joins_two_splits.
+
+    With --check nothing is split. It compares the FILES named, else all rounds of the persona with
+    their evaluation prompts, prints every pair of related rows in two splits, and exits 1 if there
+    is any. A file's split is read off its name (train, validation, test, ...) or given by --split.
+
+    \b
+    Examples:
+      persona split --seed 1
+      persona split --check
+      persona split --check train.jsonl my-questions.jsonl --split test=my-questions.jsonl
+    """
+    if not (files or named):
+        _split_round_options(**options)
+        return
+    if not options["check"]:
+        where = str(files[0]) if files else "--split"
+        raise UserError("files are compared, not split", where=where, fix="add --check")
+    from rounds.splits import check_files
+
+    _print_leaks(check_files(_with_splits(files, named), options["similarity"]), options["most"])
+
+
+def _with_splits(files: Sequence[Path], named: Sequence[str]) -> list[tuple[Path, SplitName]]:
+    from curation.leaks import named_split, split_of
+    from workbench.store import existing
+
+    splits: dict[Path, SplitName] = {}
+    for text in named:
+        name, _, path = text.partition("=")
+        if not path:
+            raise UserError(f"'{text}' names no file", where="--split", fix="such as train=FILE")
+        splits[Path(path)] = named_split(name)
+    paths = dict.fromkeys([*files, *splits])
+    return [(existing(path), splits.get(path) or split_of(path)) for path in paths]
+
+
+def _print_leaks(check: LeakCheck, most: int) -> None:
+    """Print the leaks and exit 1, or say in one line what was compared."""
+    sizes = Counter(item.split for item in check.items)
+    counts = ", ".join(f"{split} {sizes[split]}" for split in SPLITS)
+    where = f"{check.files} files" + (f" of {', '.join(check.rounds)}" if check.rounds else "")
+    compared = f"{len(check.items)} rows in {where} ({counts}), similarity {check.similarity:.2f}"
+    if not check.leaks:
+        click.echo(f"no leak: {compared}")
+        return
+    title = f"Related rows in two splits: {len(check.leaks)} pairs"
+    table = Table(title=title, title_justify="left")
+    for name in ("row", "split", "related to", "in split", "why"):
+        table.add_column(name, overflow="fold")
+    table.add_column("similarity", justify="right")
+    for leak in check.leaks[:most]:
+        one, other = leak.one, leak.other
+        similarity = f"{leak.similarity:.2f}"
+        table.add_row(one.where, one.split, other.where, other.split, leak.why, similarity)
+    # As wide as its rows: a path is copied whole, in a narrow log too.
+    width = max(80, *(2 * len(leak.one.where + leak.other.where) for leak in check.leaks[:most]))
+    Console(width=width, highlight=False).print(table)
+    if len(check.leaks) > most:
+        click.echo(f"{len(check.leaks) - most} more pairs; --most shows more")
+    click.echo(f"{len(check.leaks)} leaks: {compared}")
+    click.get_current_context().exit(1)
+
+
+def _print_sizes(context: RoundContext) -> None:
+    """Print how many rows and pairs of each topic are in each split."""
+    from rounds.splits import split_sizes
+
+    sizes = split_sizes(context.round)
+    table = Table(title="Rows by topic and split", title_justify="left")
+    table.add_column("topic")
+    for split in SPLITS:
+        table.add_column(split, justify="right")
+    for topic, counts in sizes.topics.items():
+        name = context.persona.topic_name(topic) if topic else "(no topic)"
+        table.add_row(name, *(str(counts.get(split) or "") for split in SPLITS))
+    table.add_section()
+    table.add_row("rows", *(str(sizes.rows[split]) for split in SPLITS))
+    table.add_row("preference pairs", *(str(sizes.pairs[split]) for split in SPLITS))
+    table.add_row("groups", *(str(sizes.groups[split]) for split in SPLITS))
+    Console(soft_wrap=True).print(table)
+    for drop in context.round.read(SPLIT_DROPS):
+        click.echo(f"dropped {drop.source or drop.record}: {drop.reason}, {drop.detail}")
+
+
+@click.command("push-dataset")
+@round_options
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--public", is_flag=True, help="Make the dataset public; private by default.")
+def push_dataset(context: RoundContext, repository: str, public: bool) -> None:
+    """Send the round's generated rows to the Hub as OWNER/NAME, with a card.
+
+    The token is the one of `hf auth login`, or HF_TOKEN. It is never written anywhere.
+
+    \b
+    Example:
+      persona push-dataset my-team/gym-trainer-rows
+    """
+    from rounds import models
+
+    click.echo(models.push_dataset(context, repository, public=public))

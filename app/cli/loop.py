@@ -1,0 +1,363 @@
+"""The commands of whole rounds: run one, watch it, plan the next, compare two."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+
+from app.cli.data import EXIT_TOO_FEW, print_too_few
+from app.cli.models import exit_on_failures
+from app.cli.options import overlap_option, reopen, round_options
+from rounds.context import RoundContext
+
+if TYPE_CHECKING:
+    from rounds.ablation import Ablation
+    from rounds.comparison import RoundComparison
+    from rounds.runner import Outcome
+    from rounds.status import ReviewStatus, RoundStatus, StageProgress, StageStatus
+    from workbench.stats import Difference
+
+EVERY = 2.0
+"""Seconds between two looks at a running round."""
+_COUNTS = 4
+"""Counts of a stage that are printed."""
+_LISTED = 8
+"""Rows of each kind of change that are printed."""
+
+
+@click.command()
+@round_options
+@click.option("--force", multiple=True, metavar="STAGE", help="Do this stage again.")
+@click.option(
+    "--wait-for-people",
+    is_flag=True,
+    help="Stop for review: print address and logins, go on when enough is reviewed.",
+)
+@overlap_option
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+def run(
+    context: RoundContext,
+    force: tuple[str, ...],
+    wait_for_people: bool,
+    reviewers_per_record: int | None,
+    until: str | None,
+) -> None:
+    """Run every stage in order; what is done already is not done again.
+
+    \b
+    Examples:
+      persona run
+      persona run --persona datasets/gym-trainer-ko --seed 1
+      persona run --force sft
+      persona run --until split
+      persona run --wait-for-people --reviewers-per-record 2
+    """
+    from rounds.layout import REPORT_PAGE
+    from rounds.pipeline import run_stages, stages_until
+    from rounds.stages.review import with_overlap
+
+    context = with_overlap(context.waiting() if wait_for_people else context, reviewers_per_record)
+    outcomes = run_stages(context, stages_until(until, context.config.train.methods), force=force)
+    last = outcomes[-1].stage
+    is_report = last == REPORT_PAGE.stage
+    result = context.round.path(REPORT_PAGE) if is_report else context.round.stage(last)
+    _print_summary(outcomes, "Report" if is_report else "Files", result)
+    short = [print_too_few(context, one.manifest) for one in outcomes if one.stage == "generate"]
+    for outcome in outcomes:
+        exit_on_failures(outcome.manifest)
+    if any(short):
+        click.get_current_context().exit(EXIT_TOO_FEW)
+
+
+def _print_summary(outcomes: list[Outcome], label: str, result: Path) -> None:
+    """Print the closing table of stages, and where the result lies."""
+    table = Table(title="Stages", title_justify="left")
+    for name in ("stage", "state", "time (s)", "peak memory (MiB)"):
+        table.add_column(name, justify="left" if name in ("stage", "state") else "right")
+    for outcome in outcomes:
+        manifest = outcome.manifest
+        state = "done" if outcome.ran else "was done"
+        table.add_row(outcome.stage, state, f"{manifest.seconds:.1f}", f"{manifest.peak_mib}")
+    ran = [outcome.manifest for outcome in outcomes if outcome.ran]
+    table.add_section()
+    table.add_row(
+        "all",
+        f"{len(ran)} of {len(outcomes)} run now",
+        f"{sum(manifest.seconds for manifest in ran):.1f}",
+        f"{max((manifest.peak_mib for manifest in ran), default=0)}",
+    )
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"{label}: {result}", highlight=False)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Print the state once, and end.")
+@round_options
+def watch(context: RoundContext, once: bool) -> None:
+    """Show a round while it runs: stages, what the running one does, reviewers, losses, cost.
+
+    It only reads: it may be started and stopped at any time.
+
+    \b
+    Example:
+      persona watch
+    """
+    from rounds.status import round_status
+
+    console = Console(soft_wrap=True, highlight=False)
+    if once or not console.is_terminal:
+        console.print(_status(round_status(context)))
+        return
+    with Live(_status(round_status(context)), console=console, refresh_per_second=1) as live:
+        while True:
+            time.sleep(EVERY)
+            # A stage that ends between two reads takes its files away: look again then.
+            with suppress(FileNotFoundError):
+                live.update(_status(round_status(context)))
+
+
+def _status(status: RoundStatus) -> RenderableType:
+    table = Table(title=f"{status.persona}: {status.folder}", title_justify="left")
+    for name in ("stage", "state", "time (s)", "peak (MiB)", "what came out"):
+        table.add_column(name, justify="right" if "(" in name else "left")
+    for one in status.stages:
+        table.add_row(*_stage_cells(one))
+    return Group(table, *([_review(status.review)] if status.review else []))
+
+
+def _stage_cells(one: StageStatus) -> tuple[str, ...]:
+    if one.state == "begun":
+        doing = "begun; nothing is tracked now" if one.progress is None else _doing(one.progress)
+        return f"[bold]{one.stage}[/bold]", doing, "", "", ""
+    if one.state == "to do":
+        return one.stage, "to do", "", "", ""
+    return one.stage, "done", f"{one.seconds:.0f}", str(one.peak_mib), _counts(one.counts)
+
+
+def _doing(progress: StageProgress) -> str:
+    """Return what a begun stage does now, in one line."""
+    text = f"{progress.label}: {progress.done}"
+    if progress.seconds_left is not None:
+        text += f"/{progress.total}, {progress.seconds:.0f} s, {progress.seconds_left:.0f} s left"
+    text = f"{text} {progress.note}".strip()
+    return f"{text}; silent for {progress.silent / 60:.0f} min" if progress.may_be_dead else text
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    """Return the counts that a person asks after: rows, losses, cost."""
+    numbers = {
+        name: value
+        for name, value in counts.items()
+        if isinstance(value, int) and value and name not in ("seed", "resumed_from")
+    }
+    parts = [f"{name} {value}" for name, value in list(numbers.items())[:_COUNTS]]
+    if "loss_first" in counts:
+        parts.append(f"loss {counts['loss_first']:.2f} → {counts['loss_last']:.2f}")
+    if counts.get("currency"):
+        parts.append(f"{counts['spent']} {counts['currency']}")
+    return ", ".join(parts)
+
+
+def _review(review: ReviewStatus) -> RenderableType:
+    if review.problem:
+        return f"reviewers: {review.problem}"
+    title = f"Reviews: {review.completed} of {review.total} rows"
+    table = Table(title=title, title_justify="left")
+    for name in ("reviewer", "submitted", "discarded", "left"):
+        table.add_column(name, justify="left" if name == "reviewer" else "right")
+    for name, one in review.reviewers.items():
+        table.add_row(name, str(one.submitted), str(one.discarded), str(one.left))
+    return table
+
+
+@click.command("next")
+@click.option(
+    "--rows", type=click.IntRange(min=1), help="New rows to plan.  [default: as many as per_topic]"
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    help="Plan no more than this pays for, in the currency of the teacher's price.",
+)
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Train on parts of the rows, and foretell what twice the rows would gain.",
+)
+@click.option(
+    "--quick", is_flag=True, help="Leave out the rows' losses: no model is loaded for them."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the page.")
+@round_options
+def next_(
+    context: RoundContext,
+    rows: int | None,
+    budget: float | None,
+    curve: bool,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Open the next round from the last evaluated one, or from --round.
+
+    Writes config.yaml, next.json and next.md into the new round's folder: where the tuned model is
+    weak, which rows need another look, and what to ask a teacher or people for. `persona run` with
+    the new round's number then makes it.
+
+    \b
+    Examples:
+      persona next
+      persona next --round 2 --budget 5.00
+      persona next --curve
+    """
+    from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
+    from rounds.planning.page import render_page
+
+    if click.get_current_context().get_parameter_source("round_number") is ParameterSource.DEFAULT:
+        context = reopen(last_evaluated(context.round).number)
+    opened, proposal = plan_next_round(
+        context, rows=rows, budget=budget, curve=curve, losses=not quick
+    )
+    if as_json:
+        click.echo(proposal.model_dump_json(indent=1))
+        return
+    click.echo(render_page(context.persona, proposal))
+    click.echo(opened.folder / PAGE)
+
+
+@click.command()
+@click.argument("before", type=click.IntRange(min=1), metavar="ROUND")
+@click.argument("after", type=click.IntRange(min=1), metavar="ROUND")
+@click.option("--metric", default="fidelity", show_default=True, help="Which score is compared.")
+@click.option(
+    "--without",
+    "groups",
+    multiple=True,
+    metavar="GROUP",
+    help="Train the second round again without these rows, to see what they gave:"
+    " topic=…, origin=…, source=…, reviewer=…, or random=NUMBER to compare with.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@round_options
+def compare(
+    context: RoundContext,
+    before: int,
+    after: int,
+    metric: str,
+    groups: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compare two rounds: their rows, their recipes, and each arm on the prompts that both asked.
+
+    A difference of scores is the second round minus the first, paired by prompt, with a 95 %
+    bootstrap interval; several seeds of a prompt are averaged, and fidelity is made of the traits
+    that count in both rounds. What caused it is not known from this alone where rows and recipe
+    both changed, and that is said.
+
+    \b
+    Examples:
+      persona compare 1 2
+      persona compare 1 2 --without topic=soreness
+    """
+    from rounds.ablation import ablate, as_made, parse_group
+    from rounds.comparison import compare_rounds
+
+    parsed = [parse_group(text) for text in groups]
+    first, second = (context.round.numbered(number) for number in (before, after))
+    comparison = compare_rounds(first, second, context.config.seed)
+    ablations = [ablate(as_made(reopen(after)), group) for group in parsed]
+    if as_json:
+        data = comparison.model_dump(mode="json")
+        data["without"] = [one.model_dump(mode="json") for one in ablations]
+        click.echo(json.dumps(data, ensure_ascii=False, indent=1))
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    _print_rows(console, comparison)
+    _print_recipes(console, comparison)
+    _print_scores(console, comparison, metric)
+    for ablation in ablations:
+        _print_ablation(console, ablation, {one.id: one.name for one in context.persona.traits})
+
+
+def _print_rows(console: Console, comparison: RoundComparison) -> None:
+    old, new = comparison.rows
+    console.print(f"[bold]Rows[/bold]: {old} in {comparison.before}, {new} after")
+    lists: dict[str, list[str]] = {
+        "added": [f"{one} {question}" for one, question in comparison.added.items()],
+        "dropped": [f"{one}: {reason}" for one, reason in comparison.dropped.items()],
+        "edited": [f"{edit.before} → {edit.after} {edit.question}" for edit in comparison.edited],
+        "relabelled": [f"{m.id}: {m.before} → {m.after}" for m in comparison.relabelled],
+        "moved to another split": [f"{m.id}: {m.before} → {m.after}" for m in comparison.moved],
+    }
+    for name, lines in lists.items():
+        console.print(f"  {len(lines)} {name}")
+        for line in lines[:_LISTED]:
+            console.print(f"    {line}", markup=False)
+        if len(lines) > _LISTED:
+            console.print(f"    and {len(lines) - _LISTED} more (--json lists all)")
+
+
+def _print_recipes(console: Console, comparison: RoundComparison) -> None:
+    if not comparison.recipes:
+        console.print("[bold]Recipes[/bold]: the same")
+        return
+    console.print("[bold]Recipes[/bold]")
+    for method, keys in comparison.recipes.items():
+        for key, values in keys.items():
+            change = " → ".join("not set" if value is None else str(value) for value in values)
+            console.print(f"  {method} {key}: {change}", markup=False)
+
+
+def _print_scores(console: Console, comparison: RoundComparison, metric: str) -> None:
+    scores = [one for one in comparison.scores if one.metric == metric]
+    if scores:
+        title = f"{metric}: {comparison.after} minus {comparison.before}"
+        table = Table(title=title, title_justify="left")
+        for name in ("arm", "prompts of both", "difference", "95 % interval"):
+            table.add_column(name, justify="left" if name == "arm" else "right")
+        for one in scores:
+            table.add_row(one.arm, str(one.pairs), f"{one.mean:+.3f}", _interval(one))
+        console.print(table)
+        if comparison.has_two_causes:
+            console.print("Rows and recipe both changed: the difference cannot be put down to one.")
+    else:
+        known = ", ".join(sorted({one.metric for one in comparison.scores}))
+        why = f"of {metric}; there are {known}" if known else "that both rounds have"
+        console.print(f"[bold]Scores[/bold]: none {why}")
+    if comparison.scores and comparison.evaluated_otherwise:
+        what = ", ".join(comparison.evaluated_otherwise)
+        console.print(f"Evaluated otherwise ({what}): the difference may come of that as well.")
+
+
+def _print_ablation(console: Console, ablation: Ablation, names: dict[str, str]) -> None:
+    """Print what a group gave, and how far that can be said."""
+    title = f"{ablation.arm} with {ablation.group} minus without it"
+    table = Table(title=title, title_justify="left")
+    for name in ("metric", "prompts", "difference", "95 % interval", "effect"):
+        table.add_column(name, justify="left" if name in ("metric", "effect") else "right")
+    for metric, one in ablation.differences.items():
+        effect = ("gave" if one.mean > 0 else "cost") if one.is_sure else "not distinguishable"
+        cells = (str(one.pairs), f"{one.mean:+.3f}", _interval(one), effect)
+        table.add_row(names.get(metric, metric), *cells)
+    console.print(table)
+    console.print(
+        f"Left out: {ablation.rows_out} rows and {ablation.pairs_out} pairs; {ablation.rows_left}"
+        " rows were left. One training each, of the same recipes and seed: how far another seed"
+        " would move these is not in the intervals, and fewer rows alone move them too (--without"
+        f" random={ablation.rows_out} shows by how much).",
+        markup=False,
+    )
+
+
+def _interval(one: Difference) -> str:
+    return "too few prompts" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"

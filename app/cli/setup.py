@@ -1,0 +1,170 @@
+"""The commands before a round: a new persona, endpoints that answer, a bundle for elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from app.cli.options import round_options
+from rounds.context import RoundContext
+from workbench.errors import UserError, UserErrors
+from workbench.inference.endpoint import Endpoint
+from workbench.persona import Language
+
+PROMPTS = {
+    "id": "Identifier, also the folder's name (lower case, a-z 0-9 -)",
+    "language": "Language of the persona",
+    "name": "Name of the persona",
+    "role": "Who is it? One or two sentences",
+    "audience": "Whom does it talk to?",
+    "address": "What does it call the person who asks?",
+    "topics": "What is it asked about? At least three topics, with commas between",
+}
+"""What a terminal asks for where an option is missing."""
+LOG_WIDTH = 160
+ROLES = ("teacher", "student", "judge")
+_LANGUAGES = click.Choice(get_args(Language))
+
+
+@click.command("new")
+@click.option("--id", "id_", help="Identifier and name of the folder.")
+@click.option("--language", type=_LANGUAGES, help="What it speaks.")
+@click.option("--name", help="What it is called.")
+@click.option("--role", help="Who it is.")
+@click.option("--audience", help="Whom it talks to.")
+@click.option("--address", help="How it calls the person who asks.")
+@click.option("--topics", help="What it is asked about, with commas between.")
+@click.option("--register", help="How it speaks; a plain manner by default.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("datasets"),
+    show_default=True,
+    help="Where personas are kept.",
+)
+def new(folder: Path, register: str | None, id_: str | None, **options: str | None) -> None:
+    """Write a new persona: a valid specification with checks that can be scored offline.
+
+    What no option says is asked for in a terminal.
+
+    \b
+    Example:
+      persona new --id wine-friend --language en --name Sam --address friend \\
+        --role "A wine merchant who makes wine easy" --audience "Beginners" \\
+        --topics "red wine, white wine, food, budget"
+    """
+    from workbench.starter import starter, write_persona
+
+    answers = {key: value for key, value in {"id": id_, **options}.items() if value}
+    missing = [key for key in PROMPTS if key not in answers]
+    if missing and not sys.stdin.isatty():
+        raise UserError(
+            f"not given: {', '.join(f'--{key}' for key in missing)}",
+            fix="give them, or run it in a terminal, where it asks",
+        )
+    for key in missing:
+        answers[key] = click.prompt(PROMPTS[key], type=_LANGUAGES if key == "language" else str)
+    if missing and register is None:
+        question = "How does it speak? (Enter for a plain manner)"
+        register = click.prompt(question, default="", show_default=False)
+    topics = [topic.strip() for topic in answers.pop("topics").split(",") if topic.strip()]
+    data = starter(topics=topics, register=register or "", **answers)  # type: ignore[arg-type]
+    target = folder / answers["id"]
+    persona = write_persona(target, data)
+    rules = len(persona.rule_traits)
+    click.echo(f"{target / 'persona.yaml'}: {len(persona.traits)} traits, {rules} with a rule")
+    click.echo("next, rows: with a teacher's endpoint in a configuration, `persona generate`;")
+    click.echo(f"without, `persona prompt --persona {target}` for any chat, then `persona import`")
+
+
+@click.command("doctor")
+@round_options
+def doctor(context: RoundContext) -> None:
+    """Ask every configured endpoint a few short things and tell how it does.
+
+    Structured output says whether it keeps to a JSON schema; where it does not, the schema is asked
+    for in words, and wrong shapes are asked for again. docs/endpoints.md shows how to configure
+    vLLM, Ollama, LM Studio, llama.cpp's server, transformers serve and the OpenAI API. Exit code 2
+    if one of them does not answer.
+
+    \b
+    Example:
+      persona doctor --config run.yaml
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    endpoints = {role: getattr(context.config, role) for role in ROLES}
+    if not any(endpoints.values()):
+        click.echo("no endpoint is configured; teacher, student and judge are optional")
+        return
+    table = Table()
+    for name in ("endpoint", "model", "address", "answers", "structured output"):
+        table.add_column(name, overflow="fold")
+    for name in ("latency (s)", "tokens/s"):
+        table.add_column(name, justify="right")
+    errors: list[UserError] = []
+    for role, endpoint in endpoints.items():
+        if endpoint is None:
+            table.add_row(role, *["not configured", *["—"] * 5])
+            continue
+        try:
+            cells = _probe_cells(endpoint)
+        except UserError as error:
+            errors.append(error)
+            cells = ("no", "—", "—", "—")
+        table.add_row(role, endpoint.model, endpoint.base_url, *cells)
+    # Where there is no terminal, as in a log, addresses shall stay whole.
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+    if errors:
+        raise UserErrors(errors)
+
+
+def _probe_cells(endpoint: Endpoint) -> tuple[str, str, str, str]:
+    from generation.probe import probe
+
+    result = probe(endpoint)
+    rate = f"{result.rate:.0f}" if result.rate else "not told"
+    return "yes", "yes" if result.structured else "no", f"{result.latency:.2f}", rate
+
+
+@click.command("bundle")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Only hold a bundle against its manifest.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Also take this base model along (hub id or folder); may be given again.",
+)
+def bundle(folder: Path, check: bool, models: tuple[str, ...]) -> None:
+    """Collect into FOLDER what a machine without a network needs to install and run all this.
+
+    Stopped halfway, the same command goes on. The bundle is for machines with this Python version
+    and platform; it says how to install it in its README.md.
+
+    \b
+    Examples:
+      persona bundle persona-bundle
+      persona bundle persona-bundle --model org/name
+      persona bundle persona-bundle --check
+    """
+    from app.airgap.collect import check_bundle, collect
+    from app.airgap.contents import contents_of_checkout
+
+    if check:
+        click.echo(f"{folder}: whole ({check_bundle(folder)} files)")
+        return
+    began = time.monotonic()
+    manifest = collect(contents_of_checkout(models), folder)
+    size = sum(file["bytes"] for file in manifest["files"].values())
+    click.echo(
+        f"{folder}: {size / 1e6:.0f} MB, {len(manifest['packages'])} packages, commit"
+        f" {manifest['commit'][:12]}, for Python {manifest['python']} on {manifest['platform']};"
+        f" {time.monotonic() - began:.0f} s"
+    )

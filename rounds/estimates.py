@@ -1,0 +1,162 @@
+"""What a stage will cost before it runs: a teacher's rows, and a training.
+
+In: a round that is not made yet, or made so far. Out: the rooms' own plans, from the round's real
+rows. ``persona generate --plan``, ``persona train --plan`` and ``persona prompt`` call it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rounds.carry_over import collect_carry_over
+from rounds.context import RoundContext
+from rounds.layout import IMPORTED, adapter
+from rounds.stages.generate import teacher_plan
+from rounds.stages.train import learning_files, load, recipe_path, start_round, training_stage
+from workbench.config import Method
+from workbench.errors import UserError, nearest
+from workbench.records import Example
+from workbench.sampling import take_spread
+
+if TYPE_CHECKING:
+    from generation.cost import Plan as TeacherPlan
+    from training.data import Rows
+    from training.plan.plan import Plan as TrainingPlan
+    from training.run import Recipe
+
+
+@dataclass(frozen=True)
+class GenerationEstimate:
+    """What the stage ``generate`` will ask for."""
+
+    teacher: TeacherPlan | None
+    """None where no teacher is configured."""
+    imported: int
+    """Imported rows, each of which gets a baseline answer."""
+    budget: float | None
+
+    @property
+    def may_exceed_budget(self) -> bool:
+        """Whether the budget may not be enough: the stage then stops, and can go on."""
+        money = self.teacher.money if self.teacher else None
+        return self.budget is not None and money is not None and self.budget < money.high
+
+
+def estimate_generation(context: RoundContext) -> GenerationEstimate:
+    """Return what the stage ``generate`` will ask for; nothing is asked.
+
+    Raises:
+        UserError: A file of rows with mistakes.
+    """
+    imported = imported_rows(context)
+    carry_over = collect_carry_over(context.source_rounds, context.config.model)
+    plan = teacher_plan(context, [*carry_over.rows, *imported])
+    return GenerationEstimate(plan, len(imported), context.config.generate.budget)
+
+
+def imported_rows(context: RoundContext) -> list[Example]:
+    """Return the imported rows, or what an import would give.
+
+    Raises:
+        UserError: A file of rows with mistakes.
+    """
+    if context.round.has(IMPORTED):
+        return context.round.read(IMPORTED)
+    return take_spread(_rows_of(context, context.sources), context.config.rows)
+
+
+def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] = ()) -> str:
+    """Return a prompt for any chat, in the persona's language, that brings rows of JSONL.
+
+    Args:
+        context: The round; source files that are not there yet give no few-shot examples.
+        count: Rows to ask for.
+        topics: Only these; all of the persona by default.
+
+    Raises:
+        UserError: A topic that the persona does not have, or a file of rows with mistakes.
+    """
+    from generation.dataset_prompt import dataset_prompt
+
+    known = context.persona.topics
+    for topic in topics:
+        if topic not in known:
+            fix = nearest(topic, known) or f"one of {', '.join(known)}"
+            raise UserError(f"unknown topic '{topic}'", where="--topic", fix=fix)
+    rows = _rows_of(context, (path for path in context.sources if path.exists()))
+    return dataset_prompt(context.persona, rows, count=count, topics=topics)
+
+
+def _rows_of(context: RoundContext, files: Iterable[Path]) -> list[Example]:
+    from generation.importing import import_rows
+
+    return [row for path in files for row in import_rows(path, context.persona).kept]
+
+
+def estimate_training(
+    context: RoundContext,
+    method: Method,
+    *,
+    recipe: str | None = None,
+    gpu_memory: int | None = None,
+) -> TrainingPlan:
+    """Return the plan of one training stage of a round, from its real rows.
+
+    Args:
+        context: The round, split.
+        method: The stage.
+        recipe: A recipe's name or path; by default the one that the stage would take.
+        gpu_memory: Bytes of a GPU that is not here; by default the device at hand.
+
+    Raises:
+        UserError: No rows yet, a recipe with mistakes, a model whose configuration is not there.
+    """
+    from training.plan.plan import EstimateRequest, make_plan
+    from training.recipe import load_recipe
+    from training.recipe import recipe_path as named_recipe
+    from training.run import TrainingRun
+    from workbench.inference.base_models import resolve_model
+
+    # The embedded recipes are for a processor: for a GPU that is not here its own one is meant.
+    named = recipe or (method if gpu_memory else None)
+    path = named_recipe(named) if named else recipe_path(context, method)
+    planned = load_recipe(path, context.config.train.overrides.get(method, {}))
+    planned.require(method)
+    rows = _training_rows(context, planned)
+    run = TrainingRun(
+        recipe=planned,
+        model=resolve_model(context.config.model, weights=False),
+        base_name=context.config.model,
+        train=rows.path,
+        out=context.round.stage(method),
+        seed=context.config.seed,
+        adapter=_first_adapter(context, planned),
+    )
+    return make_plan(EstimateRequest(run, rows, load(context, "sft").lora, gpu_memory))
+
+
+def _first_adapter(context: RoundContext, recipe: Recipe) -> Path | None:
+    """Return the adapter that a run would go on with, if it is trained: here or a round before."""
+    own = context.round.path(adapter("sft"))
+    if own.is_dir() and not recipe.continues:
+        return own
+    stage: Method = recipe.method if recipe.continues else "sft"
+    start = start_round(context, stage)
+    return start.path(adapter(stage)) if start else None
+
+
+def _training_rows(context: RoundContext, recipe: Recipe) -> Rows:
+    from training.methods import read_rows
+
+    for artifact in training_stage(recipe.method, context).inputs:
+        if artifact.stage == "split" and not context.round.has(artifact):
+            fix = "run `persona run --until split` first"
+            raise UserError("is not there yet", where=str(context.round.path(artifact)), fix=fix)
+    own = context.config.train.files.get(recipe.method)
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = learning_files(context.round, recipe.method, own, Path(folder))
+        return read_rows(recipe, path)

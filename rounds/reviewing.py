@@ -1,0 +1,165 @@
+"""What people do with a round's review beside the stages: push, pull, adjudicate, decide, move.
+
+In: a round whose review server runs. Out: rows on the server, reviews in the round, and how the
+decisions come out. ``persona review`` calls it; the stages ``review`` and ``resolve`` do the same
+in a run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rounds.context import RoundContext
+from rounds.layout import DECISIONS, FILTERED, RESOLVE_DROPS, REVIEWS, RoundFolder
+from rounds.pipeline import run_spec, run_stages
+from rounds.review_server import ReviewServer
+from rounds.stages.resolve import Reviewed, measure
+from rounds.stages.review import push_rows, push_unsettled, review_rows, review_stage
+from workbench.errors import UserError
+
+if TYPE_CHECKING:
+    from curation.argilla.migrate import Migrated, NewLogins
+    from curation.argilla.push import Pushed
+    from curation.review.agreement import Agreement
+
+_PENDING = "new-logins.json"
+"""New accounts of a migration that was interrupted, beside the server's data."""
+
+
+def push_review(context: RoundContext) -> None:
+    """Put the filtered rows into the round's dataset; twice adds nothing twice.
+
+    In a round that has none yet, rows are imported, made by the teacher where there is one, and
+    filtered first. How many review each record is kept in the round.
+
+    Raises:
+        UserError: The server does not run, or what one of the stages says.
+    """
+    connection = ReviewServer.of(context).connect()
+    if not context.round.has(FILTERED):
+        generate = ("generate",) if context.config.teacher else ()
+        run_stages(context, ("import", *generate, "filter"))
+    push_rows(context, connection, review_rows(context, context.round, people=True))
+    with context.round.locked():
+        context.remember()
+
+
+def pull_reviews(context: RoundContext) -> None:
+    """Pull what people answered so far into the round; twice gives the same file.
+
+    Raises:
+        UserError: The server does not run.
+    """
+    ReviewServer.of(context).connect()
+    waiting = context.waiting()
+    run_spec(waiting, review_stage(waiting, wait=False))
+
+
+def adjudicate(context: RoundContext) -> Pushed | None:
+    """Push what the policy can't settle to a second dataset; None where all is settled.
+
+    Raises:
+        UserError: The server does not run, or no reviews are pulled yet.
+    """
+    connection = ReviewServer.of(context).connect()
+    reviewed = _pulled(context.round)
+    return push_unsettled(
+        context,
+        connection,
+        reviewed.candidates,
+        reviewed.reviews,
+        reviewed.adjudications,
+        reviewed.alternatives,
+    )
+
+
+def measure_agreement(context: RoundContext) -> Agreement:
+    """Return how far the reviewers agree, on the reviews pulled so far.
+
+    Raises:
+        UserError: No reviews are pulled yet.
+    """
+    return measure(context, _pulled(context.round))
+
+
+def _pulled(one: RoundFolder) -> Reviewed:
+    if not one.has(REVIEWS):
+        raise UserError(
+            "no reviews are pulled yet",
+            where=str(one.folder),
+            fix="run `persona review pull` first, or `persona run`",
+        )
+    return Reviewed.read(one)
+
+
+@dataclass(frozen=True)
+class DecisionCount:
+    """How many rows of a round came to one decision for one reason."""
+
+    decision: str
+    """An outcome, or ``drop after``: by the filters that corrections go through, and with a row."""
+    reason: str
+    rows: int
+    share: float | None
+    """Of all decided rows; None for what was dropped afterwards."""
+    example: str
+    """Id of the first such row; empty for what was dropped afterwards."""
+
+
+def count_decisions(one: RoundFolder) -> list[DecisionCount]:
+    """Return the decisions of a round by their reason, the most frequent first.
+
+    Raises:
+        UserError: The round is not resolved yet.
+    """
+    decisions = one.read(DECISIONS)
+    settled = {decision.record for decision in decisions if decision.outcome in ("drop", "queue")}
+    counts = Counter((str(decision.outcome), decision.reason) for decision in decisions)
+    first = {(str(own.outcome), own.reason): own.record for own in reversed(decisions)}
+    # What the filters took out of the reviewers' own corrections, and pairs that fell.
+    later = Counter(drop.reason for drop in one.read(RESOLVE_DROPS) if drop.record not in settled)
+    counted = [
+        DecisionCount(*key, rows, rows / len(decisions), first[key])
+        for key, rows in counts.most_common()
+    ]
+    afterwards = later.most_common()
+    return counted + [DecisionCount("drop after", why, rows, None, "") for why, rows in afterwards]
+
+
+def migrate_review(context: RoundContext) -> tuple[Migrated, NewLogins]:
+    """Copy all of the embedded server to the connected Argilla.
+
+    Nothing is removed, and what is there already is not sent again: after an interruption the same
+    call goes on.
+
+    Returns:
+        What was moved, with the passwords of new accounts; and where those are noted until the
+        caller has shown them and says ``forget()``.
+
+    Raises:
+        UserError: Not connected to another Argilla, nothing to move, or the other one refuses.
+    """
+    from curation.argilla.client import Connection
+    from curation.argilla.migrate import NewLogins, migrate
+    from curation.argilla.server import start, status, stop
+    from curation.argilla.server_link import link_of
+
+    home = ReviewServer.of(context).home
+    link = link_of(home)
+    if link is None:
+        fix = "run `persona review connect URL` first"
+        raise UserError("not connected to another Argilla", fix=fix)
+    if not home.database.exists():
+        raise UserError("the embedded server holds nothing yet", where=str(home.path))
+    target = link.connection()
+    was_running = status(home, embedded=True).running
+    embedded = start(home, [], reuse=True, embedded=True)
+    logins = NewLogins(home.path / _PENDING, link.url)
+    try:
+        source = Connection(embedded.url, embedded.owner_api_key)
+        return migrate(source, target, logins), logins
+    finally:
+        if not was_running:
+            stop(home)

@@ -1,0 +1,161 @@
+"""What the splits of rounds hold: their sizes, and the proof that no related rows are in two.
+
+In: split rounds, or any files of rows. Out: counts, or leaks. ``persona split`` prints them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rounds.context import RoundContext
+from rounds.layout import (
+    ASSIGNMENTS,
+    EXAMPLES,
+    PREFERENCES,
+    PROBES,
+    RESPONSES,
+    Artifact,
+    RoundFolder,
+)
+from workbench.errors import UserError
+from workbench.records import SPLITS, SplitName
+
+if TYPE_CHECKING:
+    from curation.leaks import Item, Leak
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """How much is in each split of a round."""
+
+    topics: Mapping[str, Mapping[SplitName, int]]
+    """Topic → split → rows; those that stand in one split together, in the order of splits."""
+    rows: Mapping[SplitName, int]
+    pairs: Mapping[SplitName, int]
+    groups: Mapping[SplitName, int]
+    """Groups of related rows."""
+
+
+def split_sizes(one: RoundFolder) -> SplitSizes:
+    """Return the sizes of a round's splits.
+
+    Raises:
+        UserError: The round is not split yet.
+    """
+    examples = {split: one.read(EXAMPLES[split]) for split in SPLITS}
+    topics: dict[str, Counter[SplitName]] = defaultdict(Counter)
+    for split, rows in examples.items():
+        for row in rows:
+            topics[row.topic][split] += 1
+    groups: dict[SplitName, set[str]] = {split: set() for split in SPLITS}
+    for assignment in one.read(ASSIGNMENTS):
+        groups[assignment.split].add(assignment.group)
+
+    def place(topic: str) -> tuple[int, str]:
+        return min(map(SPLITS.index, topics[topic])), topic
+
+    return SplitSizes(
+        topics={topic: topics[topic] for topic in sorted(topics, key=place)},
+        rows={split: len(rows) for split, rows in examples.items()},
+        pairs={split: len(one.read(PREFERENCES[split])) for split in SPLITS},
+        groups={split: len(names) for split, names in groups.items()},
+    )
+
+
+@dataclass(frozen=True)
+class LeakCheck:
+    """What a leak check looked at, and the leaks."""
+
+    items: list[Item]
+    files: int
+    leaks: list[Leak]
+    similarity: float
+    rounds: tuple[str, ...] = ()
+    """Names of the rounds whose files they were."""
+
+
+def check_rounds(context: RoundContext, similarity: float | None = None) -> LeakCheck:
+    """Look for related rows in two splits of all rounds of a persona, evaluation prompts included.
+
+    Args:
+        context: Any round of the persona.
+        similarity: Jaccard similarity from which two questions are related; that of the
+            configuration's split by default.
+
+    Raises:
+        UserError: No round is split yet.
+    """
+    rounds = split_rounds(context.round)
+    if not rounds:
+        raise UserError(
+            "no round of this persona is split yet",
+            where=str(context.round.folder.parent),
+            fix="run `persona split` first, or name the files to compare",
+        )
+    settings = context.config.split
+    files = [file for one in rounds for file in _files(one)]
+    names = tuple(one.name for one in rounds)
+    threshold = similarity or settings.related
+    return _check(files, threshold, topics=settings.topics == "apart", rounds=names)
+
+
+def check_files(
+    files: Sequence[tuple[Path, SplitName]], similarity: float | None = None
+) -> LeakCheck:
+    """Look for related rows in two splits of any files, each with its split; empty ones are fine.
+
+    Raises:
+        UserError: All are of one split, or a file cannot be read or its rows hold no question.
+    """
+    from curation.related_rows import SIMILARITY
+
+    if len({split for _, split in files}) < 2:
+        raise UserError(
+            f"all files are of the split '{files[0][1]}', so nothing can leak",
+            where=", ".join(str(path) for path, _ in files),
+            fix="name files of two splits; --split says which split a file is of",
+        )
+    return _check(files, similarity or SIMILARITY, topics=False)
+
+
+def split_rounds(one: RoundFolder) -> list[RoundFolder]:
+    """Return the rounds of the same persona that were split, first ones first."""
+    return [other for other in one.all_rounds if other.done("split")]
+
+
+def _files(one: RoundFolder) -> Iterator[tuple[Path, SplitName]]:
+    """Yield every file of a round whose rows are in a split, evaluation prompts among them."""
+    for split in SPLITS:
+        both: tuple[Artifact, ...] = (EXAMPLES[split], PREFERENCES[split])
+        yield from ((one.path(artifact), split) for artifact in both)
+    for artifact in (PROBES, RESPONSES):
+        if one.has(artifact):
+            yield one.path(artifact), "test"
+
+
+def _check(
+    files: Sequence[tuple[Path, SplitName]],
+    similarity: float,
+    *,
+    topics: bool,
+    rounds: tuple[str, ...] = (),
+) -> LeakCheck:
+    from curation.leaks import find_leaks, read_items
+
+    filled = [(path, split) for path, split in files if not path.is_file() or path.stat().st_size]
+    items = [item for path, split in filled for item in _once(read_items(path, split))]
+    leaks = find_leaks(items, similarity=similarity, topics=topics)
+    return LeakCheck(items, len(files), leaks, similarity, rounds)
+
+
+def _once(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield a file's rows; of several answers to one row of ours, such as the arms', the first."""
+    seen = set()
+    for item in items:
+        if not item.ids or (item.ids, item.questions) not in seen:
+            seen.add((item.ids, item.questions))
+            yield item

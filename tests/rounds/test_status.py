@@ -1,0 +1,72 @@
+"""A round in its middle: stages done, begun and to do, and what a killed command has left."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from rounds.layout import PROGRESS
+from rounds.runner import StageSpec, Work, run_stage
+from rounds.status import RoundStatus, StageProgress, StageStatus, round_status
+from tests.commands import Workspace
+from workbench.console import PublishedProgress, publishing, read_progress, track
+from workbench.store import write_json
+
+
+def _stage(status: RoundStatus, name: str) -> StageStatus:
+    return next(one for one in status.stages if one.stage == name)
+
+
+def test_done_begun_and_waiting_stages_are_told_apart(workspace: Workspace) -> None:
+    seen: list[RoundStatus] = []
+
+    def imported(work: Work) -> None:
+        work.counts.update(kept=152)
+
+    def trained(_: Work) -> None:
+        with track("Training SFT", 44) as advance:
+            advance(11, note="loss 2.335")
+            seen.append(round_status(workspace.context()))
+
+    run_stage(workspace.round(), StageSpec("import", imported), seed=0)
+    run_stage(workspace.round(), StageSpec("sft", trained), seed=0)
+    (status,) = seen
+    assert _stage(status, "import").state == "done"
+    assert _stage(status, "import").counts == {"kept": 152}
+    progress = _stage(status, "sft").progress
+    # The first news of a piece of work is published at once, later ones once a second.
+    assert progress and (progress.label, progress.done, progress.total) == ("Training SFT", 0, 44)
+    assert _stage(status, "evaluate").state == "to do"
+    assert "grpo" not in {one.stage for one in status.stages}
+    assert _stage(round_status(workspace.context()), "sft").state == "done"
+
+
+def test_progress_goes_with_the_work_that_it_is_about(tmp_path: Path) -> None:
+    path = tmp_path / PROGRESS
+    with publishing(path), track("asking", 2) as advance:
+        advance(2, note="done")
+        progress = read_progress(path)
+        assert json.loads(path.read_text("utf-8"))["label"] == "asking"
+    assert progress and (progress.done, progress.total, progress.note) == (2, 2, "done")
+    assert read_progress(path) is None
+
+
+def _left_behind(workspace: Workspace, seconds: float) -> StageProgress | None:
+    """Return the progress of a stage whose command was last heard of so long ago."""
+    workspace.round().partial("sft").mkdir(parents=True, exist_ok=True)
+    at = time.time() - seconds
+    published = PublishedProgress("Training SFT", 44, 11, started=at - 11, at=at)
+    write_json(workspace.folder() / PROGRESS, vars(published))
+    return _stage(round_status(workspace.context()), "sft").progress
+
+
+def test_what_a_killed_command_has_left_is_known_by_its_silence(workspace: Workspace) -> None:
+    alive, dead = (_left_behind(workspace, seconds) for seconds in (5, 3600))
+    assert alive and dead
+    assert (round(alive.seconds), round(alive.seconds_left or 0)) == (11, 33)
+    assert not alive.may_be_dead
+    assert dead.may_be_dead and round(dead.silent / 60) == 60
+    (workspace.folder() / PROGRESS).unlink()
+    begun = _stage(round_status(workspace.context()), "sft")
+    assert (begun.state, begun.progress) == ("begun", None)
