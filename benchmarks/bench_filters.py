@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--persona", type=Path, default=Path("datasets/gym-trainer"))
     options = parser.parse_args()
     persona = load_persona(options.persona)
-    seeds = import_rows(options.persona / "seeds.jsonl", persona).kept
+    seeds = import_rows(options.persona / "seeds.jsonl", persona).examples
     filter_examples(rows_of(50, seeds), persona)
     size = options.rows
     spent = [seconds(rows_of(count, seeds), persona) for count in (size // 4, size)]

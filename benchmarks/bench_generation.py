@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from generation.jobs import Served
-from generation.runner import Distilabel
+from generation.distilabel.jobs import Served
+from generation.distilabel.runner import Distilabel
 from workbench.inference.endpoint import Endpoint
 from workbench.records import Messages, as_messages, user_prompt
 
@@ -75,8 +75,8 @@ def ours(url: str, prompts: list[Messages], concurrency: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Distilabel(Path(folder)) as distilabel:
         endpoint = Endpoint(base_url=url, model="m", concurrency=concurrency)
         served = Served(endpoint=endpoint, cache=Path(folder) / "answers.sqlite", max_new_tokens=64)
-        outcomes = distilabel.run("bench", prompts, served, label="asking through distilabel")
-    assert [outcome.status for outcome in outcomes] == ["ok"] * len(prompts)
+        completions = distilabel.run("bench", prompts, served, label="asking through distilabel")
+    assert [completion.end for completion in completions] == ["ok"] * len(prompts)
 
 
 def steady(times: list[float]) -> float:

@@ -161,7 +161,7 @@ def settings(folder: Path, times: int) -> Path:
 
 def write_rows(path: Path, count: int, times: int) -> None:
     """Write Alpaca rows of the running example's words, as bench_filters makes them."""
-    seeds = import_rows(PERSONA / "seeds.jsonl", load_persona(PERSONA)).kept
+    seeds = import_rows(PERSONA / "seeds.jsonl", load_persona(PERSONA)).examples
     with path.open("w", encoding="utf-8") as file:
         for row in longer(rows_of(count, seeds), times):
             data = {"instruction": row[0], "output": row[1], "topic": row[2]}

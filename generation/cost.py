@@ -1,4 +1,4 @@
-"""What a teacher's job will ask, and what that costs: before it starts."""
+"""What a teacher's job will ask and cost, before it starts; and what it took, against that plan."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from generation.cells import FOLLOW_UP, plan_asks, plan_cells
-from generation.exemplars import EXEMPLARS, shelf_of
+from generation.prompts import FEW_SHOT, few_shot_pool
 from generation.questions import ROUNDS, Pool
-from workbench.checks import Judge
-from workbench.config import Ask
-from workbench.inference.endpoint import Endpoint, Price
+from generation.teacher import Taught
+from generation.topic_plan import FOLLOW_UP, topic_plan
+from workbench.config import Generate
+from workbench.inference.endpoint import Endpoint, Paid, Price
+from workbench.inference.judge import STEP as JUDGE_STEP
+from workbench.inference.judge import trait_questions
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
-from workbench.records import Example
+from workbench.records import Example, user_prompt
 
 PER_CHARACTER = {"en": (0.2, 0.3), "ko": (0.4, 1.1)}
 """Tokens a character, lowest and highest, over the tokenizers of today's large models."""
@@ -24,6 +26,8 @@ _FRAME = 700
 """Characters of our own words in a prompt about an answer."""
 _QUESTION_WORDS = (8, 45)
 _SENTENCE_WORDS = (8, 25)
+_VERDICT_WORDS = (6, 40)
+"""Words of a judge's reply: a yes or no and its reason in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Step:
     input_tokens: Range
     output_tokens: Range
     price: Price | None = None
+
+    @classmethod
+    def of(cls, name: str, count: Range, prompt: Range, reply: Range, price: Price | None) -> Step:
+        """Return a step of so many requests, from the tokens of one prompt and of its reply."""
+        return cls(name, count, count.times(prompt), count.times(reply), price)
 
     @property
     def money(self) -> Range:
@@ -98,8 +107,8 @@ class Plan:
         lines = [f"{self.rows} rows over {len(self.topics)} topics"]
         for step in self.steps:
             lines.append(
-                f"{step.name}: {told(step.requests)} requests,"
-                f" {told(step.input_tokens)} tokens in, {told(step.output_tokens)} out"
+                f"{step.name}: {_span(step.requests)} requests,"
+                f" {_span(step.input_tokens)} tokens in, {_span(step.output_tokens)} out"
             )
         if self.price is None or self.money is None:
             return [*lines, "cost: unknown, the endpoint has no 'price'"]
@@ -111,70 +120,93 @@ def plan_teacher(
     persona: Persona,
     seeds: Sequence[Example],
     endpoint: Endpoint,
+    settings: Generate,
     *,
-    per_topic: int,
-    seed: int = 0,
-    mix: Mapping[str, float] | None = None,
-    candidates: int = 1,
-    hard_negatives: float = 0.0,
     judge: Endpoint | None = None,
-    asks: Sequence[Ask] = (),
+    seed: int = 0,
 ) -> Plan:
     """Return what :func:`generation.teacher.teacher_rows` will ask with the same arguments.
 
     The prompts are the real ones; lengths in tokens are rules of thumb for the persona's language,
     and of an answer the persona's own bounds of length.
     """
-    cells = plan_asks(persona, asks, seed) if asks else plan_cells(persona, per_topic, mix, seed)
+    cells = topic_plan(persona, settings, seed)
     requests = Pool(persona, seeds, cells, seed).requests(1)
-    rows = len(cells)
-    follow_ups = sum(cell.kind == FOLLOW_UP for cell in cells)
-    per_character = Range(*PER_CHARACTER[persona.language])
-    per_word = Range(*PER_WORD[persona.language])
-    question = per_word.times(Range(*_QUESTION_WORDS))
-    answer = _answer(persona, per_character, per_word)
+    tokens, price = _Tokens.of(persona), endpoint.price
+    rows, follow_ups = len(cells), sum(cell.kind == FOLLOW_UP for cell in cells)
+    answers = _whole(rows * settings.candidates)
     # At worst a teacher repeats itself so much that every round asks for everything again.
     rounds = Range(1, ROUNDS)
-
-    def step(name: str, count: Range, asked: Range, told: Range, by: Endpoint = endpoint) -> Step:
-        return Step(name, count, count.times(asked), count.times(told), by.price)
-
-    prompts = sum(len(request.prompt[0].content) for request in requests)
+    prompts = _whole(sum(len(request.prompt[0].content) for request in requests))
     steps = [
         Step(
             "questions",
             _whole(len(requests)).times(rounds),
-            _whole(prompts).times(per_character).times(rounds),
-            _whole(rows - follow_ups).times(question).times(rounds),
-            endpoint.price,
+            prompts.times(tokens.per_character).times(rounds),
+            _whole(rows - follow_ups).times(tokens.question).times(rounds),
+            price,
         )
     ]
-    # The two turns before it come along with a follow-up, and with the answer to it.
-    before = question + answer
     if follow_ups:
-        frame = _whole(_FRAME).times(per_character)
-        steps.append(step("follow_ups", _whole(follow_ups).times(rounds), frame + before, question))
-    asked = question + _system(persona, seeds).times(per_character)
-    answers = step("answers", _whole(rows * candidates), asked, answer)
-    earlier = _whole(follow_ups * candidates).times(before)
-    steps.append(replace(answers, input_tokens=answers.input_tokens + earlier))
-    missed = _whole(round(hard_negatives * rows))
-    if missed.high:
-        frame = _whole(_FRAME).times(per_character)
-        steps.append(step("hard_negatives", missed, frame + before, answer))
-    judged = [t.check.judge for t in persona.traits if isinstance(t.check, Judge)]
-    if judge and judged:
-        frame = _whole(_FRAME + sum(map(len, judged))).times(per_character)
-        seen = Range(rows, rows * candidates) + missed
-        verdicts = _whole(len(judged)).times(Range(2, 6))
-        steps.append(step("judge", seen, frame + before, verdicts, judge))
-    return Plan(rows, dict(Counter(cell.topic for cell in cells)), tuple(steps), endpoint.price)
+        count = _whole(follow_ups).times(rounds)
+        steps.append(Step.of("follow_ups", count, tokens.about_answer, tokens.question, price))
+    asked = tokens.question + _system(persona, seeds).times(tokens.per_character)
+    step = Step.of("answers", answers, asked, tokens.answer, price)
+    earlier = _whole(follow_ups * settings.candidates).times(tokens.before)
+    steps.append(replace(step, input_tokens=step.input_tokens + earlier))
+    negatives = _whole(round(settings.hard_negatives * rows))
+    if negatives.high:
+        count, about = negatives, tokens.about_answer
+        steps.append(Step.of("hard_negatives", count, about, tokens.answer, price))
+    if judge:
+        seen = Range(rows, answers.high) + negatives
+        steps += _judge_steps(persona, tokens, seen, judge.price)
+    return Plan(rows, dict(Counter(cell.topic for cell in cells)), tuple(steps), price)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Rules of thumb for lengths in a persona's language, in tokens."""
+
+    per_character: Range
+    per_word: Range
+    question: Range
+    answer: Range
+
+    @classmethod
+    def of(cls, persona: Persona) -> _Tokens:
+        per_character = Range(*PER_CHARACTER[persona.language])
+        per_word = Range(*PER_WORD[persona.language])
+        question = per_word.times(Range(*_QUESTION_WORDS))
+        return cls(per_character, per_word, question, _answer(persona, per_character, per_word))
+
+    @property
+    def before(self) -> Range:
+        """The two turns that come along with a follow-up, and with the answer to it."""
+        return self.question + self.answer
+
+    @property
+    def about_answer(self) -> Range:
+        """A prompt about an answer."""
+        return _whole(_FRAME).times(self.per_character) + self.before
+
+
+def _judge_steps(
+    persona: Persona, tokens: _Tokens, answers: Range, price: Price | None
+) -> list[Step]:
+    """Return the step of the judge: a request for each answer and trait; none without a trait."""
+    prompts = [len(one.ask.prompt) for one in trait_questions(persona, user_prompt("?"), "?")]
+    if not prompts:
+        return []
+    each = _whole(sum(prompts) // len(prompts)).times(tokens.per_character) + tokens.before
+    verdict = tokens.per_word.times(Range(*_VERDICT_WORDS))
+    return [Step.of(JUDGE_STEP, answers.times(_whole(len(prompts))), each, verdict, price)]
 
 
 def _system(persona: Persona, seeds: Sequence[Example]) -> Range:
     """Return the characters of the system prompt with the shortest and with the longest seeds."""
-    shelf = sorted(shelf_of(persona, seeds), key=lambda seed: len(seed.question + seed.answer))
-    ends = (shelf[:EXEMPLARS], shelf[-EXEMPLARS:])
+    pool = sorted(few_shot_pool(persona, seeds), key=lambda seed: len(seed.question + seed.answer))
+    ends = (pool[:FEW_SHOT], pool[-FEW_SHOT:])
     low, high = (len(system_prompt(persona, shown)) for shown in ends)
     return Range(low, high)
 
@@ -193,7 +225,55 @@ def _whole(number: int) -> Range:
     return Range(number, number)
 
 
-def told(span: Range) -> str:
+def _span(span: Range) -> str:
     """Return a range of whole numbers for people, one number where both ends are the same."""
     low, high = round(span.low), round(span.high)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def account_lines(plan: Plan, taught: Taught) -> list[str]:
+    """Return lines for people: the planned rows by what became of them, then each step's cost.
+
+    What a step took includes earlier runs that were stopped or killed; the plan knows no retries.
+    """
+    lines = [_rows(taught)]
+    for step in plan.steps:
+        took = taught.paid.get(step.name, Paid())
+        lines.append(
+            f"{step.name}: {took.attempts:,} requests ({_span(step.requests)} planned),"
+            f" {took.input_tokens:,} tokens in ({_span(step.input_tokens)}),"
+            f" {took.output_tokens:,} out ({_span(step.output_tokens)})"
+        )
+        if step.price is not None:
+            lines[-1] += (
+                f", {took.cost(step.price):.4f} {step.price.currency}"
+                f" ({step.money.low:.4f} to {step.money.high:.4f})"
+            )
+    lines += [f"answered of {line}" for line in taught.coverage.lines()]
+    if taught.judged or taught.unjudged:
+        lost = sum(taught.unjudged.values())
+        why = f" ({_kinds(taught.unjudged)}), left to rules alone" if lost else ""
+        lines.append(f"the judge: {taught.judged} traits of answers scored, {lost} not{why}")
+    if taught.preferences:
+        kinds = Counter(pair.kind for pair in taught.preferences)
+        close = sum(drop.reason == "pair_too_close" for drop in taught.dropped)
+        lines.append(f"pairs: {_kinds(kinds)}; {close} too close")
+    return lines
+
+
+def _rows(taught: Taught) -> str:
+    """Return where the planned rows are; the parts add up."""
+    parts = [f"{len(taught.examples)} answered"]
+    parts += [
+        f"{sum(kinds.values())} {name} ({_kinds(kinds)})"
+        for name, kinds in (("failed", taught.failed), ("filtered", taught.filtered))
+        if kinds
+    ]
+    if taught.missing:
+        parts.append(f"{sum(taught.missing.values())} without a question")
+    return f"{taught.planned} rows planned = {' + '.join(parts)}"
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{kind} {count}" for kind, count in ordered)

@@ -1,16 +1,24 @@
-"""Harder preference pairs than teacher against student: hard negatives, and candidates apart."""
+"""Which traits an answer shows, and pairs of answers that differ in them.
+
+:mod:`generation.teacher` scores its candidates here, by rules first and a judge's yes or no for the
+traits that no rule can check, and gets pairs that are harder than teacher against student: hard
+negatives, and candidates far apart.
+"""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from generation.asker import Asker
-from generation.outcome import STAGE
-from generation.questions import load_template
-from generation.verdicts import Verdict, verdicts_of
+from generation.distilabel.jobs import VERDICT
+from generation.prompts import render
+from generation.teacher_client import STAGE, TeacherClient, drop_of
+from workbench.config import Generate
 from workbench.inference.endpoint import Endpoint
+from workbench.inference.judge import STEP as JUDGE_STEP
+from workbench.inference.judge import trait_questions, verdict_of, vote_of
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Drop, Example, Messages, Preference, Score, user_prompt
 
@@ -23,12 +31,85 @@ CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True)
+class TraitScores:
+    """Trait → whether one answer shows it; a trait that nobody could score is absent."""
+
+    shown: dict[str, bool]
+
+    @property
+    def share(self) -> float:
+        """Share of the scored traits that the answer shows, 0 to 1."""
+        return sum(self.shown.values()) / len(self.shown)
+
+
+@dataclass
+class JudgeAccount:
+    """What the judge said, and what is left to rules alone since it said nothing."""
+
+    scored: int = 0
+    """Traits of answers that the judge scored."""
+    unscored: Counter[str] = field(default_factory=Counter)
+    """Kind of failure → traits of answers without a score."""
+
+
+def trait_scores(
+    client: TeacherClient,
+    persona: Persona,
+    answers: Sequence[tuple[Messages, str]],
+    judge: Endpoint | None,
+    account: JudgeAccount,
+    *,
+    part: int = 1,
+) -> list[TraitScores]:
+    """Return the scores of each (prompt, answer).
+
+    Args:
+        client: Asks the judge, one request for each answer and trait.
+        persona: Its traits.
+        answers: Prompts without a system message, and an answer to each.
+        judge: Where the judge is served; without one only rules count.
+        account: Counts what the judge scored.
+        part: Number of the part of the step.
+    """
+    scores = [
+        TraitScores({trait.id: bool(trait.passes(text)) for trait in persona.rule_traits})
+        for _, text in answers
+    ]
+    asked = [
+        (place, question)
+        for place, answer in enumerate(answers)
+        for question in trait_questions(persona, *answer)
+    ]
+    if judge is None or not asked:
+        return scores
+    requests = [question.ask.request() for _, question in asked]
+    completions = client.ask(
+        JUDGE_STEP,
+        [request.messages for request in requests],
+        label="the judge looks at the answers",
+        endpoint=judge,
+        part=part,
+        temperature=requests[0].temperature,
+        seed=requests[0].seed,
+        schema_name=VERDICT,
+    )
+    for (place, question), completion in zip(asked, completions, strict=True):
+        verdict = verdict_of([vote_of(completion)])
+        if verdict.value is None:
+            account.unscored[verdict.failure] += 1
+        else:
+            account.scored += 1
+            scores[place].shown[question.metric] = bool(verdict.value)
+    return scores
+
+
+@dataclass(frozen=True)
 class Chosen:
-    """A row, its verdict, and the other answers that its question got."""
+    """A row, its scores, and the other answers that its question got."""
 
     example: Example
-    verdict: Verdict
-    others: tuple[tuple[str, Verdict], ...] = ()
+    scores: TraitScores
+    others: tuple[tuple[str, TraitScores], ...] = ()
 
 
 @dataclass
@@ -41,10 +122,10 @@ class Pairs:
     dropped: list[Drop] = field(default_factory=list)
 
     def add(
-        self, row: Chosen, rejected: str, verdict: Verdict, kind: str, margin: float, model: str
+        self, row: Chosen, rejected: str, scores: TraitScores, kind: str, margin: float, model: str
     ) -> None:
         """Take a pair whose scores are at least ``margin`` apart, else drop it by name."""
-        good, bad = row.verdict.score, verdict.score
+        good, bad = row.scores.share, scores.share
         example = row.example
         if example.answer.strip() == rejected.strip() or good - bad < margin:
             self.dropped.append(
@@ -83,64 +164,78 @@ class Pairs:
 
 
 def make_pairs(
-    asker: Asker,
+    client: TeacherClient,
     persona: Persona,
     rows: Sequence[Chosen],
+    settings: Generate,
     *,
-    hard_negatives: float,
-    margin: float,
     judge: Endpoint | None,
+    account: JudgeAccount,
     seed: int,
 ) -> Pairs:
     """Return pairs from the candidates of the rows, and from hard negatives of a share of them.
 
     Args:
-        asker: Asks the teacher for hard negatives, and the judge.
+        client: Asks the teacher for hard negatives, and the judge.
         persona: Its rules are what hard negatives break.
         rows: The rows, each with its other candidates.
-        hard_negatives: Share of the rows that get a hard negative, 0 to 1.
-        margin: Least difference of the two fidelities of a pair, 0 to 1.
+        settings: ``hard_negatives``, a share of the rows, and ``margin``.
         judge: Where the judge is served, if one is.
+        account: Counts what the judge scored.
         seed: Of which rows and which rules.
     """
-    pairs, model = Pairs(), asker.teacher.model
+    pairs, model = Pairs(), client.teacher.model
     for row in rows:
         if row.others:
-            text, verdict = min(row.others, key=lambda other: other[1].score)
-            pairs.add(row, text, verdict, CANDIDATES, margin, model)
+            text, scores = min(row.others, key=lambda other: other[1].share)
+            pairs.add(row, text, scores, CANDIDATES, settings.margin, model)
     draw = random.Random(f"pairs:{seed}")
-    missed = draw.sample(list(rows), round(hard_negatives * len(rows)))
-    if not missed:
-        return pairs
-    asked = list(_asked(persona, missed, draw))
-    outcomes = asker.ask(
-        "hard_negatives", [prompt for _, prompt in asked], label="the teacher writes hard negatives"
-    )
-    found = []
-    for row, (kind, _), outcome in zip(missed, asked, outcomes, strict=True):
-        if outcome.status == "ok":
-            found.append((row, kind, outcome.text))
-        else:
-            dropped = outcome.drop(row.example.id, source=model, parents=(row.example.id,))
-            pairs.dropped.append(dropped.evolve(detail=f"hard negative: {dropped.detail}"))
-    verdicts = verdicts_of(
-        asker, persona, [(row.example.prompt, text) for row, _, text in found], judge, part=2
-    )
-    for (row, kind, text), verdict in zip(found, verdicts, strict=True):
-        pairs.add(row, text, verdict, kind, margin, model)
+    drawn = draw.sample(list(rows), round(settings.hard_negatives * len(rows)))
+    negatives = _hard_negatives(client, persona, drawn, draw, pairs)
+    texts = [(row.example.prompt, text) for row, _, text in negatives]
+    scored = trait_scores(client, persona, texts, judge, account, part=2) if texts else []
+    for (row, kind, text), scores in zip(negatives, scored, strict=True):
+        pairs.add(row, text, scores, kind, settings.margin, model)
     return pairs
 
 
-def _asked(
+def _hard_negatives(
+    client: TeacherClient,
+    persona: Persona,
+    rows: Sequence[Chosen],
+    draw: random.Random,
+    pairs: Pairs,
+) -> list[tuple[Chosen, str, str]]:
+    """Return row, kind and text of every hard negative that came; drop the others."""
+    if not rows:
+        return []
+    requests = list(_requests(persona, rows, draw))
+    completions = client.ask(
+        "hard_negatives",
+        [prompt for _, prompt in requests],
+        label="the teacher writes hard negatives",
+    )
+    negatives = []
+    for row, (kind, _), completion in zip(rows, requests, completions, strict=True):
+        if completion.ok:
+            negatives.append((row, kind, completion.text))
+        else:
+            source, parents = client.teacher.model, (row.example.id,)
+            drop = drop_of(completion, row.example.id, source=source, parents=parents)
+            pairs.dropped.append(drop.evolve(detail=f"hard negative: {drop.detail}"))
+    return negatives
+
+
+def _requests(
     persona: Persona, rows: Sequence[Chosen], draw: random.Random
 ) -> Iterator[tuple[str, Messages]]:
     """Yield the kind and the prompt of a hard negative of each row, the kinds in turn."""
-    template = load_template("hard_negative", persona)
     rules = [*persona.must, *persona.must_not, *persona.structure]
     for number, row in enumerate(rows):
         kind = RULE_BROKEN if number % 2 else VOICE_OFF
-        text = template.render(
-            persona=persona,
+        text = render(
+            "hard_negative",
+            persona,
             question=row.example.question,
             answer=row.example.answer,
             kind=kind,

@@ -1,26 +1,26 @@
 """New questions for a persona, in the manner of self-instruct: from its audience, topics and seeds.
 
-Wang et al. 2023, "Self-Instruct: Aligning Language Models with Self-Generated Instructions".
+Wang et al. 2023, "Self-Instruct: Aligning Language Models with Self-Generated Instructions". In
+goes the topic plan in a :class:`Pool`, out come its questions, and conversations for the questions
+that follow up on an answer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from generation.cells import FOLLOW_UP, Cell
-from generation.outcome import STAGE, Outcome
-from generation.shapes import Questions, read_shape
+from generation.distilabel.jobs import QUESTIONS, Questions
+from generation.prompts import few_shot_pool, render
+from generation.teacher_client import STAGE, TeacherClient, drop_of
+from generation.topic_plan import FOLLOW_UP, Cell
+from workbench.inference.completion import Completion
 from workbench.near_duplicates import NearTextIndex
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Messages, user_prompt
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from workbench.records import Drop, Example, Message, Messages, last_user_turn, user_prompt
 
 PER_REQUEST = 5
 """Questions that one request asks for; with more, models repeat themselves."""
@@ -30,10 +30,11 @@ ROUNDS = 3
 """Times that missing questions are asked for."""
 TWINS = 90.0
 """Similarity (0 to 100) from which two questions are the same; order of words aside."""
+QUESTION_TEMPERATURE = 1.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionRequest:
     """One request for new questions."""
 
     topic: str
@@ -60,7 +61,7 @@ class Pool:
     seed: int
     earlier: Sequence[Example] = ()
     """Rows of earlier rounds, which new questions must differ from as well."""
-    found: dict[int, str] = field(default_factory=dict)
+    taken: dict[int, str] = field(default_factory=dict)
     """Place in the plan → question."""
     dropped: list[Drop] = field(default_factory=list)
 
@@ -72,32 +73,32 @@ class Pool:
     @property
     def questions(self) -> list[tuple[Cell, str]]:
         """The questions that were found, in the order of the plan."""
-        return [(self.cells[place], self.found[place]) for place in sorted(self.found)]
+        return [(self.cells[place], self.taken[place]) for place in sorted(self.taken)]
 
     def open(self) -> dict[str, list[int]]:
         """Return the places that still lack a question, by topic; follow-ups aside."""
         places: dict[str, list[int]] = {}
         for place, cell in enumerate(self.cells):
-            if place not in self.found and cell.kind != FOLLOW_UP:
+            if place not in self.taken and cell.kind != FOLLOW_UP:
                 places.setdefault(cell.topic, []).append(place)
         return places
 
-    def requests(self, turn: int) -> list[Asked]:
+    def requests(self, turn: int) -> list[QuestionRequest]:
         """Return the requests that ask for all that is missing, in parts."""
-        template = load_template("questions", self.persona)
         requests = []
         for topic, places in self.open().items():
             for part, start in enumerate(range(0, len(places), PER_REQUEST), start=1):
                 slots = tuple(places[start : start + PER_REQUEST])
                 name = f"{topic}:{turn}.{part}"
-                text = template.render(
-                    persona=self.persona,
+                text = render(
+                    "questions",
+                    self.persona,
                     topic=self.persona.topic_name(topic),
                     examples=self._shown(topic, name),
                     wanted=[self._described(place) for place in slots],
                     part=f"{turn}.{part}",
                 )
-                requests.append(Asked(topic, slots, user_prompt(text), name))
+                requests.append(QuestionRequest(topic, slots, user_prompt(text), name))
         return requests
 
     def _described(self, place: int) -> str:
@@ -116,26 +117,25 @@ class Pool:
         shown = draw.sample(own, min(SHOWN, len(own)))
         return shown + draw.sample(rest, min(SHOWN - len(shown), len(rest)))
 
-    def take(self, asked: Asked, outcome: Outcome, model: str) -> None:
+    def take(self, request: QuestionRequest, completion: Completion, model: str) -> None:
         """Take the questions of one answer that are new, each for its place; drop the others."""
-        if outcome.status != "ok":
-            name = f"questions:{asked.name}"
-            self.dropped.append(outcome.drop(name, source=model, parents=self._parents))
+        if not completion.ok:
+            name = f"questions:{request.name}"
+            self.dropped.append(drop_of(completion, name, source=model, parents=self._parents))
             return
-        answer = read_shape("questions", outcome.text)
-        assert isinstance(answer, Questions)
+        answer = Questions.model_validate_json(completion.text)
         for number, question in enumerate(answer.questions):
             reason = self.twin(question)
-            if not reason and number >= asked.count:
-                reason = "surplus_question", f"{asked.count} were asked for"
+            if not reason and number >= request.count:
+                reason = "surplus_question", f"{request.count} were asked for"
             if reason:
                 self.dropped.append(self._dropped(question, *reason, source=model))
             else:
-                self.add(asked.slots[number], question)
+                self.add(request.slots[number], question)
 
     def add(self, place: int, question: str) -> None:
         """Put a question into its place."""
-        self.found[place] = question
+        self.taken[place] = question
         self._known.add(question_id(question), question)
 
     @property
@@ -159,15 +159,101 @@ class Pool:
         return ("near_duplicate_question", f"of {twin[0]}, {twin[1]:.0f} of 100") if twin else None
 
 
-def load_template(name: str, persona: Persona) -> Template:
-    """Return one of our prompts in the persona's language."""
-    from jinja2 import Environment, StrictUndefined
-
-    source = Path(__file__).with_name(f"{name}.{persona.language}.j2")
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(source.read_text(encoding="utf-8"))
-
-
 def question_id(question: str) -> str:
     """Return the id of a question that no record holds yet."""
     return f"qu-{hashlib.sha256(question.encode()).hexdigest()[:16]}"
+
+
+def find_questions(client: TeacherClient, pool: Pool) -> None:
+    """Fill the pool; ask again for what is missing, a few times."""
+    for turn in range(1, ROUNDS + 1):
+        requests = pool.requests(turn)
+        if not requests:
+            return
+        completions = client.ask(
+            "questions",
+            [request.prompt for request in requests],
+            label=f"the teacher writes questions (round {turn})",
+            part=turn,
+            temperature=QUESTION_TEMPERATURE,
+            schema_name=QUESTIONS,
+        )
+        for request, completion in zip(requests, completions, strict=True):
+            pool.take(request, completion, client.teacher.model)
+
+
+class Opening(NamedTuple):
+    """A question and its answer that a conversation goes on from."""
+
+    topic: str
+    prompt: Messages
+    answer: str
+
+
+def follow_up(
+    client: TeacherClient, pool: Pool, openings: Sequence[Opening]
+) -> list[tuple[Cell, Messages]]:
+    """Return conversations that go on after an answer of the same topic.
+
+    New answers come first, then the seeds that may be shown. Each is followed up once at the most;
+    what finds none stays missing in the pool.
+
+    Args:
+        client: Asks the teacher.
+        pool: Takes the follow-up questions.
+        openings: New answers to ordinary questions.
+    """
+    waiting = list(openings)
+    random.Random(f"follow-ups:{pool.seed}").shuffle(waiting)
+    waiting += [
+        Opening(seed.topic, seed.prompt, seed.answer)
+        for seed in few_shot_pool(pool.persona, pool.seeds)
+        if len(seed.prompt) == 1
+    ]
+    conversations: dict[int, Messages] = {}
+    for turn in range(1, ROUNDS + 1):
+        chosen = _openings_of(pool, waiting)
+        if not chosen:
+            break
+        requests = [_follow_up_request(pool, place, chosen[place], turn) for place in chosen]
+        completions = client.ask(
+            "follow_ups",
+            [request.prompt for request in requests],
+            label=f"the teacher writes follow-ups (round {turn})",
+            part=turn,
+            temperature=QUESTION_TEMPERATURE,
+            schema_name=QUESTIONS,
+        )
+        for request, completion in zip(requests, completions, strict=True):
+            pool.take(request, completion, client.teacher.model)
+            (place,) = request.slots
+            if question := pool.taken.get(place):
+                answer = Message(role="assistant", content=chosen[place].answer)
+                prompt = chosen[place].prompt
+                conversations[place] = (*prompt, answer, *user_prompt(question))
+    return [(pool.cells[place], conversations[place]) for place in sorted(conversations)]
+
+
+def _openings_of(pool: Pool, waiting: list[Opening]) -> Mapping[int, Opening]:
+    """Return place → opening, for the follow-ups that lack a question; take it off the list."""
+    chosen: dict[int, Opening] = {}
+    for place, cell in enumerate(pool.cells):
+        if cell.kind == FOLLOW_UP and place not in pool.taken:
+            opening = next((one for one in waiting if one.topic == cell.topic), None)
+            if opening is not None:
+                waiting.remove(opening)
+                chosen[place] = opening
+    return chosen
+
+
+def _follow_up_request(pool: Pool, place: int, opening: Opening, turn: int) -> QuestionRequest:
+    text = render(
+        "follow_up",
+        pool.persona,
+        question=last_user_turn(opening.prompt),
+        answer=opening.answer,
+        described=pool.cells[place].described(pool.persona, ""),
+        part=f"{turn}.{place}",
+    )
+    name = f"{opening.topic}:follow-up {turn}.{place}"
+    return QuestionRequest(opening.topic, (place,), user_prompt(text), name)

@@ -1,28 +1,43 @@
-"""A teacher's rows: questions for every cell of the plan, answers in persona, pairs of answers."""
+"""A teacher's rows: questions for every cell of the plan, answers in persona, pairs of answers.
+
+In go a persona, its seeds and an endpoint, out comes :class:`Taught`, which accounts for every
+planned row. The stage ``generate`` calls it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from generation.asker import Asker
-from generation.cache import CACHE, Paid
-from generation.cells import FOLLOW_UP, Coverage, plan_asks, plan_cells
-from generation.conversations import Answered, answer, find_questions, follow_up
-from generation.jobs import Cluster
-from generation.outcome import Outcome, Usage, usage_of
-from generation.pairs import Chosen, Pairs, make_pairs
-from generation.questions import Pool, question_id
-from generation.runner import Distilabel
-from generation.verdicts import verdicts_of
-from workbench.config import Ask
+from generation.distilabel.jobs import Cluster
+from generation.distilabel.runner import Distilabel
+from generation.pairs import Chosen, JudgeAccount, Pairs, make_pairs, trait_scores
+from generation.prompts import nearest_examples
+from generation.questions import Opening, Pool, find_questions, follow_up, question_id
+from generation.teacher_client import TeacherClient, drop_of
+from generation.topic_plan import FOLLOW_UP, PLAIN, Cell, Coverage, topic_plan
+from workbench.config import Generate
 from workbench.console import console
 from workbench.errors import UserError
-from workbench.inference.endpoint import Endpoint, check_reachable
+from workbench.inference.answer_cache import CACHE
+from workbench.inference.completion import Completion, Usage, usage_of
+from workbench.inference.endpoint import Endpoint, Paid, check_reachable
+from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Preference, Score, last_user_turn, user_prompt
+from workbench.prompts import system_prompt, with_system
+from workbench.records import (
+    Drop,
+    Example,
+    Messages,
+    Preference,
+    Score,
+    last_user_turn,
+    user_prompt,
+)
+
+ANSWER_TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
@@ -52,9 +67,9 @@ class Taught:
     paid: dict[str, Paid] = field(default_factory=dict)
     """What each step took, earlier runs in the same folder included."""
     judged: int = 0
-    """Answers, hard negatives too, that the judge gave a verdict on."""
+    """Traits of answers, hard negatives' too, that the judge scored."""
     unjudged: dict[str, int] = field(default_factory=dict)
-    """Reason → answers that the judge was asked about and gave no verdict on; rules score them."""
+    """Kind of failure → traits of answers that the judge was asked about and did not score."""
     spent: float = 0.0
     """Money for all of that, by the endpoints' prices."""
 
@@ -68,21 +83,14 @@ def teacher_rows(
     persona: Persona,
     seeds: Sequence[Example],
     endpoint: Endpoint,
+    settings: Generate,
     *,
-    per_topic: int,
-    seed: int = 0,
     workdir: Path,
-    budget: float | None = None,
-    mix: Mapping[str, float] | None = None,
-    candidates: int = 1,
-    hard_negatives: float = 0.0,
-    margin: float = 0.2,
     judge: Endpoint | None = None,
-    cluster: Cluster | None = None,
+    seed: int = 0,
     earlier: Sequence[Example] = (),
-    asks: Sequence[Ask] = (),
 ) -> Taught:
-    """Return new rows of a teacher: ``per_topic`` questions a topic, answered in persona.
+    """Return new rows of a teacher: questions of every topic, answered in persona.
 
     Finished requests are kept in ``workdir``; the same call on the same folder asks only for the
     rest, whatever ended the call before.
@@ -92,107 +100,178 @@ def teacher_rows(
         seeds: Show what questions and answers are like; new questions differ from them and from
             each other.
         endpoint: The teacher.
-        per_topic: New questions for each topic.
-        seed: Of the plan, of what is shown and, where the server heeds it, of sampling.
+        settings: How many rows of which kinds, for how much money.
         workdir: Folder for the kept answers, the log and what distilabel leaves.
-        budget: Money that all calls on this folder together may spend, in the currency of the
-            endpoint's price.
-        mix: Kind of question → share of all; ordinary ones are the rest. See
-            :mod:`generation.cells`.
-        candidates: Answers to each question; the one that shows most traits becomes the row.
-        hard_negatives: Share of the rows that get a hard negative, which makes a harder pair.
-        margin: Least difference of the two fidelities of a pair.
         judge: Answers the traits' questions that no rule can check.
-        cluster: Where the requests are made from; processes of this machine by default.
+        seed: Of the plan, of what is shown and, where the server heeds it, of sampling.
         earlier: Rows of earlier rounds; new questions differ from theirs, too.
-        asks: Just these rows, in place of ``per_topic`` and ``mix``.
 
     Raises:
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
             answered nothing at all, or the budget is used up; finished answers stay kept.
     """
-    if budget is not None and endpoint.price is None:
+    if settings.budget is not None and endpoint.price is None:
         raise UserError("a budget needs a price", where=endpoint.base_url, fix="set its 'price'")
     for asked in (endpoint, judge):
         if asked is not None:
             check_reachable(asked)
-    cells = plan_asks(persona, asks, seed) if asks else plan_cells(persona, per_topic, mix, seed)
-    pool = Pool(persona, seeds, cells, seed, earlier)
-    with Distilabel(workdir, cluster) as distilabel:
-        asker = Asker(distilabel, endpoint, (workdir / CACHE).resolve(), seed, budget)
-        asker.prices["judge"] = judge.price if judge else None
-        find_questions(asker, pool)
-        first = [(cell, user_prompt(question)) for cell, question in pool.questions]
-        answered = answer(asker, persona, seeds, first, candidates=candidates)
-        if any(cell.kind == FOLLOW_UP for cell in pool.cells):
-            more = follow_up(asker, pool, answered)
-            answered += answer(asker, persona, seeds, more, candidates=candidates, part=2)
-        rows = _choose(asker, persona, answered, judge)
+    pool = Pool(persona, seeds, topic_plan(persona, settings, seed), seed, earlier)
+    account, cache = JudgeAccount(), (workdir / CACHE).resolve()
+    with Distilabel(workdir, Cluster.of(settings)) as distilabel:
+        client = TeacherClient(distilabel, endpoint, cache, seed, settings.budget)
+        client.prices[JUDGE_STEP] = judge.price if judge else None
+        answered = _answered(client, pool, settings.candidates)
+        rows = _choose(client, persona, answered, judge, account)
+        chosen = [row for row in rows if row is not None]
         pairs = make_pairs(
-            asker,
-            persona,
-            [row for row in rows if row is not None],
-            hard_negatives=hard_negatives,
-            margin=margin,
-            judge=judge,
-            seed=seed,
+            client, persona, chosen, settings, judge=judge, account=account, seed=seed
         )
-    return _taught(asker, pool, answered, rows, pairs)
+    return _taught(client, pool, answered, rows, pairs, account)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question of the plan and all that was answered to it."""
+
+    cell: Cell
+    prompt: Messages
+    """The conversation, without a system message."""
+    completions: tuple[Completion, ...]
+    """One a candidate."""
+    parents: tuple[str, ...]
+    """Ids of the persona and of the examples that the teacher was shown."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The candidates that came, each text once, in their order."""
+        return list(dict.fromkeys(one.text for one in self.completions if one.ok))
+
+
+def _answered(client: TeacherClient, pool: Pool, candidates: int) -> list[Answered]:
+    """Return every question that the teacher comes up with, follow-ups too, with its answers."""
+    find_questions(client, pool)
+    first = [(cell, user_prompt(question)) for cell, question in pool.questions]
+    answered = answer(client, pool.persona, pool.seeds, first, candidates=candidates)
+    if any(cell.kind == FOLLOW_UP for cell in pool.cells):
+        openings = [
+            Opening(row.cell.topic, row.prompt, row.texts[0])
+            for row in answered
+            if row.texts and row.cell.kind == PLAIN
+        ]
+        more = follow_up(client, pool, openings)
+        answered += answer(client, pool.persona, pool.seeds, more, candidates=candidates, part=2)
+    return answered
+
+
+def answer(
+    client: TeacherClient,
+    persona: Persona,
+    seeds: Sequence[Example],
+    asked: Sequence[tuple[Cell, Messages]],
+    *,
+    candidates: int,
+    part: int = 1,
+) -> list[Answered]:
+    """Return the teacher's answers in persona, ``candidates`` to each conversation."""
+    near = nearest_examples(
+        persona, seeds, [(cell.topic, last_user_turn(prompt)) for cell, prompt in asked]
+    )
+    prompts = [
+        with_system(_system(persona, shown, cell), prompt)
+        for shown, (cell, prompt) in zip(near, asked, strict=True)
+    ]
+    drawn = []
+    for number in range(candidates):
+        which = f" (candidate {number + 1} of {candidates})" if candidates > 1 else ""
+        drawn.append(
+            client.ask(
+                "answers",
+                prompts,
+                label=f"the teacher answers{which}",
+                part=part,
+                seed=client.seed + number,
+                temperature=ANSWER_TEMPERATURE,
+            )
+        )
+    rows = zip(asked, zip(*drawn, strict=True), near, strict=True)
+    return [
+        Answered(cell, prompt, completions, _parents(persona, seeds, prompt, shown))
+        for (cell, prompt), completions, shown in rows
+    ]
+
+
+def _system(persona: Persona, shown: Sequence[Example], cell: Cell) -> str:
+    return "\n".join(filter(None, (system_prompt(persona, shown), cell.emphasis(persona))))
+
+
+def _parents(
+    persona: Persona, seeds: Sequence[Example], prompt: Messages, shown: Sequence[Example]
+) -> tuple[str, ...]:
+    """Return what an answer came of: the persona, a seed that it goes on from, examples shown."""
+    # A conversation that goes on from a seed holds that seed's answer.
+    opened = {seed.prompt: seed.id for seed in seeds} if prompt[1:] else {}
+    ids = (persona.record_id, opened.get(prompt[:1], ""), *(seed.id for seed in shown))
+    return tuple(dict.fromkeys(filter(None, ids)))
 
 
 def _choose(
-    asker: Asker, persona: Persona, answered: Sequence[Answered], judge: Endpoint | None
+    client: TeacherClient,
+    persona: Persona,
+    answered: Sequence[Answered],
+    judge: Endpoint | None,
+    account: JudgeAccount,
 ) -> list[Chosen | None]:
     """Return the best candidate of each question, None where none came."""
     texts = [(row.prompt, text) for row in answered for text in row.texts]
-    verdicts = iter(verdicts_of(asker, persona, texts, judge))
+    scores = iter(trait_scores(client, persona, texts, judge, account))
     chosen: list[Chosen | None] = []
     for row in answered:
-        judged = [(text, next(verdicts)) for text in row.texts]
-        if not judged:
+        candidates = [(text, next(scores)) for text in row.texts]
+        if not candidates:
             chosen.append(None)
             continue
-        best = max(judged, key=lambda pair: pair[1].score)
+        best = max(candidates, key=lambda pair: pair[1].share)
         example = Example(
             prompt=row.prompt,
             answer=best[0],
             topic=row.cell.topic,
             kind=row.cell.kind,
             origin="teacher",
-            source=asker.teacher.model,
+            source=client.teacher.model,
             parents=row.parents,
         )
-        others = tuple(pair for pair in judged if pair is not best)
+        others = tuple(pair for pair in candidates if pair is not best)
         chosen.append(Chosen(example, best[1], others))
     return chosen
 
 
 def _taught(
-    asker: Asker,
+    client: TeacherClient,
     pool: Pool,
     answered: Sequence[Answered],
     rows: Sequence[Chosen | None],
     pairs: Pairs,
+    account: JudgeAccount,
 ) -> Taught:
     """Return the result, every planned row accounted for."""
-    dropped = list(pool.dropped)
-    lost: list[Outcome] = []
+    dropped, model = list(pool.dropped), client.teacher.model
+    lost: list[Completion] = []
     for row, chosen in zip(answered, rows, strict=True):
         if chosen is None:
-            lost.append(row.outcomes[0])
+            first = row.completions[0]
+            lost.append(first)
             question = question_id(last_user_turn(row.prompt))
-            model = asker.teacher.model
-            dropped.append(row.outcomes[0].drop(question, source=model, parents=row.parents))
-    absent = (cell for place, cell in enumerate(pool.cells) if place not in pool.found)
+            dropped.append(drop_of(first, question, source=model, parents=row.parents))
+    absent = (cell for place, cell in enumerate(pool.cells) if place not in pool.taken)
     missing = dict(Counter(cell.topic for cell in absent))
     if missing:
         lacking = ", ".join(f"{topic} {count}" for topic, count in missing.items())
         console.print(f"  the teacher came up with too few new questions; missing: {lacking}")
-    usage, paid = usage_of(lost), asker.paid()
+    usage = usage_of(lost)
     return Taught(
         examples=[row.example for row in rows if row is not None],
         dropped=[*dropped, *pairs.dropped],
-        usage=usage_of(outcome for step in asker.outcomes.values() for outcome in step),
+        usage=usage_of(one for step in client.completions.values() for one in step),
         planned=len(pool.cells),
         coverage=Coverage.of(
             pool.cells,
@@ -204,9 +283,9 @@ def _taught(
         filtered=usage["filtered"],
         preferences=pairs.preferences,
         scores=pairs.scores,
-        steps={step: usage_of(outcomes) for step, outcomes in asker.outcomes.items()},
-        paid=paid,
-        judged=asker.judged,
-        unjudged=dict(asker.unjudged),
-        spent=asker.spent(),
+        steps={step: usage_of(completions) for step, completions in client.completions.items()},
+        paid=client.paid(),
+        judged=account.scored,
+        unjudged=dict(account.unscored),
+        spent=client.spent(),
     )

@@ -80,7 +80,7 @@ def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] 
     Raises:
         UserError: A topic that the persona does not have, or a file of rows with mistakes.
     """
-    from generation.dataset_prompt import dataset_prompt
+    from generation.prompts import dataset_prompt
 
     known = context.persona.topics
     for topic in topics:
@@ -94,7 +94,7 @@ def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] 
 def _rows_of(context: RoundContext, files: Iterable[Path]) -> list[Example]:
     from generation.importing import import_rows
 
-    return [row for path in files for row in import_rows(path, context.persona).kept]
+    return [row for path in files for row in import_rows(path, context.persona).examples]
 
 
 def estimate_training(

@@ -45,6 +45,11 @@ class Request:
         return wanted["json_schema"]["schema"] if wanted.get("type") == "json_schema" else None
 
     @property
+    def json_mode(self) -> bool:
+        """Whether JSON is asked for whose form stands in the prompt, as a judge is."""
+        return (self.body.get("response_format") or {}).get("type") == "json_object"
+
+    @property
     def share(self) -> float:
         """A number from 0 to 1 that is always the same for the same first user turn."""
         return int(hashlib.sha256(self.prompt.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
@@ -76,7 +81,9 @@ def says(text: str, *, delay: float = 0.0, finish_reason: str = "stop") -> Reply
 
 
 def conforms(request: Request) -> Reply:
-    """Answer in the schema that is asked for, else by an echo of the question."""
+    """Answer in the schema that is asked for, yes to a judge's question, else by an echo."""
+    if request.json_mode:
+        return says(json.dumps({"reason": "So.", "value": "yes"}))
     if request.schema is None:
         return says(f"Answer to: {request.prompt[-200:]}")
     return says(json.dumps(instance(request.schema, request.prompt), ensure_ascii=False))

@@ -66,7 +66,7 @@ class Generate(Section):
     min_share: float = Field(default=0.9, ge=0, le=1)
     """Least share of the planned rows that must come; below it the command's exit code is 3."""
     max_new_tokens: int = Field(default=96, ge=8)
-    """Longest bare answer of the base model, in tokens."""
+    """Longest baseline answer of the base model, in tokens."""
     batch_size: int = Field(default=16, ge=1)
 
     @model_validator(mode="after")
@@ -253,7 +253,7 @@ class RunConfig(Section):
     teacher: Endpoint | None = None
     """Whoever writes new rows: an OpenAI-compatible endpoint."""
     student: Endpoint | None = None
-    """The base model where it is served: its bare answers then come from there."""
+    """The base model where it is served: its own answers then come from there."""
     judge: Endpoint | None = None
     """Whoever answers the traits' questions; without one they stay unscored."""
     generate: Generate = Generate()

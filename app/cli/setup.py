@@ -125,7 +125,7 @@ def doctor(context: RoundContext) -> None:
 
 
 def _probe_cells(endpoint: Endpoint) -> tuple[str, str, str, str]:
-    from generation.probe import probe
+    from workbench.inference.probe import probe
 
     result = probe(endpoint)
     rate = f"{result.rate:.0f}" if result.rate else "not told"

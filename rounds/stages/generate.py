@@ -1,4 +1,4 @@
-"""The stage of candidates: a teacher's rows where one is configured, and the bare answers."""
+"""The stage of candidates: a teacher's rows where one is configured, and the baseline answers."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from rounds.layout import (
     RoundFolder,
 )
 from rounds.runner import StageSpec, Work
-from workbench.config import LOCAL
 from workbench.console import console
 from workbench.inference.endpoint import Endpoint
 from workbench.records import Drop, Example, Preference, Record, Score
 from workbench.store import atomic_file, write_json, write_records
 
 if TYPE_CHECKING:
-    from generation.pipeline import Cluster, Plan, Taught
+    from generation.cost import Plan
+    from generation.teacher import Taught
 
 HOW = frozenset({"budget", "min_share", "ray", "ray_workers"})
 """Settings that decide how far the job goes or where it runs, and not which rows it makes."""
-WHO = frozenset({"base_url", "model"})
+WHO = frozenset({"base_url", "model", "extra_body"})
 """What of an endpoint decides its answers."""
 
 
 def generate_stage(context: RoundContext) -> StageSpec:
-    """New rows from a teacher where there is one; the base model's bare answer to every row."""
+    """New rows from a teacher where there is one; the base model's own answer to every row."""
     return StageSpec(
         "generate",
         partial(_generate, context),
@@ -75,12 +75,13 @@ def _earlier_rows(context: RoundContext) -> tuple[tuple[RoundFolder, Records[Exa
 
 
 def _who(endpoint: Endpoint | None) -> dict[str, Any] | None:
-    return endpoint.model_dump(include=set(WHO)) if endpoint else None
+    # What nobody set leaves no trace.
+    return endpoint.model_dump(include=set(WHO), exclude_defaults=True) if endpoint else None
 
 
 def teacher_plan(context: RoundContext, seeds: list[Example]) -> Plan | None:
     """Return what the teacher will be asked; None where no teacher is configured."""
-    from generation.pipeline import plan_teacher
+    from generation.cost import plan_teacher
 
     if context.config.teacher is None:
         return None
@@ -88,27 +89,15 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> Plan | None:
         context.persona,
         seeds,
         context.config.teacher,
-        **_what(context),
+        context.config.generate,
+        judge=context.config.judge,
+        seed=context.config.seed,
     )
 
 
-def _what(context: RoundContext) -> dict[str, Any]:
-    """Return the settings that a job and its plan share."""
-    settings = context.config.generate
-    return {
-        "per_topic": settings.per_topic,
-        "seed": context.config.seed,
-        "mix": dict(settings.mix),
-        "candidates": settings.candidates,
-        "hard_negatives": settings.hard_negatives,
-        "judge": context.config.judge,
-        "asks": settings.plan,
-    }
-
-
 def _generate(context: RoundContext, work: Work) -> None:
-    from generation.pipeline import bare_answers
-    from generation.versions import prompt_versions
+    from generation.baseline import baseline_answers
+    from generation.prompts import prompt_versions
     from workbench.inference.base_models import resolve_model
 
     settings = context.config.generate
@@ -124,22 +113,20 @@ def _generate(context: RoundContext, work: Work) -> None:
         answered = _teach(context, work, shown, plan)
         taught, dropped = answered.examples, answered.dropped
         preferences, scores = answered.preferences, answered.scores
-    bare = bare_answers(
+    baseline = baseline_answers(
         [*seeds, *taught],
         context.config.student or resolve_model(context.config.model),
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        workdir=scratch / "bare",
-        cluster=_cluster(context),
+        settings,
+        workdir=scratch / "baseline",
         seed=context.config.seed,
     )
-    dropped = [*dropped, *bare.dropped]
-    work.counts.update(taught=len(taught), bare=len(bare.responses), dropped=len(dropped))
+    dropped = [*dropped, *baseline.dropped]
+    work.counts.update(taught=len(taught), baseline=len(baseline.responses), dropped=len(dropped))
     work.counts["prompts"] = prompt_versions(context.persona)
     write_records(work.out / "examples.jsonl", taught)
     write_records(work.out / "preferences.jsonl", preferences)
     write_records(work.out / "scores.jsonl", scores)
-    write_records(work.out / "baseline.jsonl", [*carry_over.baseline, *bare.responses])
+    write_records(work.out / "baseline.jsonl", [*carry_over.baseline, *baseline.responses])
     write_records(work.out / "drops.jsonl", dropped)
     if taught:
         made: dict[str, Sequence[Record]] = {"examples": taught, "preferences": preferences}
@@ -161,32 +148,21 @@ def _write_card(context: RoundContext, work: Work, records: Mapping[str, int]) -
         file.write(dataset_card(context.persona, facts))
 
 
-def _cluster(context: RoundContext) -> Cluster | None:
-    from generation.pipeline import Cluster
-
-    settings = context.config.generate
-    if settings.ray is None:
-        return None
-    address = "" if settings.ray == LOCAL else settings.ray
-    return Cluster(address=address, workers=settings.ray_workers)
-
-
 def _teach(context: RoundContext, work: Work, seeds: list[Example], plan: Plan) -> Taught:
     """Return the teacher's rows; tell and keep what became of each and what it cost."""
-    from generation.pipeline import account_lines, teacher_rows
+    from generation.cost import account_lines
+    from generation.teacher import teacher_rows
 
     assert context.config.teacher is not None
-    settings = context.config.generate
     taught = teacher_rows(
         context.persona,
         seeds,
         context.config.teacher,
+        context.config.generate,
         workdir=work.round.folder / ".generate.scratch" / "teacher",
-        budget=settings.budget,
-        cluster=_cluster(context),
+        judge=context.config.judge,
+        seed=context.config.seed,
         earlier=[row for one, rows in _earlier_rows(context) for row in one.read(rows)],
-        margin=settings.margin,
-        **_what(context),
     )
     for line in account_lines(plan, taught):
         console.print(f"  {line}")

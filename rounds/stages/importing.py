@@ -38,7 +38,7 @@ def _import(context: RoundContext, work: Work) -> None:
     for path in context.sources:
         own = path.resolve() == (context.persona_folder / SEEDS).resolve()
         imported = import_rows(path, context.persona, origin="seed" if own else "imported")
-        rows += imported.kept
+        rows += imported.examples
         preferences += imported.preferences
         drops += imported.dropped
     carry_over = collect_carry_over(context.source_rounds, context.config.model)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from workbench.config import Generate
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, user_prompt
 
@@ -31,6 +33,12 @@ traits:
     about: calls the person champ
     check: {rule: matches, patterns: ['\\bchamp\\b']}
 """
+
+
+def rows(per_topic: int, **changes: Any) -> Generate:
+    """Ordinary rows alone, and no pairs."""
+    plain = {"mix": {}, "hard_negatives": 0, "per_topic": per_topic}
+    return Generate.model_validate({**plain, **changes})
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from generation.jobs import Cluster, Served
-from generation.runner import Distilabel
+from generation.distilabel.jobs import Cluster, Served
+from generation.distilabel.runner import Distilabel
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
@@ -61,19 +61,19 @@ def test_two_workers_ask_at_once_and_their_answers_are_kept_on_this_machine(
         with Distilabel(work) as distilabel:
             second = distilabel.run("ask", prompts, served, label="this machine asks")
         again = {request.prompt for request in server.requests[asked.total() :]}
-    failed = {outcome.reason for outcome in first if outcome.status == "failed"}
-    lost = sum(outcome.status == "failed" for outcome in first)
+    failed = {completion.reason for completion in first if not completion.ok}
+    lost = sum(not completion.ok for completion in first)
     assert failed == {"rejected"}
-    assert [o.text for o in first if o.text] == [
+    assert [one.text for one in first if one.text] == [
         f"Answer to: {prompt[0].content}"
-        for prompt, outcome in zip(prompts, first, strict=True)
-        if outcome.status == "ok"
+        for prompt, completion in zip(prompts, first, strict=True)
+        if completion.ok
     ]
     assert asked.total() == len(asked) == len(prompts)
     # What two other processes were answered is not asked again, by whomever.
     assert len(again) == lost < 40
-    assert all(outcome.status == "ok" for outcome in second)
-    assert sum(outcome.cached for outcome in second) == 40 - lost
+    assert all(completion.ok for completion in second)
+    assert sum(completion.cached for completion in second) == 40 - lost
     log = (work / "distilabel.log").read_text(encoding="utf-8")
     assert all(f"in 'answers' (replica ID: {replica})" in log for replica in (0, 1))
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]

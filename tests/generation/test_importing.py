@@ -38,7 +38,7 @@ def test_instruction_rows_carry_their_line_and_the_persona(
     tmp_path: Path, persona: Persona
 ) -> None:
     path = write(tmp_path, ROW, "", {**ROW, "output": " 발목부터 풀자. ", "topic": "squat"})
-    first, second = import_rows(path, persona).kept
+    first, second = import_rows(path, persona).examples
     assert (first.source, second.source) == ("rows.jsonl:1", "rows.jsonl:3")
     assert first.parents == (persona.record_id,)
     assert first.prompt == (Message(role="user", content="How deep?"),)
@@ -48,7 +48,7 @@ def test_instruction_rows_carry_their_line_and_the_persona(
 
 def test_the_default_topic_fills_gaps_only(tmp_path: Path, persona: Persona) -> None:
     path = write(tmp_path, ROW, {**ROW, "output": "Deeper.", "topic": "squat"})
-    kept = import_rows(path, persona, topic="sleep").kept
+    kept = import_rows(path, persona, topic="sleep").examples
     assert [example.topic for example in kept] == ["sleep", "squat"]
     with pytest.raises(UserError, match="unknown topic 'slep' — did you mean 'sleep'"):
         import_rows(path, persona, topic="slep")
@@ -56,13 +56,13 @@ def test_the_default_topic_fills_gaps_only(tmp_path: Path, persona: Persona) -> 
 
 def test_alpaca_input_follows_the_instruction(tmp_path: Path) -> None:
     path = write(tmp_path, {**ROW, "input": "I sit all day."}, {**ROW, "input": None})
-    kept = import_rows(path, None).kept
+    kept = import_rows(path, None).examples
     assert [example.question for example in kept] == ["How deep?\n\nI sit all day.", "How deep?"]
     assert kept[0].parents == ()
 
 
 def test_chat_rows_keep_every_earlier_turn(tmp_path: Path) -> None:
-    (example,) = import_rows(write(tmp_path, {"messages": [*TURNS, ANSWER]}), None).kept
+    (example,) = import_rows(write(tmp_path, {"messages": [*TURNS, ANSWER]}), None).examples
     assert as_messages(example.prompt) == TURNS
     assert example.answer == "Up again."
 
@@ -91,19 +91,19 @@ def test_preference_rows_in_each_of_their_forms(tmp_path: Path, row: dict[str, A
     imported = import_rows(write(tmp_path, row), None)
     (pair,) = imported.preferences
     assert (pair.prompt[-1].content, pair.chosen, pair.rejected) == ("How?", "So.", "No.")
-    assert imported.kept == []
+    assert imported.examples == []
 
 
 def test_exact_repetitions_are_dropped_with_the_line_of_the_first(tmp_path: Path) -> None:
     pair = {"prompt": "How?", "chosen": "So.", "rejected": "No."}
     other = {**ROW, "output": "Another answer to the same question."}
     imported = import_rows(write(tmp_path, ROW, other, pair, ROW, pair), None)
-    assert (len(imported.kept), len(imported.preferences)) == (2, 1)
+    assert (len(imported.examples), len(imported.preferences)) == (2, 1)
     assert [(drop.reason, drop.source, drop.detail) for drop in imported.dropped] == [
         ("exact_duplicate", "rows.jsonl:4", "the same as rows.jsonl:1"),
         ("exact_duplicate", "rows.jsonl:5", "the same as rows.jsonl:3"),
     ]
-    assert imported.dropped[0].record == imported.kept[0].id
+    assert imported.dropped[0].record == imported.examples[0].id
 
 
 @pytest.mark.parametrize(
@@ -192,4 +192,4 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode())
-    assert import_rows(path, None).kept[0].question == "How deep?"
+    assert import_rows(path, None).examples[0].question == "How deep?"

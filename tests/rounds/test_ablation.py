@@ -43,7 +43,9 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         write_records(folder / "split/preferences-train.jsonl", pairs)
         bare = [
-            Response(arm="bare", prompt_id=row.id, prompt=row.prompt, text=f"It depends on {n}.")
+            Response(
+                arm="baseline", prompt_id=row.id, prompt=row.prompt, text=f"It depends on {n}."
+            )
             for n, row in enumerate(rows)
         ]
         write_records(folder / "generate/baseline.jsonl", bare)

@@ -123,13 +123,14 @@ class EndpointClient:
         self._gate = asyncio.Semaphore(endpoint.concurrency)
         self._under_way: dict[str, asyncio.Future[Completion]] = {}
         self._in_a_row = 0
+        self._openai: openai.AsyncOpenAI | None = None
 
     async def __aenter__(self) -> Self:
         self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.openai.close()
+        await self.close()
 
     def open(self) -> None:
         """Make the connections' pool.
@@ -137,7 +138,12 @@ class EndpointClient:
         Raises:
             UserError: The key cannot be had, or a proxy needs a package that is not there.
         """
-        self.openai = _openai_client(self.endpoint)
+        self._openai = _openai_client(self.endpoint)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._openai is not None:
+            await self._openai.close()
 
     async def complete(self, request: EndpointRequest) -> Completion:
         """Ask until there is an answer, or no try left."""
@@ -177,7 +183,9 @@ class EndpointClient:
     async def _to_the_end(self, request: EndpointRequest) -> Completion:
         if self.stopped:
             return Completion(end="failed", reason=STOPPED, detail=self.stopped)
-        completion = await Exchange(self.openai, self.endpoint, request, self.left_out).completion()
+        assert self._openai is not None, "a client is opened before it asks"
+        exchange = Exchange(self._openai, self.endpoint, request, self.left_out)
+        completion = await exchange.completion()
         self._in_a_row = self._in_a_row + 1 if completion.reason in _BREAKS else 0
         if completion.reason in _FATAL or self._in_a_row >= _IN_A_ROW:
             self.stopped = self.stopped or completion.reason

@@ -35,7 +35,8 @@ VOTE_TEMPERATURE = 0.7
 """Of a judge that is asked more than once: at 0 its votes would all be the same one."""
 STEP = "judge"
 """Name under which a cache counts what the judge is paid."""
-_PROMPTS = Path(__file__).parent / "prompts"
+PROMPTS = Path(__file__).parent / "prompts"
+"""Folder of the templates of what the judge reads."""
 _FAILURES = {
     "timeout": "judge_timeout",
     "connection": "judge_unreachable",
@@ -90,15 +91,14 @@ class JudgeQuestion:
     @property
     def ask(self) -> JudgeAsk:
         """What the judge reads."""
-        return JudgeAsk(
-            load_template(_PROMPTS, "judge", self.language).render(
-                criterion=self.criterion.strip(),
-                rubric=self.rubric,
-                asked=self.asked,
-                answer=self.answer,
-                reference=self.reference,
-            )
+        text = load_template(PROMPTS, "judge", self.language).render(
+            criterion=self.criterion.strip(),
+            rubric=self.rubric,
+            asked=self.asked,
+            answer=self.answer,
+            reference=self.reference,
         )
+        return JudgeAsk(text.strip())
 
 
 class Vote(NamedTuple):
@@ -145,7 +145,7 @@ def trait_questions(persona: Persona, prompt: Messages, answer: str) -> list[Jud
 
 def comparison(persona: Persona, prompt: Messages, first: str, second: str) -> JudgeAsk:
     """Return the question which of two answers is better; ``first``, ``second`` or ``tie``."""
-    template = load_template(_PROMPTS, "compare", persona.language)
+    template = load_template(PROMPTS, "compare", persona.language)
     text = template.render(
         role=persona.role.strip(),
         register=persona.voice.register_.strip(),
@@ -154,7 +154,7 @@ def comparison(persona: Persona, prompt: Messages, first: str, second: str) -> J
         first=first,
         second=second,
     )
-    return JudgeAsk(text, ("first", "second", "tie"))
+    return JudgeAsk(text.strip(), ("first", "second", "tie"))
 
 
 def transcript(prompt: Messages) -> str:

@@ -40,7 +40,7 @@ def evaluated(
     home = tmp_path_factory.mktemp("evaluated")
     persona = repo / "datasets" / "gym-trainer"
     folder = home / "runs" / "gym-trainer" / "round-001"
-    rows = import_rows(persona / "seeds.jsonl", load_persona(persona)).kept[:20]
+    rows = import_rows(persona / "seeds.jsonl", load_persona(persona)).examples[:20]
     bare = [
         Response(arm="base", prompt_id=row.id, prompt=row.prompt, text="There are several causes.")
         for row in rows

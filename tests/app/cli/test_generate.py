@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from datasets import load_dataset
 
-from generation.versions import prompt_versions
+from generation.prompts import prompt_versions
 from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails
 from workbench.persona import load_persona
 

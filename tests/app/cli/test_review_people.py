@@ -86,7 +86,7 @@ def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
     )
     commands.put("filter/examples.jsonl", rows, ROUND)
     commands.put("filter/preferences.jsonl", [pair], ROUND)
-    bare = [Response(arm="bare", prompt_id=r.id, prompt=r.prompt, text="Hm.") for r in rows]
+    bare = [Response(arm="baseline", prompt_id=r.id, prompt=r.prompt, text="Hm.") for r in rows]
     commands.put("generate/baseline.jsonl", bare, ROUND)
     commands.put("generate/preferences.jsonl", [], ROUND)
     owner, logins = owner_of(server), reviewers_of(server)

@@ -38,7 +38,9 @@ def reviewed(commands: Commands, repo: Path) -> Commands:
     commands.put("import/drops.jsonl", [])
     commands.put("filter/examples.jsonl", rows)
     commands.put("filter/preferences.jsonl", [])
-    bare = [Response(arm="bare", prompt_id=r.id, prompt=r.prompt, text=f"Hm {r.id}") for r in rows]
+    bare = [
+        Response(arm="baseline", prompt_id=r.id, prompt=r.prompt, text=f"Hm {r.id}") for r in rows
+    ]
     commands.put("generate/baseline.jsonl", bare)
     commands.put("generate/preferences.jsonl", [])
     given = _recorded(folder / "reviews.jsonl", dict(enumerate(rows, start=1)))

@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 from app.cli.main import main
-from generation.bare import bare_answers
+from generation.baseline import baseline_answers
 from rounds.context import RoundContext, open_context
 from rounds.models import linked_model, model_folder
 from rounds.runner import StageSpec, Work, run_stage
+from workbench.config import Generate
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.adapters import save_adapter
 from workbench.inference.base_models import load_model, load_tokenizer
@@ -59,7 +60,7 @@ def greedy(folder: Path, adapter: Path | None = None) -> list[str]:
         asked = tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"
         )
-        output = model.generate(**asked, max_new_tokens=6, do_sample=False)
+        output = model.generate(**asked, max_new_tokens=8, do_sample=False)
         said = output[0, asked["input_ids"].shape[1] :]
         texts.append(tokenizer.decode(said, skip_special_tokens=True).strip())
     return texts
@@ -94,11 +95,13 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
                 time.sleep(0.5)
         check_reachable(student)
         asked = [Example(prompt=user_prompt(question), answer="Up.") for question in QUESTIONS]
-        bare = bare_answers(asked, student, max_new_tokens=6, workdir=tmp_path / "work")
+        baseline = baseline_answers(
+            asked, student, Generate(max_new_tokens=8), workdir=tmp_path / "work"
+        )
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
-    said = [response.text for response in bare.responses]
+    said = [response.text for response in baseline.responses]
     assert said == greedy(tiny_model, context.round.stage("sft") / "adapter")
     assert said != greedy(tiny_model)
     # Merged once: the second time the folder is there already.

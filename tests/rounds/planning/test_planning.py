@@ -108,7 +108,9 @@ def test_a_kept_row_that_reads_like_the_base_model_is_a_label_issue(
     rows = list(read_records(first / "split/train.jsonl", Example))
     write_records(first / "split/train.jsonl", [*rows, planted])
     bare = [
-        Response(arm="bare", prompt_id=one.id, prompt=one.prompt, text=dull.format(one.question))
+        Response(
+            arm="baseline", prompt_id=one.id, prompt=one.prompt, text=dull.format(one.question)
+        )
         for one in rows
     ]
     write_records(first / "generate/baseline.jsonl", bare)

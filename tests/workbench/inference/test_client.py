@@ -363,6 +363,39 @@ def test_a_reservation_waits_for_what_is_settled_and_ends_where_nothing_can_be()
     assert asyncio.run(scenario()) == (True, False, 0.8)
 
 
+def test_a_budget_is_never_overdrawn_and_used_as_far_as_it_reaches() -> None:
+    price, request = (
+        Price(input=1000, output=2000),
+        EndpointRequest(user_prompt("x"), max_tokens=10),
+    )
+    under_way = most = 0
+
+    async def ask(budget: Budget, worst: float) -> bool:
+        nonlocal under_way, most
+        if not await budget.reserve(worst):
+            return False
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.001)
+        under_way -= 1
+        await budget.settle(worst, worst / 4)
+        return True
+
+    async def job() -> tuple[int, float]:
+        budget = Budget(price, 0.1)
+        worst = budget.worst(request, 1)
+        assert worst == pytest.approx((18 * 1000 + 10 * 2000) / 1e6)
+        made = await asyncio.gather(*(ask(budget, worst) for _ in range(40)))
+        assert budget.spent + worst > budget.limit >= budget.spent
+        return sum(made), budget.spent
+
+    made, spent = asyncio.run(job())
+    # Two fit at their worst; each then costs a quarter, so that more follow.
+    assert most == 2
+    assert made == 7
+    assert spent == pytest.approx(7 * 0.038 / 4)
+
+
 def test_loopback_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

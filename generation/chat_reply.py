@@ -59,15 +59,15 @@ def read_rows(path: Path, mistakes: list[UserError]) -> Iterator[Row]:
         return
     rows.clear()
     reading = _Reading(path)
-    found = list(_rows_of(reading, path.read_text(encoding="utf-8-sig").splitlines()))
-    if not found and not reading.mistakes:
+    rows_read = list(_rows_of(reading, path.read_text(encoding="utf-8-sig").splitlines()))
+    if not rows_read and not reading.mistakes:
         reading.mistakes += broken[:1]
     mistakes += reading.mistakes
     if reading.mended:
         console.print(f"  {path.name}: quotes or commas mended in line {_list(reading.mended)}")
     if reading.passed:
         console.print(f"  {path.name}: no row, passed over: line {_list(reading.passed)}")
-    yield from found
+    yield from rows_read
 
 
 def _rows_of(reading: _Reading, lines: list[str]) -> Iterator[Row]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from generation.pipeline import Bare, bare_answers
+from generation.baseline import Baseline, baseline_answers
+from tests.generation.conftest import rows
 from tests.scripted_server import ScriptedServer, says
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
@@ -19,10 +20,10 @@ def example(question: str, answer: str = "Champ, go.", topic: str = "squat") -> 
     return Example(prompt=user_prompt(question), answer=answer, topic=topic)
 
 
-def in_a_command(work: Callable[[], Bare]) -> tuple[Bare, Result]:
+def in_a_command(work: Callable[[], Baseline]) -> tuple[Baseline, Result]:
     """Call ``work`` as a command of the command line does, after torch has used its threads."""
     torch.randn(600, 600) @ torch.randn(600, 600)
-    results: list[Bare] = []
+    results: list[Baseline] = []
     command = click.Command("generate", callback=lambda: results.append(work()))
     result = CliRunner().invoke(command, catch_exceptions=False)
     return results[0], result
@@ -33,25 +34,29 @@ def test_every_prompt_gets_an_answer_or_a_named_drop(tiny_model: Path, tmp_path:
     twins = [example("the chair?"), example("the chair?", "Another answer.")]
     endless = example("chair " * 400)
     asked = [*twins, endless, example("walks right now", topic="sleep"), example("answers " * 30)]
-    work = tmp_path / "work"
-    bare, result = in_a_command(
-        lambda: bare_answers(asked, tiny_model, max_new_tokens=12, batch_size=2, workdir=work)
+    work, short = tmp_path / "work", rows(1, max_new_tokens=12, batch_size=2)
+    baseline, result = in_a_command(
+        lambda: baseline_answers(asked, tiny_model, short, workdir=work)
     )
-    by_id = {response.prompt_id: response for response in bare.responses}
+    by_id = {response.prompt_id: response for response in baseline.responses}
     assert list(by_id) == [e.id for e in asked if e is not endless]
     for e in asked:
         if e is not endless:
             response = by_id[e.id]
-            assert (response.arm, response.prompt, response.topic) == ("bare", e.prompt, e.topic)
+            assert (response.arm, response.prompt, response.topic) == (
+                "baseline",
+                e.prompt,
+                e.topic,
+            )
             assert response.parents == (e.id,)
             assert response.text.strip() and 1 <= response.tokens <= 12
     first, second = (by_id[twin.id] for twin in twins)
     assert first.text == second.text
-    (drop,) = bare.dropped
+    (drop,) = baseline.dropped
     assert (drop.record, drop.stage, drop.reason) == (endless.id, "generate", "prompt_too_long")
     assert "of at most 512" in drop.detail
-    assert bare.usage["requests"] == 5
-    assert (bare.usage["ok"], bare.usage["failed"]) == (4, {"prompt_too_long": 1})
+    assert baseline.usage["requests"] == 5
+    assert (baseline.usage["ok"], baseline.usage["failed"]) == (4, {"prompt_too_long": 1})
     # Distilabel's own words go to its log, ours to the console.
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("  the base model answers: 5/5")
@@ -65,26 +70,27 @@ def test_an_unloadable_model_is_one_line(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError) as caught:
-        bare_answers([example("hi")], folder, workdir=tmp_path / "work")
+        baseline_answers([example("hi")], folder, rows(1), workdir=tmp_path / "work")
     assert caught.value.where == str(tmp_path / "work" / "distilabel.log")
     assert "okenizer" in caught.value.what
 
 
 def test_no_examples_start_nothing(tmp_path: Path) -> None:
-    bare = bare_answers([], tmp_path / "nowhere", workdir=tmp_path / "work")
-    assert (bare.responses, bare.dropped) == ([], [])
+    baseline = baseline_answers([], tmp_path / "nowhere", rows(1), workdir=tmp_path / "work")
+    assert (baseline.responses, baseline.dropped) == ([], [])
 
 
 @pytest.mark.slow
 def test_a_student_that_is_served_answers_without_persona_and_once(tmp_path: Path) -> None:
     asked = [example("How deep?"), example("How deep?", "Else."), example("So what?")]
     with ScriptedServer(lambda r: says("It depends on", finish_reason="length")) as server:
+        short = rows(1, max_new_tokens=9)
         student = Endpoint(base_url=server.url, model="base")
-        bare = bare_answers(asked, student, max_new_tokens=9, workdir=tmp_path / "work")
-        again = bare_answers(asked, student, max_new_tokens=9, workdir=tmp_path / "work")
+        baseline = baseline_answers(asked, student, short, workdir=tmp_path / "work")
+        again = baseline_answers(asked, student, short, workdir=tmp_path / "work")
         bodies = [request.body for request in server.requests]
-    assert [response.text for response in bare.responses] == ["It depends on"] * 3
-    assert again.responses == bare.responses
+    assert [response.text for response in baseline.responses] == ["It depends on"] * 3
+    assert again.responses == baseline.responses
     assert (len(bodies), again.usage["cached"]) == (2, 3)
     assert {(body["temperature"], body["max_tokens"]) for body in bodies} == {(0, 9)}
     assert all([turn["role"] for turn in body["messages"]] == ["user"] for body in bodies)

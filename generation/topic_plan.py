@@ -19,19 +19,19 @@ from typing import Any
 
 import yaml
 
-from workbench.config import ORDINARY, Ask
+from workbench.config import ORDINARY, Ask, Generate, Kind
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.persona import Persona
 
 PLAIN = ""
 FOLLOW_UP = "follow_up"
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parent / "prompts"
 
 
 @lru_cache(maxsize=4)
 def phrases(language: str) -> dict[str, dict[str, Any]]:
     """Return what cells are called in a language, by axis and key."""
-    text = (_FOLDER / f"cells.{language}.yaml").read_text(encoding="utf-8")
+    text = (_FOLDER / f"topic_plan.{language}.yaml").read_text(encoding="utf-8")
     data: dict[str, dict[str, Any]] = yaml.safe_load(text)
     return data
 
@@ -83,25 +83,35 @@ class Cell:
         return next((trait.about for trait in persona.traits if trait.id == self.trait), "")
 
 
-def plan_cells(
-    persona: Persona, per_topic: int, mix: Mapping[str, float] | None = None, seed: int = 0
+def topic_plan(persona: Persona, settings: Generate, seed: int = 0) -> list[Cell]:
+    """Return the wanted questions: the asks of a plan, or so many for each topic.
+
+    Args:
+        persona: Gives topics, traits and language.
+        settings: ``plan``, else ``per_topic`` and ``mix``.
+        seed: Of the order of combinations and of where the kinds go.
+
+    Raises:
+        UserErrors: Topics or traits of the plan that the persona does not have, all at once.
+    """
+    if settings.plan:
+        return _plan_of_asks(persona, settings.plan, seed)
+    return _plan_of_topics(persona, settings.per_topic, settings.mix, seed)
+
+
+def _plan_of_topics(
+    persona: Persona, per_topic: int, mix: Mapping[Kind, float], seed: int
 ) -> list[Cell]:
-    """Return the wanted questions of all topics, ``per_topic`` each, in the order of topics.
+    """Return ``per_topic`` questions of each topic, in the order of topics.
 
     Every topic goes through all combinations of intent, difficulty and tone, from another start
     and in an order that is drawn once, so that few questions spread wide as well.
-
-    Args:
-        persona: Gives topics and language.
-        per_topic: Questions for each topic.
-        mix: Kind → share of all questions; what is left is ordinary.
-        seed: Of the order of combinations and of where the kinds go.
     """
     words = phrases(persona.language)
     draw = random.Random(f"cells:{seed}")
     combinations = _combinations(words, draw)
     total = per_topic * len(persona.topics)
-    marked = _kinds(words["kinds"], mix or {}, total)
+    marked = _kinds(words["kinds"], mix, total)
     kinds = [*marked, *[(PLAIN, "")] * (total - len(marked))]
     draw.shuffle(kinds)
     cells = []
@@ -112,17 +122,8 @@ def plan_cells(
     return cells
 
 
-def plan_asks(persona: Persona, asks: Sequence[Ask], seed: int = 0) -> list[Cell]:
-    """Return the wanted questions of a plan, ask by ask: just its counts of its cells.
-
-    Args:
-        persona: Gives language, and the topics and traits that asks name.
-        asks: The plan.
-        seed: Of the order of combinations of intent, difficulty and tone.
-
-    Raises:
-        UserErrors: Topics or traits that the persona does not have, all at once.
-    """
+def _plan_of_asks(persona: Persona, asks: Sequence[Ask], seed: int) -> list[Cell]:
+    """Return the wanted questions of a plan, ask by ask: just its counts of its cells."""
     _check(persona, asks)
     words = phrases(persona.language)
     combinations = _combinations(words, random.Random(f"asks:{seed}"))
@@ -157,20 +158,20 @@ def _check(persona: Persona, asks: Sequence[Ask]) -> None:
 
 
 def _combinations(words: Mapping[str, Any], draw: random.Random) -> list[tuple[str, str, str]]:
-    found = list(product(words["intents"], words["difficulties"], words["tones"]))
-    draw.shuffle(found)
-    return found
+    combinations = list(product(words["intents"], words["difficulties"], words["tones"]))
+    draw.shuffle(combinations)
+    return combinations
 
 
 def _kinds(
-    variants: Mapping[str, Mapping[str, str]], mix: Mapping[str, float], total: int
+    variants: Mapping[str, Mapping[str, str]], mix: Mapping[Kind, float], total: int
 ) -> list[tuple[str, str]]:
     """Return the kinds of the marked questions, each with its variants in turn."""
-    found: list[tuple[str, str]] = []
+    kinds: list[tuple[str, str]] = []
     for kind, share in mix.items():
         ways = cycle((kind, variant) for variant in variants[kind])
-        found += islice(ways, round(share * total))
-    return found[:total]
+        kinds += islice(ways, round(share * total))
+    return kinds[:total]
 
 
 @dataclass(frozen=True)
@@ -211,14 +212,14 @@ class Coverage:
             wanted, answered = (self._along(axis, c) for c in (self.wanted, self.answered))
             if set(wanted) == {ORDINARY}:
                 continue
-            told = ", ".join(f"{key} {answered[key]}/{count}" for key, count in wanted.items())
-            lines.append(f"{label}: {told}")
+            parts = ", ".join(f"{key} {answered[key]}/{count}" for key, count in wanted.items())
+            lines.append(f"{label}: {parts}")
         return lines
 
     @staticmethod
     def _along(axis: int, cells: Counter[str]) -> Counter[str]:
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for name, count in cells.items():
             parts: Sequence[str] = name.split("/")
-            found[parts[axis] if axis < len(parts) else ORDINARY] += count
-        return found
+            counts[parts[axis] if axis < len(parts) else ORDINARY] += count
+        return counts

@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from generation.dataset_prompt import dataset_prompt
 from generation.importing import import_rows
 from workbench.errors import UserError
-from workbench.persona import Persona
-from workbench.records import Example
 
 ONE = '{"instruction": "How deep?", "output": "To the chair, champ.", "topic": "squat"}'
 TWO = '{"instruction": "Why so tired?", "output": "Lights out, champ.", "topic": "sleep"}'
@@ -20,7 +17,7 @@ TWO = '{"instruction": "Why so tired?", "output": "Lights out, champ.", "topic":
 def read(tmp_path: Path, text: str) -> list[tuple[str, str]]:
     path = tmp_path / "reply.txt"
     path.write_text(text, encoding="utf-8")
-    return [(row.question, row.source) for row in import_rows(path, None).kept]
+    return [(row.question, row.source) for row in import_rows(path, None).examples]
 
 
 def told(tmp_path: Path, text: str) -> list[str]:
@@ -63,7 +60,7 @@ def test_quotes_and_commas_inside_of_a_text_stay_as_they_are(tmp_path: Path) -> 
     row = f"{{“instruction”: “How?”, “output”: “{answer}”,}}"
     path = tmp_path / "reply.txt"
     path.write_text(f"Here:\n{row}\n", encoding="utf-8")
-    (example,) = import_rows(path, None).kept
+    (example,) = import_rows(path, None).examples
     assert example.answer == answer
 
 
@@ -101,20 +98,3 @@ def test_what_cannot_be_read_is_told_with_its_line(
     found = told(tmp_path, text)
     starts = [line[: len(start)] for line, start in zip(found, lines, strict=True)]
     assert starts == lines
-
-
-def test_the_prompt_tells_role_counts_and_form_in_the_persona_s_language(
-    persona: Persona, seeds: list[Example], tmp_path: Path
-) -> None:
-    text = dataset_prompt(persona, seeds, count=5)
-    assert "Write 5 rows" in text
-    assert '- 3 on "squat" (Squats)\n- 2 on "sleep" (Sleep and rest)\n' in text
-    assert 'Call the person "champ"' in text
-    assert '{"instruction": "…", "output": "…", "topic": "…"}' in text
-    # A chat that echoes the examples gives rows that can be imported.
-    assert [question for question, _ in read(tmp_path, "\n".join(text.splitlines()[-2:]))] == [
-        seed.question for seed in seeds[:2]
-    ]
-    korean = dataset_prompt(persona.model_copy(update={"language": "ko"}), [], count=1)
-    assert "모두 1개의 행" in korean and '- "squat" (Squats): 1개\n1. ' in korean
-    assert "sleep" not in korean.split("# 할 일")[1].split("1. ")[0]

@@ -15,10 +15,9 @@ import traceback
 from pathlib import Path
 from queue import SimpleQueue
 
-from generation import events
-from generation.jobs import Job, Served
-from generation.outcome import Outcome
+from generation.distilabel.jobs import Job, Served, send_news, send_news_to
 from workbench.errors import UserError
+from workbench.inference.completion import Completion
 from workbench.store import atomic_file, read_json_lines
 
 _PR_SET_PDEATHSIG = 1
@@ -26,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(workdir: Path) -> None:
     """Run the jobs that come, until standard input closes."""
-    events.send_to(os.dup(1))
+    send_news_to(os.dup(1))
     # Whatever a library prints goes to the log, which is where standard error already goes.
     os.dup2(2, 1)
     _tie_children()
@@ -40,9 +39,9 @@ def main(workdir: Path) -> None:
             traceback.print_exc()
             cause = error.__cause__ or error
             line = " ".join(f"{cause}".split())[:600] or type(cause).__name__
-            events.tell(error=line, mendable=isinstance(cause, UserError))
+            send_news(error=line, mendable=isinstance(cause, UserError))
         else:
-            events.tell(finished=job.name)
+            send_news(finished=job.name)
 
 
 def _listen(jobs: SimpleQueue[str]) -> None:
@@ -69,14 +68,14 @@ def _tie_children() -> None:
 
 
 def _run(job: Job, workdir: Path) -> None:
-    from generation.prompt_pipeline import OUTCOME_COLUMN, prompt_pipeline
+    from generation.distilabel.pipeline import COMPLETION_COLUMN, prompt_pipeline
 
     pipelines = workdir / "pipelines"
     rows = [row for _, row in read_json_lines(job.rows)]
     try:
-        # Distilabel's own cache deadlocks after a kill; the LLM keeps answers below it.
+        # Distilabel's own cache hangs after a kill; the LLM keeps answers below it.
         if job.cluster and isinstance(job.llm, Served):
-            from generation.cluster import bookkeeping
+            from generation.distilabel.cluster import bookkeeping
 
             with bookkeeping(job.cluster, job.llm.cache) as name:
                 pipeline = prompt_pipeline(job, rows, pipelines, name)
@@ -84,11 +83,11 @@ def _run(job: Job, workdir: Path) -> None:
         else:
             pipeline = prompt_pipeline(job, rows, pipelines)
             answered = pipeline.run(use_cache=False)["default"]["train"]
-        with atomic_file(job.outcomes) as file:
+        with atomic_file(job.completions) as file:
             for row in answered:
-                told = row.get(OUTCOME_COLUMN)
-                outcome = Outcome.model_validate_json(told).model_dump_json() if told else "null"
-                file.write(f'{{"key": {row["key"]}, "outcome": {outcome}}}\n')
+                text = row.get(COMPLETION_COLUMN)
+                ended = Completion.model_validate_json(text).model_dump_json() if text else "null"
+                file.write(f'{{"key": {row["key"]}, "completion": {ended}}}\n')
     finally:
         shutil.rmtree(pipelines, ignore_errors=True)
         shutil.rmtree(workdir / "datasets", ignore_errors=True)

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from generation import events
-from generation.cache import AnswerCache
-from generation.jobs import Cluster
-from generation.outcome import Outcome
+from generation.distilabel.jobs import Cluster, News, send_news, send_news_by
 from workbench.errors import UserError
+from workbench.inference.answer_cache import AnswerCache
+from workbench.inference.completion import Completion
 
 BOOKKEEPER = "persona-bookkeeper"
 """Name of the actor, followed by the id of the process that it reports to."""
@@ -37,29 +36,29 @@ class Bookkeeper:
 
     def __init__(self, cache: str) -> None:
         self._answers = AnswerCache(Path(cache))
-        self._news: list[dict[str, Any]] = []
+        self._news: list[News] = []
 
     def known(self, key: str) -> str | None:
-        """Return the outcome of an earlier request as JSON."""
-        found = self._answers.get(key)
-        return found.model_dump_json() if found else None
+        """Return the completion of an earlier request as JSON."""
+        completion = self._answers.get(key)
+        return completion.model_dump_json() if completion else None
 
-    def keep(self, key: str, outcome: str, step: str) -> None:
-        """Keep an outcome, given as JSON."""
-        self._answers.put(key, Outcome.model_validate_json(outcome), step)
+    def keep(self, key: str, completion: str, step: str, endpoint: str) -> None:
+        """Keep a completion, given as JSON."""
+        self._answers.put(key, Completion.model_validate_json(completion), step, endpoint)
 
-    def tell(self, news: dict[str, Any]) -> None:
+    def tell(self, news: News) -> None:
         """Take news."""
         self._news.append(news)
 
-    def news(self) -> list[dict[str, Any]]:
+    def news(self) -> list[News]:
         """Return the news since the last call."""
-        told, self._news = self._news, []
-        return told
+        news, self._news = self._news, []
+        return news
 
 
 class RemoteAnswers:
-    """Answers behind a bookkeeper, as :class:`generation.cache.AnswerCache` gives them.
+    """Answers behind a bookkeeper, for the endpoint client of a worker on the cluster.
 
     Args:
         name: The bookkeeper's name; this process's news goes to it from now on, too.
@@ -70,21 +69,21 @@ class RemoteAnswers:
 
         self._actor = ray.get_actor(name, namespace=_NAMESPACE)
         self._worker = ray.get_runtime_context().get_actor_name()
-        events.send_by(self._actor.tell.remote)
-        events.tell(actor=self._worker, loaded=True)
+        send_news_by(self._actor.tell.remote)
+        send_news(actor=self._worker, loaded=True)
 
-    async def known(self, key: str) -> Outcome | None:
-        """Return the outcome of an earlier request; it costs no tries and no tokens now."""
-        found = await self._actor.known.remote(key)
-        return Outcome.model_validate_json(found) if found else None
+    async def known(self, key: str) -> Completion | None:
+        """Return the completion of an earlier request; it costs no tries and no tokens now."""
+        text = await self._actor.known.remote(key)
+        return Completion.model_validate_json(text) if text else None
 
-    async def keep(self, key: str, outcome: Outcome, step: str = "") -> None:
-        """Return when the outcome is kept."""
-        await self._actor.keep.remote(key, outcome.model_dump_json(), step)
+    async def keep(self, key: str, completion: Completion, step: str, endpoint: str) -> None:
+        """Return when the completion is kept."""
+        await self._actor.keep.remote(key, completion.model_dump_json(), step, endpoint)
 
     def close(self) -> None:
         """Tell that this worker is done."""
-        events.tell(actor=self._worker, loaded=False)
+        send_news(actor=self._worker, loaded=False)
 
 
 @contextmanager
@@ -133,22 +132,22 @@ def _hand_on(actor: Any, done: threading.Event) -> None:
     while not last:
         last = done.wait(_LOOK_EVERY)
         try:
-            told = ray.get(actor.news.remote())
+            messages = ray.get(actor.news.remote())
         except ray.exceptions.RayError as error:
-            events.tell(error=f"the Ray cluster was lost: {type(error).__name__}", mendable=False)
+            send_news(error=f"the Ray cluster was lost: {type(error).__name__}", mendable=False)
             return
-        for news in told:
+        for news in messages:
             # A process id says nothing beyond its own machine; on a cluster actors are looked for.
             if "worker" in news:
                 news.pop("worker")
             if "actor" in news:
                 (workers.add if news.pop("loaded") else workers.discard)(news.pop("actor"))
             if news:
-                events.tell(**news)
+                send_news(**news)
         gone = workers and not workers <= _alive()
         missed = missed + 1 if gone else 0
         if missed >= _MISSED:
-            events.tell(error="a worker on the Ray cluster ended before its job", mendable=False)
+            send_news(error="a worker on the Ray cluster ended before its job", mendable=False)
             return
 
 

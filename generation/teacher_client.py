@@ -1,23 +1,28 @@
-"""One job's way to its endpoints: each step counted, one budget, stopped when hopeless."""
+"""A job's one way to its endpoints: each step counted, one budget, stopped when hopeless.
+
+:mod:`generation.teacher` makes a :class:`TeacherClient`; questions, answers, hard negatives and the
+judge's questions all go through it, and by it through distilabel.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from generation.cache import AnswerCache
-from generation.jobs import Served
-from generation.outcome import Outcome
-from generation.runner import Distilabel
-from generation.stops import stop_if_hopeless
+from generation.distilabel.jobs import Served
+from generation.distilabel.runner import Distilabel
+from workbench.inference.answer_cache import AnswerCache
+from workbench.inference.client import raise_if_hopeless
+from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid, Price
-from workbench.records import Messages
+from workbench.records import Drop, Messages
+
+STAGE = "generate"
 
 
 @dataclass
-class Asker:
+class TeacherClient:
     """Asks prompts step by step.
 
     Args:
@@ -33,13 +38,9 @@ class Asker:
     cache: Path
     seed: int = 0
     budget: float | None = None
-    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
-    """Step → its outcomes, in the order in which they were asked for."""
+    completions: dict[str, list[Completion]] = field(default_factory=dict)
+    """Step → its completions, in the order in which they were asked for."""
     prices: dict[str, Price | None] = field(default_factory=dict)
-    judged: int = 0
-    """Answers that the judge gave a verdict on."""
-    unjudged: Counter[str] = field(default_factory=Counter)
-    """Reason → answers that only rules were put to, since the judge gave none."""
 
     def ask(
         self,
@@ -49,11 +50,11 @@ class Asker:
         label: str,
         endpoint: Endpoint | None = None,
         part: int = 1,
-        draw: int = 0,
+        seed: int | None = None,
         temperature: float = 0.7,
-        shape: str = "",
-    ) -> list[Outcome]:
-        """Return one outcome a prompt.
+        schema_name: str = "",
+    ) -> list[Completion]:
+        """Return one completion a prompt.
 
         Args:
             step: Name under which it is counted.
@@ -61,9 +62,9 @@ class Asker:
             label: What is being done, for the progress.
             endpoint: Whom to ask, if not the teacher.
             part: Number of the part of a step.
-            draw: Number of the answer to the same prompt; each is sampled with another seed.
+            seed: Of sampling, if not the job's; another one brings another answer.
             temperature: Of sampling.
-            shape: Name of the JSON shape that is asked for, or empty for text.
+            schema_name: Name of the response schema that is asked for, or empty for text.
 
         Raises:
             UserError: The endpoint is hopeless, or the budget is used up.
@@ -72,28 +73,25 @@ class Asker:
         self.prices[step] = endpoint.price
         spent = self.spent()
         bounded = self.budget is not None and endpoint.price is not None
-        settings = Served(
+        job = Served(
             endpoint=endpoint,
             cache=self.cache,
             step=step,
-            shape=shape,
+            schema_name=schema_name,
             temperature=temperature,
-            seed=self.seed + draw,
+            seed=self.seed if seed is None else seed,
             spent=spent,
             budget=max(0.0, (self.budget or 0.0) - spent) if bounded else None,
         )
-        found = self.distilabel.run(f"{step}-{part}", prompts, settings, label=label)
-        self.outcomes.setdefault(step, []).extend(found)
-        stop_if_hopeless(endpoint, found)
-        return found
+        completions = self.distilabel.run(f"{step}-{part}", prompts, job, label=label)
+        self.completions.setdefault(step, []).extend(completions)
+        raise_if_hopeless(endpoint, completions)
+        return completions
 
     def paid(self) -> dict[str, Paid]:
         """Return what each step took over every run with the same cache."""
-        answers = AnswerCache(self.cache)
-        try:
+        with AnswerCache(self.cache) as answers:
             return answers.paid()
-        finally:
-            answers.close()
 
     def spent(self) -> float:
         """Return the money for all of that; a step of an earlier run costs as the teacher's do."""
@@ -101,3 +99,17 @@ class Asker:
             paid.cost(self.prices.get(step, self.teacher.price))
             for step, paid in self.paid().items()
         )
+
+
+def drop_of(
+    completion: Completion, record: str, *, source: str, parents: tuple[str, ...] = ()
+) -> Drop:
+    """Return the drop of the record whose request ended without an answer."""
+    return Drop(
+        record=record,
+        stage=STAGE,
+        reason=completion.reason,
+        detail=completion.about(),
+        source=source,
+        parents=parents,
+    )

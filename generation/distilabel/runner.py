@@ -18,14 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
-from generation.jobs import Cluster, Job, LocalModel, Served
-from generation.outcome import Outcome
+from generation.distilabel.jobs import Cluster, Job, LocalModel, News, Served
 from workbench.console import track
 from workbench.errors import UserError
+from workbench.inference.completion import Completion
 from workbench.records import Messages, as_messages
 from workbench.store import atomic_file, cannot_write, read_json_lines
 
@@ -56,7 +56,7 @@ class Distilabel:
             raise cannot_write(self.log, error) from None
         with log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "generation.worker", str(self.workdir)],
+                [sys.executable, "-P", "-m", "generation.distilabel.worker", str(self.workdir)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -83,8 +83,8 @@ class Distilabel:
 
     def run(
         self, name: str, prompts: Sequence[Messages], llm: LocalModel | Served, *, label: str
-    ) -> list[Outcome]:
-        """Run one pipeline and return one outcome for each prompt, in their order.
+    ) -> list[Completion]:
+        """Run one pipeline and return one completion for each prompt, in their order.
 
         Raises:
             UserError: The pipeline could not run, was killed, or lost a row; the log says more.
@@ -94,7 +94,7 @@ class Distilabel:
         job = Job(
             name=f"{name}-{time.time_ns()}",
             rows=self.workdir / f"{name}.prompts.jsonl",
-            outcomes=self.workdir / f"{name}.outcomes.jsonl",
+            completions=self.workdir / f"{name}.completions.jsonl",
             llm=llm,
             cluster=self.cluster if isinstance(llm, Served) else None,
         )
@@ -108,12 +108,12 @@ class Distilabel:
             self.process.stdin.flush()
         with track(label, len(prompts)) as advance:
             self._follow(advance, llm)
-        found = {row["key"]: row["outcome"] for _, row in read_json_lines(job.outcomes)}
-        if missing := [key for key in range(len(prompts)) if not found.get(key)]:
+        ended = {row["key"]: row["completion"] for _, row in read_json_lines(job.completions)}
+        if missing := [key for key in range(len(prompts)) if not ended.get(key)]:
             raise self._broken(f"distilabel lost {len(missing)} of {len(prompts)} rows")
         job.rows.unlink()
-        job.outcomes.unlink()
-        return [Outcome.model_validate(found[key]) for key in range(len(prompts))]
+        job.completions.unlink()
+        return [Completion.model_validate(ended[key]) for key in range(len(prompts))]
 
     def _follow(self, advance: Callable[..., None], llm: LocalModel | Served) -> None:
         """Show the progress until the job says that it is done."""
@@ -136,11 +136,11 @@ class Distilabel:
                 advance(news["done"], note=", ".join(notes))
         raise self._broken("the process that runs distilabel ended before its job did")
 
-    def _news(self) -> Iterator[dict[str, Any]]:
-        """Yield what the job tells; stop when it ends, or when its worker is gone for good."""
+    def _news(self) -> Iterator[News]:
+        """Yield the job's news; stop when it ends, or when its worker is gone for good."""
         assert self.process.stdout is not None
         # Distilabel waits for ever for a worker that was killed, so somebody must look.
-        worker, heard, rest = 0, time.monotonic(), b""
+        worker, last, rest = 0, time.monotonic(), b""
         descriptor = self.process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
@@ -150,16 +150,16 @@ class Distilabel:
                     if not chunk:
                         return
                     *lines, rest = (rest + chunk).split(b"\n")
-                    heard = time.monotonic()
+                    last = time.monotonic()
                     for line in lines:
                         news = json.loads(line)
                         worker = news.get("worker", worker)
                         yield news
                 elif worker and not psutil.pid_exists(worker):
-                    if time.monotonic() - heard > _SILENCE_AFTER_DEATH:
+                    if time.monotonic() - last > _SILENCE_AFTER_DEATH:
                         return
                 else:
-                    heard = time.monotonic()
+                    last = time.monotonic()
 
     def _broken(self, what: str) -> UserError:
         return UserError(what, where=str(self.log), fix="its last lines say why; then run it again")
@@ -167,7 +167,7 @@ class Distilabel:
 
 def _environment(workdir: Path) -> dict[str, str]:
     """Return the process's environment: offline, and writing nowhere but in ``workdir``."""
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH")
     return {
         **os.environ,

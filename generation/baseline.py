@@ -1,0 +1,117 @@
+"""The base model's own answers, which become the rejected answers of preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from generation.distilabel.jobs import Cluster, LocalModel, Served
+from generation.distilabel.runner import Distilabel
+from generation.teacher_client import drop_of
+from workbench.config import Generate
+from workbench.errors import UserError
+from workbench.inference.answer_cache import CACHE
+from workbench.inference.client import raise_if_hopeless
+from workbench.inference.completion import Completion, Usage, usage_of
+from workbench.inference.endpoint import Endpoint, check_reachable
+from workbench.records import Drop, Example, Response
+
+BASELINE = "baseline"
+"""Arm of the base model's own answers."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The base model's own answers, and the prompts that it gave none to."""
+
+    usage: Usage
+    responses: list[Response] = field(default_factory=list)
+    dropped: list[Drop] = field(default_factory=list)
+
+
+def baseline_answers(
+    examples: Sequence[Example],
+    model: Path | Endpoint,
+    settings: Generate,
+    *,
+    workdir: Path,
+    seed: int = 0,
+) -> Baseline:
+    """Return the base model's greedy answer to each example's prompt, without the persona.
+
+    Args:
+        examples: Whose prompts are asked, in their order; equal prompts get equal answers.
+        model: Folder of the base model, as ``resolve_model`` returns it, or where it is served.
+        settings: ``max_new_tokens``, where an answer without an end is cut, and ``batch_size``,
+            prompts answered at once by a model in a folder; a served one may be asked from a
+            cluster.
+        workdir: Folder for the log and for what distilabel leaves.
+        seed: Seeds the libraries; greedy decoding itself draws nothing.
+
+    Raises:
+        UserError: The model cannot be loaded or has no chat template, its endpoint cannot be
+            reached or went down, or every prompt failed.
+    """
+    if isinstance(model, Endpoint):
+        check_reachable(model)
+    job = _job(model, settings, workdir, seed)
+    with Distilabel(workdir, Cluster.of(settings)) as distilabel:
+        completions = distilabel.run(
+            BASELINE,
+            [example.prompt for example in examples],
+            job,
+            label="the base model answers",
+        )
+    if isinstance(model, Endpoint):
+        raise_if_hopeless(model, completions)
+    name = model.model if isinstance(model, Endpoint) else model.name
+    baseline = Baseline(usage_of(completions))
+    for example, completion in zip(examples, completions, strict=True):
+        if completion.ok:
+            baseline.responses.append(_response(example, completion))
+        else:
+            parents = (example.id,)
+            drop = drop_of(completion, example.id, source=name, parents=parents)
+            baseline.dropped.append(drop)
+    if completions and not baseline.responses:
+        raise UserError(
+            f"the base model answered none of {len(completions)} prompts"
+            f" ({completions[0].reason}: {completions[0].detail})",
+            where=name,
+            fix="use another base model, or shorter prompts",
+        )
+    return baseline
+
+
+def _job(
+    model: Path | Endpoint, settings: Generate, workdir: Path, seed: int
+) -> LocalModel | Served:
+    if isinstance(model, Endpoint):
+        return Served(
+            endpoint=model,
+            cache=(workdir / CACHE).resolve(),
+            step=BASELINE,
+            temperature=0,
+            max_new_tokens=settings.max_new_tokens,
+            accept_cut=True,
+            seed=seed,
+        )
+    return LocalModel(
+        folder=model.resolve(),
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        seed=seed,
+    )
+
+
+def _response(example: Example, completion: Completion) -> Response:
+    return Response(
+        arm=BASELINE,
+        prompt_id=example.id,
+        prompt=example.prompt,
+        text=completion.text,
+        topic=example.topic,
+        tokens=completion.tokens,
+        parents=(example.id,),
+    )

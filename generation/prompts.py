@@ -1,0 +1,121 @@
+"""What a teacher, or any chat, is shown: templates in the persona's language, few-shot examples.
+
+Questions, answers and hard negatives are asked with these prompts (:mod:`generation.questions`,
+:mod:`generation.teacher`, :mod:`generation.pairs`); ``persona prompt`` prints one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.inference import judge
+from workbench.persona import Persona
+from workbench.prompts import load_template, system_prompt
+from workbench.records import Example
+
+FEW_SHOT = 3
+"""Examples that a teacher is shown."""
+SAME_TOPIC = 0.2
+"""What a shared topic adds to the similarity of two questions (0 to 1)."""
+_FOLDER = Path(__file__).parent / "prompts"
+_SHOWN_IN_CHAT = 2
+_DIGITS = 8
+
+
+def render(name: str, persona: Persona, **values: object) -> str:
+    """Return one of our prompts in the persona's language."""
+    return load_template(_FOLDER, name, persona.language).render(persona=persona, **values)
+
+
+def prompt_versions(persona: Persona) -> dict[str, str]:
+    """Return name → the first hex digits of the SHA-256 of every prompt in the persona's language.
+
+    ``system`` is the persona's rendered system prompt without examples; the others are templates,
+    the judge's too, and ``topic_plan`` the words that describe a wanted question.
+    """
+    texts = {"system": system_prompt(persona, [])}
+    for folder in (_FOLDER, judge.PROMPTS):
+        for path in sorted(folder.glob(f"*.{persona.language}.*")):
+            texts[path.name.split(".")[0]] = path.read_text(encoding="utf-8")
+    return {
+        name: hashlib.sha256(text.encode()).hexdigest()[:_DIGITS] for name, text in texts.items()
+    }
+
+
+def few_shot_pool(persona: Persona, seeds: Sequence[Example]) -> list[Example]:
+    """Return every seed that may be shown: those that the persona names first, then sound ones."""
+    named = {f"seeds.jsonl:{line}" for line in persona.few_shot}
+    sound = [
+        seed
+        for seed in seeds
+        if seed.source not in named
+        and not persona.failed_traits(seed.answer)
+        and not persona.safety.unsafe(seed.answer)
+    ]
+    return [seed for seed in seeds if seed.source in named] + sound
+
+
+def nearest_examples(
+    persona: Persona, seeds: Sequence[Example], questions: Sequence[tuple[str, str]]
+) -> list[list[Example]]:
+    """Return for each (topic, question) the seeds whose questions are most like it, best first.
+
+    Similarity is the cosine of TF-IDF weights over character 2- to 4-grams within words, which
+    suits Korean as well as English, and a little for a shared topic.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    pool = few_shot_pool(persona, seeds)
+    if len(pool) <= FEW_SHOT or not questions:
+        return [pool for _ in questions]
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))
+    known = vectorizer.fit_transform(seed.question for seed in pool)
+    alike = (vectorizer.transform(question for _, question in questions) @ known.T).toarray()
+    nearest = []
+    for (topic, _), row in zip(questions, alike.tolist(), strict=True):
+        points = [
+            value + SAME_TOPIC * (seed.topic == topic)
+            for value, seed in zip(row, pool, strict=True)
+        ]
+        order = sorted(range(len(pool)), key=lambda place: (-points[place], place))
+        nearest.append([pool[place] for place in order[:FEW_SHOT]])
+    return nearest
+
+
+def dataset_prompt(
+    persona: Persona, seeds: Sequence[Example], *, count: int, topics: Sequence[str] = ()
+) -> str:
+    """Return the prompt that lets any chat write rows, for people who have no endpoint.
+
+    It is in the persona's language and names role, context, task with counts, and form.
+
+    Args:
+        persona: Whose rows they are.
+        seeds: Two sound ones of them are shown.
+        count: Rows in all, shared out evenly over the topics, the first ones getting what is over.
+        topics: All of the persona's by default.
+    """
+    asked = list(topics or persona.topics)
+    share, over = divmod(count, len(asked))
+    counts = {topic: share + (place < over) for place, topic in enumerate(asked)}
+    return render(
+        "dataset",
+        persona,
+        character=system_prompt(persona),
+        total=count,
+        counts={topic: rows for topic, rows in counts.items() if rows},
+        form=_row("…", "…", "…"),
+        examples=[
+            _row(seed.question, seed.answer, seed.topic)
+            for seed in few_shot_pool(persona, seeds)[:_SHOWN_IN_CHAT]
+        ],
+    )
+
+
+def _row(question: str, answer: str, topic: str) -> str:
+    return json.dumps(
+        {"instruction": question, "output": answer, "topic": topic}, ensure_ascii=False
+    )
