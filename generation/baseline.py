@@ -57,12 +57,8 @@ def baseline_answers(
         check_reachable(model)
     job = _job(model, settings, workdir, seed)
     with Distilabel(workdir, Cluster.of(settings)) as distilabel:
-        completions = distilabel.run(
-            BASELINE,
-            [example.prompt for example in examples],
-            job,
-            label="the base model answers",
-        )
+        prompts = [example.prompt for example in examples]
+        completions = distilabel.run(BASELINE, prompts, job, label="the base model answers")
     if isinstance(model, Endpoint):
         raise_if_hopeless(model, completions)
     name = model.model if isinstance(model, Endpoint) else model.name

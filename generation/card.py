@@ -54,7 +54,7 @@ def dataset_card(persona: Persona, manifest: Mapping[str, Any]) -> str:
         f"{persona.role.strip()} For: {persona.audience.strip()}\n\n"
         f"| | |\n| --- | --- |\n{table}\n\n"
         "Every row holds its `prompt` as chat messages, its `answer`, its `topic` and its `kind`;\n"
-        "`parents` are the ids of the persona and of the exemplars that the teacher was shown.\n\n"
+        "`parents` are the ids of the persona and of the examples that the teacher was shown.\n\n"
         "The rows are a model's output and were not reviewed. Whether they may be used to train\n"
         "another model, and under which licence they may be passed on, is decided by the terms of\n"
         f"the teacher ({teacher.get('model', 'none')}): check them before you publish.\n"

@@ -28,7 +28,7 @@ SHOWN = 6
 """Earlier questions that a request shows."""
 ROUNDS = 3
 """Times that missing questions are asked for."""
-TWINS = 90.0
+NEAR_DUPLICATE = 90.0
 """Similarity (0 to 100) from which two questions are the same; order of words aside."""
 QUESTION_TEMPERATURE = 1.0
 
@@ -66,7 +66,7 @@ class Pool:
     dropped: list[Drop] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._known = NearTextIndex(TWINS)
+        self._known = NearTextIndex(NEAR_DUPLICATE)
         for row in {row.id: row for row in (*self.seeds, *self.earlier)}.values():
             self._known.add(row.id, row.question)
 
@@ -125,7 +125,7 @@ class Pool:
             return
         answer = Questions.model_validate_json(completion.text)
         for number, question in enumerate(answer.questions):
-            reason = self.twin(question)
+            reason = self.near_duplicate(question)
             if not reason and number >= request.count:
                 reason = "surplus_question", f"{request.count} were asked for"
             if reason:
@@ -153,10 +153,10 @@ class Pool:
             parents=self._parents,
         )
 
-    def twin(self, question: str) -> tuple[str, str] | None:
+    def near_duplicate(self, question: str) -> tuple[str, str] | None:
         """Return why a question is not new, and the detail; None for a new one."""
-        twin = self._known.nearest(question)
-        return ("near_duplicate_question", f"of {twin[0]}, {twin[1]:.0f} of 100") if twin else None
+        near = self._known.nearest(question)
+        return ("near_duplicate_question", f"of {near[0]}, {near[1]:.0f} of 100") if near else None
 
 
 def question_id(question: str) -> str:

@@ -52,9 +52,9 @@ def test_a_question_of_an_earlier_round_is_not_new(persona: Persona, seeds: list
     earlier = seeds[0].evolve(prompt=user_prompt("Why do my heels lift?"))
     cells = topic_plan(persona, rows(1))
     pool = Pool(persona, seeds, cells, 0, [earlier, seeds[1]])
-    reason, detail = pool.twin("Why do my heels lift?") or ("", "")
+    reason, detail = pool.near_duplicate("Why do my heels lift?") or ("", "")
     assert (reason, detail) == ("near_duplicate_question", f"of {earlier.id}, 100 of 100")
-    assert pool.twin("What should I eat before squats?") is None
+    assert pool.near_duplicate("What should I eat before squats?") is None
 
 
 def test_only_new_questions_are_taken_for_their_places_and_the_rest_is_named(

@@ -63,7 +63,7 @@ def test_a_healthy_teacher_fills_every_topic_and_is_paid_once(
         assert example.answer == f"Answer to: {example.question}"
         assert (example.origin, example.source) == ("teacher", "m")
         assert example.parents[0] == persona.record_id
-        # Three exemplars of four, those of the same topic before the others.
+        # Three examples of four, those of the same topic before the others.
         shown = [seed for seed in seeds if seed.id in example.parents]
         assert len(shown) == len(example.parents) - 1 == 3
         assert sum(seed.topic == example.topic for seed in shown) == 2
