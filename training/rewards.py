@@ -1,7 +1,12 @@
-"""GRPO's rewards."""
+"""GRPO's rewards: each of the persona's traits is one, and some are watched but not rewarded.
+
+A trait that is held out has weight 0: TRL logs it beside the others, and the policy gains nothing
+by it. If the rewarded traits rise while those fall, the reward was hacked. A judge may reward too.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +16,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.judged import judge_reward
 from workbench.errors import UserError, nearest
+from workbench.inference.client import EndpointClient
 from workbench.inference.endpoint import Endpoint
+from workbench.inference.judge import judged_traits, trait_share
 from workbench.persona import Persona, Trait
+from workbench.records import Message
 
 RewardFunction = Callable[..., Any]
 DISTINCT = "completions/distinct"
@@ -208,3 +215,42 @@ def reward_gain(
         high=high,
         **unrewarded,
     )
+
+
+Turns = Sequence[Mapping[str, str]]
+"""A conversation as TRL hands it over."""
+
+
+def judge_reward(persona: Persona, judge: Endpoint) -> Callable[..., Any]:
+    """Return an asynchronous reward function named ``judge``.
+
+    A completion that the judge does not answer for is unscored (None), which TRL leaves out of
+    the sum: a slow endpoint weakens the signal, it does not stop the run.
+
+    Raises:
+        UserError: The persona has no trait that only a judge can check.
+    """
+    if not judged_traits(persona):
+        raise UserError(
+            f"{persona.id} has no trait for a judge, so that rewards.judge means nothing",
+            fix="leave rewards.judge out",
+        )
+
+    async def reward(
+        prompts: Sequence[Turns], completions: Sequence[str | Turns], **_: Any
+    ) -> list[float | None]:
+        # A client belongs to one event loop; a fresh one each step cannot meet another's.
+        async with EndpointClient(judge) as client:
+            shares = (
+                trait_share(
+                    client,
+                    persona,
+                    tuple(Message.model_validate(turn) for turn in prompt),
+                    text_of(answer),
+                )
+                for prompt, answer in zip(prompts, completions, strict=True)
+            )
+            return list(await asyncio.gather(*shares))
+
+    reward.__name__ = "judge"
+    return reward
