@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from workbench.errors import UserError
 from workbench.inference.adapters import WEIGHTS, load_adapter
 from workbench.inference.base_models import load_model
 from workbench.meter import give_memory_back
+from workbench.store import whole_folder
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -157,7 +157,5 @@ def keep_pissa_start(model: Any, checkpoints: Path) -> None:
     folder = checkpoints / PISSA_START
     if folder.exists():
         return
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary, save_embedding_layers=False)
-    temporary.rename(folder)
+    with whole_folder(folder) as temporary:
+        model.save_pretrained(temporary, save_embedding_layers=False)

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.rewards import DISTINCT, HELD_OUT, REWARDED
-from training.trl_patches import move_trackio
+from training.trl_patches import add_earlier_tokens, move_trackio
 from workbench.config import TRACKERS
 from workbench.console import Advance, console, track
 from workbench.errors import UserError, nearest
@@ -167,7 +167,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         """Look at the newest entry of the log, before any checkpoint of its step is written."""
         entry = state.log_history[-1]
         entry["seconds"] = round(time.monotonic() - self._started, 2)
-        self._count_on(entry)
+        add_earlier_tokens(entry, self._tokens)
         # In float16 the loss is scaled until its gradient overflows; such a step is skipped.
         looked_at = ("loss", "eval_loss") if args.fp16 else ("loss", "grad_norm", "eval_loss")
         for name in looked_at:
@@ -206,13 +206,6 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
     def _look(self, entry: dict[str, Any], step: int) -> None:
         for text in self._health.warnings(entry, step):
             self.warn(text)
-
-    def _count_on(self, entry: dict[str, Any]) -> None:
-        """Add the tokens of the calls before, which TRL's trainers for SFT, DPO and KTO forget."""
-        for name in ("num_tokens", "eval_num_tokens"):
-            # GRPO's count is a part of the state that is read back.
-            if name in entry and "reward" not in entry and "eval_reward" not in entry:
-                entry[name] += self._tokens
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -20,7 +20,6 @@ from training.adapter_init import (
     starts_from_pissa,
 )
 from training.callbacks import TrainingMonitor, report_to, tracked
-from training.checkpoints import full_disk, last_checkpoint
 from training.data import Rows, fit, load_processor, splits_rows
 from training.device import (
     PeakMemory,
@@ -42,7 +41,7 @@ from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.adapters import read_adapter, save_adapter
 from workbench.inference.base_models import load_tokenizer
-from workbench.store import atomic_file, write_json
+from workbench.store import atomic_file, disk_errors, write_json
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -62,13 +61,13 @@ def train(run: TrainingRun) -> TrainSummary:
     if run.adapter:
         read_adapter(run.adapter)
     with ExitStack() as stack:
-        stack.enter_context(full_disk(run.out))
+        stack.enter_context(disk_errors(run.out))
         stack.enter_context(quiet())
         stack.enter_context(cpu_lm_head())
         stack.enter_context(tracked(run.tracker, run.out, run.method))
         peak = stack.enter_context(PeakMemory())
         with writer_first():
-            checkpoint = last_checkpoint(run.checkpoints, run.identity())
+            checkpoint = _last_checkpoint(run)
         rows = read_rows(run.recipe, run.train)
         # Unsloth's kernels keep other things than the plan knows.
         planned = expected_peak(run, rows) if run.recipe.engine == "trl" else None
@@ -90,6 +89,38 @@ def train(run: TrainingRun) -> TrainSummary:
     if planned:
         console.print(f"  {against(planned, summary.peak_gpu_mib or summary.peak_resident_mib)}")
     return summary
+
+
+def _last_checkpoint(run: TrainingRun) -> Path | None:
+    """Return the last whole checkpoint of this very run, None to start at step 0.
+
+    Checkpoints of a run with another recipe, data, seed or base are removed.
+    """
+    folder, identity = run.checkpoints, run.identity()
+    named = folder / "run.json"
+    if _json(named).get("run") != identity:
+        if folder.exists():
+            console.print("  checkpoints of a different run were there: starting at step 0")
+            shutil.rmtree(folder)
+        write_json(named, {"run": identity})
+        return None
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    # The trainer writes its state last: a folder without it was being written when the run died.
+    whole = [path for path in checkpoints if "global_step" in _json(path / "trainer_state.json")]
+    for path in set(checkpoints) - set(whole):
+        shutil.rmtree(path)
+    if not whole:
+        return None
+    console.print(f"  going on from step {whole[-1].name.rpartition('-')[2]}")
+    return whole[-1]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def build(run: TrainingRun, train: Rows, hooks: MethodHooks) -> tuple[Trainer, TrainerParts]:

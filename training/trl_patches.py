@@ -2,8 +2,8 @@
 
 Every repair has a test in ``tests/training/test_trl_patches.py`` that shows the fault without it:
 once a new version mends the fault, that test fails, and the repair can go. All were found with
-torch 2.13.0, transformers 5.23.0, TRL 1.16.0, PEFT 0.21.2 and bitsandbytes 0.50.2; no issue
-upstream is known for any of them.
+torch 2.13.0, transformers 5.23.0, TRL 1.16.0, PEFT 0.21.2 and bitsandbytes 0.50.2. Where no issue
+upstream is named, none is known.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def keep_float32(model: Any, source: str = "") -> None:
     """Put the trainable weights back into float32, which TRL rounds to bfloat16 for 4-bit bases.
 
     bfloat16 holds 8 bits of a number, so that an update of AdamW at DPO's learning rates is
-    smaller than half the distance to the next weight, and is lost.
+    smaller than half the distance to the next weight, and is lost. TRL follows QLoRA's paper there,
+    and makes an exception of DoRA's magnitudes for that very reason
+    (https://github.com/huggingface/trl/issues/7268).
 
     Args:
         model: The trainer's model.
@@ -91,8 +93,9 @@ def one_gpu(arguments: Any) -> Any:
 def no_needless_casts(model: Any, *, half: bool) -> AbstractContextManager[None]:
     """Keep the adapters' inputs in the half precision of autocast, which casts the weights.
 
-    PEFT looks for autocast on CUDA alone; on a CPU it would keep a float32 copy of every layer's
-    input for the backward pass, some gigabytes of them.
+    PEFT's 4-bit layers ask ``torch.is_autocast_enabled()``, which means CUDA alone, and its other
+    layers ask nothing: on a CPU a float32 copy of every layer's input would be kept for the
+    backward pass, some gigabytes of them.
 
     Args:
         model: With its adapter.
@@ -125,7 +128,8 @@ def prepare_rollouts(trainer: Any) -> None:
     """Let GRPO's policy write its completions as it computes its losses, and no slower.
 
     accelerate puts autocast around the forward pass of the whole model, which generation does not
-    go through: bfloat16 of the base would meet the adapter's float32.
+    go through: bfloat16 of the base would meet the adapter's float32
+    (https://github.com/huggingface/peft/issues/1515).
     """
     model, plain = trainer.model, trainer.model.generate
     keep_head_whole(model)
@@ -145,8 +149,9 @@ def keep_head_whole(model: Any) -> None:
 def _in_one_piece(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Give the head a copy of the prompt's last hidden states, which are cut out of all of them.
 
-    torch multiplies such a view row by row, each with a copy of the head of its own: for 32 rows of
-    SmolLM2-135M that were 1.8 GB and 8 s on one core, more than the 24 tokens that followed.
+    torch multiplies such a view by frozen weights row by row, each with a copy of the head of its
+    own: for 32 rows of SmolLM2-135M that were 1.8 GB and 8 s on one core, more than the 24 tokens
+    that followed.
     """
     return (inputs[0].contiguous(), *inputs[1:])
 
@@ -156,9 +161,9 @@ def unpacked(model: Any) -> Iterator[None]:
     """Within the block, 4-bit layers on a processor multiply by their unpacked weights.
 
     The numbers are those that the layers compute with themselves: bitsandbytes unpacks a weight
-    into the compute type for every product of more than one row (``MatMul4Bit``). For each new
-    token that is as much work as the product; here it is done once for all tokens, at 2 bytes a
-    weight of bfloat16. A GPU has a kernel that unpacks as it multiplies, and is left alone.
+    into the compute type for every product (``bitsandbytes::gemm_4bit``). For each new token that
+    is as much work as the product; here it is done once for all tokens, at 2 bytes a weight of
+    bfloat16. A GPU has a kernel that unpacks as it multiplies, and is left alone.
     """
     layers = [layer for layer in model.modules() if _packed_on_cpu(layer)]
     try:
@@ -189,6 +194,17 @@ def _plain_product(layer: Any) -> Callable[[Any], Any]:
 
 def _product(linear: Callable[..., Any], weight: Any, bias: Any, inputs: Any) -> Any:
     return linear(inputs.to(weight.dtype), weight, bias).to(inputs.dtype)
+
+
+def add_earlier_tokens(entry: dict[str, Any], tokens: int) -> None:
+    """Add the tokens of the calls before to an entry of the log.
+
+    TRL's trainers for SFT, DPO and KTO count anew after a kill; GRPO's count is a part of the state
+    that is read back.
+    """
+    for name in ("num_tokens", "eval_num_tokens"):
+        if name in entry and "reward" not in entry and "eval_reward" not in entry:
+            entry[name] += tokens
 
 
 def move_trackio(folder: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from workbench.errors import UserError
 from workbench.store import check_space, disk_errors, whole_folder, write_json
 
+FULL = Path("/dev/full")
+
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
@@ -63,6 +65,16 @@ def test_a_full_disk_is_one_line_whoever_meets_it(tmp_path: Path, error: Excepti
 def test_other_failures_are_not_taken_for_a_full_disk(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)), disk_errors(tmp_path):
         raise error
+
+
+@pytest.mark.skipif(not FULL.is_char_device(), reason="no device that is always full")
+def test_a_disk_that_torch_finds_full_is_one_line(tmp_path: Path) -> None:
+    import torch
+
+    # Written through an open file: saving to the path would replace the device itself.
+    line = r"No space left on device.*run the same command again"
+    with pytest.raises(UserError, match=line), disk_errors(tmp_path), FULL.open("wb") as file:
+        torch.save({"weights": torch.zeros(1000)}, file)
 
 
 def test_too_little_space_says_how_much_is_needed_and_where_else_to_go(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from training.device import quiet
 from training.recipe import load_recipe
 from training.run import Recipe, TrainSummary
-from training.trainer import train
+from training.trainer import _last_checkpoint, train
 from training.trl_patches import cpu_lm_head
 from workbench.errors import UserError
 from workbench.inference.adapters import save_adapter
@@ -141,38 +141,6 @@ def test_a_training_row_starts_with_the_prompt_as_it_is_at_inference(
         assert row["labels"][len(prompt)] == row["input_ids"][len(prompt)]
 
 
-def test_the_cpu_head_changes_the_time_but_not_the_loss(
-    tiny_model: Path, examples: Path, tmp_path: Path
-) -> None:
-    import torch
-
-    rows, (trainer, _) = batch(tiny_model, examples, tmp_path)
-    inputs = trainer._prepare_inputs(dict(rows))
-
-    def loss_and_gradient() -> tuple[float, Any]:
-        trainer.model.zero_grad()
-        with trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(trainer.model, dict(inputs))
-        loss.backward()
-        weights = [p for p in trainer.model.parameters() if p.grad is not None]
-        return loss.item(), torch.cat([p.grad.flatten() for p in weights])
-
-    plain, plain_gradient = loss_and_gradient()
-    with cpu_lm_head():
-        cut, cut_gradient = loss_and_gradient()
-
-    assert cut == pytest.approx(plain, rel=1e-4)
-    assert torch.nn.functional.cosine_similarity(cut_gradient, plain_gradient, dim=0) > 0.999
-
-
-def test_adapters_are_trained_in_float32(tiny_model: Path, examples: Path, tmp_path: Path) -> None:
-    _, (trainer, _) = batch(tiny_model, examples, tmp_path)
-
-    assert {str(p.dtype) for p in trainer.model.parameters() if p.requires_grad} == {
-        "torch.float32"
-    }
-
-
 def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_adapter(
     trained: tuple[Path, TrainSummary],
     tiny_model: Path,
@@ -225,16 +193,15 @@ def _train_and_die(model: Path, examples: Path, out: Path) -> None:
 def test_checkpoints_of_another_run_are_not_gone_on_from(
     tiny_model: Path, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.checkpoints import last_checkpoint
+    run = run_of(recipe(), tiny_model, examples, tmp_path)
+    checkpoint = run.checkpoints / "checkpoint-4"
+    assert _last_checkpoint(run) is None
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 4}')
 
-    folder = tmp_path / "checkpoints"
-    assert last_checkpoint(folder, "one") is None
-    (folder / "checkpoint-4").mkdir()
-    (folder / "checkpoint-4" / "trainer_state.json").write_text('{"global_step": 4}')
-
-    assert last_checkpoint(folder, "one") == folder / "checkpoint-4"
-    assert last_checkpoint(folder, "two") is None
-    assert not (folder / "checkpoint-4").exists()
+    assert _last_checkpoint(run) == checkpoint
+    assert _last_checkpoint(run.model_copy(update={"seed": 1})) is None
+    assert not checkpoint.exists()
     assert "different run" in capsys.readouterr().err
 
 
@@ -244,18 +211,6 @@ def test_no_rows_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"train.jsonl: has no rows to train on"):
         train(run_of(recipe(), tiny_model, empty, tmp_path / "out"))
-
-
-def test_a_process_trains_on_one_gpu_of_several() -> None:
-    from trl import SFTConfig
-
-    from training.trl_patches import one_gpu
-
-    arguments = SFTConfig(bf16=False, use_cpu=True, report_to="none")
-    arguments._n_gpu = 2  # what transformers finds with two cards and no launcher
-
-    assert one_gpu(arguments).n_gpu == 1
-    assert arguments.train_batch_size == arguments.per_device_train_batch_size
 
 
 def test_rows_over_max_length_are_counted_and_told(
