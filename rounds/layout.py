@@ -8,11 +8,11 @@ artifact, such as ``round.read(TRAIN)``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, overload
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,7 +32,7 @@ from workbench.records import (
     SplitName,
     UnpairedPreference,
 )
-from workbench.store import atomic_file, read_json, read_records, write_json, write_records
+from workbench.store import atomic_file, locked, read_json, read_records, write_json, write_records
 from workbench.yamlfile import read_text
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Record)
 M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
 
 FORMAT = 2
 """Of rounds on disk. A round of another format is refused in one line, never half understood."""
@@ -55,15 +57,8 @@ PROGRESS = ".progress.json"
 CONFIG = "config.yaml"
 """The round's own configuration: what later commands on the same round start from."""
 STAGES = (
-    "import",
-    "generate",
-    "filter",
-    "review",
-    "resolve",
-    "split",
-    *METHODS,
-    "evaluate",
-    "report",
+    *("import", "generate", "filter", "review", "resolve", "split"),
+    *(*METHODS, "evaluate", "report"),
 )
 """Names of the stages' folders, in the order in which a reader meets them."""
 _ROUND = re.compile(r"round-(\d{3,})")
@@ -83,70 +78,63 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Json(Artifact):
+class Value(Artifact, Generic[V_co]):
+    """A file whose content is a value: records, a model, plain JSON, text."""
+
+    def _load(self, path: Path) -> V_co:
+        raise NotImplementedError
+
+    def _dump(self, path: Path, value: Any) -> None:
+        raise NotImplementedError
+
+
+class Json(Value[dict[str, Any]]):
     """A JSON file that holds one plain object."""
 
+    def _load(self, path: Path) -> dict[str, Any]:
+        return read_json(path)
 
-@dataclass(frozen=True)
-class Text(Artifact):
+    def _dump(self, path: Path, value: dict[str, Any]) -> None:
+        write_json(path, value)
+
+
+class Text(Value[str]):
     """A file for people to read."""
 
+    def _load(self, path: Path) -> str:
+        return read_text(path)
+
+    def _dump(self, path: Path, value: str) -> None:
+        with atomic_file(path) as file:
+            file.write(value)
+
 
 @dataclass(frozen=True)
-class Records(Artifact, Generic[R]):
+class Records(Value[list[R]], Generic[R]):
     """A JSONL file of records, one a line; ``datasets.load_dataset("json", …)`` opens it."""
 
     model: type[R]
 
+    def _load(self, path: Path) -> list[R]:
+        return list(read_records(path, self.model))
+
+    def _dump(self, path: Path, value: list[R]) -> None:
+        write_records(path, value)
+
 
 @dataclass(frozen=True)
-class Document(Artifact, Generic[M]):
+class Document(Value[M], Generic[M]):
     """A JSON file that holds one value of a model."""
 
-    load: Callable[[], type[M]]
-    """Returns the model; the room that defines it is imported only when the file is read."""
+    model: str
+    """``module:class``; the room that defines it is imported only when the file is read."""
 
+    def _load(self, path: Path) -> M:
+        model: type[M] = resolve_name(self.model)
+        return _valid(model, read_json(path), self.path, path)
 
-def _agreement() -> type[Agreement]:
-    from curation.review.agreement import Agreement
-
-    return Agreement
-
-
-def _comparison() -> type[Comparison]:
-    from workbench.stats import Comparison
-
-    return Comparison
-
-
-def _calibration() -> type[Calibration]:
-    from evaluation.calibration import Calibration
-
-    return Calibration
-
-
-def _gate() -> type[GateReport]:
-    from evaluation.gate import GateReport
-
-    return GateReport
-
-
-def _style() -> type[StyleReport]:
-    from evaluation.style import StyleReport
-
-    return StyleReport
-
-
-def _people() -> type[People]:
-    from evaluation.people import People
-
-    return People
-
-
-def _pairwise() -> type[PairwiseResult]:
-    from evaluation.pairwise import PairwiseResult
-
-    return PairwiseResult
+    def _dump(self, path: Path, value: M) -> None:
+        write_json(path, value.model_dump(mode="json"))
 
 
 IMPORTED = Records("import", "examples.jsonl", Example)
@@ -183,16 +171,14 @@ RESOLVED = Records("resolve", "examples.jsonl", Example)
 RESOLVED_PREFERENCES = Records("resolve", "preferences.jsonl", Preference)
 DECISIONS = Records("resolve", "decisions.jsonl", Decision)
 RESOLVE_DROPS = Records("resolve", "drops.jsonl", Drop)
-AGREEMENT = Document("resolve", "agreement.json", _agreement)
+AGREEMENT: Document[Agreement] = Document(
+    "resolve", "agreement.json", "curation.review.agreement:Agreement"
+)
 
 TRAIN = Records("split", "train.jsonl", Example)
 VALIDATION = Records("split", "validation.jsonl", Example)
 TEST = Records("split", "test.jsonl", Example)
-EXAMPLES: dict[SplitName, Records[Example]] = {
-    "train": TRAIN,
-    "validation": VALIDATION,
-    "test": TEST,
-}
+EXAMPLES = dict(zip(SPLITS, (TRAIN, VALIDATION, TEST), strict=True))
 PREFERENCES: dict[SplitName, Records[Preference]] = {
     split: Records("split", f"preferences-{split}.jsonl", Preference) for split in SPLITS
 }
@@ -203,17 +189,23 @@ SPLIT_DROPS = Records("split", "drops.jsonl", Drop)
 
 RESPONSES = Records("evaluate", "responses.jsonl", Response)
 SCORES = Records("evaluate", "scores.jsonl", Score)
-COMPARISON = Document("evaluate", "comparison.json", _comparison)
-CALIBRATION = Document("evaluate", "calibration.json", _calibration)
-GENERAL = Document("evaluate", "general.json", _gate)
-STYLE = Document("evaluate", "style.json", _style)
+COMPARISON: Document[Comparison] = Document(
+    "evaluate", "comparison.json", "workbench.stats:Comparison"
+)
+CALIBRATION: Document[Calibration] = Document(
+    "evaluate", "calibration.json", "evaluation.calibration:Calibration"
+)
+GENERAL: Document[GateReport] = Document("evaluate", "general.json", "evaluation.gate:GateReport")
+STYLE: Document[StyleReport] = Document("evaluate", "style.json", "evaluation.style:StyleReport")
 DIVERSITY = Json("evaluate", "diversity.json")
-WIN_RATES = Document("evaluate", "pairs.json", _pairwise)
+WIN_RATES: Document[PairwiseResult] = Document(
+    "evaluate", "pairs.json", "evaluation.pairwise:PairwiseResult"
+)
 
 BLIND_KEY = Json("people", "key.json")
 BLIND_PAIRS = Records("people", "pairs.jsonl", Example)
 BLIND_REVIEWS = Records("people", "reviews.jsonl", Review)
-PEOPLE = Document("people", "people.json", _people)
+PEOPLE: Document[People] = Document("people", "people.json", "evaluation.people:People")
 
 REPORT_PAGE = Text("report", "report.html")
 MODEL_CARD = Text("report", "model-card.md")
@@ -321,17 +313,14 @@ class Manifest(BaseModel):
                 where=str(path),
                 fix="make the round anew, or read it with the version that made it",
             )
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise _no_valid("manifest", path, error) from None
+        return _valid(cls, data, "manifest", path)
 
 
 class Reader(Protocol):
     """Who gives a round's records: the round itself, or a stage's work, which has its inputs."""
 
-    def read(self, artifact: Records[R]) -> list[R]:
-        """Return the records of an artifact."""
+    def read(self, artifact: Value[V]) -> V:
+        """Return what an artifact holds."""
 
     def read_if_there(self, artifact: Records[R]) -> list[R]:
         """Return the records of an artifact, none where it is not there."""
@@ -364,12 +353,9 @@ class RoundFolder:
     @property
     def all_rounds(self) -> list[Self]:
         """Every round of the same persona that is on disk, first ones first."""
-        there = {
-            number: type(self)(path)
-            for path in self.folder.parent.glob("round-*")
-            if path.is_dir() and (number := round_number(path.name))
-        }
-        return [there[number] for number in sorted(there)]
+        paths = self.folder.parent.glob("round-*")
+        there = [type(self)(path) for path in paths if path.is_dir() and round_number(path.name)]
+        return sorted(there, key=lambda one: one.number)
 
     @property
     def earlier(self) -> list[Self]:
@@ -418,22 +404,8 @@ class RoundFolder:
         """Return whether a stage is finished."""
         return (self.stage(stage) / MANIFEST).exists()
 
-    @overload
-    def read(self, artifact: Records[R]) -> list[R]: ...
-
-    @overload
-    def read(self, artifact: Document[M]) -> M: ...
-
-    @overload
-    def read(self, artifact: Json) -> dict[str, Any]: ...
-
-    @overload
-    def read(self, artifact: Text) -> str: ...
-
-    def read(
-        self, artifact: Records[R] | Document[M] | Json | Text
-    ) -> list[R] | M | dict[str, Any] | str:
-        """Return an artifact's records, in the order of the file, or what a single value holds.
+    def read(self, artifact: Value[V]) -> V:
+        """Return what an artifact holds, such as records in the order of the file.
 
         Raises:
             UserError: It is not there, or no valid one; names the line.
@@ -445,17 +417,7 @@ class RoundFolder:
                 where=str(self.folder),
                 fix=f"run the stage '{artifact.stage}' first, or `persona run`",
             )
-        if isinstance(artifact, Records):
-            return list(read_records(path, artifact.model))
-        if isinstance(artifact, Text):
-            return read_text(path)
-        data = read_json(path)
-        if isinstance(artifact, Json):
-            return data
-        try:
-            return artifact.load().model_validate(data)
-        except ValidationError as error:
-            raise _no_valid(artifact.path, path, error) from None
+        return artifact._load(path)
 
     def read_if_there(self, artifact: Records[R]) -> list[R]:
         """Return an artifact's records; none where it is not there."""
@@ -470,25 +432,13 @@ class RoundFolder:
         path = self.stage(stage) / MANIFEST
         return Manifest.load(path) if path.exists() else None
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the round, so that two commands do not write it at once.
 
         Raises:
             UserError: Another command holds it, or the folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise UserError(
-                "another command is at work on this round",
-                where=str(self.folder),
-                fix="wait for it, or stop it",
-            ) from None
+        return locked(self.folder / ".lock", self.folder)
 
 
 def round_number(name: str | Path) -> int | None:
@@ -497,27 +447,20 @@ def round_number(name: str | Path) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _no_valid(what: str, path: Path, error: ValidationError) -> UserError:
-    first = error.errors()[0]
-    return UserError(
-        f"no valid {what}: {'.'.join(map(str, first['loc']))} {first['msg']}",
-        where=str(path),
-        fix=f"make it anew with --force {path.parent.name}",
-    )
-
-
-def write(folder: Path, artifact: Artifact, value: Any) -> Path:
-    """Write a stage's artifact into the folder that the stage fills, and return its path.
-
-    Records go to JSONL, models and plain values to indented JSON, text as it is.
-    """
+def write(folder: Path, artifact: Value[Any], value: Any) -> Path:
+    """Write what ``read`` gives back into the folder that a stage fills, and return its path."""
     path = folder / artifact.name
-    if isinstance(artifact, Records):
-        write_records(path, value)
-    elif isinstance(artifact, Text):
-        with atomic_file(path) as file:
-            file.write(value)
-    else:
-        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        write_json(path, plain)
+    artifact._dump(path, value)
     return path
+
+
+def _valid(model: type[M], data: dict[str, Any], what: str, path: Path) -> M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"no valid {what}: {'.'.join(map(str, first['loc']))} {first['msg']}",
+            where=str(path),
+            fix=f"make it anew with --force {path.parent.name}",
+        ) from None

@@ -13,20 +13,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar, overload
-
-from pydantic import BaseModel
+from typing import Any, TypeVar
 
 from rounds.layout import (
     MANIFEST,
     PROGRESS,
     Artifact,
-    Document,
-    Json,
     Manifest,
     OutputFile,
     Records,
     RoundFolder,
+    Value,
     write,
 )
 from workbench.console import console, publishing
@@ -36,7 +33,7 @@ from workbench.records import Record
 from workbench.store import disk_errors, file_hash, replace_folder, write_json
 
 R = TypeVar("R", bound=Record)
-M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V")
 
 
 @dataclass
@@ -49,17 +46,8 @@ class Work:
     """What the manifest will name; nothing else of the round may be read."""
     counts: dict[str, Any] = field(default_factory=dict)
 
-    @overload
-    def read(self, artifact: Records[R]) -> list[R]: ...
-
-    @overload
-    def read(self, artifact: Document[M]) -> M: ...
-
-    @overload
-    def read(self, artifact: Json) -> dict[str, Any]: ...
-
-    def read(self, artifact: Records[R] | Document[M] | Json) -> list[R] | M | dict[str, Any]:
-        """Return an input's records, in the order of the file, or the value that it holds.
+    def read(self, artifact: Value[V]) -> V:
+        """Return what an input holds, such as records in the order of the file.
 
         Raises:
             UserError: It is no valid one; names the line.
@@ -76,11 +64,8 @@ class Work:
         self._check(artifact)
         return self.round.path(artifact)
 
-    def write(self, artifact: Artifact, value: Any) -> Path:
-        """Write one of the stage's artifacts and return its path.
-
-        Records go to JSONL, models and plain values to indented JSON, text as it is.
-        """
+    def write(self, artifact: Value[Any], value: Any) -> Path:
+        """Write one of the stage's artifacts and return its path."""
         return write(self.out, artifact, value)
 
     def _check(self, artifact: Artifact) -> None:

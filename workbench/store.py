@@ -119,6 +119,29 @@ def check_space(folder: Path, needed: int, what: str, option: str) -> None:
 
 
 @contextmanager
+def locked(file: Path, where: Path) -> Iterator[None]:
+    """Hold ``file``, so that two commands do not write ``where`` at once.
+
+    Raises:
+        UserError: Another command holds it, or the system refuses to write there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, timeout=0)
+    try:
+        with disk_errors(where):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+    except Timeout:
+        what = "another command is at work there"
+        raise UserError(what, where=str(where), fix="wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary neighbour of ``folder`` that takes its name when all went well.
 
@@ -128,24 +151,15 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         UserError: Another command writes there, or the system refuses to write.
     """
-    from filelock import FileLock, Timeout
-
     temporary = folder.with_name(f".{folder.name}.partial")
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder), locked(folder.with_name(f".{folder.name}.lock"), folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         try:
-            with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir()
-                try:
-                    yield temporary
-                    replace_folder(temporary, folder)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
-        except Timeout:
-            raise UserError(
-                "another command writes there", where=str(folder), fix="wait for it, or stop it"
-            ) from None
+            yield temporary
+            replace_folder(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def replace_folder(new: Path, target: Path) -> None:

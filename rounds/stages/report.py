@@ -31,6 +31,7 @@ from rounds.layout import (
     WIN_RATES,
     Artifact,
     Manifest,
+    RoundFolder,
     curve,
 )
 from rounds.runner import StageSpec, Work
@@ -90,15 +91,15 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
     rows = {stage: work.read(one) for stage, one in STAGE_EXAMPLES.items()}
     splits = {split: work.read(one) for split, one in EXAMPLES.items()}
     agreement = work.read(AGREEMENT)
-    evaluated = work.round.manifest("evaluate")
-    counts = evaluated.counts if evaluated else {}
+    manifests = _manifests(work.round)
+    counts = manifests["evaluate"].counts if "evaluate" in manifests else {}
     return ReportInput(
         round=work.round.name,
         persona=context.persona,
         comparison=work.read(COMPARISON),
         responses=work.read(RESPONSES),
         scores=work.read(SCORES),
-        stages=_stage_runs(work),
+        stages=[_stage_run(manifest) for manifest in manifests.values()],
         rows=rows,
         steps=_steps(work, rows, splits),
         splits=splits,
@@ -139,11 +140,11 @@ def _steps(
     }
 
 
-def _stage_runs(work: Work) -> list[StageRun]:
-    """Return what every finished stage took; the report's own last run is not part of it."""
+def _manifests(round_: RoundFolder) -> dict[str, Manifest]:
+    """Return the manifest of every finished stage; the report's own last run is not part of it."""
     names = (*(name for name in STAGES if name != STAGE), PEOPLE.stage)
-    manifests = (work.round.manifest(name) for name in names)
-    return [_stage_run(manifest) for manifest in manifests if manifest]
+    manifests = {name: round_.manifest(name) for name in names}
+    return {name: manifest for name, manifest in manifests.items() if manifest}
 
 
 def _stage_run(manifest: Manifest) -> StageRun:

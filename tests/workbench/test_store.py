@@ -43,7 +43,7 @@ def test_a_folder_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
 def test_two_commands_cannot_write_one_folder(tmp_path: Path) -> None:
     with (
         whole_folder(tmp_path / "export"),
-        pytest.raises(UserError, match="another command writes there"),
+        pytest.raises(UserError, match="another command is at work there"),
         whole_folder(tmp_path / "export"),
     ):
         pass
