@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.persona import FIDELITY, Persona
-from workbench.stats import Cell, Comparison, Difference
+from workbench.stats import Comparison, Difference, MetricCell
 
 HEADLINE = ("sft+dpo", "dpo", "sft")
 """The arm that the verdict is about: the first of these that answered, else the last arm that is
@@ -18,7 +18,7 @@ PROMPTED = "+prompt"
 """How the name of an arm with a system prompt ends."""
 PROBE_METRICS = ("handled", FIDELITY, "safe")
 """What a probe is scored on, in the order of the table."""
-MetricRow = tuple[str, list[Cell]]
+MetricRow = tuple[str, list[MetricCell]]
 """A metric, and its cells in the order of the arms."""
 
 
@@ -47,7 +47,7 @@ def by_kind(rows: Sequence[MetricRow], persona: Persona) -> tuple[list[MetricRow
 class Regression:
     """One measure on which an arm is below the base."""
 
-    cell: Cell
+    cell: MetricCell
     difference: Difference
     sure: bool
     """Whether the interval lies below zero."""
@@ -74,7 +74,7 @@ def compared(comparison: Comparison) -> int:
     return sum(cell.difference is not None for cell in _all_cells(comparison))
 
 
-def _all_cells(comparison: Comparison) -> tuple[Cell, ...]:
+def _all_cells(comparison: Comparison) -> tuple[MetricCell, ...]:
     return (*comparison.cells, *comparison.probes, *comparison.drift)
 
 
@@ -84,7 +84,7 @@ class ProbeRow:
 
     probe: str
     metric: str
-    cells: list[Cell | None]
+    cells: list[MetricCell | None]
     """In the order of the arms."""
 
     @property

@@ -11,7 +11,7 @@ from evaluation.report.results import headline_arm
 from evaluation.report.wording import Wording
 from evaluation.scorers import UNLOOPED
 from workbench.persona import FIDELITY
-from workbench.stats import Cell, Comparison, Difference
+from workbench.stats import Comparison, Difference, MetricCell
 
 LOOPING = 0.5
 """Mean of ``unlooped`` below which most of an arm's text repeats itself, and is called broken."""
@@ -43,7 +43,7 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
     return [*sentences, *_caveats(report, wording)]
 
 
-def _fidelity(cell: Cell, base: Cell, difference: Difference, wording: Wording) -> str:
+def _fidelity(cell: MetricCell, base: MetricCell, difference: Difference, wording: Wording) -> str:
     return wording(
         f"verdict.{_kind(difference)}",
         arm=wording.arm(cell.arm),
@@ -90,7 +90,7 @@ def _people(report: ReportInput, wording: Wording, arm: str) -> str:
     )
 
 
-def _prompt(comparison: Comparison, cell: Cell, wording: Wording) -> str:
+def _prompt(comparison: Comparison, cell: MetricCell, wording: Wording) -> str:
     """Return how the arm stands to the same base with a system prompt: the honest alternative."""
     against = cell.against_prompt
     if not comparison.prompted or against is None or cell.arm == comparison.prompted:

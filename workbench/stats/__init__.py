@@ -2,9 +2,9 @@
 
 from workbench.stats.bootstrap import LEVEL, RESAMPLES
 from workbench.stats.comparison import (
-    Cell,
     Comparison,
     Difference,
+    MetricCell,
     Spread,
     compare,
     paired_difference,
@@ -13,9 +13,9 @@ from workbench.stats.comparison import (
 __all__ = [
     "LEVEL",
     "RESAMPLES",
-    "Cell",
     "Comparison",
     "Difference",
+    "MetricCell",
     "Spread",
     "compare",
     "paired_difference",

@@ -79,7 +79,7 @@ class Difference(_Frozen):
         return self.excludes_zero and self.p_adjusted is not None and self.p_adjusted < ALPHA
 
 
-class Cell(_Frozen):
+class MetricCell(_Frozen):
     """One arm on one metric."""
 
     arm: str
@@ -121,7 +121,7 @@ class Comparison(_Frozen):
     """Different held-out prompts that scores were asked for."""
     arms: tuple[str, ...]
     metrics: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[MetricCell, ...]
     """Held-out prompts only."""
     prompted: str = ""
     """The arm that is the base with the persona's system prompt; empty where it did not answer."""
@@ -129,15 +129,15 @@ class Comparison(_Frozen):
     """The traits that fidelity is made of; empty where the scores do not say."""
     left_out: dict[str, str] = Field(default_factory=dict)
     """Trait that carries no weight in fidelity → why."""
-    probes: tuple[Cell, ...] = ()
+    probes: tuple[MetricCell, ...] = ()
     """One a probe set, arm and metric."""
-    drift: tuple[Cell, ...] = ()
+    drift: tuple[MetricCell, ...] = ()
     """One a turn, arm and metric of the conversations of several turns."""
     drift_change: dict[str, Difference] = Field(default_factory=dict)
     """Arm → fidelity in the last turn minus that in the first, over conversations."""
     seeds: tuple[Spread, ...] = ()
 
-    def cell(self, arm: str, metric: str) -> Cell:
+    def cell(self, arm: str, metric: str) -> MetricCell:
         """Return the cell of an arm and a metric on the held-out prompts.
 
         Raises:
@@ -321,9 +321,9 @@ def _power(key: Key, difference: Difference) -> dict[str, float | int]:
 
 class _Cells(TypedDict):
     metrics: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    probes: tuple[Cell, ...]
-    drift: tuple[Cell, ...]
+    cells: tuple[MetricCell, ...]
+    probes: tuple[MetricCell, ...]
+    drift: tuple[MetricCell, ...]
 
 
 def _cells(
@@ -335,7 +335,7 @@ def _cells(
 ) -> _Cells:
     """Return the cells of the held-out prompts, of the probe sets, and of the turns."""
 
-    def of(keys: Iterable[Key]) -> tuple[Cell, ...]:
+    def of(keys: Iterable[Key]) -> tuple[MetricCell, ...]:
         return tuple(_cell(key, table.get(key, Column()), tests, references) for key in keys)
 
     metrics = tuple(dict.fromkeys(score.metric for score in scores if not score.probe))
@@ -349,8 +349,8 @@ def _cells(
 
 def _cell(
     key: Key, column: Column, tests: Mapping[_Test, Difference], references: tuple[str, str]
-) -> Cell:
-    return Cell(
+) -> MetricCell:
+    return MetricCell(
         arm=key.arm,
         metric=key.metric,
         scored=column.scored,
