@@ -19,8 +19,7 @@ from rounds.stages.generate import teacher_plan
 from rounds.stages.train import learning_files, load, recipe_path, start_round, training_stage
 from workbench.config import Method
 from workbench.errors import UserError, nearest
-from workbench.records import Example
-from workbench.sampling import take_spread
+from workbench.records import Example, take_spread
 
 if TYPE_CHECKING:
     from generation.cost import Plan as TeacherPlan

@@ -15,8 +15,7 @@ from rounds.context import RoundContext
 from rounds.layout import COMPARISON, GENERAL, RESPONSES, SCORES, Manifest, RoundFolder
 from workbench.config import METHODS, dumped
 from workbench.persona import FIDELITY
-from workbench.records import Example, Response, Score
-from workbench.sampling import take_spread
+from workbench.records import Example, Response, Score, take_spread
 from workbench.store import file_hash
 
 if TYPE_CHECKING:

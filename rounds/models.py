@@ -16,8 +16,7 @@ from rounds.context import RoundContext
 from rounds.layout import COMPARISON, GENERATED, RESPONSES, TEST, adapter, recipe
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
-from workbench.records import Response
-from workbench.sampling import take_spread
+from workbench.records import Response, take_spread
 from workbench.store import whole_folder
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal, Self, get_args
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -240,6 +242,9 @@ class Drop(Record):
         )
 
 
+ExampleT = TypeVar("ExampleT", bound=Example)
+
+
 def last_user_turn(messages: Messages) -> str:
     """Return the content of the last user message, or an empty string."""
     return next((m.content for m in reversed(messages) if m.role == "user"), "")
@@ -249,3 +254,20 @@ def user_prompt(instruction: str, context: str = "") -> Messages:
     """Return a one-turn prompt; Alpaca's ``input`` follows the instruction after a blank line."""
     text = f"{instruction.strip()}\n\n{context.strip()}" if context.strip() else instruction.strip()
     return (Message(role="user", content=text),)
+
+
+def take_spread(rows: Sequence[ExampleT], count: int | None) -> list[ExampleT]:
+    """Return ``count`` rows taken in turn from every topic, in their original order.
+
+    All rows are returned when ``count`` is None or not smaller than their number.
+    """
+    if count is None or count >= len(rows):
+        return list(rows)
+    by_topic: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        by_topic[row.topic].append(index)
+    turns = max(len(indices) for indices in by_topic.values())
+    order = [
+        group[turn] for turn in range(turns) for group in by_topic.values() if turn < len(group)
+    ]
+    return [rows[index] for index in sorted(order[:count])]

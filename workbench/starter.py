@@ -47,13 +47,6 @@ def starter(
     Raises:
         UserError: Too few topics.
     """
-    topics = list(dict.fromkeys(topics))
-    if len(topics) < FEWEST_TOPICS:
-        raise UserError(
-            f"{len(topics)} topics are too few for splits that keep topics apart",
-            where="--topics",
-            fix=f"name at least {FEWEST_TOPICS}, with commas between",
-        )
     text = files("workbench").joinpath(f"starters/{language}.yaml").read_text(encoding="utf-8")
     pattern = _word(address) if address.isascii() else re.escape(address)
     values = {"address": address, "address_pattern": pattern, "role": role}
@@ -133,6 +126,13 @@ def _word(text: str) -> str:
 
 def _identified(topics: Sequence[str]) -> dict[str, str]:
     """Return topics by identifiers of their own, in their order."""
+    topics = list(dict.fromkeys(topics))
+    if len(topics) < FEWEST_TOPICS:
+        raise UserError(
+            f"{len(topics)} topics are too few for splits that keep topics apart",
+            where="--topics",
+            fix=f"name at least {FEWEST_TOPICS}, with commas between",
+        )
     named: dict[str, str] = {}
     for number, topic in enumerate(topics, 1):
         own = _identifier(topic, number)

@@ -29,7 +29,7 @@ _COLUMNS = (("persona",), ("row", "review"), ("pair", "decision", "drop", "split
 _LAST = ("answer", "score", "record")
 
 
-class Step(BaseModel):
+class ChainStep(BaseModel):
     """One record of a chain, and what its file says of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,10 +44,10 @@ class Step(BaseModel):
     """The beginning of what it says."""
 
 
-class Chain(Step):
+class Chain(ChainStep):
     """A record's whole way, first things first."""
 
-    before: tuple[Step, ...]
+    before: tuple[ChainStep, ...]
     """What it was made from, without what only stands behind an adapter's training rows."""
     trained_on: int
     """Those rows and pairs."""
@@ -59,16 +59,16 @@ class Chain(Step):
     """What is missing on the way back; empty for a complete chain."""
 
 
-def step(lineage: Lineage, node: str) -> Step:
+def step(lineage: Lineage, node: str) -> ChainStep:
     """Return what one step of a chain is."""
     kind = kind_of(node)
     if kind == "adapter":
-        return Step(id=node, kind=kind, facts=_adapter(lineage, node))
+        return ChainStep(id=node, kind=kind, facts=_adapter(lineage, node))
     row = lineage.record(node)
     text = row.get("answer") or row.get("chosen") or row.get("text") or row.get("detail") or ""
     if not text and "answers" in row:
         text = json.dumps(row["answers"], ensure_ascii=False)
-    return Step(
+    return ChainStep(
         id=node,
         kind=kind,
         places=tuple(str(place) for place in lineage.places.get(node, ())),
@@ -135,7 +135,7 @@ def chain_lines(chain: Chain) -> list[str]:
     return lines + ([f"gap: {gap}" for gap in chain.gaps] or ["the chain is complete"])
 
 
-def _line(one: Step) -> str:
+def _line(one: ChainStep) -> str:
     place = f" ({one.places[0]})" if one.places else ""
     facts = ", ".join(
         f"{name} {fact}" for name, fact in one.facts.items() if fact not in (None, "")

@@ -22,8 +22,7 @@ from rounds.stages.train import load, recipe_path
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.persona import FIDELITY
-from workbench.records import Example
-from workbench.sampling import take_spread
+from workbench.records import Example, take_spread
 
 if TYPE_CHECKING:
     from evaluation.learning_curve import LearningCurve

@@ -133,7 +133,7 @@ class _Page:
                 for row in proposal.unlearned
             ],
             "label_issues": [
-                (row, self._label_issue(kept=row.kept, quality=row.quality))
+                (row, self._label_issue(label=row.label, quality=row.quality))
                 for row in proposal.label_issues
             ],
         }
@@ -151,8 +151,8 @@ class _Page:
                     lines.append(self.say("more", count=len(rows) - LISTED))
         return lines
 
-    def _label_issue(self, *, kept: bool, quality: float) -> str:
-        key = "label_issues.kept" if kept else "label_issues.dropped"
+    def _label_issue(self, *, label: bool, quality: float) -> str:
+        key = "label_issues.kept" if label else "label_issues.dropped"
         return self.say(key, quality=f"{quality:.0%}")
 
     def curve(self) -> list[str]:

@@ -8,8 +8,8 @@ which rows need another look, and what to ask a teacher or people for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +36,7 @@ from workbench.records import Example
 
 if TYPE_CHECKING:
     from generation.cost import Plan
+    from training.row_loss import RowLoss
     from workbench.persona import Persona
 
 VERSION = 2
@@ -111,7 +112,6 @@ def propose(
         UserError: The round is not evaluated, only the base answered, a budget without a price or
             too small for one row, or what :func:`check_curve` says.
     """
-    persona, seed = context.persona, context.config.seed
     if budget is not None:
         _check_price(context)
     if curve:
@@ -119,15 +119,13 @@ def propose(
     inputs = PlanInputs.read(context.round)
     arm, gaps = _arm_and_gaps(context, inputs.splits["test"])
     row_losses = losses_of(context, arm, inputs.learning_rows) if losses else []
-    gaps += learned_gaps(inputs, row_losses, seed)
-    topics = _training_topics(persona, inputs.splits["train"])
+    gaps += learned_gaps(inputs, row_losses, context.config.seed)
+    topics = _training_topics(context.persona, inputs.splits["train"])
     plan = plan_rows(gaps, topics, rows or context.config.generate.per_topic * len(topics))
     seeds = context.round.read(RESOLVED)
     if budget is not None:
         plan = _affordable(context, seeds, gaps, topics, plan, budget)
     estimate = _estimate(context, seeds, plan)
-    held = {row.topic for split in ("validation", "test") for row in inputs.splits[split]}
-    untaught = [topic for topic in persona.topics if topic not in topics]
     return Proposal(
         persona=str(context.config.persona),
         round=context.round.name,
@@ -135,20 +133,35 @@ def propose(
         runs=str(context.runs),
         arm=arm,
         gaps=tuple(gaps),
-        held_out_topics=tuple(topic for topic in untaught if topic in held),
-        rowless_topics=tuple(topic for topic in untaught if topic not in held),
-        disputed=tuple(disputed_rows(inputs, context.config.review.policy)),
-        losses=len(row_losses),
-        unlearned=tuple(unlearned_rows(inputs, row_losses)),
-        label_issues=tuple(label_issues(inputs, seed)),
         curve=curve_of(context, arm, train=curve),
         rows=topics,
-        trait_shares=_trait_shares(persona, inputs.splits["train"]),
         plan=plan,
         teacher=context.config.teacher is not None,
         requests=estimate.lines()[1:] if estimate else [],
         cost=_cost(estimate),
+        **_about_rows(context, inputs, row_losses, topics),
     )
+
+
+def _about_rows(
+    context: RoundContext,
+    inputs: PlanInputs,
+    losses: list[RowLoss],
+    topics: Collection[str],
+) -> dict[str, Any]:
+    """Return the fields of a proposal that are about the round's own rows."""
+    persona, splits = context.persona, inputs.splits
+    held = {row.topic for row in (*splits["validation"], *splits["test"])}
+    untaught = [topic for topic in persona.topics if topic not in topics]
+    return {
+        "held_out_topics": tuple(topic for topic in untaught if topic in held),
+        "rowless_topics": tuple(topic for topic in untaught if topic not in held),
+        "disputed": tuple(disputed_rows(inputs, context.config.review.policy)),
+        "losses": len(losses),
+        "unlearned": tuple(unlearned_rows(inputs, losses)),
+        "label_issues": tuple(label_issues(inputs, context.config.seed)),
+        "trait_shares": _trait_shares(persona, splits["train"]),
+    }
 
 
 def _arm_and_gaps(context: RoundContext, held_out: Sequence[Example]) -> tuple[str, list[Gap]]:

@@ -71,7 +71,8 @@ class UnlearnedRow(RowToReview):
 class LabelIssue(RowToReview):
     """A row whose decision is not borne out by the other answers."""
 
-    kept: bool
+    label: bool
+    """True where people kept it as the persona's."""
     quality: float
     """Probability of that decision by what the other answers are like, 0 to 1."""
 
@@ -205,7 +206,7 @@ def label_issues(inputs: PlanInputs, seed: int) -> list[LabelIssue]:
     rows = {row.id: row for row in inputs.learning_rows}
     rows |= {row.id: row for row in inputs.reviewed.filtered if row.id in dropped}
     return [
-        LabelIssue(**_about(rows[one.id]), kept=one.label, quality=one.quality)
+        LabelIssue(**_about(rows[one.id]), label=one.label, quality=one.quality)
         for one in label_quality(list(_labelled(inputs, dropped)), seed=seed)
         if one.issue and one.id in rows
     ]

@@ -30,7 +30,7 @@ def import_stage(context: RoundContext) -> StageSpec:
 
 def _import(context: RoundContext, work: Work) -> None:
     from generation.importing import import_rows
-    from workbench.sampling import take_spread
+    from workbench.records import take_spread
 
     rows: list[Example] = []
     preferences: list[Preference] = []

@@ -11,8 +11,7 @@ import pytest
 
 from training.run import TrainSummary
 from workbench.persona import load_persona
-from workbench.records import Example, user_prompt
-from workbench.sampling import take_spread
+from workbench.records import Example, take_spread, user_prompt
 from workbench.store import read_json_lines, write_json, write_records
 
 pytestmark = pytest.mark.slow

@@ -115,7 +115,7 @@ def test_a_kept_row_that_reads_like_the_base_model_is_a_label_issue(
     ]
     write_records(first / "generate/baseline.jsonl", bare)
     (issue,) = _planned(workspace).label_issues
-    assert (issue.id, issue.kept) == (planted.id, True)
+    assert (issue.id, issue.label) == (planted.id, True)
     assert issue.quality < 0.3
 
 
