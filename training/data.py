@@ -72,7 +72,7 @@ def read_examples(path: Path) -> Rows:
     Raises:
         UserError: Unreadable file, a line that is no example, or no rows at all.
     """
-    return some(path, tuple(prompt_completion(row) for row in read_records(path, Example)))
+    return nonempty(path, tuple(prompt_completion(row) for row in read_records(path, Example)))
 
 
 def read_preferences(path: Path) -> Rows:
@@ -81,7 +81,7 @@ def read_preferences(path: Path) -> Rows:
     Raises:
         UserError: Unreadable file, a line that is no pair, or no rows at all.
     """
-    return some(path, tuple(prompt_pair(row) for row in read_records(path, Preference)))
+    return nonempty(path, tuple(prompt_pair(row) for row in read_records(path, Preference)))
 
 
 def read_prompts(path: Path) -> Rows:
@@ -90,7 +90,9 @@ def read_prompts(path: Path) -> Rows:
     Raises:
         UserError: Unreadable file, a line that is no example, or no rows at all.
     """
-    return some(path, tuple({"prompt": as_messages(r.prompt)} for r in read_records(path, Example)))
+    return nonempty(
+        path, tuple({"prompt": as_messages(r.prompt)} for r in read_records(path, Example))
+    )
 
 
 def read_unpaired(path: Path) -> Rows:
@@ -116,7 +118,7 @@ def read_unpaired(path: Path) -> Rows:
             if kind == "desirable"
             else "add answers to learn",
         )
-    return some(path, rows)
+    return nonempty(path, rows)
 
 
 def read_instructions(path: Path) -> Rows:
@@ -126,13 +128,13 @@ def read_instructions(path: Path) -> Rows:
         UserError: Unreadable file, a row without instruction or output, or no rows at all.
     """
     rows = []
-    for where, row in _objects(path, "instruction", "output"):
+    for where, row in _rows_with(path, "instruction", "output"):
         more = row.get("input")  # often null, where others have an empty text
         prompt = user_prompt(
-            row["instruction"], "" if more is None else _word(more, where, "input")
+            row["instruction"], "" if more is None else _text_of(more, where, "input")
         )
         rows.append({"prompt": as_messages(prompt), "completion": [_assistant(row["output"])]})
-    return some(path, tuple(rows))
+    return nonempty(path, tuple(rows))
 
 
 def read_texts(path: Path) -> Rows:
@@ -145,27 +147,27 @@ def read_texts(path: Path) -> Rows:
         # Lines may end as on Windows, and an empty one may hold spaces.
         text = read_text(path).replace("\r\n", "\n")
         parts = (part.strip() for part in re.split(r"\n\s*\n", text))
-        return some(path, tuple({"text": part} for part in parts if part))
-    return some(path, tuple({"text": row["text"]} for _, row in _objects(path, "text")))
+        return nonempty(path, tuple({"text": part} for part in parts if part))
+    return nonempty(path, tuple({"text": row["text"]} for _, row in _rows_with(path, "text")))
 
 
-def _objects(path: Path, *needed: str) -> Iterator[tuple[str, Row]]:
+def _rows_with(path: Path, *needed: str) -> Iterator[tuple[str, Row]]:
     """Yield the objects of a JSONL file with their places; each holds text under every name."""
     for number, row in read_json_lines(path):
         where = f"{path}:{number}"
         for name in needed:
-            if not _word(row.get(name), where, name).strip():
+            if not _text_of(row.get(name), where, name).strip():
                 raise UserError(f"'{name}' is empty", where=where, fix="drop the row")
         yield where, row
 
 
-def _word(value: Any, where: str, name: str) -> str:
+def _text_of(value: Any, where: str, name: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"has no text under '{name}'", where=where, fix="see the recipe's 'data'")
     return value
 
 
-def some(path: Path, rows: tuple[Row, ...]) -> Rows:
+def nonempty(path: Path, rows: tuple[Row, ...]) -> Rows:
     """Return the rows of a file, or raise a UserError where there are none."""
     if not rows:
         raise UserError(
@@ -267,7 +269,7 @@ def read_images(path: Path) -> Rows:
                 fix="put the image beside the file of rows",
             )
         rows.append({**prompt_completion(example), "images": [str(file) for file in files]})
-    return some(path, tuple(rows))
+    return nonempty(path, tuple(rows))
 
 
 def load_processor(folder: Path) -> Any:

@@ -1,7 +1,7 @@
 """Training by several processes: one word names a configuration of ``accelerate launch``.
 
-:func:`launched` is called by ``rounds/stages/train.py``. As ``python -m training.launch FILE`` this
-file is one of the processes: it carries out the run whose JSON it is given.
+:func:`run_training` is called by ``rounds/stages/train.py``. As ``python -m training.launch FILE``
+this file is one of the processes: it carries out the run whose JSON it is given.
 """
 
 from __future__ import annotations
@@ -133,12 +133,12 @@ def check_launch(launch: str, processes: int | None = None) -> int:
     return count
 
 
-def rows_a_step(recipe: Recipe) -> int:
+def rows_per_step(recipe: Recipe) -> int:
     """Return how many rows one optimizer step trains on, in all processes together."""
     return math.prod(int(recipe.trainer.get(name) or _DEFAULT_BATCH[name]) for name in _BATCH)
 
 
-def shared_out(recipe: Recipe, launch: str, processes: int) -> Recipe:
+def recipe_per_process(recipe: Recipe, launch: str, processes: int) -> Recipe:
     """Return the recipe for each of several processes: one step trains on the same rows as before.
 
     Accumulation is divided first, then the batch. FSDP also gets what sharding a 4-bit base needs:
@@ -169,7 +169,7 @@ def shared_out(recipe: Recipe, launch: str, processes: int) -> Recipe:
     return recipe.model_copy(update={"trainer": trainer, "quantization": quantization})
 
 
-def launched(
+def run_training(
     run: TrainingRun,
     launch: str = SINGLE,
     processes: int | None = None,
@@ -189,7 +189,7 @@ def launched(
     if launch == SINGLE:
         return train(run)
     count = check_launch(launch, processes)
-    run = run.model_copy(update={"recipe": shared_out(run.recipe, launch, count)})
+    run = run.model_copy(update={"recipe": recipe_per_process(run.recipe, launch, count)})
     folder = run.out / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

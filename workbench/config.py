@@ -178,7 +178,7 @@ class Train(Section):
     """How many of them; by default the configuration's own number, else one a GPU."""
     files: dict[Method, Path] = Field(default_factory=dict)
     """Stage → a file of rows of its own, in place of the split's: chats, Alpaca instructions or
-    raw text for sft as its recipe's ``data`` says, thumbs for kto."""
+    raw text for sft as its recipe's ``data`` says, unpaired preferences for kto."""
     overrides: dict[Method, dict[RecipeKey, Any]] = Field(default_factory=dict)
     """Stage → recipe keys to set otherwise, such as ``{sft: {trainer.max_steps: 4}}``."""
 

@@ -92,11 +92,11 @@ def _steps(recipe: Recipe, rows: int) -> int:
 
     What the recipe takes, :data:`STEPS` at the most, and no less than one pass over all rows.
     """
-    from training.launch import rows_a_step
+    from training.launch import rows_per_step
 
     steps = recipe.trainer.get("max_steps", -1)
     few = min(steps, STEPS) if steps > 0 else STEPS
-    return max(few, math.ceil(rows / rows_a_step(recipe)))
+    return max(few, math.ceil(rows / rows_per_step(recipe)))
 
 
 def _part(context: RoundContext, recipe: Recipe, size: int, steps: int) -> StageSpec:

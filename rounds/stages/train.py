@@ -108,14 +108,16 @@ def recipe_checks(
 
 def _check_method(context: RoundContext, method: Method) -> None:
     from training.adapter_init import check_engine
-    from training.launch import SINGLE, check_launch, shared_out
+    from training.launch import SINGLE, check_launch, recipe_per_process
 
     settings = context.config.train
     recipe = load(context, method)
     start_round(context, method)
     check_engine(recipe)
     if settings.launch != SINGLE:
-        shared_out(recipe, settings.launch, check_launch(settings.launch, settings.processes))
+        recipe_per_process(
+            recipe, settings.launch, check_launch(settings.launch, settings.processes)
+        )
     if method == "grpo":
         from training.rewards import RewardSettings, make_rewards
 
@@ -211,7 +213,7 @@ def _read_of(start: RoundFolder, method: Method) -> tuple[tuple[RoundFolder, Art
 
 
 def _train(context: RoundContext, method: Method, start: RoundFolder | None, work: Work) -> None:
-    from training.launch import launched
+    from training.launch import run_training
     from training.run import TrainingRun
     from workbench.inference.base_models import resolve_model
 
@@ -235,7 +237,7 @@ def _train(context: RoundContext, method: Method, start: RoundFolder | None, wor
         judge=context.config.judge if method == "grpo" else None,
     )
     progress = work.round.folder / PROGRESS
-    summary = launched(run, settings.launch, settings.processes, progress)
+    summary = run_training(run, settings.launch, settings.processes, progress)
     work.counts.update(summary.model_dump(mode="json"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from training.launch import CONFIGS, check_launch, launched, read_launch, shared_out
+from training.launch import CONFIGS, check_launch, read_launch, recipe_per_process, run_training
 from training.launch import _command as command_of
 from training.launch import _run as run_command
 from training.run import Recipe, TrainingRun, TrainSummary
@@ -57,14 +57,14 @@ def both(
         for n in range(12)
     )
     write_records(examples, rows)
-    launched(ddp_run(tiny_model, examples, one))
+    run_training(ddp_run(tiny_model, examples, one))
     run = ddp_run(tiny_model, examples, two)
     file = folder / "run.json"
     file.write_text(run.to_json())
     code = (
-        "import pathlib, sys; from training.launch import launched; from training.run import"
+        "import pathlib, sys; from training.launch import run_training; from training.run import"
         " TrainingRun; text = pathlib.Path(sys.argv[1]).read_text();"
-        " launched(TrainingRun.model_validate_json(text), 'ddp', 2)"
+        " run_training(TrainingRun.model_validate_json(text), 'ddp', 2)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(file)], start_new_session=True)
     while not list(two.glob("checkpoints/checkpoint-*/trainer_state.json")):
@@ -74,7 +74,7 @@ def both(
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     left = psutil.wait_procs([psutil.Process(p) for p in others if psutil.pid_exists(p)], 20)[1]
-    launched(run, "ddp", 2)
+    run_training(run, "ddp", 2)
     return one, two, [process.pid for process in left]
 
 
@@ -174,11 +174,11 @@ def test_accelerate_takes_every_shipped_configuration_and_its_command_line(
 def test_fsdp_gets_what_sharding_a_four_bit_base_needs() -> None:
     recipe = recipe_of(SFT, gradient_checkpointing=True, per_device_train_batch_size=4)
     quantized = {**QUANTIZED, "bnb_4bit_compute_dtype": "bfloat16"}
-    shared = shared_out(recipe.model_copy(update={"quantization": quantized}), "fsdp", 2)
+    shared = recipe_per_process(recipe.model_copy(update={"quantization": quantized}), "fsdp", 2)
     assert shared.quantization is not None
     assert shared.quantization["bnb_4bit_quant_storage"] == "bfloat16"
     assert shared.trainer["gradient_checkpointing_kwargs"] == {"use_reentrant": False}
-    plain = shared_out(recipe, "ddp", 2)
+    plain = recipe_per_process(recipe, "ddp", 2)
     assert plain.quantization == QUANTIZED
     assert "gradient_checkpointing_kwargs" not in plain.trainer
 
@@ -201,15 +201,15 @@ def test_a_step_trains_on_as_many_rows_however_many_processes_share_them(
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": accumulation,
     }
-    shared = shared_out(recipe_of(SFT, **fields), "ddp", processes)
+    shared = recipe_per_process(recipe_of(SFT, **fields), "ddp", processes)
     got = tuple(shared.trainer.get(name, 1) for name in fields)
     assert got == wanted
     assert got[0] * got[1] * processes == batch * accumulation
 
 
-def test_rows_that_cannot_be_shared_out_are_told() -> None:
+def test_rows_that_processes_cannot_share_are_one_line() -> None:
     with pytest.raises(UserError, match="cannot be divided among 3 processes"):
-        shared_out(recipe_of(SFT, per_device_train_batch_size=4), "ddp", 3)
+        recipe_per_process(recipe_of(SFT, per_device_train_batch_size=4), "ddp", 3)
 
 
 def test_mistakes_of_the_setting_are_one_line_each(tmp_path: Path) -> None:

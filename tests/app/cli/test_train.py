@@ -79,8 +79,8 @@ def test_every_method_trains_from_the_sft_adapter(options: list[str]) -> None:
         assert (folder / "adapter" / "adapter_model.safetensors").exists()
         manifest = Manifest.load(folder / "manifest.json")
         assert ("sft/adapter" in manifest.inputs) == (method != "sft")
-    thumbs = (round_of(options) / "kto" / "unpaired-train.jsonl").read_text().splitlines()
-    good = [json.loads(line)["label"] for line in thumbs]
+    unpaired = (round_of(options) / "kto" / "unpaired-train.jsonl").read_text().splitlines()
+    good = [json.loads(line)["label"] for line in unpaired]
     gain = json.loads((round_of(options) / "grpo" / "summary.json").read_text())["held_out_reward"]
 
     # 8 rows that reviewers took, and the 8 answers that they turned down.
