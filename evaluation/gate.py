@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation.general import General
 from evaluation.scorers import NO_JUDGE
-from workbench.config import Gate
+from workbench.config import GateBounds
 from workbench.records import Score
 from workbench.stats import Difference, paired_difference
 
@@ -57,7 +57,7 @@ class AcrossRounds(BaseModel):
         """Whether nothing fell by more than its bound."""
         return not self.lost
 
-    def failures(self, bounds: Gate) -> list[str]:
+    def failures(self, bounds: GateBounds) -> list[str]:
         """One line for each loss beyond its bound."""
         against = f"{self.arm} against {self.round}/{self.before}"
         lines = {
@@ -94,7 +94,7 @@ class GateReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     base: str
-    bounds: Gate
+    bounds: GateBounds
     arms: tuple[Forgetting, ...]
     general: dict[str, General]
     """Arm → text by text and question by question."""
@@ -115,7 +115,7 @@ class GateReport(BaseModel):
 
 
 def check_forgetting(
-    general: Mapping[str, General], bounds: Gate, *, base: str = "base"
+    general: Mapping[str, General], bounds: GateBounds, *, base: str = "base"
 ) -> GateReport:
     """Return every arm's change against ``base`` and whether it stays within the bounds.
 
@@ -148,7 +148,7 @@ def check_rounds(
     general: General | None,
     fidelity: Mapping[str, float],
     earlier: Earlier,
-    bounds: Gate,
+    bounds: GateBounds,
     seed: int,
 ) -> AcrossRounds:
     """Hold a round's last adapter against the last round's.

@@ -9,7 +9,7 @@ from pathlib import Path
 from generation.distilabel.jobs import Cluster, LocalModel, Served
 from generation.distilabel.runner import Distilabel
 from generation.teacher_client import drop_of
-from workbench.config import Generate
+from workbench.config import GenerateSettings
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.client import raise_if_hopeless
@@ -33,7 +33,7 @@ class Baseline:
 def baseline_answers(
     examples: Sequence[Example],
     model: Path | Endpoint,
-    settings: Generate,
+    settings: GenerateSettings,
     *,
     workdir: Path,
     seed: int = 0,
@@ -81,7 +81,7 @@ def baseline_answers(
 
 
 def _job(
-    model: Path | Endpoint, settings: Generate, workdir: Path, seed: int
+    model: Path | Endpoint, settings: GenerateSettings, workdir: Path, seed: int
 ) -> LocalModel | Served:
     if isinstance(model, Endpoint):
         return Served(

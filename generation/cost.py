@@ -10,7 +10,7 @@ from generation.prompts import FEW_SHOT, few_shot_pool
 from generation.questions import ROUNDS, Pool
 from generation.teacher import Taught
 from generation.topic_plan import FOLLOW_UP, topic_plan
-from workbench.config import Generate
+from workbench.config import GenerateSettings
 from workbench.inference.endpoint import Endpoint, Paid, Price
 from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.judge import trait_questions
@@ -120,7 +120,7 @@ def plan_teacher(
     persona: Persona,
     seeds: Sequence[Example],
     endpoint: Endpoint,
-    settings: Generate,
+    settings: GenerateSettings,
     *,
     judge: Endpoint | None = None,
     seed: int = 0,

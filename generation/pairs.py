@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from generation.distilabel.jobs import VERDICT
 from generation.prompts import render
 from generation.teacher_client import STAGE, TeacherClient, drop_of
-from workbench.config import Generate
+from workbench.config import GenerateSettings
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.judge import trait_questions, verdict_of, vote_of
@@ -167,7 +167,7 @@ def make_pairs(
     client: TeacherClient,
     persona: Persona,
     rows: Sequence[Chosen],
-    settings: Generate,
+    settings: GenerateSettings,
     *,
     judge: Endpoint | None,
     account: JudgeAccount,

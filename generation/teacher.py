@@ -18,7 +18,7 @@ from generation.prompts import nearest_examples
 from generation.questions import Opening, Pool, find_questions, follow_up, question_id
 from generation.teacher_client import TeacherClient, drop_of
 from generation.topic_plan import FOLLOW_UP, PLAIN, Cell, Coverage, topic_plan
-from workbench.config import Generate
+from workbench.config import GenerateSettings
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
@@ -83,7 +83,7 @@ def teacher_rows(
     persona: Persona,
     seeds: Sequence[Example],
     endpoint: Endpoint,
-    settings: Generate,
+    settings: GenerateSettings,
     *,
     workdir: Path,
     judge: Endpoint | None = None,

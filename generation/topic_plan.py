@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from workbench.config import ORDINARY, Ask, Generate, Kind
+from workbench.config import ORDINARY, GenerateSettings, Kind, RowRequest
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.persona import Persona
 
@@ -83,7 +83,7 @@ class Cell:
         return next((trait.about for trait in persona.traits if trait.id == self.trait), "")
 
 
-def topic_plan(persona: Persona, settings: Generate, seed: int = 0) -> list[Cell]:
+def topic_plan(persona: Persona, settings: GenerateSettings, seed: int = 0) -> list[Cell]:
     """Return the wanted questions: the asks of a plan, or so many for each topic.
 
     Args:
@@ -122,7 +122,7 @@ def _plan_of_topics(
     return cells
 
 
-def _plan_of_asks(persona: Persona, asks: Sequence[Ask], seed: int) -> list[Cell]:
+def _plan_of_asks(persona: Persona, asks: Sequence[RowRequest], seed: int) -> list[Cell]:
     """Return the wanted questions of a plan, ask by ask: just its counts of its cells."""
     _check(persona, asks)
     words = phrases(persona.language)
@@ -138,7 +138,7 @@ def _plan_of_asks(persona: Persona, asks: Sequence[Ask], seed: int) -> list[Cell
     return cells
 
 
-def _check(persona: Persona, asks: Sequence[Ask]) -> None:
+def _check(persona: Persona, asks: Sequence[RowRequest]) -> None:
     traits = [trait.id for trait in persona.traits]
     mistakes = [
         UserError(

@@ -32,6 +32,7 @@ from workbench.records import (
     SplitName,
     UnpairedPreference,
 )
+from workbench.stats import Comparison
 from workbench.store import atomic_file, locked, read_json, read_records, write_json, write_records
 from workbench.yamlfile import read_text
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from evaluation.pairwise import PairwiseResult
     from evaluation.people import People
     from evaluation.style import StyleReport
-    from workbench.stats import Comparison
 
 R = TypeVar("R", bound=Record)
 M = TypeVar("M", bound=BaseModel)
@@ -189,9 +189,7 @@ SPLIT_DROPS = Records("split", "drops.jsonl", Drop)
 
 RESPONSES = Records("evaluate", "responses.jsonl", Response)
 SCORES = Records("evaluate", "scores.jsonl", Score)
-COMPARISON: Document[Comparison] = Document(
-    "evaluate", "comparison.json", "workbench.stats:Comparison"
-)
+COMPARISON = Document[Comparison]("evaluate", "comparison.json", "workbench.stats:Comparison")
 CALIBRATION: Document[Calibration] = Document(
     "evaluate", "calibration.json", "evaluation.calibration:Calibration"
 )
@@ -216,25 +214,12 @@ DROPS: dict[str, Records[Drop]] = {
     for one in (IMPORT_DROPS, GENERATE_DROPS, FILTER_DROPS, RESOLVE_DROPS, SPLIT_DROPS)
 }
 """Stage → what it took out, in order."""
-STAGE_EXAMPLES: dict[str, Records[Example]] = {
-    one.stage: one for one in (IMPORTED, GENERATED, FILTERED, RESOLVED)
-}
+STAGE_EXAMPLES = {one.stage: one for one in (IMPORTED, GENERATED, FILTERED, RESOLVED)}
 """Stage of data → its rows, in order."""
+_ALL = [one for one in (*vars().values(), *PREFERENCES.values()) if isinstance(one, Records)]
 RECORDS: dict[str, tuple[Records[Any], ...]] = {
-    "import": (
-        *(CARRIED_BASELINE, CARRIED_DECISIONS, CARRIED_EXAMPLES, CARRIED_PREFERENCES),
-        *(CARRIED_REVIEWS, IMPORT_DROPS, IMPORTED, IMPORTED_PREFERENCES),
-    ),
-    "generate": (BASELINE, GENERATE_DROPS, GENERATED, GENERATED_PREFERENCES, GENERATED_SCORES),
-    "filter": (FILTER_DROPS, FILTERED, FILTERED_PREFERENCES),
-    "review": (ADJUDICATIONS, GOLD_REVIEWS, GOLD, REVIEWED_PAIRS, REVIEWS),
-    "resolve": (DECISIONS, RESOLVE_DROPS, RESOLVED, RESOLVED_PREFERENCES),
-    "split": (
-        *(DROPPED_PROBES, SPLIT_DROPS, PROBES, ASSIGNMENTS),
-        *PREFERENCES.values(),
-        *EXAMPLES.values(),
-    ),
-    "evaluate": (RESPONSES, SCORES),
+    stage: tuple(sorted((one for one in _ALL if one.stage == stage), key=lambda one: one.name))
+    for stage in (*STAGES[: STAGES.index("split") + 1], "evaluate")
 }
 """Stage of data, or the evaluation → every file of records that it leaves."""
 
@@ -266,14 +251,13 @@ def unpaired(split: SplitName) -> Records[UnpairedPreference]:
 
 
 class OutputFile(BaseModel):
-    """A file as its stage wrote it."""
+    """A file as its stage wrote it; ``records`` are the lines of a JSONL file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
     bytes: int
     records: int | None = None
-    """Lines of a JSONL file."""
 
 
 class Manifest(BaseModel):

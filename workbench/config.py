@@ -15,7 +15,7 @@ from workbench.inference.endpoint import Endpoint
 from workbench.yamlfile import read_yaml, validate
 
 
-class Section(BaseModel):
+class Settings(BaseModel):
     """A part of the configuration; unknown keys are mistakes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,7 +28,7 @@ Kind = Literal["evolved", "adversarial", "out_of_scope", "follow_up"]
 ORDINARY = "ordinary"
 
 
-class Ask(Section):
+class RowRequest(Settings):
     """So many rows of one cell that a teacher is asked for, or people write."""
 
     topic: str
@@ -38,12 +38,12 @@ class Ask(Section):
     count: int = Field(ge=1)
 
 
-class Generate(Section):
+class GenerateSettings(Settings):
     """How candidates are made."""
 
     per_topic: int = Field(default=3, ge=1)
     """New questions to ask of a teacher for each topic, where one is configured."""
-    plan: tuple[Ask, ...] = ()
+    plan: tuple[RowRequest, ...] = ()
     """Just these, in place of so many for each topic and of ``mix``; ``persona next`` writes it."""
     mix: dict[Kind, Annotated[float, Field(ge=0, le=1)]] = Field(
         default={"evolved": 0.15, "adversarial": 0.1, "out_of_scope": 0.05, "follow_up": 0.1}
@@ -76,7 +76,7 @@ class Generate(Section):
         return self
 
 
-class FilterSettings(Section):
+class FilterSettings(Settings):
     """What a team may decide about the filters."""
 
     near_duplicate: float = Field(default=0.7, gt=0, le=1)
@@ -86,7 +86,7 @@ class FilterSettings(Section):
     """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
 
 
-class SplitSettings(Section):
+class SplitSettings(Settings):
     """How large the held-out splits are, and which rows are related."""
 
     test: float = Field(default=0.2, gt=0, lt=1)
@@ -99,7 +99,7 @@ class SplitSettings(Section):
     """Similarity of two questions from which their rows are related, whatever their topic."""
 
 
-class Policy(Section):
+class Policy(Settings):
     """How the reviewers' votes on a record become one decision."""
 
     rule: Literal["majority", "dawid-skene", "adjudication"] = "majority"
@@ -121,7 +121,7 @@ class Policy(Section):
     adjudicator. ``auto`` drops them in an unattended run and queues them where people review."""
 
 
-class Review(Section):
+class ReviewSettings(Settings):
     """Who reviews, and how many of them each row needs."""
 
     reviewers: tuple[str, ...] = ("reviewer-1", "reviewer-2")
@@ -161,7 +161,7 @@ TRACKERS: tuple[Tracker, ...] = get_args(Tracker)
 """Where a run's curves are shown live; ``wandb`` writes on this machine, wandb-online sends."""
 
 
-class Train(Section):
+class TrainSettings(Settings):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
 
     methods: tuple[Method, ...] = ("sft", "dpo")
@@ -183,7 +183,7 @@ class Train(Section):
     """Stage → recipe keys to set otherwise, such as ``{sft: {trainer.max_steps: 4}}``."""
 
 
-class Gate(Section):
+class GateBounds(Settings):
     """How much worse a model may become; more fails the evaluation with exit code 3.
 
     It is held against the base, and against the last round's last adapter where there is one.
@@ -198,7 +198,7 @@ class Gate(Section):
     95 % interval has to be below zero too, so that chance alone fails nothing."""
 
 
-class Evaluate(Section):
+class EvaluateSettings(Settings):
     """How the arms answer, how they are scored, and when the evaluation fails."""
 
     max_new_tokens: int | None = Field(default=None, ge=8)
@@ -219,7 +219,7 @@ class Evaluate(Section):
     """Largest share of one metric's scores that may be missing; more means exit code 3."""
     general: Path = Path("datasets/general")
     """Folder with the texts and questions of general ability."""
-    gate: Gate = Gate()
+    gate: GateBounds = GateBounds()
     arms: tuple[str, ...] = ()
     """The round's own arms, such as ``base+prompt``; by default the base and each trained stage,
     and the base and the last trained stage with the system prompt."""
@@ -239,7 +239,7 @@ class Evaluate(Section):
     """Of sampled decoding."""
 
 
-class RunConfig(Section):
+class RunConfig(Settings):
     """Everything that ``persona run`` needs to know."""
 
     persona: Path = Path("datasets/gym-trainer")
@@ -256,12 +256,12 @@ class RunConfig(Section):
     """The base model where it is served: its own answers then come from there."""
     judge: Endpoint | None = None
     """Whoever answers the traits' questions; without one they stay unscored."""
-    generate: Generate = Generate()
+    generate: GenerateSettings = GenerateSettings()
     filter: FilterSettings = FilterSettings()
-    review: Review = Review()
+    review: ReviewSettings = ReviewSettings()
     split: SplitSettings = SplitSettings()
-    train: Train = Train()
-    evaluate: Evaluate = Evaluate()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
 
 
 def presets() -> list[str]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from workbench.config import LOCAL, Generate
+from workbench.config import LOCAL, GenerateSettings
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.exchange import MAX_TOKENS
 from workbench.inference.judge import VALUES, reply_schema
@@ -115,7 +115,7 @@ class Cluster(_Settings):
     """Processes that ask; they share the endpoint's concurrency and the budget."""
 
     @classmethod
-    def of(cls, settings: Generate) -> Cluster | None:
+    def of(cls, settings: GenerateSettings) -> Cluster | None:
         """Return the cluster that a configuration names; None for processes of this machine."""
         if settings.ray is None:
             return None

@@ -30,7 +30,7 @@ from rounds.planning.rows_to_review import (
     losses_of,
     unlearned_rows,
 )
-from workbench.config import Ask
+from workbench.config import RowRequest
 from workbench.errors import UserError
 from workbench.records import Example
 
@@ -84,7 +84,7 @@ class Proposal(BaseModel):
     """Topic → rows of the training split."""
     trait_shares: dict[str, float]
     """Rule trait → share of the training rows whose answer shows it."""
-    plan: tuple[Ask, ...]
+    plan: tuple[RowRequest, ...]
     teacher: bool
     requests: list[str]
     """The plan's requests, tokens and cost, a line a step; empty without a teacher."""
@@ -204,7 +204,9 @@ def _trait_shares(persona: Persona, rows: Sequence[Example]) -> dict[str, float]
     }
 
 
-def _estimate(context: RoundContext, seeds: list[Example], plan: tuple[Ask, ...]) -> Plan | None:
+def _estimate(
+    context: RoundContext, seeds: list[Example], plan: tuple[RowRequest, ...]
+) -> Plan | None:
     from rounds.stages.generate import teacher_plan
 
     return teacher_plan(context.generating(plan=plan), seeds) if plan else None
@@ -222,9 +224,9 @@ def _affordable(
     seeds: list[Example],
     gaps: Sequence[Gap],
     topics: dict[str, int],
-    plan: tuple[Ask, ...],
+    plan: tuple[RowRequest, ...],
     budget: float,
-) -> tuple[Ask, ...]:
+) -> tuple[RowRequest, ...]:
     """Return the largest plan whose highest cost the budget pays.
 
     Raises:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from workbench.config import ORDINARY, Ask, Kind
+from workbench.config import ORDINARY, Kind, RowRequest
 
 if TYPE_CHECKING:
     from evaluation.weakness import Gap
@@ -46,7 +46,7 @@ def share_out(weights: Mapping[str, float], total: int) -> dict[str, int]:
     return shares
 
 
-def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tuple[Ask, ...]:
+def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tuple[RowRequest, ...]:
     """Return the asks of the next round.
 
     Three quarters of the rows go to what is surely weak, each weakness in proportion to the part of
@@ -84,7 +84,7 @@ def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tup
         ask([gap.name] if own else order, _kind(gap), trait, count)
     ask(order, ORDINARY, "", total - sum(focused.values()))
     return tuple(
-        Ask.model_validate({"topic": topic, "kind": kind, "trait": trait, "count": count})
+        RowRequest.model_validate({"topic": topic, "kind": kind, "trait": trait, "count": count})
         for (topic, kind, trait), count in sorted(
             asks.items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
         )

@@ -43,7 +43,7 @@ from rounds.layout import (
     adapter,
 )
 from rounds.runner import StageSpec, Work
-from workbench.config import Gate, dumped
+from workbench.config import GateBounds, dumped
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.endpoint import Endpoint, check_reachable
@@ -220,7 +220,7 @@ def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
 
 
 def _general(
-    folder: Path, language: str, arms: list[Arm], pool: ModelPool, memo: Path, bounds: Gate
+    folder: Path, language: str, arms: list[Arm], pool: ModelPool, memo: Path, bounds: GateBounds
 ) -> GateReport:
     """Return what each arm's weights can still do; prompted arms share them with others.
 

@@ -25,7 +25,7 @@ from rounds.layout import (
     write,
 )
 from rounds.runner import StageSpec, Work
-from workbench.config import Method, Train, dumped
+from workbench.config import Method, TrainSettings, dumped
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import has_gpu
 from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
@@ -156,7 +156,7 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
     )
 
 
-def _launch(settings: Train) -> dict[str, Any]:
+def _launch(settings: TrainSettings) -> dict[str, Any]:
     return {"launch": settings.launch, "processes": settings.processes}
 
 

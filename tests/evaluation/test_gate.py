@@ -1,6 +1,6 @@
 from evaluation.gate import check_forgetting, check_unscored
 from evaluation.general import General
-from workbench.config import Gate
+from workbench.config import GateBounds
 from workbench.records import Score
 
 
@@ -27,7 +27,7 @@ def score(metric: str, number: int, unscored: str = "") -> Score:
 
 
 def test_an_arm_passes_up_to_the_bound_and_fails_beyond_it():
-    bounds = Gate(cross_entropy=0.3, accuracy=0.2)
+    bounds = GateBounds(cross_entropy=0.3, accuracy=0.2)
     report = check_forgetting(
         {
             "base": general(3.0, 8),

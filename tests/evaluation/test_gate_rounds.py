@@ -10,10 +10,10 @@ from evaluation.gate import AcrossRounds, Earlier, Why, check_forgetting, check_
 from evaluation.report.verdict import across_lines
 from evaluation.report.wording import Wording
 from tests.evaluation.test_gate import general
-from workbench.config import Gate
+from workbench.config import GateBounds
 from workbench.persona import load_persona
 
-BOUNDS = Gate(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
+BOUNDS = GateBounds(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
 THEN = {f"question {n}": 0.8 for n in range(10)}
 
 

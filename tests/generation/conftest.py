@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workbench.config import Generate
+from workbench.config import GenerateSettings
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, user_prompt
 
@@ -35,10 +35,10 @@ traits:
 """
 
 
-def rows(per_topic: int, **changes: Any) -> Generate:
+def rows(per_topic: int, **changes: Any) -> GenerateSettings:
     """Ordinary rows alone, and no pairs."""
     plain = {"mix": {}, "hard_negatives": 0, "per_topic": per_topic}
-    return Generate.model_validate({**plain, **changes})
+    return GenerateSettings.model_validate({**plain, **changes})
 
 
 @pytest.fixture

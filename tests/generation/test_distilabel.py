@@ -35,7 +35,7 @@ TEACH = """
 import sys
 from pathlib import Path
 from generation.teacher import teacher_rows
-from workbench.config import Generate
+from workbench.config import GenerateSettings
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import load_persona
 from workbench.records import Example
@@ -45,7 +45,7 @@ teacher_rows(
     load_persona(folder / "persona.yaml"),
     list(read_records(folder / "seeds.jsonl", Example)),
     Endpoint(base_url=url, model="m", concurrency=4),
-    Generate(per_topic=20, mix={}, hard_negatives=0), workdir=folder / "work",
+    GenerateSettings(per_topic=20, mix={}, hard_negatives=0), workdir=folder / "work",
 )
 """
 

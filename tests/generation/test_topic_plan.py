@@ -9,7 +9,7 @@ import pytest
 
 from generation.topic_plan import Coverage, phrases, topic_plan
 from tests.generation.conftest import rows
-from workbench.config import Ask
+from workbench.config import RowRequest
 from workbench.errors import UserErrors
 from workbench.persona import Persona
 from workbench.records import Example, Preference, user_prompt
@@ -45,8 +45,8 @@ def test_cells_are_described_in_both_languages_with_the_same_keys(persona: Perso
 
 def test_a_plan_asks_for_its_counts_of_its_cells_and_nothing_else(persona: Persona) -> None:
     asks = [
-        Ask(topic="sleep", trait="address", count=5),
-        Ask(topic="squat", kind="adversarial", count=3),
+        RowRequest(topic="sleep", trait="address", count=5),
+        RowRequest(topic="squat", kind="adversarial", count=3),
     ]
     cells = topic_plan(persona, rows(1, plan=asks), seed=1)
     assert Counter((cell.topic, cell.kind, cell.trait) for cell in cells) == {
@@ -68,7 +68,7 @@ def test_a_plan_asks_for_its_counts_of_its_cells_and_nothing_else(persona: Perso
 def test_topics_and_traits_of_a_plan_that_the_persona_lacks_are_all_named(
     persona: Persona,
 ) -> None:
-    asks = [Ask(topic="sleeep", count=1), Ask(topic="squat", trait="adress", count=1)]
+    asks = [RowRequest(topic="sleeep", count=1), RowRequest(topic="squat", trait="adress", count=1)]
     with pytest.raises(UserErrors) as raised:
         topic_plan(persona, rows(1, plan=asks))
     first, second = raised.value.lines()

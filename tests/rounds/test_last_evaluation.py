@@ -20,12 +20,12 @@ from rounds.layout import COMPARISON, GENERAL, RESPONSES, SCORES, RoundFolder
 from tests.commands import write_manifest
 from tests.evaluation.test_gate import general
 from tests.written_rounds import scored
-from workbench.config import Gate, dumped
+from workbench.config import GateBounds, dumped
 from workbench.records import Example, Response, Score, user_prompt
 from workbench.stats import compare
 from workbench.store import file_hash, write_json, write_records
 
-BOUNDS = Gate(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
+BOUNDS = GateBounds(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
 
 
 def answered(warmth: float) -> tuple[list[Response], list[Score]]:

@@ -19,7 +19,7 @@ from generation.baseline import baseline_answers
 from rounds.context import RoundContext, open_context
 from rounds.models import linked_model, model_folder
 from rounds.runner import StageSpec, Work, run_stage
-from workbench.config import Generate
+from workbench.config import GenerateSettings
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.adapters import save_adapter
 from workbench.inference.base_models import load_model, load_tokenizer
@@ -96,7 +96,7 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
         check_reachable(student)
         asked = [Example(prompt=user_prompt(question), answer="Up.") for question in QUESTIONS]
         baseline = baseline_answers(
-            asked, student, Generate(max_new_tokens=8), workdir=tmp_path / "work"
+            asked, student, GenerateSettings(max_new_tokens=8), workdir=tmp_path / "work"
         )
     finally:
         server.send_signal(signal.SIGINT)

@@ -15,7 +15,7 @@ from evaluation.people import Pairing, People
 from evaluation.report import ReportInput, build_reports
 from evaluation.scorers import score_responses
 from tests.evaluation.report.test_page import Page, html_of
-from workbench.config import Gate
+from workbench.config import GateBounds
 from workbench.persona import Persona
 from workbench.records import Example
 from workbench.stats import compare
@@ -45,7 +45,7 @@ def gate_report() -> GateReport:
     worse = {"cross_entropy_change": 0.5, "accuracy_change": -0.25, "passed": False}
     return GateReport(
         base="base",
-        bounds=Gate(cross_entropy=0.3, accuracy=0.2),
+        bounds=GateBounds(cross_entropy=0.3, accuracy=0.2),
         arms=(base, base.model_copy(update={"arm": "sft+dpo", **worse})),
         general={"base": general, "sft+dpo": general},
     )
