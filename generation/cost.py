@@ -46,7 +46,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepEstimate:
     """One step's requests and tokens."""
 
     name: str
@@ -56,7 +56,9 @@ class Step:
     price: Price | None = None
 
     @classmethod
-    def of(cls, name: str, count: Range, prompt: Range, reply: Range, price: Price | None) -> Step:
+    def of(
+        cls, name: str, count: Range, prompt: Range, reply: Range, price: Price | None
+    ) -> StepEstimate:
         """Return a step of so many requests, from the tokens of one prompt and of its reply."""
         return cls(name, count, count.times(prompt), count.times(reply), price)
 
@@ -71,13 +73,13 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TeacherPlan:
     """A job before it starts. Retries of failed requests are not foreseen."""
 
     rows: int
     topics: dict[str, int]
     """Topic → questions to be asked and answered."""
-    steps: tuple[Step, ...]
+    steps: tuple[StepEstimate, ...]
     price: Price | None = None
 
     @property
@@ -124,7 +126,7 @@ def plan_teacher(
     *,
     judge: Endpoint | None = None,
     seed: int = 0,
-) -> Plan:
+) -> TeacherPlan:
     """Return what :func:`generation.teacher.teacher_rows` will ask with the same arguments.
 
     The prompts are the real ones; lengths in tokens are rules of thumb for the persona's language,
@@ -139,7 +141,7 @@ def plan_teacher(
     rounds = Range(1, ROUNDS)
     prompts = _whole(sum(len(request.prompt[0].content) for request in requests))
     steps = [
-        Step(
+        StepEstimate(
             "questions",
             _whole(len(requests)).times(rounds),
             prompts.times(tokens.per_character).times(rounds),
@@ -149,19 +151,21 @@ def plan_teacher(
     ]
     if follow_ups:
         count = _whole(follow_ups).times(rounds)
-        steps.append(Step.of("follow_ups", count, tokens.about_answer, tokens.question, price))
+        steps.append(
+            StepEstimate.of("follow_ups", count, tokens.about_answer, tokens.question, price)
+        )
     asked = tokens.question + _system(persona, seeds).times(tokens.per_character)
-    step = Step.of("answers", answers, asked, tokens.answer, price)
+    step = StepEstimate.of("answers", answers, asked, tokens.answer, price)
     earlier = _whole(follow_ups * settings.candidates).times(tokens.before)
     steps.append(replace(step, input_tokens=step.input_tokens + earlier))
     negatives = _whole(round(settings.hard_negatives * rows))
     if negatives.high:
         count, about = negatives, tokens.about_answer
-        steps.append(Step.of("hard_negatives", count, about, tokens.answer, price))
+        steps.append(StepEstimate.of("hard_negatives", count, about, tokens.answer, price))
     if judge:
         seen = Range(rows, answers.high) + negatives
         steps += _judge_steps(persona, tokens, seen, judge.price)
-    return Plan(rows, dict(Counter(cell.topic for cell in cells)), tuple(steps), price)
+    return TeacherPlan(rows, dict(Counter(cell.topic for cell in cells)), tuple(steps), price)
 
 
 @dataclass(frozen=True)
@@ -193,14 +197,14 @@ class _Tokens:
 
 def _judge_steps(
     persona: Persona, tokens: _Tokens, answers: Range, price: Price | None
-) -> list[Step]:
+) -> list[StepEstimate]:
     """Return the step of the judge: a request for each answer and trait; none without a trait."""
     prompts = [len(one.ask.prompt) for one in trait_questions(persona, user_prompt("?"), "?")]
     if not prompts:
         return []
     each = _whole(sum(prompts) // len(prompts)).times(tokens.per_character) + tokens.before
     verdict = tokens.per_word.times(Range(*_VERDICT_WORDS))
-    return [Step.of(JUDGE_STEP, answers.times(_whole(len(prompts))), each, verdict, price)]
+    return [StepEstimate.of(JUDGE_STEP, answers.times(_whole(len(prompts))), each, verdict, price)]
 
 
 def _system(persona: Persona, seeds: Sequence[Example]) -> Range:
@@ -231,7 +235,7 @@ def _span(span: Range) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def account_lines(plan: Plan, taught: Taught) -> list[str]:
+def account_lines(plan: TeacherPlan, taught: Taught) -> list[str]:
     """Return lines for people: the planned rows by what became of them, then each step's cost.
 
     What a step took includes earlier runs that were stopped or killed; the plan knows no retries.

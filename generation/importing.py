@@ -95,7 +95,7 @@ def import_rows(
 
 
 def _record(
-    row: Row, topic: str, source: str, parents: tuple[str, ...], origin: Origin
+    row: ImportedRow, topic: str, source: str, parents: tuple[str, ...], origin: Origin
 ) -> Example | Preference:
     if row.rejected is None:
         return Example(
@@ -145,7 +145,7 @@ def _first(mistakes: list[UserError], path: Path) -> list[UserError]:
     return [*errors[:MOST_ERRORS], more]
 
 
-class Row(NamedTuple):
+class ImportedRow(NamedTuple):
     """One row in our own terms; ``rejected`` is None where it is no preference."""
 
     prompt: Messages
@@ -193,8 +193,8 @@ class _Alpaca(_Shape):
     input: MaybeText = ""
     output: Text
 
-    def row(self) -> Row:
-        return Row(user_prompt(self.instruction, self.input), self.output, None, self.topic)
+    def row(self) -> ImportedRow:
+        return ImportedRow(user_prompt(self.instruction, self.input), self.output, None, self.topic)
 
 
 class _Chat(_Shape):
@@ -205,8 +205,8 @@ class _Chat(_Shape):
         _ends_with_answer(self.messages, "messages")
         return self
 
-    def row(self) -> Row:
-        return Row(self.messages[:-1], self.messages[-1].content.strip(), None, self.topic)
+    def row(self) -> ImportedRow:
+        return ImportedRow(self.messages[:-1], self.messages[-1].content.strip(), None, self.topic)
 
 
 class _Preference(_Shape):
@@ -228,9 +228,9 @@ class _Preference(_Shape):
             raise ValueError("chosen and rejected are the same text")
         return self
 
-    def row(self) -> Row:
+    def row(self) -> ImportedRow:
         chosen, rejected = self.chosen[-1].content.strip(), self.rejected[-1].content.strip()
-        return Row(self.prompt, chosen, rejected, self.topic)
+        return ImportedRow(self.prompt, chosen, rejected, self.topic)
 
 
 def _ends_with_answer(turns: Messages, name: str) -> None:
@@ -238,7 +238,7 @@ def _ends_with_answer(turns: Messages, name: str) -> None:
         raise ValueError(f"{name} do not end with a user turn and the assistant's answer")
 
 
-def parse_row(data: dict[str, Any]) -> Row:
+def parse_row(data: dict[str, Any]) -> ImportedRow:
     """Return one row of any known shape.
 
     Raises:

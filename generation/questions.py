@@ -16,7 +16,7 @@ from typing import NamedTuple
 from generation.distilabel.jobs import QUESTIONS, Questions
 from generation.prompts import few_shot_pool, render
 from generation.teacher_client import STAGE, TeacherClient, drop_of
-from generation.topic_plan import FOLLOW_UP, Cell
+from generation.topic_plan import FOLLOW_UP, PlannedQuestion
 from workbench.inference.completion import Completion
 from workbench.near_duplicates import NearTextIndex
 from workbench.persona import Persona
@@ -56,7 +56,7 @@ class Pool:
 
     persona: Persona
     seeds: Sequence[Example]
-    cells: Sequence[Cell]
+    cells: Sequence[PlannedQuestion]
     """The topic plan; follow-ups in it are asked for elsewhere."""
     seed: int
     earlier: Sequence[Example] = ()
@@ -71,7 +71,7 @@ class Pool:
             self._known.add(row.id, row.question)
 
     @property
-    def questions(self) -> list[tuple[Cell, str]]:
+    def questions(self) -> list[tuple[PlannedQuestion, str]]:
         """The questions that were found, in the order of the plan."""
         return [(self.cells[place], self.taken[place]) for place in sorted(self.taken)]
 
@@ -192,7 +192,7 @@ class Opening(NamedTuple):
 
 def follow_up(
     client: TeacherClient, pool: Pool, openings: Sequence[Opening]
-) -> list[tuple[Cell, Messages]]:
+) -> list[tuple[PlannedQuestion, Messages]]:
     """Return conversations that go on after an answer of the same topic.
 
     New answers come first, then the seeds that may be shown. Each is followed up once at the most;

@@ -17,7 +17,7 @@ from generation.pairs import Chosen, JudgeAccount, Pairs, make_pairs, trait_scor
 from generation.prompts import nearest_examples
 from generation.questions import Opening, Pool, find_questions, follow_up, question_id
 from generation.teacher_client import TeacherClient, drop_of
-from generation.topic_plan import FOLLOW_UP, PLAIN, Cell, Coverage, topic_plan
+from generation.topic_plan import FOLLOW_UP, PLAIN, Coverage, PlannedQuestion, topic_plan
 from workbench.config import GenerateSettings
 from workbench.console import console
 from workbench.errors import UserError
@@ -133,7 +133,7 @@ def teacher_rows(
 class Answered:
     """One question of the plan and all that was answered to it."""
 
-    cell: Cell
+    cell: PlannedQuestion
     prompt: Messages
     """The conversation, without a system message."""
     completions: tuple[Completion, ...]
@@ -167,7 +167,7 @@ def answer(
     client: TeacherClient,
     persona: Persona,
     seeds: Sequence[Example],
-    asked: Sequence[tuple[Cell, Messages]],
+    asked: Sequence[tuple[PlannedQuestion, Messages]],
     *,
     candidates: int,
     part: int = 1,
@@ -200,7 +200,7 @@ def answer(
     ]
 
 
-def _system(persona: Persona, shown: Sequence[Example], cell: Cell) -> str:
+def _system(persona: Persona, shown: Sequence[Example], cell: PlannedQuestion) -> str:
     return "\n".join(filter(None, (system_prompt(persona, shown), cell.emphasis(persona))))
 
 

@@ -1,9 +1,10 @@
-"""The topic plan: which questions a job wants, cell by cell, and how far it got.
+"""The topic plan: which questions a job wants, one by one, and how far it got.
 
-A cell is a topic, an intent, a difficulty and a tone of the asker. Beside ordinary questions there
-are four kinds: evolved from a seed (in the manner of Evol-Instruct; Xu et al. 2023, "WizardLM:
-Empowering Large Language Models to Follow Complex Instructions"), adversarial, out of scope, and
-follow-ups in a conversation.
+A planned question has a topic, an intent, a difficulty and a tone of the asker. Beside ordinary
+questions there are four kinds: evolved from a seed (in the manner of Evol-Instruct; Xu et al. 2023,
+"WizardLM: Empowering Large Language Models to Follow Complex Instructions"), adversarial, out of
+scope, and follow-ups in a conversation. In goes the persona and the configuration's section;
+:mod:`generation.questions` fills the plan, :mod:`generation.cost` prices it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def phrases(language: str) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One wanted question."""
+class PlannedQuestion:
+    """One wanted question: a cell of topic, intent, difficulty and tone, and what kind it is."""
 
     topic: str
     intent: str
@@ -83,7 +84,9 @@ class Cell:
         return next((trait.about for trait in persona.traits if trait.id == self.trait), "")
 
 
-def topic_plan(persona: Persona, settings: GenerateSettings, seed: int = 0) -> list[Cell]:
+def topic_plan(
+    persona: Persona, settings: GenerateSettings, seed: int = 0
+) -> list[PlannedQuestion]:
     """Return the wanted questions: the asks of a plan, or so many for each topic.
 
     Args:
@@ -101,7 +104,7 @@ def topic_plan(persona: Persona, settings: GenerateSettings, seed: int = 0) -> l
 
 def _plan_of_topics(
     persona: Persona, per_topic: int, mix: Mapping[Kind, float], seed: int
-) -> list[Cell]:
+) -> list[PlannedQuestion]:
     """Return ``per_topic`` questions of each topic, in the order of topics.
 
     Every topic goes through all combinations of intent, difficulty and tone, from another start
@@ -118,23 +121,25 @@ def _plan_of_topics(
     for place, topic in enumerate(persona.topics):
         start = place * per_topic
         for number in range(start, start + per_topic):
-            cells.append(Cell(topic, *combinations[number % len(combinations)], *kinds[number]))
+            cells.append(
+                PlannedQuestion(topic, *combinations[number % len(combinations)], *kinds[number])
+            )
     return cells
 
 
-def _plan_of_asks(persona: Persona, asks: Sequence[RowRequest], seed: int) -> list[Cell]:
+def _plan_of_asks(persona: Persona, asks: Sequence[RowRequest], seed: int) -> list[PlannedQuestion]:
     """Return the wanted questions of a plan, ask by ask: just its counts of its cells."""
     _check(persona, asks)
     words = phrases(persona.language)
     combinations = _combinations(words, random.Random(f"asks:{seed}"))
-    cells: list[Cell] = []
+    cells: list[PlannedQuestion] = []
     for ask in asks:
         ways = [("", "")]
         if ask.kind != ORDINARY:
             ways = [(ask.kind, variant) for variant in words["kinds"][ask.kind]]
         for kind, variant in islice(cycle(ways), ask.count):
             place = combinations[len(cells) % len(combinations)]
-            cells.append(Cell(ask.topic, *place, kind, variant, ask.trait))
+            cells.append(PlannedQuestion(ask.topic, *place, kind, variant, ask.trait))
     return cells
 
 
@@ -179,15 +184,18 @@ class Coverage:
     """How much of the topic plan was met."""
 
     wanted: Counter[str]
-    """Cell → wanted questions."""
+    """Name of a planned question → how many are wanted."""
     asked: Counter[str]
-    """Cell → questions that were found."""
+    """Name → questions that the teacher came up with."""
     answered: Counter[str]
-    """Cell → rows that came of them."""
+    """Name → rows that came of them."""
 
     @classmethod
     def of(
-        cls, wanted: Iterable[Cell], asked: Iterable[Cell], answered: Iterable[Cell]
+        cls,
+        wanted: Iterable[PlannedQuestion],
+        asked: Iterable[PlannedQuestion],
+        answered: Iterable[PlannedQuestion],
     ) -> Coverage:
         """Count cells by their name."""
         return cls(*(Counter(cell.name for cell in cells) for cells in (wanted, asked, answered)))

@@ -22,7 +22,7 @@ from workbench.errors import UserError, nearest
 from workbench.records import Example, take_spread
 
 if TYPE_CHECKING:
-    from generation.cost import Plan as TeacherPlan
+    from generation.cost import TeacherPlan
     from training.data import Rows
     from training.plan.plan import Plan as TrainingPlan
     from training.run import Recipe

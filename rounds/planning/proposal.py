@@ -35,7 +35,7 @@ from workbench.errors import UserError
 from workbench.records import Example
 
 if TYPE_CHECKING:
-    from generation.cost import Plan
+    from generation.cost import TeacherPlan
     from training.row_loss import RowLoss
     from workbench.persona import Persona
 
@@ -206,13 +206,13 @@ def _trait_shares(persona: Persona, rows: Sequence[Example]) -> dict[str, float]
 
 def _estimate(
     context: RoundContext, seeds: list[Example], plan: tuple[RowRequest, ...]
-) -> Plan | None:
+) -> TeacherPlan | None:
     from rounds.stages.generate import teacher_plan
 
     return teacher_plan(context.generating(plan=plan), seeds) if plan else None
 
 
-def _cost(estimate: Plan | None) -> Cost | None:
+def _cost(estimate: TeacherPlan | None) -> Cost | None:
     if estimate is None or estimate.money is None or estimate.price is None:
         return None
     money, currency = estimate.money, estimate.price.currency

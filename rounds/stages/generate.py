@@ -25,7 +25,7 @@ from workbench.records import Drop, Example, Preference, Record, Score
 from workbench.store import atomic_file, write_json, write_records
 
 if TYPE_CHECKING:
-    from generation.cost import Plan
+    from generation.cost import TeacherPlan
     from generation.teacher import Taught
 
 HOW = frozenset({"budget", "min_share", "ray", "ray_workers"})
@@ -79,7 +79,7 @@ def _who(endpoint: Endpoint | None) -> dict[str, Any] | None:
     return endpoint.model_dump(include=set(WHO), exclude_defaults=True) if endpoint else None
 
 
-def teacher_plan(context: RoundContext, seeds: list[Example]) -> Plan | None:
+def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | None:
     """Return what the teacher will be asked; None where no teacher is configured."""
     from generation.cost import plan_teacher
 
@@ -148,7 +148,7 @@ def _write_card(context: RoundContext, work: Work, records: Mapping[str, int]) -
         file.write(dataset_card(context.persona, facts))
 
 
-def _teach(context: RoundContext, work: Work, seeds: list[Example], plan: Plan) -> Taught:
+def _teach(context: RoundContext, work: Work, seeds: list[Example], plan: TeacherPlan) -> Taught:
     """Return the teacher's rows; tell and keep what became of each and what it cost."""
     from generation.cost import account_lines
     from generation.teacher import teacher_rows

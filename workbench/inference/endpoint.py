@@ -77,9 +77,9 @@ class Endpoint(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _holds_no_secret(cls, data: Any) -> Any:
-        if isinstance(data, dict) and (found := _SECRET_KEYS & {str(k).lower() for k in data}):
+        if isinstance(data, dict) and (secrets := _SECRET_KEYS & {str(k).lower() for k in data}):
             raise ValueError(
-                f"'{min(found)}' must not stand in a configuration; name the environment variable"
+                f"'{min(secrets)}' must not stand in a configuration; name the environment variable"
                 " that holds it in 'api_key_env', or a file in 'api_key_file'"
             )
         return data
