@@ -68,7 +68,7 @@ def answer_arms(
     turns = sum(max(first_turn(arms[0], e, 0).number and len(e.prompt), 1) for e in examples)
     with ExitStack() as stack:
         advance = stack.enter_context(track("answering prompts", len(arms) * len(seeds) * turns))
-        answers = _Answers(
+        answers = _AnswerStore(
             pool,
             stack.enter_context(AnswerCache(cache)) if cache else None,
             advance,
@@ -79,11 +79,19 @@ def answer_arms(
         for arm in sorted(arms, key=lambda arm: str(pool.folder(arm))):
             opening = (first_turn(arm, example, seed) for example in examples for seed in seeds)
             answers.ask(arm, opening, batch_size)
+    return _in_order(answers.responses, arms, examples, seeds)
+
+
+def _in_order(
+    responses: Sequence[Response],
+    arms: Sequence[Arm],
+    examples: Sequence[Example],
+    seeds: Sequence[int],
+) -> list[Response]:
     place = {arm.name: index for index, arm in enumerate(arms)}
     order = {example.id: index for index, example in enumerate(examples)}
     return sorted(
-        answers.responses,
-        key=lambda r: (place[r.arm], order[r.prompt_id], seeds.index(r.seed), r.turn),
+        responses, key=lambda r: (place[r.arm], order[r.prompt_id], seeds.index(r.seed), r.turn)
     )
 
 
@@ -92,7 +100,7 @@ def answer(arm: Arm, examples: Sequence[Example], model: Path, **how: object) ->
     return answer_arms([arm], examples, model, **how)  # type: ignore[arg-type]
 
 
-class _Answers:
+class _AnswerStore:
     """The answers of an evaluation as they come in."""
 
     def __init__(

@@ -23,7 +23,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Text(_Record):
+class PlainText(_Record):
     """A short paragraph of plain text."""
 
     id: str = Field(min_length=1)
@@ -48,13 +48,13 @@ class Choice(_Record):
         return self
 
 
-R = TypeVar("R", Text, Choice)
+R = TypeVar("R", PlainText, Choice)
 
 
 class GeneralSet(_Record):
     """What general ability is measured on."""
 
-    texts: tuple[Text, ...]
+    texts: tuple[PlainText, ...]
     questions: tuple[Choice, ...]
 
 
@@ -85,7 +85,7 @@ def load_general(folder: Path, language: str) -> GeneralSet:
     """
     folder = general_folder(folder)
     data = GeneralSet(
-        texts=tuple(t for t in _rows(folder / TEXTS, Text) if t.language == language),
+        texts=tuple(t for t in _rows(folder / TEXTS, PlainText) if t.language == language),
         questions=tuple(q for q in _rows(folder / QUESTIONS, Choice) if q.language == language),
     )
     if not data.texts or not data.questions:

@@ -42,7 +42,7 @@ class NumberBound(BaseModel):
     max: float = Field(ge=0)
 
 
-class _Row(BaseModel):
+class _ProbeRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     probe: Probe
@@ -59,7 +59,7 @@ class _Row(BaseModel):
     bounds: tuple[NumberBound, ...] = ()
 
     @model_validator(mode="after")
-    def _turns(self) -> _Row:
+    def _turns(self) -> _ProbeRow:
         if any(not turn.strip() for turn in self.turns):
             raise ValueError("turns: one is empty")
         if (self.probe == DRIFT) != (len(self.turns) > 1):
@@ -84,7 +84,7 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
     mistakes: list[UserError] = []
     for number, data in read_json_lines(path, mistakes=mistakes):
         try:
-            row = _Row.model_validate(data)
+            row = _ProbeRow.model_validate(data)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])

@@ -6,7 +6,7 @@ import torch
 from evaluation.general import (
     Choice,
     GeneralSet,
-    Text,
+    PlainText,
     load_general,
     log_likelihoods,
     measure_general,
@@ -49,7 +49,7 @@ def test_the_right_answer_is_the_choice_the_model_finds_likeliest(loaded):
     means = [total / count for total, count in log_likelihoods(model, tokenizer, pairs)]
     best = means.index(max(means))
     data = GeneralSet(
-        texts=(Text(id="t", language="en", text="the trainer answers"),),
+        texts=(PlainText(id="t", language="en", text="the trainer answers"),),
         questions=tuple(
             Choice(id=f"q{n}", language="en", question="What?", choices=choices, answer=n)
             for n in range(3)
