@@ -1,19 +1,30 @@
-"""The stage of candidates: a teacher's rows where one is configured, and the baseline answers."""
+"""The stage ``generate``: a teacher's rows where one is configured, and the baseline answers.
+
+In: the imported rows, and those that were taken over. Out: new rows, pairs and scores of a judge,
+and the base model's own answer to every row, which kept answers will be preferred to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
+    BASELINE,
     CARRIED_BASELINE,
     CARRIED_EXAMPLES,
+    COVERAGE,
+    DATASET_CARD,
+    GENERATE_DROPS,
     GENERATED,
+    GENERATED_PREFERENCES,
+    GENERATED_SCORES,
     IMPORTED,
     Records,
     RoundFolder,
@@ -21,15 +32,15 @@ from rounds.layout import (
 from rounds.runner import StageSpec, Work
 from workbench.console import console
 from workbench.inference.endpoint import Endpoint
-from workbench.records import Drop, Example, Preference, Record, Score
-from workbench.store import atomic_file, write_json, write_records
+from workbench.records import Example
 
 if TYPE_CHECKING:
     from generation.cost import TeacherPlan
     from generation.teacher import Taught
 
+STAGE = "generate"
 HOW = frozenset({"budget", "min_share", "ray", "ray_workers"})
-"""Settings that decide how far the job goes or where it runs, and not which rows it makes."""
+"""Settings that decide how far it goes or where it runs, and not which rows it makes."""
 WHO = frozenset({"base_url", "model", "extra_body"})
 """What of an endpoint decides its answers."""
 
@@ -37,7 +48,7 @@ WHO = frozenset({"base_url", "model", "extra_body"})
 def generate_stage(context: RoundContext) -> StageSpec:
     """New rows from a teacher where there is one; the base model's own answer to every row."""
     return StageSpec(
-        "generate",
+        STAGE,
         partial(_generate, context),
         inputs=(IMPORTED,),
         optional=(CARRIED_EXAMPLES, CARRIED_BASELINE),
@@ -100,37 +111,29 @@ def _generate(context: RoundContext, work: Work) -> None:
     from generation.prompts import prompt_versions
     from workbench.inference.base_models import resolve_model
 
-    settings = context.config.generate
-    seeds = work.read(IMPORTED)
-    taught: list[Example] = []
-    preferences: list[Preference] = []
-    scores: list[Score] = []
-    dropped: list[Drop] = []
-    scratch = work.round.folder / ".generate.scratch"
-    carry_over = read_carry_over(work)
-    shown = [*carry_over.rows, *seeds]
-    if (plan := teacher_plan(context, shown)) is not None:
-        answered = _teach(context, work, shown, plan)
-        taught, dropped = answered.examples, answered.dropped
-        preferences, scores = answered.preferences, answered.scores
+    seeds, carry_over = work.read(IMPORTED), read_carry_over(work)
+    scratch = work.round.scratch(STAGE)
+    taught = _teach(context, work, [*carry_over.rows, *seeds], scratch / "teacher")
+    rows = taught.examples if taught else []
     baseline = baseline_answers(
-        [*seeds, *taught],
+        [*seeds, *rows],
         context.config.student or resolve_model(context.config.model),
-        settings,
+        context.config.generate,
         workdir=scratch / "baseline",
         seed=context.config.seed,
     )
-    dropped = [*dropped, *baseline.dropped]
-    work.counts.update(taught=len(taught), baseline=len(baseline.responses), dropped=len(dropped))
+    drops = [*(taught.dropped if taught else ()), *baseline.dropped]
+    preferences = taught.preferences if taught else []
+    work.counts.update(taught=len(rows), baseline=len(baseline.responses), dropped=len(drops))
     work.counts["prompts"] = prompt_versions(context.persona)
-    write_records(work.out / "examples.jsonl", taught)
-    write_records(work.out / "preferences.jsonl", preferences)
-    write_records(work.out / "scores.jsonl", scores)
-    write_records(work.out / "baseline.jsonl", [*carry_over.baseline, *baseline.responses])
-    write_records(work.out / "drops.jsonl", dropped)
-    if taught:
-        made: dict[str, Sequence[Record]] = {"examples": taught, "preferences": preferences}
-        _write_card(context, work, {name: len(records) for name, records in made.items()})
+    work.write(GENERATED, rows)
+    work.write(GENERATED_PREFERENCES, preferences)
+    work.write(GENERATED_SCORES, taught.scores if taught else [])
+    work.write(BASELINE, [*carry_over.baseline, *baseline.responses])
+    work.write(GENERATE_DROPS, drops)
+    if rows:
+        counts = {GENERATED.name: len(rows), GENERATED_PREFERENCES.name: len(preferences)}
+        _write_card(context, work, counts)
 
 
 def _write_card(context: RoundContext, work: Work, records: Mapping[str, int]) -> None:
@@ -139,35 +142,38 @@ def _write_card(context: RoundContext, work: Work, records: Mapping[str, int]) -
     facts = {
         "counts": work.counts,
         "settings": {"teacher": _who(context.config.teacher), "judge": _who(context.config.judge)},
-        "outputs": {f"{name}.jsonl": {"records": count} for name, count in records.items()},
+        "outputs": {name: {"records": count} for name, count in records.items()},
         "versions": {"distilabel": version("distilabel")},
         "seed": context.config.seed,
         "started": datetime.now(UTC).date().isoformat(),
     }
-    with atomic_file(work.out / "README.md") as file:
-        file.write(dataset_card(context.persona, facts))
+    work.write(DATASET_CARD, dataset_card(context.persona, facts))
 
 
-def _teach(context: RoundContext, work: Work, seeds: list[Example], plan: TeacherPlan) -> Taught:
-    """Return the teacher's rows; tell and keep what became of each and what it cost."""
+def _teach(context: RoundContext, work: Work, seeds: list[Example], workdir: Path) -> Taught | None:
+    """Return the teacher's rows, with a line and counts of what became of each and what it cost.
+
+    None where no teacher is configured.
+    """
     from generation.cost import account_lines
     from generation.teacher import teacher_rows
 
-    assert context.config.teacher is not None
+    plan, teacher = teacher_plan(context, seeds), context.config.teacher
+    if plan is None or teacher is None:
+        return None
     taught = teacher_rows(
         context.persona,
         seeds,
-        context.config.teacher,
+        teacher,
         context.config.generate,
-        workdir=work.round.folder / ".generate.scratch" / "teacher",
+        workdir=workdir,
         judge=context.config.judge,
         seed=context.config.seed,
         earlier=[row for one, rows in _earlier_rows(context) for row in one.read(rows)],
     )
     for line in account_lines(plan, taught):
         console.print(f"  {line}")
-    price = plan.price
-    write_json(work.out / "coverage.json", taught.coverage.to_dict())
+    work.write(COVERAGE, taught.coverage.to_dict())
     work.counts.update(
         taught.usage,
         planned=taught.planned,
@@ -180,6 +186,6 @@ def _teach(context: RoundContext, work: Work, seeds: list[Example], plan: Teache
         paid={step: paid._asdict() for step, paid in taught.paid.items()},
         estimate=plan.summary(),
         spent=round(taught.spent, 6),
-        currency=price.currency if price else None,
+        currency=plan.price.currency if plan.price else None,
     )
     return taught

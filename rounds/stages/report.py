@@ -32,12 +32,13 @@ from rounds.layout import (
     Artifact,
     Manifest,
     RoundFolder,
+    Text,
     curve,
 )
 from rounds.runner import StageSpec, Work
 from workbench.config import METHODS
 from workbench.records import Example, SplitName
-from workbench.store import atomic_file, read_json_lines
+from workbench.store import read_json_lines
 
 if TYPE_CHECKING:
     from evaluation.report.inputs import PlantedFault, ReportInput, StageRun
@@ -80,8 +81,7 @@ def _report(context: RoundContext, work: Work) -> None:
     from evaluation.report import build_reports
 
     for name, text in build_reports(report_input(context, work)).items():
-        with atomic_file(work.out / name) as file:
-            file.write(text)
+        work.write(Text(STAGE, name), text)
 
 
 def report_input(context: RoundContext, work: Work) -> ReportInput:
