@@ -224,7 +224,7 @@ def open_chats(
 
 
 class Chat:
-    """A conversation with one arm, which remembers what was said.
+    """A conversation with one arm, which remembers its messages.
 
     Args:
         session: The models.
@@ -236,10 +236,10 @@ class Chat:
     def __init__(self, session: ChatSession, stage: str, system: str, max_new_tokens: int) -> None:
         self._session, self._stage, self._most = session, stage, max_new_tokens
         self.messages: Messages = (Message(role="system", content=system),) if system else ()
-        """Everything that was said so far, the system prompt first."""
+        """All messages so far, the system prompt first."""
 
     def ask(self, text: str) -> str:
-        """Return the arm's greedy answer to the next thing that is said.
+        """Return the arm's greedy answer to the next message.
 
         Raises:
             UserError: The conversation leaves no room for an answer.

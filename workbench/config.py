@@ -1,4 +1,4 @@
-"""What a run is made of: one YAML file, all of whose mistakes are told at once."""
+"""What a run is made of: one YAML file, all of whose mistakes are found at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ORDINARY = "ordinary"
 
 
 class RowRequest(Settings):
-    """So many rows of one cell that a teacher is asked for, or people write."""
+    """So many rows of one topic and kind, for a teacher or for people to write."""
 
     topic: str
     kind: Kind | Literal["ordinary"] = "ordinary"

@@ -107,7 +107,7 @@ def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path)
         mistakes = error.errors()
         for item in mistakes:
             location = tuple(item["loc"])
-            # A list all of whose items are wrong is called too short as well: said once is enough.
+            # A list all of whose items are wrong is called too short as well: once is enough.
             if item["type"] == "too_short" and any(
                 other["loc"][: len(location)] == location != other["loc"] for other in mistakes
             ):

@@ -1,6 +1,6 @@
 """The stage ``evaluate``: every arm answers, the answers are scored, compared and held to bounds.
 
-In: the split, the baseline answers, what reviewers said, and the last round's own evaluation. Out:
+In: the split, the baseline answers, the reviews, and the last round's own evaluation. Out:
 responses, scores, and what follows from them. Answers that were given, and a judge's words, are
 kept beside the stage's folder: they outlive a change of the settings and a kill.
 """

@@ -128,8 +128,8 @@ def _steps(
     splits: Mapping[SplitName, Sequence[Example]],
 ) -> dict[str, int]:
     """Return step → rows left after it; what only some rounds take over or generate may be none."""
-    carried = work.read_if_there(CARRIED_EXAMPLES)
-    optional = {"carried": len(carried), "generated": len(rows[GENERATED.stage])}
+    carry_over = work.read_if_there(CARRIED_EXAMPLES)
+    optional = {"carried": len(carry_over), "generated": len(rows[GENERATED.stage])}
     return {
         "imported": len(rows[IMPORTED.stage]),
         **{step: count for step, count in optional.items() if count},

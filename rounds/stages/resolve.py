@@ -1,6 +1,6 @@
 """The stage ``resolve``: reviews become kept, corrected, dropped or queued rows.
 
-In: the rows that were reviewed and what was said of them. Out: a decision for each, the rows and
+In: the rows that were reviewed and their reviews. Out: a decision for each, the rows and
 pairs that go on, and how far the reviewers agree. ``persona review`` reads the same to say so.
 """
 
@@ -92,7 +92,7 @@ def _resolve(context: RoundContext, work: Work) -> None:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What was put before a round's reviewers, and what they said of it."""
+    """What was put before a round's reviewers, and their reviews of it."""
 
     filtered: list[Example]
     preferences: list[Preference]

@@ -181,7 +181,7 @@ def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> Revie
 
 @dataclass(frozen=True)
 class _Answers:
-    """What reviewers and adjudicators said, and whether that is all that will be said."""
+    """The reviews and adjudications so far, and whether more are to come."""
 
     reviews: list[Review]
     adjudications: list[Review]
@@ -191,7 +191,7 @@ class _Answers:
 def _collect(
     context: RoundContext, rows: ReviewRows, people: bool, wait: bool, work: Work
 ) -> _Answers:
-    """Put rows on the server and return what was said of them there."""
+    """Put rows on the server and return their reviews."""
     from curation.argilla.pull import complete, pull, pull_queue
 
     server = ReviewServer.of(context)
@@ -291,7 +291,7 @@ def push_unsettled(
         context: The round.
         connection: With the owner's key.
         rows: The rows that were reviewed.
-        reviews: What was said of them so far.
+        reviews: Of them, so far.
         adjudications: An adjudicator's word on some of them, which is final.
         alternatives: Example id → the other answer of a pair.
     """

@@ -69,8 +69,8 @@ def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
         work.write(EXAMPLES[split], examples)
         work.write(PREFERENCES[split], rows.preferences[split])
     drops = [*rows.drops, *probes.drops]
-    work.counts.update(probes=len(probes.kept), dropped=len(drops))
-    work.write(PROBES, probes.kept)
+    work.counts.update(probes=len(probes.asked), dropped=len(drops))
+    work.write(PROBES, probes.asked)
     work.write(DROPPED_PROBES, probes.dropped)
     work.write(ASSIGNMENTS, rows.assignments)
     work.write(SPLIT_DROPS, drops)
@@ -97,7 +97,7 @@ def _placed_rows(round_: RoundFolder) -> Iterator[Placed]:
 class HeldProbes:
     """The probes that may be asked, and those that may not."""
 
-    kept: list[Example]
+    asked: list[Example]
     drops: list[Drop]
     dropped: list[Example]
     """The probes of ``drops``, which no other file of a round holds."""
@@ -106,7 +106,7 @@ class HeldProbes:
         """Return the probes as rows of the test split: a new row related to one goes there."""
         from curation.related_rows import Placed
 
-        return [Placed(probe, "test", "probes") for probe in self.kept]
+        return [Placed(probe, "test", "probes") for probe in self.asked]
 
 
 def hold_probes(
@@ -141,5 +141,5 @@ def hold_probes(
         if probe is not None:
             detail = f"{leak.why}: {leak.other.where} ({leak.other.split})"
             drops[probe.id] = Drop.of(probe, "split", IN_TRAINING, detail)
-    kept = [probe for probe in probes.values() if probe.id not in drops]
-    return HeldProbes(kept, list(drops.values()), [probes[one] for one in drops])
+    asked = [probe for probe in probes.values() if probe.id not in drops]
+    return HeldProbes(asked, list(drops.values()), [probes[one] for one in drops])

@@ -172,7 +172,7 @@ def test_a_trained_arm_answers_and_remembers(gym: Path, tmp_path: Path, tiny_mod
     with one.chat("sft", max_new_tokens=4) as chat:
         first = chat.ask("Champ?")
         chat.ask("And now?")
-    said = [(message.role, message.content) for message in chat.messages]
-    assert said[:3] == [("user", "Champ?"), ("assistant", first or "…"), ("user", "And now?")]
+    messages = [(message.role, message.content) for message in chat.messages]
+    assert messages[:3] == [("user", "Champ?"), ("assistant", first or "…"), ("user", "And now?")]
     with one.chat("base+prompt", max_new_tokens=4) as chat:
         assert chat.messages[0].role == "system"

@@ -67,8 +67,8 @@ def test_what_it_depends_on_changed_so_it_is_done_again(
         source.write_text("two\n", encoding="utf-8")
     settings = {"rows": 3} if what == "setting" else {}
     assert _run(round_, _spec(source, settings=settings), seed=int(what == "seed")).ran
-    told = {"input": "source", "setting": "rows", "seed": "seed"}[what]
-    assert f"import is done again: changed: {told}" in capfd.readouterr().err
+    changed = {"input": "source", "setting": "rows", "seed": "seed"}[what]
+    assert f"import is done again: changed: {changed}" in capfd.readouterr().err
 
 
 def test_an_output_changed_by_hand_is_told_not_overwritten(
