@@ -13,6 +13,7 @@ import pytest
 from curation.argilla.server import Server, ServerHome, start, stop
 from tests.commands import Commands, Workspace
 from tests.loop_round import Loop, looped
+from tests.small_round import SmallRound
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Inherited where tests run in the background; the commands that they interrupt would, too.
@@ -84,6 +85,12 @@ def workspace(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
 def commands(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Commands:
     """Commands on such rounds."""
     return Commands(workspace.runs, workspace.repo, capsys)
+
+
+@pytest.fixture
+def small_round(tmp_path: Path, tiny_model: Path) -> SmallRound:
+    """A round of a small persona whose teacher is a scripted server."""
+    return SmallRound(tmp_path, tiny_model)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""New personas from a few answers, as both languages write them."""
+"""`persona new`: what it asks for in a terminal, and what it says without one."""
 
 from __future__ import annotations
 
@@ -8,130 +8,46 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from click.testing import CliRunner, Result
-
-from app.cli.setup import new
-from workbench.errors import UserError
+from tests.commands import Commands
+from tests.workbench.test_starter import ENGLISH
 from workbench.persona import load_persona
 
-ENGLISH = {
-    "id": "wine-friend",
-    "language": "en",
-    "name": "Sam",
-    "role": "A wine merchant who makes wine easy",
-    "audience": "People who never learnt about wine",
-    "address": "friend",
-    "topics": "red wine, white wine, food",
-}
-KOREAN = ENGLISH | {
-    "id": "bookshop",
-    "language": "ko",
-    "role": "동네 책방 주인",
-    "address": "독자님",
-    "topics": "소설, 에세이, 독서 습관",
-}
-GOOD = {
-    "en": "Start with a light red, friend, and chill it for ten minutes, because warm wine tastes "
-    "of alcohol. Pour a small glass tonight and drink it with cheese, then tell me which of the "
-    "two you would miss more.",
-    "ko": "독자님, 오늘은 딱 열 쪽만 읽어요. 처음부터 한 권을 다 읽으려니까 지치는 거예요. "
-    "열 쪽은 십 분이면 되거든요. 책갈피를 끼우고 내일 같은 시간에 다시 펴 봐요.",
-}
+
+def _options(answers: dict[str, str]) -> list[str]:
+    return [part for key, value in answers.items() for part in (f"--{key}", value)]
 
 
-def _made(folder: Path, answers: dict[str, str]) -> Result:
-    options = [part for key, value in answers.items() for part in (f"--{key}", value)]
-    return CliRunner().invoke(new, ["--folder", str(folder), *options], catch_exceptions=False)
-
-
-@pytest.mark.parametrize("answers", [ENGLISH, KOREAN], ids=["en", "ko"])
-def test_the_new_persona_is_valid_and_its_rules_tell_good_from_bare(
-    tmp_path: Path, answers: dict[str, str]
-) -> None:
-    _made(tmp_path, answers)
-    persona = load_persona(tmp_path / answers["id"])
-    assert persona.failed_traits(GOOD[answers["language"]]) == []
-    bare = (
-        "As an AI language model, there are several factors."
-        if persona.language == "en"
-        else ("다양한 원인이 있습니다. 다음과 같습니다. 저는 인공지능입니다.")
-    )
-    assert {"address", "no_encyclopedia"} <= set(persona.failed_traits(bare))
-
-
-def test_topics_in_korean_get_identifiers_and_keep_their_names(tmp_path: Path) -> None:
-    _made(tmp_path, KOREAN)
-    persona = load_persona(tmp_path / "bookshop")
-    assert persona.topics == ("topic_1", "topic_2", "topic_3")
-    assert [persona.topic_name(topic) for topic in persona.topics] == [
-        "소설",
-        "에세이",
-        "독서 습관",
-    ]
-
-
-def test_topics_that_are_alike_in_ascii_stay_apart(tmp_path: Path) -> None:
-    _made(tmp_path, KOREAN | {"topics": "PT 가격, PT 예약, 소설, PT 예약, PT 효과"})
-    persona = load_persona(tmp_path / "bookshop")
-    assert persona.topics == ("pt", "pt_2", "topic_3", "pt_4")
-    assert [persona.topic_name(topic) for topic in persona.topics] == [
-        "PT 가격",
-        "PT 예약",
-        "소설",
-        "PT 효과",
-    ]
-
-
-def test_a_form_of_address_that_ends_in_a_full_stop_is_found(tmp_path: Path) -> None:
-    _made(tmp_path, ENGLISH | {"address": "dear Sr."})
-    persona = load_persona(tmp_path / "wine-friend")
-    assert "address" not in persona.failed_traits("Start light, dear Sr., because it is kinder.")
-    assert "address" in persona.failed_traits("Start light, because it is kinder.")
+def test_the_persona_is_written_and_the_next_step_named(commands: Commands, tmp_path: Path) -> None:
+    output = commands.run("new", "--folder", str(tmp_path), *_options(ENGLISH))
+    assert output.code == 0
+    assert output.out.startswith(f"{tmp_path}/wine-friend/persona.yaml: ")
+    assert f"`persona prompt --persona {tmp_path}/wine-friend` for any chat" in output.out
+    assert load_persona(tmp_path / "wine-friend").name == "Sam"
 
 
 def test_in_a_terminal_it_asks_and_asks_again_for_a_language_it_does_not_know(
     tmp_path: Path,
 ) -> None:
-    given = [
+    options = [
         part for key, value in ENGLISH.items() if key != "language" for part in (f"--{key}", value)
     ]
     control, terminal = pty.openpty()
     command = [sys.executable, "-m", "app.cli.main", "new", "--folder", str(tmp_path)]
     asking = subprocess.Popen(
-        [*command, *given], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*command, *options], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     os.write(control, b"fr\nen\nSlowly, like a cellar.\n")
-    said = asking.communicate(timeout=60)[0].decode()
+    output = asking.communicate(timeout=60)[0].decode()
     os.close(control)
     os.close(terminal)
-    assert (asking.returncode, "Traceback" in said) == (0, False), said
+    assert (asking.returncode, "Traceback" in output) == (0, False), output
     persona = load_persona(tmp_path / "wine-friend")
     assert (persona.language, persona.voice.register_) == ("en", "Slowly, like a cellar.")
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"topics": "wine"}, "too few for splits"),
-        ({"topics": "wine, wine, wine"}, "1 topics are too few"),
-        ({"id": "Wine Friend"}, "match pattern"),
-    ],
-)
-def test_what_cannot_be_is_one_line_and_nothing_is_written(
-    tmp_path: Path, change: dict[str, str], said: str
-) -> None:
-    with pytest.raises(UserError, match=said):
-        _made(tmp_path, ENGLISH | change)
+def test_without_a_terminal_what_is_missing_is_one_line(commands: Commands, tmp_path: Path) -> None:
+    answers = {key: value for key, value in ENGLISH.items() if key != "role"}
+    output = commands.run("new", "--folder", str(tmp_path), *_options(answers))
+    assert (output.code, output.err.count("\n")) == (2, 1)
+    assert "not given: --role" in output.err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_without_a_terminal_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not given: --role"):
-        _made(tmp_path, {key: value for key, value in ENGLISH.items() if key != "role"})
-
-
-def test_a_persona_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
-    _made(tmp_path, ENGLISH)
-    with pytest.raises(UserError, match="there is a persona already"):
-        _made(tmp_path, ENGLISH)
