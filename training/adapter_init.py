@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from training.device import quantization_fields
+from training.device import Fields, quantization_fields
 from training.run import Recipe, TrainerParts
 from training.trl_patches import keep_float32, keep_gradients, reload_float32
 from workbench.errors import UserError
@@ -16,7 +16,7 @@ from workbench.meter import give_memory_back
 from workbench.store import whole_folder
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, Trainer
 
 PISSA_START = "pissa-start"
@@ -79,7 +79,7 @@ def _unsloth(recipe: Recipe, folder: Path, max_length: int | None) -> PreTrained
     )
     if recipe.lora is None:
         return model
-    lora: dict[str, Any] = dict(recipe.lora)
+    lora = dict(recipe.lora)
     checkpointing = "unsloth" if recipe.trainer.get("gradient_checkpointing") else False
     return FastLanguageModel.get_peft_model(model, use_gradient_checkpointing=checkpointing, **lora)
 
@@ -93,7 +93,7 @@ def adapter_config(recipe: Recipe) -> PeftConfig:
     return LoraConfig(task_type="CAUSAL_LM", **(recipe.lora or {}))
 
 
-def make_trainer(parts: TrainerParts, trainer_class: Any, **more: Any) -> Trainer:
+def make_trainer(parts: TrainerParts, trainer_class: type[Trainer], **more: object) -> Trainer:
     """Return TRL's trainer on the recipe's new adapter, else on the one that the run goes on with.
 
     Where the trainer needs a reference, it is a frozen copy of that adapter on the one base in
@@ -129,7 +129,7 @@ def make_trainer(parts: TrainerParts, trainer_class: Any, **more: Any) -> Traine
     return trainer
 
 
-def _use_loraplus(trainer: Any, loraplus: dict[str, Any]) -> None:
+def _use_loraplus(trainer: Trainer, loraplus: Fields) -> None:
     """Give the trainer LoRA+'s optimizer: B learns ``loraplus_lr_ratio`` times as fast as A.
 
     The ratio is of https://arxiv.org/abs/2402.12354; the class and its arguments are those that
@@ -149,11 +149,8 @@ def starts_from_pissa(recipe: Recipe) -> bool:
     return str((recipe.lora or {}).get("init_lora_weights", "")).startswith("pissa")
 
 
-def keep_pissa_start(model: Any, checkpoints: Path) -> None:
+def keep_pissa_start(model: PeftModel, checkpoints: Path) -> None:
     """Write the untrained PiSSA adapter, unless a run that was killed has written it already."""
-    from peft import PeftModel
-
-    assert isinstance(model, PeftModel)
     folder = checkpoints / PISSA_START
     if folder.exists():
         return

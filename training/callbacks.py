@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -38,7 +37,7 @@ class TrainingHealth:
         self._row: Counter[str] = Counter()
         self._lowest: float | None = None
 
-    def warnings(self, entry: dict[str, Any], step: int) -> Iterator[str]:
+    def warnings(self, entry: dict[str, float], step: int) -> Iterator[str]:
         """Yield what there is to warn of.
 
         Raises:
@@ -70,7 +69,7 @@ class TrainingHealth:
                 fix="lower learning_rate, or give beta: 0.04 to hold the policy near its start",
             )
 
-    def _rows(self, sign: str, seen: bool, entry: dict[str, Any]) -> int | None:
+    def _rows(self, sign: str, seen: bool, entry: dict[str, float]) -> int | None:
         """Return how many rewarded steps in a row show the sign; None for other entries."""
         if "reward" not in entry:
             return None
@@ -89,7 +88,7 @@ class TrainingHealth:
                 fix="lower learning_rate or raise warmup_steps in the recipe and run again",
             )
 
-    def hacked(self, history: Sequence[dict[str, Any]]) -> str:
+    def hacked(self, history: Sequence[dict[str, float]]) -> str:
         """Return a warning if the rewarded traits rose while those held out fell, else ''."""
         moved = {name: _moved([e[name] for e in history if name in e]) for name in _WATCHED}
         rewarded, held_out = (moved[name] for name in _WATCHED)
@@ -130,7 +129,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
             console.print(f"  {text}")
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Open the progress, at the step that a checkpoint brought."""
         logged = [entry["seconds"] for entry in state.log_history if "seconds" in entry]
@@ -144,7 +143,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
             self._advance(state.global_step)
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Move the progress on, and let no holes of the heap grow from step to step."""
         if state.global_step >= state.max_steps or control.should_save:
@@ -156,13 +155,13 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
             self._advance(1, self._note)
 
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Look at the loss before a checkpoint of every epoch, too."""
         control.should_log |= control.should_save
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Look at the newest entry of the log, before any checkpoint of its step is written."""
         entry = state.log_history[-1]
@@ -192,7 +191,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         state: TrainerState,
         control: TrainerControl,
         metrics: dict[str, float],
-        **_: Any,
+        **_: object,
     ) -> None:
         """Tell a metric to judge by that is not measured."""
         name = args.metric_for_best_model
@@ -203,12 +202,12 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
                 fix=nearest(name, measured) or f"one of {', '.join(measured)}",
             )
 
-    def _look(self, entry: dict[str, Any], step: int) -> None:
+    def _look(self, entry: dict[str, float], step: int) -> None:
         for text in self._health.warnings(entry, step):
             self.warn(text)
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Say what only the whole curve shows."""
         if state.global_step < state.max_steps:

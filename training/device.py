@@ -8,16 +8,22 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.inference.base_models import compute_dtype
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import Trainer
+
+Fields = dict[str, Any]
+"""Fields of a library's own configuration, by its names."""
 _SAMPLE_EVERY = 0.05
 """Seconds between two looks at the resident memory."""
 _NOISY = ("bitsandbytes", "accelerate", "peft", "trl", "transformers", "datasets")
 
 
-def device_fields(trainer: dict[str, Any]) -> dict[str, Any]:
+def device_fields(trainer: Fields) -> Fields:
     """Return a recipe's trainer fields with those of the device put in where it leaves them open.
 
     ``bf16`` and ``fp16`` follow ``compute_dtype`` of the base models: TRL's own default, bf16
@@ -33,7 +39,7 @@ def device_fields(trainer: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def quantization_fields(quantization: dict[str, Any] | None) -> dict[str, Any] | None:
+def quantization_fields(quantization: Fields | None) -> Fields | None:
     """Return a recipe's quantization with the device's compute type where it leaves it open."""
     if not quantization or not quantization.get("load_in_4bit"):
         return quantization
@@ -161,13 +167,13 @@ def writer_first() -> Iterator[None]:
         wait_for_all()
 
 
-def whole_weights(trainer: Any) -> dict[str, Any] | None:
+def whole_weights(trainer: Trainer) -> dict[str, Tensor] | None:
     """Return the weights that FSDP or DeepSpeed has shared out, put together on the processor.
 
     Every process has to call it. None where each process holds the whole model.
     """
     if getattr(trainer, "is_fsdp_enabled", False):
-        weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model)
+        weights: dict[str, Tensor] = trainer.accelerator.get_state_dict(trainer.model)
         return weights
     if getattr(trainer, "is_deepspeed_enabled", False):
         weights = trainer.accelerator.get_state_dict(trainer.deepspeed)

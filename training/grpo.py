@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
+from training.device import Fields
 from training.rewards import RewardGain, RewardSettings, make_rewards, reward_gain
 from training.run import MethodHooks, TrainerParts, TrainingRun
 from training.trl_patches import prepare_rollouts
@@ -35,7 +36,7 @@ class RewardHooks(MethodHooks):
         settings = run.recipe.rewards or RewardSettings()
         self.rewards = make_rewards(run.persona, settings, run.seed, run.judge)
 
-    def trainer_inputs(self, parts: TrainerParts) -> dict[str, Any]:
+    def trainer_inputs(self, parts: TrainerParts) -> Fields:
         """Return the reward functions.
 
         Raises:
@@ -58,7 +59,7 @@ class RewardHooks(MethodHooks):
         prepare_rollouts(trainer)
 
     def train(
-        self, trainer: Trainer, parts: TrainerParts, train: Callable[[], Any]
+        self, trainer: Trainer, parts: TrainerParts, train: Callable[[], object]
     ) -> RewardGain | None:
         """Train, and measure the reward on the validation prompts before and after."""
         rewards = self.rewards
@@ -77,7 +78,7 @@ class RewardHooks(MethodHooks):
         after = self._measure(trainer)
         watched = dict.fromkeys(rewards.held_out, 1.0)
         unrewarded = {
-            f"unrewarded_{when}": _mean(_totals(means, watched)) if watched else None
+            f"unrewarded_{when}": _mean(_totals(means, watched).values()) if watched else None
             for when, means in (("before", before), ("after", after))
         }
         return reward_gain(
@@ -88,7 +89,7 @@ class RewardHooks(MethodHooks):
         with self.rewards.recording() as values:
             trainer.evaluate()
         return {
-            question: {trait: _mean(dict(enumerate(each))) for trait, each in traits.items()}
+            question: {trait: _mean(each) for trait, each in traits.items()}
             for question, traits in values.items()
         }
 
@@ -102,5 +103,5 @@ def _totals(means: TraitMeans, weights: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _mean(values: dict[Any, float]) -> float:
-    return sum(values.values()) / len(values)
+def _mean(values: Collection[float]) -> float:
+    return sum(values) / len(values)

@@ -18,7 +18,7 @@ import threading
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from training.device import is_writer, quantization_fields, rank
 from training.run import Recipe, TrainingRun, TrainSummary
@@ -206,7 +206,7 @@ def _command(launch: str, processes: int, run: Path) -> list[str]:
     import torch
 
     threads = max(1, torch.get_num_threads() // (1 if has_gpu() else processes))
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "--config_file": launch_file(launch),
         "--num_processes": processes,
         "--main_process_port": 0,  # any that is free

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from training.data import (
     Rows,
@@ -23,6 +23,9 @@ from training.data import (
 from training.grpo import RewardHooks
 from training.run import Data, MethodHooks, Recipe
 from workbench.config import Method
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainingArguments
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,19 @@ class TrainingMethod:
     """What ``loss_type`` may say, where TRL checks it late, in the first step, or not at all."""
     hooks: type[MethodHooks] = MethodHooks
 
-    def config_class(self) -> Any:
+    def config_class(self) -> type[TrainingArguments]:
         """Return TRL's configuration class."""
         import trl
 
-        return getattr(trl, self.config)
+        config: type[TrainingArguments] = getattr(trl, self.config)
+        return config
 
-    def trainer_class(self) -> Any:
+    def trainer_class(self) -> type[Trainer]:
         """Return TRL's trainer class."""
         import trl
 
-        return getattr(trl, self.trainer)
+        trainer: type[Trainer] = getattr(trl, self.trainer)
+        return trainer
 
 
 TRAINING_METHODS: Mapping[Method, TrainingMethod] = {

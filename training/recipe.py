@@ -7,9 +7,9 @@ right name, before anything is loaded or trained.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from training.device import device_fields, quiet
+from training.device import Fields, device_fields, quiet
 from training.methods import TRAINING_METHODS
 from training.recipe_fields import Problem, check_section, quantization_config, sections
 from training.recipe_rules import contradictions
@@ -44,7 +44,7 @@ def recipe_path(name: str) -> Path:
     return shipped[stem]
 
 
-def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
+def load_recipe(path: Path, overrides: Fields | None = None) -> Recipe:
     """Load and validate a recipe.
 
     Args:
@@ -84,9 +84,7 @@ def _where(
     return line, f"{path}:{line}"
 
 
-def _overridden(
-    data: dict[str, Any], overrides: dict[str, Any]
-) -> tuple[dict[str, Any], list[Problem]]:
+def _overridden(data: Fields, overrides: Fields) -> tuple[Fields, list[Problem]]:
     """Return a copy of ``data`` with the overrides in it."""
     result = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
     problems = []
@@ -102,7 +100,7 @@ def _overridden(
     return result, problems
 
 
-def _check(data: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
+def _check(data: Fields) -> tuple[Recipe | None, list[Problem]]:
     problems = [
         Problem((str(key),), "is no key of a recipe", nearest(str(key), _KEYS) or ", ".join(_KEYS))
         for key in data
@@ -117,7 +115,7 @@ def _check(data: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
     if method not in METHODS:
         # Without the method nobody knows whose fields the trainer's keys are.
         return None, problems
-    clean: dict[str, Any] = {}
+    clean: Fields = {}
     for name, section in sections(data, method).items():
         value = data.get(name)
         if isinstance(value, dict):
@@ -135,7 +133,7 @@ def _check(data: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
     return recipe, problems or _constructed(recipe)
 
 
-def _typed(clean: dict[str, Any]) -> dict[str, Any]:
+def _typed(clean: Fields) -> Fields:
     """Return the sections, those of our own settings as such."""
     own = {
         name: model.model_construct(**clean[name])
@@ -145,7 +143,7 @@ def _typed(clean: dict[str, Any]) -> dict[str, Any]:
     return clean | own
 
 
-def _absent(problem: Problem, clean: dict[str, Any]) -> bool:
+def _absent(problem: Problem, clean: Fields) -> bool:
     section, key = problem.path[:2]
     return key not in (clean.get(section) or {})
 

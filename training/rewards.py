@@ -23,6 +23,9 @@ from workbench.inference.judge import judged_traits, trait_share
 from workbench.persona import Persona, Trait
 from workbench.records import Message
 
+Turns = Sequence[Mapping[str, str]]
+"""A conversation as TRL hands it over."""
+Completion = str | Turns
 RewardFunction = Callable[..., Any]
 DISTINCT = "completions/distinct"
 """Logged: 0 where all completions of a step are one text, 1 where no two are the same."""
@@ -70,7 +73,7 @@ class Rewards:
         finally:
             self.seen = None
 
-    def note(self, trait: str, prompts: Sequence[Any], values: Sequence[float]) -> None:
+    def note(self, trait: str, prompts: Sequence[object], values: Sequence[float]) -> None:
         """Keep the values of a trait, while recording."""
         if self.seen is not None:
             for prompt, value in zip(prompts, values, strict=True):
@@ -129,7 +132,9 @@ def _held_out(settings: RewardSettings, weights: dict[str, float], seed: int) ->
 
 
 def _trait_reward(trait: Trait, rewards: Rewards) -> RewardFunction:
-    def reward(prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
+    def reward(
+        prompts: Sequence[object], completions: Sequence[Completion], **_: object
+    ) -> list[float]:
         values = [float(bool(trait.passes(text_of(one)))) for one in completions]
         rewards.note(trait.id, prompts, values)
         return values
@@ -142,7 +147,7 @@ def _with_totals(function: RewardFunction, persona: Persona, rewards: Rewards) -
     """Return the function, which logs also what is of all traits and texts of a step."""
     passes = {trait.id: trait.passes for trait in persona.rule_traits}
 
-    def reward(completions: Sequence[Any], log_metric: Any = None, **more: Any) -> Any:
+    def reward(completions: Sequence[Completion], log_metric: Any = None, **more: Any) -> Any:
         texts = [text_of(one) for one in completions]
         if log_metric is not None:
             log_metric(DISTINCT, (len(set(texts)) - 1) / max(len(texts) - 1, 1))
@@ -156,7 +161,7 @@ def _with_totals(function: RewardFunction, persona: Persona, rewards: Rewards) -
     return reward
 
 
-def text_of(completion: Any) -> str:
+def text_of(completion: Completion) -> str:
     """Return the text of a completion, which TRL gives as a list of one message."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
 
@@ -217,11 +222,7 @@ def reward_gain(
     )
 
 
-Turns = Sequence[Mapping[str, str]]
-"""A conversation as TRL hands it over."""
-
-
-def judge_reward(persona: Persona, judge: Endpoint) -> Callable[..., Any]:
+def judge_reward(persona: Persona, judge: Endpoint) -> RewardFunction:
     """Return an asynchronous reward function named ``judge``.
 
     A completion that the judge does not answer for is unscored (None), which TRL leaves out of
@@ -237,7 +238,7 @@ def judge_reward(persona: Persona, judge: Endpoint) -> Callable[..., Any]:
         )
 
     async def reward(
-        prompts: Sequence[Turns], completions: Sequence[str | Turns], **_: Any
+        prompts: Sequence[Turns], completions: Sequence[Completion], **_: object
     ) -> list[float | None]:
         # A client belongs to one event loop; a fresh one each step cannot meet another's.
         async with EndpointClient(judge) as client:

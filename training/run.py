@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.data import Rows
+from training.device import Fields
 from training.rewards import RewardGain, RewardSettings
 from workbench.config import Method
 from workbench.errors import UserError
@@ -25,7 +26,7 @@ from workbench.persona import Persona
 from workbench.store import file_hash
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 Engine = Literal["trl", "unsloth"]
 Data = Literal["chat", "instruction", "text", "images"]
@@ -54,19 +55,19 @@ class Recipe(BaseModel):
     """``unsloth`` loads the base and the adapter with Unsloth's kernels; it needs a GPU."""
     data: Data = "chat"
     """What a row is: a chat, an Alpaca instruction, raw text, or a chat with images."""
-    trainer: dict[str, Any] = {}
+    trainer: Fields = {}
     """Fields of TRL's configuration of the method."""
-    lora: dict[str, Any] | None = None
+    lora: Fields | None = None
     """Fields of ``peft.LoraConfig``; None to go on with the SFT adapter."""
-    osf: dict[str, Any] | None = None
+    osf: Fields | None = None
     """Fields of ``peft.OSFConfig``, in place of ``lora``."""
-    loraplus: dict[str, Any] | None = None
+    loraplus: Fields | None = None
     """Parameters of ``peft.optimizers.create_loraplus_optimizer``."""
-    quantization: dict[str, Any] | None = None
+    quantization: Fields | None = None
     """Fields of ``transformers.BitsAndBytesConfig``; None for full precision."""
     rewards: RewardSettings | None = None
     """For GRPO; its defaults where the recipe says nothing."""
-    early_stopping: dict[str, Any] | None = None
+    early_stopping: Fields | None = None
     """Parameters of ``transformers.EarlyStoppingCallback``."""
     rounds: RoundSettings = RoundSettings()
 
@@ -159,12 +160,12 @@ class TrainerParts:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     """Or the processor of a model that reads images."""
-    arguments: Any
+    arguments: TrainingArguments
     """TRL's configuration of the method."""
     train: Rows
     validation: Rows | None
 
-    def trainer_inputs(self) -> dict[str, Any]:
+    def trainer_inputs(self) -> Fields:
         """Return the arguments that TRL's trainers share."""
         return {
             "args": self.arguments,
@@ -180,7 +181,7 @@ class MethodHooks:
     def __init__(self, run: TrainingRun) -> None:
         self.run = run
 
-    def trainer_inputs(self, parts: TrainerParts) -> dict[str, Any]:
+    def trainer_inputs(self, parts: TrainerParts) -> Fields:
         """Return arguments of TRL's trainer beside those that all trainers share."""
         return {}
 
@@ -188,7 +189,7 @@ class MethodHooks:
         """Change the trainer before it trains."""
 
     def train(
-        self, trainer: Trainer, parts: TrainerParts, train: Callable[[], Any]
+        self, trainer: Trainer, parts: TrainerParts, train: Callable[[], object]
     ) -> RewardGain | None:
         """Train by calling ``train``, and return what was measured before and after."""
         train()

@@ -44,7 +44,10 @@ from workbench.inference.base_models import load_tokenizer
 from workbench.store import atomic_file, disk_errors, write_json
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import Trainer, TrainingArguments
+
+Curve = list[dict[str, float]]
+"""The logged entries of a run, in their order: name → value."""
 
 
 def train(run: TrainingRun) -> TrainSummary:
@@ -115,7 +118,7 @@ def _last_checkpoint(run: TrainingRun) -> Path | None:
     return whole[-1]
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, object]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -162,7 +165,7 @@ def build(run: TrainingRun, train: Rows, hooks: MethodHooks) -> tuple[Trainer, T
     return trainer, parts
 
 
-def _arguments(run: TrainingRun, *, evaluates: bool) -> Any:
+def _arguments(run: TrainingRun, *, evaluates: bool) -> TrainingArguments:
     """Return TRL's configuration of the run."""
     fields = device_fields(run.recipe.trainer)
     if not evaluates:
@@ -227,7 +230,7 @@ def _monitor(trainer: Trainer, run: TrainingRun, progress: ExitStack) -> Trainin
     return monitor
 
 
-def _counted(trainer: Trainer, parts: TrainerParts, curve: list[dict[str, Any]]) -> dict[str, Any]:
+def _counted(trainer: Trainer, parts: TrainerParts, curve: Curve) -> dict[str, Any]:
     """Return what the summary says of the rows, the steps and the curve."""
     losses = [entry["loss"] for entry in curve if "loss" in entry]
     return {
@@ -251,7 +254,7 @@ def _counted(trainer: Trainer, parts: TrainerParts, curve: list[dict[str, Any]])
     }
 
 
-def _write(run: TrainingRun, curve: list[dict[str, Any]], summary: TrainSummary) -> None:
+def _write(run: TrainingRun, curve: Curve, summary: TrainSummary) -> None:
     with atomic_file(run.out / "curve.jsonl") as file:
         file.writelines(json.dumps(entry) + "\n" for entry in curve)
     with atomic_file(run.out / "recipe.yaml") as file:
@@ -272,7 +275,7 @@ def _effective(recipe: Recipe) -> Recipe:
     )
 
 
-def _curve(history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _curve(history: Curve) -> Iterator[dict[str, float]]:
     """Yield the log's entries, step first, without the closing one that holds only run totals."""
     for entry in history:
         if "train_runtime" not in entry:

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from peft import PeftModel
+    from torch import Tensor
+    from torch.nn import Module
+    from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 TILE = 1024
 """Tokens and words of vocabulary in one tile: 4 MiB of float32, which stays in the cache."""
@@ -50,7 +53,7 @@ def cpu_lm_head() -> Iterator[None]:
         head._use_triton, head._CHUNKED_LOGPROB_CHUNK_SIZE, kernel.TOKEN_CHUNK_SIZE = before
 
 
-def keep_float32(model: Any, source: str = "") -> None:
+def keep_float32(model: PeftModel, source: str = "") -> None:
     """Put the trainable weights back into float32, which TRL rounds to bfloat16 for 4-bit bases.
 
     bfloat16 holds 8 bits of a number, so that an update of AdamW at DPO's learning rates is
@@ -69,7 +72,7 @@ def keep_float32(model: Any, source: str = "") -> None:
             weight.data = exact.data.detach().clone().float()
 
 
-def reload_float32(model: Any, file: Path) -> None:
+def reload_float32(model: PeftModel, file: Path) -> None:
     """Put the adapter's weights back as its file holds them, in float32."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
@@ -78,7 +81,7 @@ def reload_float32(model: Any, file: Path) -> None:
     set_peft_model_state_dict(model, load_file(file))
 
 
-def one_gpu(arguments: Any) -> Any:
+def one_gpu(arguments: TrainingArguments) -> TrainingArguments:
     """Return TRL's configuration, told that this process trains on one GPU of several.
 
     transformers would put ``DataParallel`` around the model, which TRL refuses; a process that
@@ -90,7 +93,7 @@ def one_gpu(arguments: Any) -> Any:
     return arguments
 
 
-def no_needless_casts(model: Any, *, half: bool) -> AbstractContextManager[None]:
+def no_needless_casts(model: PeftModel, *, half: bool) -> AbstractContextManager[None]:
     """Keep the adapters' inputs in the half precision of autocast, which casts the weights.
 
     PEFT's 4-bit layers ask ``torch.is_autocast_enabled()``, which means CUDA alone, and its other
@@ -124,7 +127,7 @@ def keep_gradients(model: PreTrainedModel) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def prepare_rollouts(trainer: Any) -> None:
+def prepare_rollouts(trainer: Trainer) -> None:
     """Let GRPO's policy write its completions as it computes its losses, and no slower.
 
     accelerate puts autocast around the forward pass of the whole model, which generation does not
@@ -134,19 +137,19 @@ def prepare_rollouts(trainer: Any) -> None:
     model, plain = trainer.model, trainer.model.generate
     keep_head_whole(model)
 
-    def generate(*args: Any, **options: Any) -> Any:
+    def generate(*args: object, **options: object) -> Tensor:
         with trainer.accelerator.autocast(), unpacked(model):
             return plain(*args, **options)
 
     model.generate = generate
 
 
-def keep_head_whole(model: Any) -> None:
+def keep_head_whole(model: PeftModel) -> None:
     """Have the head multiply the prompts' last hidden states by itself once, not once a row."""
     model.get_output_embeddings().register_forward_pre_hook(_in_one_piece)
 
 
-def _in_one_piece(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _in_one_piece(_: object, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Give the head a copy of the prompt's last hidden states, which are cut out of all of them.
 
     torch multiplies such a view by frozen weights row by row, each with a copy of the head of its
@@ -157,7 +160,7 @@ def _in_one_piece(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @contextmanager
-def unpacked(model: Any) -> Iterator[None]:
+def unpacked(model: PeftModel) -> Iterator[None]:
     """Within the block, 4-bit layers on a processor multiply by their unpacked weights.
 
     The numbers are those that the layers compute with themselves: bitsandbytes unpacks a weight
@@ -176,13 +179,13 @@ def unpacked(model: Any) -> Iterator[None]:
             layer.__dict__.pop("forward", None)
 
 
-def _packed_on_cpu(layer: Any) -> bool:
+def _packed_on_cpu(layer: Module) -> bool:
     from bitsandbytes.nn import Linear4bit
 
     return isinstance(layer, Linear4bit) and layer.weight.device.type == "cpu"
 
 
-def _plain_product(layer: Any) -> Callable[[Any], Any]:
+def _plain_product(layer: Module) -> Callable[[Tensor], Tensor]:
     from bitsandbytes.functional import dequantize_4bit
     from torch.nn import functional
 
@@ -192,11 +195,13 @@ def _plain_product(layer: Any) -> Callable[[Any], Any]:
     return partial(_product, functional.linear, weight, bias)
 
 
-def _product(linear: Callable[..., Any], weight: Any, bias: Any, inputs: Any) -> Any:
+def _product(
+    linear: Callable[..., Tensor], weight: Tensor, bias: Tensor | None, inputs: Tensor
+) -> Tensor:
     return linear(inputs.to(weight.dtype), weight, bias).to(inputs.dtype)
 
 
-def add_earlier_tokens(entry: dict[str, Any], tokens: int) -> None:
+def add_earlier_tokens(entry: dict[str, float], tokens: int) -> None:
     """Add the tokens of the calls before to an entry of the log.
 
     TRL's trainers for SFT, DPO and KTO count anew after a kill; GRPO's count is a part of the state

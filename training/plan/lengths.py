@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from training.data import Rows, count_text, count_tokens
 from workbench.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ class Lengths:
         return Lengths(rows, whole, tuple(round(n * labels / total) for n in whole))
 
 
-def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengths:
+def measure_lengths(
+    rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None
+) -> Lengths:
     """Return the token counts of rows as training will see them.
 
     Args:
@@ -101,7 +106,7 @@ def measure_lengths(rows: Rows, tokenizer: Any, max_length: int | None) -> Lengt
     return Lengths(count, tuple(whole), tuple(answer))
 
 
-def image_lengths(rows: Rows, processor: Any) -> Lengths:
+def image_lengths(rows: Rows, processor: ProcessorMixin) -> Lengths:
     """Return the token counts of rows with images, by TRL's own collator.
 
     Args:
@@ -132,7 +137,7 @@ def image_lengths(rows: Rows, processor: Any) -> Lengths:
     return Lengths(len(rows.rows), tuple(whole), tuple(answer), pixels=most)
 
 
-def longest_image(config: Any, text: int) -> Lengths:
+def longest_image(config: PretrainedConfig, text: int) -> Lengths:
     """Return the lengths of one row with one image and so many tokens of text."""
     seen = config.vision_config
     tokens = (seen.image_size // seen.patch_size) ** 2

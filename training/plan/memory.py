@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
+from training.device import Fields
 from training.plan.lengths import Lengths
 from training.plan.model_shapes import Shapes
 from training.plan.trace import step_peak
 from training.run import Recipe
 from training.trl_patches import TILE
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PretrainedConfig, TrainingArguments
 
 MIB = 1 << 20
 _HOLES = 0.65
@@ -37,10 +42,10 @@ class EstimateProfile:
     """Everything that a run's memory follows from."""
 
     recipe: Recipe
-    arguments: Any
+    arguments: TrainingArguments
     """TRL's configuration of the method, defaults filled in."""
-    config: Any
-    adapter: Any
+    config: PretrainedConfig
+    adapter: PeftConfig
     shapes: Shapes
     lengths: Lengths
     half: bool
@@ -178,7 +183,7 @@ def _rollouts(profile: EstimateProfile) -> float:
     return cache + scores + unpacked
 
 
-Change = dict[str, Any]
+Change = Fields
 _SHORTEST = 128
 """Tokens below which rows are not cut: what is left of an answer would teach little."""
 

@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from training.device import Fields
 from training.run import Recipe
 from workbench.errors import UserError
 from workbench.inference.adapters import read_adapter
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig, PeftModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ _KNOWN: dict[str, Shapes] = {}
 """What this process has counted; every stage of a round asks for the same."""
 
 
-def read_config(folder: Path) -> Any:
+def read_config(folder: Path) -> PretrainedConfig:
     """Return the configuration of a local model folder.
 
     Raises:
@@ -56,7 +62,7 @@ def read_config(folder: Path) -> Any:
         raise UserError(f"its config cannot be read: {reason}", where=str(folder)) from None
 
 
-def with_layers(config: Any, layers: int) -> Any:
+def with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     """Return a copy of a configuration that has only so many blocks, at most as many as it has."""
     cut = copy.deepcopy(config)
     text = cut.get_text_config()
@@ -66,7 +72,7 @@ def with_layers(config: Any, layers: int) -> Any:
     return cut
 
 
-def bare_model(config: Any, dtype: Any) -> Any:
+def bare_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """Return the model class of a configuration, on whatever device or mode is current."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -76,8 +82,8 @@ def bare_model(config: Any, dtype: Any) -> Any:
 
 
 def adapter_config(
-    recipe: Recipe, sft_adapter: Path | None = None, lora: dict[str, Any] | None = None
-) -> Any:
+    recipe: Recipe, sft_adapter: Path | None = None, lora: Fields | None = None
+) -> PeftConfig:
     """Return PEFT's configuration of the adapter that a run trains.
 
     Args:
@@ -99,7 +105,7 @@ def adapter_config(
     return LoraConfig(task_type="CAUSAL_LM", **fields)
 
 
-def with_adapter(model: Any, adapter: Any) -> Any:
+def with_adapter(model: PreTrainedModel, adapter: PeftConfig) -> PeftModel:
     """Return the model with the adapter on it, in float32 as it is trained."""
     from peft import get_peft_model
 
@@ -110,12 +116,12 @@ def with_adapter(model: Any, adapter: Any) -> Any:
     return peft_model
 
 
-def describe(config: Any, adapter: Any) -> str:
+def describe(config: PretrainedConfig, adapter: PeftConfig) -> str:
     """Return a text that is the same for the same model with the same adapter."""
     return f"{config.to_json_string(use_diff=False)}{sorted(map(str, adapter.to_dict().items()))}"
 
 
-def measure_shapes(config: Any, adapter: Any) -> Shapes:
+def measure_shapes(config: PretrainedConfig, adapter: PeftConfig) -> Shapes:
     """Count the parameters of the whole model on the ``meta`` device, which holds no data."""
     key = describe(config, adapter)
     if key not in _KNOWN:
@@ -123,7 +129,7 @@ def measure_shapes(config: Any, adapter: Any) -> Shapes:
     return _KNOWN[key]
 
 
-def _measured(config: Any, adapter: Any) -> Shapes:
+def _measured(config: PretrainedConfig, adapter: PeftConfig) -> Shapes:
     import torch
 
     text = config.get_text_config()
@@ -154,12 +160,12 @@ def _measured(config: Any, adapter: Any) -> Shapes:
     )
 
 
-def _held(model: Any) -> int:
+def _held(model: torch.nn.Module) -> int:
     """Return the numbers in all weights and buffers of a model."""
     return sum(held.numel() for held in (*model.parameters(), *model.buffers()))
 
 
-def pack(model: Any, quantization: dict[str, Any]) -> None:
+def pack(model: torch.nn.Module, quantization: Fields) -> None:
     """Put bitsandbytes' 4-bit layers, filled from the ones there, in the place of linear layers.
 
     Args:
@@ -196,7 +202,7 @@ def pack(model: Any, quantization: dict[str, Any]) -> None:
         setattr(model.get_submodule(parent), child, packed)
 
 
-def pixel_inputs(rows: int, pixels: tuple[int, ...], device: str) -> dict[str, Any]:
+def pixel_inputs(rows: int, pixels: tuple[int, ...], device: str) -> dict[str, torch.Tensor]:
     """Return the images of a batch as its model is given them; nothing where there are none.
 
     Args:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from training.data import Rows, load_processor, splits_rows
-from training.device import device_fields, device_name, quiet
+from training.device import Fields, device_fields, device_name, quiet
 from training.methods import TRAINING_METHODS
 from training.plan.lengths import Lengths, image_lengths, measure_lengths
 from training.plan.memory import (
@@ -28,7 +28,9 @@ from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from rich.table import Table
+    from transformers import PretrainedConfig, TrainingArguments
 
 GPU_RESERVE = 600 * MIB
 """CUDA's context and what torch's allocator rounds up; not in the sum that torch reports."""
@@ -60,7 +62,7 @@ class Plan(BaseModel):
     parts_mib: dict[str, float]
     peak_mib: float
     fits: bool
-    change: dict[str, Any] | None = None
+    change: Fields | None = None
     """Trainer fields, the smallest change that makes it fit; None if it fits or nothing would."""
 
 
@@ -72,7 +74,7 @@ class EstimateRequest:
     """The weights of its base are not read, and need not be there; nor need its adapter."""
     rows: Rows
     """Its training rows, as they were read."""
-    lora: dict[str, Any] | None = None
+    lora: Fields | None = None
     """Fields of ``peft.LoraConfig`` of the adapter to go on with, where it is not trained yet."""
     gpu_memory: int | None = None
     """Bytes of a GPU to plan for, whether it is here or not; None for the device at hand."""
@@ -105,7 +107,7 @@ def profile_of(request: EstimateRequest) -> EstimateProfile:
 
 
 def make_profile(
-    recipe: Recipe, config: Any, adapter: Any, lengths: Lengths, *, gpu: bool
+    recipe: Recipe, config: PretrainedConfig, adapter: PeftConfig, lengths: Lengths, *, gpu: bool
 ) -> EstimateProfile:
     """Return the same from a configuration and row lengths that are at hand.
 
@@ -123,7 +125,7 @@ def make_profile(
     return EstimateProfile(recipe, _arguments(recipe), config, adapter, shapes, lengths, half, gpu)
 
 
-def _arguments(recipe: Recipe) -> Any:
+def _arguments(recipe: Recipe) -> TrainingArguments:
     """Return TRL's configuration, to read numbers from: it must not look for a GPU."""
     fields = device_fields(recipe.trainer) | {"output_dir": "unused", "report_to": "none"}
     fields |= {"bf16": False, "fp16": False, "use_cpu": True, "dataloader_pin_memory": False}
@@ -175,7 +177,7 @@ def make_plan(request: EstimateRequest, *, timed: bool = True) -> Plan:
     )
 
 
-def count_steps(arguments: Any, lengths: Lengths) -> int:
+def count_steps(arguments: TrainingArguments, lengths: Lengths) -> int:
     """Return the optimizer's steps, as transformers' Trainer counts them."""
     if arguments.max_steps > 0:
         return int(arguments.max_steps)

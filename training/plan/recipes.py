@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
+from training.device import Fields
 from training.plan.lengths import Lengths, longest_image
 from training.plan.memory import MIB, parts, peak
 from training.plan.model_shapes import adapter_config, read_config
@@ -19,6 +20,7 @@ from workbench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from transformers import PretrainedConfig
 
 USUAL = "llama3-8b"
 """The shape that a recipe for a GPU is planned with, if its name says no other."""
@@ -102,13 +104,13 @@ def _shape(stem: str) -> str:
     return next((shape for shape in _facts() if shape in stem), USUAL)
 
 
-def _facts() -> dict[str, dict[str, Any]]:
+def _facts() -> dict[str, Fields]:
     text = files("training.plan").joinpath("shapes.yaml").read_text(encoding="utf-8")
-    facts: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    facts: dict[str, Fields] = yaml.safe_load(text)
     return facts
 
 
-def shape_config(shape: str) -> Any:
+def shape_config(shape: str) -> PretrainedConfig:
     """Return transformers' configuration of a shape of ``shapes.yaml``."""
     from transformers import AutoConfig
 
@@ -128,7 +130,7 @@ def _sft(stem: str) -> Recipe:
     return load_recipe(recipe_path(f"sft{kind}"))
 
 
-def _longest(recipe: Recipe, config: Any) -> Lengths:
+def _longest(recipe: Recipe, config: PretrainedConfig) -> Lengths:
     if recipe.data == "images":
         return longest_image(config, _PROMPT)
     if recipe.method == "grpo":

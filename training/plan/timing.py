@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from training.device import quiet
+from training.device import Fields, quiet
 from training.plan.memory import EstimateProfile
 from training.plan.model_shapes import (
     bare_model,
@@ -19,6 +19,11 @@ from training.plan.model_shapes import (
 )
 from training.trl_patches import cpu_lm_head, keep_head_whole, no_needless_casts, unpacked
 from workbench.meter import trim_heap
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig, PeftModel
+    from transformers import PretrainedConfig
 
 _FEW, _MORE = 1, 4
 _REPEATS = 2
@@ -32,11 +37,11 @@ _MANY = 10
 class TimedModel:
     """What is computed with; its weights are random, and packed as the recipe says."""
 
-    config: Any
+    config: PretrainedConfig
     """transformers' own."""
-    adapter: Any
+    adapter: PeftConfig
     """PEFT's configuration."""
-    quantization: dict[str, Any] | None
+    quantization: Fields | None
     """Fields of ``transformers.BitsAndBytesConfig``."""
     half: bool
     """Whether autocast computes in half precision."""
@@ -112,7 +117,7 @@ def _timed(once: Callable[[], None]) -> float:
     return min(seconds)
 
 
-def _short_model(model: TimedModel, layers: int) -> tuple[Any, str, Any]:
+def _short_model(model: TimedModel, layers: int) -> tuple[PeftModel, str, torch.dtype]:
     """Return a short model with its adapter, its device, and its type."""
     import torch
     from trl.trainer.utils import add_fused_lm_head
@@ -127,7 +132,7 @@ def _short_model(model: TimedModel, layers: int) -> tuple[Any, str, Any]:
         return with_adapter(bare, model.adapter).train(), device, dtype
 
 
-def _ids(model: TimedModel, rows: int, length: int, device: str) -> Any:
+def _ids(model: TimedModel, rows: int, length: int, device: str) -> torch.Tensor:
     import torch
 
     vocabulary = model.config.get_text_config().vocab_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,15 +21,20 @@ from training.plan.model_shapes import (
 from training.trl_patches import no_needless_casts
 from workbench.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+    from transformers import PretrainedConfig
+
 _FEW, _MORE = 2, 4
 """Blocks of the two traces; what the others add lies on a straight line through them."""
-_KNOWN: dict[tuple[Any, ...], int] = {}
+_KNOWN: dict[tuple[object, ...], int] = {}
 """Peaks that this process has traced: advice asks for many, several stages for the same."""
 
 
 def step_peak(
-    config: Any,
-    adapter: Any,
+    config: PretrainedConfig,
+    adapter: PeftConfig,
     *,
     rows: int,
     length: int,
@@ -65,8 +70,8 @@ def step_peak(
 
 
 def _traced(
-    config: Any,
-    adapter: Any,
+    config: PretrainedConfig,
+    adapter: PeftConfig,
     batch: tuple[int, int, tuple[int, ...]],
     half: bool,
     checkpointing: bool,
@@ -103,7 +108,7 @@ def _traced(
 
 
 @contextmanager
-def _followed(config: Any) -> Iterator[None]:
+def _followed(config: PretrainedConfig) -> Iterator[None]:
     """Say in one line that an architecture goes on by its data, which tensors here do not have."""
     from torch._subclasses import fake_tensor
 
@@ -118,11 +123,11 @@ def _followed(config: Any) -> Iterator[None]:
         raise UserError(what, fix="train a few steps and read the measured peak") from None
 
 
-def _give_fake_weights(model: Any) -> None:
+def _give_fake_weights(model: torch.nn.Module) -> None:
     """Put tensors of the current mode in the place of those on ``meta``, which autocast ignores."""
     import torch
 
-    fakes: dict[int, Any] = {}
+    fakes: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for store in (module._parameters, module._buffers):
             for name, old in store.items():
@@ -136,7 +141,7 @@ def _give_fake_weights(model: Any) -> None:
                 store[name] = fakes[id(old)]
 
 
-def _forget_gradient(weight: Any) -> None:
+def _forget_gradient(weight: torch.nn.Parameter) -> None:
     weight.grad = None
 
 
@@ -147,11 +152,11 @@ class _Live(TorchDispatchMode):  # type: ignore[misc]
         known: Tensors that were there before and do not count.
     """
 
-    def __init__(self, known: list[Any]) -> None:
+    def __init__(self, known: list[torch.Tensor]) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._seen = {id(t.untyped_storage()): t.untyped_storage() for t in known}
-        self._watched: dict[int, weakref.ref[Any]] = {}
+        self._watched: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -165,7 +170,7 @@ class _Live(TorchDispatchMode):  # type: ignore[misc]
                 self._add(one.untyped_storage())
         return result
 
-    def _add(self, storage: Any) -> None:
+    def _add(self, storage: torch.UntypedStorage) -> None:
         key = id(storage)
         if key in self._seen or key in self._watched:
             return
