@@ -245,7 +245,7 @@ def main(
     if plain_head:
         import training.trainer as trainer
 
-        trainer.cpu_lm_head = nullcontext  # type: ignore[assignment]
+        trainer.cpu_lm_head = nullcontext  # type: ignore[assignment, attr-defined]
     seen = Steps()
     with quiet(), PeakMemory() as peak:
         (ours if kind == "ours" else bare)(method, recipe, Path(folder), seen)
