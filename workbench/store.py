@@ -100,21 +100,21 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def check_space(folder: Path, needed: int, what: str, option: str) -> None:
+def check_space(folder: Path, needed: int, what: str, option: str = "") -> None:
     """Raise a UserError if fewer bytes than are needed are free where ``folder`` will lie.
 
     Args:
         folder: It need not be there yet.
         needed: Bytes.
         what: Who needs them, such as ``a round``.
-        option: Of the command line that names another folder.
+        option: Of the command line, that names another folder.
     """
     free = free_space(folder)
     if free < needed:
         raise UserError(
             f"only {free // MIB} MiB are free, {what} needs {-(-needed // MIB)}",
             where=str(folder),
-            fix=f"free some space, or choose another folder with {option}",
+            fix="free some space, or choose another folder" + (f" with {option}" if option else ""),
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from app.airgap import install, wheels
 from app.airgap.contents import Contents, Package, packages_of
 from workbench.errors import UserError
-from workbench.store import cannot_write, file_hash, write_json
+from workbench.store import cannot_write, check_space, file_hash, write_json
 
 README = "README.md"
 PROJECT = "persona-workbench"
@@ -157,13 +157,7 @@ def _check_pins(checkout: Path) -> None:
 def _check_space(folder: Path, packages: int, models: Mapping[str, Path]) -> None:
     """Refuse to begin without space; a wheel is smaller than what it unpacks to."""
     extra = sum(p.stat().st_size for m in models.values() for p in m.rglob("*") if p.is_file())
-    free, most = shutil.disk_usage(folder).free, packages + extra
-    if free < most:
-        raise UserError(
-            f"{free >> 20} MiB are free, the bundle may need {most >> 20} MiB",
-            where=str(folder),
-            fix="free some space, or choose another folder",
-        )
+    check_space(folder, packages + extra, "the bundle")
 
 
 def _archive(checkout: Path, target: Path) -> str:

@@ -198,7 +198,7 @@ def test_packages_that_do_not_go_together_make_no_bundle(
 def test_space_is_checked_before_anything_is_fetched(contents: Contents, tmp_path: Path) -> None:
     record = next(Path(contents.environments[0].site[0]).glob("beta*/RECORD"))
     record.write_text(f"beta.py,,{10**18}\n", encoding="utf-8")
-    with pytest.raises(UserError, match="MiB are free, the bundle may need"):
+    with pytest.raises(UserError, match="MiB are free, the bundle needs"):
         collect(contents, tmp_path / "bundle")
     assert not (tmp_path / "bundle" / "wheels").exists()
 
