@@ -1,4 +1,8 @@
-"""The model that is trained: its base loaded, its adapter new or going on, TRL's trainer on it."""
+"""The model that is trained: its base loaded, its adapter new or going on, TRL's trainer on it.
+
+In: a recipe, or what a trainer is made of. Out: a model, or the trainer. Called by
+``training/trainer.py``.
+"""
 
 from __future__ import annotations
 

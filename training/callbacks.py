@@ -1,4 +1,8 @@
-"""What is seen of a run while it goes: progress, what goes wrong in words, and trackers."""
+"""What is seen of a run while it goes: progress, training health in words, and trackers.
+
+In: the trainer's log. Out: lines for people, warnings for the summary, and an error that ends a run
+gone astray. ``training/trainer.py`` puts :class:`TrainingMonitor` into the trainer's callbacks.
+"""
 
 from __future__ import annotations
 

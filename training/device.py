@@ -1,4 +1,7 @@
-"""What depends on the machine: types of computation, peak memory, processes that train together."""
+"""What depends on the machine: types of computation, peak memory, processes that train together.
+
+Called by all of training; nothing here knows of a recipe or a run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Carries out one training run: what every method shares from the recipe to the files."""
+"""Carries out one training run: what every method shares from the recipe to the files.
+
+In: a :class:`~training.run.TrainingRun`. Out: its folder, and the summary. Called by
+``training/launch.py``, and by whoever trains in this process.
+"""
 
 from __future__ import annotations
 

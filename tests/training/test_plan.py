@@ -15,7 +15,7 @@ from training.data import (
 )
 from training.plan.lengths import Lengths
 from training.plan.memory import _smaller, changed, parts
-from training.plan.model_shapes import adapter_config, measure_shapes, read_config
+from training.plan.model_shapes import measure_shapes, planned_adapter, read_config
 from training.plan.plan import (
     EstimateRequest,
     Plan,
@@ -48,7 +48,7 @@ def request(
 def test_shapes_are_those_of_the_real_model_and_adapter(tiny_model: Path) -> None:
     from peft import get_peft_model
 
-    adapter = adapter_config(recipe())
+    adapter = planned_adapter(recipe())
     shapes = measure_shapes(read_config(tiny_model), adapter)
 
     real = load_model(tiny_model)

@@ -1,4 +1,7 @@
-"""Tokens of the real rows with the model's own chat template, and the pixels that they bring."""
+"""Tokens of the real rows with the model's own chat template, and the pixels that they bring.
+
+In: rows as training reads them. Out: :class:`Lengths`, for the plan and its memory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A model's shapes without its weights."""
+"""A model's shapes without its weights: counted, and made short, for the plan's other files.
+
+In: a configuration of transformers and one of PEFT. Out: numbers of weights by how they are stored,
+and models of a few blocks with the adapter on them, on whatever device or mode is current.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.adapter_init import adapter_config
 from training.device import Fields
 from training.run import Recipe
 from workbench.errors import UserError
@@ -81,7 +86,7 @@ def bare_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     return auto.from_config(config, dtype=dtype)
 
 
-def adapter_config(
+def planned_adapter(
     recipe: Recipe, sft_adapter: Path | None = None, lora: Fields | None = None
 ) -> PeftConfig:
     """Return PEFT's configuration of the adapter that a run trains.
@@ -91,18 +96,16 @@ def adapter_config(
         sft_adapter: The adapter that the run goes on with.
         lora: Fields of ``peft.LoraConfig`` of that adapter, where it is not trained yet.
     """
-    from peft import LoraConfig, OSFConfig, PeftConfig
+    from peft import PeftConfig
 
-    if recipe.osf is not None:
-        return OSFConfig(task_type="CAUSAL_LM", **recipe.osf)
-    if recipe.lora is None and sft_adapter is not None:
+    if not recipe.makes_adapter and sft_adapter is not None:
         read_adapter(sft_adapter)  # PEFT would ask a hub for what is not there
         trained = PeftConfig.from_pretrained(sft_adapter)
         trained.inference_mode = False  # as it is saved; here it is trained on
         return trained
     # A factorisation of weights that are not there would only cost time: the shapes are the same.
     fields = {**(recipe.lora or lora or {}), "init_lora_weights": True}
-    return LoraConfig(task_type="CAUSAL_LM", **fields)
+    return adapter_config(recipe.model_copy(update={"lora": fields}))
 
 
 def with_adapter(model: PreTrainedModel, adapter: PeftConfig) -> PeftModel:

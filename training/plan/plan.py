@@ -1,4 +1,8 @@
-"""A plan."""
+"""A plan: the tokens, steps, time and memory of a run, and whether it fits the device.
+
+In: an :class:`EstimateRequest`. Out: a :class:`Plan`, its table, and its lines for people. Called by
+``rounds/estimates.py`` before a run, and by ``training/trainer.py`` at its beginning.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from training.plan.memory import (
     peak,
     smallest_change,
 )
-from training.plan.model_shapes import adapter_config, measure_shapes, read_config
+from training.plan.model_shapes import measure_shapes, planned_adapter, read_config
 from training.plan.timing import estimate_step
 from training.run import Recipe, TrainingRun
 from workbench.errors import UserError
@@ -101,7 +105,7 @@ def profile_of(request: EstimateRequest) -> EstimateProfile:
         lengths = lengths.capped(longest)
     if longest and getattr(arguments, "packing", False):
         lengths = lengths.packed(longest)
-    adapter = adapter_config(recipe, run.adapter, request.lora)
+    adapter = planned_adapter(recipe, run.adapter, request.lora)
     gpu = request.gpu_memory is not None or torch.cuda.is_available()
     return make_profile(recipe, read_config(run.model), adapter, lengths, gpu=gpu)
 

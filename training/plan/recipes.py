@@ -12,7 +12,7 @@ import yaml
 from training.device import Fields
 from training.plan.lengths import Lengths, longest_image
 from training.plan.memory import MIB, parts, peak
-from training.plan.model_shapes import adapter_config, read_config
+from training.plan.model_shapes import planned_adapter, read_config
 from training.plan.plan import GPU_RESERVE, make_profile
 from training.recipe import SHIPPED, load_recipe, recipe_path
 from training.run import Recipe
@@ -59,7 +59,7 @@ def dry_run(path: Path) -> DryRun:
         profile = make_profile(
             recipe,
             config,
-            adapter_config(recipe if recipe.makes_adapter else _sft(path.stem)),
+            planned_adapter(recipe if recipe.makes_adapter else _sft(path.stem)),
             _longest(recipe, config),
             gpu=shape != _EMBEDDED,
         )

@@ -1,4 +1,8 @@
-"""Seconds of a recipe's step, measured on the model's own blocks on this machine."""
+"""Seconds of a recipe's step, measured on the model's own blocks on this machine.
+
+In: an :class:`~training.plan.memory.EstimateProfile`. Out: seconds of its passes through the model,
+and of the answers that it samples. Called by ``training/plan/plan.py``.
+"""
 
 from __future__ import annotations
 
