@@ -1,7 +1,7 @@
 """From records to what TRL's trainers take, with what a row loses on the way said aloud.
 
-In: a file of rows. Out: :class:`Rows` in TRL's formats. ``training/methods.py`` says which reader is
-for what; ``rounds/stages/train.py`` draws the rows of a run that goes on from an earlier round.
+In: a file of rows. Out: :class:`Rows` in TRL's formats. ``training/methods.py`` says which reader
+is for what; ``rounds/stages/train.py`` draws the rows of a run that goes on from an earlier round.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Peak memory of a run by its parts, and the smallest change to its recipe that makes it fit.
 
-In: an :class:`EstimateProfile`. Out: bytes. Called by ``training/plan/plan.py`` and, for shapes that
-are not here, by ``training/plan/recipes.py``.
+In: an :class:`EstimateProfile`. Out: bytes. Called by ``training/plan/plan.py`` and, for shapes
+that are not here, by ``training/plan/recipes.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A plan: the tokens, steps, time and memory of a run, and whether it fits the device.
 
-In: an :class:`EstimateRequest`. Out: a :class:`Plan`, its table, and its lines for people. Called by
-``rounds/estimates.py`` before a run, and by ``training/trainer.py`` at its beginning.
+In: an :class:`EstimateRequest`. Out: a :class:`Plan`, its table, and its lines for people. Called
+by ``rounds/estimates.py`` before a run, and by ``training/trainer.py`` at its beginning.
 """
 
 from __future__ import annotations
