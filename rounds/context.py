@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -75,7 +74,7 @@ class RoundContext:
         """Return the same context, with other files of rows."""
         return self._with(sources=files)
 
-    def generating(self, **settings: Any) -> RoundContext:
+    def generating(self, **settings: object) -> RoundContext:
         """Return the same context, with the settings of ``generate`` that are not None."""
         changes = {name: value for name, value in settings.items() if value is not None}
         return self._with(generate=self.config.generate.model_copy(update=changes))
@@ -91,7 +90,7 @@ class RoundContext:
         """Return the same context, with its training curves shown by a tracker."""
         return self._with(train=self.config.train.model_copy(update={"tracker": tracker}))
 
-    def _with(self, **changes: Any) -> RoundContext:
+    def _with(self, **changes: object) -> RoundContext:
         return replace(self, config=self.config.model_copy(update=changes))
 
     def remember(self) -> None:
@@ -109,7 +108,8 @@ def open_context(
     preset: str | None = None,
     runs: Path = Path("runs"),
     round_number: int = 1,
-    **changes: Any,
+    persona: Path | None = None,
+    **changes: object,
 ) -> RoundContext:
     """Return the round that the options name.
 
@@ -119,13 +119,14 @@ def open_context(
     Raises:
         UserError: A broken configuration or persona, with every mistake of it.
     """
+    changes |= {"persona": persona}
     options = {key: value for key, value in changes.items() if value is not None}
     file = config or (preset_path(preset) if preset else None)
     if file is None:
-        wanted = Path(options.get("persona") or RunConfig().persona)
-        saved = RoundFolder.open(runs / load_persona(wanted).id, round_number).folder / CONFIG
+        named = load_persona(persona or RunConfig().persona)
+        saved = RoundFolder.open(runs / named.id, round_number).folder / CONFIG
         file = saved if saved.exists() else preset_path("default")
     settings = load_config(file, options)
-    persona = load_persona(settings.persona)
-    one = RoundFolder.open(runs / persona.id, round_number)
-    return RoundContext(settings, persona, one, runs, file)
+    own = load_persona(settings.persona)
+    one = RoundFolder.open(runs / own.id, round_number)
+    return RoundContext(settings, own, one, runs, file)

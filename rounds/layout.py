@@ -438,7 +438,7 @@ def write(folder: Path, artifact: Value[Any], value: Any) -> Path:
     return path
 
 
-def _valid(model: type[M], data: dict[str, Any], what: str, path: Path) -> M:
+def _valid(model: type[M], data: dict[str, object], what: str, path: Path) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from rounds.layout import CONFIG, Records, RoundFolder
+from rounds.layout import CONFIG, R, Records, RoundFolder
 from workbench.errors import UserError
-from workbench.records import Message, Messages, Record
+from workbench.records import Message, Messages
 
 if TYPE_CHECKING:
     import datasets
@@ -51,7 +51,7 @@ class Round(RoundFolder):
         number: int = 1,
         preset: str | None = None,
         config: str | Path | None = None,
-        **changes: Any,
+        **changes: object,
     ) -> Self:
         """Make a round, or change the configuration of one that is there; no stage is run.
 
@@ -126,7 +126,7 @@ class Round(RoundFolder):
         again = [*names] if force is True else [*(force or ())]
         return run_stages(self.context, names, force=again)
 
-    def dataset(self, artifact: Records[Any]) -> datasets.Dataset:
+    def dataset(self, artifact: Records[R]) -> datasets.Dataset:
         """Return an artifact's records as a dataset in memory, a column a field.
 
         ``prompt`` is a list of ``{"role", "content"}``, as TRL's trainers and chat templates take
@@ -142,7 +142,7 @@ class Round(RoundFolder):
             return Dataset.from_dict({name: [] for name in artifact.model.model_fields})
         return Dataset.from_list(rows)
 
-    def table(self, artifact: Records[Any]) -> pd.DataFrame:
+    def table(self, artifact: Records[R]) -> pd.DataFrame:
         """Return an artifact's records as a table, a row a record and a column a field.
 
         Raises:
@@ -152,9 +152,8 @@ class Round(RoundFolder):
 
         return pd.DataFrame(self._rows(artifact), columns=list(artifact.model.model_fields))
 
-    def _rows(self, artifact: Records[Any]) -> list[dict[str, Any]]:
-        records: list[Record] = self.read(artifact)
-        return [record.model_dump(mode="json") for record in records]
+    def _rows(self, artifact: Records[R]) -> list[dict[str, object]]:
+        return [record.model_dump(mode="json") for record in self.read(artifact)]
 
     def compare(self, other: RoundFolder) -> RoundComparison:
         """Return what differs in another round: rows, recipes, and scores paired by prompt.

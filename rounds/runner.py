@@ -95,7 +95,7 @@ class StageSpec:
     optional: tuple[Artifact, ...] = ()
     earlier: tuple[tuple[RoundFolder, Artifact], ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     resumable: bool = False
 

@@ -282,7 +282,7 @@ def preset_path(name: str) -> Path:
     return Path(str(files("workbench").joinpath(f"presets/{name}.yaml")))
 
 
-def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
+def load_config(path: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
     """Return the configuration of a file, with ``changes`` on top.
 
     Args:
@@ -296,7 +296,7 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
     return validate(RunConfig, _merged(data, changes or {}), lines, path)
 
 
-def _merged(data: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(data: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     merged = dict(data)
     for key, value in changes.items():
         old = merged.get(key)

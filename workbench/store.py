@@ -193,7 +193,7 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
     return count
 
 
-def write_json(path: Path, data: Any, *, mode: int = 0o644) -> None:
+def write_json(path: Path, data: object, *, mode: int = 0o644) -> None:
     """Write ``data`` as indented JSON, keys in their order."""
     with atomic_file(path, mode=mode) as file:
         json.dump(data, file, ensure_ascii=False, indent=2)

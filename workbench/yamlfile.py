@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,7 +94,7 @@ def line_of(lines: Lines, location: tuple[str | int, ...]) -> int:
     return lines.get(known, 1)
 
 
-def validate(model: type[Model], data: dict[str, Any], lines: Lines, path: Path) -> Model:
+def validate(model: type[Model], data: Mapping[str, object], lines: Lines, path: Path) -> Model:
     """Return ``data`` as ``model``.
 
     Raises:

@@ -328,7 +328,7 @@ def _write_pairs(
     work.write(WIN_RATES, result)
 
 
-def _counts(answers: _Answers, scores: list[Score]) -> dict[str, Any]:
+def _counts(answers: _Answers, scores: list[Score]) -> dict[str, object]:
     from evaluation.answer import cut_shares
 
     return {
@@ -340,7 +340,7 @@ def _counts(answers: _Answers, scores: list[Score]) -> dict[str, Any]:
     }
 
 
-def _bill(judging: _Judging) -> dict[str, Any]:
+def _bill(judging: _Judging) -> dict[str, object]:
     """Return what the judge took for this round over all runs; kept answers cost nothing again."""
     from workbench.inference.judge import judge_paid
 

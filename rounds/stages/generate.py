@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
@@ -65,7 +65,7 @@ def generate_stage(context: RoundContext) -> StageSpec:
     )
 
 
-def _rows_wanted(context: RoundContext) -> dict[str, Any]:
+def _rows_wanted(context: RoundContext) -> dict[str, object]:
     """Return the settings that decide which rows are made; no plan leaves no trace."""
     settings = context.config.generate.model_dump(mode="json", exclude=set(HOW))
     if not settings["plan"]:
@@ -85,7 +85,7 @@ def _earlier_rows(context: RoundContext) -> tuple[tuple[RoundFolder, Records[Exa
     )
 
 
-def _who(endpoint: Endpoint | None) -> dict[str, Any] | None:
+def _who(endpoint: Endpoint | None) -> dict[str, object] | None:
     # What nobody set leaves no trace.
     return endpoint.model_dump(include=set(WHO), exclude_defaults=True) if endpoint else None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rounds.context import RoundContext
 from rounds.layout import (
@@ -156,7 +156,7 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
     )
 
 
-def _launch(settings: TrainSettings) -> dict[str, Any]:
+def _launch(settings: TrainSettings) -> dict[str, object]:
     return {"launch": settings.launch, "processes": settings.processes}
 
 
