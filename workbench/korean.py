@@ -60,6 +60,16 @@ def _analyser() -> Kiwi:
     return Kiwi(num_workers=1)
 
 
+def morpheme_loss(text: str) -> float:
+    """Return how unlikely a text is to kiwipiepy's own language model, in nats a morpheme.
+
+    Reviewed answers lie at 5.1 to 6.2, their words in random order at 6.4 to 7.7. An empty text
+    has no morpheme: 0.0.
+    """
+    tokens, score = _analyser().analyze(text)[0]
+    return -score / len(tokens) if tokens else 0.0
+
+
 @lru_cache(maxsize=4096)
 def sentences_of(text: str) -> tuple[tuple[Morpheme, ...], ...]:
     """Return the morphemes of each sentence of ``text``.

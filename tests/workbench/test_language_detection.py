@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import curation.filters.language as language
-from curation.filters.language import foreign_language
 from tests.curation.review_team import seeds
+from workbench.language import detection
+from workbench.language.detection import foreign_language
 from workbench.persona import Language
 
 GERMAN = "Ich habe heute keine Lust auf Sport, also bleibe ich auf dem Sofa."
@@ -59,13 +59,13 @@ def test_clear_texts_do_not_load_the_large_models(
     repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = []
-    detector = language._detector
+    detector = detection._detector
 
     def watched(thorough: bool) -> object:
         built.append(thorough)
         return detector(thorough)
 
-    monkeypatch.setattr(language, "_detector", watched)
+    monkeypatch.setattr(detection, "_detector", watched)
     for row in seeds(repo / "datasets" / "gym-trainer"):
         foreign_language(row.answer, "en")
     assert set(built) == {False}

@@ -1,0 +1,265 @@
+"""Whether an answer is one: measures that need no judge, and that marks alone do not earn.
+
+In: held-out answers, their reviewed rows, the training answers, an embedder and a language model's
+loss. Out: an :class:`AnswerSense` for each answer. The scorers call it, and so do the controls of
+an evaluation.
+
+What none of it sees: a wrong fact, number or advice in good words that keep to the question.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from evaluation.text_measures import unlooped
+from workbench.language.detection import foreign_language
+from workbench.persona import Language
+from workbench.records import Example, Response
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from workbench.inference.embedder import Embedder
+
+    Array = NDArray[np.float64]
+
+Guard = Literal["empty", "foreign", "looping", "echoing", "copied", "broken"]
+"""Why an answer has no sense, whatever it is near to; the first of these that holds."""
+BROKEN: frozenset[str] = frozenset({"empty", "looping", "broken"})
+"""Guards of texts that are no answer at all: no trait shows in them either."""
+LOOPING = 0.5
+"""Share of new runs of four words (``unlooped``) below which an answer goes round in circles."""
+ECHOING = 0.5
+"""Share of an answer's words copied from its question from which it only repeats it."""
+COPIED = 0.8
+"""Share of an answer's words copied from one training answer from which it is that answer."""
+ANSWERED = 0.15
+"""Sense from which an answer is taken to answer its question: of answers by a second writer 92 %
+reach it, of answers to another question 6 %."""
+FLOORS = {True: 0.2, False: 0.03}
+"""Embedder sees meaning → least lower end of an arm's sense. See docs/numbers.md for why."""
+MOST_SENSELESS = 1 / 3
+"""Share of an arm's answers that may fail to answer before no success is claimed."""
+_ECHO_RUN, _COPY_RUN = 3, 6
+"""Words in a row that count as copied from a question, and from an answer."""
+_KOREAN_STEM = 2
+"""Leading syllables that two Korean words share to be taken for the same: particles differ."""
+_WORD = re.compile(r"\w+")
+Loss = Callable[[Sequence[str]], Sequence[float]]
+"""Texts → nats a token (of Korean: a morpheme)."""
+
+
+@dataclass(frozen=True)
+class SenseInput:
+    """What sense is measured with."""
+
+    language: Language
+    rows: Sequence[Example]
+    """The held-out rows with their reviewed answers, two or more."""
+    train: Sequence[str]
+    """The training answers."""
+    embedder: Embedder
+    loss: Loss
+    loss_name: str
+    """Whose loss it is, for the report."""
+
+
+class AnswerSense(NamedTuple):
+    """One answer's measures."""
+
+    agreement: float
+    """With its reviewed answer: 0 by chance, 1 as the reviewed answers themselves on average."""
+    on_question: float | None
+    """Share of other questions that it is less near to than to its own; None without meaning."""
+    echo: float
+    """Share of its words copied from its question, 0 to 1."""
+    copy: float
+    """Largest share of its words copied from one training answer, 0 to 1."""
+    loss: float
+    """Nats a token."""
+    fluent: bool
+    """Whether the loss is not above the reviewed answers' own range."""
+    guard: Guard | None
+
+    @property
+    def sense(self) -> float:
+        """Agreement, and 0 where a guard holds."""
+        return 0.0 if self.guard else self.agreement
+
+
+class FluencyBand(NamedTuple):
+    """The losses of the reviewed answers.
+
+    It has no lower end: text that a model decoded greedily lies far below people's and is fluent;
+    where it loops, that is told by the loops.
+    """
+
+    low: float
+    high: float
+    """The largest, and one standard deviation more."""
+
+    @classmethod
+    def of(cls, losses: Sequence[float]) -> FluencyBand:
+        """Return the band of reviewed answers' losses."""
+        import numpy as np
+
+        spread = float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
+        return cls(float(min(losses)), float(max(losses)) + spread)
+
+
+def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> list[AnswerSense]:
+    """Return the measures of answers to held-out questions, in their order.
+
+    Args:
+        responses: Each to a prompt among the rows.
+        inputs: What to measure with.
+    """
+    places = {row.id: place for place, row in enumerate(inputs.rows)}
+    own = [places[response.prompt_id] for response in responses]
+    texts = [response.text for response in responses]
+    agreements, ranks = _agreement(texts, own, inputs)
+    reviewed = [row.answer for row in inputs.rows]
+    losses = inputs.loss([*reviewed, *texts])
+    band = FluencyBand.of(losses[: len(reviewed)])
+    questions = [_runs(_words(row.question), _ECHO_RUN) for row in inputs.rows]
+    train = [_runs(_words(text), _COPY_RUN) for text in inputs.train]
+    measured = []
+    for place, text in enumerate(texts):
+        words, loss = _words(text), losses[len(reviewed) + place]
+        echo = _copied(words, questions[own[place]], _ECHO_RUN)
+        copy = max((_copied(words, runs, _COPY_RUN) for runs in train), default=0.0)
+        fluent = loss <= band.high
+        guard = _guard(text, inputs.language, echo, copy, fluent=fluent)
+        measured.append(
+            AnswerSense(agreements[place], ranks[place], echo, copy, loss, fluent, guard)
+        )
+    return measured
+
+
+def _guard(
+    text: str, language: Language, echo: float, copy: float, *, fluent: bool
+) -> Guard | None:
+    holds: dict[Guard, bool] = {
+        "empty": not _WORD.search(text),
+        "foreign": bool(foreign_language(text, language)),
+        "looping": unlooped(text) < LOOPING,
+        "echoing": echo >= ECHOING,
+        "copied": copy >= COPIED,
+        "broken": not fluent,
+    }
+    return next((guard for guard, does in holds.items() if does), None)
+
+
+def is_broken(text: str) -> bool:
+    """Return whether a text is empty or goes round in circles, which needs nothing but itself."""
+    return not _WORD.search(text) or unlooped(text) < LOOPING
+
+
+def _agreement(
+    texts: Sequence[str], own: Sequence[int], inputs: SenseInput
+) -> tuple[list[float], list[float | None]]:
+    """Return each answer's agreement with its reviewed answer, and its rank on its question.
+
+    With a' an answer without the words of its question and r' the same of the reviewed ones,
+    ``margin_i = cos(a'_i, r'_i) − mean over j ≠ i of cos(a'_i, r'_j)``, over the mean margin of the
+    reviewed answers themselves. What all reviewed answers share, such as a voice, cancels out.
+    """
+    import numpy as np
+
+    rows, language = inputs.rows, inputs.language
+    reviewed = inputs.embedder.embed(
+        [without_question(row.answer, row.question, language) for row in rows]
+    )
+    answers = inputs.embedder.embed(
+        [
+            without_question(text, rows[place].question, language)
+            for text, place in zip(texts, own, strict=True)
+        ]
+    )
+    mean = float(np.mean(_margins(reviewed @ reviewed.T, range(len(rows)))))
+    agreement = _margins(answers @ reviewed.T, own) / mean if mean > 0 else np.zeros(len(texts))
+    if not inputs.embedder.by_meaning:
+        return agreement.tolist(), [None] * len(texts)
+    questions = inputs.embedder.embed([row.question for row in rows])
+    near = (answers @ questions.T).astype(np.float64).round(6)
+    mine = near[np.arange(len(texts)), list(own)][:, None]
+    below, equal = (near < mine).sum(axis=1), (near == mine).sum(axis=1) - 1
+    return agreement.tolist(), ((below + 0.5 * equal) / (len(rows) - 1)).tolist()
+
+
+def _margins(near: NDArray[np.float32], own: Sequence[int]) -> Array:
+    """Return the cosine to one's own less the mean of those to the others; ``near`` is (n, m)."""
+    import numpy as np
+
+    cosines = near.astype(np.float64)
+    mine = cosines[np.arange(len(cosines)), list(own)]
+    margins: Array = mine - (cosines.sum(axis=1) - mine) / (cosines.shape[1] - 1)
+    return margins
+
+
+def without_question(text: str, question: str, language: Language) -> str:
+    """Return a text without the words that its question has, so that an echo earns nothing."""
+
+    def stem(word: str) -> str:
+        return word.casefold()[:_KOREAN_STEM] if language == "ko" else word.casefold()
+
+    asked = {stem(word) for word in _WORD.findall(question)}
+    return _WORD.sub(lambda match: "" if stem(match.group()) in asked else match.group(), text)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _runs(words: Sequence[str], size: int) -> set[tuple[str, ...]]:
+    return {tuple(words[start : start + size]) for start in range(len(words) - size + 1)}
+
+
+def _copied(words: Sequence[str], source: set[tuple[str, ...]], size: int) -> float:
+    """Return the share of words that stand in a run of ``size`` words of the source."""
+    covered: set[int] = set()
+    for start in range(len(words) - size + 1):
+        if tuple(words[start : start + size]) in source:
+            covered.update(range(start, start + size))
+    return len(covered) / len(words) if words else 0.0
+
+
+CONTROLS = ("echo", "wrong_question", "random_order")
+"""What each evaluation scores beside its arms, to show what gaming the scores would get."""
+
+
+def control_responses(
+    rows: Sequence[Example], train: Sequence[str], seed: int
+) -> dict[str, list[Response]]:
+    """Return control → its answers to the held-out questions.
+
+    ``echo``: the question's first twelve words, then one training answer for all. ``wrong_question``:
+    the reviewed answer to another question. ``random_order``: words of the training answers, as
+    many as the reviewed answer has, in random order.
+    """
+    rng = random.Random(seed)
+    order = list(range(len(rows)))
+    rng.shuffle(order)
+    other = dict(pairwise([*order, order[0]]))
+    canned = rng.choice(list(train)) if train else ""
+    words = [word for text in train for word in text.split()]
+    texts: Mapping[str, list[str]] = {
+        "echo": [f"{' '.join(row.question.split()[:12])} {canned}" for row in rows],
+        "wrong_question": [rows[other[place]].answer for place in range(len(rows))],
+        "random_order": [
+            " ".join(rng.choices(words, k=len(row.answer.split()))) if words else "" for row in rows
+        ],
+    }
+    return {
+        name: [
+            Response(arm=name, prompt_id=row.id, prompt=row.prompt, text=text, topic=row.topic)
+            for row, text in zip(rows, answers, strict=True)
+        ]
+        for name, answers in texts.items()
+    }
