@@ -164,8 +164,8 @@ class ScriptedServer:
 
     def reply(self, body: dict[str, Any]) -> Reply:
         """Count a request and return its scripted reply, after its delay."""
-        turns = body["messages"]
-        if len(turns) > 2 and str(turns[-1]["content"]).startswith(COMPLAINT):
+        turns = body.get("messages") or [body]
+        if len(turns) > 2 and str(turns[-1].get("content")).startswith(COMPLAINT):
             turns = turns[:-2]
         first = json.dumps(turns, sort_keys=True)
         with self._lock:

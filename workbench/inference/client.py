@@ -145,6 +145,28 @@ class EndpointClient:
         if self._openai is not None:
             await self._openai.close()
 
+    async def embeddings(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return the vector of each text, asked for in one request.
+
+        Raises:
+            UserError: The endpoint gave none after all tries.
+        """
+        from openai import OpenAIError
+
+        assert self._openai is not None, "a client is opened before it asks"
+        asker = self._openai.with_options(max_retries=self.endpoint.attempts - 1)
+        try:
+            answer = await asker.embeddings.create(
+                model=self.endpoint.model, input=list(texts), encoding_format="float"
+            )
+        except OpenAIError as error:
+            raise UserError(
+                f"the endpoint gives no vectors ({error})",
+                where=self.endpoint.base_url,
+                fix="name a model that answers /embeddings",
+            ) from None
+        return [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
+
     async def complete(self, request: EndpointRequest) -> Completion:
         """Ask until there is an answer, or no try left."""
         key = request.key(self.endpoint)

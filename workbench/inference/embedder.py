@@ -135,29 +135,17 @@ class EndpointEmbedder:
         import numpy as np
 
         vectors = np.asarray(asyncio.run(self._ask(texts)), dtype=np.float32)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(lengths > 0, lengths, 1).astype(np.float32)
+        lengths = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+        normalized: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+        return normalized
 
     async def _ask(self, texts: Sequence[str]) -> list[list[float]]:
-        from openai import OpenAIError
-
         vectors: list[list[float]] = []
         async with EndpointClient(self._endpoint) as client:
-            asker = client.openai.with_options(max_retries=self._endpoint.attempts - 1)
             for start in range(0, len(texts), _AT_ONCE):
                 # Endpoints refuse an empty text.
                 some = [text or " " for text in texts[start : start + _AT_ONCE]]
-                try:
-                    answer = await asker.embeddings.create(
-                        model=self._endpoint.model, input=some, encoding_format="float"
-                    )
-                except OpenAIError as error:
-                    raise UserError(
-                        f"the embedder gives no vectors ({error})",
-                        where=self._endpoint.base_url,
-                        fix="check 'evaluate.embedder', or set it to 'ngrams'",
-                    ) from None
-                vectors += [one.embedding for one in sorted(answer.data, key=lambda d: d.index)]
+                vectors += await client.embeddings(some)
         return vectors
 
 
