@@ -182,7 +182,7 @@ def test_of_distilabel_itself_one_failed_request_empties_its_batch() -> None:
 
     question = "How deep is number {}?"
     with ScriptedServer(lambda r: fails(400) if "number 3" in r.prompt else says("So.")) as server:
-        llm = OpenAILLM(model="m", base_url=server.url, api_key="none", max_retries=0)  # type: ignore[arg-type]
+        llm = OpenAILLM(model="m", base_url=server.url, api_key="none", max_retries=0)
         llm.load()
         chats = [[{"role": "user", "content": question.format(number)}] for number in range(8)]
         with pytest.raises(Exception, match="scripted failure"):
