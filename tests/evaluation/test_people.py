@@ -60,7 +60,7 @@ def test_nothing_that_reviewers_see_names_an_arm(shown: Blind) -> None:
         assert {example.answer, shown.alternatives[example.id]} == {
             f"{arm} says {pair.prompt_id.removeprefix('ex-')}." for arm in ("sft", "base")
         }
-        assert (example.origin, example.source) == ("baseline", "")
+        assert (example.origin, example.source) == ("imported", "")
 
 
 def test_choices_come_back_to_the_arm_whichever_place_it_had(shown: Blind) -> None:
