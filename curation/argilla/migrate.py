@@ -1,4 +1,8 @@
-"""Move what one Argilla holds to another, through its API: resumable, and nothing twice."""
+"""Move what one Argilla holds to another, through its API: resumable, and nothing twice.
+
+``persona review migrate`` hands over two connections and shows the counts that come out. Accounts
+keep their names and get new passwords; :mod:`curation.argilla.migrate_dataset` moves a dataset.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One dataset of a migration: its settings, then its records with all that hangs on them."""
+"""One dataset of a migration: its settings, then its records with all that hangs on them.
+
+Only what the target lacks is sent, so a migration that broke off goes on where it stopped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pull what reviewers submitted or discarded, the same way every time, and ask how far they are."""
+"""Pull what reviewers submitted or discarded, the same way every time, and ask how far they are.
+
+The review stage keeps the reviews; the commands that show or wait for progress ask here.
+"""
 
 from __future__ import annotations
 

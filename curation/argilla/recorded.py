@@ -1,4 +1,8 @@
-"""Submit a persona's recorded reviews as the reviewers' own accounts."""
+"""Submit a persona's recorded reviews as the reviewers' own accounts.
+
+An unattended round has no people: the review stage hands over the persona's files of reviews, and
+they go through the same server and the same pull as people's would.
+"""
 
 from __future__ import annotations
 

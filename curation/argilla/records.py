@@ -1,4 +1,8 @@
-"""What a reviewer sees of one row: fields, suggestions, metadata and a vector."""
+"""What a reviewer sees of one row: fields, suggestions, metadata and a vector.
+
+Examples come in from the push, records of Argilla's SDK go out. Vectors are made offline, without
+a model, so that "find similar" works on any machine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The folder of an embedded Argilla server: its database, its accounts, and who holds it."""
+"""The folder of an embedded Argilla server: its database, its accounts, and who holds it.
+
+Accounts are made and mended through Argilla's own API, each time a server has started.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The Argilla that a home is connected to in place of its embedded server."""
+"""The Argilla that a home is connected to in place of its embedded server.
+
+``persona review connect`` saves an address and where its key is; whoever starts or asks a server
+goes by it.
+"""
 
 from __future__ import annotations
 

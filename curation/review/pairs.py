@@ -84,7 +84,7 @@ def unreviewed(
 def with_their_rows(
     pairs: Iterable[Preference],
     reviewed: Iterable[Example],
-    kept: Iterable[Example],
+    resolved: Iterable[Example],
     decisions: Iterable[Decision],
 ) -> tuple[list[Preference], list[Drop]]:
     """Return the pairs of rows that were kept, and drops of the others.
@@ -94,11 +94,11 @@ def with_their_rows(
     Args:
         pairs: Pairs whose first parent is the row that they were made of.
         reviewed: Rows that were decided on; one masked by a filter has the row among its parents.
-        kept: What the decisions kept; each has the reviewed row as its id or among its parents.
+        resolved: What the decisions kept; each has the reviewed row as its id or among its parents.
         decisions: What became of every reviewed row.
     """
     rows = {known: row.id for known, row in _by_ancestor(reviewed).items()}
-    answers = _by_ancestor(kept)
+    answers = _by_ancestor(resolved)
     reasons = {decision.record: decision for decision in decisions}
     standing: list[Preference] = []
     drops: list[Drop] = []

@@ -1,4 +1,8 @@
-"""How far each reviewer's votes can be trusted: Dawid–Skene, and a gold set with known answers."""
+"""How far each reviewer's votes can be trusted: Dawid–Skene, and a gold set with known answers.
+
+Votes come in from agreement and resolution. The gold rows of a persona's ``gold.jsonl`` are read
+and strewn among the rows of a push here too; they are reviewed like others and never trained on.
+"""
 
 from __future__ import annotations
 
