@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from curation.filters import rules
-from curation.filters.language import language
 from curation.filters.rules import DropReason, find_personal_data, mask_personal_data
 from workbench.config import FilterSettings
 from workbench.near_duplicates import LazyTexts, near_pairs
@@ -85,7 +84,7 @@ class _Chain:
             rules.unsafe(persona),
             *((rules.must_not(persona),) if settings.must_not == "drop" else ()),
             rules.answer_length(persona),
-            language(persona),
+            rules.language(persona),
         )
         self._first: dict[bytes, str] = {}
         """Digest of the texts of each row so far → where the first of them came from."""

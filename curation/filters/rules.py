@@ -15,6 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from workbench.checks import Lacks, compiled
+from workbench.language.detection import foreign_language, foreign_script
 from workbench.parts import length
 from workbench.persona import Language, Persona
 from workbench.records import Example
@@ -77,6 +78,23 @@ def answer_length(persona: Persona) -> RowFilter:
             return None
         detail = f"{count} {habit.unit}, the spec asks for {habit.min} to {habit.max}"
         return ("too_short" if count < low else "too_long"), detail
+
+    return check
+
+
+def language(persona: Persona) -> RowFilter:
+    """Drop rows in another language than the persona's.
+
+    Questions are often too short for n-grams, so they are judged by their script alone.
+    """
+
+    def check(example: Example) -> DropReason:
+        for part, text in (("question", example.question), ("answer", example.answer)):
+            if script := foreign_script(text, persona.language):
+                return "wrong_language", f"the {part} is in {script} letters"
+        if other := foreign_language(example.answer, persona.language):
+            return "wrong_language", f"{other}, the persona speaks {persona.language}"
+        return None
 
     return check
 
