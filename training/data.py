@@ -57,102 +57,106 @@ def prompt_completion(example: Example) -> Row:
     return {"prompt": as_messages(example.prompt), "completion": [_assistant(example.answer)]}
 
 
-def prompt_pair(pair: Preference) -> Row:
-    """Return TRL's preference row with an explicit prompt."""
-    return {
-        "prompt": as_messages(pair.prompt),
-        "chosen": [_assistant(pair.chosen)],
-        "rejected": [_assistant(pair.rejected)],
-    }
-
-
 def _assistant(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
-def read_examples(path: Path) -> Rows:
-    """Return the rows of a file of examples.
+def read_examples(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file of examples."""
+    return map(prompt_completion, read_records(path, Example))
+
+
+def read_preferences(path: Path) -> Iterator[Row]:
+    """Yield TRL's preference rows, with an explicit prompt, of a file of preference pairs."""
+    for pair in read_records(path, Preference):
+        yield {
+            "prompt": as_messages(pair.prompt),
+            "chosen": [_assistant(pair.chosen)],
+            "rejected": [_assistant(pair.rejected)],
+        }
+
+
+def read_prompts(path: Path) -> Iterator[Row]:
+    """Yield the prompts of a file of examples, without their answers."""
+    return ({"prompt": as_messages(row.prompt)} for row in read_records(path, Example))
+
+
+def read_unpaired(path: Path) -> Iterator[Row]:
+    """Yield TRL's unpaired rows of a file of unpaired preferences.
 
     Raises:
-        UserError: Unreadable file, a line that is no example, or no rows at all.
+        UserError: Answers of one kind alone.
     """
-    return nonempty(path, tuple(prompt_completion(row) for row in read_records(path, Example)))
-
-
-def read_preferences(path: Path) -> Rows:
-    """Return the rows of a file of preference pairs.
-
-    Raises:
-        UserError: Unreadable file, a line that is no pair, or no rows at all.
-    """
-    return nonempty(path, tuple(prompt_pair(row) for row in read_records(path, Preference)))
-
-
-def read_prompts(path: Path) -> Rows:
-    """Return the prompts of a file of examples, without their answers.
-
-    Raises:
-        UserError: Unreadable file, a line that is no example, or no rows at all.
-    """
-    return nonempty(
-        path, tuple({"prompt": as_messages(r.prompt)} for r in read_records(path, Example))
-    )
-
-
-def read_unpaired(path: Path) -> Rows:
-    """Return TRL's unpaired rows of a file of unpaired preferences.
-
-    Raises:
-        UserError: Unreadable file, a line that is none, no rows, or answers of one kind alone.
-    """
-    rows = tuple(
-        {
+    labels = set()
+    for row in read_records(path, UnpairedPreference):
+        labels.add(row.label)
+        yield {
             "prompt": as_messages(row.prompt),
             "completion": [_assistant(row.answer)],
             "label": row.label,
         }
-        for row in read_records(path, UnpairedPreference)
-    )
-    if rows and len({row["label"] for row in rows}) == 1:
-        kind = "desirable" if rows[0]["label"] else "undesirable"
+    if len(labels) == 1:
+        kind, more = (
+            ("desirable", "that were turned down") if labels.pop() else ("undesirable", "to learn")
+        )
         raise UserError(
             f"holds {kind} answers alone, and KTO learns from the difference",
             where=str(path),
-            fix="add answers that were turned down"
-            if kind == "desirable"
-            else "add answers to learn",
+            fix=f"add answers {more}",
         )
-    return nonempty(path, rows)
 
 
-def read_instructions(path: Path) -> Rows:
-    """Return prompt-completion rows of Alpaca's ``{instruction, input, output}``.
+def read_instructions(path: Path) -> Iterator[Row]:
+    """Yield prompt-completion rows of Alpaca's ``{instruction, input, output}``.
 
     Raises:
-        UserError: Unreadable file, a row without instruction or output, or no rows at all.
+        UserError: A row without instruction or output.
     """
-    rows = []
     for where, row in _rows_with(path, "instruction", "output"):
         more = row.get("input")  # often null, where others have an empty text
         prompt = user_prompt(
             row["instruction"], "" if more is None else _text_of(more, where, "input")
         )
-        rows.append({"prompt": as_messages(prompt), "completion": [_assistant(row["output"])]})
-    return nonempty(path, tuple(rows))
+        yield {"prompt": as_messages(prompt), "completion": [_assistant(row["output"])]}
 
 
-def read_texts(path: Path) -> Rows:
-    """Return rows of raw text: ``{"text": ...}`` a line, or the paragraphs of a ``.txt`` file.
+def read_texts(path: Path) -> Iterator[Row]:
+    """Yield rows of raw text: ``{"text": ...}`` a line, or the paragraphs of a ``.txt`` file.
 
     Raises:
-        UserError: Unreadable file, a row without text, or no rows at all.
+        UserError: A row without text.
     """
     if path.suffix == ".txt":
         # Lines may end as on Windows, and an empty one may hold spaces.
         text = read_text(path).replace("\r\n", "\n")
         parts = (part.strip() for part in re.split(r"\n\s*\n", text))
-        return nonempty(path, tuple({"text": part} for part in parts if part))
-    return nonempty(path, tuple({"text": row["text"]} for _, row in _rows_with(path, "text")))
+        yield from ({"text": part} for part in parts if part)
+    else:
+        yield from ({"text": row["text"]} for _, row in _rows_with(path, "text"))
+
+
+def read_images(path: Path) -> Iterator[Row]:
+    """Yield prompt-completion rows with an ``images`` list; TRL puts them into the first turn.
+
+    Raises:
+        UserError: A row without images, or with one that is not there.
+    """
+    for number, example in enumerate(read_records(path, Example), 1):
+        where = f"{path}:{number}"
+        if not example.images:
+            raise UserError(
+                "has no images, and the recipe's data are images",
+                where=where,
+                fix="name files under 'images', or train with data: chat",
+            )
+        files = [path.parent / name for name in example.images]
+        if missing := next((file for file in files if not file.is_file()), None):
+            raise UserError(
+                f"names {missing.name}, which is not there",
+                where=where,
+                fix="put the image beside the file of rows",
+            )
+        yield {**prompt_completion(example), "images": [str(file) for file in files]}
 
 
 def _rows_with(path: Path, *needed: str) -> Iterator[tuple[str, Row]]:
@@ -165,21 +169,10 @@ def _rows_with(path: Path, *needed: str) -> Iterator[tuple[str, Row]]:
         yield where, row
 
 
-def _text_of(value: Any, where: str, name: str) -> str:
+def _text_of(value: object, where: str, name: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"has no text under '{name}'", where=where, fix="see the recipe's 'data'")
     return value
-
-
-def nonempty(path: Path, rows: tuple[Row, ...]) -> Rows:
-    """Return the rows of a file, or raise a UserError where there are none."""
-    if not rows:
-        raise UserError(
-            "has no rows to train on",
-            where=str(path),
-            fix="look at what the review and the split left over",
-        )
-    return Rows(path, rows)
 
 
 def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Rows:
@@ -248,32 +241,6 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Row], ask: b
         messages, add_generation_prompt=ask, tokenize=True, return_dict=True
     )
     return len(encoded["input_ids"])
-
-
-def read_images(path: Path) -> Rows:
-    """Return prompt-completion rows with an ``images`` list; TRL puts them into the first turn.
-
-    Raises:
-        UserError: Unreadable file, a line that is no example, a row without images or with one
-            that is not there, or no rows at all.
-    """
-    rows = []
-    for number, example in enumerate(read_records(path, Example), 1):
-        if not example.images:
-            raise UserError(
-                "has no images, and the recipe's data are images",
-                where=f"{path}:{number}",
-                fix="name files under 'images', or train with data: chat",
-            )
-        files = [path.parent / name for name in example.images]
-        if missing := next((file for file in files if not file.is_file()), None):
-            raise UserError(
-                f"names {missing.name}, which is not there",
-                where=f"{path}:{number}",
-                fix="put the image beside the file of rows",
-            )
-        rows.append({**prompt_completion(example), "images": [str(file) for file in files]})
-    return nonempty(path, tuple(rows))
 
 
 def load_processor(folder: Path) -> Any:

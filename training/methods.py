@@ -5,12 +5,13 @@ The recipe's checks, the plan and the trainer ask here by a method's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.data import (
+    Row,
     Rows,
     read_examples,
     read_images,
@@ -23,6 +24,7 @@ from training.data import (
 from training.grpo import RewardHooks
 from training.run import Data, MethodHooks, Recipe
 from workbench.config import Method
+from workbench.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -36,7 +38,7 @@ class TrainingMethod:
     """Name of its configuration class in ``trl``."""
     trainer: str
     """Name of its trainer class in ``trl``."""
-    readers: Mapping[Data, Callable[[Path], Rows]]
+    readers: Mapping[Data, Callable[[Path], Iterator[Row]]]
     """A recipe's ``data`` → how a file of such rows is read."""
     losses: tuple[str, ...] = ()
     """What ``loss_type`` may say, where TRL checks it late, in the first step, or not at all."""
@@ -103,4 +105,8 @@ def read_rows(recipe: Recipe, path: Path) -> Rows:
     Raises:
         UserError: Unreadable file, a line of another kind, or no rows at all.
     """
-    return TRAINING_METHODS[recipe.method].readers[recipe.data](path)
+    rows = tuple(TRAINING_METHODS[recipe.method].readers[recipe.data](path))
+    if not rows:
+        fix = "look at what the review and the split left over"
+        raise UserError("has no rows to train on", where=str(path), fix=fix)
+    return Rows(path, rows)

@@ -54,8 +54,6 @@ class Section:
     """Takes a mapping of fields to values, and no unknown ones."""
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Field name → its allowed words, where the type does not say them."""
-    owned: Mapping[str, str] = field(default_factory=dict)
-    """Field name → why the workbench decides it."""
 
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -72,57 +70,37 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lora_dropout": (0, 0.99),
     "num_generations": (2, 4096),
 }
-_SEED = "the seed belongs to the round: give --seed"
-_PRIVATE = "nothing leaves the machine while training"
-_MODEL = "the model is named by the command: give --model"
-_TEMPLATE = "the model's own chat template and tokens are used, as at inference"
-_ONE = "training runs in one process"
-_TRACKER = "a tracker is the command's to choose: give --tracker"
-_SHOWN = "progress and curve.jsonl show it"
-_SAME = "a run that was killed goes on as the same run"
-_WHOLE = "the whole dataset of the split is used"
-_TRAINER_OWNED = {
-    "output_dir": "the round's folder is given by the command",
-    "resume_from_checkpoint": "the same command goes on from the last checkpoint by itself",
-    **dict.fromkeys(
-        ("restore_callback_states_from_checkpoint", "save_only_model", "ignore_data_skip"), _SAME
-    ),
-    **dict.fromkeys(("seed", "data_seed"), _SEED),
-    **dict.fromkeys(("report_to", "run_name", "project"), _TRACKER),
-    **dict.fromkeys(("trackio_space_id", "trackio_bucket_id"), _PRIVATE),
-    **dict.fromkeys(
-        ("trackio_static_space_id", "push_to_hub", "hub_token", "hub_private_repo"), _PRIVATE
-    ),
-    **dict.fromkeys(("hub_model_id", "hub_strategy", "hub_always_push", "hub_revision"), _PRIVATE),
-    **dict.fromkeys(("model_init_kwargs", "router_aux_loss_coef"), _MODEL),
-    "trust_remote_code": "no code of a model is ever run",
-    **dict.fromkeys(("chat_template_path", "eos_token", "pad_token"), _TEMPLATE),
-    **dict.fromkeys(
-        ("dataset_text_field", "dataset_kwargs", "remove_unused_columns", "label_names"), _WHOLE
-    ),
-    **dict.fromkeys(("disable_tqdm", "log_level", "log_level_replica", "logging_strategy"), _SHOWN),
-    **dict.fromkeys(("logging_nan_inf_filter", "log_on_each_node", "debug"), _SHOWN),
-    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "the command says what is done"),
-    **dict.fromkeys(("local_rank", "fsdp", "fsdp_config", "deepspeed", "parallelism_config"), _ONE),
-    **dict.fromkeys(("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb"), _ONE),
-    **dict.fromkeys(("ddp_find_unused_parameters", "ddp_broadcast_buffers"), _ONE),
-    "ddp_static_graph": _ONE,
-    "use_cpu": "the device is the GPU if there is one",
+_OWNED_ELSEWHERE = {
+    # reason: fields
+    "nothing leaves the machine while training": "push_to_hub hub_token hub_private_repo"
+    " hub_model_id hub_strategy hub_always_push hub_revision trackio_space_id trackio_bucket_id"
+    " trackio_static_space_id log_completions_hub_repo",
+    "the model is named by the command: give --model": "model_init_kwargs router_aux_loss_coef"
+    " base_model_name_or_path revision",
+    "training runs in one process": "local_rank fsdp fsdp_config deepspeed parallelism_config"
+    " ddp_backend ddp_timeout ddp_bucket_cap_mb ddp_find_unused_parameters ddp_broadcast_buffers"
+    " ddp_static_graph megatron_config megatron_core",
+    "the round's folder is given by the command": "output_dir",
+    "the same command goes on from the last checkpoint by itself": "resume_from_checkpoint",
+    "a run that was killed goes on as the same run": "restore_callback_states_from_checkpoint"
+    " save_only_model ignore_data_skip",
+    "the seed belongs to the round: give --seed": "seed data_seed",
+    "a tracker is the command's to choose: give --tracker": "report_to run_name project",
+    "no code of a model is ever run": "trust_remote_code",
+    "the model's own chat template and tokens are used, as at inference": "chat_template_path"
+    " eos_token pad_token",
+    "the whole dataset of the split is used": "dataset_text_field dataset_kwargs"
+    " remove_unused_columns label_names",
+    "progress and curve.jsonl show it": "disable_tqdm log_level log_level_replica logging_strategy"
+    " logging_nan_inf_filter log_on_each_node debug",
+    "the command says what is done": "do_train do_eval do_predict",
+    "the device is the GPU if there is one": "use_cpu",
+    "the rewards section holds each trait's weight": "reward_weights",
+    "it is always CAUSAL_LM here": "task_type",
+    "PEFT fills it in itself": "peft_type auto_mapping peft_version inference_mode runtime_config",
 }
-_GRPO_OWNED = {
-    **dict.fromkeys(("reward_weights",), "the rewards section holds each trait's weight"),
-    **dict.fromkeys(("log_completions_hub_repo",), _PRIVATE),
-    "do_eval": "the validation prompts are measured before and after",
-}
-_ADAPTER_OWNED = {
-    "task_type": "it is always CAUSAL_LM here",
-    **dict.fromkeys(("base_model_name_or_path", "revision"), _MODEL),
-    **dict.fromkeys(
-        ("peft_type", "auto_mapping", "peft_version", "inference_mode", "runtime_config"),
-        "PEFT fills it in itself",
-    ),
-    **dict.fromkeys(("megatron_config", "megatron_core"), _ONE),
-}
+_OWNED = {field: reason for reason, fields in _OWNED_ELSEWHERE.items() for field in fields.split()}
+"""Field → why it is not a recipe's to say."""
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -138,8 +116,8 @@ def check_section(
     rest: dict[str, Any] = {}
     for key, value in values.items():
         path = (name, str(key))
-        if key in section.owned:
-            problems.append(Problem(path, f"is not a recipe's to say: {section.owned[key]}"))
+        if key in _OWNED:
+            problems.append(Problem(path, f"is not a recipe's to say: {_OWNED[key]}"))
         elif isinstance(value, bool) and _numeric(section.hints.get(key)):
             problems.append(Problem(path, f"is {value!r}, which is no number"))
         elif isinstance(value, str) and re.fullmatch(r"pissa_niter_\d+", value):
@@ -179,7 +157,7 @@ def _in_words(value: Any, error: ErrorDetails, section: Section) -> tuple[str, s
     """Return what is wrong with a field's value, and its mend."""
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         key = str(error["loc"][0])
-        allowed = [known for known in section.hints if known not in section.owned]
+        allowed = [known for known in section.hints if known not in _OWNED]
         fix = nearest(key, allowed) or f"see the fields of {section.config}"
         return f"is no field of {section.config}", fix
     if error["type"] == "literal_error":
@@ -236,12 +214,10 @@ def sections(data: Mapping[str, Any], method: Method) -> dict[str, Section]:
     losses = TRAINING_METHODS[method].losses
     return {
         "trainer": _of_dataclass(
-            TRAINING_METHODS[method].config_class(),
-            _TRAINER_OWNED | (_GRPO_OWNED if method == "grpo" else {}),
-            {"loss_type": losses} if losses else {},
+            TRAINING_METHODS[method].config_class(), {"loss_type": losses} if losses else {}
         ),
-        "lora": _of_dataclass(peft.LoraConfig, _ADAPTER_OWNED),
-        "osf": _of_dataclass(peft.OSFConfig, _ADAPTER_OWNED),
+        "lora": _of_dataclass(peft.LoraConfig),
+        "osf": _of_dataclass(peft.OSFConfig),
         # The parameters of peft.optimizers.create_loraplus_optimizer (arXiv 2402.12354).
         "loraplus": _of_hints(
             "create_loraplus_optimizer",
@@ -277,9 +253,7 @@ def _quantization(quantization: Mapping[str, Any] | None) -> Section:
     return _of_hints(config.__name__, hints, choices)
 
 
-def _of_dataclass(
-    config: type, owned: Mapping[str, str], choices: Mapping[str, tuple[str, ...]] | None = None
-) -> Section:
+def _of_dataclass(config: type, choices: Mapping[str, tuple[str, ...]] | None = None) -> Section:
     """Return the fields of one of TRL's or PEFT's configurations."""
     # Its __post_init__ would look for a GPU; training/recipe.py asks last what it alone knows.
     own = {
@@ -294,7 +268,7 @@ def _of_dataclass(
         f.name: tuple(map(str, f.metadata["choices"])) for f in fields if "choices" in f.metadata
     }
     named = {f.name: hints[f.name] for f in fields}
-    return Section(config.__name__, named, TypeAdapter(checked), words | dict(choices or {}), owned)
+    return Section(config.__name__, named, TypeAdapter(checked), words | dict(choices or {}))
 
 
 def _of_model(model: type[BaseModel]) -> Section:

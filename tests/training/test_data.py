@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from training.data import count_tokens, draw_replay, load_processor, prompt_completion, read_images
+from training.methods import read_rows
 from training.plan.plan import EstimateRequest, make_plan, profile_of
 from training.plan.trace import step_peak
 from training.recipe import load_recipe, recipe_path
@@ -100,7 +101,7 @@ def test_a_model_that_reads_images_learns_in_its_language_part_alone(
 def test_a_plan_counts_the_places_and_the_memory_of_images(seeing: Path, pictures: Path) -> None:
     recipe = load_recipe(recipe_path("sft-vision"))
     request = EstimateRequest(
-        run_of(recipe, seeing, pictures, pictures.parent), read_images(pictures)
+        run_of(recipe, seeing, pictures, pictures.parent), read_rows(recipe, pictures)
     )
     profile = profile_of(request)
 
@@ -133,11 +134,11 @@ def test_rows_without_their_image_are_one_line(pictures: Path, tmp_path: Path) -
     lost = tmp_path / "lost.jsonl"
     write_records(lost, [Example(prompt=user_prompt("walk"), answer="walk", images=("x.png",))])
 
-    assert len(read_images(pictures).rows) == 4
+    assert len(list(read_images(pictures))) == 4
     with pytest.raises(UserError, match=r"plain.jsonl:1: has no images"):
-        read_images(plain)
+        list(read_images(plain))
     with pytest.raises(UserError, match=r"lost.jsonl:1: names x.png, which is not there"):
-        read_images(lost)
+        list(read_images(lost))
 
 
 def test_a_base_that_reads_no_images_is_one_line(tiny_model: Path) -> None:

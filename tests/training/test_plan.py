@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from training.data import (
-    read_examples,
-    read_preferences,
-    read_prompts,
-    read_texts,
-    read_unpaired,
-)
+from training.data import read_examples
+from training.methods import read_rows
 from training.plan.lengths import Lengths
 from training.plan.memory import _smaller, changed, parts
 from training.plan.model_shapes import measure_shapes, planned_adapter, read_config
@@ -41,8 +36,12 @@ def recipe(base: dict[str, Any] = SFT, **trainer: Any) -> Recipe:
 def request(
     tiny_model: Path, examples: Path, gpu_memory: int | None = None, **trainer: Any
 ) -> EstimateRequest:
-    run = run_of(recipe(**trainer), tiny_model, examples, examples.parent)
-    return EstimateRequest(run, read_examples(examples), gpu_memory=gpu_memory)
+    return request_of(recipe(**trainer), tiny_model, examples, gpu_memory=gpu_memory)
+
+
+def request_of(planned: Recipe, tiny_model: Path, rows: Path, **more: Any) -> EstimateRequest:
+    run = run_of(planned, tiny_model, rows, rows.parent)
+    return EstimateRequest(run, read_rows(planned, rows), **more)
 
 
 def test_shapes_are_those_of_the_real_model_and_adapter(tiny_model: Path) -> None:
@@ -67,7 +66,7 @@ def test_tokens_are_those_that_the_tokenizer_makes_of_the_rows(
     profile = profile_of(request(tiny_model, examples))
     tokenizer = load_tokenizer(tiny_model)
 
-    row = read_examples(examples).rows[0]
+    row = next(iter(read_examples(examples)))
     whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)
     assert profile.lengths.whole[0] == len(whole["input_ids"])
     assert 0 < profile.lengths.answer[0] < profile.lengths.whole[0]
@@ -95,9 +94,7 @@ def test_steps_are_counted_as_the_trainer_counts_them(
 def test_grpo_takes_the_prompts_of_whole_generations(tiny_model: Path, examples: Path) -> None:
     # 8 completions are 2 prompts' a generation, passed through twice: 12 prompts, 12 steps a round.
     grpo = recipe(GRPO, max_steps=-1, num_train_epochs=1, num_iterations=2)
-    asked = EstimateRequest(
-        run_of(grpo, tiny_model, examples, examples.parent), read_prompts(examples), SFT["lora"]
-    )
+    asked = request_of(grpo, tiny_model, examples, lora=SFT["lora"])
     profile = profile_of(asked)
 
     assert count_steps(profile.arguments, profile.lengths) == 12
@@ -120,9 +117,7 @@ def test_a_plan_of_packed_text_counts_the_tokens_of_its_steps(
         {**SFT, "data": "text", "trainer": {**SFT["trainer"], "packing": True, "max_length": 64}}
     )
 
-    plan = make_plan(
-        EstimateRequest(run_of(text, tiny_model, path, tmp_path), read_texts(path)), timed=False
-    )
+    plan = make_plan(request_of(text, tiny_model, path), timed=False)
 
     assert plan.batch == (4, 64)
     assert plan.tokens == pytest.approx(12 * 4 * 64, rel=0.05)
@@ -154,11 +149,7 @@ def test_an_optimizer_keeps_as_many_numbers_a_weight_as_its_rule_has(
 
 
 def test_a_smaller_batch_of_kto_still_has_rows_to_compare(tiny_model: Path, unpaired: Path) -> None:
-    asked = EstimateRequest(
-        run_of(recipe(KTO), tiny_model, unpaired, unpaired.parent),
-        read_unpaired(unpaired),
-        SFT["lora"],
-    )
+    asked = request_of(recipe(KTO), tiny_model, unpaired, lora=SFT["lora"])
     batches = [change["per_device_train_batch_size"] for change in _smaller(profile_of(asked))]
 
     assert batches == [2]
@@ -190,11 +181,7 @@ def test_parts_follow_the_recipe(tiny_model: Path, examples: Path, preferences: 
     assert parts(changed(profile, {"optim": "adamw_8bit"}))["optimizer"] < 2.1 * shapes.adapter
     assert sizes["reference model"] == sizes["rollouts"] == 0
 
-    pairs = EstimateRequest(
-        run_of(recipe(DPO), tiny_model, preferences, preferences.parent),
-        read_preferences(preferences),
-        SFT["lora"],
-    )
+    pairs = request_of(recipe(DPO), tiny_model, preferences, lora=SFT["lora"])
     dpo = profile_of(pairs)
     assert dpo.sequences == 2 * profile.sequences
     assert parts(dpo)["reference model"] == sizes["adapters"]
@@ -214,9 +201,7 @@ def test_rollouts_hold_cache_scores_and_on_a_processor_the_open_weights(
     grpo = recipe(GRPO).model_copy(
         update={"lora": SFT["lora"], "quantization": SFT["quantization"]}
     )
-    asked = EstimateRequest(
-        run_of(grpo, tiny_model, examples, examples.parent), read_prompts(examples)
-    )
+    asked = request_of(grpo, tiny_model, examples)
     here, there = profile_of(asked), profile_of(replace(asked, gpu_memory=2**34))
 
     bytes_each = 2 if here.half else 4
