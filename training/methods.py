@@ -1,6 +1,8 @@
 """The training methods: what each has of its own, in one table; all else they share.
 
-The recipe's checks, the plan and the trainer ask here by a method's name.
+The recipe's checks, the plan and the trainer ask here by a method's name. A new method is a row of
+the table, its name in ``workbench.config.Method``, a reader in ``training/data.py`` where its rows
+are new, and its contradictions in ``training/recipe_rules.py``.
 """
 
 from __future__ import annotations
