@@ -164,8 +164,9 @@ class EndpointLLM(LLM):  # type: ignore[misc]
 
     def unload(self) -> None:
         """Close client and cache, and let go of what cannot be pickled."""
-        if self._client:
+        if self._client and self._loop:
             self._run(self._client.close())
+            self._loop.close()
         if self._cache:
             self._cache.close()
         self._client = self._cache = self._loop = None
