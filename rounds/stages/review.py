@@ -96,24 +96,24 @@ def with_overlap(context: RoundContext, per_record: int | None) -> RoundContext:
 
 def _review(context: RoundContext, people: bool, wait: bool, work: Work) -> None:
     rows = review_rows(context, work, people=people)
-    answers = _Answers([], [], True)
+    collected = CollectedReviews([], [], True)
     if rows.candidates:  # a round that only takes rows over needs no server
-        answers = _collect(context, rows, people, wait, work)
+        collected = _collect(context, rows, people, wait, work)
     # Reviews of gold rows say how reliable a reviewer is; nothing is decided by them.
     known = rows.gold.outcomes
-    reviews = [review for review in answers.reviews if review.record not in known]
-    gold_reviews = [review for review in answers.reviews if review.record in known]
+    reviews = [review for review in collected.reviews if review.record not in known]
+    gold_reviews = [review for review in collected.reviews if review.record in known]
     work.counts.update(
         reviews=len(reviews),
         reviewers=len({review.reviewer for review in reviews}),
         gold_reviews=len(gold_reviews),
-        adjudications=len(answers.adjudications),
-        complete=answers.complete,
+        adjudications=len(collected.adjudications),
+        complete=collected.complete,
         **({"carry_over": len(rows.decided)} if rows.decided else {}),
     )
     work.write(REVIEWS, reviews)
     work.write(GOLD_REVIEWS, gold_reviews)
-    work.write(ADJUDICATIONS, answers.adjudications)
+    work.write(ADJUDICATIONS, collected.adjudications)
     work.write(REVIEWED_PAIRS, rows.pairs)
     # As rows of the round they name the persona, so that their chain back is whole.
     parents = (context.persona.record_id,)
@@ -180,7 +180,7 @@ def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> Revie
 
 
 @dataclass(frozen=True)
-class _Answers:
+class CollectedReviews:
     """The reviews and adjudications so far, and whether more are to come."""
 
     reviews: list[Review]
@@ -190,7 +190,7 @@ class _Answers:
 
 def _collect(
     context: RoundContext, rows: ReviewRows, people: bool, wait: bool, work: Work
-) -> _Answers:
+) -> CollectedReviews:
     """Put rows on the server and return their reviews."""
     from curation.argilla.pull import complete, pull, pull_queue
 
@@ -208,7 +208,7 @@ def _collect(
             _wait_for_adjudicator(context, connection, rows, reviews, adjudications)
             adjudications = pull_queue(*at)
         # Nobody is waited for in an unattended round: what has no recorded review gets none.
-        return _Answers(reviews, adjudications, not people or complete(*at))
+        return CollectedReviews(reviews, adjudications, not people or complete(*at))
     finally:
         # An unattended run leaves nothing behind, also when it goes on after a kill.
         if not people and not server.stays:
@@ -369,11 +369,11 @@ def judge_opinions(
         for question in trait_questions(persona, row.prompt, row.answer)
     ]
     with track("asking the judge", len(asked)) as advance:
-        answers = ask_judge(judge, [question for _, question in asked], advance, cache=cache)
+        verdicts = ask_judge(judge, [question for _, question in asked], advance, cache=cache)
     values: dict[str, list[float]] = defaultdict(list)
-    for (row, _), answer in zip(asked, answers, strict=True):
-        if answer.value is not None:
-            values[row.id].append(answer.value)
+    for (row, _), verdict in zip(asked, verdicts, strict=True):
+        if verdict.value is not None:
+            values[row.id].append(verdict.value)
     opinions = {}
     for row in rows:
         if row.id in values:
