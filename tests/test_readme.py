@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -51,3 +52,16 @@ def test_no_link_is_dead(repo: Path, name: str) -> None:
     text = (repo / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     assert [link for link in links if not (repo / link).exists()] == []
+
+
+def test_every_function_on_the_row_s_walk_exists() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = "app|rounds|generation|curation|training|evaluation|workbench"
+    named = set(re.findall(rf"`((?:{rooms})(?:\.\w+)+)(?:\([^`]*\))?`", text))
+    assert len(named) >= 20
+    assert sorted(name for name in named if not _exists(name)) == []
+
+
+def _exists(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    return hasattr(importlib.import_module(module), attribute)
