@@ -149,7 +149,7 @@ def test_files_of_others_are_compared_across_shapes(commands: Commands, tmp_path
         (["split", "train.jsonl"], "train.jsonl: files are compared, not split — add --check"),
         (["split", "--check", "--split", "trian=a"], "there is no split 'trian' — did you mean"),
         (["split", "--check", "--split", "train"], "--split: 'train' names no file"),
-        (["split", "--check", "README.md"], "README.md: its name does not say which split"),
+        (["split", "--check", "docs/index.md"], "docs/index.md: its name does not say which split"),
         (["split", "--check"], "no round of this persona is split yet"),
     ],
 )
