@@ -20,7 +20,7 @@ from rounds.comparison import columns_of, counted_traits
 from rounds.context import RoundContext
 from rounds.layout import (
     ADJUDICATIONS,
-    CARRIED_REVIEWS,
+    CARRY_OVER_REVIEWS,
     CONFIG,
     MANIFEST,
     PREFERENCES,
@@ -116,7 +116,7 @@ def ablate(context: RoundContext, group: Group) -> Ablation:
         raise UserError(what, where=str(one.folder), fix=fix)
     reviews = [
         review
-        for artifact in (REVIEWS, ADJUDICATIONS, CARRIED_REVIEWS)
+        for artifact in (REVIEWS, ADJUDICATIONS, CARRY_OVER_REVIEWS)
         for review in one.read_if_there(artifact)
     ]
     remainder = leave_out(

@@ -14,11 +14,11 @@ from rounds.context import RoundContext
 from rounds.layout import (
     ADJUDICATIONS,
     BASELINE,
-    CARRIED_BASELINE,
-    CARRIED_DECISIONS,
-    CARRIED_EXAMPLES,
-    CARRIED_PREFERENCES,
-    CARRIED_REVIEWS,
+    CARRY_OVER_BASELINE,
+    CARRY_OVER_DECISIONS,
+    CARRY_OVER_EXAMPLES,
+    CARRY_OVER_PREFERENCES,
+    CARRY_OVER_REVIEWS,
     DECISIONS,
     RESOLVED,
     RESOLVED_PREFERENCES,
@@ -90,11 +90,11 @@ class CarryOver:
 
     def write(self, folder: Path) -> None:
         """Write it into the folder that the import fills."""
-        write(folder, CARRIED_EXAMPLES, self.rows)
-        write(folder, CARRIED_PREFERENCES, self.preferences)
-        write(folder, CARRIED_DECISIONS, self.decisions)
-        write(folder, CARRIED_REVIEWS, self.reviews)
-        write(folder, CARRIED_BASELINE, self.baseline)
+        write(folder, CARRY_OVER_EXAMPLES, self.rows)
+        write(folder, CARRY_OVER_PREFERENCES, self.preferences)
+        write(folder, CARRY_OVER_DECISIONS, self.decisions)
+        write(folder, CARRY_OVER_REVIEWS, self.reviews)
+        write(folder, CARRY_OVER_BASELINE, self.baseline)
 
 
 def carry_over_inputs(context: RoundContext) -> tuple[tuple[RoundFolder, Artifact], ...]:
@@ -145,7 +145,7 @@ def collect_carry_over(rounds: Sequence[RoundFolder], model: str) -> CarryOver:
             if decided.isdisjoint(pair.parents)
         }
         decisions = {own.record: own for own in one.read_if_there(DECISIONS)} | decisions
-        for artifact in (REVIEWS, ADJUDICATIONS, CARRIED_REVIEWS):
+        for artifact in (REVIEWS, ADJUDICATIONS, CARRY_OVER_REVIEWS):
             reviews |= {review.id: review for review in one.read_if_there(artifact)}
         manifest = one.manifest("generate")
         if manifest and manifest.settings.get("model") == model:
@@ -163,9 +163,9 @@ def collect_carry_over(rounds: Sequence[RoundFolder], model: str) -> CarryOver:
 def read_carry_over(reader: Reader) -> CarryOver:
     """Return what the import of a round took over, as far as the reader has it."""
     return CarryOver(
-        reader.read_if_there(CARRIED_EXAMPLES),
-        reader.read_if_there(CARRIED_PREFERENCES),
-        reader.read_if_there(CARRIED_DECISIONS),
-        reader.read_if_there(CARRIED_REVIEWS),
-        reader.read_if_there(CARRIED_BASELINE),
+        reader.read_if_there(CARRY_OVER_EXAMPLES),
+        reader.read_if_there(CARRY_OVER_PREFERENCES),
+        reader.read_if_there(CARRY_OVER_DECISIONS),
+        reader.read_if_there(CARRY_OVER_REVIEWS),
+        reader.read_if_there(CARRY_OVER_BASELINE),
     )

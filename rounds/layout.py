@@ -140,12 +140,12 @@ class Document(Value[M], Generic[M]):
 IMPORTED = Records("import", "examples.jsonl", Example)
 IMPORTED_PREFERENCES = Records("import", "preferences.jsonl", Preference)
 IMPORT_DROPS = Records("import", "drops.jsonl", Drop)
-CARRIED_EXAMPLES = Records("import", "carry-over-examples.jsonl", Example)
+CARRY_OVER_EXAMPLES = Records("import", "carry-over-examples.jsonl", Example)
 """The carry-over: what a round takes from earlier rounds, every record unchanged."""
-CARRIED_PREFERENCES = Records("import", "carry-over-preferences.jsonl", Preference)
-CARRIED_DECISIONS = Records("import", "carry-over-decisions.jsonl", Decision)
-CARRIED_REVIEWS = Records("import", "carry-over-reviews.jsonl", Review)
-CARRIED_BASELINE = Records("import", "carry-over-baseline.jsonl", Response)
+CARRY_OVER_PREFERENCES = Records("import", "carry-over-preferences.jsonl", Preference)
+CARRY_OVER_DECISIONS = Records("import", "carry-over-decisions.jsonl", Decision)
+CARRY_OVER_REVIEWS = Records("import", "carry-over-reviews.jsonl", Review)
+CARRY_OVER_BASELINE = Records("import", "carry-over-baseline.jsonl", Response)
 
 GENERATED = Records("generate", "examples.jsonl", Example)
 GENERATED_PREFERENCES = Records("generate", "preferences.jsonl", Preference)

@@ -16,7 +16,7 @@ from rounds.layout import (
     ADJUDICATIONS,
     ASSIGNMENTS,
     BASELINE,
-    CARRIED_REVIEWS,
+    CARRY_OVER_REVIEWS,
     DECISIONS,
     DROPS,
     FILTERED,
@@ -46,7 +46,7 @@ from workbench.store import file_hash
 
 R = TypeVar("R", bound=Record)
 _REVIEWS: dict[Records[Review], str] = {
-    CARRIED_REVIEWS: "reviewed in an earlier round",
+    CARRY_OVER_REVIEWS: "reviewed in an earlier round",
     REVIEWS: "review",
     GOLD_REVIEWS: "gold",
     ADJUDICATIONS: "adjudicated",

@@ -27,7 +27,7 @@ from rounds.last_evaluation import (
 from rounds.layout import (
     BASELINE,
     CALIBRATION,
-    CARRIED_REVIEWS,
+    CARRY_OVER_REVIEWS,
     COMPARISON,
     DIVERSITY,
     FILTERED,
@@ -68,7 +68,7 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
         STAGE,
         partial(_evaluate, context),
         inputs=(TEST, TRAIN, PROBES, BASELINE, FILTERED, REVIEWS, *trained),
-        optional=(CARRIED_REVIEWS,),
+        optional=(CARRY_OVER_REVIEWS,),
         earlier=tuple((last, one) for one in READ) if last else (),
         files={**shared_files(context), **named},
         settings={
@@ -104,7 +104,7 @@ class EvaluateInputs:
             work.read(PROBES),
             work.read(BASELINE),
             work.read(FILTERED),
-            [*work.read(REVIEWS), *work.read_if_there(CARRIED_REVIEWS)],
+            [*work.read(REVIEWS), *work.read_if_there(CARRY_OVER_REVIEWS)],
             LastEvaluation.read(last) if last else None,
         )
 

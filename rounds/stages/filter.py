@@ -6,7 +6,7 @@ from functools import partial
 
 from rounds.context import RoundContext
 from rounds.layout import (
-    CARRIED_EXAMPLES,
+    CARRY_OVER_EXAMPLES,
     FILTER_DROPS,
     FILTERED,
     FILTERED_PREFERENCES,
@@ -30,7 +30,9 @@ def filter_stage(context: RoundContext) -> StageSpec:
         "filter",
         partial(_filter, context.persona, context.config.filter),
         inputs=(*inputs, GENERATED) if context.config.teacher else inputs,
-        optional=(CARRIED_EXAMPLES,) if context.config.teacher else (CARRIED_EXAMPLES, GENERATED),
+        optional=(CARRY_OVER_EXAMPLES,)
+        if context.config.teacher
+        else (CARRY_OVER_EXAMPLES, GENERATED),
         files=context.persona_files("persona.yaml"),
         settings=dumped(context.config.filter),
         packages=("datasketch", "lingua-language-detector", "phonenumbers", "python-stdnum"),
@@ -42,7 +44,7 @@ def _filter(persona: Persona, settings: FilterSettings, work: Work) -> None:
 
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
     rows = [
-        *work.read_if_there(CARRIED_EXAMPLES),
+        *work.read_if_there(CARRY_OVER_EXAMPLES),
         *work.read(IMPORTED),
         *work.read_if_there(GENERATED),
     ]

@@ -17,8 +17,8 @@ from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
     BASELINE,
-    CARRIED_BASELINE,
-    CARRIED_EXAMPLES,
+    CARRY_OVER_BASELINE,
+    CARRY_OVER_EXAMPLES,
     COVERAGE,
     DATASET_CARD,
     GENERATE_DROPS,
@@ -51,7 +51,7 @@ def generate_stage(context: RoundContext) -> StageSpec:
         STAGE,
         partial(_generate, context),
         inputs=(IMPORTED,),
-        optional=(CARRIED_EXAMPLES, CARRIED_BASELINE),
+        optional=(CARRY_OVER_EXAMPLES, CARRY_OVER_BASELINE),
         earlier=_earlier_rows(context),
         settings={
             "model": context.config.model,

@@ -11,7 +11,7 @@ from rounds.context import RoundContext
 from rounds.layout import (
     AGREEMENT,
     CALIBRATION,
-    CARRIED_EXAMPLES,
+    CARRY_OVER_EXAMPLES,
     COMPARISON,
     CONFIG,
     DROPS,
@@ -57,7 +57,7 @@ REPORTED: tuple[Artifact, ...] = (
     GENERAL,
     STYLE,
 )
-OPTIONAL: tuple[Artifact, ...] = (CARRIED_EXAMPLES, WIN_RATES, PEOPLE)
+OPTIONAL: tuple[Artifact, ...] = (CARRY_OVER_EXAMPLES, WIN_RATES, PEOPLE)
 """What only an earlier round, a judge or a blind round leaves behind."""
 
 
@@ -128,7 +128,7 @@ def _steps(
     splits: Mapping[SplitName, Sequence[Example]],
 ) -> dict[str, int]:
     """Return step → rows left after it; what only some rounds take over or generate may be none."""
-    carry_over = work.read_if_there(CARRIED_EXAMPLES)
+    carry_over = work.read_if_there(CARRY_OVER_EXAMPLES)
     optional = {"carried": len(carry_over), "generated": len(rows[GENERATED.stage])}
     return {
         "imported": len(rows[IMPORTED.stage]),

@@ -19,7 +19,7 @@ from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
     ADJUDICATIONS,
-    CARRIED_EXAMPLES,
+    CARRY_OVER_EXAMPLES,
     FILTERED,
     FILTERED_PREFERENCES,
     GOLD,
@@ -60,7 +60,7 @@ def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
         STAGE,
         partial(_review, context, people, wait),
         inputs=(FILTERED, FILTERED_PREFERENCES),
-        optional=(CARRIED_EXAMPLES,),
+        optional=(CARRY_OVER_EXAMPLES,),
         files=context.persona_files(*names),
         settings={
             "reviewers": list(context.config.review.reviewers),

@@ -21,7 +21,7 @@ from rounds.context import RoundContext
 from rounds.layout import (
     ADJUDICATIONS,
     BASELINE,
-    CARRIED_EXAMPLES,
+    CARRY_OVER_EXAMPLES,
     DECISIONS,
     FILTERED,
     GENERATED_PREFERENCES,
@@ -176,14 +176,14 @@ def test_a_stage_may_read_only_what_its_manifest_names(second: Round) -> None:
     work = Work(second, second.partial("filter"), frozenset({IMPORTED}))
     with pytest.raises(LookupError, match=r"filter/examples\.jsonl is not among the inputs"):
         work.read(FILTERED)
-    assert work.read_if_there(CARRIED_EXAMPLES) == []
+    assert work.read_if_there(CARRY_OVER_EXAMPLES) == []
 
 
 def test_rows_that_were_taken_over_are_decided_on_no_more(second: Round) -> None:
     second.run("import", "filter")
     _reviewed(second)
     second.run("resolve")
-    carried = {row.id for row in second.read(CARRIED_EXAMPLES)}
+    carried = {row.id for row in second.read(CARRY_OVER_EXAMPLES)}
     filtered = {row.id for row in second.read(FILTERED)}
     decided = Counter(decision.record for decision in second.read(DECISIONS))
     assert len(carried) == 24 and max(decided.values()) == 1

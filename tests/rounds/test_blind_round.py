@@ -1,4 +1,4 @@
-"""`persona evaluate --people` on a real server: pushed blind, chosen by reviewers, counted."""
+"""A blind round on a real server: pushed, chosen by reviewers, counted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import pytest
 from curation.argilla.client import connected, existing_dataset, records_of
 from curation.argilla.server import Server, ServerHome, start
 from curation.argilla.server_home import HOME_VARIABLE
-from evaluation.people import Blind, People
+from evaluation.people import Blind
 from evaluation.scorers import score_responses
+from rounds.blind_round import run_blind_round
+from rounds.layout import BLIND_KEY, BLIND_PAIRS, PEOPLE
 from tests.commands import Commands
 from tests.curation.review_team import REVIEWERS, answer, owner_of, reviewers_of
+from workbench.errors import UserError
 from workbench.persona import load_persona
-from workbench.records import Example, Response, user_prompt
+from workbench.records import Response, user_prompt
 from workbench.stats import compare
-from workbench.store import read_records, write_json
+from workbench.store import write_json
 
 ROUND = 131  # the server is that of all tests, which have other rounds of this persona
 DATASET = f"gym-trainer-round-{ROUND}-people"
@@ -57,43 +60,41 @@ def evaluated(commands: Commands) -> Commands:
     return commands
 
 
-def test_a_round_that_was_not_evaluated_is_told(commands: Commands):
-    said = commands.on_round("evaluate", "--people", number=ROUND + 1)
-    assert said.code == 2
-    assert "evaluate/responses.jsonl, which is not there yet" in said.err
+def test_a_round_that_was_not_evaluated_has_no_pairs(commands: Commands) -> None:
+    problem = "evaluate/responses.jsonl, which is not there yet"
+    with pytest.raises(UserError, match=problem):
+        run_blind_round(commands.context(ROUND + 1))
 
 
 def test_reviewers_choose_without_names_and_their_choices_become_a_win_rate(
     server: Server, evaluated: Commands
-):
-    commands, folder = evaluated, evaluated.folder(ROUND)
-    assert commands.on_round("evaluate", "--people", number=ROUND).code == 0
+) -> None:
+    context = evaluated.context(ROUND)
+    run_blind_round(context)
 
-    shown = list(read_records(folder / "people/pairs.jsonl", Example))
-    key = json.loads((folder / "people/key.json").read_text())
+    rows = context.round.read(BLIND_PAIRS)
     with connected(owner_of(server)) as client:
-        held = records_of(client, existing_dataset(client, owner_of(server), DATASET))
-    assert {one["external_id"] for one in held} == {row.id for row in shown}
-    for one in held:
-        seen = {one["fields"]["answer_a"][:5], one["fields"]["answer_b"][:5]}
-        assert seen == {"Champ", "There"}
-        told = json.dumps({**one["metadata"], **one["fields"]}).lower()
-        assert "sft" not in told and "base" not in told
+        records = records_of(client, existing_dataset(client, owner_of(server), DATASET))
+    assert {one["external_id"] for one in records} == {row.id for row in rows}
+    for one in records:
+        starts = {one["fields"]["answer_a"][:5], one["fields"]["answer_b"][:5]}
+        assert starts == {"Champ", "There"}
+        visible = json.dumps({**one["metadata"], **one["fields"]}).lower()
+        assert "sft" not in visible and "base" not in visible
 
     # One reviewer takes the trained arm on two questions and calls the third a tie.
-    blind = Blind(examples=tuple(shown), **key)
-    places = {one["external_id"]: one["fields"] for one in held}
-    for number, duel in enumerate(blind.pairs):
-        side = "a" if places[duel.record]["answer_a"].startswith("Champ") else "b"
-        better = side if number < 2 else "tie"
+    blind = Blind(examples=tuple(rows), **context.round.read(BLIND_KEY))
+    places = {one["external_id"]: one["fields"] for one in records}
+    for number, pair in enumerate(blind.pairs):
+        place = "a" if places[pair.record]["answer_a"].startswith("Champ") else "b"
         login = reviewers_of(server)[REVIEWERS[0]]
-        answer(login, DATASET, duel.record, better=better, fidelity=4)
+        better = place if number < 2 else "tie"
+        answer(login, DATASET, pair.record, better=better, fidelity=4)
 
-    said = commands.on_round("evaluate", "--people", number=ROUND)
+    output = evaluated.on_round("evaluate", "--people", number=ROUND)
 
-    people = People.model_validate_json((folder / "people/people.json").read_text())
+    assert (output.code, output.out) == (0, "sft preferred to base: 100%\n")
+    people = context.round.read(PEOPLE)
     (pairing,) = people.pairings
-    assert said.code == 0
-    assert "sft preferred to base: 100%" in said.out
     assert (pairing.wins, pairing.losses, pairing.ties, pairing.open) == (2, 0, 1, 0)
     assert (people.votes, people.reviewers) == (3, 1)

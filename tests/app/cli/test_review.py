@@ -1,0 +1,66 @@
+"""`persona review` without a server: tables of agreement and decisions, and a row's history."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.commands import Commands
+from tests.reviewed_round import write_reviewed
+
+
+@pytest.fixture
+def reviewed(commands: Commands) -> Commands:
+    write_reviewed(commands)
+    return commands
+
+
+def _cells(out: str) -> dict[str, list[str]]:
+    lines = [[c.strip() for c in line.split("│")[1:-1]] for line in out.splitlines()]
+    return {line[0]: line[1:] for line in reversed(lines) if line}
+
+
+def test_agreement_is_printed_by_question_topic_pair_and_reviewer(reviewed: Commands) -> None:
+    output = reviewed.on_round("review", "agreement", "--width", "0.2")
+    assert output.code == 0
+    assert output.out.startswith("60 records reviewed, 60 of them by two or more")
+    cells = _cells(output.out)
+    alpha, interval, records, more = cells["fidelity"]
+    low, high = (float(edge) for edge in interval.split(" to "))
+    assert low < float(alpha) < high
+    assert int(records) == 60
+    # The table rounds the interval's ends.
+    assert int(more) == pytest.approx(60 * (((high - low) / 0.2) ** 2 - 1), rel=0.15)
+    assert "Desk posture" in cells and "reviewer-1 / reviewer-2" in cells
+    assert not any("…" in line for line in output.out.splitlines()), "it fits into 80 columns"
+    gold = _cells(output.out.partition("Reviewers on the gold rows")[2])
+    assert [gold[f"reviewer-{n}"][-1] for n in (1, 2)] == ["7 of 8", "7 of 8"]
+    assert [gold[f"reviewer-{n}"][0][:2] for n in (1, 2)] == ["0.", "0."]
+
+
+def test_decisions_are_printed_by_reason(reviewed: Commands) -> None:
+    output = reviewed.on_round("review", "resolve")
+    assert output.code == 0
+    cells = _cells(output.out)
+    assert cells["all"][1] == "60"
+    assert int(cells["keep"][1]) > 40
+    assert output.out.splitlines()[-1] == str(reviewed.folder() / "resolve")
+
+
+def test_a_rows_history_is_printed(reviewed: Commands) -> None:
+    output = reviewed.on_round("review", "why", "seeds.jsonl:1")
+    assert output.code == 0
+    assert ": seed row from seeds.jsonl:1, topic " in output.out.splitlines()[0]
+    assert "review: rv-" in output.out
+
+
+def test_mistakes_are_one_line(commands: Commands) -> None:
+    output = commands.on_round("review", "agreement")
+    assert (output.code, output.err.count("\n")) == (2, 1)
+    assert "no reviews are pulled yet" in output.err
+
+
+@pytest.mark.parametrize("command", [["run"], ["review", "push"]])
+def test_more_reviewers_than_there_are_is_told(commands: Commands, command: list[str]) -> None:
+    output = commands.on_round(*command, "--reviewers-per-record", "3")
+    assert output.code == 2
+    assert "--reviewers-per-record: 3 reviewers for each record, but there are only 2" in output.err

@@ -1,0 +1,44 @@
+"""A round whose first 60 rows were reviewed as recorded, without a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from curation.review.reliability import read_gold
+from tests.commands import Workspace
+from tests.curation.review_team import seeds
+from workbench.config import Policy
+from workbench.records import Example, Response, Review
+
+
+def write_reviewed(workspace: Workspace) -> None:
+    """Write what the stages up to the review leave of the running example."""
+    folder = workspace.repo / "datasets" / "gym-trainer"
+    rows = seeds(folder)[:60]
+    gold = dict(enumerate(read_gold(folder, Policy()).examples, start=1))
+    workspace.put("import/examples.jsonl", rows)
+    workspace.put("import/drops.jsonl", [])
+    workspace.put("filter/examples.jsonl", rows)
+    workspace.put("filter/preferences.jsonl", [])
+    baseline = [
+        Response(arm="baseline", prompt_id=r.id, prompt=r.prompt, text=f"Hm {r.id}") for r in rows
+    ]
+    workspace.put("generate/baseline.jsonl", baseline)
+    workspace.put("generate/preferences.jsonl", [])
+    reviews = _recorded(folder / "reviews.jsonl", dict(enumerate(rows, start=1)))
+    workspace.put("review/reviews.jsonl", reviews)
+    workspace.put("review/gold-reviews.jsonl", _recorded(folder / "gold-reviews.jsonl", gold))
+    workspace.put("review/adjudications.jsonl", [])
+    workspace.put("review/pairs.jsonl", [])
+    workspace.put("review/gold.jsonl", list(gold.values()))
+
+
+def _recorded(path: Path, rows: dict[int, Example]) -> list[Review]:
+    reviews = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        answers = json.loads(line)
+        number, reviewer = answers.pop("row"), answers.pop("reviewer")
+        if number in rows:
+            reviews.append(Review(reviewer=reviewer, record=rows[number].id, answers=answers))
+    return reviews
