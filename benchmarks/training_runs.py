@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -20,7 +21,8 @@ from workbench.persona import load_persona
 from workbench.records import Example, Preference, user_prompt
 from workbench.store import read_json_lines, write_records
 
-BASE = "smollm2-135m"
+BASE = os.environ.get("BENCH_BASE", "smollm2-135m")
+"""On a GPU the weights are random, so a folder with a configuration and a tokenizer is enough."""
 PERSONA = Path("datasets/gym-trainer")
 WARM_UP = 1
 """Steps that are not timed: the first one compiles kernels."""
