@@ -1,0 +1,314 @@
+"""The stage `evaluate` of a finished round: its arms, others by name, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.probes import PROBES
+from rounds.arms import parse_arms
+from rounds.context import open_context
+from rounds.layout import GENERAL, Manifest
+from rounds.pipeline import run_stages
+from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
+from workbench.errors import UserError
+from workbench.inference.answer_cache import CACHE
+from workbench.records import Example, Response, Review, Score
+from workbench.store import read_records, write_records
+
+ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
+ANSWERS = 4 + (len(PROBES) - 1) + 5
+"""Of an arm: held-out questions, one of each probe set, and a conversation of five turns."""
+Evaluate = Callable[..., Manifest]
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    repo: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A round as the stages before leave it, evaluated once; its folder and its configuration."""
+    from evaluation.probes import read_probes
+    from generation.importing import import_rows
+    from workbench.persona import load_persona
+
+    home = tmp_path_factory.mktemp("evaluated")
+    persona = repo / "datasets" / "gym-trainer"
+    folder = home / "runs" / "gym-trainer" / "round-001"
+    rows = import_rows(persona / "seeds.jsonl", load_persona(persona)).examples[:20]
+    bare = [
+        Response(arm="base", prompt_id=row.id, prompt=row.prompt, text="There are several causes.")
+        for row in rows
+    ]
+    reviews = [
+        Review(reviewer=name, record=row.id, answers={"fidelity": 5})
+        for row in rows
+        for name in ("reviewer-1", "reviewer-2")
+    ]
+    for name, records in {
+        "split/test.jsonl": rows[:4],
+        "split/train.jsonl": rows[4:],
+        "split/probes.jsonl": read_probes(persona / "probes.jsonl"),
+        "generate/baseline.jsonl": bare,
+        "filter/examples.jsonl": rows,
+        "review/reviews.jsonl": reviews,
+    }.items():
+        write_records(folder / name, records)  # type: ignore[arg-type]
+    model = _roomy(tiny_model, home / "model")
+    for seed, stage in enumerate(("sft", "dpo"), start=1):
+        _adapter(model, folder / stage / "adapter", seed)
+    config = home / "run.yaml"
+    settings = {
+        "persona": str(persona),
+        "model": str(model),
+        "evaluate": {
+            **{"max_new_tokens": 8, "probes": 1, "conversations": 1, "max_unscored": 1},
+            "gate": {"cross_entropy": 9, "accuracy": 1},
+        },
+    }
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    run_stages(open_context(config=config, runs=home / "runs"), ["evaluate"])
+    return folder, config
+
+
+def _roomy(model: Path, folder: Path) -> Path:
+    """Return the tiny model with room for a persona's system prompt, byte by byte."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["max_position_embeddings"] = 16_384
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def _adapter(base: Path, folder: Path, seed: int) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    model.peft_config["default"].base_model_name_or_path = str(base)
+    model.save_pretrained(folder)
+
+
+@pytest.fixture
+def copied(evaluated: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of the evaluated round that a test may change."""
+    folder = tmp_path / "runs" / "gym-trainer" / "round-001"
+    shutil.copytree(evaluated[0], folder)
+    return folder
+
+
+@pytest.fixture
+def evaluate(evaluated: tuple[Path, Path], copied: Path, tmp_path: Path) -> Evaluate:
+    """Evaluate the copy; keywords are set in the configuration."""
+
+    def run(arms: tuple[str, ...] = (), *, force: bool = False, **changes: Any) -> Manifest:
+        config = tmp_path / "run.yaml"
+        settings = json.loads(evaluated[1].read_text("utf-8"))
+        settings["evaluate"] |= changes.pop("evaluate", {})
+        config.write_text(json.dumps(settings | changes), encoding="utf-8")
+        context = open_context(config=config, runs=tmp_path / "runs").evaluating(parse_arms(arms))
+        (outcome,) = run_stages(context, ["evaluate"], force=["evaluate"] if force else [])
+        return outcome.manifest
+
+    return run
+
+
+def responses(folder: Path) -> list[Response]:
+    return list(read_records(folder / "evaluate" / "responses.jsonl", Response))
+
+
+def cached(folder: Path) -> dict[str, str]:
+    """The arms' answers that outlive a run, by their keys; what a judge answered took attempts."""
+    with closing(sqlite3.connect(folder / ".evaluate.scratch" / CACHE)) as file:
+        rows = file.execute("SELECT key, completion FROM answers").fetchall()
+    return {key: text for key, text in rows if json.loads(text)["attempts"] == 0}
+
+
+def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Path]) -> None:
+    folder, _ = evaluated
+    answers = responses(folder)
+    assert list(dict.fromkeys(response.arm for response in answers)) == ARMS
+    of_arm = Counter((response.arm, response.probe) for response in answers)
+    for arm in ARMS:
+        # Four held-out questions, one of each probe, and a conversation of five turns.
+        assert of_arm[arm, ""] == 4 and of_arm[arm, "safety"] == 1 and of_arm[arm, "drift"] == 5
+    assert len(answers) == 5 * ANSWERS == len(cached(folder))
+    scores = list(read_records(folder / "evaluate" / "scores.jsonl", Score))
+    rules = [score for score in scores if score.metric == "emoji"]
+    assert len(rules) == len(answers)
+    assert {score.turn for score in rules if score.probe == "drift"} == {1, 2, 3, 4, 5}
+    manifest = Manifest.load(folder / "evaluate" / "manifest.json")
+    assert manifest.counts["responses"] == len(answers)
+    assert manifest.counts["failures"] == []
+    assert manifest.counts["max_new_tokens"] == 8
+    assert list(manifest.counts["cut"]) == ARMS
+    names = {"comparison", "calibration", "general", "style"}
+    assert names <= {file.stem for file in (folder / "evaluate").glob("*.json")}
+    general = json.loads((folder / "evaluate" / "general.json").read_text("utf-8"))
+    # A prompted arm's weights are those of the arm without the prompt.
+    assert sorted(general["general"]) == ["base", "sft", "sft+dpo"]
+
+
+def test_arms_are_added_by_name_and_only_they_are_asked(
+    copied: Path, evaluate: Evaluate, evaluated: tuple[Path, Path]
+) -> None:
+    before, answers = responses(copied), cached(copied)
+    model = json.loads(evaluated[1].read_text("utf-8"))["model"]
+    other = Path(shutil.copytree(model, copied / "other"))
+    assert evaluate(("first+prompt=round-001/sft", f"other={other}")).counts["failures"] == []
+    after = responses(copied)
+    assert [r for r in after if r.arm not in ("first+prompt", "other")] == before
+    # The same weights by another name have answered already.
+    assert len(after) == len(before) + 2 * ANSWERS and len(cached(copied)) == len(answers) + ANSWERS
+    assert answers.items() <= cached(copied).items()
+    texts = {arm: [r.text for r in after if r.arm == arm] for arm in (*ARMS, "first+prompt")}
+    assert texts["first+prompt"] not in [texts[arm] for arm in ARMS]
+    assert [r.text for r in after if r.arm == "other"] == texts["base"]
+
+
+def test_a_served_arm_is_asked_several_at_a_time_and_again_for_what_failed(
+    copied: Path, evaluate: Evaluate
+) -> None:
+    before = len(cached(copied))
+    with ScriptedServer(lambda r: fails(400) if r.share < 0.3 else says("Champ!", delay=0.05)) as s:
+        arm = {"base_url": s.url, "model": "m", "attempts": 1, "concurrency": 4}
+        arms = {"evaluate": {"more": {"served": arm}}}
+        with pytest.raises(UserError, match=r"of arm 'served' got no answer \(rejected"):
+            evaluate(**arms)
+        answered = len(cached(copied)) - before
+        assert 0 < answered < ANSWERS and s.most_at_once > 1
+        s.script, asked = lambda r: says("Champ!"), len(s.requests)
+        assert evaluate(**arms).counts["failures"] == []
+        assert len(s.requests) - asked == ANSWERS - answered
+    texts = {response.text for response in responses(copied) if response.arm == "served"}
+    assert texts == {"Champ!"}
+
+
+def test_what_stops_it_keeps_the_answers(copied: Path, evaluate: Evaluate) -> None:
+    answers = cached(copied)
+    down = {"base_url": "http://127.0.0.1:9/v1", "model": "judge"}
+    with pytest.raises(UserError, match=r"^http://127\.0\.0\.1:9/v1: nothing answers there"):
+        evaluate(judge=down)
+
+    config = copied / "sft" / "adapter" / "adapter_config.json"
+    other = json.loads(config.read_text("utf-8")) | {"base_model_name_or_path": "org/other"}
+    config.write_text(json.dumps(other), encoding="utf-8")
+    with pytest.raises(UserError, match="the adapter of arm 'first' was trained on org/other, not"):
+        evaluate(("first=round-001/sft",))
+
+    unknown = "run.yaml:1: evaluate.arms: there is no arm 'sft\\+dop' — did you mean 'sft\\+dpo'"
+    with pytest.raises(UserError, match=unknown):
+        evaluate(evaluate={"arms": ["base", "sft+dop"]})
+    write_records(copied / "split" / "test.jsonl", list[Example]())
+    with pytest.raises(UserError, match=r"test\.jsonl: there is no held-out prompt to answer"):
+        evaluate()
+    (copied / "split" / "test.jsonl").unlink()
+    with pytest.raises(UserError, match=r"evaluate needs split/test\.jsonl, which is not there"):
+        evaluate()
+
+    assert cached(copied) == answers
+    assert (copied / "evaluate" / "manifest.json").exists()
+
+
+def test_a_persona_needs_checks_that_a_rule_can_score(
+    copied: Path, evaluate: Evaluate, repo: Path
+) -> None:
+    specification = (repo / "datasets" / "gym-trainer" / "persona.yaml").read_text("utf-8")
+    persona = copied.parent / "unchecked" / "persona.yaml"
+    persona.parent.mkdir()
+    start = specification.split("\ntraits:\n")[0]
+    nothing = "\ntraits:\n  - {id: kind, name: Kind, about: Is kind., check: {judge: 'Kind?'}}\n"
+    for text, line in {
+        start + nothing: "at least one needs a rule, or nothing can be scored offline",
+        specification.replace("    check:", "    checked:", 1): "check",
+    }.items():
+        persona.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError) as error:
+            evaluate(persona=str(persona.parent))
+        lines = error.value.lines()
+        assert any(line in one for one in lines) and len(lines) <= 2, lines
+    assert cached(copied)
+
+
+def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
+    copied: Path, evaluate: Evaluate
+) -> None:
+    answers = cached(copied)
+    verdict = says(json.dumps({"reason": "Because.", "value": "yes"}))
+
+    def script(request: Request) -> Reply:
+        return fails(400) if request.share < 0.4 and dies else verdict
+
+    dies = True
+    with ScriptedServer(script) as server:
+        price = {"input": 1.0, "output": 2.0, "currency": "EUR"}
+        judge = {"base_url": server.url, "model": "j", "attempts": 1, "price": price}
+        few = {"max_unscored": 0.1, "arms": ["base", "sft"], "pairwise": False}
+        # The evaluation is whole, says what is missing, and fails by it.
+        before = evaluate(judge=judge, evaluate=few).counts
+        missing = "scores are missing (bound 10%; judge_http_400"
+        assert any(missing in line for line in before["failures"])
+        asked = len(server.requests)
+        failed = {request.prompt for request in server.requests if request.share < 0.4}
+        assert before["paid"]["judge"]["attempts"] == asked
+
+        dies = False
+        after = evaluate(force=True, judge=judge, evaluate=few).counts
+        assert {request.prompt for request in server.requests[asked:]} == failed
+    assert after["unscored"] < before["unscored"]
+    # Eight tokens of a small model may hold no word, which a classifier of words cannot score.
+    assert all(line.startswith("style: ") for line in after["failures"])
+    paid = after["paid"]["judge"]
+    assert paid["attempts"] == len(server.requests)
+    million = paid["input_tokens"] + 2 * paid["output_tokens"]
+    assert after["spent"] == pytest.approx(million / 1e6, abs=1e-6)
+    assert after["currency"] == "EUR"
+    # Nor does --force ask an arm again: an answer that was given stays the answer.
+    assert cached(copied) == answers
+
+
+def test_too_much_forgotten_fails_the_evaluation_that_is_whole(
+    copied: Path, evaluate: Evaluate
+) -> None:
+    gate = {"cross_entropy": 0.0, "accuracy": 0.0}
+    failures = evaluate(evaluate={"gate": gate}).counts["failures"]
+    assert any(line.startswith("sft: cross-entropy +") for line in failures)
+    assert (copied / "evaluate" / "manifest.json").exists()
+
+
+def test_what_the_last_rounds_adapter_could_do_and_this_ones_cannot_fails_the_evaluation(
+    evaluated: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, config = evaluated
+    first = tmp_path / "runs" / "gym-trainer" / "round-001"
+    shutil.copytree(folder, first)
+    shutil.copytree(first, first.with_name("round-002"), ignore=shutil.ignore_patterns("evaluate"))
+    context = open_context(config=config, runs=tmp_path / "runs", round_number=2)
+
+    (outcome,) = run_stages(context, ["evaluate"])
+    assert outcome.manifest.counts["failures"] == []
+    across = context.round.read(GENERAL).across
+    assert across is not None
+    assert (across.round, across.before, across.arm) == ("round-001", *2 * ("sft+dpo",))
+    assert across.fidelity is not None
+    assert (across.cross_entropy_change, across.fidelity.mean) == (0, 0)
+    assert (across.fidelity.pairs, across.not_compared) == (4, ())
+
+    # As if the first round's adapter had been far better at general text.
+    general = first / "evaluate" / "general.json"
+    recorded = json.loads(general.read_text("utf-8"))
+    recorded["general"]["sft+dpo"]["cross_entropy"] -= 20
+    general.write_text(json.dumps(recorded), encoding="utf-8")
+    (outcome,) = run_stages(context, ["evaluate"])
+    line = "sft+dpo against round-001/sft+dpo: cross-entropy +20.000 nats a token"
+    assert any(failure.startswith(line) for failure in outcome.manifest.counts["failures"])
