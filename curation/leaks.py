@@ -17,7 +17,7 @@ from curation.related_rows import SIMILARITY, questions, record_ids
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.near_duplicates import paraphrase_pairs
 from workbench.records import SplitName
-from workbench.store import read_json_lines
+from workbench.row_files import row_files
 
 NAMES: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -90,7 +90,7 @@ def named_split(name: str) -> SplitName:
 
 
 def read_items(path: Path, split: SplitName) -> Iterator[Item]:
-    """Yield the rows of a JSONL file of any common shape.
+    """Yield the rows of a file of any format that can be imported, and of any common shape.
 
     Alpaca (``instruction``, ``input``), chats (``messages`` or ``conversations``, with ``role`` or
     ``from``), preferences and GRPO prompts (``prompt`` as text or turns; ``chosen`` and
@@ -99,26 +99,21 @@ def read_items(path: Path, split: SplitName) -> Iterator[Item]:
     Raises:
         UserErrors: Lines in which no question can be found, up to :data:`MOST_ERRORS`.
     """
-    mistakes: list[UserError] = []
-    for number, data in read_json_lines(path, mistakes=mistakes):
-        where = f"{path}:{number}"
-        texts = questions(_user_turns(data))
-        if not texts:
-            keys = ", ".join(f"'{key}'" for key in list(data)[:5]) or "no keys"
-            mistakes.append(
-                UserError(
-                    f"no question is found in it, only {keys}",
-                    where=where,
-                    fix="give instruction, prompt, messages or question",
-                )
-            )
-        if len(mistakes) >= MOST_ERRORS:
-            break
-        parents = data.get("parents")
-        named = (data.get("id"), data.get("prompt_id"), *(parents if _is_list(parents) else ()))
-        yield Item(where, split, texts, tuple(record_ids(named)), str(data.get("topic") or ""))
-    if mistakes:
-        raise UserErrors(mistakes)
+    for reading, rows in row_files(path):
+        for place, data in rows:
+            where = f"{reading.path}:{place}"
+            texts = questions(_user_turns(data))
+            if not texts:
+                keys = ", ".join(f"'{key}'" for key in list(data)[:5]) or "no keys"
+                fix = "give instruction, prompt, messages or question"
+                reading.mistake(place, f"no question is found in it, only {keys}", fix)
+            if len(reading.mistakes) >= MOST_ERRORS:
+                break
+            parents = data.get("parents")
+            named = (data.get("id"), data.get("prompt_id"), *(parents if _is_list(parents) else ()))
+            yield Item(where, split, texts, tuple(record_ids(named)), str(data.get("topic") or ""))
+        if reading.mistakes:
+            raise UserErrors(mistake.error(reading.path) for mistake in reading.mistakes)
 
 
 def _user_turns(data: Mapping[str, Any]) -> list[str]:

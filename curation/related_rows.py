@@ -16,6 +16,7 @@ from workbench.config import SplitSettings
 from workbench.errors import UserError
 from workbench.near_duplicates import LazyTexts, paraphrase_pairs
 from workbench.records import Example, Preference, Row, SplitName
+from workbench.text import normalize
 
 SIMILARITY = SplitSettings().related
 """Similarity of two questions from which their rows are related, whatever their topic."""
@@ -39,7 +40,8 @@ def questions(turns: Sequence[str]) -> tuple[str, ...]:
     All that the user says, and each of several turns that is long enough to be a question of its
     own: a chat may open with the question that stands alone in another file.
     """
-    folded = [text for turn in turns if (text := _SPACE.sub(" ", turn).strip().casefold())]
+    composed = (normalize(turn) for turn in turns)  # files of others are checked for leaks, too
+    folded = [text for turn in composed if (text := _SPACE.sub(" ", turn).strip().casefold())]
     whole = "\n".join(folded)
     alone = [text for text in folded if len(text) >= FEWEST_CHARACTERS]
     return tuple(dict.fromkeys([whole, *alone])) if whole else ()

@@ -1,60 +1,83 @@
-"""Rows that people bring, read whole or not at all: every mistake of a file is told at once.
+"""Rows that people bring: every one read, or told with file and line, or dropped with a reason.
 
-In goes a file of Alpaca, chat or preference rows, or a chat's reply
-(:mod:`generation.chat_reply`), out come :class:`Imported` records. The stage ``import`` calls it.
+In: a file or folder of rows in any format (:mod:`workbench.row_files`) and shape
+(:mod:`generation.row_shapes`), or a chat's reply. Out: :class:`Imported` records, in which rows
+read are rows kept and rows dropped. The stage ``import`` and ``persona import --dry-run`` call it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
-
-from generation.chat_reply import read_rows
+from generation.row_columns import BadRow, Columns
+from generation.row_shapes import ParsedRow, parse_row
+from workbench.console import console
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Messages, Origin, Preference, user_prompt
+from workbench.records import Drop, Example, Messages, Origin, Preference
+from workbench.row_files import row_files
+from workbench.row_text import Mistake, RawRow, Reading
+from workbench.text import changes_line, normalize
 
 STAGE = "import"
 MOST_ERRORS = 20
 """Mistakes that are told of one file; the rest is counted."""
-SHAPES = (
-    "{instruction, output}, {instruction, input, output}, {messages} or {prompt, chosen, rejected}"
-)
+_REMOTE = ("http:", "https:", "data:", "s3:", "gs:", "hf:")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import kept and what it left out."""
+    """What an import kept and what it left out; together these are the rows that were read."""
 
     examples: list[Example] = field(default_factory=list)
     preferences: list[Preference] = field(default_factory=list)
     dropped: list[Drop] = field(default_factory=list)
+    shapes: Counter[str] = field(default_factory=Counter)
+    """Shape → rows of it that could be read."""
+    formats: list[str] = field(default_factory=list)
+    columns: Columns = field(default_factory=Columns)
+    pictures: dict[str, Path | bytes] = field(default_factory=dict)
+    """Name by content → where a picture is, or the picture."""
+    notes: list[str] = field(default_factory=list)
+    """One line for each thing about the file that its owner should know."""
+    mistakes: list[UserError] = field(default_factory=list)
+    """Of the rows that were dropped since they are wrong."""
+
+    @property
+    def rows(self) -> int:
+        """Rows read: kept and dropped."""
+        return len(self.examples) + len(self.preferences) + len(self.dropped)
 
 
 def import_rows(
-    path: Path, persona: Persona | None, *, topic: str = "", origin: Origin = "imported"
+    path: Path,
+    persona: Persona | None,
+    *,
+    topic: str = "",
+    origin: Origin = "imported",
+    columns: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+    label: str = "",
+    pictures: str = "",
 ) -> Imported:
-    """Read a JSONL file of Alpaca, chat or preference rows; shapes may be mixed.
-
-    A chat's reply, rows in a code fence or amid prose, is read as well.
+    """Read a file or folder of rows; shapes may be mixed.
 
     Args:
-        path: The file, UTF-8.
+        path: The file or folder.
         persona: Names the topics that are allowed, and becomes a parent of every row.
         topic: Topic of the rows that name none.
         origin: Where the rows come from.
+        columns: Our name of a column → the file's, where it is not plain.
+        skip_bad: Drop the rows that are wrong, each with its reason, instead of raising.
+        label: Names the file in the rows' ``source``; by default its name.
+        pictures: Folder that pictures will lie in, as rows name it.
 
     Returns:
         The rows in their order. Exact repetitions (same prompt and same answers) are dropped.
@@ -63,237 +86,186 @@ def import_rows(
         UserError: The file cannot be read, or rows are wrong: each with its line, up to
             :data:`MOST_ERRORS` at once. Nothing is imported then.
     """
-    mistakes: list[UserError] = []
-    result, seen = Imported(), dict[tuple[object, ...], str]()
-    parents = (persona.record_id,) if persona else ()
     if topic:
-        _check_topic(topic, persona, where="topic")
-    for number, data in read_rows(path, mistakes):
-        where = f"{path}:{number}"
-        try:
-            row = parse_row(data)
-            _check_topic(row.topic, persona, where=where)
-        except BadRow as error:
-            mistakes.append(UserError(error.what, where=where, fix=error.fix))
-            continue
-        except UserError as error:
-            mistakes.append(error)
-            continue
-        if mistakes:
-            continue
-        record = _record(row, row.topic or topic, f"{path.name}:{number}", parents, origin)
-        first = seen.setdefault((row.prompt, row.answer, row.rejected), record.source)
-        if first != record.source:
-            result.dropped.append(_repetition(record, first))
-        elif isinstance(record, Preference):
-            result.preferences.append(record)
-        else:
-            result.examples.append(record)
-    if mistakes:
-        raise UserErrors(_first(mistakes, path))
+        _check_topic(topic, persona, "topic")
+    reader = _SourceReader(persona, topic, origin, Columns(dict(columns or {})), pictures)
+    for reading, rows in row_files(path, reader.result.columns.known):
+        inside = reading.path.relative_to(path).as_posix() if reading.path != path else ""
+        name = "/".join(part for part in (label or path.name, inside) if part)
+        reader.read(reading, rows, name)
+    result = reader.finish(path.name)
+    result.columns.check(str(path))
+    if not result.rows:
+        fix = "one JSON object a line, or a table with a line of column names"
+        raise UserError("no row is in it", where=str(path), fix=fix)
+    if result.mistakes and not skip_bad:
+        raise UserErrors(_first(result.mistakes, path))
+    for note in result.notes:
+        console.print(f"  {note}", markup=False)
     return result
 
 
-def _record(
-    row: ImportedRow, topic: str, source: str, parents: tuple[str, ...], origin: Origin
-) -> Example | Preference:
-    if row.rejected is None:
-        return Example(
-            prompt=row.prompt,
-            answer=row.answer,
-            topic=topic,
-            origin=origin,
-            source=source,
-            parents=parents,
+class _SourceReader:
+    """The files of one source, row by row."""
+
+    def __init__(
+        self,
+        persona: Persona | None,
+        topic: str,
+        origin: Origin,
+        columns: Columns,
+        pictures: str,
+    ) -> None:
+        self.persona, self.topic, self.origin, self.pictures = persona, topic, origin, pictures
+        self.result = Imported(columns=columns)
+        self.parents = (persona.record_id,) if persona else ()
+        self.seen: dict[tuple[object, ...], str] = {}
+        self.liked: dict[Messages, str] = {}
+        """Prompt → the first answer that a label calls desirable."""
+        self.disliked: list[tuple[ParsedRow, str]] = []
+
+    def read(self, reading: Reading, rows: Iterator[RawRow], name: str) -> None:
+        """Take up the rows of one file."""
+        done = 0
+        for row in rows:
+            self._mistakes(reading, name, done)
+            done = len(reading.mistakes)
+            self._row(reading, row, f"{name}:{row.place}")
+        self._mistakes(reading, name, done)
+        self.result.formats.extend(reading.formats)
+        self.result.notes.extend(f"{reading.path.name}: {note}" for note in reading.notes())
+
+    def _mistakes(self, reading: Reading, name: str, first: int) -> None:
+        for mistake in reading.mistakes[first:]:
+            self._bad(mistake, reading.path, f"{name}:{mistake.place}", mistake.what)
+
+    def _bad(self, mistake: Mistake, path: Path, source: str, content: str) -> None:
+        error = mistake.error(path)
+        digest = hashlib.sha256(f"{source}\0{content}".encode(errors="replace")).hexdigest()
+        self.result.mistakes.append(error)
+        self.result.dropped.append(
+            Drop(
+                record=f"row-{digest[:16]}",
+                stage=STAGE,
+                reason=mistake.reason,
+                detail=error.what.encode(errors="replace").decode(),
+                source=source,
+                parents=self.parents,
+            )
         )
-    return Preference(
-        prompt=row.prompt,
-        chosen=row.answer,
-        rejected=row.rejected,
-        topic=topic,
-        origin=origin,
-        source=source,
-        parents=parents,
-    )
+
+    def _row(self, reading: Reading, raw: RawRow, source: str) -> None:
+        try:
+            row = parse_row(raw.data, self.result.columns)
+            if row.topic:
+                _check_topic(row.topic, self.persona, "")
+            row = row._replace(images=tuple(self._picture(reading.path, one) for one in row.images))
+        except BadRow as error:
+            self._bad(
+                Mistake(raw.place, error.what, error.fix, error.reason),
+                reading.path,
+                source,
+                json.dumps(raw.data, default=str),
+            )
+            return
+        self.result.shapes[row.shape] += 1
+        if row.label is False:
+            self.disliked.append((row, source))
+            return
+        if row.label:
+            self.liked.setdefault(row.prompt, row.answer)
+        self._take(row, source)
+
+    def _take(self, row: ParsedRow, source: str) -> None:
+        record = self._record(row, source)
+        first = self.seen.setdefault((row.prompt, row.answer, row.rejected), source)
+        if first != source:
+            detail = f"the same as {first}"
+            self._drop(record, "exact_duplicate", detail)
+        elif isinstance(record, Preference):
+            self.result.preferences.append(record)
+        else:
+            self.result.examples.append(record)
+
+    def _drop(self, record: Example | Preference, reason: str, detail: str) -> None:
+        self.result.dropped.append(
+            Drop(
+                record=record.id,
+                stage=STAGE,
+                reason=reason,
+                detail=detail,
+                source=record.source,
+                parents=record.parents,
+            )
+        )
+
+    def _record(self, row: ParsedRow, source: str) -> Example | Preference:
+        shared: dict[str, Any] = {
+            "prompt": row.prompt,
+            "topic": row.topic or self.topic,
+            "kind": row.kind,
+            "images": row.images,
+            "origin": self.origin,
+            "source": source,
+            "parents": (*self.parents, *row.parents),
+        }
+        if row.rejected is None:
+            return Example(answer=row.answer, **shared)
+        return Preference(chosen=row.answer, rejected=row.rejected, **shared)
+
+    def _picture(self, path: Path, value: Any) -> str:
+        """Return the name of a picture by its content, and take the picture up."""
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, str) and value:
+            if value.startswith(_REMOTE):
+                fix = "save it beside the file and name its path"
+                raise BadRow(f"the picture '{value[:60]}' is no file", fix, "no_picture")
+            file = path.parent / value
+            if file.suffix.lower() not in _PICTURES or not file.is_file():
+                raise BadRow(f"there is no picture '{value[:60]}'", "check the path", "no_picture")
+            content, suffix = file.read_bytes(), file.suffix.lower()
+            picture: Path | bytes = file
+        elif isinstance(value, bytes):
+            content, suffix, picture = value, ".png", value
+        else:
+            raise BadRow("a picture is neither a path nor a picture", reason="no_picture")
+        name = f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+        self.result.pictures[name] = picture
+        return f"{self.pictures}/{name}" if self.pictures else str(value)
+
+    def finish(self, name: str) -> Imported:
+        """Return the result, once answers that were turned down stand beside a liked one."""
+        for row, source in self.disliked:
+            chosen = self.liked.get(row.prompt)
+            if chosen is not None and chosen != row.answer:
+                pair = row._replace(shape="preference", answer=chosen, rejected=row.answer)
+                self._take(pair, source)
+            else:
+                record = self._record(row, source)
+                self._drop(record, "unpaired_rejected", "no liked answer to the same question")
+        columns = self.result.columns
+        if changes := changes_line(columns.changes):
+            self.result.notes.append(f"{name}: {changes}")
+        if unknown := ", ".join(columns.passed_over()):
+            self.result.notes.append(f"{name}: columns passed over: {unknown}")
+        return self.result
 
 
-def _repetition(record: Example | Preference, first: str) -> Drop:
-    return Drop(
-        record=record.id,
-        stage=STAGE,
-        reason="exact_duplicate",
-        detail=f"the same as {first}",
-        source=record.source,
-        parents=record.parents,
-    )
-
-
-def _check_topic(topic: str, persona: Persona | None, *, where: str) -> None:
-    if persona and topic and topic not in persona.topics:
+def _check_topic(topic: str, persona: Persona | None, where: str) -> None:
+    topic = normalize(topic)
+    if persona and topic not in persona.topics:
         fix = nearest(topic, persona.topics) or f"one of {', '.join(persona.topics)}"
-        raise UserError(f"unknown topic '{topic}'", where=where, fix=fix)
+        if where:
+            raise UserError(f"unknown topic '{topic}'", where=where, fix=fix)
+        raise BadRow(f"unknown topic '{topic}'", fix, "unknown_topic")
 
 
 def _first(mistakes: list[UserError], path: Path) -> list[UserError]:
-    """Return the mistakes worth telling: one for the encoding, and not more than a screenful."""
-    coded = [error for error in mistakes if "is not UTF-8" in error.what]
-    errors = [error for error in mistakes if error not in coded[1:]]
-    if len(errors) <= MOST_ERRORS:
-        return errors
-    left = len(errors) - MOST_ERRORS
-    more = UserError(f"{left} more lines are wrong", where=str(path), fix="mend these first")
-    return [*errors[:MOST_ERRORS], more]
-
-
-class ImportedRow(NamedTuple):
-    """One row in our own terms; ``rejected`` is None where it is no preference."""
-
-    prompt: Messages
-    answer: str
-    rejected: str | None
-    topic: str
-
-
-class BadRow(ValueError):
-    """A row's mistakes in one phrase, and what to do."""
-
-    def __init__(self, what: str, fix: str = "") -> None:
-        self.what, self.fix = what, fix
-        super().__init__(what)
-
-
-def _said(turns: Messages) -> Messages:
-    for index, turn in enumerate(turns):
-        if not turn.content.strip():
-            raise ValueError(f"turn {index + 1} is blank")
-    return turns
-
-
-def _turns(role: str) -> BeforeValidator:
-    """Let a plain text stand for one turn of ``role``."""
-    return BeforeValidator(
-        lambda value: [{"role": role, "content": value}] if isinstance(value, str) else value
-    )
-
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-MaybeText = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
-Asked = Annotated[Messages, AfterValidator(_said), _turns("user")]
-Answered = Annotated[Messages, AfterValidator(_said), _turns("assistant")]
-
-
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    topic: MaybeText = ""
-
-
-class _Alpaca(_Shape):
-    instruction: Text
-    input: MaybeText = ""
-    output: Text
-
-    def row(self) -> ImportedRow:
-        return ImportedRow(user_prompt(self.instruction, self.input), self.output, None, self.topic)
-
-
-class _Chat(_Shape):
-    messages: Answered
-
-    @model_validator(mode="after")
-    def _answered(self) -> _Chat:
-        _ends_with_answer(self.messages, "messages")
-        return self
-
-    def row(self) -> ImportedRow:
-        return ImportedRow(self.messages[:-1], self.messages[-1].content.strip(), None, self.topic)
-
-
-class _Preference(_Shape):
-    prompt: Asked
-    chosen: Answered
-    rejected: Answered
-
-    @model_validator(mode="after")
-    def _one_prompt(self) -> _Preference:
-        if self.prompt[-1].role != "user":
-            raise ValueError("prompt does not end with a user turn")
-        for name, turns in (("chosen", self.chosen), ("rejected", self.rejected)):
-            # Both ways are common: the answer alone, or the whole conversation.
-            if turns[:-1] not in ((), self.prompt):
-                raise ValueError(f"{name} does not follow the prompt")
-            if turns[-1].role != "assistant":
-                raise ValueError(f"{name} is not an assistant turn")
-        if self.chosen[-1].content.strip() == self.rejected[-1].content.strip():
-            raise ValueError("chosen and rejected are the same text")
-        return self
-
-    def row(self) -> ImportedRow:
-        chosen, rejected = self.chosen[-1].content.strip(), self.rejected[-1].content.strip()
-        return ImportedRow(self.prompt, chosen, rejected, self.topic)
-
-
-def _ends_with_answer(turns: Messages, name: str) -> None:
-    if len(turns) < 2 or [turn.role for turn in turns[-2:]] != ["user", "assistant"]:
-        raise ValueError(f"{name} do not end with a user turn and the assistant's answer")
-
-
-def parse_row(data: dict[str, Any]) -> ImportedRow:
-    """Return one row of any known shape.
-
-    Raises:
-        BadRow: All mistakes of the row, in one phrase.
-    """
-    shape = _shape_of(data)
-    try:
-        return shape.model_validate(data).row()
-    except ValidationError as error:
-        problems = [_problem(item) for item in error.errors()]
-        extra = [
-            str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"
-        ]
-        hints = (nearest(name, shape.model_fields) for name in extra)
-        raise BadRow("; ".join(problems), next((hint for hint in hints if hint), "")) from None
-
-
-def _shape_of(data: dict[str, Any]) -> type[_Alpaca] | type[_Chat] | type[_Preference]:
-    """Return the shape that shares most keys with the row, so that a slip names the right one."""
-    shapes = (_Alpaca, _Chat, _Preference)
-    own = [(shape, set(shape.model_fields) - {"topic"}) for shape in shapes]
-    shape, keys = max(own, key=lambda pair: len(pair[1] & set(data)))
-    if not keys & set(data):
-        guess = next((hint for key in data if (hint := nearest(key, _all_keys(own)))), "")
-        raise BadRow(f"has none of the known shapes, only {_list(data)}", guess or f"give {SHAPES}")
-    return shape
-
-
-def _all_keys(own: Iterable[tuple[Any, set[str]]]) -> list[str]:
-    return sorted(set().union(*(keys for _, keys in own)))
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in list(names)[:5]) or "no keys"
-
-
-def _problem(item: Any) -> str:
-    """Return one of pydantic's findings in the words of a row."""
-    name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in item["loc"])
-    match item["type"]:
-        case "missing":
-            return f"'{name}' is missing"
-        case "extra_forbidden":
-            return f"unknown key '{name}'"
-        case "string_too_short":
-            return f"'{name}' is empty"
-        case "string_type":
-            return f"'{name}' is not text but {type(item['input']).__name__}"
-        case "string_unicode":
-            return f"'{name}' holds half a Unicode character"
-        case "tuple_type":
-            return f"'{name}' is neither text nor a list of turns"
-        case "model_type" | "model_attributes_type":
-            return f"'{name}' is not a turn {{role, content}}"
-        case "literal_error":
-            return f"'{name}' is {item['input']!r}, not {item['ctx']['expected']}"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"'{name}' {message}" if name else message
+    """Return the mistakes worth telling: not more than a screenful."""
+    if len(mistakes) <= MOST_ERRORS:
+        return mistakes
+    left = len(mistakes) - MOST_ERRORS
+    fix = "mend these first, or pass them over with --skip-bad"
+    more = UserError(f"{left} more lines are wrong", where=str(path), fix=fix)
+    return [*mistakes[:MOST_ERRORS], more]

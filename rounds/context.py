@@ -70,9 +70,14 @@ class RoundContext:
         """Return the same context, with people instead of recorded reviews."""
         return self._with(review=self.config.review.model_copy(update={"people": True}))
 
-    def importing(self, files: tuple[Path, ...]) -> RoundContext:
-        """Return the same context, with other files of rows."""
-        return self._with(sources=files)
+    def importing(
+        self, files: tuple[Path, ...], columns: Mapping[str, str], *, skip_bad: bool = False
+    ) -> RoundContext:
+        """Return the same context, with other files of rows, and how they are read."""
+        changes: dict[str, object] = {"sources": files} if files else {}
+        changes |= {"columns": dict(columns)} if columns or files else {}
+        changes |= {"skip_bad": skip_bad} if skip_bad or files else {}
+        return self._with(**changes)
 
     def generating(self, **settings: object) -> RoundContext:
         """Return the same context, with the settings of ``generate`` that are not None."""

@@ -7,7 +7,7 @@ rows. ``persona generate --plan``, ``persona train --plan`` and ``persona prompt
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +65,7 @@ def imported_rows(context: RoundContext) -> list[Example]:
     """
     if context.round.has(IMPORTED):
         return context.round.read(IMPORTED)
-    return take_spread(_rows_of(context, context.sources), context.config.rows)
+    return take_spread(_rows_of(context), context.config.rows)
 
 
 def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] = ()) -> str:
@@ -86,14 +86,15 @@ def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] 
         if topic not in known:
             fix = nearest(topic, known) or f"one of {', '.join(known)}"
             raise UserError(f"unknown topic '{topic}'", where="--topic", fix=fix)
-    rows = _rows_of(context, (path for path in context.sources if path.exists()))
+    rows = _rows_of(context, missing=True)
     return dataset_prompt(context.persona, rows, count=count, topics=topics)
 
 
-def _rows_of(context: RoundContext, files: Iterable[Path]) -> list[Example]:
-    from generation.importing import import_rows
+def _rows_of(context: RoundContext, *, missing: bool = False) -> list[Example]:
+    from rounds.stages.importing import read_sources
 
-    return [row for path in files for row in import_rows(path, context.persona).examples]
+    sources = read_sources(context, missing=missing)
+    return [row for _, imported in sources for row in imported.examples]
 
 
 def estimate_training(

@@ -140,6 +140,7 @@ class Document(Value[M], Generic[M]):
 IMPORTED = Records("import", "examples.jsonl", Example)
 IMPORTED_PREFERENCES = Records("import", "preferences.jsonl", Preference)
 IMPORT_DROPS = Records("import", "drops.jsonl", Drop)
+PICTURES = Artifact("import", "images")
 CARRY_OVER_EXAMPLES = Records("import", "carry-over-examples.jsonl", Example)
 """The carry-over: what a round takes from earlier rounds, every record unchanged."""
 CARRY_OVER_PREFERENCES = Records("import", "carry-over-preferences.jsonl", Preference)
@@ -151,7 +152,6 @@ GENERATED = Records("generate", "examples.jsonl", Example)
 GENERATED_PREFERENCES = Records("generate", "preferences.jsonl", Preference)
 GENERATED_SCORES = Records("generate", "scores.jsonl", Score)
 BASELINE = Records("generate", "baseline.jsonl", Response)
-"""The base model's own answer to every row, without the persona."""
 GENERATE_DROPS = Records("generate", "drops.jsonl", Drop)
 COVERAGE = Json("generate", "coverage.json")
 DATASET_CARD = Text("generate", "README.md")

@@ -22,6 +22,7 @@ from pydantic import (
 from workbench.korean import AddressRule, HonorificsRule, SpeechLevelRule
 from workbench.parts import Unit, Where, length, part
 from workbench.parts import sentences as sentences
+from workbench.text import normalize
 
 
 @lru_cache(maxsize=1024)
@@ -31,6 +32,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _compiles(pattern: str) -> str:
+    pattern = normalize(pattern)
     try:
         compiled(pattern)
     except re.error as error:
@@ -39,7 +41,7 @@ def _compiles(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_compiles)]
-"""A regular expression of Python's ``re``; case does not matter."""
+"""A regular expression of Python's ``re``, composed as all text is; case does not matter."""
 
 
 class _Check(BaseModel):

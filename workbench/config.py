@@ -248,6 +248,11 @@ class RunConfig(Settings):
     sources: tuple[Path, ...] = ()
     """Files of rows to import; the persona's own ``seeds.jsonl`` by default. An earlier round, such
     as ``round-001``, gives its kept rows with their reviews, decisions and pairs."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our name of an imported column → the file's, such as ``{instruction: 질문}``; an empty one
+    leaves ours out."""
+    skip_bad: bool = False
+    """Drop imported rows that are wrong, each with its reason, instead of importing nothing."""
     rows: int | None = Field(default=None, ge=12)
     """Take about so many of the imported rows, spread over the topics; all by default."""
     teacher: Endpoint | None = None

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from workbench.checks import Check, EmojiHabit, Judge, LengthRange, Pattern, compiled
 from workbench.errors import UserError
+from workbench.text import normalize_all
 from workbench.yamlfile import read_yaml, validate
 
 Language = Literal["en", "ko"]
@@ -164,4 +165,5 @@ def load_persona(path: Path) -> Persona:
             fix="name a folder such as datasets/gym-trainer",
         )
     data, lines = read_yaml(file)
-    return validate(Persona, data, lines, file)
+    # Rows are normalized where they enter; what they are held against has to be, too.
+    return validate(Persona, normalize_all(data), normalize_all(lines), file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,19 +28,78 @@ EXIT_TOO_FEW = 3
 
 @click.command("import")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Which column is which, such as instruction=질문; may be given repeatedly, or several"
+    " in one. An empty THEIRS leaves a column out.",
+)
+@click.option("--skip-bad", is_flag=True, help="Drop wrong rows, each with its reason.")
+@click.option("--dry-run", is_flag=True, help="Show what would come of it, and write nothing.")
 @round_options
 @force_option
-def import_(context: RoundContext, files: tuple[Path, ...], force: bool) -> None:
-    """Read rows of JSONL into the round; the persona's own seeds where no FILE is given.
+def import_(
+    context: RoundContext,
+    files: tuple[Path, ...],
+    maps: tuple[str, ...],
+    skip_bad: bool,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Read rows of any FILE into the round; the persona's own seeds where none is given.
 
-    Rows may be {instruction, output}, Alpaca's {instruction, input, output}, chat {messages}, or
-    preferences {prompt, chosen, rejected}.
+    Formats: JSON and JSONL, CSV, TSV, Excel, Parquet, Markdown tables, a chat's whole reply, .gz of
+    any, and folders of the library datasets. Shapes: {instruction, output} and relatives of Alpaca,
+    chats of OpenAI and ShareGPT, preferences {prompt, chosen, rejected}, and rows of our own
+    stages. Every mistake is told with file and line, and nothing is imported then, unless
+    --skip-bad drops the wrong rows.
 
     \b
-    Example:
+    Examples:
       persona import rows.jsonl --persona datasets/gym-trainer
+      persona import survey.xlsx --map instruction=질문 output=답변
+      persona import --dry-run chats.json
     """
-    run_one(context.importing(files) if files else context, "import", force)
+    from generation.row_columns import COLUMNS, parse_map
+
+    # A shell hands the second pair of `--map a=b c=d` over as a file.
+    pairs = [str(f) for f in files if str(f).split("=")[0] in COLUMNS and not f.exists()]
+    paths = tuple(file for file in files if str(file) not in pairs) if maps else files
+    columns = parse_map([*maps, *(pairs if maps else ())])
+    context = context.importing(paths, columns, skip_bad=skip_bad)
+    if dry_run:
+        _print_preview(context)
+        return
+    run_one(context, "import", force)
+
+
+def _print_preview(context: RoundContext) -> None:
+    """Print what an import would read: formats, shapes, columns, counts, and three rows of it."""
+    from rounds.stages.importing import read_sources
+
+    for path, imported in read_sources(context):
+        columns = imported.columns
+        used = ", ".join(f"{theirs} → {ours}" for theirs, ours in columns.used.items())
+        table = Table(title=str(path), title_justify="left", show_header=False)
+        table.add_row("format", ", ".join(dict.fromkeys(imported.formats)))
+        table.add_row("shape", ", ".join(f"{n} {one}" for one, n in imported.shapes.items()))
+        table.add_row("columns", used)
+        table.add_row("passed over", ", ".join(columns.passed_over()))
+        table.add_row("rows read", str(imported.rows))
+        table.add_row("kept", f"{len(imported.examples)}, {len(imported.preferences)} pairs")
+        drops = Counter(drop.reason for drop in imported.dropped)
+        table.add_row("dropped", ", ".join(f"{n} {reason}" for reason, n in drops.items()) or "0")
+        output = Console(soft_wrap=True, highlight=False, markup=False)
+        output.print(table)
+        for record in (*imported.examples, *imported.preferences)[:3]:
+            keep = {"prompt", "answer", "chosen", "rejected", "topic", "images", "source"}
+            shown = record.model_dump(mode="json", include=keep, exclude_defaults=True)
+            click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        for error in imported.mistakes:
+            click.echo(f"dropped: {error.line()}")
+    click.echo("dry run: nothing is written")
 
 
 @click.command("prompt")

@@ -21,6 +21,7 @@ from curation.argilla.client import (
 from curation.argilla.records import CANDIDATE_FIRST
 from workbench.persona import Persona
 from workbench.records import Review
+from workbench.text import normalize
 
 _PLACES = {"a": 0, "b": 1}
 
@@ -73,8 +74,8 @@ def _review(record: Json, response: Json, names: dict[str, str]) -> Review:
     answers: Json = {
         "fidelity": values.get("fidelity"),
         "problems": sorted(values.get("problems") or ()),
-        "corrected": values.get("corrected") or "",
-        "note": values.get("note") or "",
+        "corrected": normalize(values.get("corrected") or ""),
+        "note": normalize(values.get("note") or ""),
     }
     order = (record.get("metadata") or {}).get("order")
     if order:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rounds.carry_over import CarryOver, carry_over_inputs, collect_carry_over
 from rounds.context import SEEDS, RoundContext
-from rounds.layout import IMPORT_DROPS, IMPORTED, IMPORTED_PREFERENCES
+from rounds.layout import IMPORT_DROPS, IMPORTED, IMPORTED_PREFERENCES, PICTURES
 from rounds.runner import StageSpec, Work
-from workbench.records import Drop, Example, Preference
+from workbench.errors import every_mistake
+from workbench.records import Drop, Example, Preference, take_spread
 from workbench.store import existing
+
+if TYPE_CHECKING:
+    from generation.importing import Imported
 
 
 def import_stage(context: RoundContext) -> StageSpec:
@@ -22,35 +30,117 @@ def import_stage(context: RoundContext) -> StageSpec:
         earlier=earlier,
         files={
             "persona.yaml": context.persona_folder / "persona.yaml",
-            **{f"source:{path.name}": existing(path) for path in context.sources},
+            **{f"source:{_key(context, path)}": existing(path) for path in context.sources},
         },
-        settings={"rows": context.config.rows, **(again if earlier else {})},
+        settings={
+            "rows": context.config.rows,
+            **({"columns": context.config.columns} if context.config.columns else {}),
+            **({"skip_bad": True} if context.config.skip_bad else {}),
+            **(again if earlier else {}),
+        },
     )
 
 
-def _import(context: RoundContext, work: Work) -> None:
-    from generation.importing import import_rows
-    from workbench.records import take_spread
+def read_sources(
+    context: RoundContext, *, missing: bool = False
+) -> Iterator[tuple[Path, Imported]]:
+    """Yield every source of a round with its rows; all mistakes of all files are told at once.
 
+    Args:
+        context: The round.
+        missing: Pass over files that are not there.
+
+    Raises:
+        UserError: A file cannot be read, or rows are wrong and ``skip_bad`` is not set.
+    """
+    from generation.importing import import_rows
+
+    labels = source_labels(context)
+    imported: dict[Path, Imported] = {}
+
+    def read(path: Path) -> None:
+        imported[path] = import_rows(
+            existing(path),
+            context.persona,
+            origin="seed" if _own(context, path) else "imported",
+            columns=context.config.columns,
+            skip_bad=context.config.skip_bad,
+            label=labels[path],
+            pictures=f"../{PICTURES.path}",
+        )
+
+    there = (path for path in labels if not missing or path.exists())
+    every_mistake(partial(read, path) for path in there)
+    yield from imported.items()
+
+
+def source_labels(context: RoundContext) -> dict[Path, str]:
+    """Return what the rows of each source name as their file.
+
+    Its name, or as much of its path as tells it from another source of the same name; the
+    persona's own seeds keep theirs.
+    """
+    paths = list(dict.fromkeys(context.sources))
+    labels: dict[Path, str] = {}
+    for path in paths:
+        parts = path.resolve().parts
+        others = [one.resolve().parts for one in paths if one != path and not _own(context, path)]
+        depth = 1
+        while depth < len(parts) and any(one[-depth:] == parts[-depth:] for one in others):
+            depth += 1
+        labels[path] = "/".join(parts[-depth:])
+    return labels
+
+
+def _own(context: RoundContext, path: Path) -> bool:
+    return path.resolve() == (context.persona_folder / SEEDS).resolve()
+
+
+def _key(context: RoundContext, path: Path) -> str:
+    """Return the whole path: two files of one name are two sources."""
+    return SEEDS if _own(context, path) else str(path.resolve())
+
+
+def _import(context: RoundContext, work: Work) -> None:
     rows: list[Example] = []
     preferences: list[Preference] = []
     drops: list[Drop] = []
-    for path in context.sources:
-        own = path.resolve() == (context.persona_folder / SEEDS).resolve()
-        imported = import_rows(path, context.persona, origin="seed" if own else "imported")
+    shapes: Counter[str] = Counter()
+    for _, imported in read_sources(context):
         rows += imported.examples
         preferences += imported.preferences
         drops += imported.dropped
+        shapes += imported.shapes
+        _write_pictures(work, imported)
+    read = len(rows) + len(preferences) + len(drops)
     carry_over = collect_carry_over(context.source_rounds, context.config.model)
     known = {record.id for record in (*carry_over.rows, *carry_over.preferences)}
-    rows = take_spread([row for row in rows if row.id not in known], context.config.rows)
-    preferences = [pair for pair in preferences if pair.id not in known]
+    new = [row for row in rows if row.id not in known]
+    kept_rows = take_spread(new, context.config.rows)
+    new_pairs = [pair for pair in preferences if pair.id not in known]
+    decided = len(rows) - len(new) + len(preferences) - len(new_pairs)
+    over = len(new) - len(kept_rows)
+    if read != len(kept_rows) + len(new_pairs) + len(drops) + decided + over:
+        raise AssertionError(f"{read} rows were read, and some of them went without a reason")
+    work.counts.update(read=read, **({"decided_before": decided} if decided else {}))
+    work.counts.update({"not_drawn": over} if over else {})
     if context.config.review.again:
-        rows, carry_over = [*carry_over.rows, *rows], CarryOver()
-    work.counts.update(kept=len(rows), preferences=len(preferences), dropped=len(drops))
+        kept_rows, carry_over = [*carry_over.rows, *kept_rows], CarryOver()
+    work.counts.update(kept=len(kept_rows), preferences=len(new_pairs), dropped=len(drops))
+    if drops:
+        work.counts["reasons"] = dict(Counter(drop.reason for drop in drops).most_common())
+    work.counts["shapes"] = dict(shapes)
     work.counts.update(carry_over.counts())
     if context.source_rounds:
         carry_over.write(work.out)
-    work.write(IMPORTED, rows)
-    work.write(IMPORTED_PREFERENCES, preferences)
+    work.write(IMPORTED, kept_rows)
+    work.write(IMPORTED_PREFERENCES, new_pairs)
     work.write(IMPORT_DROPS, drops)
+
+
+def _write_pictures(work: Work, imported: Imported) -> None:
+    """Put pictures where rows of every stage name them from: by their content, beside the rows."""
+    for name, picture in imported.pictures.items():
+        file = work.out / PICTURES.name / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(picture if isinstance(picture, bytes) else picture.read_bytes())

@@ -116,17 +116,19 @@ def test_exact_repetitions_are_dropped_with_the_line_of_the_first(tmp_path: Path
         ),
         ({**ROW, "output": "  "}, "'output' is empty"),
         ({**ROW, "output": 3}, "'output' is not text but int"),
-        ({**ROW, "output": None, "instruction": ""}, "'instruction' is empty; 'output' is not"),
+        ({**ROW, "output": None, "instruction": ""}, "'instruction' is empty; 'output' is empty"),
         ("{'instruction': 'x'}", "broken JSON: Expecting property name"),
         ('["a"]', "is not a JSON object — one JSON object a line"),
         ('{"instruction": "a", "output": "\\ud800"}', "'output' holds half a Unicode character"),
-        ({"question": "a"}, "has none of the known shapes, only 'question' — give {instruction,"),
+        ({"question": "a"}, "'answer' is missing"),
+        ({"a": "b"}, "has none of the known shapes, only 'a' — give {instruction, output}"),
+        ({"x": "b", "z": "c"}, "say which is which: --map instruction=x --map output=z"),
         ({"massages": []}, "only 'massages' — did you mean 'messages'?"),
         ({"messages": [*TURNS]}, "messages do not end with a user turn and the assistant's answer"),
         ({"messages": [ANSWER]}, "messages do not end with a user turn and the assistant's answer"),
         (
             {"messages": [{"role": "tool", "content": "x"}, ANSWER]},
-            "'messages.1.role' is 'tool', not 'system', 'user' or 'assistant'",
+            "messages turn 1 is a tool call — tools are not trained",
         ),
         (
             {"messages": [{"role": "user", "content": " "}, ANSWER]},
@@ -156,7 +158,7 @@ def test_a_bad_row_is_told_with_its_line(
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
-    told = lines_of(write(tmp_path, ROW, "{", {"instruction": "a"}, ROW, {**ROW, "x": 1}))
+    told = lines_of(write(tmp_path, ROW, "{", {"instruction": "a"}, ROW, {**ROW, "output": 1}))
     assert [line.split(": ")[0] for line in told] == [
         "rows.jsonl:2",
         "rows.jsonl:3",
@@ -167,14 +169,17 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 def test_a_file_full_of_mistakes_fills_one_screen(tmp_path: Path) -> None:
     told = lines_of(write(tmp_path, *["{"] * 50))
     assert len(told) == MOST_ERRORS + 1
-    assert told[-1] == "rows.jsonl: 30 more lines are wrong — mend these first"
+    assert told[-1].startswith("rows.jsonl: 30 more lines are wrong — mend these first, or pass")
 
 
-def test_a_wrong_encoding_is_told_once(tmp_path: Path) -> None:
+def test_another_charset_is_read_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "rows.jsonl"
     text = json.dumps({**ROW, "output": "무릎을 풀자"}, ensure_ascii=False)
-    path.write_bytes(f"{text}\n{text}\n".encode("cp949"))
-    assert lines_of(path) == ["rows.jsonl:1: is not UTF-8 (byte 40 of the line) — save it as UTF-8"]
+    path.write_bytes(f"{text}\n".encode("cp949"))
+    assert import_rows(path, None).examples[0].answer == "무릎을 풀자"
+    assert "rows.jsonl: read as CP949" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "\n  \n"])

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from workbench.text import normalize
+
 if TYPE_CHECKING:
     import openai
 
@@ -57,6 +59,7 @@ def read_reply(content: bytes) -> Reply:
     match data.get("choices"):
         case [{"message": {**message}, **choice}, *_]:
             text = _text(message.get("content"))
+            text = text if text is None else normalize(text)
             refusal = message.get("refusal") or ""
             return Reply(*took, text, str(refusal), str(choice.get("finish_reason") or ""))
     return Reply(*took)

@@ -87,7 +87,7 @@ def test_what_was_passed_over_or_mended_is_said(
         (f"```\n{ONE}\n...\n```", ["reply.txt:3: is no row: '...'"]),
         (f'{ONE}\n"output": "lost"}}', ['reply.txt:2: is no row: \'"output": "lost"}\'']),
         ("{\n“instruction”: “He said “no”, so?”,\n“output”: “b”\n}", ["reply.txt:1: broken JSON"]),
-        ("Only prose, and no row.", ["reply.txt:1: broken JSON: Expecting value at column 1"]),
+        ("Only prose, and no row.", ["reply.txt: no row is in it"]),
         ("```\n[1, 2]\n```", ["reply.txt:2: is not a JSON object"]),
         (f"Two:\n{ONE[:-1]}\n{TWO}", ["reply.txt:2: broken JSON: Expecting ',' delimiter"]),
     ],

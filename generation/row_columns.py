@@ -1,0 +1,155 @@
+"""The columns and cells in which rows come: which is which, and what a cell may hold.
+
+In: the names of a file's columns and ``--map``. Out: the cells of a row by our names,
+and the lists and transcripts that a cell holds as text.
+:mod:`generation.row_shapes` makes rows of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.errors import UserError, nearest
+from workbench.records import Message, Messages, Role
+from workbench.text import Changes, normalize
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "question": ("instruction", "prompt", "question", "query", "problem"),
+    "answer": ("output", "completion", "response", "answer"),
+    "context": ("input", "context"),
+    "system": ("system", "system_prompt"),
+    "history": ("history",),
+    "turns": ("messages", "conversations", "conversation"),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
+    "completions": ("completions",),
+    "label": ("label", "kto_tag"),
+    "images": ("images", "image"),
+    "topic": ("topic",),
+    "text": ("text",),
+}
+"""What a column holds → its names, in small letters."""
+COLUMNS = {name: part for part, names in FIELDS.items() for name in names}
+_MARK = re.compile(
+    r"<\|im_start\|>(?P<chatml>system|user|assistant)\n"
+    r"|(?:^|\n)\s*#{2,3} ?(?P<hash>Human|User|Instruction|Input|Assistant|Response|System):?"
+    r"|(?:^|\n\n)(?P<plain>Human|User|Assistant|System): ",
+)
+_SPEAKERS: dict[str, Role] = {
+    **dict.fromkeys(("human", "user", "instruction", "input"), "user"),
+    **dict.fromkeys(("assistant", "response"), "assistant"),
+    "system": "system",
+}
+_RECORD = frozenset(("id", "parents", "kind", "origin", "source"))
+"""Fields of our own records beside those."""
+
+
+class BadRow(ValueError):
+    """A row's mistakes in one phrase, what to do, and one word for why it is dropped."""
+
+    def __init__(self, what: str, fix: str = "", reason: str = "wrong_shape") -> None:
+        self.what, self.fix, self.reason = what, fix, reason
+        super().__init__(what)
+
+
+@dataclass
+class Columns:
+    """Which column is which, and what was seen of the columns of a file."""
+
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    """Our name → the file's; an empty one leaves ours out."""
+    changes: Changes = field(default_factory=Changes)
+    used: dict[str, str] = field(default_factory=dict)
+    """The file's name → ours."""
+    unknown: dict[str, None] = field(default_factory=dict)
+    seen: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Names of columns in small letters, those that were mapped among them."""
+        return frozenset(COLUMNS) | {name.casefold() for name in self.mapping.values()}
+
+    def passed_over(self) -> list[str]:
+        """Return the columns that no row was read from, with what they may have been meant for."""
+        rest = [name for name in self.unknown if name not in self.used]
+        spare = [name for name in COLUMNS if name not in self.used.values()]
+        hints = {name: nearest(name, spare) for name in rest}
+        return [f"'{name}'" + (f" ({hints[name]})" if hints[name] else "") for name in rest]
+
+    def check(self, where: str) -> None:
+        """Raise a UserError for mapped columns that no row has."""
+        for ours, name in self.mapping.items():
+            if name and self.seen and name not in self.seen:
+                fix = nearest(name, self.seen) or f"there are {listed(self.seen)}"
+                what = f"--map {ours}={name}: there is no such column"
+                raise UserError(what, where=where, fix=fix)
+
+    def named(self, data: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+        """Return the cells of a row that are not empty, by our names, with the file's own name."""
+        theirs = {name: ours for ours, name in self.mapping.items() if name}
+        row: dict[str, tuple[str, Any]] = {}
+        for key, value in data.items():
+            name = normalize(str(key)).strip()
+            self.seen.setdefault(name)
+            ours = theirs.get(name) or name.casefold()
+            mapped = name in theirs
+            if not mapped and (ours in self.mapping or ours not in COLUMNS):
+                if ours not in _RECORD:
+                    self.unknown.setdefault(name)
+                continue
+            row[ours] = name, (None if isinstance(value, float) and value != value else value)
+        return row
+
+
+def parse_map(texts: Iterable[str]) -> dict[str, str]:
+    """Return our name → the file's, of texts such as ``instruction=질문 output=답변``.
+
+    Raises:
+        UserError: One is no pair, or names a column of ours that there is not.
+    """
+    names = "|".join(COLUMNS)
+    mapping: dict[str, str] = {}
+    for text in texts:
+        for pair in re.split(rf"[\s,]+(?=(?:{names})=)", normalize(text).strip()):
+            ours, equals, theirs = pair.partition("=")
+            ours = ours.strip().casefold()
+            if not equals or ours not in COLUMNS:
+                fix = nearest(ours, COLUMNS) or "such as --map instruction=질문 --map output=답변"
+                what = f"there is no '{ours}' to map to" if equals else f"'{pair}' is no pair"
+                raise UserError(what, where="--map", fix=fix)
+            mapping[ours] = theirs.strip()
+    return mapping
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names in quotes, for a message."""
+    return ", ".join(f"'{name}'" for name in list(names)[:5]) or "no keys"
+
+
+def as_list(value: Any) -> list[Any] | None:
+    """Return a list, also one that a cell of a table holds as JSON; None for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
+
+
+def spoken_turns(text: str) -> Messages:
+    """Return the turns of a transcript; none where nothing marks who speaks."""
+    marks = list(_MARK.finditer(text))
+    turns: list[tuple[Role, str]] = []
+    for mark, after in zip(marks, [*marks[1:], None], strict=True):
+        role = _SPEAKERS[next(name for name in mark.groups() if name).casefold()]
+        content = text[mark.end() : after.start() if after else len(text)]
+        content = content.replace("<|im_end|>", "").replace("<|endoftext|>", "").strip()
+        if turns and turns[-1][0] == role and content:  # ### Instruction, then ### Input
+            turns[-1] = role, f"{turns[-1][1]}\n\n{content}"
+        elif content:
+            turns.append((role, content))
+    return tuple(Message(role=role, content=content) for role, content in turns)

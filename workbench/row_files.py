@@ -1,0 +1,263 @@
+"""One front door for files of rows: any format, any charset, compressed or in a folder.
+
+In: a path. Out: its rows as they are, each with its place, and a :class:`Reading` that says what
+the file is and what in it cannot be read. The import, the leak check and ``--dry-run`` read
+through here; text is :mod:`workbench.row_text`'s, the other formats are read by the libraries that
+keep them: openpyxl, pyarrow, datasets.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import math
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import UserError
+from workbench.row_text import RawRow, Reading, column_names, decode_line, text_rows
+from workbench.text import MARKS, decode
+
+BATCH = 1000
+"""Rows that are read of a Parquet or Arrow file at once."""
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".txt")
+"""Of the files that are rows in a folder; ``.gz`` may follow."""
+_NOT_ROWS = ("dataset_info", "dataset_infos", "dataset_dict", "state", "manifest")
+"""Files of a dataset's folder that tell about its rows."""
+_DELIMITERS = {".csv": "?", ".tsv": "\t", ".tab": "\t"}
+_OTHERS = {
+    b"\xd0\xcf\x11\xe0": ("an Excel file of before 2007", "save it as .xlsx"),
+    b"BZh": ("compressed by bzip2", "unpack it, or use gzip"),
+    b"\xfd7zXZ": ("compressed by xz", "unpack it, or use gzip"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unpack it, or use gzip"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"Rar!": ("a RAR archive", "unpack it"),
+    b"%PDF": ("a PDF", "copy its rows into a table"),
+    b"SQLite format 3": ("a database of SQLite", "export its rows as CSV"),
+}
+
+
+def row_files(
+    path: Path, known: Collection[str] = ()
+) -> Iterator[tuple[Reading, Iterator[RawRow]]]:
+    """Yield the files of rows at a path, each with the rows that it holds.
+
+    Mistakes of a file are in its reading once its rows are read.
+
+    Args:
+        path: A file, or a folder: one that ``datasets`` saved, or one of files.
+        known: Names of columns, in small letters, by which a table amid prose is known.
+
+    Raises:
+        UserError: Unreadable, empty, or of a format that is none of rows.
+    """
+    if not path.is_dir():
+        reading = Reading(path, known)
+        yield reading, _rows(reading)
+        return
+    if any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        reading = Reading(path, known)
+        yield reading, _saved(reading)
+        return
+    files = sorted(file for file in path.rglob("*") if _of_rows(file, path))
+    if not files:
+        raise UserError("holds no files of rows", where=str(path), fix=f"of {', '.join(SUFFIXES)}")
+    for file in files:
+        yield from row_files(file, known)
+
+
+def _of_rows(file: Path, folder: Path) -> bool:
+    name = file.name.removesuffix(".gz")
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    stem, dot, suffix = name.rpartition(".")
+    return file.is_file() and not hidden and dot + suffix in SUFFIXES and stem not in _NOT_ROWS
+
+
+def _rows(reading: Reading) -> Iterator[RawRow]:
+    """Yield the rows of a file, by its first bytes and only then by its name."""
+    path = reading.path
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+        if (suffix := path.suffix.lower()) in (".jsonl", ".ndjson", ".json", ".txt"):
+            reading.formats["JSONL"] = None
+            if _is_jsonl(path):
+                yield from _jsonl(path)
+                return
+            reading.formats.clear()
+        raw = b"" if head.startswith((b"PAR1", b"ARROW1")) else path.read_bytes()
+        if raw.startswith(b"\x1f\x8b"):
+            reading.formats["gzip"] = None
+            raw, suffix = gzip.decompress(raw), Path(path.stem).suffix.lower()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"broken gzip: {error}", where=str(path), fix="copy it again") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror or error})", where=str(path), fix="check the path"
+        ) from None
+    yield from _rows_of_bytes(reading, head if not raw else raw[:16], raw, suffix)
+
+
+def _rows_of_bytes(reading: Reading, head: bytes, raw: bytes, suffix: str) -> Iterator[RawRow]:
+    where = str(reading.path)
+    for magic, (what, fix) in _OTHERS.items():
+        if head.startswith(magic):
+            raise UserError(f"is {what}", where=where, fix=fix)
+    if head.startswith(b"PK\x03\x04"):
+        yield from _workbook(reading, io.BytesIO(raw))
+    elif head.startswith(b"PAR1"):
+        yield from _parquet(reading, io.BytesIO(raw) if raw else reading.path)
+    elif head.startswith(b"ARROW1"):
+        yield from _arrow(reading, io.BytesIO(raw) if raw else reading.path)
+    elif suffix == ".arrow" and head.startswith(b"\xff\xff\xff\xff"):
+        yield from _arrow(reading, io.BytesIO(raw), stream=True)
+    elif suffix in (".xlsx", ".parquet", ".arrow"):
+        raise UserError(f"is no {suffix} file", where=where, fix="export it again")
+    elif (decoded := decode(raw)) is None:
+        raise UserError("its charset is not known", where=where, fix="save it as UTF-8")
+    elif not decoded.text.strip(" \t\r\n\0" + MARKS):
+        raise UserError("is empty", where=where, fix="check that it is the file you meant")
+    else:
+        reading.charset = decoded.charset
+        yield from text_rows(reading, decoded.text, delimiter=_DELIMITERS.get(suffix, ""))
+
+
+def _is_jsonl(path: Path) -> bool:
+    """Return whether every line of a file is an object, in UTF-8: then none is held for another."""
+    some = False
+    with path.open("rb") as file:
+        for raw in file:
+            if not (line := _line(raw)):
+                continue
+            if decode_line(line) is None:
+                return False
+            some = True
+    return some
+
+
+def _jsonl(path: Path) -> Iterator[RawRow]:
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if (line := _line(raw)) and (data := decode_line(line)) is not None:
+                yield RawRow(str(number), data)
+
+
+def _line(raw: bytes) -> str:
+    # What is no UTF-8 is no JSON either: the whole file is then read in another way.
+    return raw.decode("utf-8", "replace").replace("\ufffd", "\0").strip(" \t\r\n" + MARKS)
+
+
+def _workbook(reading: Reading, file: io.BytesIO) -> Iterator[RawRow]:
+    """Yield the rows of every sheet; the first row with a cell names the columns."""
+    import openpyxl
+    from openpyxl.utils.escape import unescape
+
+    reading.formats["Excel"] = None
+    with _library(reading, "Excel"):
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        sheets = book.worksheets
+    for sheet in sheets:
+        prefix = f"{sheet.title}:" if len(sheets) > 1 else ""
+        names: list[str] = []
+        with _library(reading, "Excel"):
+            sheet.reset_dimensions()  # some programs write a wrong one
+            for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+                if all(cell is None for cell in row):
+                    continue
+                if not names:
+                    names = column_names(list(row))
+                    continue
+                cells = [unescape(cell) if isinstance(cell, str) else _cell(cell) for cell in row]
+                if any(cell is not None for cell in cells[len(names) :]):
+                    what = f"has cells beyond the {len(names)} named columns"
+                    reading.mistake(f"{prefix}{number}", what, "name them", "broken_table")
+                else:
+                    yield RawRow(f"{prefix}{number}", dict(zip(names, cells, strict=False)))
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell of a sheet as text, but for what is true or false."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _parquet(reading: Reading, file: io.BytesIO | Path) -> Iterator[RawRow]:
+    import pyarrow.parquet as pq
+
+    reading.formats["Parquet"] = None
+    with _library(reading, "Parquet"):
+        batches = pq.ParquetFile(file).iter_batches(batch_size=BATCH)
+    yield from _batches(reading, "Parquet", batches)
+
+
+def _arrow(reading: Reading, file: io.BytesIO | Path, *, stream: bool = False) -> Iterator[RawRow]:
+    import pyarrow as pa
+
+    reading.formats["Arrow"] = None
+    with _library(reading, "Arrow"):
+        source = pa.memory_map(str(file)) if isinstance(file, Path) else file
+        batches: Iterable[Any]
+        if stream:
+            batches = pa.ipc.open_stream(source)
+        else:
+            opened = pa.ipc.open_file(source)
+            batches = (opened.get_batch(index) for index in range(opened.num_record_batches))
+    yield from _batches(reading, "Arrow", batches)
+
+
+def _batches(reading: Reading, name: str, batches: Iterable[Any]) -> Iterator[RawRow]:
+    count, rows = itertools.count(1), iter(batches)
+    while True:
+        with _library(reading, name):
+            batch = next(rows, None)
+            values: list[dict[str, Any]] = [] if batch is None else batch.to_pylist()
+        if batch is None:
+            return
+        yield from (RawRow(str(next(count)), _plain(value)) for value in values)
+
+
+def _saved(reading: Reading) -> Iterator[RawRow]:
+    """Yield the rows of a folder that ``datasets`` saved, split by split."""
+    import datasets
+
+    reading.formats["datasets"] = None
+    with _library(reading, "datasets"):
+        saved = datasets.load_from_disk(str(reading.path))
+        splits = saved if isinstance(saved, dict) else {"": saved}
+    for name, rows in splits.items():
+        pictures = [k for k, kind in rows.features.items() if isinstance(kind, datasets.Image)]
+        for column in pictures:  # as they were saved: files or their bytes
+            rows = rows.cast_column(column, datasets.Image(decode=False))
+        for number, row in enumerate(rows.with_format(None), start=1):
+            yield RawRow(f"{name}:{number}" if name else str(number), _plain(row))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with None for numbers that are none."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def _library(reading: Reading, name: str) -> Iterator[None]:
+    """Turn what a library raises for a broken file, whatever it is, into one line."""
+    try:
+        yield
+    except (UserError, MemoryError, GeneratorExit):
+        raise
+    except Exception as error:  # noqa: BLE001 zipfile, XML, Thrift and Arrow each have their own
+        reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        raise UserError(
+            f"broken {name} file: {reason}", where=str(reading.path), fix="export it again"
+        ) from None

@@ -1,0 +1,419 @@
+"""Rows out of text: JSON in whatever company, CSV, Markdown tables, one beside the other.
+
+In: the text of a file of rows or of a chat's whole reply. Out: rows with their lines, and mistakes
+for all that looks like a row and is none: nothing that holds ``{"…":`` is taken for prose. Mended
+is only what has one meaning. :mod:`workbench.row_files` calls it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workbench.errors import UserError
+from workbench.text import MARKS, normalize
+
+csv.field_size_limit(sys.maxsize)  # a cell may be as long as an answer
+
+_FENCE = re.compile(r"\s*(?:```|~~~)")
+_DATA = re.compile(r"""\{\s*["“”„'‘][^"“”„'’]*["“”'’]\s*:""")
+"""The beginning of an object with a first key."""
+_OPEN = re.compile(r"[{\[]\s*$")
+_LIKE_DATA = re.compile(r"""\s*[{}\[\]"“”'‘’]""")
+_QUOTED = re.compile(r"\s*>[\s>]*")
+_OPENING = re.compile(r"(?<=[{,\[:])(\s*)[“”„]")
+_CLOSING = re.compile(r"[“”](?=\s*[:,}\]])")
+_STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
+_AFTER = " \t\n,]`*|>_.;" + MARKS
+"""What may stand behind an object without being part of anything."""
+_RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
+"""The line of dashes under the head of a Markdown table."""
+_CELL_END = re.compile(r"(?<!\\)\|")
+_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+DELIMITERS = ",\t;|"
+ONE_A_LINE = "one JSON object a line"
+
+
+class RawRow(NamedTuple):
+    """A row as its file has it."""
+
+    place: str
+    """Where in the file: a 1-based line, or what else finds it."""
+    data: dict[str, Any]
+
+
+@dataclass
+class Reading:
+    """One file on its way: what it is, and what was passed over, mended and not understood."""
+
+    path: Path
+    known: Collection[str] = ()
+    """Names of columns by which the head of a table is told from prose, in small letters."""
+    formats: dict[str, None] = field(default_factory=dict)
+    charset: str = "UTF-8"
+    passed: list[int] = field(default_factory=list)
+    mended: list[int] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def mistake(self, place: object, what: str, fix: str = "", reason: str = "broken_json") -> None:
+        """Take up what looks like a row and cannot be read."""
+        self.mistakes.append(Mistake(str(place), what, fix, reason))
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line for each thing that a reader of the file should know."""
+        if self.charset != "UTF-8":
+            yield f"read as {self.charset}"
+        if self.mended:
+            yield f"quotes or commas mended in line {numbers(self.mended)}"
+        if self.passed:
+            yield f"no row, passed over: line {numbers(self.passed)}"
+
+
+class Mistake(NamedTuple):
+    """Why one row of a file can't be taken."""
+
+    place: str
+    what: str
+    fix: str
+    reason: str
+    """One word, as drops name it."""
+
+    def error(self, path: Path) -> UserError:
+        """Return it as a line that names file and place."""
+        where = f"{path}:{self.place}" if self.place else str(path)
+        return UserError(self.what, where=where, fix=self.fix)
+
+
+def numbers(lines: list[int]) -> str:
+    """Return the numbers of lines, ten at the most."""
+    shown = ", ".join(str(number) for number in lines[:10])
+    return f"{shown} and {len(lines) - 10} more" if len(lines) > 10 else shown
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice}' is given twice")
+    return data
+
+
+def _decoder(strict: bool) -> json.JSONDecoder:
+    """Return a decoder to which NaN, which is no JSON, is an empty cell."""
+    return json.JSONDecoder(
+        strict=strict, object_pairs_hook=_object, parse_constant=lambda _name: None
+    )
+
+
+_STRICT, _DECODER = _decoder(True), _decoder(False)
+
+
+def decode_line(line: str) -> dict[str, Any] | None:
+    """Return the object of a line of JSONL; None where it is not one, and nothing else."""
+    try:
+        value = _STRICT.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def text_rows(reading: Reading, text: str, *, delimiter: str = "") -> Iterator[RawRow]:
+    """Yield the rows of a text.
+
+    Args:
+        reading: Takes up mistakes, and what was passed over.
+        text: The whole file.
+        delimiter: Of its cells, where the file is a table whatever its head says; ``?`` where the
+            head has to tell it.
+    """
+    if (rows := _document(text)) is not None:
+        reading.formats["JSON"] = None
+        yield from _dictionaries(reading, rows)
+        return
+    lines = [line.strip("\ufeff") for line in re.split("\r\n|\n|\r", text)]
+    if delimiter and not next((line for line in lines if line.strip()), "").startswith("{"):
+        head = next((i for i, line in enumerate(lines) if line.strip()), 0)
+        if delimiter == "?":
+            delimiter = _delimiter(lines[head])
+        yield from _Text(reading, lines).csv(head, delimiter, to_the_end=True)
+        return
+    yield from _Text(reading, lines).rows()
+
+
+def _document(text: str) -> list[tuple[int, Any]] | None:
+    """Return the values of a JSON array, or the one object, with their lines; else None."""
+    start = len(text) - len(text.lstrip(" \t\r\n" + MARKS))
+    if text[start : start + 1] not in ("[", "{"):
+        return None
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    if text[end:].strip(" \t\r\n" + MARKS):
+        return None
+    line = text.count("\n", 0, start) + 1
+    if isinstance(value, dict):
+        inside = [v for v in value.values() if isinstance(v, list) and v]
+        if len(value) > 1 or not inside or not all(isinstance(one, dict) for one in inside[0]):
+            return [(line, value)]
+        if {"role", "from"} & set(inside[0][0]) or "[" in next(iter(value)):
+            # The turns of one conversation are no rows.
+            return [(line, value)]
+        start = text.index("[", start)
+    places: list[tuple[int, Any]] = []
+    at = start + 1
+    while True:
+        while at < len(text) and text[at] in " \t\r\n,":
+            at += 1
+        if text[at] == "]":
+            return places
+        line += text.count("\n", start, at)
+        start = at
+        value, at = _DECODER.raw_decode(text, at)
+        places.append((line, value))
+
+
+def _dictionaries(reading: Reading, values: list[tuple[int, Any]]) -> Iterator[RawRow]:
+    for line, value in values:
+        if isinstance(value, dict):
+            yield RawRow(str(line), value)
+        else:
+            reading.mistake(line, "is not a JSON object", ONE_A_LINE)
+
+
+class _Text:
+    """The lines of one text, read block by block."""
+
+    def __init__(self, reading: Reading, lines: list[str]) -> None:
+        self.reading, self.lines = reading, lines
+        self.at = 0
+        """Index of the next line."""
+
+    def rows(self) -> Iterator[RawRow]:
+        """Yield the rows of JSON objects, tables of CSV and Markdown tables amid prose."""
+        fenced = False
+        while self.at < len(self.lines):
+            line, number = self._line(self.at), self.at + 1
+            text = line.strip(MARKS + " \t,")
+            start = self._start(line)
+            if start is not None:
+                fenced ^= bool(_FENCE.match(line)) and line.count("```") % 2 == 1
+                self.reading.formats["JSON"] = None
+                yield from self._objects(line, start)
+                continue
+            self.at += 1
+            if _FENCE.match(line):
+                fenced ^= line.count("```") != 2
+            elif not text or text in "[]":
+                continue
+            elif self.at < len(self.lines) and "|" in line and _RULE.match(self._line(self.at)):
+                yield from self._markdown(line)
+            elif delimiter := self._head(line):
+                yield from self.csv(self.at - 1, delimiter)
+            elif fenced or _LIKE_DATA.match(line):
+                self.reading.mistake(number, f"is no row: {text[:40]!r}", ONE_A_LINE)
+            else:
+                self.reading.passed.append(number)
+
+    def _line(self, index: int) -> str:
+        """Return a line without the marks of a quotation."""
+        line = self.lines[index].lstrip(MARKS)
+        return _QUOTED.sub("", line, count=1) if line.lstrip().startswith(">") else line
+
+    def _start(self, line: str) -> int | None:
+        """Return where on a line data begin, or None."""
+        lead = line.lstrip(MARKS + " \t,")
+        if match := _DATA.search(line):
+            return match.start()
+        if lead.startswith("{") or (lead.startswith("[") and lead.strip(" \t,") != "["):
+            return len(line) - len(lead)
+        if (match := _OPEN.search(line)) and match[0].startswith("{"):
+            after = self._line(self.at + 1) if self.at + 1 < len(self.lines) else ""
+            if after.lstrip()[:1] in tuple("\"“”'‘"):
+                return match.start()
+        return None
+
+    def _objects(self, line: str, start: int) -> Iterator[RawRow]:
+        """Yield the objects that begin on the next line, from a column on."""
+        number = self.at + 1
+        lead = line[:start].lstrip(MARKS + " \t,[")
+        if re.search(r"""["“”{}]""", lead):
+            self.reading.mistake(number, f"is no row: {line.strip()[:40]!r}", ONE_A_LINE)
+            self.at += 1
+            return
+        value, rest, used = self._value(line[start:], number)
+        self.at += max(used, 1)
+        if used:
+            yield from self._values(value, number)
+        # More may follow on the line where it ended, and what follows must not be lost.
+        while used and (match := _DATA.search(rest)):
+            try:
+                value, end = _DECODER.raw_decode(rest, match.start())
+            except (ValueError, RecursionError):
+                break
+            if rest[: match.start()].strip(_AFTER + "[{"):
+                break
+            yield from self._values(value, self.at)
+            rest = rest[end:]
+        rest = rest.strip(_AFTER)
+        if used and re.search(r"""[{}"“”]""", rest):
+            self.reading.mistake(self.at, f"is no row: {rest[:40]!r}", ONE_A_LINE)
+
+    def _values(self, value: Any, number: int) -> Iterator[RawRow]:
+        items = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, dict) for item in items):
+            self.reading.mistake(number, "is not a JSON object", ONE_A_LINE)
+            return
+        yield from (RawRow(str(number), item) for item in items)
+
+    def _value(self, first: str, number: int) -> tuple[Any, str, int]:
+        """Return the value that begins on a line, what stands behind it, and its count of lines.
+
+        The count is 0 where it cannot be read; the lines that belong to it are passed then.
+        """
+        error = ""
+        for end in self._ends(number):
+            text = "\n".join([first, *(self._line(i) for i in range(number, end))])
+            for candidate, mended in ((text, False), (_mend(text), True)):
+                try:
+                    value, stop = _DECODER.raw_decode(candidate)
+                except RecursionError:
+                    error = error or "nested too deeply"
+                except json.JSONDecodeError as broken:
+                    error = error or f"{broken.msg} at column {broken.colno}"
+                except ValueError as broken:
+                    error = error or str(broken)
+                else:
+                    if mended:
+                        self.reading.mended.append(number)
+                    return value, candidate[stop:], end - number + 1
+        self.reading.mistake(number, f"broken JSON: {error}", "mend the line, or ask for it again")
+        self.at += self._skipped(number) - 1
+        return None, "", 0
+
+    def _ends(self, number: int) -> Iterator[int]:
+        """Yield the lines at which a value that begins on line ``number`` may end."""
+        yield number
+        for end in range(number + 1, len(self.lines) + 1):
+            line = self._line(end - 1)
+            # Another object at the margin, or the end of a fence: this one was cut off before.
+            if line.startswith("{") or _FENCE.match(line):
+                return
+            if line.rstrip(" ,`*").endswith(("}", "]")):
+                yield end
+
+    def _skipped(self, number: int) -> int:
+        """Return how many lines belong to a value that cannot be read."""
+        for end in range(number, len(self.lines)):
+            text = self._line(end)
+            opens = _DATA.search(text) or text.lstrip().startswith("{")
+            if not text.strip() or opens or not _LIKE_DATA.match(text):
+                return end - number + 1
+        return len(self.lines) - number + 1
+
+    def _head(self, line: str) -> str:
+        """Return the delimiter of a table of CSV that has this line for its head, or nothing."""
+        delimiter = _delimiter(line)
+        names = [name.strip().casefold() for name in line.split(delimiter)]
+        known = sum(name.strip('"') in self.reading.known for name in names)
+        return delimiter if known >= 2 and 2 * known >= len(names) else ""
+
+    def csv(self, index: int, delimiter: str, *, to_the_end: bool = False) -> Iterator[RawRow]:
+        """Yield the rows of a table of CSV whose head is at an index.
+
+        It ends with the text, else at a fence, at an object, or where prose follows a blank line.
+        """
+        self.reading.formats["TSV" if delimiter == "\t" else "CSV"] = None
+        head, count, error = self._record(index, delimiter)
+        if error:
+            self.reading.mistake(index + 1, f"broken line of column names: {error}", "mend it")
+        names = column_names(head)
+        _check_names(self.reading, names, index + 1)
+        self.at, blank = index + count, False
+        while self.at < len(self.lines):
+            line, number = self.lines[self.at], self.at + 1
+            if not line.strip(MARKS + " \t"):
+                self.at, blank = self.at + 1, True
+                continue
+            if not to_the_end and (_FENCE.match(line) or line.lstrip(MARKS + " ").startswith("{")):
+                return
+            cells, count, error = self._record(self.at, delimiter)
+            if blank and not error and not to_the_end and len(cells) != len(names):
+                return
+            self.at += count
+            if error:
+                fix = 'a quote inside of a quoted cell is written twice: ""'
+                self.reading.mistake(number, f"broken CSV: {error}", fix, "broken_csv")
+            elif len(cells) > len(names) or (len(cells) == 1 < len(names)):
+                what = f"has {len(cells)} cells, the line of column names {len(names)}"
+                self.reading.mistake(number, what, "put a cell in quotes", "broken_csv")
+            else:
+                yield RawRow(str(number), dict(zip(names, cells, strict=False)))
+
+    def _record(self, index: int, delimiter: str) -> tuple[list[str], int, str]:
+        """Return the cells of the record at an index, its count of lines, and what is wrong."""
+        lines = (self.lines[i] + "\n" for i in range(index, len(self.lines)))
+        reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+        try:
+            cells = next(reader)
+        except (csv.Error, StopIteration) as error:
+            # Only the line where it begins is given up: a quote left open takes no other row along.
+            return [], 1, str(error) or "no cells"
+        return cells, reader.line_num, ""
+
+    def _markdown(self, line: str) -> Iterator[RawRow]:
+        """Yield the rows of a Markdown table whose head was the line before."""
+        self.reading.formats["Markdown"] = None
+        names = column_names(_cells(line))
+        _check_names(self.reading, names, self.at)
+        self.at += 1
+        while self.at < len(self.lines) and "|" in (text := self._line(self.at)):
+            cells, number = _cells(text), self.at + 1
+            self.at += 1
+            if len(cells) > len(names):
+                what = f"has {len(cells)} cells, the head of the table {len(names)}"
+                fix = "write a bar inside of a cell as \\|"
+                self.reading.mistake(number, what, fix, "broken_table")
+            else:
+                yield RawRow(str(number), dict(zip(names, cells, strict=False)))
+
+
+def _cells(line: str) -> list[str]:
+    text = line.strip().removeprefix("|")
+    cells = _CELL_END.split(text)
+    if not cells[-1].strip():
+        cells.pop()
+    return [_BREAK.sub("\n", cell.replace("\\|", "|")).strip() for cell in cells]
+
+
+def column_names(cells: list[Any]) -> list[str]:
+    """Return the names of a table's columns; one without a name is named by its place."""
+    names = [normalize(str(cell if cell is not None else "")).strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    return [name or f"column {place}" for place, name in enumerate(names, start=1)]
+
+
+def _check_names(reading: Reading, names: list[str], line: int) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        what = f"the column '{twice[0]}' is there twice"
+        reading.mistake(line, what, "give each column a name of its own", "broken_table")
+
+
+def _delimiter(line: str) -> str:
+    counts: Callable[[str], int] = line.count
+    return max(DELIMITERS, key=counts)
+
+
+def _mend(text: str) -> str:
+    """Return JSON with straight quotes around keys and values, and without trailing commas."""
+    straight = _CLOSING.sub('"', _OPENING.sub(r'\1"', text))
+    return _STRING_OR_COMMA.sub(lambda m: "" if m[0] == "," else m[0], straight)
