@@ -5,9 +5,14 @@ Rows are prefilled in groups of like length, a prefix that all prompts share is 
 don't all attend to the whole context, or whose own settings change the logits, are answered by
 transformers' ``generate`` instead.
 
-This is our own because a plain loop of ``generate`` over batches waits for each batch's longest
-answer and computes the system prompt once for every row; ``benchmarks/bench_evaluation.py``
-measures both over the same prompts.
+It is our own for processors, where a plain loop of ``generate`` waits for each batch's longest
+answer and computes the system prompt for every row. ``benchmarks/bench_evaluation.py``, the
+embedded model in bfloat16 on one thread, batch 16, tokens a second: 64 against 41 for prompts
+alone, 42 against 20 led by a system prompt, with 0.65 of the memory; transformers' continuous
+batching (``generate_batch``) 19, with thirteen times the memory. On a GPU it is not ahead where
+nothing is shared: on an H200 with random weights of 135M and 1.7B, 0.6 to 0.9 of the plain loop for
+prompts alone and 1.2 to 1.7 with a system prompt, where ``generate_batch`` gave 3 to 4 times as
+much at 135M and 0.7 to 1.6 at 1.7B.
 """
 
 from __future__ import annotations
