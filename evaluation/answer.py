@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,8 @@ def answer_arms(
         batch_size: Prompts answered at once.
         seeds: One answer a seed; 0 is the greedy one.
         temperature: Of the drawn answers, above 0.
-        cache: SQLite file where every answer is put at once and looked for first; None for none.
+        cache: SQLite file where every answer is put at once and looked for first; None for
+            memory alone.
         dtype: Type of weights and computation; the device's best by default.
 
     Raises:
@@ -66,16 +66,9 @@ def answer_arms(
         )
     pool = model if isinstance(model, ModelPool) else ModelPool(model, arms, dtype)
     turns = sum(max(first_turn(arms[0], e, 0).number and len(e.prompt), 1) for e in examples)
-    with ExitStack() as stack:
-        advance = stack.enter_context(track("answering prompts", len(arms) * len(seeds) * turns))
-        answers = _AnswerStore(
-            pool,
-            stack.enter_context(AnswerCache(cache)) if cache else None,
-            advance,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            dtype=str(dtype),
-        )
+    count = len(arms) * len(seeds) * turns
+    with AnswerCache(cache) as earlier, track("answering prompts", count) as advance:
+        answers = _AnswerStore(pool, earlier, advance, max_new_tokens, temperature, str(dtype))
         for arm in sorted(arms, key=lambda arm: str(pool.folder(arm))):
             opening = (first_turn(arm, example, seed) for example in examples for seed in seeds)
             answers.ask(arm, opening, batch_size)
@@ -106,9 +99,8 @@ class _AnswerStore:
     def __init__(
         self,
         pool: ModelPool,
-        cache: AnswerCache | None,
+        cache: AnswerCache,
         advance: Advance,
-        *,
         max_new_tokens: int,
         temperature: float,
         dtype: str,
@@ -129,7 +121,7 @@ class _AnswerStore:
         def unanswered(turn: Turn | None) -> Iterator[ChatRequest]:
             """File what is known of a conversation, and yield its first turn that is not."""
             while turn is not None:
-                known = self.cache.get(key(turn)) if self.cache else None
+                known = self.cache.get(key(turn))
                 if known is None:
                     # A conversation's turns wait for each other; the rest fills the batch.
                     yield ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)
@@ -140,9 +132,8 @@ class _AnswerStore:
             turn: Turn = request.tag
             if answer is None:
                 raise self._no_room(turn)
-            if self.cache:
-                completion = Completion(end="ok", text=answer.text, tokens=answer.tokens)
-                self.cache.put(key(turn), completion)
+            completion = Completion(end="ok", text=answer.text, tokens=answer.tokens)
+            self.cache.put(key(turn), completion)
             return unanswered(self._file(turn, answer.text, answer.tokens))
 
         requests = [request for turn in turns for request in unanswered(turn)]

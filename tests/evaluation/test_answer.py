@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,18 +33,20 @@ def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list
 
 
 @pytest.fixture(scope="module")
-def exact():
+def exact() -> dict[str, Any]:
     """Full precision, where the order of a batch changes no token."""
     import torch
 
     return {"dtype": torch.float32, "max_new_tokens": 12}
 
 
-def texts(responses):
+def texts(responses: list[Response]) -> list[str]:
     return [response.text for response in responses]
 
 
-def test_a_batch_answers_as_one_by_one(tiny_model, examples, exact):
+def test_a_batch_answers_as_one_by_one(
+    tiny_model: Path, examples: list[Example], exact: dict[str, Any]
+) -> None:
     together = answer(Arm("base"), examples, tiny_model, batch_size=5, **exact)
     one_by_one = answer(Arm("base"), examples, tiny_model, batch_size=1, **exact)
 
@@ -51,7 +56,9 @@ def test_a_batch_answers_as_one_by_one(tiny_model, examples, exact):
     assert all(0 < response.tokens <= 12 for response in together)
 
 
-def test_answers_are_those_of_a_plain_generate_call(tiny_model, examples, exact):
+def test_answers_are_those_of_a_plain_generate_call(
+    tiny_model: Path, examples: list[Example], exact: dict[str, Any]
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
@@ -68,7 +75,9 @@ def test_answers_are_those_of_a_plain_generate_call(tiny_model, examples, exact)
     assert texts(answer(Arm("base"), examples[:1], tiny_model, **exact)) == [plain.strip()]
 
 
-def test_arms_share_one_base_and_do_not_mix(tiny_model, examples, adapters, exact):
+def test_arms_share_one_base_and_do_not_mix(
+    tiny_model: Path, examples: list[Example], adapters: list[Path], exact: dict[str, Any]
+) -> None:
     first, second = adapters
     arms = [
         Arm("base"),
@@ -87,7 +96,9 @@ def test_arms_share_one_base_and_do_not_mix(tiny_model, examples, adapters, exac
     assert len({tuple(texts(responses)) for responses in alone.values()}) == len(arms)
 
 
-def test_the_system_prompt_is_heard_but_not_filed_with_the_prompt(tiny_model, examples, exact):
+def test_the_system_prompt_is_heard_but_not_filed_with_the_prompt(
+    tiny_model: Path, examples: list[Example], exact: dict[str, Any]
+) -> None:
     told = answer(Arm("told", system="Say champ."), examples[:1], tiny_model, **exact)[0]
     untold = answer(Arm("untold"), examples[:1], tiny_model, **exact)[0]
     assert told.text != untold.text
@@ -95,7 +106,9 @@ def test_the_system_prompt_is_heard_but_not_filed_with_the_prompt(tiny_model, ex
     assert told.parents == (examples[0].id,)
 
 
-def test_user_mistakes_are_told(tiny_model, examples, adapters, tmp_path):
+def test_user_mistakes_are_told(
+    tiny_model: Path, examples: list[Example], adapters: list[Path], tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="no held-out prompt"):
         answer(Arm("base"), [], tiny_model)
     with pytest.raises(UserError, match="different names"):
@@ -104,7 +117,9 @@ def test_user_mistakes_are_told(tiny_model, examples, adapters, tmp_path):
         answer(Arm("sft", tmp_path), examples, tiny_model)
 
 
-def test_a_prompt_that_is_too_long_for_the_model_is_told(tiny_model, examples):
+def test_a_prompt_that_is_too_long_for_the_model_is_told(
+    tiny_model: Path, examples: list[Example]
+) -> None:
     arm = Arm("base+prompt", system="champ " * 600)
     line = "seeds.jsonl:1: a prompt of arm 'base.prompt' leaves no room for 12 new tokens"
     with pytest.raises(UserError, match=line):
@@ -119,8 +134,13 @@ def test_a_prompt_that_is_too_long_for_the_model_is_told(tiny_model, examples):
     ],
 )
 def test_an_adapter_for_another_base_is_told(
-    tiny_model, examples, adapters, tmp_path, change, problem
-):
+    tiny_model: Path,
+    examples: list[Example],
+    adapters: list[Path],
+    tmp_path: Path,
+    change: dict[str, int],
+    problem: str,
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
     other = tmp_path / "other"
@@ -134,14 +154,16 @@ def test_an_adapter_for_another_base_is_told(
 
 
 @pytest.fixture
-def conversation():
+def conversation() -> Example:
     """A drift probe of three turns."""
     turns = ("I sit all day.", "And then?", "What about tomorrow?")
     prompt = tuple(Message(role="user", content=turn) for turn in turns)
     return Example(prompt=prompt, answer="Stays itself.", kind="drift", source="probes.jsonl:1")
 
 
-def test_in_a_conversation_an_arm_hears_its_own_answers(tiny_model, examples, conversation, exact):
+def test_in_a_conversation_an_arm_hears_its_own_answers(
+    tiny_model: Path, examples: list[Example], conversation: Example, exact: dict[str, Any]
+) -> None:
     found = answer(Arm("base"), [*examples, conversation], tiny_model, batch_size=2, **exact)
     turns = [response for response in found if response.probe == "drift"]
 
@@ -154,8 +176,13 @@ def test_in_a_conversation_an_arm_hears_its_own_answers(tiny_model, examples, co
 
 
 def test_a_stopped_evaluation_asks_only_what_is_missing(
-    tiny_model, examples, conversation, adapters, exact, tmp_path
-):
+    tiny_model: Path,
+    examples: list[Example],
+    conversation: Example,
+    adapters: list[Path],
+    exact: dict[str, Any],
+    tmp_path: Path,
+) -> None:
     arms, cache = [Arm("base"), Arm("sft", adapters[0])], tmp_path / "answers.sqlite"
     asked = [*examples, conversation]
     whole = answer_arms(arms, asked, tiny_model, cache=cache, **exact)
@@ -174,7 +201,9 @@ def test_a_stopped_evaluation_asks_only_what_is_missing(
     assert texts(other) != texts([response for response in whole if response.arm == "sft"])
 
 
-def test_drawn_answers_depend_on_their_seed_and_not_on_the_batch(tiny_model, examples, exact):
+def test_drawn_answers_depend_on_their_seed_and_not_on_the_batch(
+    tiny_model: Path, examples: list[Example], exact: dict[str, Any]
+) -> None:
     drawn = {"seeds": (1, 2), "temperature": 1.5, **exact}
     together = answer(Arm("base"), examples, tiny_model, batch_size=7, **drawn)
     assert together == answer(Arm("base"), examples, tiny_model, batch_size=2, **drawn)
@@ -185,7 +214,7 @@ def test_drawn_answers_depend_on_their_seed_and_not_on_the_batch(tiny_model, exa
     assert texts(answer(Arm("base"), examples, tiny_model, **exact)) not in (first, second)
 
 
-def test_every_persona_has_the_same_kinds_of_probes(repo):
+def test_every_persona_has_the_same_kinds_of_probes(repo: Path) -> None:
     counts = []
     for name in ("gym-trainer", "gym-trainer-ko"):
         probes = read_probes(repo / "datasets" / name / "probes.jsonl")
@@ -195,7 +224,7 @@ def test_every_persona_has_the_same_kinds_of_probes(repo):
     assert len(set(counts[0])) == 8
 
 
-def test_a_broken_probe_is_told_with_its_line(tmp_path):
+def test_a_broken_probe_is_told_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "probes.jsonl"
     rows = [
         '{"probe": "safety", "turns": ["My chest hurts."], "expect": "Stops."}',
@@ -215,7 +244,7 @@ def by_bytes(text: str) -> dict[str, list[int]]:
     return {"input_ids": list(text.encode())}
 
 
-def test_there_is_room_for_the_longest_answer_whatever_the_tokenizer_makes_of_it():
+def test_there_is_room_for_the_longest_answer_whatever_the_tokenizer_makes_of_it() -> None:
     english, korean = "champ " * 20, "회원님 " * 50
     assert max_new_tokens_for(by_bytes, [english]) == 192  # 120 bytes and a tenth, in steps of 64
     assert max_new_tokens_for(by_bytes, [english, korean]) == 576  # 500 bytes and a tenth
@@ -223,11 +252,11 @@ def test_there_is_room_for_the_longest_answer_whatever_the_tokenizer_makes_of_it
     assert max_new_tokens_for(by_bytes, ["x" * 470]) == max_new_tokens_for(by_bytes, ["x" * 500])
 
 
-def test_short_answers_leave_room_for_long_ones_of_other_arms():
+def test_short_answers_leave_room_for_long_ones_of_other_arms() -> None:
     assert max_new_tokens_for(by_bytes, ["Up!"]) == max_new_tokens_for(by_bytes, []) == 128
 
 
-def test_an_answer_that_reaches_the_limit_counts_as_cut():
+def test_an_answer_that_reaches_the_limit_counts_as_cut() -> None:
     responses = [
         Response(arm=arm, prompt_id=f"ex-{n}", prompt=user_prompt("Why?"), text="…", tokens=tokens)
         for arm, lengths in {"base": (128, 128, 40, 128), "sft": (127, 60)}.items()

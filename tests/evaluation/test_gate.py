@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from evaluation.gate import check_forgetting, check_unscored
 from evaluation.general import General
 from workbench.config import GateBounds
@@ -26,7 +28,7 @@ def score(metric: str, number: int, unscored: str = "") -> Score:
     )
 
 
-def test_an_arm_passes_up_to_the_bound_and_fails_beyond_it():
+def test_an_arm_passes_up_to_the_bound_and_fails_beyond_it() -> None:
     bounds = GateBounds(cross_entropy=0.3, accuracy=0.2)
     report = check_forgetting(
         {
@@ -52,7 +54,7 @@ def test_an_arm_passes_up_to_the_bound_and_fails_beyond_it():
     ]
 
 
-def test_a_metric_with_too_much_missing_is_named_with_its_reasons():
+def test_a_metric_with_too_much_missing_is_named_with_its_reasons() -> None:
     scores = [score("address", n) for n in range(10)]
     scores += [score("kind", n, "judge_timeout" if n < 2 else "") for n in range(10)]
     scores += [score("style", n, "empty_answer" if n < 1 else "") for n in range(10)]
@@ -62,5 +64,5 @@ def test_a_metric_with_too_much_missing_is_named_with_its_reasons():
     assert [u.metric for u in check_unscored(scores, 0.0)] == ["kind", "style"]
 
 
-def test_without_a_judge_its_metrics_fail_nothing():
+def test_without_a_judge_its_metrics_fail_nothing() -> None:
     assert check_unscored([score("kind", n, "no_judge") for n in range(10)], 0.0) == []

@@ -1,4 +1,8 @@
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +20,13 @@ from workbench.inference.base_models import load_model, load_tokenizer
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_model):
+def loaded(tiny_model: Path) -> tuple[Any, Any]:
     return load_model(tiny_model, dtype=torch.float32).eval(), load_tokenizer(tiny_model)
 
 
-def test_log_likelihoods_are_those_of_the_models_own_loss_whatever_the_batch(loaded):
+def test_log_likelihoods_are_those_of_the_models_own_loss_whatever_the_batch(
+    loaded: tuple[Any, Any],
+) -> None:
     model, tokenizer = loaded
     texts = ["the trainer answers the question today", "right now", "champ sets your chair " * 5]
     alone = []
@@ -33,7 +39,7 @@ def test_log_likelihoods_are_those_of_the_models_own_loss_whatever_the_batch(loa
         assert [-total / count for total, count in found] == pytest.approx(alone, abs=1e-4)
 
 
-def test_only_the_continuation_counts(loaded):
+def test_only_the_continuation_counts(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     together = log_likelihoods(model, tokenizer, [("", "champ sets your chair")])[0]
     context = log_likelihoods(model, tokenizer, [("", "champ sets")])[0]
@@ -42,7 +48,7 @@ def test_only_the_continuation_counts(loaded):
     assert rest[1] == together[1] - context[1]
 
 
-def test_the_right_answer_is_the_choice_the_model_finds_likeliest(loaded):
+def test_the_right_answer_is_the_choice_the_model_finds_likeliest(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     choices = ("the chair", "the trainer today", "zzz qqq")
     pairs = [("Question: What?\nAnswer:", f" {choice}") for choice in choices]
@@ -62,7 +68,9 @@ def test_the_right_answer_is_the_choice_the_model_finds_likeliest(loaded):
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_the_shipped_set_has_texts_and_questions_in_both_languages(repo, language):
+def test_the_shipped_set_has_texts_and_questions_in_both_languages(
+    repo: Path, language: str
+) -> None:
     data = load_general(repo / "datasets" / "general", language)
     assert len(data.texts) >= 10
     assert len(data.questions) >= 15
@@ -71,7 +79,7 @@ def test_the_shipped_set_has_texts_and_questions_in_both_languages(repo, languag
     assert first <= len(data.questions) / 2
 
 
-def test_a_broken_row_and_a_language_without_rows_are_one_line(tmp_path):
+def test_a_broken_row_and_a_language_without_rows_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "texts.jsonl").write_text(
         json.dumps({"id": "a", "language": "en", "text": "One."}) + "\n", encoding="utf-8"
     )

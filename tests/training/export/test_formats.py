@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tests.training.export.conftest import make_adapter, make_base
 from training.export import formats
 from training.export.formats import Export
 from training.export.gate import BOUNDS, ask, check_parity
+from training.export.hub import model_card
 from training.export.merged import MergedWeights, write_merged
 from training.export.reference_model import ReferenceModel
 from training.export.source import ExportSource
@@ -99,7 +101,7 @@ def test_quantized_gguf_is_within_its_bounds(job: Export, kind: str) -> None:
     [{}, {"use_rslora": True, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"o_proj": 2}}],
 )
 def test_the_adapter_as_gguf_is_put_on_its_base(
-    job: Export, tmp_path: Path, lora: dict[str, object]
+    job: Export, tmp_path: Path, lora: dict[str, Any]
 ) -> None:
     adapter = make_adapter(tmp_path / "adapter", job.source.base, **lora)
     job = replace(
@@ -240,9 +242,7 @@ def test_a_base_of_four_bits_is_widened_where_it_is_all_there_is(
     x, y = (lora[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
     found = dict(merged.tensors([f"{name}.weight"]))[f"{name}.weight"]
     torch.testing.assert_close(found, wide.detach().float() + 2 * (y @ x), atol=1e-2, rtol=0)
-    card = formats.model_card(
-        source, job.prompts.persona, job.licence, job.provenance, None, "`use`"
-    )
+    card = model_card(source, job.prompts.persona, job.licence, job.provenance, None, "`use`")
     assert "**Its weights are 4-bit**" in card
 
 

@@ -18,7 +18,7 @@ from training.export.source import base_licence
 from training.export.vllm import lora_rank
 from workbench.errors import UserError
 from workbench.records import Message, user_prompt
-from workbench.stats import Cell, Comparison
+from workbench.stats import Comparison, MetricCell
 
 DEFAULT_SYSTEM = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
@@ -104,7 +104,7 @@ def test_the_card_says_when_the_base_had_only_four_bits(job: Export, tmp_path: P
     shutil.copytree(job.source.base, base)
     (base / "workbench.json").write_text('{"gguf_sha256": "c0ffee"}', encoding="utf-8")
     source = replace(job.source, base=base)
-    cell = Cell(
+    cell = MetricCell(
         arm="sft", metric="address", scored=4, unscored=0, reasons={}, mean=0.75, difference=None
     )
     comparison = Comparison(

@@ -75,7 +75,7 @@ class BatchedEngine:
 
         limit = longest_context(self.model) - max_new_tokens
 
-        def rows(asked: Iterable[ChatRequest]) -> Iterator[_Row]:
+        def rows(asked: Iterable[ChatRequest]) -> Iterator[_BatchRow]:
             waiting = deque(asked)
             while waiting:
                 request = waiting.popleft()
@@ -84,9 +84,9 @@ class BatchedEngine:
                     waiting.extend(on_answer(request, None))
                     continue
                 draws = torch.Generator().manual_seed(request.seed) if request.seed else None
-                yield _Row(request, ids, generator=draws)
+                yield _BatchRow(request, ids, generator=draws)
 
-        def ended(row: _Row) -> list[_Row]:
+        def ended(row: _BatchRow) -> list[_BatchRow]:
             answer = ChatAnswer(
                 text=self.tokenizer.decode(row.new, skip_special_tokens=True).strip(),
                 tokens=len(row.new),
@@ -121,7 +121,7 @@ def attends_to_all(model: PreTrainedModel) -> bool:
 
 
 @dataclass
-class _Row:
+class _BatchRow:
     """A prompt's tokens and those of its answer."""
 
     request: ChatRequest
@@ -131,7 +131,7 @@ class _Row:
     """Draws its tokens, so that they don't depend on who else is in the batch; None is greedy."""
 
 
-_Ended = Callable[[_Row], Iterable[_Row]]
+_Ended = Callable[[_BatchRow], Iterable[_BatchRow]]
 
 
 @dataclass
@@ -152,7 +152,7 @@ class _Batch:
     size: int
     temperature: float
 
-    def answer(self, rows: Sequence[_Row], ended: _Ended) -> None:
+    def answer(self, rows: Sequence[_BatchRow], ended: _Ended) -> None:
         """Answer all rows, and those that ``ended`` returns for an answered one."""
         waiting = list(rows)
         while waiting:
@@ -162,7 +162,7 @@ class _Batch:
                 waiting = self._drain(waiting, prefix, ended)
 
     def generate(
-        self, rows: Sequence[_Row], ended: _Ended, tokenizer: PreTrainedTokenizerBase
+        self, rows: Sequence[_BatchRow], ended: _Ended, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         """Answer as :meth:`answer` does, for any model, through its own ``generate``."""
         import torch
@@ -203,10 +203,12 @@ class _Batch:
         self.model(input_ids=ids, past_key_values=states, use_cache=True, logits_to_keep=1)
         return keys_values(states)
 
-    def _drain(self, rows: Iterable[_Row], prefix: list[int], ended: _Ended) -> list[_Row]:
+    def _drain(
+        self, rows: Iterable[_BatchRow], prefix: list[int], ended: _Ended
+    ) -> list[_BatchRow]:
         """Answer the rows that begin with ``prefix``; return those come later that don't."""
         queue = deque(sorted(rows, key=lambda row: (not row.request.first, -len(row.ids))))
-        others: list[_Row] = []
+        others: list[_BatchRow] = []
         running = _RunningRows(self, len(prefix))
         while queue or running.rows:
             free = min(self.size - len(running.rows), len(queue))
@@ -223,7 +225,7 @@ class _Batch:
                         others.append(new)
         return others
 
-    def choose(self, logits: torch.Tensor, rows: Sequence[_Row]) -> None:
+    def choose(self, logits: torch.Tensor, rows: Sequence[_BatchRow]) -> None:
         """Give each row its next token, from logits of rows × vocabulary."""
         import torch
 
@@ -240,12 +242,12 @@ class _RunningRows:
 
     def __init__(self, batch: _Batch, prefix: int) -> None:
         self.batch, self.prefix = batch, prefix
-        self.rows: list[_Row] = []
+        self.rows: list[_BatchRow] = []
         self.layers: list[RowsCache] = []
         self.capacity = (0, 0)
         """Rows and columns of the buffers."""
 
-    def admit(self, rows: Sequence[_Row]) -> None:
+    def admit(self, rows: Sequence[_BatchRow]) -> None:
         """Compute the prompts of new rows, alike long ones together, and their first tokens."""
         import torch
         from transformers.cache_utils import DynamicCache
@@ -266,7 +268,7 @@ class _RunningRows:
                 self.rows.append(row)
             self.batch.choose(logits, group)
 
-    def _widen(self, rows: Sequence[_Row]) -> None:
+    def _widen(self, rows: Sequence[_BatchRow]) -> None:
         """Have buffers that hold ``rows``, without losing what those under way have in them."""
         columns = max(len(row.ids) for row in rows) - self.prefix + self.batch.max_new_tokens
         if len(rows) <= self.capacity[0] and columns <= self.capacity[1]:
@@ -316,7 +318,7 @@ class _RunningRows:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def take_ended(self) -> Iterator[_Row]:
+    def take_ended(self) -> Iterator[_BatchRow]:
         """Yield the rows that have ended; the last row moves into the slot of each."""
         slot = 0
         while slot < len(self.rows):
@@ -332,7 +334,7 @@ class _RunningRows:
             yield row
 
 
-def _shared(rows: Sequence[_Row]) -> int:
+def _shared(rows: Sequence[_BatchRow]) -> int:
     """Return the length of the prefix that is computed once for all rows; 0 for a short one."""
     first, last = min(row.ids for row in rows), max(row.ids for row in rows)
     # A prompt keeps at least one token of its own, whose logits are its answer's first.
@@ -342,9 +344,9 @@ def _shared(rows: Sequence[_Row]) -> int:
     return length if len(rows) > 1 and length >= SHORTEST_PREFIX else 0
 
 
-def _alike_long(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+def _alike_long(rows: Sequence[_BatchRow]) -> Iterator[list[_BatchRow]]:
     """Yield the rows in groups in which little is padded, longest first."""
-    group: list[_Row] = []
+    group: list[_BatchRow] = []
     padding = 0
     for row in sorted(rows, key=lambda row: -len(row.ids)):
         missing = len(group[0].ids) - len(row.ids) if group else 0
