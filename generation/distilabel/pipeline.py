@@ -11,9 +11,10 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Coroutine
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from distilabel.models.llms.base import LLM
 from distilabel.pipeline import Pipeline, local
@@ -33,7 +34,8 @@ from workbench.records import Message, Messages
 if TYPE_CHECKING:
     from distilabel.typing import GenerateOutput
 
-T = TypeVar("T")
+    from workbench.inference.engines.chats import ChatAnswer
+
 COMPLETION = "completion"
 """Key of the completion in what an LLM returns; a task names its column ``llm_<task>_…``."""
 STEP = "answers"
@@ -110,21 +112,52 @@ def as_output(completion: Completion) -> GenerateOutput:
     }
 
 
-def _messages(chat: list[dict[str, str]]) -> Messages:
-    return tuple(Message.model_validate(turn) for turn in chat)
+class _JobLLM(LLM):  # type: ignore[misc]
+    """A job's settings as distilabel's LLM: every request has an end of its own.
 
-
-class EndpointLLM(LLM):  # type: ignore[misc]
-    """The one endpoint client as distilabel's LLM: every request has an end of its own.
-
-    Steps are pickled and dumped, so it holds its settings as JSON, and the key, which is read when
-    it is loaded, is no attribute of it.
+    Steps are pickled and dumped, so it holds its settings as JSON, and nothing else until it is
+    loaded.
 
     Attributes:
-        settings: A :class:`~generation.distilabel.jobs.Served` as JSON.
+        settings: A :class:`~generation.distilabel.jobs.Served` or a
+            :class:`~generation.distilabel.jobs.LocalModel` as JSON.
     """
 
     settings: str
+
+    def load(self) -> None:
+        """Send the news that it works here."""
+        super().load()
+        send_news(worker=os.getpid())
+
+    def unload(self) -> None:
+        """Send the news that it is done."""
+        super().unload()
+        send_news(worker=0)
+
+    def generate(self, inputs: list[Any], num_generations: int = 1) -> list[GenerateOutput]:
+        """Answer each conversation.
+
+        Args:
+            inputs: Conversations in chat format.
+            num_generations: Must be 1; further answers are asked for with another seed.
+
+        Returns:
+            One output for each input, with its
+            :class:`~workbench.inference.completion.Completion`.
+        """
+        if num_generations != 1:
+            raise ValueError("a job asks for one answer to each conversation")
+        chats = [tuple(Message.model_validate(turn) for turn in chat) for chat in inputs]
+        return [as_output(completion) for completion in self.complete(chats)]
+
+    @abstractmethod
+    def complete(self, chats: Sequence[Messages]) -> list[Completion]:
+        """Return the completion of each chat, in their order."""
+
+
+class EndpointLLM(_JobLLM):
+    """Answers of an endpoint, by the one client; its key is read when it is loaded."""
 
     _client: EndpointClient | None = PrivateAttr(default=None)
     _cache: Answers | None = PrivateAttr(default=None)
@@ -149,12 +182,10 @@ class EndpointLLM(LLM):  # type: ignore[misc]
         # All modules of distilabel lie on this heap; requests must not wait for walks through it.
         gc.freeze()
         job = self.job
-        self._cache = _answers(job)
-        send_news(worker=os.getpid())
+        self._cache, self._loop = _answers(job), asyncio.new_event_loop()
         self._client = EndpointClient(
             job.endpoint, cache=self._cache, step=job.step, budget=job.budget
         )
-        self._loop = asyncio.new_event_loop()
         try:
             self._client.open()
         except UserError as error:
@@ -165,58 +196,44 @@ class EndpointLLM(LLM):  # type: ignore[misc]
     def unload(self) -> None:
         """Close client and cache, and let go of what cannot be pickled."""
         if self._client and self._loop:
-            self._run(self._client.close())
+            self._loop.run_until_complete(self._client.close())
             self._loop.close()
         if self._cache:
             self._cache.close()
         self._client = self._cache = self._loop = None
         super().unload()
-        send_news(worker=0)
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        assert self._loop is not None
-        return self._loop.run_until_complete(work)
+    def complete(self, chats: Sequence[Messages]) -> list[Completion]:
+        """Ask for all of them, as many at once as the endpoint is to have."""
+        assert self._client is not None and self._loop is not None
+        return self._loop.run_until_complete(_complete(self._client, self.job, chats))
 
-    def generate(self, inputs: list[Any], num_generations: int = 1) -> list[GenerateOutput]:
-        """Answer each conversation, as many at once as the endpoint is to have.
 
-        Args:
-            inputs: Conversations in chat format.
-            num_generations: Must be 1; further answers are asked for with another seed.
+async def _complete(
+    client: EndpointClient, job: Served, chats: Sequence[Messages]
+) -> list[Completion]:
+    tally, price, schema = Tally(), job.endpoint.price, SCHEMAS.get(job.schema_name)
 
-        Returns:
-            One output for each input, with its
-            :class:`~workbench.inference.completion.Completion`.
-        """
-        if num_generations != 1:
-            raise ValueError("a job asks for one answer to each conversation")
-        return [as_output(completion) for completion in self._run(self._complete(inputs))]
-
-    async def _complete(self, inputs: list[Any]) -> list[Completion]:
-        job, client, tally = self.job, self._client, Tally()
-        assert client is not None
-        price, schema = job.endpoint.price, SCHEMAS.get(job.schema_name)
-
-        async def one(chat: Any) -> Completion:
-            completion = await client.complete(
-                EndpointRequest(
-                    _messages(chat),
-                    temperature=job.temperature,
-                    max_tokens=job.max_new_tokens,
-                    seed=job.seed,
-                    schema=schema.model if schema else None,
-                    by_words=schema.by_words if schema else False,
-                    accept_cut=job.accept_cut,
-                )
+    async def one(chat: Messages) -> Completion:
+        completion = await client.complete(
+            EndpointRequest(
+                chat,
+                temperature=job.temperature,
+                max_tokens=job.max_new_tokens,
+                seed=job.seed,
+                schema=schema.model if schema else None,
+                by_words=schema.by_words if schema else False,
+                accept_cut=job.accept_cut,
             )
-            paid = price.of(completion.input_tokens, completion.output_tokens) if price else 0.0
-            tally.add(done=1, failed=int(not completion.ok), paid=paid)
-            return completion
+        )
+        paid = price.of(completion.input_tokens, completion.output_tokens) if price else 0.0
+        tally.add(done=1, failed=int(not completion.ok), paid=paid)
+        return completion
 
-        try:
-            return list(await asyncio.gather(*(one(chat) for chat in inputs)))
-        finally:
-            tally.send()
+    try:
+        return list(await asyncio.gather(*(one(chat) for chat in chats)))
+    finally:
+        tally.send()
 
 
 def _answers(job: Served) -> Answers:
@@ -227,17 +244,12 @@ def _answers(job: Served) -> Answers:
     return AnswerCache(job.cache)
 
 
-class LocalLLM(LLM):  # type: ignore[misc]
-    """Greedy answers of a local chat model, in batches sorted by length.
+class LocalLLM(_JobLLM):
+    """Greedy answers of a local chat model, in batches; equal chats are answered once.
 
     Distilabel's ``TransformersLLM`` answers one prompt after another; in batches, in the device's
     best type, a small model on a CPU is some ten times faster.
-
-    Attributes:
-        settings: A :class:`~generation.distilabel.jobs.LocalModel` as JSON.
     """
-
-    settings: str
 
     _tokenizer: Any = PrivateAttr(default=None)
     _model: Any = PrivateAttr(default=None)
@@ -257,35 +269,22 @@ class LocalLLM(LLM):  # type: ignore[misc]
         from workbench.inference.base_models import load_model, load_tokenizer
 
         super().load()
-        send_news(worker=os.getpid())
         self._tokenizer = load_tokenizer(self.job.folder)
         self._model = load_model(self.job.folder).eval()
 
     def unload(self) -> None:
         """Forget the model."""
         self._model = self._tokenizer = None
-        send_news(worker=0)
         super().unload()
 
-    def generate(self, inputs: list[Any], num_generations: int = 1) -> list[GenerateOutput]:
-        """Answer each conversation; equal ones are answered once, so that they answer alike.
-
-        Args:
-            inputs: Conversations in chat format.
-            num_generations: Must be 1: greedy decoding gives one answer.
-
-        Returns:
-            One output for each input, with its
-            :class:`~workbench.inference.completion.Completion`.
-        """
-        if num_generations != 1:
-            raise ValueError("greedy decoding gives one answer")
+    def complete(self, chats: Sequence[Messages]) -> list[Completion]:
+        """Answer all of them, greedily."""
         import torch
 
         from workbench.inference.engines.batched import BatchedEngine
         from workbench.inference.engines.chats import greedy_answers
 
-        job, chats = self.job, [_messages(chat) for chat in inputs]
+        job = self.job
         torch.manual_seed(job.seed)
         answers = greedy_answers(
             BatchedEngine(self._model, self._tokenizer, job.batch_size),
@@ -293,23 +292,10 @@ class LocalLLM(LLM):  # type: ignore[misc]
             max_new_tokens=job.max_new_tokens,
             advance=lambda count: send_news(done=count),
         )
-        completions = []
-        for chat, answer in zip(chats, answers, strict=True):
-            if answer is None:
-                completions.append(self._too_long(chat, job.max_new_tokens))
-                continue
-            completions.append(
-                Completion(
-                    end="ok" if answer.text else "filtered",
-                    reason="" if answer.text else "empty_answer",
-                    text=answer.text,
-                    attempts=1,
-                    input_tokens=answer.prompt_tokens,
-                    output_tokens=answer.tokens,
-                    tokens=answer.tokens,
-                )
-            )
-        return [as_output(completion) for completion in completions]
+        return [
+            _local_completion(answer) if answer else self._too_long(chat, job.max_new_tokens)
+            for chat, answer in zip(chats, answers, strict=True)
+        ]
 
     def _too_long(self, chat: Messages, max_new_tokens: int) -> Completion:
         from workbench.inference.engines.chats import prompt_ids
@@ -318,3 +304,15 @@ class LocalLLM(LLM):  # type: ignore[misc]
         room = self._model.config.max_position_embeddings
         detail = f"{asked} tokens and {max_new_tokens} new ones, of at most {room}"
         return Completion(end="failed", reason="prompt_too_long", detail=detail)
+
+
+def _local_completion(answer: ChatAnswer) -> Completion:
+    return Completion(
+        end="ok" if answer.text else "filtered",
+        reason="" if answer.text else "empty_answer",
+        text=answer.text,
+        attempts=1,
+        input_tokens=answer.prompt_tokens,
+        output_tokens=answer.tokens,
+        tokens=answer.tokens,
+    )
