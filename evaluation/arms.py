@@ -75,7 +75,7 @@ class ModelPool:
     def fingerprint(self, arm: Arm) -> list[str]:
         """Return what tells an arm's weights from others: the endpoint, or model and adapter."""
         if arm.endpoint:
-            return [arm.endpoint.base_url, arm.endpoint.model]
+            return arm.endpoint.fingerprint
         return model_fingerprint(self.folder(arm), arm.adapter)
 
     def engine(self, arm: Arm, batch_size: int) -> Engine:

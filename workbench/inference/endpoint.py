@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterable
@@ -133,6 +134,12 @@ class Endpoint(BaseModel):
     def name(self) -> str:
         """Who answers: model and address."""
         return f"{self.model} at {self.base_url}"
+
+    @property
+    def fingerprint(self) -> list[str]:
+        """What decides its answers: address, model, and fields of its own."""
+        extra = [json.dumps(self.extra_body, sort_keys=True)] if self.extra_body else []
+        return [self.base_url, self.model, *extra]
 
     @property
     def loopback(self) -> bool:
