@@ -122,7 +122,8 @@ def test_several_seeds_of_a_prompt_are_averaged(runs: Path) -> None:
     write_records(folder / "evaluate/scores.jsonl", [score for _, score in found])
     (difference,) = _compared(runs).scores
     # 0.75 on every prompt, against the first round's mean of 1.6 / 6.
-    assert (difference.pairs, difference.mean) == (6, pytest.approx(0.75 - 1.6 / 6))
+    assert difference.pairs == 6
+    assert difference.mean == pytest.approx(0.75 - 1.6 / 6)
 
 
 def test_a_judge_that_does_not_count_is_in_no_fidelity_and_its_change_is_told(runs: Path) -> None:

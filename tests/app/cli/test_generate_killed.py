@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,10 @@ PLANNED = 60
 
 def slow(request: Request) -> Reply:
     return replace(conforms(request), delay=0.1)
+
+
+def _asked_for(server: ScriptedServer, requests: int) -> bool:
+    return len(server.requests) >= requests
 
 
 def until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -49,7 +54,7 @@ def test_killed_at_random_moments_no_finished_request_is_paid_twice(
         # Among the questions, among the answers, and when all but the bare answers is done.
         for moment in sorted(draw.sample(range(2, 12), 1) + draw.sample(range(14, 70), 2)):
             process = subprocess.Popen(command, start_new_session=True)
-            until(lambda moment=moment: len(server.requests) >= moment, process)
+            until(partial(_asked_for, server, moment), process)
             time.sleep(draw.random() * 0.1)
             family = psutil.Process(process.pid).children(recursive=True)
             os.killpg(process.pid, signal.SIGKILL)

@@ -69,7 +69,8 @@ def test_a_planted_weak_trait_is_found_and_three_quarters_of_the_rows_go_to_it(
     # Only topics of the training split: rows of the others would be held out.
     assert {topic for topic, _, _ in asks} == set(TRAIN)
     (gap,) = [gap for gap in proposal.gaps if gap.name == "why"]
-    assert (gap.value, gap.reference, gap.prompts) == (pytest.approx(0.2), 1.0, 20)
+    assert gap.value == pytest.approx(0.2)
+    assert (gap.reference, gap.prompts) == (1.0, 20)
     assert gap.low is not None and gap.high is not None
     assert gap.low <= -0.8 <= gap.high < 0
     page = _page(workspace)
