@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from rounds.context import RoundContext
 from rounds.layout import adapter as adapter_of
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
+from workbench.inference.adapters import CONFIG, check_made_for
 from workbench.inference.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PROMPT = "+prompt"
 """What the name of an arm with the persona's system prompt ends with."""
-CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _arm(context: RoundContext, name: str, what: str | Endpoint, system: str) ->
         return Arm(name, system=prompt, endpoint=endpoint)
     if isinstance(what, Endpoint):
         return Arm(name, system=prompt, endpoint=what)
-    if (adapter := _round_adapter(context, name, what)) is not None:
+    if (adapter := _round_adapter(context, what)) is not None:
         return Arm(name, adapter, prompt)
     folder = Path(what).expanduser()
     if not (folder / CONFIG).exists():
@@ -122,21 +121,11 @@ def _arm(context: RoundContext, name: str, what: str | Endpoint, system: str) ->
     return Arm(name, system=prompt, model=folder)
 
 
-def _round_adapter(context: RoundContext, name: str, what: str) -> Path | None:
+def _round_adapter(context: RoundContext, what: str) -> Path | None:
     """Return the adapter that ``round-NNN/stage`` names; None where it names no round."""
     round_name, _, stage = what.partition("/")
     if not round_name.startswith("round-") or stage not in METHODS:
         return None
     adapter = context.round.sibling(round_name).path(adapter_of(stage))
-    if not (adapter / CONFIG).exists():
-        raise UserError(
-            f"no adapter there for arm '{name}'", where=str(adapter), fix="train that round first"
-        )
-    base = json.loads((adapter / CONFIG).read_text("utf-8")).get("base_model_name_or_path")
-    if base and base != context.config.model:
-        raise UserError(
-            f"the adapter of arm '{name}' was trained on {base}, not on {context.config.model}",
-            where=str(adapter),
-            fix=f"evaluate it with --model {base}",
-        )
+    check_made_for(adapter, context.config.model)
     return adapter

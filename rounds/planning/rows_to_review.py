@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from rounds.arms import CONFIG, own_arms
+from rounds.arms import own_arms
 from rounds.context import RoundContext
 from rounds.layout import (
     BASELINE,
@@ -28,6 +28,7 @@ from rounds.layout import (
 from rounds.stages.resolve import Reviewed
 from workbench.config import Policy
 from workbench.console import console
+from workbench.inference.adapters import CONFIG
 from workbench.records import Decision, Example, Response, SplitName
 from workbench.store import file_hash, write_json
 
