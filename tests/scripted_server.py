@@ -32,7 +32,8 @@ class Request:
     @property
     def prompt(self) -> str:
         """The first user turn: retries add turns after it."""
-        return next(m["content"] for m in self.body["messages"] if m["role"] == "user")
+        messages: list[dict[str, str]] = self.body["messages"]
+        return next(m["content"] for m in messages if m["role"] == "user")
 
     @property
     def system(self) -> str:

@@ -24,7 +24,7 @@ def test_the_notebook_runs(
     monkeypatch.setenv("NOTEBOOK_RUNS", str(runs))
     monkeypatch.setenv("PYTHONPATH", str(repo))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "jupyter"))
-    notebook = nbformat.read(repo / "examples/notebook.ipynb", as_version=4)
+    notebook = nbformat.read(repo / "examples/notebook.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     assert all(not cell.get("outputs") for cell in notebook.cells), "clear its outputs"
     client = NotebookClient(
         notebook, timeout=SECONDS, resources={"metadata": {"path": str(repo / "examples")}}

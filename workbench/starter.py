@@ -54,12 +54,7 @@ def starter(
     data["voice"] = {"address": address, **data["voice"]}
     if register:
         data["voice"]["register"] = register
-    emoji, length = data["voice"]["emoji"], data["voice"]["length"]
-    emoji_name, length_name = ("이모지", "답 길이") if language == "ko" else ("Emoji", "Length")
-    data["traits"] += [
-        _rule("emoji", emoji_name, "voice.emoji", emoji),
-        _rule("length", length_name, "voice.length", length),
-    ]
+    data["traits"] += _voice_rules(data["voice"], language)
     topic_names = _identified(topics)
     return {
         "id": id,
@@ -73,6 +68,14 @@ def starter(
         "topic_names": topic_names,
         "traits": data["traits"],
     }
+
+
+def _voice_rules(voice: dict[str, Any], language: Language) -> list[dict[str, Any]]:
+    names = ("이모지", "답 길이") if language == "ko" else ("Emoji", "Length")
+    return [
+        _rule(field, name, f"voice.{field}", voice[field])
+        for field, name in zip(("emoji", "length"), names, strict=True)
+    ]
 
 
 def write_persona(folder: Path, data: dict[str, Any]) -> Persona:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter
 
-from workbench.checks import Check, Judge, length, part, sentences
+from workbench.checks import Check, Judge
+from workbench.parts import length, part, sentences
 
 TEXT = "Stop, champ! Put the bar down.\nWalk five minutes today. I'll check on Friday. 💪🔥"
 

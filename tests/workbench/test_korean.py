@@ -1,7 +1,11 @@
 """Korean by its morphemes: the sentences that patterns get wrong."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -47,11 +51,11 @@ def levels(text: str) -> list[str | None]:
         ("", []),
     ],
 )
-def test_the_level_of_each_sentence(text, expected):
+def test_the_level_of_each_sentence(text: str, expected: list[str | None]) -> None:
     assert levels(text) == expected
 
 
-def test_an_ending_is_found_where_it_stands():
+def test_an_ending_is_found_where_it_stands() -> None:
     text = "물 한 컵 드세요. 그래야 산다."
     assert [text[ending.start : ending.end] for ending in endings(text)] == ["드세요", "산다"]
 
@@ -66,11 +70,11 @@ def test_an_ending_is_found_where_it_stands():
         ("회원이 많아요.", False),
     ],
 )
-def test_a_form_of_address_is_a_word_of_its_own(text, is_called):
+def test_a_form_of_address_is_a_word_of_its_own(text: str, is_called: bool) -> None:
     assert calls(text, "회원님") is is_called
 
 
-def test_what_raises_the_hearer_and_lowers_the_speaker_counts():
+def test_what_raises_the_hearer_and_lowers_the_speaker_counts() -> None:
     found = [m.form for m in honorifics("회원님, 지금 앉으시고 물 드세요. 제가 봐 드릴게요.")]
     assert found[:2] + found[3:] == ["님", "으시", "저", "드리"]
     # 드세요 counts, whatever the analyser cuts it into.
@@ -94,11 +98,11 @@ def test_what_raises_the_hearer_and_lowers_the_speaker_counts():
         ("제가 확인해 드릴게요.", []),
     ],
 )
-def test_raising_oneself_and_plain_pronouns_are_misuse(text, misused):
+def test_raising_oneself_and_plain_pronouns_are_misuse(text: str, misused: list[str]) -> None:
     assert misused_honorifics(text) == misused
 
 
-def rule(**fields):
+def rule(**fields: object) -> Any:
     check = TypeAdapter(Check).validate_python(fields)
     assert not isinstance(check, Judge)
     return check
@@ -107,7 +111,7 @@ def rule(**fields):
 GOOD = "회원님, 일어나세요. 근육이 굳었거든요. 오늘은 걸어요. 제가 볼게요! 💪"
 
 
-def test_a_persona_names_them_as_checks():
+def test_a_persona_names_them_as_checks() -> None:
     haeyo = rule(rule="speech_level", level="haeyo", min=4)
     assert haeyo.passes(GOOD)
     assert not haeyo.passes(GOOD.replace("걸어요", "걸어"))
@@ -124,7 +128,7 @@ def test_a_persona_names_them_as_checks():
         rule(rule="speech_level", level="polite")
 
 
-def test_naming_the_checks_loads_no_analyser(repo):
+def test_naming_the_checks_loads_no_analyser(repo: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", "import sys, workbench.persona; print('kiwipiepy' in sys.modules)"],
         cwd=repo,

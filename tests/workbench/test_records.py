@@ -13,7 +13,7 @@ from workbench.store import read_records, write_records
 
 
 def _example(answer: str = "Walk.", **changes: object) -> Example:
-    return Example(prompt=user_prompt("How?"), answer=answer, topic="cardio", **changes)  # type: ignore[arg-type]
+    return Example(prompt=user_prompt("How?"), answer=answer, topic="cardio", **changes)
 
 
 def test_the_same_content_has_the_same_id_wherever_it_came_from() -> None:
@@ -53,7 +53,7 @@ def test_a_probe_a_turn_or_a_seed_makes_another_response() -> None:
 
 def _response(**changes: object) -> Response:
     prompt = user_prompt("My knees hurt on stairs.")
-    return Response(arm="base", prompt_id="ex-1", prompt=prompt, text="Rest.", tokens=2, **changes)  # type: ignore[arg-type]
+    return Response(arm="base", prompt_id="ex-1", prompt=prompt, text="Rest.", tokens=2, **changes)
 
 
 def test_records_survive_a_file(tmp_path: Path) -> None:
