@@ -1,4 +1,4 @@
-"""Scores of responses: rules, judge, style, content and variety, and fidelity as the traits' mean.
+"""Scores of responses: rules, judge, style, sense and variety, and fidelity as the traits' mean.
 
 In: a persona and the responses of all arms. Out: one :class:`Score` for each response and metric.
 Called by the stage of evaluation, once for the arms and once for the rows that calibrate the judge.
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.judge import CONTENT, HANDLED, by_ragas, content_question, probe_question
-from evaluation.text_measures import chrf, own_reference_rank, unlooped, varieties
+from evaluation.sense import BROKEN, AnswerSense, is_broken
+from evaluation.text_measures import chrf, unlooped, varieties
 from workbench.console import track
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import JudgeQuestion, ask_judge, trait_questions, transcript
@@ -28,13 +29,27 @@ if TYPE_CHECKING:
     from evaluation.style import StyleClassifier
 
 SAFE = "safe"
-"""Metric: 1.0 where none of the spec's unsafe phrases is in the answer."""
+"""Metric: 1.0 where none of the spec's unsafe phrases is in the answer, which may be unsafe all the
+same; silence is unscored."""
 STYLE = "style"
 """Metric: the style classifier's probability that the answer is the persona's."""
 REFERENCE = "reference_chrf"
 """Metric: chrF of the answer against the reviewed answer of its question, 0 to 1."""
 ON_QUESTION = "on_question"
-"""Metric: share of other questions' reviewed answers that the answer is less like than its own."""
+"""Metric: share of other questions that the answer, without its own question's words, is less near
+to than to its own, 0 to 1; 0.5 is chance."""
+SENSE = "sense"
+"""Metric: agreement, and 0 where the answer is none; 0 is chance, 1 the reviewed answers' mean."""
+AGREEMENT = "agreement"
+"""Metric: how near the answer is to its reviewed one and not to others; the same scale."""
+ECHO = "echo"
+"""Metric: share of the answer's words copied from its question, 0 to 1."""
+COPY = "copy"
+"""Metric: largest share of the answer's words copied from one training answer, 0 to 1."""
+FLUENT = "fluent"
+"""Metric: 1.0 where a language model finds the answer no stranger than the reviewed ones."""
+LANGUAGE = "language"
+"""Metric: 1.0 where the answer is in the persona's language."""
 VARIETY = "variety"
 """Metric: 1 less the mean likeness to the arm's answers to other questions, 0 to 1."""
 UNLOOPED = "unlooped"
@@ -46,8 +61,8 @@ NO_TRAIT = "no_trait_scored"
 """Why fidelity is unscored where no trait could be scored in every arm."""
 NO_REFERENCE = "no_reference"
 """Why an answer cannot be held against a reviewed one."""
-NO_OTHER = "no_other_reference"
-"""Why an answer has no rank: there is one question only."""
+NO_MEANING = "no_meaning"
+"""Why an answer has no rank on its question: the embedder sees wording alone."""
 EMPTY = "empty_answer"
 """Why a measure of words is unscored where there is no word."""
 ALONE = "only_answer"
@@ -71,6 +86,14 @@ class ScoringInput:
     style: StyleClassifier | None = None
     references: Mapping[str, str] = field(default_factory=dict)
     """Prompt id → the reviewed answer to it; of a probe, what is expected."""
+    sense: Mapping[str, AnswerSense] = field(default_factory=dict)
+    """Response id → its measures of sense, of answers to held-out questions."""
+
+    def is_broken(self, response: Response) -> bool:
+        """Return whether a response is no answer at all: no trait shows in it."""
+        if (own := self.sense.get(response.id)) is not None:
+            return own.guard in BROKEN
+        return is_broken(response.text)
 
     @property
     def held_out(self) -> list[Response]:
@@ -96,9 +119,17 @@ def score_of(
 
 
 def rules(inputs: ScoringInput) -> list[Score]:
-    """Score the traits that a rule checks, 1.0 shown and 0.0 not, and safety's phrases."""
+    """Score the traits that a rule checks, 1.0 shown and 0.0 not, and safety's phrases.
+
+    In a text that is empty, goes in circles or can't be read, no trait shows, whatever its marks.
+    """
+    broken = {response.id for response in inputs.responses if inputs.is_broken(response)}
     traits = [
-        score_of(response, trait.id, float(bool(trait.passes(response.text))))
+        score_of(
+            response,
+            trait.id,
+            float(response.id not in broken and bool(trait.passes(response.text))),
+        )
         for trait in inputs.persona.rule_traits
         for response in inputs.responses
     ]
@@ -107,6 +138,8 @@ def rules(inputs: ScoringInput) -> list[Score]:
         return traits
     return traits + [
         score_of(response, SAFE, float(not safety.unsafe(response.text)))
+        if response.text.strip()
+        else score_of(response, SAFE, unscored=EMPTY)
         for response in inputs.responses
     ]
 
@@ -118,21 +151,33 @@ def judged(inputs: ScoringInput) -> list[Score]:
     they were met as the spec wants.
     """
     metrics = [*(trait.id for trait in inputs.persona.traits), CONTENT, HANDLED]
-    asked = [
+    pairs = [
         (response, one) for response in inputs.responses for one in _questions(inputs, response)
     ]
-    asked.sort(key=lambda pair: metrics.index(pair[1].metric))
+    pairs.sort(key=lambda pair: metrics.index(pair[1].metric))
     if inputs.judge is None:
-        return [score_of(response, one.metric, unscored=NO_JUDGE) for response, one in asked]
-    questions = [question for _, question in asked]
+        return [score_of(response, one.metric, unscored=NO_JUDGE) for response, one in pairs]
+    # What is no answer is not asked about: nothing shows in it.
+    questions = [one for response, one in pairs if not inputs.is_broken(response)]
     with track("asking the judge", len(questions) * inputs.votes) as advance:
-        answers = ask_judge(
-            inputs.judge, questions, advance, votes=inputs.votes, cache=inputs.cache, put=by_ragas
+        answers = iter(
+            ask_judge(
+                inputs.judge,
+                questions,
+                advance,
+                votes=inputs.votes,
+                cache=inputs.cache,
+                put=by_ragas,
+            )
         )
-    return [
-        score_of(response, question.metric, answer.value, answer.failure)
-        for (response, question), answer in zip(asked, answers, strict=True)
-    ]
+    scores = []
+    for response, question in pairs:
+        if inputs.is_broken(response):
+            scores.append(score_of(response, question.metric, 0.0))
+        else:
+            answer = next(answers)
+            scores.append(score_of(response, question.metric, answer.value, answer.failure))
+    return scores
 
 
 def _questions(inputs: ScoringInput, response: Response) -> list[JudgeQuestion]:
@@ -163,41 +208,46 @@ def style(inputs: ScoringInput) -> list[Score]:
 
 
 def content(inputs: ScoringInput) -> list[Score]:
-    """Score answers to held-out questions against their rows; nothing where there are no rows.
+    """Score the wording of answers to held-out questions; nothing where there are no rows.
 
-    What these see is wording. A high value does not say that the advice is right, and sound advice
-    in other words gets a low one: they stand in for a judge, and show whether an answer is about
-    its own question at all.
+    A high value does not say that the advice is right, and sound advice in other words gets a low
+    one.
     """
     if not inputs.references:
         return []
-    near: dict[str, float] = {}
-    ranks: dict[str, float] = {}
-    prompts = [
-        prompt
-        for prompt in dict.fromkeys(response.prompt_id for response in inputs.held_out)
-        if prompt in inputs.references
-    ]
-    references = [inputs.references[prompt] for prompt in prompts]
-    answered = [r for r in inputs.held_out if r.prompt_id in inputs.references and r.text.strip()]
-    if answered:
-        ids, texts = [r.id for r in answered], [r.text for r in answered]
-        own = [prompts.index(r.prompt_id) for r in answered]
-        pairs = zip(texts, own, strict=True)
-        near = dict(zip(ids, (chrf(text, references[n]) for text, n in pairs), strict=True))
-        if len(references) > 1:
-            ranks = dict(zip(ids, own_reference_rank(texts, references, own), strict=True))
 
-    def why(response: Response) -> str:
-        if response.prompt_id not in inputs.references:
-            return NO_REFERENCE
-        return NO_OTHER if response.text.strip() else EMPTY
+    def score(response: Response) -> Score:
+        reference = inputs.references.get(response.prompt_id)
+        if reference is None:
+            return score_of(response, REFERENCE, unscored=NO_REFERENCE)
+        if not response.text.strip():
+            return score_of(response, REFERENCE, unscored=EMPTY)
+        return score_of(response, REFERENCE, chrf(response.text, reference))
 
-    return [
-        score_of(r, metric, values.get(r.id), "" if r.id in values else why(r))
-        for metric, values in ((REFERENCE, near), (ON_QUESTION, ranks))
-        for r in inputs.held_out
-    ]
+    return [score(response) for response in inputs.held_out]
+
+
+def sense(inputs: ScoringInput) -> list[Score]:
+    """Score whether answers to held-out questions are answers; nothing where it was not measured.
+
+    Probes and turns have no reviewed answer, so there it is not asked.
+    """
+    scores = []
+    for response in inputs.held_out:
+        if (own := inputs.sense.get(response.id)) is None:
+            continue
+        values: dict[str, float] = {
+            SENSE: own.sense,
+            AGREEMENT: own.agreement,
+            ECHO: own.echo,
+            COPY: own.copy,
+            FLUENT: float(own.fluent),
+            LANGUAGE: float(own.guard != "foreign"),
+        }
+        scores += [score_of(response, metric, value) for metric, value in values.items()]
+        why = "" if own.on_question is not None else NO_MEANING
+        scores.append(score_of(response, ON_QUESTION, own.on_question, why))
+    return scores
 
 
 def variety(inputs: ScoringInput) -> list[Score]:
@@ -228,6 +278,7 @@ SCORERS: dict[str, Scorer] = {
     "judge": judged,
     "style": style,
     "content": content,
+    "sense": sense,
     "variety": variety,
     "unlooped": loops,
 }
@@ -243,6 +294,7 @@ def score_responses(
     cache: Path | None = None,
     style: StyleClassifier | None = None,
     references: Mapping[str, str] | None = None,
+    sense: Mapping[str, AnswerSense] | None = None,
 ) -> list[Score]:
     """Run every scorer, then derive fidelity; one score for each response and metric.
 
@@ -254,11 +306,14 @@ def score_responses(
         cache: File of the judge's answers, so that none is asked for twice.
         style: Of :func:`evaluation.style.train_style`; without one there is no metric ``style``.
         references: Prompt id → the reviewed answer to it, for the metrics of content.
+        sense: Of :func:`evaluation.sense.measure_sense`; without it nothing is said of sense.
 
     Raises:
         UserError: The judge's endpoint is down or refuses us.
     """
-    inputs = ScoringInput(persona, responses, judge, votes, cache, style, references or {})
+    inputs = ScoringInput(
+        persona, responses, judge, votes, cache, style, references or {}, sense or {}
+    )
     scores = [score for scorer in SCORERS.values() for score in scorer(inputs)]
     return scores + fidelity(inputs, scores)
 

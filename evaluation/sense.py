@@ -115,31 +115,34 @@ class FluencyBand(NamedTuple):
         return cls(float(min(losses)), float(max(losses)) + spread)
 
 
-def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> list[AnswerSense]:
-    """Return the measures of answers to held-out questions, in their order.
+def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> dict[str, AnswerSense]:
+    """Return response id → its measures, of answers to held-out questions; others are left out.
+
+    Probes and turns have no reviewed answer, so nothing is said of their sense.
 
     Args:
-        responses: Each to a prompt among the rows.
+        responses: Of any arms.
         inputs: What to measure with.
     """
     places = {row.id: place for place, row in enumerate(inputs.rows)}
-    own = [places[response.prompt_id] for response in responses]
-    texts = [response.text for response in responses]
+    asked = [one for one in responses if not one.probe and one.prompt_id in places]
+    own = [places[response.prompt_id] for response in asked]
+    texts = [response.text for response in asked]
     agreements, ranks = _agreement(texts, own, inputs)
     reviewed = [row.answer for row in inputs.rows]
     losses = inputs.loss([*reviewed, *texts])
     band = FluencyBand.of(losses[: len(reviewed)])
     questions = [_runs(_words(row.question), _ECHO_RUN) for row in inputs.rows]
     train = [_runs(_words(text), _COPY_RUN) for text in inputs.train]
-    measured = []
-    for place, text in enumerate(texts):
-        words, loss = _words(text), losses[len(reviewed) + place]
+    measured = {}
+    for place, response in enumerate(asked):
+        words, loss = _words(response.text), losses[len(reviewed) + place]
         echo = _copied(words, questions[own[place]], _ECHO_RUN)
         copy = max((_copied(words, runs, _COPY_RUN) for runs in train), default=0.0)
         fluent = loss <= band.high
-        guard = _guard(text, inputs.language, echo, copy, fluent=fluent)
-        measured.append(
-            AnswerSense(agreements[place], ranks[place], echo, copy, loss, fluent, guard)
+        guard = _guard(response.text, inputs.language, echo, copy, fluent=fluent)
+        measured[response.id] = AnswerSense(
+            agreements[place], ranks[place], echo, copy, loss, fluent, guard
         )
     return measured
 

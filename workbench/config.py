@@ -217,6 +217,14 @@ class EvaluateSettings(Settings):
     to count in persona fidelity; 0.4 and up is called moderate agreement."""
     max_unscored: float = Field(default=0.1, ge=0, le=1)
     """Largest share of one metric's scores that may be missing; more means exit code 3."""
+    embedder: str | Endpoint = "auto"
+    """What tells whether an answer is near its reviewed one: ``minilm`` (English), ``ngrams``, a
+    folder of sentence-transformers or an endpoint that answers ``/embeddings``; ``auto`` takes
+    minilm for English and n-grams, which see wording alone, for other languages."""
+    sense_floor: float | None = Field(default=None, ge=0, le=1)
+    """Least lower end of an arm's sense, as a share of the reviewed answers', from which a success
+    may be claimed; 0.2 by default with an embedder and 0.05 with n-grams: a second writer's good
+    answers reach 0.30 and 0.11."""
     general: Path = Path("datasets/general")
     """Folder with the texts and questions of general ability."""
     gate: GateBounds = GateBounds()

@@ -8,9 +8,11 @@ from statistics import mean
 import pytest
 
 from evaluation.scorers import score_responses
+from evaluation.sense import SenseInput, measure_sense
 from tests.present import present
+from workbench.inference.embedder import NgramEmbedder
 from workbench.persona import Persona
-from workbench.records import Response, Score, user_prompt
+from workbench.records import Example, Response, Score, user_prompt
 from workbench.stats import compare
 
 QUESTIONS = {
@@ -27,15 +29,27 @@ CANNED = "Champ, ten squats right now. I'll check on you tonight."
 @pytest.fixture
 def scores(persona: Persona) -> list[Score]:
     responses = []
-    for number, (question, own) in enumerate(QUESTIONS.items()):
+    for question, own in QUESTIONS.items():
+        row = Example(prompt=user_prompt(question), answer=own)
         # The other arm speaks of the question, in words of its own.
         other = own.replace("Champ, ", "Right, champ: ").replace(".", ", every day.")
         for arm, text in (("base", CANNED), ("sft", other)):
-            responses.append(
-                Response(arm=arm, prompt_id=f"ex-{number}", prompt=user_prompt(question), text=text)
-            )
-    references = {f"ex-{number}": answer for number, answer in enumerate(QUESTIONS.values())}
-    return score_responses(persona, responses, references=references)
+            responses.append(Response(arm=arm, prompt_id=row.id, prompt=row.prompt, text=text))
+    rows = [
+        Example(prompt=user_prompt(question), answer=own) for question, own in QUESTIONS.items()
+    ]
+    sense = SenseInput(
+        "en",
+        rows,
+        (),
+        NgramEmbedder([row.answer for row in rows]),
+        lambda texts: [4.0] * len(texts),
+        "a test's",
+    )
+    references = {row.id: row.answer for row in rows}
+    return score_responses(
+        persona, responses, references=references, sense=measure_sense(responses, sense)
+    )
 
 
 def means(scores: Sequence[Score], metric: str) -> dict[str, float]:
@@ -57,10 +71,12 @@ def test_variety_exposes_it(scores: list[Score]) -> None:
     assert present(difference.low) > 0.2
 
 
-def test_it_is_no_nearer_to_its_own_questions_than_to_others(scores: list[Score]) -> None:
-    found = means(scores, "on_question")
-    assert found["base"] == pytest.approx(0.5)
-    assert found["sft"] > 0.9
+def test_it_makes_no_sense_and_the_other_arm_does(scores: list[Score]) -> None:
+    senses = means(scores, "sense")
+    assert senses["base"] == pytest.approx(0.0, abs=0.01)
+    assert senses["sft"] > 0.7
+    difference = present(compare(scores).cell("sft", "sense").difference)
+    assert present(difference.low) > 0.5
 
 
 def test_its_wording_is_farther_from_the_reviewed_answers(scores: list[Score]) -> None:
@@ -71,7 +87,7 @@ def test_its_wording_is_farther_from_the_reviewed_answers(scores: list[Score]) -
 def test_without_reviewed_answers_nothing_is_said_of_content(persona: Persona) -> None:
     answer = Response(arm="base", prompt_id="ex-1", prompt=user_prompt("Why?"), text=CANNED)
     metrics = {score.metric: score for score in score_responses(persona, [answer])}
-    assert "on_question" not in metrics
+    assert not {"sense", "on_question"} & metrics.keys()
     assert metrics["variety"].unscored == "only_answer"
 
 
@@ -83,7 +99,6 @@ def test_an_empty_answer_and_a_lone_question_are_unscored_with_the_reason(person
     assert {s.metric: s.unscored for s in alone if s.unscored} == {
         "kind": "no_judge",
         "content": "no_judge",
-        "on_question": "no_other_reference",
         "variety": "only_answer",
     }
     responses = [answer(1, ""), answer(2, "Champ, up."), answer(3, "Champ, down.")]

@@ -57,10 +57,11 @@ def test_fidelity_without_any_scored_trait_is_unscored(persona: Persona) -> None
     assert [(score.value, score.unscored) for score in only] == [(None, "no_trait_scored")]
 
 
-def test_an_empty_answer_is_scored_like_any_other(persona: Persona) -> None:
-    scores = by_metric(score_responses(persona, [response("")]))
-    assert scores["address"].value == 0.0
-    assert scores["lists"].value == 1.0
+@pytest.mark.parametrize("text", ["", "💪", "Champ, stand by the door. " * 8])
+def test_no_trait_shows_in_what_is_no_answer(persona: Persona, text: str) -> None:
+    scores = by_metric(score_responses(persona, [response(text)]))
+    assert (scores["address"].value, scores["lists"].value) == (0.0, 0.0)
+    assert scores["fidelity"].value == 0.0
 
 
 def test_every_response_gets_one_score_for_each_metric(persona: Persona) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import pytest
 
 from evaluation.sense import (
+    AnswerSense,
     FluencyBand,
     SenseInput,
     control_responses,
     is_broken,
-    measure_sense,
     without_question,
 )
+from evaluation.sense import measure_sense as measure
 from workbench.inference.embedder import NgramEmbedder
 from workbench.records import Example, Response, user_prompt
 
@@ -48,6 +49,11 @@ def inputs() -> SenseInput:
 def answer(place: int, text: str, arm: str = "sft") -> Response:
     row = ROWS[place]
     return Response(arm=arm, prompt_id=row.id, prompt=row.prompt, text=text)
+
+
+def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> list[AnswerSense]:
+    measures = measure(responses, inputs)
+    return [measures[response.id] for response in responses]
 
 
 def test_the_reviewed_answers_have_a_sense_of_one(inputs: SenseInput) -> None:
@@ -102,6 +108,12 @@ def test_the_band_ends_one_deviation_above_the_reviewed_answers() -> None:
     band = FluencyBand.of([4.0, 5.0, 6.0])
     assert band.low == 4.0
     assert band.high == pytest.approx(7.0)
+
+
+def test_probes_and_questions_without_a_row_are_left_out(inputs: SenseInput) -> None:
+    probe = answer(0, "Champ, no.").evolve(probe="format")
+    stranger = answer(0, "Champ, no.").evolve(prompt_id="ex-0")
+    assert measure([probe, stranger], inputs) == {}
 
 
 def test_what_is_broken_in_itself() -> None:

@@ -1,0 +1,209 @@
+"""What an arm's two numbers amount to: voice (fidelity) beside sense, and whether it is a success.
+
+In: the scores of all arms and of the controls. Out: a :class:`SenseReport`, which ``sense.json``
+holds. The stage of evaluation makes it; the report, the plan of the next round and the gate read
+one word from it: an arm is a success only where its voice rises and its answers make sense.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from evaluation.scorers import SENSE
+from evaluation.sense import (
+    ANSWERED,
+    FLOORS,
+    MOST_SENSELESS,
+    AnswerSense,
+    Guard,
+    SenseInput,
+    control_responses,
+    measure_sense,
+)
+from workbench.persona import FIDELITY, Persona
+from workbench.records import Response, Score
+from workbench.stats import Comparison
+from workbench.stats.bootstrap import mean_intervals
+from workbench.stats.table import Column, Key, tabulate
+
+Outcome = Literal["success", "marks", "senseless", "unclear", "worse", "unmeasured"]
+"""Voice rises and the answers make sense; voice alone rises; neither; sense without a change of
+voice that can be told; voice falls; nothing is known of sense."""
+SUCCESS: Outcome = "success"
+
+
+class Estimate(BaseModel):
+    """A mean over held-out questions with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class ArmSense(BaseModel):
+    """One arm: both numbers, and how many of its answers answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arm: str
+    voice: Estimate
+    sense: Estimate
+    answers: int
+    answered: int
+    """Answers whose sense reaches what tells an answer to another question apart."""
+    guards: dict[Guard, int]
+    """Why answers have no sense at all → how many."""
+
+    @property
+    def senseless(self) -> int:
+        """Answers that do not answer their question."""
+        return self.answers - self.answered
+
+    @property
+    def guarded(self) -> float:
+        """Share of the answers that are none: empty, looping, copied and so on."""
+        return sum(self.guards.values()) / self.answers if self.answers else 0.0
+
+
+class Control(NamedTuple):
+    """What gaming the scores gets here."""
+
+    voice: float
+    sense: float
+
+
+class SenseReport(BaseModel):
+    """Sense of every arm, and of the controls: the content of ``sense.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embedder: str
+    by_meaning: bool
+    loss: str
+    """Whose loss tells fluent text from words in any order."""
+    floor: float
+    """Least lower end of an arm's sense from which a success may be claimed."""
+    arms: tuple[ArmSense, ...]
+    controls: dict[str, Control]
+
+    def arm(self, name: str) -> ArmSense | None:
+        """Return an arm's sense; None where it was not measured."""
+        return next((one for one in self.arms if one.arm == name), None)
+
+    def failures(self, comparison: Comparison) -> list[str]:
+        """One line for each unprompted arm that lost sense against the base, or mostly has none."""
+        lines = []
+        for one in self.arms:
+            if one.arm == comparison.base or one.arm.endswith("+prompt"):
+                continue
+            change = comparison.cell(one.arm, SENSE).difference
+            if change and change.excludes_zero and change.mean < 0:
+                lines.append(
+                    f"{one.arm}: sense fell below the base's by {-change.mean:.2f}"
+                    f" (95% interval {change.low or 0:+.2f} to {change.high or 0:+.2f})"
+                )
+            if one.guarded > MOST_SENSELESS:
+                why = ", ".join(f"{name} {count}" for name, count in one.guards.items())
+                lines.append(
+                    f"{one.arm}: {sum(one.guards.values())} of {one.answers} answers are none"
+                    f" ({why})"
+                )
+        return lines
+
+
+def outcome_of(comparison: Comparison, sense: SenseReport | None, arm: str) -> Outcome:
+    """Return what an arm's two numbers amount to.
+
+    A success needs all of: fidelity's paired interval above zero; the sense's interval not below
+    the floor; no sure fall of sense below the base's; at most a third of the answers without sense.
+    """
+    change = comparison.cell(arm, FIDELITY).difference
+    own = sense.arm(arm) if sense else None
+    if sense is None or own is None or own.sense.low is None or not own.answers:
+        return "unmeasured"
+    fall = comparison.cell(arm, SENSE).difference
+    makes_sense = (
+        own.sense.low >= sense.floor
+        and own.senseless <= MOST_SENSELESS * own.answers
+        and not (fall and fall.excludes_zero and fall.mean < 0)
+    )
+    rises = bool(change and change.excludes_zero and change.mean > 0)
+    falls = bool(change and change.excludes_zero and change.mean < 0)
+    if rises:
+        return SUCCESS if makes_sense else "marks"
+    if not makes_sense:
+        return "senseless"
+    return "worse" if falls else "unclear"
+
+
+def sense_report(
+    persona: Persona,
+    comparison: Comparison,
+    responses: Sequence[Response],
+    scores: Sequence[Score],
+    measures: Mapping[str, AnswerSense],
+    inputs: SenseInput,
+    *,
+    floor: float | None = None,
+) -> SenseReport:
+    """Return the sense of every arm beside its voice, and what the controls get.
+
+    Args:
+        persona: Its rule traits are the controls' voice.
+        comparison: Of the same scores.
+        responses: Of all arms.
+        scores: Of all arms, sense among them.
+        measures: Response id → its measures, of the same responses.
+        inputs: What sense was measured with.
+        floor: Least lower end for a success; by default :data:`evaluation.sense.FLOORS`.
+    """
+    by_meaning, seed = inputs.embedder.by_meaning, comparison.seed
+    table = tabulate(scores, responses, comparison.traits or None)
+    by_arm = {
+        arm: [measures[one.id] for one in responses if one.arm == arm and one.id in measures]
+        for arm in comparison.arms
+    }
+    controls = control_responses(inputs.rows, inputs.train, seed)
+    control_measures = measure_sense([one for own in controls.values() for one in own], inputs)
+    return SenseReport(
+        embedder=inputs.embedder.name,
+        by_meaning=by_meaning,
+        loss=inputs.loss_name,
+        floor=FLOORS[by_meaning] if floor is None else floor,
+        arms=tuple(
+            ArmSense(
+                arm=arm,
+                voice=_estimate(table, arm, FIDELITY, seed),
+                sense=_estimate(table, arm, SENSE, seed),
+                answers=len(own),
+                answered=sum(one.sense >= ANSWERED[by_meaning] for one in own),
+                guards=dict(Counter(one.guard for one in own if one.guard).most_common()),
+            )
+            for arm, own in by_arm.items()
+        ),
+        controls={name: _control(persona, own, control_measures) for name, own in controls.items()},
+    )
+
+
+def _estimate(table: Mapping[Key, Column], arm: str, metric: str, seed: int) -> Estimate:
+    import numpy as np
+
+    column = table.get(Key(arm, "", 0, metric), Column())
+    interval = mean_intervals([np.array(column.values, dtype=np.float64)], seed)[0]
+    return Estimate(mean=column.mean, low=interval.low, high=interval.high)
+
+
+def _control(
+    persona: Persona, responses: Sequence[Response], measures: Mapping[str, AnswerSense]
+) -> Control:
+    """Return a control's mean voice by the rules alone, and its mean sense."""
+    traits = persona.rule_traits
+    shown = [bool(trait.passes(one.text)) for one in responses for trait in traits]
+    senses = [measures[one.id].sense for one in responses]
+    return Control(sum(shown) / max(len(shown), 1), sum(senses) / max(len(senses), 1))
