@@ -9,22 +9,29 @@ What none of it sees: a wrong fact, number or advice in good words that keep to 
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from evaluation.arms import Arm
+from evaluation.general import log_likelihoods
 from evaluation.text_measures import unlooped
+from workbench.korean import morpheme_loss
 from workbench.language.detection import foreign_language
 from workbench.persona import Language
 from workbench.records import Example, Response
+from workbench.store import read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from evaluation.arms import ModelPool
     from workbench.inference.embedder import Embedder
 
     Array = NDArray[np.float64]
@@ -93,6 +100,40 @@ class AnswerSense(NamedTuple):
     def sense(self) -> float:
         """Agreement, and 0 where a guard holds."""
         return 0.0 if self.guard else self.agreement
+
+
+def language_loss(language: Language, pool: ModelPool, folder: Path) -> tuple[Loss, str]:
+    """Return the loss that tells fluent text from other, and whose it is.
+
+    For Korean that of kiwipiepy, since a base model may know none; else that of the round's base,
+    read and kept in ``folder`` so that no text is measured twice.
+
+    Args:
+        language: Of the texts.
+        pool: Has the base.
+        folder: For what was measured.
+    """
+    if language == "ko":
+        return (lambda texts: [morpheme_loss(text) for text in texts]), "kiwipiepy"
+    base = Arm("base")
+    digest = hashlib.sha256("-".join(pool.fingerprint(base)).encode()).hexdigest()[:16]
+    file = folder / f"{digest}.json"
+
+    def loss(texts: Sequence[str]) -> list[float]:
+        known: dict[str, float] = read_json(file) if file.exists() else {}
+        worded = {_text_key(text): text for text in texts if text}
+        new = {key: text for key, text in worded.items() if key not in known}
+        if new:
+            sums = log_likelihoods(*pool.use(base), [("", text) for text in new.values()])
+            known |= {key: -total / count for key, (total, count) in zip(new, sums, strict=True)}
+            write_json(file, known)
+        return [known[_text_key(text)] if text else 0.0 for text in texts]
+
+    return loss, "the base model"
+
+
+def _text_key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class FluencyBand(NamedTuple):

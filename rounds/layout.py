@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from curation.review.agreement import Agreement
     from evaluation.calibration import Calibration
     from evaluation.gate import GateReport
+    from evaluation.outcome import SenseReport
     from evaluation.pairwise import PairwiseResult
     from evaluation.people import People
     from evaluation.style import StyleReport
@@ -195,6 +196,7 @@ CALIBRATION: Document[Calibration] = Document(
 )
 GENERAL: Document[GateReport] = Document("evaluate", "general.json", "evaluation.gate:GateReport")
 STYLE: Document[StyleReport] = Document("evaluate", "style.json", "evaluation.style:StyleReport")
+SENSE: Document[SenseReport] = Document("evaluate", "sense.json", "evaluation.outcome:SenseReport")
 DIVERSITY = Json("evaluate", "diversity.json")
 WIN_RATES: Document[PairwiseResult] = Document(
     "evaluate", "pairs.json", "evaluation.pairwise:PairwiseResult"

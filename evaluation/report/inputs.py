@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from evaluation.calibration import Calibration
 from evaluation.gate import GateReport
+from evaluation.outcome import SenseReport
 from evaluation.pairwise import WinRate
 from evaluation.people import People
 from evaluation.style import StyleReport
@@ -96,6 +97,7 @@ class ReportInput:
     style: StyleReport | None = None
     win_rates: Sequence[WinRate] = ()
     people: People | None = None
+    sense: SenseReport | None = None
     curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """Training method → what each logged step held: step, losses and rewards by TRL's names."""
     max_new_tokens: int = 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 from pydantic import BaseModel
 
+from evaluation.outcome import outcome_of
 from evaluation.report import answers, figures, results, rows
 from evaluation.report.inputs import ReportInput, StageRun
 from evaluation.report.verdict import across_lines, verdict
@@ -104,6 +105,8 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "detectable": headline.detectable if headline else None,
         "verdict": verdict(report, wording),
         "bars": bars,
+        "senses": {one.arm: one for one in report.sense.arms} if report.sense else {},
+        "controls": _controls(report, wording),
         "table": traits,
         "others": [row for row in others if any(cell.mean is not None for cell in row[1])],
         "unasked": [name for name, cells in others if all(cell.mean is None for cell in cells)],
@@ -118,6 +121,15 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
             14, 14, wording.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
         ),
     }
+
+
+def _controls(report: ReportInput, wording: Wording) -> str:
+    """Return what gaming the scores gets: each control's voice and sense."""
+    controls = report.sense.controls if report.sense else {}
+    return "; ".join(
+        f"{wording(f'control.{name}')} {wording.percent(one.voice)} / {wording.percent(one.sense)}"
+        for name, one in controls.items()
+    )
 
 
 def _answers(report: ReportInput, wording: Wording) -> dict[str, object]:
@@ -225,6 +237,8 @@ def summary(report: ReportInput) -> dict[str, object]:
         "verdict": verdict(report, Wording(report.persona)),
         "headline": _plain(comparison.cell(arm, FIDELITY)) if arm else None,
         "base": comparison.base,
+        "outcome": outcome_of(comparison, report.sense, arm) if arm else None,
+        "sense": _plain(report.sense),
         "prompts": comparison.prompts,
         "level": comparison.level,
         "fidelity": {name: comparison.cell(name, FIDELITY).mean for name in comparison.arms},

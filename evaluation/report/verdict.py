@@ -1,4 +1,4 @@
-"""The verdict: one sentence with its interval, then what a sceptic asks next.
+"""The verdict: one sentence of voice and sense, then what a sceptic asks next.
 
 In: the report's input. Out: sentences, which the page, its Markdown, the card and the JSON share.
 """
@@ -6,10 +6,12 @@ In: the report's input. Out: sentences, which the page, its Markdown, the card a
 from __future__ import annotations
 
 from evaluation.gate import AcrossRounds
+from evaluation.outcome import SUCCESS, ArmSense, SenseReport, outcome_of
 from evaluation.report.inputs import ReportInput
 from evaluation.report.results import headline_arm
 from evaluation.report.wording import Wording
 from evaluation.scorers import UNLOOPED
+from evaluation.sense import MOST_SENSELESS
 from workbench.persona import FIDELITY
 from workbench.stats import Comparison, Difference, MetricCell
 
@@ -21,8 +23,9 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
     """Return the verdict's sentences, the headline first.
 
     People's blind choices take the headline where there are enough of them to give an interval;
-    an arm whose text goes round in circles is called broken before any score. Then follow
-    fidelity, the system prompt alone, what carries no weight, and forgetting.
+    an arm whose text goes round in circles is called broken before any score. Then follow voice and
+    sense, of which success needs both; arms whose answers are none; the system prompt alone, what
+    carries no weight, and forgetting.
     """
     comparison = report.comparison
     arm = headline_arm(comparison)
@@ -33,26 +36,69 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
             wording("verdict.base_only", base=wording.percent(base.mean)),
             *_caveats(report, wording),
         ]
-    sentences = [_fidelity(cell, base, cell.difference, wording)]
-    if broken := _looping(comparison, cell.arm, wording):
+    sentences = [_voice_and_sense(report, cell, base, cell.difference, wording)]
+    if report.sense:
+        named = dict.fromkeys(filter(None, (cell.arm, comparison.base, comparison.prompted)))
+        sentences += _no_answers(report.sense, list(named), wording)
+    elif broken := _looping(comparison, cell.arm, wording):
         sentences.insert(0, broken)
     if chosen := _people(report, wording, cell.arm):
         sentences.insert(0, chosen)
-    if alternative := _prompt(comparison, cell, wording):
+    if alternative := _prompt(report, cell, wording):
         sentences.append(alternative)
     return [*sentences, *_caveats(report, wording)]
 
 
-def _fidelity(cell: MetricCell, base: MetricCell, difference: Difference, wording: Wording) -> str:
-    return wording(
-        f"verdict.{_kind(difference)}",
-        arm=wording.arm(cell.arm),
-        value=wording.percent(cell.mean),
-        base=wording.percent(base.mean),
-        points=wording.points(difference.mean),
-        interval=wording.interval(difference),
-        pairs=difference.pairs,
-    )
+def _voice_and_sense(
+    report: ReportInput, cell: MetricCell, base: MetricCell, difference: Difference, wording: Wording
+) -> str:
+    """Return both numbers, and in words what they amount to."""
+    voice = {
+        "arm": wording.arm(cell.arm),
+        "value": wording.percent(cell.mean),
+        "base": wording.percent(base.mean),
+        "points": wording.points(difference.mean),
+        "interval": wording.interval(difference),
+        "pairs": difference.pairs,
+    }
+    outcome = outcome_of(report.comparison, report.sense, cell.arm)
+    own = report.sense.arm(cell.arm) if report.sense else None
+    if report.sense is None or own is None or outcome == "unmeasured":
+        kind = _kind(difference)
+        return f"{wording(f'verdict.{kind}', **voice)} {wording('verdict.unmeasured')}"
+    reference = report.sense.arm(report.comparison.base)
+    sense = {
+        "sense": wording.percent(own.sense.mean),
+        "sense_range": wording.range(own.sense.low, own.sense.high),
+        "sense_base": wording.percent(reference.sense.mean if reference else None),
+        "floor": wording.percent(report.sense.floor),
+        "senseless": own.senseless,
+        "answers": own.answers,
+    }
+    if outcome in (SUCCESS, "marks"):
+        return wording(f"verdict.{outcome}", **voice, **sense)
+    tail = "senseless" if outcome == "senseless" else "sense"
+    first = wording(f"verdict.{_kind(difference)}", **voice)
+    return f"{first} {wording(f'verdict.{tail}', **voice, **sense)}"
+
+
+def _no_answers(sense: SenseReport, arms: list[str], wording: Wording) -> list[str]:
+    """Return a sentence for each named arm of which more than a third of the answers are none."""
+    return [
+        wording(
+            "verdict.none",
+            arm=wording.arm(own.arm),
+            count=sum(own.guards.values()),
+            answers=own.answers,
+            why=_why_none(own, wording),
+        )
+        for own in map(sense.arm, arms)
+        if own and own.guarded > MOST_SENSELESS
+    ]
+
+
+def _why_none(own: ArmSense, wording: Wording) -> str:
+    return ", ".join(f"{wording(f'guard.{name}')} {count}" for name, count in own.guards.items())
 
 
 def _looping(comparison: Comparison, arm: str, wording: Wording) -> str:
@@ -90,14 +136,24 @@ def _people(report: ReportInput, wording: Wording, arm: str) -> str:
     )
 
 
-def _prompt(comparison: Comparison, cell: MetricCell, wording: Wording) -> str:
-    """Return how the arm stands to the same base with a system prompt: the honest alternative."""
+def _prompt(report: ReportInput, cell: MetricCell, wording: Wording) -> str:
+    """Return how the arm stands to the same base with a system prompt: the honest alternative.
+
+    That it is better takes an arm that is a success, against answers that are answers.
+    """
+    comparison = report.comparison
     against = cell.against_prompt
     if not comparison.prompted or against is None or cell.arm == comparison.prompted:
         return ""
     prompted = comparison.cell(comparison.prompted, FIDELITY)
+    kind = _kind(against)
+    if kind == "better" and report.sense:
+        rival = report.sense.arm(comparison.prompted)
+        fair = rival is None or rival.guarded <= MOST_SENSELESS
+        if not fair or outcome_of(comparison, report.sense, cell.arm) != SUCCESS:
+            kind = "marks"
     return wording(
-        f"verdict.prompt.{_kind(against)}",
+        f"verdict.prompt.{kind}",
         value=wording.percent(prompted.mean),
         arm=wording.arm(cell.arm),
         points=wording.points(against.mean),

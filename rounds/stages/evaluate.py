@@ -36,6 +36,7 @@ from rounds.layout import (
     RESPONSES,
     REVIEWS,
     SCORES,
+    SENSE,
     STYLE,
     TEST,
     TRAIN,
@@ -54,7 +55,9 @@ if TYPE_CHECKING:
     from evaluation.arms import Arm, ModelPool
     from evaluation.calibration import Calibration
     from evaluation.gate import GateReport
+    from evaluation.sense import AnswerSense, Loss, SenseInput
     from evaluation.style import StyleReport
+    from workbench.stats import Comparison
 
 STAGE = "evaluate"
 
@@ -76,7 +79,7 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
             "judge": dumped(context.config.judge),
             **dumped(context.config.evaluate),
         },
-        packages=("peft", "ragas", "scipy", "torch", "transformers"),
+        packages=("peft", "ragas", "scipy", "sentence-transformers", "torch", "transformers"),
         resumable=True,
     )
 
@@ -116,6 +119,15 @@ class _Answers(NamedTuple):
     gate: GateReport
     max_new_tokens: int
     """Where answers were cut."""
+    loss: tuple[Loss, str]
+    """Of texts, and whose it is: tells fluent text from other."""
+
+
+class _Sense(NamedTuple):
+    """What sense is measured with, and the measures of each response; None where nothing is."""
+
+    inputs: SenseInput | None
+    measures: dict[str, AnswerSense]
 
 
 class _Judging(NamedTuple):
@@ -149,9 +161,11 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     if judging.judge:
         check_reachable(judging.judge)  # before the hours, not after them
     answers = _answer(context, work, inputs.train, [*prompts, *probes], scratch)
-    scores, style = _score(context, inputs, answers.responses, [*prompts, *probes], judging)
+    questions = [*prompts, *probes]
+    sense = _sense(context, inputs, prompts, answers)
+    scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
     calibration = _calibrate(context, inputs, judging)
-    gate = _write_comparison(context, work, inputs.last, answers, scores, calibration)
+    comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
     work.write(RESPONSES, answers.responses)
     work.write(SCORES, scores)
     work.write(CALIBRATION, calibration)
@@ -163,7 +177,11 @@ def _evaluate(context: RoundContext, work: Work) -> None:
         prompts=len(prompts),
         probes=len(probes),
         **_counts(answers, scores),
-        failures=[*gate.failures, *_unscored(scores, settings.max_unscored)],
+        failures=[
+            *gate.failures,
+            *_write_sense(context, work, comparison, answers, scores, sense),
+            *_unscored(scores, settings.max_unscored),
+        ],
     )
 
 
@@ -177,6 +195,7 @@ def _answer(
     """Have every arm answer, and measure what its weights can still do."""
     from evaluation.answer import GREEDY, answer_arms, max_new_tokens_for
     from evaluation.arms import ModelPool
+    from evaluation.sense import language_loss
     from workbench.inference.base_models import load_tokenizer, resolve_model
 
     settings = context.config.evaluate
@@ -198,7 +217,8 @@ def _answer(
     )
     memo = scratch / "general"
     gate = _general(settings.general, context.persona.language, arms, pool, memo, settings.gate)
-    return _Answers(responses, gate, limit)
+    loss = language_loss(context.persona.language, pool, scratch / "loss")
+    return _Answers(responses, gate, limit, loss)
 
 
 def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
@@ -252,11 +272,55 @@ def _general(
     return check_forgetting(abilities, bounds)
 
 
+def _sense(
+    context: RoundContext, inputs: EvaluateInputs, rows: list[Example], answers: _Answers
+) -> _Sense:
+    """Measure whether answers to held-out questions are answers; one question says nothing."""
+    from evaluation.sense import SenseInput, measure_sense
+    from workbench.inference.embedder import make_embedder
+
+    if len(rows) < 2:
+        return _Sense(None, {})
+    language, train = context.persona.language, [row.answer for row in inputs.train]
+    corpus = [*train, *(row.answer for row in rows)]
+    embedder = make_embedder(context.config.evaluate.embedder, language, corpus)
+    sense = SenseInput(language, rows, train, embedder, *answers.loss)
+    return _Sense(sense, measure_sense(answers.responses, sense))
+
+
+def _write_sense(
+    context: RoundContext,
+    work: Work,
+    comparison: Comparison,
+    answers: _Answers,
+    scores: list[Score],
+    sense: _Sense,
+) -> list[str]:
+    """Write what each arm's voice and sense amount to; return what fails."""
+    from evaluation.outcome import sense_report
+
+    if sense.inputs is None:
+        return []
+    floor = context.config.evaluate.sense_floor
+    report = sense_report(
+        context.persona,
+        comparison,
+        answers.responses,
+        scores,
+        sense.measures,
+        sense.inputs,
+        floor=floor,
+    )
+    work.write(SENSE, report)
+    return report.failures(comparison)
+
+
 def _score(
     context: RoundContext,
     inputs: EvaluateInputs,
     responses: list[Response],
     questions: list[Example],
+    sense: _Sense,
     judging: _Judging,
 ) -> tuple[list[Score], StyleReport]:
     """Return the scores of all responses, and how well style tells trained rows from the base's."""
@@ -270,6 +334,7 @@ def _score(
         judge=judging.judge,
         style=style,
         references={question.id: question.answer for question in questions},
+        sense=sense.measures,
         **judging.how,
     )
     return scores, style.report
@@ -289,15 +354,15 @@ def _calibrate(context: RoundContext, inputs: EvaluateInputs, judging: _Judging)
     return calibrate(persona, scores, reviews, judge=judge.model, bar=bar, seed=seed)
 
 
-def _write_comparison(
+def _compare(
     context: RoundContext,
     work: Work,
     last: LastEvaluation | None,
     answers: _Answers,
     scores: list[Score],
     calibration: Calibration,
-) -> GateReport:
-    """Write what the scores amount to; return the gate with the last round held against this."""
+) -> tuple[Comparison, GateReport]:
+    """Write what the scores amount to; return it, and the gate with the last round held to this."""
     from evaluation.text_measures import diversity_by_arm
     from workbench.stats import compare
 
@@ -310,9 +375,11 @@ def _write_comparison(
     by_arm = diversity_by_arm(answers.responses)
     work.write(DIVERSITY, {arm: dumped(diversity) for arm, diversity in by_arm.items()})
     if last is None:
-        return answers.gate
+        return comparison, answers.gate
     different = differences(context, last.manifest)
-    return across_rounds(last, answers.gate, answers.responses, scores, traits, different, seed)
+    return comparison, across_rounds(
+        last, answers.gate, answers.responses, scores, traits, different, seed
+    )
 
 
 def _write_pairs(

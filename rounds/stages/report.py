@@ -25,6 +25,7 @@ from rounds.layout import (
     RESOLVED,
     RESPONSES,
     SCORES,
+    SENSE,
     STAGE_EXAMPLES,
     STAGES,
     STYLE,
@@ -57,8 +58,8 @@ REPORTED: tuple[Artifact, ...] = (
     GENERAL,
     STYLE,
 )
-OPTIONAL: tuple[Artifact, ...] = (CARRY_OVER_EXAMPLES, WIN_RATES, PEOPLE)
-"""What only an earlier round, a judge or a blind round leaves behind."""
+OPTIONAL: tuple[Artifact, ...] = (CARRY_OVER_EXAMPLES, WIN_RATES, PEOPLE, SENSE)
+"""What only an earlier round, a judge, a blind round or two held-out questions leave behind."""
 
 
 def report_stage(context: RoundContext) -> StageSpec:
@@ -110,6 +111,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         general=work.read(GENERAL),
         style=work.read(STYLE),
         win_rates=work.read(WIN_RATES).rates if WIN_RATES in work.inputs else (),
+        sense=work.read(SENSE) if SENSE in work.inputs else None,
         people=work.read(PEOPLE) if PEOPLE in work.inputs else None,
         curves={
             method: _lines(work.path(curve(method)))
