@@ -50,7 +50,11 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
 
 
 def _voice_and_sense(
-    report: ReportInput, cell: MetricCell, base: MetricCell, difference: Difference, wording: Wording
+    report: ReportInput,
+    cell: MetricCell,
+    base: MetricCell,
+    difference: Difference,
+    wording: Wording,
 ) -> str:
     """Return both numbers, and in words what they amount to."""
     voice = {
