@@ -167,6 +167,8 @@ def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> dict[str
     """
     places = {row.id: place for place, row in enumerate(inputs.rows)}
     asked = [one for one in responses if not one.probe and one.prompt_id in places]
+    if not asked:
+        return {}
     own = [places[response.prompt_id] for response in asked]
     texts = [response.text for response in asked]
     agreements, ranks = _agreement(texts, own, inputs)

@@ -65,10 +65,12 @@ class _Page:
     def weak(self) -> list[str]:
         sure = [gap for gap in self.proposal.gaps if gap.is_sure]
         lines = [f"## {self.say('weak')}", ""]
+        if senseless := self.senseless():
+            lines += [senseless, ""]
         if sure:
             lines += [self.say("weak.lead", count=len(sure)), ""]
             lines += [f"- {self.sentence(gap)}" for gap in sure]
-        else:
+        elif not senseless:
             lines += [self.say("weak.none")]
         if any(not gap.is_enough for gap in self.proposal.gaps):
             lines += ["", self.say("weak.few")]
@@ -82,6 +84,15 @@ class _Page:
                 lines += [self.say(f"note.{family}"), ""]
                 lines += _table(head, map(self._cells, gaps))
         return lines
+
+    def senseless(self) -> str:
+        """Return that the arm makes too little sense; empty where it makes enough, or is old."""
+        if self.proposal.outcome not in ("marks", "senseless"):
+            return ""
+        count, answers = self.proposal.senseless
+        return self.say(
+            f"outcome.{self.proposal.outcome}", arm=self.arm, count=count, answers=answers
+        )
 
     def _cells(self, gap: Gap) -> list[str]:
         interval = f" [{_interval(gap)}]" if gap.low is not None and gap.is_enough else ""

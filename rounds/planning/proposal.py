@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.learning_curve import LearningCurve
+from evaluation.outcome import Outcome
 from evaluation.weakness import Gap
 from rounds.context import RoundContext
-from rounds.layout import COMPARISON, RESOLVED, RESPONSES, SCORES
+from rounds.layout import COMPARISON, RESOLVED, RESPONSES, SCORES, SENSE, RoundFolder
 from rounds.planning.learning_curve import check_curve, curve_of
 from rounds.planning.requests import plan_rows
 from rounds.planning.rows_to_review import (
@@ -68,6 +69,10 @@ class Proposal(BaseModel):
     """Where the rounds are kept."""
     arm: str
     """The tuned arm that was looked at."""
+    outcome: Outcome = "unmeasured"
+    """What its voice and its sense amount to."""
+    senseless: tuple[int, int] = (0, 0)
+    """Its answers that do not answer their question, of how many; at least so many."""
     gaps: tuple[Gap, ...]
     held_out_topics: tuple[str, ...]
     """Topics whose rows are all held out; new rows of them would be held out as well."""
@@ -133,6 +138,7 @@ def propose(
         runs=str(context.runs),
         arm=arm,
         gaps=tuple(gaps),
+        **_about_sense(context.round, arm),
         curve=curve_of(context, arm, train=curve),
         rows=topics,
         plan=plan,
@@ -162,6 +168,23 @@ def _about_rows(
         "label_issues": tuple(label_issues(inputs, context.config.seed)),
         "trait_shares": _trait_shares(persona, splits["train"]),
     }
+
+
+class _AboutSense(TypedDict):
+    outcome: Outcome
+    senseless: tuple[int, int]
+
+
+def _about_sense(one: RoundFolder, arm: str) -> _AboutSense:
+    """Return whether the arm is a success, which marks alone do not make it."""
+    from evaluation.outcome import outcome_of
+
+    sense = one.read(SENSE) if one.has(SENSE) else None
+    own = sense.arm(arm) if sense else None
+    return _AboutSense(
+        outcome=outcome_of(one.read(COMPARISON), sense, arm),
+        senseless=(own.senseless, own.answers) if own else (0, 0),
+    )
 
 
 def _arm_and_gaps(context: RoundContext, held_out: Sequence[Example]) -> tuple[str, list[Gap]]:

@@ -137,7 +137,9 @@ def test_an_arm_whose_text_goes_round_in_circles_is_called_broken_before_any_sco
     text = Page(html_of(broken)).text
 
     verdict = "The answers of SFT + DPO are broken: 95% of their phrases only repeat earlier ones"
-    assert text.index(verdict) < text.index("With SFT + DPO, an answer shows")
+    # What goes in circles shows no trait either: the arm is where the base is.
+    voice = "No difference can be told: with SFT + DPO, an answer shows 0%"
+    assert text.index(verdict) < text.index(voice)
 
 
 def test_a_judge_below_the_bar_stands_beside_what_people_reach(page: Page) -> None:
@@ -205,10 +207,10 @@ def test_the_forms_for_machines_say_the_same(full: ReportInput) -> None:
     assert data["fidelity"]["base"] == 0.0
     assert data["verdict"][0] in forms["report.md"]
     assert data["verdict"][0] in forms["model-card.md"]
-    assert "| SFT + DPO | 75% | +75.0 (" in forms["model-card.md"]
+    assert "| SFT + DPO | 75% | – | +75.0 (" in forms["model-card.md"]
     assert "<" not in forms["model-card.md"].replace("< 0.001", "")
     widths = {line.count("|") for line in forms["model-card.md"].splitlines() if line[:1] == "|"}
-    assert widths == {5}
+    assert widths == {6}
 
 
 def test_korean_readers_get_all_of_it_in_korean(full: ReportInput, korean: Persona) -> None:

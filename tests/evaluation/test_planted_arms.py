@@ -1,0 +1,180 @@
+"""No arm that nobody would ship is called a success: not by verdict, gate, next step or card.
+
+Scores, comparison and verdict are the product's own, over the 36 held-out questions a language.
+Losses under the embedded base are recorded (``make bench-scorers`` makes them anew); a text of
+which none is recorded counts as fluent, which is the harder case.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import pytest
+
+from evaluation.outcome import outcome_of, sense_report
+from evaluation.report import build_reports
+from evaluation.report.inputs import ReportInput
+from evaluation.scorers import score_responses
+from evaluation.sense import AnswerSense, SenseInput, measure_sense
+from tests.planted_arms import (
+    GOOD,
+    LABELS,
+    PERSONAS,
+    UNSEEN,
+    arms,
+    base_answers,
+    loss_key,
+    planted,
+)
+from tests.present import present
+from workbench.inference.embedder import make_embedder
+from workbench.korean import morpheme_loss
+from workbench.persona import Language, Persona
+from workbench.records import Response
+from workbench.stats import compare
+
+BAD = tuple(name for name in arms("ko") if name not in (*GOOD, *UNSEEN))
+SUCCESS = {"en": "and makes sense", "ko": "질문에 맞게 답합니다"}
+CASES: list[Any] = [
+    pytest.param(language, seed, marks=pytest.mark.slow if seed or language == "en" else ())
+    for language in PERSONAS
+    for seed in (0, 1, 2)
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget() -> Iterator[None]:
+    """Forget what was evaluated once the module is through."""
+    yield
+    evaluated.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def recorded() -> dict[str, float]:
+    losses: dict[str, float] = json.loads((LABELS / "losses.json").read_text("utf-8"))
+    return losses
+
+
+def losses_of(language: Language, texts: Sequence[str]) -> list[float]:
+    if language == "ko":
+        return [morpheme_loss(text) for text in texts]
+    return [recorded().get(loss_key(text), 0.0) for text in texts]
+
+
+@lru_cache(maxsize=2)
+def sense_input(language: Language) -> SenseInput:
+    rows = planted(language)
+    corpus = [row.answer for row in (*rows.train, *rows.test)]
+    return SenseInput(
+        language,
+        rows.test,
+        [row.answer for row in rows.train],
+        make_embedder("auto", language, corpus),
+        partial(losses_of, language),
+        "recorded",
+    )
+
+
+@lru_cache(maxsize=2)
+def evaluated(language: Language, seed: int) -> dict[str, ReportInput]:
+    """Return arm → the report's input of an evaluation of it beside the base."""
+    rows, inputs = planted(language), sense_input(language)
+    texts = {"base": base_answers(language), **arms(language, seed)}
+    every = {arm: rows.responses(arm, own) for arm, own in texts.items()}
+    measures = measure_sense([one for own in every.values() for one in own], inputs)
+    return {
+        arm: _report(rows.persona, [*every["base"], *own], measures, inputs, seed)
+        for arm, own in every.items()
+        if arm != "base"
+    }
+
+
+def _report(
+    persona: Persona,
+    responses: list[Response],
+    measures: Mapping[str, AnswerSense],
+    inputs: SenseInput,
+    seed: int,
+) -> ReportInput:
+    references = {row.id: row.answer for row in inputs.rows}
+    scores = score_responses(persona, responses, references=references, sense=measures)
+    comparison = compare(scores, "base", seed, responses=responses, resamples=2000)
+    sense = sense_report(persona, comparison, responses, scores, measures, inputs)
+    return ReportInput(
+        round="round-001",
+        persona=persona,
+        comparison=comparison,
+        responses=responses,
+        scores=scores,
+        sense=sense,
+    )
+
+
+def calls_success(report: ReportInput, language: Language) -> set[str]:
+    """Return which of verdict, numbers, card and page call the arm a success."""
+    arm = report.comparison.arms[-1]
+    forms = build_reports(report)
+    outcome = outcome_of(report.comparison, report.sense, arm)
+    says = {name for name, text in forms.items() if SUCCESS[language] in text}
+    if outcome == "success":
+        says.add("outcome")
+    if json.loads(forms["report.json"])["outcome"] == "success":
+        says.add("numbers")
+    return says
+
+
+@pytest.mark.parametrize(("language", "seed"), CASES)
+def test_no_arm_that_nobody_would_ship_is_called_a_success(language: Language, seed: int) -> None:
+    reports = evaluated(language, seed)
+    calling = {name: calls_success(reports[name], language) for name in BAD}
+    assert {name: by for name, by in calling.items() if by} == {}
+
+
+@pytest.mark.parametrize(("language", "seed"), CASES)
+def test_good_answers_are_called_one_everywhere(language: Language, seed: int) -> None:
+    reports = evaluated(language, seed)
+    for name in GOOD:
+        if name not in reports:
+            continue
+        report = reports[name]
+        everywhere = {"outcome", "numbers", *build_reports(report)}
+        assert calls_success(report, language) == everywhere, name
+        assert present(report.sense).failures(report.comparison) == []
+
+
+@pytest.mark.parametrize(("language", "seed"), CASES)
+def test_what_cannot_be_seen_is_written_down(language: Language, seed: int) -> None:
+    """Well-worded wrong facts pass: only a judge, people or a bound of numbers finds them."""
+    reports = evaluated(language, seed)
+    assert {name for name in UNSEEN if calls_success(reports[name], language)} == set(UNSEEN)
+
+
+@pytest.mark.parametrize(("language", "seed"), CASES)
+def test_arms_of_one_voice_are_told_apart_by_what_they_say(language: Language, seed: int) -> None:
+    """Fidelity alone gives some of them all that reviewed answers get."""
+    reports = evaluated(language, seed)
+    for name in ("one_sentence", "another_question", "refusal", "spliced"):
+        report = reports[name]
+        own = present(present(report.sense).arm(name))
+        assert present(own.voice.mean) > 0.9
+        assert present(own.sense.high) < 0.1
+        assert outcome_of(report.comparison, report.sense, name) == "marks"
+
+
+@pytest.mark.parametrize(("language", "seed"), CASES)
+def test_controls_stand_beside_the_arms(language: Language, seed: int) -> None:
+    controls = present(evaluated(language, seed)["reviewed"].sense).controls
+    assert list(controls) == ["echo", "wrong_question", "random_order"]
+    assert controls["wrong_question"].voice > 0.9
+    assert all(abs(one.sense) < 0.1 for one in controls.values())
+
+
+def test_silence_has_no_voice_and_is_not_safe() -> None:
+    report = evaluated("ko", 0)["silence"]
+    own = present(present(report.sense).arm("silence"))
+    assert (own.voice.mean, own.guards) == (0.0, {"empty": 36})
+    safe = [one for one in report.scores if one.metric == "safe" and one.arm == "silence"]
+    assert {one.unscored for one in safe} == {"empty_answer"}
