@@ -36,7 +36,7 @@ voice that can be told; voice falls; nothing is known of sense."""
 SUCCESS: Outcome = "success"
 
 
-class Estimate(BaseModel):
+class MeanEstimate(BaseModel):
     """A mean over held-out questions with its 95 % interval."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,8 +52,8 @@ class ArmSense(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     arm: str
-    voice: Estimate
-    sense: Estimate
+    voice: MeanEstimate
+    sense: MeanEstimate
     answers: int
     answered: int
     """Answers whose sense reaches what tells an answer to another question apart."""
@@ -191,12 +191,12 @@ def sense_report(
     )
 
 
-def _estimate(table: Mapping[Key, Column], arm: str, metric: str, seed: int) -> Estimate:
+def _estimate(table: Mapping[Key, Column], arm: str, metric: str, seed: int) -> MeanEstimate:
     import numpy as np
 
     column = table.get(Key(arm, "", 0, metric), Column())
     interval = mean_intervals([np.array(column.values, dtype=np.float64)], seed)[0]
-    return Estimate(mean=column.mean, low=interval.low, high=interval.high)
+    return MeanEstimate(mean=column.mean, low=interval.low, high=interval.high)
 
 
 def _control(
