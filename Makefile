@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-training bench-osf clean
+.PHONY: run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-training bench-osf clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -50,6 +50,9 @@ bench-training: setup
 
 bench-osf: setup
 	$(BIN)/python benchmarks/bench_osf.py
+
+bench-scorers: setup
+	$(BIN)/python benchmarks/bench_scorers.py
 
 bench-evaluation: setup
 	$(BIN)/python benchmarks/bench_evaluation.py --check

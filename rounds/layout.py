@@ -57,10 +57,8 @@ PROGRESS = ".progress.json"
 """What the running stage is doing, for whoever watches; gone when it ends."""
 CONFIG = "config.yaml"
 """The round's own configuration: what later commands on the same round start from."""
-STAGES = (
-    *("import", "generate", "filter", "review", "resolve", "split"),
-    *(*METHODS, "evaluate", "report"),
-)
+_DATA = ("import", "generate", "filter", "review", "resolve", "split")
+STAGES = (*_DATA, *METHODS, "evaluate", "report")
 """Names of the stages' folders, in the order in which a reader meets them."""
 _ROUND = re.compile(r"round-(\d{3,})")
 

@@ -136,7 +136,6 @@ def propose(
         round=context.round.name,
         next=context.round.next.name,
         runs=str(context.runs),
-        arm=arm,
         gaps=tuple(gaps),
         **_about_sense(context.round, arm),
         curve=curve_of(context, arm, train=curve),
@@ -171,6 +170,7 @@ def _about_rows(
 
 
 class _AboutSense(TypedDict):
+    arm: str
     outcome: Outcome
     senseless: tuple[int, int]
 
@@ -182,6 +182,7 @@ def _about_sense(one: RoundFolder, arm: str) -> _AboutSense:
     sense = one.read(SENSE) if one.has(SENSE) else None
     own = sense.arm(arm) if sense else None
     return _AboutSense(
+        arm=arm,
         outcome=outcome_of(one.read(COMPARISON), sense, arm),
         senseless=(own.senseless, own.answers) if own else (0, 0),
     )

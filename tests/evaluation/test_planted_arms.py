@@ -17,6 +17,9 @@ import pytest
 from evaluation.outcome import outcome_of, sense_report
 from evaluation.report import build_reports
 from evaluation.report.inputs import ReportInput
+from evaluation.report.page import summary
+from evaluation.report.verdict import verdict
+from evaluation.report.wording import Wording
 from evaluation.scorers import score_responses
 from evaluation.sense import AnswerSense, SenseInput, measure_sense
 from tests.planted_arms import (
@@ -114,15 +117,18 @@ def _report(
 
 
 def calls_success(report: ReportInput, language: Language) -> set[str]:
-    """Return which of verdict, numbers, card and page call the arm a success."""
-    arm = report.comparison.arms[-1]
-    forms = build_reports(report)
-    outcome = outcome_of(report.comparison, report.sense, arm)
-    says = {name for name, text in forms.items() if SUCCESS[language] in text}
-    if outcome == "success":
+    """Return which of the outcome, the verdict and the numbers call the arm a success.
+
+    Page, Markdown and card take their words from the same verdict.
+    """
+    arm, numbers = report.comparison.arms[-1], summary(report)
+    says = set()
+    if outcome_of(report.comparison, report.sense, arm) == "success":
         says.add("outcome")
-    if json.loads(forms["report.json"])["outcome"] == "success":
+    if numbers["outcome"] == "success":
         says.add("numbers")
+    if SUCCESS[language] in " ".join(verdict(report, Wording(report.persona))):
+        says.add("verdict")
     return says
 
 
@@ -140,9 +146,14 @@ def test_good_answers_are_called_one_everywhere(language: Language, seed: int) -
         if name not in reports:
             continue
         report = reports[name]
-        everywhere = {"outcome", "numbers", *build_reports(report)}
-        assert calls_success(report, language) == everywhere, name
+        assert calls_success(report, language) == {"outcome", "numbers", "verdict"}, name
         assert present(report.sense).failures(report.comparison) == []
+
+
+def test_page_and_card_say_what_the_verdict_says() -> None:
+    for name, calls in (("reviewed", True), ("one_sentence", False)):
+        forms = build_reports(evaluated("ko", 0)[name])
+        assert {SUCCESS["ko"] in text for text in forms.values()} == {calls}
 
 
 @pytest.mark.parametrize(("language", "seed"), CASES)

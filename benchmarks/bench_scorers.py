@@ -1,0 +1,102 @@
+"""How well each measure of sense tells reviewed answers from arms that nobody would ship.
+
+``python benchmarks/bench_scorers.py [--record]`` prints, in both languages, each planted arm's
+fidelity by the rules, its sense, the share of its answers that answer, and the area under the curve
+of sense, agreement, rank on the question and fluency against the reviewed answers: 1.00 tells them
+apart wholly, 0.50 not at all. ``--record`` keeps the losses under the embedded base that the tests
+read (minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from evaluation.arms import Arm, ModelPool
+from evaluation.sense import ANSWERED, AnswerSense, Loss, SenseInput, language_loss, measure_sense
+from tests.planted_arms import LABELS, PERSONAS, arms, base_answers, loss_key, planted
+from workbench.inference.base_models import resolve_model
+from workbench.inference.embedded import EMBEDDED
+from workbench.inference.embedder import make_embedder
+from workbench.persona import Language
+
+MEASURES: dict[str, Callable[[AnswerSense], float]] = {
+    "sense": lambda one: one.sense,
+    "agreement": lambda one: one.agreement,
+    "on question": lambda one: 0.5 if one.on_question is None else one.on_question,
+    "fluency": lambda one: -one.loss,
+}
+
+
+def measures_of(language: Language, loss: Loss) -> dict[str, list[AnswerSense]]:
+    """Return arm → the measures of its answers."""
+    rows = planted(language)
+    corpus = [row.answer for row in (*rows.train, *rows.test)]
+    embedder = make_embedder("auto", language, corpus)
+    train = [row.answer for row in rows.train]
+    inputs = SenseInput(language, rows.test, train, embedder, loss, "recorded")
+    texts = {**arms(language), "base": base_answers(language)}
+    every = {arm: rows.responses(arm, own) for arm, own in texts.items()}
+    measures = measure_sense([one for own in every.values() for one in own], inputs)
+    return {arm: [measures[one.id] for one in own] for arm, own in every.items()}
+
+
+def table(language: Language, loss: Loss) -> list[str]:
+    """Return the lines of a language's table."""
+    from sklearn.metrics import roc_auc_score
+
+    rows, measures = planted(language), measures_of(language, loss)
+    traits = rows.persona.rule_traits
+    texts = {**arms(language), "base": base_answers(language)}
+    bar = ANSWERED[language == "en"]
+    lines = [f"{'arm':22}{'fidelity':>9}{'sense':>7}{'answers':>8}  AUC of {', '.join(MEASURES)}"]
+    for arm, own in measures.items():
+        shown = [bool(trait.passes(text)) for text in texts[arm] for trait in traits]
+        sense = sum(one.sense for one in own) / len(own)
+        answered = sum(one.sense >= bar for one in own) / len(own)
+        areas = []
+        for measure in MEASURES.values():
+            values = [*map(measure, measures["reviewed"]), *map(measure, own)]
+            truth = [1] * len(measures["reviewed"]) + [0] * len(own)
+            areas.append(f"{roc_auc_score(truth, values):6.2f}")
+        fidelity = sum(shown) / len(shown)
+        lines.append(f"{arm:22}{fidelity:9.2f}{sense:7.2f}{answered:8.2f}  {''.join(areas)}")
+    return lines
+
+
+def recorded(texts: Sequence[str]) -> list[float]:
+    """Return the losses that are kept; 0.0 of a text of which none is."""
+    losses = json.loads((LABELS / "losses.json").read_text("utf-8"))
+    return [losses.get(loss_key(text), 0.0) for text in texts]
+
+
+def record() -> None:
+    """Measure the losses of every English text under the embedded base, and keep them."""
+    with TemporaryDirectory() as folder:
+        pool = ModelPool(resolve_model(EMBEDDED), [Arm("base")])
+        loss, _ = language_loss("en", pool, Path(folder))
+        every = (*arms("en").values(), base_answers("en"))
+        texts = sorted({text for own in every for text in own if text})
+        losses = zip(map(loss_key, texts), loss(texts), strict=True)
+        kept = {key: round(value, 3) for key, value in losses}
+    (LABELS / "losses.json").write_text(json.dumps(dict(sorted(kept.items())), indent=0), "utf-8")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--record", action="store_true")
+    if parser.parse_args().record:
+        record()
+    for language in PERSONAS:
+        loss = recorded
+        if language == "ko":
+            loss = language_loss("ko", ModelPool(Path(), []), Path())[0]
+        print(f"\n{language}", *table(language, loss), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
