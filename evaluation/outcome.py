@@ -24,10 +24,12 @@ from evaluation.sense import (
     control_responses,
     measure_sense,
 )
+from workbench.config import GateBounds
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score
 from workbench.stats import Comparison
 from workbench.stats.bootstrap import mean_intervals
+from workbench.stats.comparison import FEWEST_PAIRS
 from workbench.stats.table import Column, Key, tabulate
 
 Outcome = Literal["success", "marks", "senseless", "unclear", "worse", "unmeasured"]
@@ -96,23 +98,23 @@ class SenseReport(BaseModel):
         """Return an arm's sense; None where it was not measured."""
         return next((one for one in self.arms if one.arm == name), None)
 
-    def failures(self, comparison: Comparison) -> list[str]:
-        """One line for each unprompted arm that lost sense against the base, or mostly has none."""
+    def failures(self, comparison: Comparison, bounds: GateBounds) -> list[str]:
+        """One line for each unprompted arm that lost sense, or whose answers are mostly none."""
         lines = []
         for one in self.arms:
             if one.arm == comparison.base or one.arm.endswith("+prompt"):
                 continue
             change = comparison.cell(one.arm, SENSE).difference
-            if change and change.excludes_zero and change.mean < 0:
+            if change and change.excludes_zero and change.mean < -bounds.sense:
                 lines.append(
-                    f"{one.arm}: sense fell below the base's by {-change.mean:.2f}"
-                    f" (95% interval {change.low or 0:+.2f} to {change.high or 0:+.2f})"
+                    f"{one.arm}: sense {change.mean:+.2f} to the base's (95% interval"
+                    f" {change.low or 0:+.2f} to {change.high or 0:+.2f}, bound -{bounds.sense:g})"
                 )
-            if one.guarded > MOST_SENSELESS:
+            if one.answers >= FEWEST_PAIRS and one.guarded > bounds.no_answers:
                 why = ", ".join(f"{name} {count}" for name, count in one.guards.items())
                 lines.append(
                     f"{one.arm}: {sum(one.guards.values())} of {one.answers} answers are none"
-                    f" ({why})"
+                    f" ({why}; bound {bounds.no_answers:.0%})"
                 )
         return lines
 

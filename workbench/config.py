@@ -196,6 +196,11 @@ class GateBounds(Settings):
     fidelity: float = Field(default=0.1, ge=0, le=1)
     """Largest fall below the last round's persona fidelity on the held-out prompts of both; its
     95 % interval has to be below zero too, so that chance alone fails nothing."""
+    sense: float = Field(default=0.0, ge=0)
+    """Largest fall of an unprompted arm's sense below the base's; the same of its interval."""
+    no_answers: float = Field(default=1 / 3, ge=0, le=1)
+    """Largest share of an unprompted arm's answers to held-out questions that may be none: empty,
+    going in circles, copied, in another language, words without order. Six answers at least."""
 
 
 class EvaluateSettings(Settings):

@@ -312,7 +312,7 @@ def _write_sense(
         floor=floor,
     )
     work.write(SENSE, report)
-    return report.failures(comparison)
+    return report.failures(comparison, context.config.evaluate.gate)
 
 
 def _score(

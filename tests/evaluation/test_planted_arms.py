@@ -33,6 +33,7 @@ from tests.planted_arms import (
     planted,
 )
 from tests.present import present
+from workbench.config import GateBounds
 from workbench.inference.embedder import make_embedder
 from workbench.korean import morpheme_loss
 from workbench.persona import Language, Persona
@@ -147,7 +148,7 @@ def test_good_answers_are_called_one_everywhere(language: Language, seed: int) -
             continue
         report = reports[name]
         assert calls_success(report, language) == {"outcome", "numbers", "verdict"}, name
-        assert present(report.sense).failures(report.comparison) == []
+        assert present(report.sense).failures(report.comparison, GateBounds()) == []
 
 
 def test_page_and_card_say_what_the_verdict_says() -> None:
