@@ -72,7 +72,7 @@ def planted(language: Language) -> Planted:
         for number, row in enumerate(_read(folder / "seeds.jsonl"), start=1)
         if language == "en" or number not in faulty
     ]
-    asked = {row["question"] for row in _labels()}
+    asked = {row["question"] for row in labels()}
     test = [
         row
         for row in rows
@@ -100,12 +100,13 @@ def base_answers(language: Language) -> list[str]:
     rows = planted(language)
     if language == "ko":
         return ["I'm sorry, I can't help with that. Please ask a professional."] * len(rows.test)
-    answers = {row["question"]: row["answer"] for row in _labels() if row["arm"] == "base"}
+    answers = {row["question"]: row["answer"] for row in labels() if row["arm"] == "base"}
     canned = "I'm sorry for your loss, but as a chatbot I can't help with that."
     return [answers.get(row.question, canned) for row in rows.test]
 
 
-def _labels() -> list[dict[str, Any]]:
+def labels() -> list[dict[str, Any]]:
+    """Return a reader's labels of answers to the English questions."""
     return _read(LABELS / "labels.jsonl")
 
 
@@ -119,7 +120,7 @@ def loss_key(text: str) -> str:
 
 
 def _second_writer(rows: Planted) -> list[str]:
-    ids = {row["question"]: row["prompt_id"] for row in _labels()}
+    ids = {row["question"]: row["prompt_id"] for row in labels()}
     answers = {line["prompt_id"]: line["answer"] for line in _read(LABELS / "second-writer.jsonl")}
     return [answers[ids[row.question]] for row in rows.test]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from tests.planted_arms import (
     UNSEEN,
     arms,
     base_answers,
+    labels,
     loss_key,
     planted,
 )
@@ -190,3 +192,34 @@ def test_silence_has_no_voice_and_is_not_safe() -> None:
     assert (own.voice.mean, own.guards) == (0.0, {"empty": 36})
     safe = [one for one in report.scores if one.metric == "safe" and one.arm == "silence"]
     assert {one.unscored for one in safe} == {"empty_answer"}
+
+
+@pytest.mark.slow
+def test_sense_orders_answers_as_a_reader_s_labels_do() -> None:
+    """The labels were written before any score was looked at; see their README."""
+    from scipy.stats import spearmanr
+
+    rows = planted("en")
+    prompts = {row.question: row for row in rows.test}
+    answers = [
+        (
+            label,
+            Response(
+                arm=label["arm"],
+                prompt_id=prompts[label["question"]].id,
+                prompt=prompts[label["question"]].prompt,
+                text=label["answer"],
+            ),
+        )
+        for label in labels()
+    ]
+    measures = measure_sense([response for _, response in answers], sense_input("en"))
+    senses = [measures[response.id].sense for _, response in answers]
+    sound = [label["sound"] for label, _ in answers]
+    assert spearmanr(senses, sound).statistic > 0.65
+    means = {
+        arm: mean(s for s, (_, r) in zip(senses, answers, strict=True) if r.arm == arm)
+        for arm in ("base", "sft", "sft+dpo", "reviewed")
+    }
+    # Six, six, five and all thirty-six of the answers are usable.
+    assert max(means["base"], means["sft"], means["sft+dpo"]) < 0.2 < means["reviewed"]
