@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from rounds.layout import MANIFEST
+from rounds.context import RoundContext
+from rounds.layout import (
+    CARRY_OVER_EXAMPLES,
+    DECISIONS,
+    EXAMPLES,
+    FILTER_DROPS,
+    IMPORTED,
+    RESOLVE_DROPS,
+    RESOLVED,
+    RESOLVED_PREFERENCES,
+    Records,
+    RoundFolder,
+)
 from rounds.lineage.graph import read_lineage
-from tests.commands import Commands, Output
+from rounds.pipeline import run_stages, stages_until
+from rounds.splits import check_rounds
+from tests.commands import Workspace
 from tests.curation.review_team import seeds
-from workbench.records import Decision, Drop, Example, Preference, Response, Review
-from workbench.store import read_records
+from workbench.errors import UserError
+from workbench.records import Decision, Example, Preference, Record, Response, Review
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +46,9 @@ class First:
 
 
 @pytest.fixture
-def first(commands: Commands, tiny_model: Path) -> First:
+def first(workspace: Workspace, tiny_model: Path) -> First:
     """Write a reviewed first round of the running example; one of its rows was corrected."""
-    gym = commands.repo / "datasets" / "gym-trainer"
+    gym = workspace.repo / "datasets" / "gym-trainer"
     faulty = {
         json.loads(line)["row"] for line in (gym / "faults.jsonl").read_text("utf-8").splitlines()
     }
@@ -57,155 +73,145 @@ def first(commands: Commands, tiny_model: Path) -> First:
         for r, v in zip(source, reviews, strict=True)
     ]
     bare = [Response(arm="base", prompt_id=r.id, prompt=r.prompt, text="Hm.") for r in source]
-    commands.put("import/examples.jsonl", source)
-    commands.curated([*kept, edited], [pair])
-    commands.put("resolve/decisions.jsonl", decisions)
-    commands.put("review/reviews.jsonl", reviews)
-    commands.put("review/adjudications.jsonl", [])
-    commands.put("generate/baseline.jsonl", bare)
-    commands.finished("generate", settings={"model": str(tiny_model)})
-    assert commands.on_round("split").code == 0
+    workspace.put("import/examples.jsonl", source)
+    workspace.curated([*kept, edited], [pair])
+    workspace.put("resolve/decisions.jsonl", decisions)
+    workspace.put("review/reviews.jsonl", reviews)
+    workspace.put("review/adjudications.jsonl", [])
+    workspace.put("generate/baseline.jsonl", bare)
+    workspace.finished("generate", settings={"model": str(tiny_model)})
+    run_stages(workspace.context(), ["split"])
     return First(kept, edited, pair, reviews)
 
 
-def _second(commands: Commands, tiny_model: Path, until: str, *more: Path) -> Output:
+def _second(workspace: Workspace, tiny_model: Path, until: str, *more: Path) -> RoundFolder:
     """Run the second round up to a stage, from the first and from files."""
-    config = commands.runs.parent / "second.yaml"
-    given = {"sources": ["round-001", *map(str, more)], "model": str(tiny_model)}
-    config.write_text(yaml.safe_dump(given), encoding="utf-8")
-    return commands.on_round("run", "--until", until, "--config", str(config), number=2)
+    context = _configured(workspace, sources=["round-001", *map(str, more)], model=str(tiny_model))
+    run_stages(context, stages_until(until))
+    return context.round
 
 
-def _ids(commands: Commands, name: str, kind: type[Example | Preference | Decision]) -> set[str]:
-    return {record.id for record in read_records(commands.folder(2) / name, kind)}
+def _configured(workspace: Workspace, **settings: Any) -> RoundContext:
+    """Return the second round with a configuration of its own."""
+    config = workspace.runs.parent / "second.yaml"
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return workspace.context(2, config=config)
+
+
+def _ids(records: Iterable[Record]) -> set[str]:
+    return {record.id for record in records}
 
 
 def test_kept_rows_come_along_reviewed_and_stay_on_their_sides(
-    commands: Commands, first: First, tiny_model: Path
+    workspace: Workspace, first: First, tiny_model: Path
 ) -> None:
-    again = commands.runs.parent / "again.jsonl"
+    again = workspace.runs.parent / "again.jsonl"
     row = first.kept[0]
     text = {"instruction": row.question, "output": row.answer, "topic": row.topic}
     again.write_text(json.dumps(text) + "\n", encoding="utf-8")
 
-    said = _second(commands, tiny_model, "split", again)
+    second = _second(workspace, tiny_model, "split", again)
 
-    assert said.code == 0, said.err
-    assert not (commands.runs / ".argilla").exists()  # no server, since nobody is asked
+    assert not (workspace.runs / ".argilla").exists()  # no server, since nobody is asked
     rows = {*(row.id for row in first.kept), first.edited.id}
-    assert _ids(commands, "resolve/examples.jsonl", Example) == rows
-    assert _ids(commands, "resolve/preferences.jsonl", Preference) == {first.pair.id}
-    for name, of_first in (("decisions", Decision), ("preferences", Preference)):
-        file = f"resolve/{name}.jsonl"
-        before = {one.id for one in read_records(commands.folder(1) / file, of_first)}
-        assert _ids(commands, file, of_first) == before
+    assert _ids(second.read(RESOLVED)) == rows
+    assert _ids(second.read(RESOLVED_PREFERENCES)) == {first.pair.id}
+    for artifact in (DECISIONS, RESOLVED_PREFERENCES):
+        records: Records[Any] = artifact
+        assert _ids(second.read(records)) == _ids(workspace.round(1).read(records))
     counts = {
-        stage: json.loads((commands.folder(2) / stage / MANIFEST).read_text("utf-8"))["counts"]
+        stage: manifest.counts
         for stage in ("import", "review", "resolve")
+        if (manifest := second.manifest(stage))
     }
     assert (counts["import"]["carry_over"], counts["import"]["carry_over_reviews"]) == (24, 24)
     assert (counts["review"]["carry_over"], counts["review"]["reviews"]) == (24, 0)
     assert (counts["resolve"]["carry_over"], counts["resolve"]["kept"]) == (24, 24)
-    _same_sides_and_whole_chains(commands, first)
+    _same_splits_and_whole_chains(workspace, first)
 
 
-def _same_sides_and_whole_chains(commands: Commands, first: First) -> None:
-    sides = [
-        {
-            (row.id, side)
-            for side in ("train", "validation", "test")
-            for row in read_records(commands.folder(n) / f"split/{side}.jsonl", Example)
-        }
-        for n in (1, 2)
+def _same_splits_and_whole_chains(workspace: Workspace, first: First) -> None:
+    splits = [
+        {(row.id, name) for name, rows in EXAMPLES.items() for row in one.read(rows)}
+        for one in (workspace.round(1), workspace.round(2))
     ]
-    assert sides[0] == sides[1]
-    checked = commands.on_round("split", "--check", number=2)
-    assert (checked.code, "of round-001, round-002" in checked.out) == (0, True)
-    lineage = read_lineage(commands.folder().parent)
+    assert splits[0] == splits[1]
+    check = check_rounds(workspace.context(2))
+    assert (check.leaks, check.rounds) == ([], ("round-001", "round-002"))
+    lineage = read_lineage(workspace.folder().parent)
     assert lineage.gaps(first.edited.id) == []
-    assert {str(place).split("/")[0] for place in lineage.places[first.edited.id]} == {
-        "round-001",
-        "round-002",
-    }
+    assert {place.round for place in lineage.places[first.edited.id]} == {"round-001", "round-002"}
     assert first.reviews[-1].id in lineage.before(first.edited.id)
 
 
 def test_a_new_row_that_nearly_repeats_a_kept_one_is_the_one_to_go(
-    commands: Commands, first: First, tiny_model: Path
+    workspace: Workspace, first: First, tiny_model: Path
 ) -> None:
-    near = commands.runs.parent / "near.jsonl"
+    near = workspace.runs.parent / "near.jsonl"
     row = first.kept[0]
     text = {"instruction": row.question, "output": f"{row.answer} Go.", "topic": row.topic}
     near.write_text(json.dumps(text) + "\n", encoding="utf-8")
-    assert _second(commands, tiny_model, "filter", near).code == 0
-    (drop,) = read_records(commands.folder(2) / "filter/drops.jsonl", Drop)
+    (drop,) = _second(workspace, tiny_model, "filter", near).read(FILTER_DROPS)
     assert (drop.reason, drop.source) == ("near_duplicate", "near.jsonl:1")
 
 
 def test_asked_for_again_kept_rows_are_candidates_like_any_other(
-    commands: Commands, first: First, tiny_model: Path
+    workspace: Workspace, first: First, tiny_model: Path
 ) -> None:
-    config = commands.runs.parent / "again.yaml"
-    given = {"sources": ["round-001"], "model": str(tiny_model), "review": {"again": True}}
-    config.write_text(yaml.safe_dump(given), encoding="utf-8")
-    assert commands.on_round("import", "--config", str(config), number=2).code == 0
+    settings = {"sources": ["round-001"], "model": str(tiny_model), "review": {"again": True}}
+    context = _configured(workspace, **settings)
+    run_stages(context, ["import"])
     rows = {*(row.id for row in first.kept), first.edited.id}
-    assert _ids(commands, "import/examples.jsonl", Example) == rows
-    assert _ids(commands, "import/carry-over-examples.jsonl", Example) == set()
+    assert _ids(context.round.read(IMPORTED)) == rows
+    assert context.round.read(CARRY_OVER_EXAMPLES) == []
 
 
 def test_a_kept_row_that_new_filters_take_out_goes_with_its_pair_and_both_are_told(
-    commands: Commands, first: First, tiny_model: Path
+    workspace: Workspace, first: First, tiny_model: Path
 ) -> None:
     pair = first.pair
     row = first.edited
     masked = row.evolve(answer=f"{row.answer} Call me: jane@example.org")
     kept = [*first.kept, masked]
-    commands.put("resolve/examples.jsonl", kept)
-    commands.put("resolve/preferences.jsonl", [pair.evolve(parents=(masked.id, *pair.parents))])
-    assert _second(commands, tiny_model, "resolve").code == 0
+    workspace.put("resolve/examples.jsonl", kept)
+    workspace.put("resolve/preferences.jsonl", [pair.evolve(parents=(masked.id, *pair.parents))])
+    second = _second(workspace, tiny_model, "resolve")
     drops = [
         (drop.reason, drop.detail)
-        for stage in ("filter", "resolve")
-        for drop in read_records(commands.folder(2) / stage / "drops.jsonl", Drop)
+        for artifact in (FILTER_DROPS, RESOLVE_DROPS)
+        for drop in second.read(artifact)
     ]
     assert drops == [("personal_data", "e-mail"), ("row_not_kept", "its row was filtered")]
-    assert _ids(commands, "resolve/preferences.jsonl", Preference) == set()
-    assert len(_ids(commands, "resolve/decisions.jsonl", Decision)) == len(first.kept)
+    assert second.read(RESOLVED_PREFERENCES) == []
+    assert len(second.read(DECISIONS)) == len(first.kept)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "problem"),
     [
         ("round-002", "round-002 cannot take rows from round-002"),
         ("round-007", "round-002 cannot take rows from round-007"),
         ("round-001", "there is no such round"),
     ],
 )
-def test_a_round_that_cannot_be_a_source_is_one_line(
-    commands: Commands, source: str, said: str
+def test_a_round_that_cannot_be_a_source_is_a_mistake(
+    workspace: Workspace, source: str, problem: str
 ) -> None:
-    config = commands.runs.parent / "bad.yaml"
-    config.write_text(yaml.safe_dump({"sources": [source]}), encoding="utf-8")
-    answer = commands.on_round("import", "--config", str(config), number=2)
-    assert (answer.code, said in answer.err, answer.err.count("\n")) == (2, True, 1)
+    with pytest.raises(UserError, match=problem):
+        run_stages(_configured(workspace, sources=[source]), ["import"])
 
 
-def test_no_earlier_adapter_or_one_of_another_base_is_one_line_before_anything_runs(
-    commands: Commands, tiny_model: Path
+def test_no_earlier_adapter_or_one_of_another_base_is_a_mistake_before_anything_runs(
+    workspace: Workspace, tiny_model: Path
 ) -> None:
-    config = commands.runs.parent / "goes-on.yaml"
-    given = {"model": str(tiny_model), "train": {"sft": "sft-continue-embedded"}}
-    config.write_text(yaml.safe_dump(given), encoding="utf-8")
-    command = ("train", "sft", "--config", str(config))
+    context = _configured(workspace, model=str(tiny_model), train={"sft": "sft-continue-embedded"})
+    problem = "starts at the last sft adapter, but no round before round-002 has one"
+    with pytest.raises(UserError, match=problem):
+        run_stages(context, ["sft"])
 
-    said = commands.on_round(*command, number=2)
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "starts at the last sft adapter, but no round before round-002 has one" in said.err
-
-    (commands.folder() / "sft" / "adapter").mkdir(parents=True)
-    commands.finished("sft", settings={"model": "other-base"})
-    said = commands.on_round(*command, number=2)
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert f"round-001/sft was trained on other-base, not on {tiny_model}" in said.err
-    assert not (commands.folder(2) / "sft").exists()
+    (workspace.folder() / "sft" / "adapter").mkdir(parents=True)
+    workspace.finished("sft", settings={"model": "other-base"})
+    problem = f"round-001/sft was trained on other-base, not on {tiny_model}"
+    with pytest.raises(UserError, match=problem):
+        run_stages(context, ["sft"])
+    assert not context.round.stage("sft").exists()
