@@ -12,7 +12,6 @@ import subprocess
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from app.airgap import install, wheels
 from app.airgap.contents import Contents, Package, packages_of
@@ -24,7 +23,7 @@ PROJECT = "persona-workbench"
 """Whose bundle it is, in the manifest."""
 
 
-def collect(contents: Contents, folder: Path) -> dict[str, Any]:
+def collect(contents: Contents, folder: Path) -> install.BundleManifest:
     """Fill ``folder``, or go on where an earlier call stopped, and return the manifest.
 
     The manifest is written last: a folder that has one is a whole bundle.
@@ -63,7 +62,7 @@ def check_bundle(folder: Path) -> int:
     return len(manifest["files"])
 
 
-def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
+def _fill(contents: Contents, folder: Path) -> install.BundleManifest:
     _check_pins(contents.checkout)
     environments = [(one, packages_of(one)) for one in contents.environments]
     packages = {package for _, own in environments for package in own}
@@ -91,7 +90,7 @@ def _fill(contents: Contents, folder: Path) -> dict[str, Any]:
 
 def _manifest(
     contents: Contents, packages: set[Package], commit: str, glibc: str, size: int
-) -> dict[str, Any]:
+) -> install.BundleManifest:
     """Return the manifest without the files.
 
     Args:
@@ -112,10 +111,11 @@ def _manifest(
         "packages": sorted({one.pin for one in packages}),
         "models": sorted(contents.models),
         "installed_bytes": size,
+        "files": {},
     }
 
 
-def _files(folder: Path) -> dict[str, dict[str, Any]]:
+def _files(folder: Path) -> dict[str, install.BundleFile]:
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
     return {
         path.relative_to(folder).as_posix(): {
@@ -183,9 +183,9 @@ def _git(checkout: Path, *arguments: str) -> bytes:
     return done.stdout
 
 
-def _readme(manifest: dict[str, Any]) -> str:
+def _readme(manifest: install.BundleManifest) -> str:
     from jinja2 import Environment as Templates
     from jinja2 import PackageLoader, StrictUndefined
 
     templates = Templates(loader=PackageLoader("app.airgap", "."), undefined=StrictUndefined)
-    return templates.get_template("readme.md.j2").render(manifest) + "\n"
+    return templates.get_template("readme.md.j2").render(**manifest) + "\n"

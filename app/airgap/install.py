@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict, cast
 
 MANIFEST = "manifest.json"
 SOURCE = "source.tar.gz"
@@ -26,11 +26,37 @@ _COMMIT = "# Source: commit "
 FORMAT = 1
 
 
+class BundleFile(TypedDict):
+    """A file as it was when the bundle was made."""
+
+    bytes: int
+    sha256: str
+
+
+class BundleManifest(TypedDict):
+    """What a bundle holds, and where it can be installed; its existence means "whole"."""
+
+    format: int
+    project: str
+    version: str
+    commit: str
+    python: str
+    """Such as ``3.11``."""
+    platform: str
+    glibc: str
+    """Oldest version that all wheels run on; empty for any."""
+    packages: list[str]
+    models: list[str]
+    installed_bytes: int
+    """Of all environments, once installed."""
+    files: dict[str, BundleFile]
+
+
 class Refused(Exception):
     """Why a bundle cannot be used: what, and what to do about it, in one line."""
 
 
-def read_manifest(bundle: Path) -> dict[str, Any]:
+def read_manifest(bundle: Path) -> BundleManifest:
     """Return a bundle's manifest.
 
     Raises:
@@ -47,16 +73,16 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
         manifest = {}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise Refused(f"{bundle / MANIFEST}: is damaged, or of another version — copy it again")
-    return manifest
+    return cast("BundleManifest", manifest)
 
 
-def check_files(bundle: Path, manifest: dict[str, Any]) -> None:
+def check_files(bundle: Path, manifest: BundleManifest) -> None:
     """Hold every file against the manifest: SHA-256, nothing missing, nothing beside them.
 
     Raises:
         Refused: With the first file that is not as it was, and how many there are.
     """
-    files: dict[str, Any] = manifest["files"]
+    files = manifest["files"]
     faults = []
     for name, file in files.items():
         path = bundle / name
@@ -71,7 +97,7 @@ def check_files(bundle: Path, manifest: dict[str, Any]) -> None:
         raise Refused(f"{bundle}: {faults[0]}{more} — copy the bundle again")
 
 
-def check_machine(manifest: dict[str, Any]) -> None:
+def check_machine(manifest: BundleManifest) -> None:
     """Hold this machine and its Python against those that the wheels are for.
 
     Raises:
@@ -98,7 +124,7 @@ def python_version() -> str:
     return ".".join(map(str, sys.version_info[:2]))
 
 
-def unpack(bundle: Path, manifest: dict[str, Any], target: Path) -> None:
+def unpack(bundle: Path, manifest: BundleManifest, target: Path) -> None:
     """Lay the project's source at ``target``, with settings that take every package from here.
 
     Where this bundle's source lies already, only the settings are written: the bundle may have been
@@ -123,9 +149,9 @@ def unpack(bundle: Path, manifest: dict[str, Any], target: Path) -> None:
     partial = parent / f".{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     # The safe filter came with 3.11.4; the archive was checked by its hash before.
-    safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    safe: Literal["data"] | None = "data" if hasattr(tarfile, "data_filter") else None
     with tarfile.open(bundle / SOURCE) as archive:
-        archive.extractall(partial, **safe)
+        archive.extractall(partial, filter=safe) if safe else archive.extractall(partial)
     _write(partial / SETTINGS, settings)
     if target.exists():
         target.rmdir()
