@@ -196,7 +196,7 @@ def migrate(context: RoundContext) -> None:
 
     migrated, logins = migrate_review(context)
     columns = ("held here", "moved now", "there already", "changed there, kept", "found there")
-    table = _table(f"Moved to {logins.url}", "", *columns)
+    table = _table(f"Moved to {logins.url}", "", *columns, wrap=True)
     for kind, moves in migrated.counts.items():
         cells = (moves.held, moves.moved, moves.already, moves.changed, moves.arrived)
         table.add_row(kind, *map(str, cells))
@@ -286,11 +286,12 @@ def _on_gold(measured: Agreement) -> Table:
     return table
 
 
-def _table(title: str, first: str, *others: str) -> Table:
+def _table(title: str, first: str, *others: str, wrap: bool = False) -> Table:
+    """Return a table without rows; with ``wrap``, headings take two lines where it is narrow."""
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column(first, no_wrap=True)
     for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=not wrap)
     return table
 
 
