@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -9,19 +10,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from app.cli.main import main
 from generation.baseline import baseline_answers
 from rounds.context import RoundContext, open_context
 from rounds.models import linked_model, model_folder
 from rounds.runner import StageSpec, Work, run_stage
+from tests.training.export.conftest import make_adapter, make_base
 from workbench.config import GenerateSettings
 from workbench.errors import EXIT_USER_ERROR
-from workbench.inference.adapters import save_adapter
+from workbench.inference.adapters import AdaptedModel
 from workbench.inference.base_models import load_model, load_tokenizer
 from workbench.inference.endpoint import Endpoint, check_reachable, free_port
 from workbench.records import Example, user_prompt
@@ -33,27 +38,17 @@ QUESTIONS = ("the chair?", "champ walks now?", "the trainer answers?")
 
 
 def adapter_stage(context: RoundContext) -> StageSpec:
-    """A stage whose adapter PEFT has drawn at random: it says other things than its base."""
+    """A stage whose adapter is drawn at random: it says other things than its base."""
 
     def run(work: Work) -> None:
-        import torch
-        from peft import LoraConfig, get_peft_model
-
-        torch.manual_seed(1)
-        drawn = LoraConfig(r=8, lora_alpha=64, target_modules="all-linear", init_lora_weights=False)
-        model = get_peft_model(load_model(Path(context.config.model)), drawn)
-        save_adapter(model, work.out / "adapter", context.config.model)
+        make_adapter(work.out / "adapter", Path(context.config.model), lora_alpha=16)
 
     return StageSpec("sft", run)
 
 
-def greedy(folder: Path, adapter: Path | None = None) -> list[str]:
-    """Answer through transformers and PEFT themselves, the adapter beside its base."""
+def greedy(folder: Path) -> list[str]:
+    """Answer through transformers itself."""
     tokenizer, model = load_tokenizer(folder), load_model(folder)
-    if adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter)
     texts = []
     for question in QUESTIONS:
         turns = [{"role": "user", "content": question}]
@@ -61,8 +56,8 @@ def greedy(folder: Path, adapter: Path | None = None) -> list[str]:
             turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"
         )
         output = model.generate(**asked, max_new_tokens=8, do_sample=False)
-        said = output[0, asked["input_ids"].shape[1] :]
-        texts.append(tokenizer.decode(said, skip_special_tokens=True).strip())
+        new = output[0, asked["input_ids"].shape[1] :]
+        texts.append(tokenizer.decode(new, skip_special_tokens=True).strip())
     return texts
 
 
@@ -72,6 +67,11 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
 ) -> None:
     port = free_port()
     options = of_round("http://127.0.0.1:1/v1")
+    # Sure of what it says: a server's other order of sums must not change a token.
+    base = make_base(tmp_path / "base", tiny_model)
+    config = json.loads((tmp_path / "run.yaml").read_text(encoding="utf-8"))
+    config_text = json.dumps(config | {"model": str(base)})
+    (tmp_path / "run.yaml").write_text(config_text, encoding="utf-8")
     context = open_context(config=tmp_path / "run.yaml", runs=tmp_path / "runs")
     run_stage(context.round, adapter_stage(context), seed=0)
     command = [sys.executable, "-m", "app.cli.main", "serve", "--adapter", "sft"]
@@ -101,11 +101,17 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
-    said = [response.text for response in baseline.responses]
-    assert said == greedy(tiny_model, context.round.stage("sft") / "adapter")
-    assert said != greedy(tiny_model)
+    texts = [response.text for response in baseline.responses]
     # Merged once: the second time the folder is there already.
-    assert model_folder(context, "sft").stat().st_mtime < time.time() - 1
+    merged = model_folder(context, "sft")
+    assert merged.stat().st_mtime < time.time() - 1
+    assert texts == greedy(merged) != greedy(base)
+    # Base and adapter, added in float32 and rounded once.
+    adapter = context.round.stage("sft") / "adapter"
+    model = AdaptedModel(base, [adapter], dtype=torch.float32, merge=True).use(adapter)
+    layer: Any = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
+    weights = load_file(merged / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"]
+    assert torch.equal(weights, layer.base_layer.weight.to(weights.dtype))
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
