@@ -90,6 +90,10 @@ def arms(language: Language, seed: int = 0) -> dict[str, list[str]]:
     rows = planted(language)
     rng = random.Random(seed)
     every = {name: make(rows, rng) for name, make in _ARMS.items()}
+    if seed:
+        # Only their losses tell these, and those are recorded for the first seed.
+        first = arms(language)
+        every |= {name: first[name] for name in ("shuffled", "shuffled_inside")}
     if language == "en":
         every["second_writer"] = _second_writer(rows)
     return every
@@ -200,13 +204,11 @@ def _loop_in_marks(rows: Planted, _: random.Random) -> list[str]:
     return [frame.format(*[" ".join([start] * 4)] * 4) for start in starts]
 
 
-def _shuffled(rows: Planted, _: random.Random) -> list[str]:
-    rng = random.Random(0)  # whatever the seed: their losses are recorded
+def _shuffled(rows: Planted, rng: random.Random) -> list[str]:
     return [" ".join(rng.sample(a.split(), len(a.split()))) for a in rows.reviewed]
 
 
-def _shuffled_inside(rows: Planted, _: random.Random) -> list[str]:
-    rng = random.Random(0)
+def _shuffled_inside(rows: Planted, rng: random.Random) -> list[str]:
     return [
         " ".join(
             " ".join(rng.sample(part.split(), len(part.split()))) for part in _SENTENCE.split(a)
