@@ -148,7 +148,7 @@ class _SourceReader:
                 record=f"row-{digest[:16]}",
                 stage=STAGE,
                 reason=mistake.reason,
-                detail=error.what.encode(errors="replace").decode(),
+                detail=error.what,
                 source=source,
                 parents=self.parents,
             )

@@ -15,7 +15,7 @@ from typing import Any
 
 from workbench.errors import UserError, nearest
 from workbench.records import Message, Messages, Role
-from workbench.text import Changes, normalize
+from workbench.text import Changes, normalize, printable
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "question": ("instruction", "prompt", "question", "query", "problem"),
@@ -36,6 +36,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 COLUMNS = {name: part for part, names in FIELDS.items() for name in names}
 _MARK = re.compile(
     r"<\|im_start\|>(?P<chatml>system|user|assistant)\n"
+    r"|### ?(?P<inline>Human|User|Assistant): "
     r"|(?:^|\n)\s*#{2,3} ?(?P<hash>Human|User|Instruction|Input|Assistant|Response|System):?"
     r"|(?:^|\n\n)(?P<plain>Human|User|Assistant|System): ",
 )
@@ -93,7 +94,7 @@ class Columns:
         theirs = {name: ours for ours, name in self.mapping.items() if name}
         row: dict[str, tuple[str, Any]] = {}
         for key, value in data.items():
-            name = normalize(str(key)).strip()
+            name = printable(normalize(str(key))).strip()
             self.seen.setdefault(name)
             ours = theirs.get(name) or name.casefold()
             mapped = name in theirs
@@ -144,7 +145,8 @@ def spoken_turns(text: str) -> Messages:
     """Return the turns of a transcript; none where nothing marks who speaks."""
     marks = list(_MARK.finditer(text))
     turns: list[tuple[Role, str]] = []
-    for mark, after in zip(marks, [*marks[1:], None], strict=True):
+    for place, mark in enumerate(marks):
+        after = marks[place + 1] if place + 1 < len(marks) else None
         role = _SPEAKERS[next(name for name in mark.groups() if name).casefold()]
         content = text[mark.end() : after.start() if after else len(text)]
         content = content.replace("<|im_end|>", "").replace("<|endoftext|>", "").strip()

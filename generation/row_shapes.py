@@ -34,6 +34,8 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(("system", "developer"), "system"),
 }
 _TOOLS = ("tool", "function", "function_call", "function_response", "observation", "ipython")
+LONGEST_NAME = 40
+"""Characters of a column's name beyond which it is a row, and the names are missing."""
 SHAPES = "{instruction, output}, {prompt, completion}, {messages} or {prompt, chosen, rejected}"
 Shape = Literal["question and answer", "chat", "preference", "labelled answer", "transcript"]
 
@@ -407,6 +409,8 @@ class _RowParser:
     def _shapeless(self) -> BadRow:
         keys = [str(key) for key in self.data]
         hint = next((hint for key in keys if (hint := nearest(key.casefold(), COLUMNS))), "")
+        if any(len(key) > LONGEST_NAME or key.endswith((".", "?", "!")) for key in keys):
+            hint = "the first line has to name the columns, such as instruction,output"
         if not hint and len(keys) > 1:
             hint = f"say which is which: --map instruction={keys[0]} --map output={keys[1]}"
         what = f"has none of the known shapes, only {listed(keys)}"

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError
-from workbench.row_text import RawRow, Reading, column_names, decode_line, text_rows
+from workbench.row_text import (
+    RawRow,
+    Reading,
+    column_names,
+    decode_line,
+    text_rows,
+    wrapped_rows,
+)
 from workbench.text import MARKS, decode
 
 BATCH = 1000
@@ -134,7 +141,7 @@ def _is_jsonl(path: Path) -> bool:
         for raw in file:
             if not (line := _line(raw)):
                 continue
-            if decode_line(line) is None:
+            if (data := decode_line(line)) is None or wrapped_rows(data):
                 return False
             some = True
     return some

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench.errors import UserError
-from workbench.text import MARKS, normalize
+from workbench.errors import UserError, nearest
+from workbench.text import MARKS, normalize, printable
 
 csv.field_size_limit(sys.maxsize)  # a cell may be as long as an answer
 
@@ -26,6 +26,8 @@ _DATA = re.compile(r"""\{\s*["“”„'‘][^"“”„'’]*["“”'’]\s*:"
 """The beginning of an object with a first key."""
 _OPEN = re.compile(r"[{\[]\s*$")
 _LIKE_DATA = re.compile(r"""\s*[{}\[\]"“”'‘’]""")
+_INSIDE = re.compile(r"""["“”]\s*:\s*["“”\[{\d]|["”]\s*}""")
+"""What only the inside of an object looks like."""
 _QUOTED = re.compile(r"\s*>[\s>]*")
 _OPENING = re.compile(r"(?<=[{,\[:])(\s*)[“”„]")
 _CLOSING = re.compile(r"[“”](?=\s*[:,}\]])")
@@ -37,6 +39,10 @@ _RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
 _CELL_END = re.compile(r"(?<!\\)\|")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 DELIMITERS = ",\t;|"
+MARKDOWN = "markdown"
+"""Instead of a delimiter: the cells are those of a Markdown table."""
+LONGEST_HEAD = 400
+"""Characters of a line of column names amid prose."""
 ONE_A_LINE = "one JSON object a line"
 
 
@@ -87,7 +93,7 @@ class Mistake(NamedTuple):
     def error(self, path: Path) -> UserError:
         """Return it as a line that names file and place."""
         where = f"{path}:{self.place}" if self.place else str(path)
-        return UserError(self.what, where=where, fix=self.fix)
+        return UserError(printable(self.what), where=where, fix=printable(self.fix))
 
 
 def numbers(lines: list[int]) -> str:
@@ -142,9 +148,20 @@ def text_rows(reading: Reading, text: str, *, delimiter: str = "") -> Iterator[R
         head = next((i for i, line in enumerate(lines) if line.strip()), 0)
         if delimiter == "?":
             delimiter = _delimiter(lines[head])
-        yield from _Text(reading, lines).csv(head, delimiter, to_the_end=True)
+        yield from _Text(reading, lines).csv(head, delimiter)
         return
     yield from _Text(reading, lines).rows()
+
+
+def wrapped_rows(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the rows of an object that is but a list of them, such as ``{"rows": […]}``."""
+    if len(value) != 1:
+        return None
+    (rows,) = value.values()
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        return None
+    # The turns of one conversation are no rows.
+    return None if {"role", "from"} & set(rows[0]) else rows
 
 
 def _document(text: str) -> list[tuple[int, Any]] | None:
@@ -160,11 +177,7 @@ def _document(text: str) -> list[tuple[int, Any]] | None:
         return None
     line = text.count("\n", 0, start) + 1
     if isinstance(value, dict):
-        inside = [v for v in value.values() if isinstance(v, list) and v]
-        if len(value) > 1 or not inside or not all(isinstance(one, dict) for one in inside[0]):
-            return [(line, value)]
-        if {"role", "from"} & set(inside[0][0]) or "[" in next(iter(value)):
-            # The turns of one conversation are no rows.
+        if wrapped_rows(value) is None or "[" in next(iter(value)):
             return [(line, value)]
         start = text.index("[", start)
     places: list[tuple[int, Any]] = []
@@ -195,32 +208,39 @@ class _Text:
         self.reading, self.lines = reading, lines
         self.at = 0
         """Index of the next line."""
+        self.names: list[str] = []
+        """Columns of the table that lines belong to, and what stands between its cells."""
+        self.delimiter = ""
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows of JSON objects, tables of CSV and Markdown tables amid prose."""
-        fenced = False
+        fenced = blank = False
         while self.at < len(self.lines):
             line, number = self._line(self.at), self.at + 1
             text = line.strip(MARKS + " \t,")
+            after_blank, blank = blank, not text
             start = self._start(line)
             if start is not None:
                 fenced ^= bool(_FENCE.match(line)) and line.count("```") % 2 == 1
                 self.reading.formats["JSON"] = None
                 yield from self._objects(line, start)
-                continue
-            self.at += 1
-            if _FENCE.match(line):
+                blank = True
+            elif _FENCE.match(line):
+                self.at += 1
                 fenced ^= line.count("```") != 2
+                self.names = []
             elif not text or text in "[]":
-                continue
-            elif self.at < len(self.lines) and "|" in line and _RULE.match(self._line(self.at)):
-                yield from self._markdown(line)
+                self.at += 1
             elif delimiter := self._head(line):
-                yield from self.csv(self.at - 1, delimiter)
-            elif fenced or _LIKE_DATA.match(line):
-                self.reading.mistake(number, f"is no row: {text[:40]!r}", ONE_A_LINE)
+                self._open_csv(self.at, delimiter)
+            elif self.names and self._like_cells(line, after_blank):
+                yield from self._cells(line)
             else:
-                self.reading.passed.append(number)
+                self.at += 1
+                if fenced or _LIKE_DATA.match(line) or _INSIDE.search(line):
+                    self.reading.mistake(number, f"is no row: {text[:40]!r}", ONE_A_LINE)
+                else:
+                    self.reading.passed.append(number)
 
     def _line(self, index: int) -> str:
         """Return a line without the marks of a quotation."""
@@ -268,6 +288,8 @@ class _Text:
 
     def _values(self, value: Any, number: int) -> Iterator[RawRow]:
         items = value if isinstance(value, list) else [value]
+        if isinstance(value, dict):
+            items = wrapped_rows(value) or items
         if not all(isinstance(item, dict) for item in items):
             self.reading.mistake(number, "is not a JSON object", ONE_A_LINE)
             return
@@ -319,48 +341,80 @@ class _Text:
         return len(self.lines) - number + 1
 
     def _head(self, line: str) -> str:
-        """Return the delimiter of a table of CSV that has this line for its head, or nothing."""
+        """Return the delimiter of a table that has this line for its head, or nothing."""
+        after = self._line(self.at + 1) if self.at + 1 < len(self.lines) else ""
+        if "|" in line and _RULE.match(after):
+            return MARKDOWN
         delimiter = _delimiter(line)
-        names = [name.strip().casefold() for name in line.split(delimiter)]
-        known = sum(name.strip('"') in self.reading.known for name in names)
-        return delimiter if known >= 2 and 2 * known >= len(names) else ""
+        names = [name.strip().strip('"').casefold() for name in line.split(delimiter)]
+        known = [name for name in names if name in self.reading.known]
+        if len(names) < 2 or not known or len(line) > LONGEST_HEAD:
+            return ""
+        # A slip in one name must not make prose of a whole table.
+        others = [name for name in names if name not in known]
+        slips = [name for name in others if nearest(name, self.reading.known)]
+        return delimiter if 2 * (len(known) + len(slips)) > len(names) else ""
 
-    def csv(self, index: int, delimiter: str, *, to_the_end: bool = False) -> Iterator[RawRow]:
-        """Yield the rows of a table of CSV whose head is at an index.
-
-        It ends with the text, else at a fence, at an object, or where prose follows a blank line.
-        """
-        self.reading.formats["TSV" if delimiter == "\t" else "CSV"] = None
-        head, count, error = self._record(index, delimiter)
+    def _open_csv(self, index: int, delimiter: str) -> None:
+        """Take the line at an index for the head of a table."""
+        name = {MARKDOWN: "Markdown", "\t": "TSV"}.get(delimiter, "CSV")
+        self.reading.formats[name] = None
+        self.delimiter = delimiter
+        cells, count, error = self._record(index)
         if error:
-            self.reading.mistake(index + 1, f"broken line of column names: {error}", "mend it")
-        names = column_names(head)
-        _check_names(self.reading, names, index + 1)
-        self.at, blank = index + count, False
-        while self.at < len(self.lines):
-            line, number = self.lines[self.at], self.at + 1
-            if not line.strip(MARKS + " \t"):
-                self.at, blank = self.at + 1, True
-                continue
-            if not to_the_end and (_FENCE.match(line) or line.lstrip(MARKS + " ").startswith("{")):
-                return
-            cells, count, error = self._record(self.at, delimiter)
-            if blank and not error and not to_the_end and len(cells) != len(names):
-                return
-            self.at += count
-            if error:
-                fix = 'a quote inside of a quoted cell is written twice: ""'
-                self.reading.mistake(number, f"broken CSV: {error}", fix, "broken_csv")
-            elif len(cells) > len(names) or (len(cells) == 1 < len(names)):
-                what = f"has {len(cells)} cells, the line of column names {len(names)}"
-                self.reading.mistake(number, what, "put a cell in quotes", "broken_csv")
-            else:
-                yield RawRow(str(number), dict(zip(names, cells, strict=False)))
+            what = f"broken line of column names: {error}"
+            self.reading.mistake(index + 1, what, "mend it", "broken_table")
+        self.names = column_names(cells)
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            what = f"the column '{twice[0]}' is there twice"
+            self.reading.mistake(index + 1, what, "give each a name of its own", "broken_table")
+        self.at = index + count + (delimiter == MARKDOWN)
 
-    def _record(self, index: int, delimiter: str) -> tuple[list[str], int, str]:
+    def csv(self, index: int, delimiter: str) -> Iterator[RawRow]:
+        """Yield the rows of a text that is one table of CSV, whose head is at an index."""
+        self._open_csv(index, delimiter)
+        while self.at < len(self.lines):
+            line = self.lines[self.at]
+            start = self._start(line)
+            if not line.strip(MARKS + " \t"):
+                self.at += 1
+            elif start is not None and not line[:start].strip(MARKS + " \t>"):
+                yield from self._objects(line, start)
+            else:
+                yield from self._cells(line)
+
+    def _like_cells(self, line: str, after_blank: bool) -> bool:
+        """Return whether a line amid prose belongs to the table above it."""
+        if self.delimiter == MARKDOWN:
+            return "|" in line
+        # Prose has a space behind its commas, and a number none.
+        cells = re.search(rf"{re.escape(self.delimiter)}(?!\s|\d)", line)
+        return bool(cells) or not after_blank
+
+    def _cells(self, line: str) -> Iterator[RawRow]:
+        """Yield the row of the table that begins on the next line."""
+        number, names = self.at + 1, self.names
+        cells, count, error = self._record(self.at)
+        self.at += count
+        if error:
+            fix = 'a quote inside of a quoted cell is written twice: ""'
+            self.reading.mistake(number, f"broken CSV: {error}", fix, "broken_csv")
+        elif len(cells) > len(names) or len(cells) == 1 < len(names):
+            what = f"has {len(cells)} cells, the line of column names {len(names)}"
+            fix = "put a cell in quotes"
+            if self.delimiter == MARKDOWN:
+                fix = "write a bar inside of a cell as \\|"
+            self.reading.mistake(number, what, fix, "broken_table")
+        else:
+            yield RawRow(str(number), dict(zip(names, cells, strict=False)))
+
+    def _record(self, index: int) -> tuple[list[str], int, str]:
         """Return the cells of the record at an index, its count of lines, and what is wrong."""
+        if self.delimiter == MARKDOWN:
+            return _markdown_cells(self._line(index)), 1, ""
         lines = (self.lines[i] + "\n" for i in range(index, len(self.lines)))
-        reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+        reader = csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=True)
         try:
             cells = next(reader)
         except (csv.Error, StopIteration) as error:
@@ -368,26 +422,9 @@ class _Text:
             return [], 1, str(error) or "no cells"
         return cells, reader.line_num, ""
 
-    def _markdown(self, line: str) -> Iterator[RawRow]:
-        """Yield the rows of a Markdown table whose head was the line before."""
-        self.reading.formats["Markdown"] = None
-        names = column_names(_cells(line))
-        _check_names(self.reading, names, self.at)
-        self.at += 1
-        while self.at < len(self.lines) and "|" in (text := self._line(self.at)):
-            cells, number = _cells(text), self.at + 1
-            self.at += 1
-            if len(cells) > len(names):
-                what = f"has {len(cells)} cells, the head of the table {len(names)}"
-                fix = "write a bar inside of a cell as \\|"
-                self.reading.mistake(number, what, fix, "broken_table")
-            else:
-                yield RawRow(str(number), dict(zip(names, cells, strict=False)))
 
-
-def _cells(line: str) -> list[str]:
-    text = line.strip().removeprefix("|")
-    cells = _CELL_END.split(text)
+def _markdown_cells(line: str) -> list[str]:
+    cells = _CELL_END.split(line.strip().removeprefix("|"))
     if not cells[-1].strip():
         cells.pop()
     return [_BREAK.sub("\n", cell.replace("\\|", "|")).strip() for cell in cells]
@@ -399,13 +436,6 @@ def column_names(cells: list[Any]) -> list[str]:
     while names and not names[-1]:
         names.pop()
     return [name or f"column {place}" for place, name in enumerate(names, start=1)]
-
-
-def _check_names(reading: Reading, names: list[str], line: int) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        what = f"the column '{twice[0]}' is there twice"
-        reading.mistake(line, what, "give each column a name of its own", "broken_table")
 
 
 def _delimiter(line: str) -> str:

@@ -89,6 +89,11 @@ def changes_line(changes: Changes) -> str:
     return ", ".join(text.format(changes[name]) for name, text in words if changes[name])
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with a question mark for each half of a Unicode character."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 class Decoded(NamedTuple):
     """Bytes as text."""
 
@@ -105,6 +110,8 @@ _BYTE_ORDER_MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+_CHARSETS = ("cp949", "cp1252", "cp1250", "cp1251", "cp932", "euc_jp", "gb18030", "big5")
+"""What files are written in that are not in Unicode; more would only make guesses wilder."""
 _SAMPLE = 1 << 20
 """Bytes by which a charset is guessed."""
 
@@ -152,14 +159,14 @@ def _other_charset(raw: bytes) -> Decoded | None:
     lenient = raw.decode("utf-8", "surrogateescape")
     wrong = sum("\udc80" <= character <= "\udcff" for character in lenient)
     letters = sum(character > "\x7f" for character in lenient)
-    if wrong * 4 <= letters - wrong:
+    if wrong <= letters - wrong:
         # UTF-8 that was cut or put together badly: only the rows with such bytes are lost.
         return Decoded(lenient, "UTF-8")
     if korean := _korean(raw):
         return korean
     from charset_normalizer import from_bytes
 
-    best = from_bytes(raw[:_SAMPLE]).best()
+    best = from_bytes(raw[:_SAMPLE], cp_isolation=list(_CHARSETS)).best()
     if best is None:
         return None
     try:
