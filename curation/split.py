@@ -151,7 +151,8 @@ def assign_groups(
     if not rest and not any(group in members for group in _of("train", fixed)):
         raise UserError(
             f"{len(members)} groups of rows are too few for train, validation and test",
-            fix="give rows a topic each, at least three different ones",
+            fix="bring rows of at least three topics, each named in its row,"
+            " or many rows of one with split: {topics: spread} in the configuration",
         )
     return splits | dict.fromkeys(rest, "train")
 

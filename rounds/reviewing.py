@@ -16,7 +16,13 @@ from rounds.layout import DECISIONS, FILTERED, RESOLVE_DROPS, REVIEWS, RoundFold
 from rounds.pipeline import run_spec, run_stages
 from rounds.review_server import ReviewServer
 from rounds.stages.resolve import Reviewed, measure
-from rounds.stages.review import push_rows, push_unsettled, review_rows, review_stage
+from rounds.stages.review import (
+    check_splittable,
+    push_rows,
+    push_unsettled,
+    review_rows,
+    review_stage,
+)
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,11 +43,15 @@ def push_review(context: RoundContext) -> None:
     Raises:
         UserError: The server does not run, or what one of the stages says.
     """
+    if context.round.has(FILTERED):
+        check_splittable(context, review_rows(context, context.round, people=True))
     connection = ReviewServer.of(context).connect()
     if not context.round.has(FILTERED):
         generate = ("generate",) if context.config.teacher else ()
         run_stages(context, ("import", *generate, "filter"))
-    push_rows(context, connection, review_rows(context, context.round, people=True))
+    rows = review_rows(context, context.round, people=True)
+    check_splittable(context, rows)
+    push_rows(context, connection, rows)
     with context.round.locked():
         context.remember()
 

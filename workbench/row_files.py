@@ -126,7 +126,7 @@ def _rows_of_bytes(reading: Reading, head: bytes, raw: bytes, suffix: str) -> It
     elif suffix in (".xlsx", ".parquet", ".arrow"):
         raise UserError(f"is no {suffix} file", where=where, fix="export it again")
     elif (decoded := decode(raw)) is None:
-        raise UserError("its charset is not known", where=where, fix="save it as UTF-8")
+        raise UserError("its charset is unknown or broken", where=where, fix="save it as UTF-8")
     elif not decoded.text.strip(" \t\r\n\0" + MARKS):
         raise UserError("is empty", where=where, fix="check that it is the file you meant")
     else:

@@ -11,7 +11,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +26,10 @@ _DATA = re.compile(r"""\{\s*["“”„'‘][^"“”„'’]*["“”'’]\s*:"
 """The beginning of an object with a first key."""
 _OPEN = re.compile(r"[{\[]\s*$")
 _LIKE_DATA = re.compile(r"""\s*[{}\[\]"“”'‘’]""")
-_INSIDE = re.compile(r"""["“”]\s*:\s*["“”\[{\d]|["”]\s*}""")
-"""What only the inside of an object looks like."""
+_INSIDE = re.compile(r"""["“”]\s*:\s*["“”\[{\d]|["”]\s*}|[,;\t]"\S|""\w|^\s*\|.*\|""")
+"""What only the inside of an object, or a line of a table without its head, looks like."""
+_CELLS = re.compile(r"[,;\t|](?!\s|\d|$)")
+"""Prose has a space behind its commas, and a number none."""
 _QUOTED = re.compile(r"\s*>[\s>]*")
 _OPENING = re.compile(r"(?<=[{,\[:])(\s*)[“”„]")
 _CLOSING = re.compile(r"[“”](?=\s*[:,}\]])")
@@ -208,9 +210,8 @@ class _Text:
         self.reading, self.lines = reading, lines
         self.at = 0
         """Index of the next line."""
-        self.names: list[str] = []
+        self.names, self.delimiter = list[str](), ""
         """Columns of the table that lines belong to, and what stands between its cells."""
-        self.delimiter = ""
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows of JSON objects, tables of CSV and Markdown tables amid prose."""
@@ -225,26 +226,28 @@ class _Text:
                 self.reading.formats["JSON"] = None
                 yield from self._objects(line, start)
                 blank = True
-            elif _FENCE.match(line):
+            elif _FENCE.match(line) and not _INSIDE.search(line):
                 self.at += 1
                 fenced ^= line.count("```") != 2
                 self.names = []
             elif not text or text in "[]":
                 self.at += 1
+            elif "|" in line and _RULE.match(self._line(self.at + 1)):
+                self._open_table(self.at, MARKDOWN)
             elif delimiter := self._head(line):
-                self._open_csv(self.at, delimiter)
+                self._open_table(self.at, delimiter)
             elif self.names and self._like_cells(line, after_blank):
                 yield from self._cells(line)
             else:
                 self.at += 1
-                if fenced or _LIKE_DATA.match(line) or _INSIDE.search(line):
+                if fenced or _LIKE_DATA.match(line) or _INSIDE.search(line) or self._lone(line):
                     self.reading.mistake(number, f"is no row: {text[:40]!r}", ONE_A_LINE)
                 else:
                     self.reading.passed.append(number)
 
     def _line(self, index: int) -> str:
         """Return a line without the marks of a quotation."""
-        line = self.lines[index].lstrip(MARKS)
+        line = self.lines[index].lstrip(MARKS) if index < len(self.lines) else ""
         return _QUOTED.sub("", line, count=1) if line.lstrip().startswith(">") else line
 
     def _start(self, line: str) -> int | None:
@@ -255,7 +258,7 @@ class _Text:
         if lead.startswith("{") or (lead.startswith("[") and lead.strip(" \t,") != "["):
             return len(line) - len(lead)
         if (match := _OPEN.search(line)) and match[0].startswith("{"):
-            after = self._line(self.at + 1) if self.at + 1 < len(self.lines) else ""
+            after = self._line(self.at + 1)
             if after.lstrip()[:1] in tuple("\"“”'‘"):
                 return match.start()
         return None
@@ -272,7 +275,7 @@ class _Text:
         self.at += max(used, 1)
         if used:
             yield from self._values(value, number)
-        # More may follow on the line where it ended, and what follows must not be lost.
+        # More may follow on the line where it ended.
         while used and (match := _DATA.search(rest)):
             try:
                 value, end = _DECODER.raw_decode(rest, match.start())
@@ -342,9 +345,6 @@ class _Text:
 
     def _head(self, line: str) -> str:
         """Return the delimiter of a table that has this line for its head, or nothing."""
-        after = self._line(self.at + 1) if self.at + 1 < len(self.lines) else ""
-        if "|" in line and _RULE.match(after):
-            return MARKDOWN
         delimiter = _delimiter(line)
         names = [name.strip().strip('"').casefold() for name in line.split(delimiter)]
         known = [name for name in names if name in self.reading.known]
@@ -355,13 +355,13 @@ class _Text:
         slips = [name for name in others if nearest(name, self.reading.known)]
         return delimiter if 2 * (len(known) + len(slips)) > len(names) else ""
 
-    def _open_csv(self, index: int, delimiter: str) -> None:
+    def _open_table(self, index: int, delimiter: str) -> None:
         """Take the line at an index for the head of a table."""
         name = {MARKDOWN: "Markdown", "\t": "TSV"}.get(delimiter, "CSV")
         self.reading.formats[name] = None
         self.delimiter = delimiter
         cells, count, error = self._record(index)
-        if error:
+        if error or not cells:
             what = f"broken line of column names: {error}"
             self.reading.mistake(index + 1, what, "mend it", "broken_table")
         self.names = column_names(cells)
@@ -373,7 +373,7 @@ class _Text:
 
     def csv(self, index: int, delimiter: str) -> Iterator[RawRow]:
         """Yield the rows of a text that is one table of CSV, whose head is at an index."""
-        self._open_csv(index, delimiter)
+        self._open_table(index, delimiter)
         while self.at < len(self.lines):
             line = self.lines[self.at]
             start = self._start(line)
@@ -388,9 +388,11 @@ class _Text:
         """Return whether a line amid prose belongs to the table above it."""
         if self.delimiter == MARKDOWN:
             return "|" in line
-        # Prose has a space behind its commas, and a number none.
-        cells = re.search(rf"{re.escape(self.delimiter)}(?!\s|\d)", line)
-        return bool(cells) or not after_blank
+        return (self.delimiter in line and bool(_CELLS.search(line))) or not after_blank
+
+    def _lone(self, line: str) -> bool:
+        """Return whether a line is cells without their head, in a text with a table of cells."""
+        return bool(_CELLS.search(line)) and any(map(self._head, self.lines))
 
     def _cells(self, line: str) -> Iterator[RawRow]:
         """Yield the row of the table that begins on the next line."""
@@ -439,8 +441,7 @@ def column_names(cells: list[Any]) -> list[str]:
 
 
 def _delimiter(line: str) -> str:
-    counts: Callable[[str], int] = line.count
-    return max(DELIMITERS, key=counts)
+    return max(DELIMITERS, key=lambda one: line.count(one))
 
 
 def _mend(text: str) -> str:

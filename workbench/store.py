@@ -172,13 +172,13 @@ def replace_folder(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def existing(path: Path) -> Path:
-    """Return ``path`` when it is a file.
+def existing(path: Path, *, folder: bool = False) -> Path:
+    """Return ``path`` when it is a file, or a folder where one will do.
 
     Raises:
         UserError: It is not there.
     """
-    if not path.is_file():
+    if not path.is_file() and not (folder and path.is_dir()):
         raise UserError("there is no such file", where=str(path), fix="check the path")
     return path
 

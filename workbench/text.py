@@ -133,7 +133,7 @@ def decode(raw: bytes) -> Decoded | None:
                 return Decoded(raw.decode(charset), name)
             except UnicodeDecodeError:
                 if name != "UTF-8":
-                    return Decoded(raw.decode(charset, "replace"), name)
+                    return None  # one byte is lost, and all behind it is another text
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:

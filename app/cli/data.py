@@ -302,7 +302,7 @@ def _with_splits(files: Sequence[Path], named: Sequence[str]) -> list[tuple[Path
             raise UserError(f"'{text}' names no file", where="--split", fix="such as train=FILE")
         splits[Path(path)] = named_split(name)
     paths = dict.fromkeys([*files, *splits])
-    return [(existing(path), splits.get(path) or split_of(path)) for path in paths]
+    return [(existing(path, folder=True), splits.get(path) or split_of(path)) for path in paths]
 
 
 def _print_leaks(check: LeakCheck, most: int) -> None:

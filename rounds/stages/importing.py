@@ -30,7 +30,10 @@ def import_stage(context: RoundContext) -> StageSpec:
         earlier=earlier,
         files={
             "persona.yaml": context.persona_folder / "persona.yaml",
-            **{f"source:{_key(context, path)}": existing(path) for path in context.sources},
+            **{
+                f"source:{_key(context, path)}": existing(path, folder=True)
+                for path in context.sources
+            },
         },
         settings={
             "rows": context.config.rows,
@@ -60,7 +63,7 @@ def read_sources(
 
     def read(path: Path) -> None:
         imported[path] = import_rows(
-            existing(path),
+            _there(path),
             context.persona,
             origin="seed" if _own(context, path) else "imported",
             columns=context.config.columns,
@@ -90,6 +93,10 @@ def source_labels(context: RoundContext) -> dict[Path, str]:
             depth += 1
         labels[path] = "/".join(parts[-depth:])
     return labels
+
+
+def _there(path: Path) -> Path:
+    return existing(path, folder=True)
 
 
 def _own(context: RoundContext, path: Path) -> bool:

@@ -7,7 +7,7 @@ and what reviewers saw. ``persona review`` does the same a step at a time.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from curation.argilla.records import JudgeOpinion
     from curation.review.reliability import Gold
 
+FEW_ROWS = 500
+"""Rows up to which it is tried out whether they can be split; of more, topics are counted."""
 STAGE = "review"
 POLL_SECONDS = 10.0
 """Seconds between two looks at how far people are."""
@@ -97,6 +99,7 @@ def with_overlap(context: RoundContext, per_record: int | None) -> RoundContext:
 def _review(context: RoundContext, people: bool, wait: bool, work: Work) -> None:
     rows = review_rows(context, work, people=people)
     collected = CollectedReviews([], [], True)
+    check_splittable(context, rows)
     if rows.candidates:  # a round that only takes rows over needs no server
         collected = _collect(context, rows, people, wait, work)
     # Reviews of gold rows say how reliable a reviewer is; nothing is decided by them.
@@ -177,6 +180,25 @@ def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> Revie
         Gold(examples, {row.id: gold.outcomes[row.id] for row in examples}),
         list(decided.values()),
     )
+
+
+def check_splittable(context: RoundContext, rows: ReviewRows) -> None:
+    """Raise a UserError where no split could keep related rows together: before anybody reviews.
+
+    A round after one that was split has its held-out rows already.
+    """
+    from curation.split import assign_groups, split_rows
+
+    settings, seed = context.config.split, context.config.seed
+    candidates = [*rows.decided, *rows.candidates]
+    if not candidates or any(one.done("split") for one in context.round.all_rounds):
+        return
+    if len(candidates) <= FEW_ROWS:
+        split_rows(candidates, [], seed=seed, settings=settings)
+        return
+    apart = settings.topics == "apart"
+    members = Counter((apart and row.topic) or row.id for row in candidates)
+    assign_groups(members, dict.fromkeys(members, ""), {}, seed, settings)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,338 @@
+"""`persona import`: cases of the world's files, each through the real command."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli.main import main
+from workbench.records import Drop, Example, Preference
+from workbench.store import read_json, read_records
+
+CASES = Path(__file__).resolve().parents[2] / "cases"
+ONE = '{"instruction": "How deep?", "output": "To the chair, champ."}'
+TWO = '{"instruction": "Why so tired?", "output": "Lights out, champ."}'
+
+
+class Imports:
+    """Runs the command on files, and reads what it has written."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.capsys = folder, capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        runs = ("--runs", self.folder / "runs", "--persona", "datasets/gym-trainer")
+        code = main(["import", *map(str, arguments), *map(str, runs)])
+        self.out, self.err = self.capsys.readouterr()
+        return code
+
+    @property
+    def stage(self) -> Path:
+        return self.folder / "runs" / "gym-trainer" / "round-001" / "import"
+
+    @property
+    def rows(self) -> list[Example]:
+        return list(read_records(self.stage / "examples.jsonl", Example))
+
+    @property
+    def pairs(self) -> list[Preference]:
+        return list(read_records(self.stage / "preferences.jsonl", Preference))
+
+    @property
+    def drops(self) -> list[tuple[str, str]]:
+        drops = read_records(self.stage / "drops.jsonl", Drop)
+        return [(drop.source, drop.reason) for drop in drops]
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    @property
+    def questions(self) -> list[str]:
+        return [row.question for row in self.rows]
+
+
+@pytest.fixture
+def imports(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Imports:
+    monkeypatch.chdir(repo)
+    return Imports(tmp_path, capsys)
+
+
+def test_files_put_together_with_their_byte_order_marks(imports: Imports) -> None:
+    assert imports(CASES / "01-bom-mid-file.jsonl") == 0
+    assert (len(imports.rows), imports.drops) == (3, [])
+
+
+def test_sharegpt_keeps_all_turns(imports: Imports) -> None:
+    assert imports(CASES / "03-sharegpt.jsonl") == 0
+    roles = [[turn.role for turn in row.prompt] for row in imports.rows]
+    assert roles == [["user"], ["system", "user", "assistant", "user"], ["user"]]
+
+
+def test_openai_chats_are_read_or_told_by_line(imports: Imports) -> None:
+    path = CASES / "04-openai-chat.jsonl"
+    assert imports(path) == 2
+    first, second = (line for line in imports.err.splitlines() if ".jsonl:" in line)
+    assert "04-openai-chat.jsonl:4: messages turn 2 is a tool call 'clock'" in first
+    assert "04-openai-chat.jsonl:5: messages do not end with a user turn" in second
+    assert not imports.stage.exists()
+    assert imports(path, "--skip-bad") == 0
+    assert [line for line, _ in imports.drops] == [f"{path.name}:4", f"{path.name}:5"]
+    assert [reason for _, reason in imports.drops] == ["tool_call", "unanswered"]
+    assert all(row.answer != "Hey." for row in imports.rows)
+    counts = read_json(imports.stage / "manifest.json")["counts"]
+    assert counts["read"] == counts["kept"] + counts["dropped"] == 5
+
+
+def test_nan_is_an_empty_cell(imports: Imports) -> None:
+    assert imports(CASES / "06-nan.jsonl") == 0
+    assert imports.questions == ["Is yoga training?", "Is sauna training?"]
+    assert imports(imports.write("x.jsonl", '{"instruction": "a", "output": NaN}\n' + ONE)) == 2
+    assert "x.jsonl:1: 'output' is empty" in imports.err
+
+
+def test_one_row_has_one_id_whatever_file_it_came_in(imports: Imports) -> None:
+    ids = []
+    for charset in ("cp949", "utf16"):
+        assert imports(CASES / f"07-rows-{charset}.csv", "--force") == 0
+        ids.append([row.id for row in imports.rows])
+    text = '{"instruction": "한글 질문입니다", "output": "회원님 안녕하세요"}'
+    for name, content in (("a.jsonl", text.encode()), ("b.jsonl.gz", gzip.compress(text.encode()))):
+        assert imports(imports.write(name, content)) == 0
+        ids.append([row.id for row in imports.rows])
+    assert len({tuple(one) for one in ids}) == 1
+    assert imports(CASES / "07-rows.csv") == 0
+    assert imports.questions[1] == 'He said "no pain", is he right?\nSecond line.'
+
+
+def test_decomposed_hangul_is_composed_and_its_repetition_dropped(imports: Imports) -> None:
+    assert imports(CASES / "09-nfd-korean.jsonl", "--map", "topic=") == 0
+    assert imports.drops == [("09-nfd-korean.jsonl:2", "exact_duplicate")]
+    assert "texts composed (NFC)" in imports.err
+
+
+def test_a_check_of_splits_finds_a_decomposed_leak(imports: Imports) -> None:
+    files = [str(CASES / f"09-{name}.jsonl") for name in ("train", "test")]
+    assert main(["split", "--check", *files]) == 1
+
+
+def test_markup_stays_letter_by_letter(imports: Imports) -> None:
+    path = CASES / "37-markdown-switch.jsonl"
+    assert imports(path) == 0
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [(row.question, row.answer) for row in imports.rows] == [
+        (row["instruction"], row["output"]) for row in rows
+    ]
+
+
+@pytest.mark.parametrize("name", ["40-one-row", "40-all-the-same", "40-one-topic"])
+def test_too_few_topics_are_told_before_anybody_reviews(imports: Imports, name: str) -> None:
+    assert imports(CASES / f"{name}.jsonl") == 0
+    runs = ["--runs", str(imports.folder / "runs"), "--persona", "datasets/gym-trainer"]
+    assert main(["filter", *runs]) == 0
+    imports.capsys.readouterr()
+    assert main(["review", "push", *runs]) == 2
+    error = imports.capsys.readouterr().err
+    assert "at least three topics" in error
+    assert "split: {topics: spread}" in error
+
+
+@pytest.mark.parametrize(
+    "lead", ["\ufeff", "Row 2: ", "**2.** ", "> ", "`", "\u200b", "2) ", "• ", "\ufeff> - `"]
+)
+def test_a_row_is_no_prose_whatever_stands_before_it(imports: Imports, lead: str) -> None:
+    end = "`" if lead.endswith("`") else ""
+    assert imports(imports.write("reply.txt", f"{ONE}\n{lead}{TWO}{end}\n")) == 0
+    assert imports.questions == ["How deep?", "Why so tired?"]
+
+
+def test_a_table_beside_a_plain_row_is_read(imports: Imports) -> None:
+    text = f'{ONE}\ninstruction,output\nHow far?,"To the door, champ."\n{TWO}\nHow long?,Minutes.\n'
+    assert imports(imports.write("mixed.txt", text)) == 0
+    assert imports.questions == ["How deep?", "How far?", "Why so tired?", "How long?"]
+
+
+def _parquet(path: Path) -> None:
+    import pandas
+
+    pandas.DataFrame([json.loads(ONE), json.loads(TWO)]).to_parquet(path)
+
+
+def _excel(path: Path) -> None:
+    import pandas
+
+    pandas.DataFrame([json.loads(ONE), json.loads(TWO)]).to_excel(path, index=False)
+
+
+def _saved(path: Path) -> None:
+    import datasets
+
+    datasets.Dataset.from_list([json.loads(ONE), json.loads(TWO)]).save_to_disk(path)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "README.md").write_text("A card.", encoding="utf-8")
+    (path / "a.jsonl").write_text(ONE, encoding="utf-8")
+    (path / "b.csv").write_text('instruction,output\nWhy so tired?,"Lights out, champ."\n')
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "rows.parquet": _parquet,
+    "rows.xlsx": _excel,
+    "saved": _saved,
+    "folder": _folder,
+    "array.json": lambda path: path.write_text(f"[{ONE},\n{TWO}]"),
+    "wrapped.json": lambda path: path.write_text(f'{{"rows": [{ONE},\n{TWO}]}}'),
+    "rows.tsv": lambda path: path.write_text(
+        "instruction\toutput\nHow deep?\tTo the chair, champ.\nWhy so tired?\tLights out, champ.\n"
+    ),
+    "table.md": lambda path: path.write_text(
+        "# Rows\n\n| instruction | output |\n|---|---|\n| How deep? | To the chair, champ. |\n"
+        "| Why so tired? | Lights out, champ. |\n\nThat was all.\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_every_format_gives_the_same_rows(imports: Imports, name: str) -> None:
+    path = imports.folder / name
+    FILES[name](path)
+    assert imports(path) == 0
+    found = [row.id for row in imports.rows]
+    assert imports(imports.write("plain.jsonl", f"{ONE}\n{TWO}")) == 0
+    assert found == [row.id for row in imports.rows]
+
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+WORSE = [TURNS[0], {"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "question", "answer"),
+    [
+        ({"prompt": "q", "completion": "a"}, "q", "a"),
+        ({"question": "q", "answer": "a", "context": "c"}, "q\n\nc", "a"),
+        ({"system_prompt": "s", "query": "q", "response": "a"}, "q", "a"),
+        ({"instruction": "q", "output": "a", "history": [["x", "y"]], "system": "s"}, "q", "a"),
+        ({"prompt": [TURNS[0]], "completion": [TURNS[1]]}, "q", "a"),
+        ({"messages": [*TURNS, TURNS[0], {**TURNS[1], "weight": 0}]}, "q", "a"),
+        ({"text": "### Human: q\n### Assistant: a"}, "q", "a"),
+        ({"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>"}, "q", "a"),
+        ({"prompt": "q", "completion": "a", "label": True}, "q", "a"),
+    ],
+)
+def test_shapes_of_question_and_answer(
+    imports: Imports, row: dict[str, Any], question: str, answer: str
+) -> None:
+    assert imports(imports.write("row.jsonl", json.dumps(row))) == 0
+    (example,) = imports.rows
+    assert (example.question, example.answer) == (question, answer)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"prompt": "q", "chosen": "a", "rejected": "b"}],
+        [{"chosen": TURNS, "rejected": WORSE}],
+        [{"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}],
+        [{"prompt": "q", "chosen": TURNS, "rejected": WORSE, "messages": TURNS}],
+        [
+            {
+                "instruction": "q",
+                "completions": [
+                    {"response": "b", "overall_score": 2.0},
+                    {"response": "a", "overall_score": 7.5},
+                ],
+            }
+        ],
+        [
+            {"prompt": "q", "completion": "b", "label": False},
+            {"prompt": "q", "completion": "a", "label": True},
+        ],
+        [{"conversations": [{"from": "human", "value": "q"}], "chosen": TURNS[1], "rejected": "b"}],
+    ],
+    ids=["explicit", "implicit", "texts", "binarized", "ultrafeedback", "kto", "sharegpt"],
+)
+def test_shapes_of_preferences(imports: Imports, rows: list[dict[str, Any]]) -> None:
+    assert imports(imports.write("rows.jsonl", "\n".join(map(json.dumps, rows)))) == 0
+    (pair,) = imports.pairs
+    assert (pair.question, pair.chosen, pair.rejected) == ("q", "a", "b")
+
+
+def test_an_answer_turned_down_with_no_liked_one_beside_it_is_dropped(imports: Imports) -> None:
+    row = {"prompt": "q", "completion": "b", "label": False}
+    assert imports(imports.write("kto.jsonl", f"{ONE}\n{json.dumps(row)}")) == 0
+    assert imports.drops == [("kto.jsonl:2", "unpaired_rejected")]
+
+
+def test_columns_are_mapped_passed_over_and_kept_with_the_round(imports: Imports) -> None:
+    path = imports.write("k.csv", "질문,답변,메모\n무릎이 아파요,회원님 쉬세요,x\n".encode("cp949"))
+    assert imports(path) == 2
+    assert "say which is which: --map instruction=질문 --map output=답변" in imports.err
+    assert imports(path, "--map", "instruction=질문", "output=답변") == 0
+    assert imports.questions == ["무릎이 아파요"]
+    assert "k.csv: read as CP949" in imports.err
+    assert "k.csv: columns passed over: '메모'" in imports.err
+    assert imports(path, "--map", "instruction=질문,output=답변") == 0
+    assert "already done" in imports.err
+    assert imports(path, "--map", "instruction=질믄 output=답변") == 2
+    assert "--map instruction=질믄: there is no such column" in imports.err
+    assert imports(path, "--map", "instrction=질문") == 2
+    assert "did you mean 'instruction'" in imports.err
+
+
+def test_a_slip_in_a_column_is_told_and_other_columns_once(imports: Imports) -> None:
+    assert imports(imports.write("a.jsonl", '{"instruction": "a", "ouput": "b"}')) == 2
+    assert "unknown key 'ouput' — did you mean 'output'?" in imports.err
+    rows = [{**json.loads(ONE), "score": 1, "n": n, "instruction": f"q{n}"} for n in range(3)]
+    assert imports(imports.write("b.jsonl", "\n".join(map(json.dumps, rows)))) == 0
+    assert imports.err.count("columns passed over: 'score', 'n'") == 1
+
+
+def test_a_dry_run_shows_three_rows_and_writes_nothing(imports: Imports) -> None:
+    lines = "".join(f"q{n},a{n},\n" for n in range(5))
+    path = imports.write("rows.csv", "question,answer,x\n" + lines)
+    assert imports("--dry-run", path) == 0
+    for text in ("CSV", "5 question and answer", "question → question", "'x'", '"a2"'):
+        assert text in imports.out
+    assert '"a3"' not in imports.out
+    assert not (imports.folder / "runs").exists()
+
+
+def test_two_sources_of_one_name_both_count(imports: Imports) -> None:
+    paths = [imports.write(f"{name}/rows.jsonl", row) for name, row in (("a", ONE), ("b", TWO))]
+    assert imports(*paths) == 0
+    assert [row.source for row in imports.rows] == ["a/rows.jsonl:1", "b/rows.jsonl:1"]
+    assert imports(*paths[:1]) == 0
+    assert imports.questions == ["How deep?"]
+
+
+def test_the_files_of_our_own_stages_are_read(imports: Imports) -> None:
+    assert imports(imports.write("rows.jsonl", f"{ONE}\n{TWO}")) == 0
+    ids = [row.id for row in imports.rows]
+    own = imports.write("train.jsonl", (imports.stage / "examples.jsonl").read_bytes())
+    assert imports(own) == 0
+    assert [row.id for row in imports.rows] == ids
+
+
+def test_a_picture_goes_with_its_row_by_its_content(imports: Imports, repo: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (4, 4)).save(imports.folder / "me.png")
+    row = {"instruction": "Is it right?", "output": "Yes, champ.", "image": "me.png"}
+    assert imports(imports.write("rows.jsonl", json.dumps(row))) == 0
+    (name,) = imports.rows[0].images
+    assert (imports.stage / name).read_bytes() == (imports.folder / "me.png").read_bytes()
+    assert imports(imports.write("bad.jsonl", json.dumps({**row, "image": "no.png"}))) == 2
+    assert "there is no picture 'no.png'" in imports.err
