@@ -53,6 +53,7 @@ bench-osf: setup
 
 bench-scorers: setup
 	$(BIN)/python benchmarks/bench_scorers.py
+
 bench-import: setup
 	$(BIN)/python benchmarks/bench_import.py
 

@@ -21,7 +21,7 @@ from workbench.store import read_records, write_records
 from workbench.text import normalize
 
 SEEDS = range(300)
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 ROWS = st.lists(
     st.fixed_dictionaries({"instruction": TEXT, "output": TEXT, "input": TEXT}), min_size=1
 )

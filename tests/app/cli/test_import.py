@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from app.cli.main import main
@@ -28,7 +31,7 @@ class Imports:
 
     def __call__(self, *arguments: object) -> int:
         runs = ("--runs", self.folder / "runs", "--persona", "datasets/gym-trainer")
-        code = main(["import", *map(str, arguments), *map(str, runs)])
+        code: int = main(["import", *map(str, arguments), *map(str, runs)])
         self.out, self.err = self.capsys.readouterr()
         return code
 
@@ -163,15 +166,16 @@ def test_a_table_beside_a_plain_row_is_read(imports: Imports) -> None:
 
 
 def _parquet(path: Path) -> None:
-    import pandas
-
-    pandas.DataFrame([json.loads(ONE), json.loads(TWO)]).to_parquet(path)
+    pq.write_table(pa.Table.from_pylist([json.loads(ONE), json.loads(TWO)]), path)
 
 
 def _excel(path: Path) -> None:
-    import pandas
-
-    pandas.DataFrame([json.loads(ONE), json.loads(TWO)]).to_excel(path, index=False)
+    book = openpyxl.Workbook()
+    sheet = book.create_sheet("rows", 0)
+    sheet.append(["instruction", "output"])
+    for row in (ONE, TWO):
+        sheet.append(list(json.loads(row).values()))
+    book.save(path)
 
 
 def _saved(path: Path) -> None:
