@@ -171,7 +171,7 @@ class _RowParser:
 
     def _optional(self, part: str) -> str:
         value = self._take(part)
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if value is None or (isinstance(value, str) and not normalize(value).strip()):
             return ""
         return self._text(value, self._name(part))
 

@@ -68,7 +68,7 @@ def test_a_broken_document_is_one_line(one: RoundFolder) -> None:
 
 def test_every_document_has_its_model() -> None:
     documents = [value for value in vars(layout).values() if isinstance(value, Document)]
-    assert len(documents) == 7
+    assert len(documents) == 8
     for document in documents:
         module, _, name = document.model.partition(":")
         model = getattr(__import__(module, fromlist=[name]), name)
