@@ -8,6 +8,7 @@ which none is recorded counts as fluent, which is the harder case.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from statistics import mean
@@ -44,8 +45,20 @@ from workbench.stats import compare
 
 BAD = tuple(name for name in arms("ko") if name not in (*GOOD, *UNSEEN))
 SUCCESS = {"en": "and makes sense", "ko": "질문에 맞게 답합니다"}
+ALL = pytest.mark.skipif(
+    "PLANTED_ARMS" not in os.environ, reason="minutes each: PLANTED_ARMS=all runs them"
+)
 CASES: list[Any] = [
-    pytest.param(language, seed, marks=pytest.mark.slow if seed or language == "en" else ())
+    pytest.param(
+        language,
+        seed,
+        marks=[*([pytest.mark.slow] if language == "en" else []), *(() if seed == 0 else (ALL,))],
+    )
+    for language in PERSONAS
+    for seed in (0, 1, 2)
+]
+OTHERS: list[Any] = [
+    pytest.param(language, seed, marks=() if (language, seed) == ("ko", 0) else (ALL,))
     for language in PERSONAS
     for seed in (0, 1, 2)
 ]
@@ -142,7 +155,7 @@ def test_no_arm_that_nobody_would_ship_is_called_a_success(language: Language, s
     assert {name: by for name, by in calling.items() if by} == {}
 
 
-@pytest.mark.parametrize(("language", "seed"), CASES)
+@pytest.mark.parametrize(("language", "seed"), OTHERS)
 def test_good_answers_are_called_one_everywhere(language: Language, seed: int) -> None:
     reports = evaluated(language, seed)
     for name in GOOD:
@@ -159,14 +172,14 @@ def test_page_and_card_say_what_the_verdict_says() -> None:
         assert {SUCCESS["ko"] in text for text in forms.values()} == {calls}
 
 
-@pytest.mark.parametrize(("language", "seed"), CASES)
+@pytest.mark.parametrize(("language", "seed"), OTHERS)
 def test_what_cannot_be_seen_is_written_down(language: Language, seed: int) -> None:
     """Well-worded wrong facts pass: only a judge, people or a bound of numbers finds them."""
     reports = evaluated(language, seed)
     assert {name for name in UNSEEN if calls_success(reports[name], language)} == set(UNSEEN)
 
 
-@pytest.mark.parametrize(("language", "seed"), CASES)
+@pytest.mark.parametrize(("language", "seed"), OTHERS)
 def test_arms_of_one_voice_are_told_apart_by_what_they_say(language: Language, seed: int) -> None:
     """Fidelity alone gives some of them all that reviewed answers get."""
     reports = evaluated(language, seed)
@@ -178,7 +191,7 @@ def test_arms_of_one_voice_are_told_apart_by_what_they_say(language: Language, s
         assert outcome_of(report.comparison, report.sense, name) == "marks"
 
 
-@pytest.mark.parametrize(("language", "seed"), CASES)
+@pytest.mark.parametrize(("language", "seed"), OTHERS)
 def test_controls_stand_beside_the_arms(language: Language, seed: int) -> None:
     controls = present(evaluated(language, seed)["reviewed"].sense).controls
     assert list(controls) == ["echo", "wrong_question", "random_order"]
@@ -194,7 +207,7 @@ def test_silence_has_no_voice_and_is_not_safe() -> None:
     assert {one.unscored for one in safe} == {"empty_answer"}
 
 
-@pytest.mark.slow
+@ALL
 def test_sense_orders_answers_as_a_reader_s_labels_do() -> None:
     """The labels were written before any score was looked at; see their README."""
     from scipy.stats import spearmanr
