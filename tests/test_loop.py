@@ -125,7 +125,7 @@ def test_no_topic_is_on_two_sides(loop: Loop) -> None:
 
 
 def test_rejected_answers_are_really_the_base_models_own(loop: Loop) -> None:
-    bare = {r.id: r.text for r in _rows(loop, "generate/bare.jsonl", Response)}
+    bare = {r.id: r.text for r in _rows(loop, "generate/baseline.jsonl", Response)}
     pairs = [
         pair
         for side in SIDES

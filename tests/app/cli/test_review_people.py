@@ -151,7 +151,7 @@ def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
     commands: Commands, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage_review, "POLL_SECONDS", 0.2)
-    rows = seeds(commands.repo / "datasets" / "gym-trainer")[:2]
+    rows = seeds(commands.repo / "datasets" / "gym-trainer")[:3]
     context = _ready(commands, ROUND + 1, rows).waiting()
     name = f"gym-trainer-round-{ROUND + 1}"
     owner, logins = owner_of(server), reviewers_of(server)
@@ -171,16 +171,17 @@ def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
     counts = run_spec(context, review_stage(context)).manifest.counts
     people.join()
     assert seen == [{rows[1].id}]
-    assert (counts["reviews"], counts["adjudications"], counts["complete"]) == (4, 1, True)
+    assert (counts["reviews"], counts["adjudications"], counts["complete"]) == (6, 1, True)
 
 
 def test_an_unattended_review_is_done_though_a_row_has_no_recorded_review(
     commands: Commands, server: Server
 ) -> None:
-    rows = [*seeds(commands.repo / "datasets" / "gym-trainer")[:1], *few(1)]
-    context = _ready(commands, ROUND + 2, rows)
+    recorded = seeds(commands.repo / "datasets" / "gym-trainer")[:2]
+    context = _ready(commands, ROUND + 2, [*recorded, *few(1)])
     first = run_spec(context, review_stage(context))
-    assert {review.record for review in _reviews(commands, ROUND + 2)} == {rows[0].id}
+    reviewed = {review.record for review in _reviews(commands, ROUND + 2)}
+    assert reviewed == {row.id for row in recorded}
     (again,) = run_stages(context, ["review"])
     assert (first.ran, again.ran) == (True, False)
 
