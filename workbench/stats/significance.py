@@ -10,6 +10,7 @@ too few pairs where an effect is large (0.6 at a spread of 0.1: 2 pairs, where 3
 
 from __future__ import annotations
 
+import math
 import warnings
 from bisect import bisect_left
 from collections import defaultdict
@@ -175,3 +176,49 @@ def needed(effect: float, sd: float, *, power: float = POWER, level: float = LEV
     while not reaches(high) and high < _MOST:
         high *= 2
     return high // 2 + bisect_left(range(high // 2, high), True, key=reaches)
+
+
+class PairedShares(NamedTuple):
+    """Two shares on the same prompts, and what is known of their difference."""
+
+    change: float
+    """First less second, -1 to 1."""
+    low: float
+    high: float
+    p: float | None
+    """Two-sided p of the exact test of McNemar; None where no prompt differs."""
+
+
+def paired_shares(pairs: Sequence[tuple[bool, bool]], *, level: float = LEVEL) -> PairedShares:
+    """Return the difference of two shares of the same prompts, with an interval for rare events.
+
+    Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions
+    based on paired data", Statistics in Medicine 17, method 10: Wilson's ends of both shares, put
+    together by their correlation. A bootstrap of means falls short where an event is rare.
+
+    Args:
+        pairs: For each prompt whether the event happened in the first and in the second; not empty.
+        level: Confidence level.
+    """
+    n = len(pairs)
+    both = sum(one and other for one, other in pairs)
+    first, second = sum(one for one, _ in pairs), sum(other for _, other in pairs)
+    only, lacks = first - both, second - both
+    neither = n - both - only - lacks
+    low_one, high_one = share_interval(first, n, level=level)
+    low_two, high_two = share_interval(second, n, level=level)
+    one, two = first / n, second / n
+    product = first * (n - first) * second * (n - second)
+    correlation = 0.0
+    if product:
+        crossed: float = both * neither - only * lacks
+        # Newcombe's continuity correction: only a positive correlation is held back.
+        crossed = max(crossed - n / 2, 0) if crossed > 0 else crossed
+        correlation = crossed / math.sqrt(product)
+    below = _joined(one - low_one, high_two - two, correlation)
+    above = _joined(high_one - one, two - low_two, correlation)
+    return PairedShares(one - two, one - two - below, one - two + above, sign_test(only, lacks))
+
+
+def _joined(own: float, other: float, correlation: float) -> float:
+    return math.sqrt(max(own**2 - 2 * correlation * own * other + other**2, 0.0))
