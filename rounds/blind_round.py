@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rounds.context import RoundContext
+from rounds.human_reviews import pull_merged
 from rounds.layout import BLIND_KEY, BLIND_PAIRS, BLIND_REVIEWS, COMPARISON, PEOPLE, RESPONSES
 from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
@@ -47,7 +48,6 @@ def blind_stage(context: RoundContext) -> StageSpec:
 
 
 def _blind_round(context: RoundContext, work: Work) -> None:
-    from curation.argilla.pull import pull
     from curation.argilla.push import push
     from evaluation.people import count
 
@@ -65,7 +65,8 @@ def _blind_round(context: RoundContext, work: Work) -> None:
         alternatives=blind.alternatives,
     )
     console.print(f"  {pushed.dataset}: {pushed.new} pairs pushed, {pushed.already} were there")
-    reviews = pull(connection, context.persona, name)
+    before = context.round.read_if_there(BLIND_REVIEWS)
+    reviews = pull_merged(context, connection, name, before).reviews
     people = count(blind, reviews)
     open_pairs = sum(pairing.open for pairing in people.pairings)
     if open_pairs:

@@ -100,12 +100,27 @@ class ReviewServer:
         server = self.up(quiet=not start)
         return Connection(server.url, server.owner_api_key)
 
-    def reviewer_connections(self) -> dict[str, Connection]:
-        """Return each reviewer's own connection, by the reviewer's name."""
+    def logins(self) -> dict[str, Connection]:
+        """Return the own connection of everybody who has an account, by name."""
         from curation.argilla.client import Connection
 
         server = self.up(quiet=True)
-        return {name: Connection(server.url, server.login(name).api_key) for name in self.reviewers}
+        return {name: Connection(server.url, one.api_key) for name, one in server.logins.items()}
+
+    def reviewer_connections(self) -> dict[str, Connection]:
+        """Return each reviewer's own connection, by the reviewer's name.
+
+        Raises:
+            UserError: A reviewer has no account.
+        """
+        logins = self.logins()
+        if missing := [name for name in self.reviewers if name not in logins]:
+            raise UserError(
+                f"no account '{missing[0]}' on the Argilla server",
+                where="review.reviewers",
+                fix=f"there are: {', '.join(sorted(logins))}",
+            )
+        return {name: logins[name] for name in self.reviewers}
 
     def print_logins(self, url: str = "") -> None:
         """Print the address and the reviewers' logins: asked for, and the one place to show them.

@@ -19,6 +19,7 @@ from curation.argilla.client import (
     records_of,
 )
 from curation.argilla.records import CANDIDATE_FIRST
+from curation.review.merging import ServerReviews
 from workbench.persona import Persona
 from workbench.records import Review
 from workbench.text import normalize
@@ -26,19 +27,21 @@ from workbench.text import normalize
 _PLACES = {"a": 0, "b": 1}
 
 
-def pull(
+def server_reviews(
     connection: Connection, persona: Persona, round_name: str, *, queue: bool = False
-) -> list[Review]:
-    """Return every submitted or discarded response as a review, by record and reviewer.
+) -> ServerReviews:
+    """Return what a server holds of a round, every submitted or discarded response as a review.
 
-    Drafts are left out: their reviewers have not decided. Which answer of a pair is better comes
-    back as ``candidate`` or ``alternative``, whichever place they had on the screen.
+    Of drafts only their places are told: their reviewers have not decided. Which answer of a pair
+    is better comes back as ``candidate`` or ``alternative``, whichever place they had on the
+    screen.
 
     Args:
         connection: With an owner's or admin's key.
         persona: The persona of the round.
         round_name: Such as ``round-001``.
-        queue: Pull the adjudicator's word from the disagreement queue instead.
+        queue: Pull the adjudicator's word from the disagreement queue instead; nothing where no
+            queue was pushed.
 
     Raises:
         UserError: The round was not pushed, or Argilla refuses or goes away; nothing is kept of
@@ -46,30 +49,41 @@ def pull(
     """
     name = dataset_name(persona.id, round_name, queue=queue)
     with connected(connection) as client:
+        names = {str(user.id): user.username for user in client.api.users.list()}
+        accounts = frozenset(names.values())
+        if queue and find_dataset(client, name) is None:
+            return ServerReviews([], accounts=accounts)
         dataset = existing_dataset(client, connection, name)
         records = records_of(client, dataset, "responses")
-        names = {str(user.id): user.username for user in client.api.users.list()}
+    responses = [
+        (record, response) for record in records for response in record.get("responses") or ()
+    ]
     reviews = [
         _review(record, response, names)
-        for record in records
-        for response in record.get("responses") or ()
+        for record, response in responses
         if response["status"] in ("submitted", "discarded")
     ]
-    return sorted(reviews, key=lambda review: (review.record, review.reviewer))
+    drafts = (
+        (record["external_id"], _reviewer_name(response, names))
+        for record, response in responses
+        if response["status"] == "draft"
+    )
+    by_place = sorted(reviews, key=lambda review: (review.record, review.reviewer))
+    return ServerReviews(by_place, frozenset(drafts), accounts)
 
 
-def pull_queue(connection: Connection, persona: Persona, round_name: str) -> list[Review]:
-    """Return the adjudicator's word on the queued records; none where no queue was pushed.
-
-    Raises:
-        UserError: As :func:`pull` does.
-    """
-    with connected(connection) as client:
-        pushed = find_dataset(client, dataset_name(persona.id, round_name, queue=True))
-    return pull(connection, persona, round_name, queue=True) if pushed else []
+def pull(
+    connection: Connection, persona: Persona, round_name: str, *, queue: bool = False
+) -> list[Review]:
+    """Return the reviews of :func:`server_reviews`, by record and reviewer."""
+    return server_reviews(connection, persona, round_name, queue=queue).reviews
 
 
-def _review(record: Json, response: Json, names: dict[str, str]) -> Review:
+def _reviewer_name(response: Json, names: Mapping[str, str]) -> str:
+    return names.get(response["user_id"], response["user_id"])
+
+
+def _review(record: Json, response: Json, names: Mapping[str, str]) -> Review:
     values = {key: part["value"] for key, part in (response["values"] or {}).items()}
     answers: Json = {
         "fidelity": values.get("fidelity"),
@@ -81,7 +95,7 @@ def _review(record: Json, response: Json, names: dict[str, str]) -> Review:
     if order:
         answers["better"] = _better(values.get("better") or "", order)
     return Review(
-        reviewer=names.get(response["user_id"], response["user_id"]),
+        reviewer=_reviewer_name(response, names),
         record=record["external_id"],
         status=response["status"],
         answers=answers,
@@ -155,7 +169,9 @@ def review_progress(
         url = f"{connection.url.rstrip('/')}/dataset/{dataset.id}/annotation-mode"
     users = progress["users"]
     reviewers = {
-        name: _reviewer(users.get(name), progress["pending"]) for name in sorted({*members, *users})
+        # Who was taken out of the workspace is waited for no more.
+        name: _reviewer(users.get(name), progress["pending"] if name in members else 0)
+        for name in sorted({*members, *users})
     }
     return Progress(name, url, progress["total"], progress["completed"], reviewers)
 
@@ -171,14 +187,6 @@ def queue_progress(connection: Connection, persona: Persona, round_name: str) ->
         if find_dataset(client, name) is None:
             return None
     return review_progress(connection, persona, round_name, queue=True)
-
-
-def complete(connection: Connection, persona: Persona, round_name: str) -> bool:
-    """Return whether nobody is waited for any more: neither a reviewer nor an adjudicator."""
-    queue = queue_progress(connection, persona, round_name)
-    return review_progress(connection, persona, round_name).enough() and (
-        not queue or queue.enough()
-    )
 
 
 def _reviewer(user: Mapping[str, Mapping[str, int]] | None, pending: int) -> ReviewerProgress:

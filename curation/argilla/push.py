@@ -19,7 +19,7 @@ from curation.argilla.client import (
     records_of,
 )
 from curation.argilla.dataset import problem_labels, seal_of, settings, shape_of
-from curation.argilla.records import CANDIDATE_FIRST, JudgeOpinion, order_of, records
+from curation.argilla.records import JudgeOpinion, order_of, place_of, records
 from curation.review.resolve import folded
 from curation.review.votes import ReviewVote, by_record, votes_of
 from workbench.console import track
@@ -205,7 +205,7 @@ def opinions_of(
     for vote in votes:
         lines = [phrase("", reviewer=vote.reviewer, fidelity=vote.fidelity)]
         if vote.better:
-            place = _place(vote.better, order_of(example, round_name))
+            place = place_of(vote.better, order_of(example, round_name))
             better = say(persona.language, f"review.question.better.{place}")
             lines.append(phrase(".better", better=better))
         if vote.problems:
@@ -217,10 +217,3 @@ def opinions_of(
             lines.append(phrase(".note", note=vote.note))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
-
-
-def _place(better: str, order: str) -> str:
-    """Return the place on the screen, ``a`` or ``b``, of the answer that was found better."""
-    if better not in ("candidate", "alternative"):
-        return better
-    return "a" if (better == "candidate") == (order == CANDIDATE_FIRST) else "b"

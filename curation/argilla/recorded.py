@@ -1,12 +1,13 @@
-"""Submit a persona's recorded reviews as the reviewers' own accounts.
+"""Submit reviews as the reviewers' own accounts: a persona's recorded ones, and lost ones.
 
 An unattended round has no people: the review stage hands over the persona's files of reviews, and
-they go through the same server and the same pull as people's would.
+they go through the same server and the same pull as people's would. People's own reviews that a
+round holds and a server has lost are put back the same way.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curation.argilla.client import PAGE, Connection, connected, dataset_name, existing_dataset
+from curation.argilla.client import (
+    PAGE,
+    Connection,
+    Json,
+    connected,
+    dataset_name,
+    existing_dataset,
+    find_dataset,
+)
+from curation.argilla.records import order_of, place_of
 from curation.review.reliability import GOLD_FILE, Gold
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
-from workbench.records import Example
+from workbench.records import Example, Review
 from workbench.store import read_models
 
 if TYPE_CHECKING:
@@ -48,13 +58,11 @@ class RecordedReview(BaseModel):
 
     def values(self) -> dict[str, dict[str, Any]]:
         """Return the answers as Argilla takes them; it refuses empty ones, so they are left out."""
-        answers = {
-            "fidelity": self.fidelity,
-            "problems": list(self.problems),
-            "corrected": self.corrected,
-            "note": self.note,
-        }
-        return {name: {"value": value} for name, value in answers.items() if value}
+        return _values(self.model_dump(mode="json", exclude={"row", "reviewer"}))
+
+
+def _values(answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: {"value": value} for name, value in answers.items() if value}
 
 
 @dataclass(frozen=True)
@@ -142,38 +150,85 @@ def submit_recorded(
             where=str(path),
             fix=f"there are {', '.join(sorted(logins))}; name the reviewers in review.reviewers",
         )
-    work: dict[str, list[tuple[str, RecordedReview]]] = {name: [] for name in names}
+    work: dict[str, list[Json]] = {name: [] for name in names}
     left_out = 0
     for source, review in recorded:
         record = by_source.get(source)
         if record is None:
             left_out += 1
         else:
-            work[review.reviewer].append((record, review))
-    name = dataset_name(persona.id, round_name)
-    with ThreadPoolExecutor(max_workers=len(names) or 1) as pool:
-        done = list(pool.map(lambda who: _submit(logins[who], name, work[who]), names))
-    new = sum(done)
+            item = {"record_id": record, "status": "submitted", "values": review.values()}
+            work[review.reviewer].append(item)
+    new = sum(_submit_all(logins, dataset_name(persona.id, round_name), work).values())
     return Submitted(new, len(recorded) - left_out - new, left_out)
 
 
-def _submit(
-    connection: Connection, name: str, reviews: Sequence[tuple[str, RecordedReview]]
-) -> int:
+def submit_lost(
+    connection: Connection,
+    persona: Persona,
+    round_name: str,
+    reviews: Sequence[Review],
+    examples: Sequence[Example],
+    logins: Mapping[str, Connection],
+    *,
+    queue: bool = False,
+) -> dict[str, int]:
+    """Submit reviews that a server has lost; return how many of each reviewer were put back.
+
+    Args:
+        connection: With the owner's key.
+        persona: The persona of the round.
+        round_name: Such as ``round-001``, already pushed.
+        reviews: What was pulled before and is not there now.
+        examples: The rows that were pushed; reviews of others are left out.
+        logins: Reviewer → connection with that reviewer's own key; reviews of those without one,
+            or outside of the workspace, are left out.
+        queue: To the disagreement queue.
+
+    Raises:
+        UserError: Argilla refuses or does not answer.
+    """
+    name = dataset_name(persona.id, round_name, queue=queue)
+    with connected(connection) as client:
+        dataset = find_dataset(client, name)
+        members = {user.username for user in dataset.workspace.users} if dataset else set()
+        members.add(client.me.username)  # an owner needs no workspace
+    rows = {row.id: row for row in examples}
+    work: dict[str, list[Json]] = defaultdict(list)
+    for one in reviews:
+        if one.record in rows and one.reviewer in members and one.reviewer in logins:
+            answers = dict(one.answers)
+            if better := answers.get("better"):
+                answers["better"] = place_of(better, order_of(rows[one.record], round_name))
+            item = {"record_id": one.record, "status": one.status, "values": _values(answers)}
+            work[one.reviewer].append(item)
+    return _submit_all(logins, name, work)
+
+
+def _submit_all(
+    logins: Mapping[str, Connection], name: str, work: Mapping[str, Sequence[Json]]
+) -> dict[str, int]:
+    """Submit every reviewer's items to a dataset; return how many of each were new."""
+    with ThreadPoolExecutor(max_workers=len(work) or 1) as pool:
+        done = pool.map(lambda who: _submit(logins[who], name, work[who]), work)
+        return dict(zip(work, done, strict=True))
+
+
+def _submit(connection: Connection, name: str, reviews: Sequence[Json]) -> int:
     """Submit one reviewer's reviews that are not there yet; return their number."""
     with connected(connection) as client:
         dataset = existing_dataset(client, connection, name)
         seen = _own_records(client, dataset)
-        if missing := [record for record, _ in reviews if record not in seen]:
+        if missing := [one["record_id"] for one in reviews if one["record_id"] not in seen]:
             raise UserError(
                 f"{len(missing)} reviewed rows are not in '{name}', such as {missing[0]}",
                 where=connection.url,
                 fix="push the round first (`persona review push`)",
             )
         items = [
-            {"record_id": seen[record][0], "status": "submitted", "values": review.values()}
-            for record, review in reviews
-            if not seen[record][1]
+            {**one, "record_id": seen[one["record_id"]][0]}
+            for one in reviews
+            if not seen[one["record_id"]][1]
         ]
         for start in range(0, len(items), BULK):
             response = client.http_client.post(

@@ -74,6 +74,13 @@ def order_of(example: Example, round_name: str) -> str:
     return CANDIDATE_FIRST if coin else CANDIDATE_SECOND
 
 
+def place_of(better: str, order: str) -> str:
+    """Return the place on the screen, ``a`` or ``b``, of the answer that was found better."""
+    if better not in ("candidate", "alternative"):
+        return better
+    return "a" if (better == "candidate") == (order == CANDIDATE_FIRST) else "b"
+
+
 def records(
     persona: Persona,
     round_name: str,

@@ -83,7 +83,7 @@ def resolve(
         policy: How votes become decisions.
         baseline: Example id → the base model's own answer, the rejected one of a preference.
         alternatives: Example id → the other answer of a pair that reviewers compared.
-        adjudications: An adjudicator's reviews of queued records; these are final.
+        adjudications: An adjudicator's reviews of queued records; of each, the newest is final.
 
     Raises:
         UserError: The policy names a problem that the persona's reviewers can't.
@@ -92,14 +92,16 @@ def resolve(
     check_policy(policy, persona)
     reviews = list(reviews)
     votes = about(votes_of(reviews), examples)
-    grouped, final = by_record(votes), by_record(votes_of(adjudications))
+    newest = sorted(adjudications, key=lambda one: one.at)
+    words = {one.record: one for one in newest if one.status == "submitted"}
+    grouped, final = by_record(votes), by_record(votes_of(words.values()))
     trust = dawid_skene(votes, policy) if policy.rule == "dawid-skene" else Reliability()
     declined = {review.record for review in reviews if review.status == "discarded"}
     known = {example.id for example in examples}
     resolved = Resolved(strangers=sum(review.record not in known for review in reviews))
     for example in examples:
         own = [_without_prefilled(vote, example) for vote in grouped.get(example.id, [])]
-        last = [_without_prefilled(vote, example) for vote in final.get(example.id, [])][-1:]
+        last = [_without_prefilled(vote, example) for vote in final.get(example.id, [])]
         ruling = decide(
             last or own, _final(policy) if last else policy, trust.posteriors.get(example.id, {})
         )

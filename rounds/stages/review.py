@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
+from rounds.human_reviews import held_reviews, pull_merged, put_back
 from rounds.layout import (
     ADJUDICATIONS,
     CARRY_OVER_EXAMPLES,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from curation.argilla.client import Connection
     from curation.argilla.push import Pushed
     from curation.argilla.records import JudgeOpinion
+    from curation.review.merging import Merged
     from curation.review.reliability import Gold
 
 FEW_ROWS = 500
@@ -213,28 +215,51 @@ class CollectedReviews:
 def _collect(
     context: RoundContext, rows: ReviewRows, people: bool, wait: bool, work: Work
 ) -> CollectedReviews:
-    """Put rows on the server and return their reviews."""
-    from curation.argilla.pull import complete, pull, pull_queue
-
+    """Put rows on the server and return their reviews, merged with those that the round holds."""
     server = ReviewServer.of(context)
     connection = server.connect(start=True)
-    at = connection, context.persona, context.round.name
+    before, words = held_reviews(context, people)
+    pull = partial(pull_merged, context, connection, context.round.name)
     try:
         push_rows(context, connection, rows)
-        if not people:
+        if people:
+            reviews = pull(before)
+            put_back(context, connection, reviews.lost, rows.pushed(context.round.name))
+            if wait and _wait(context, connection, "waiting for reviews", queue=False):
+                reviews = pull(before)
+        else:
             _submit(context, server, rows, work)
-        elif wait:
-            _wait(context, connection, "waiting for reviews", queue=False)
-        reviews, adjudications = pull(*at), pull_queue(*at)
+            reviews = pull(before)
+        adjudications = pull(words, queue=True)
+        put_back(context, connection, adjudications.lost, rows.candidates, queue=True)
         if people and wait:
-            _wait_for_adjudicator(context, connection, rows, reviews, adjudications)
-            adjudications = pull_queue(*at)
+            _wait_for_adjudicator(context, connection, rows, reviews.reviews, adjudications.reviews)
+            adjudications = pull(words, queue=True)
         # Nobody is waited for in an unattended round: what has no recorded review gets none.
-        return CollectedReviews(reviews, adjudications, not people or complete(*at))
+        complete = not people or _complete(context, connection, rows, reviews)
+        return CollectedReviews(reviews.reviews, adjudications.reviews, complete)
     finally:
         # An unattended run leaves nothing behind, also when it goes on after a kill.
         if not people and not server.stays:
             server.stop()
+
+
+def _complete(
+    context: RoundContext, connection: Connection, rows: ReviewRows, reviews: Merged
+) -> bool:
+    """Return whether nobody is waited for any more, neither a reviewer nor an adjudicator.
+
+    Reviews that the server lost count. What an account that is gone had still to review is open.
+    """
+    from curation.argilla.pull import queue_progress, review_progress
+
+    at = connection, context.persona, context.round.name
+    records = [row.id for row in rows.pushed(context.round.name)]
+    enough = reviews.cover(records, context.config.review.per_record)
+    if not enough and reviews.gone:
+        return False
+    queue = queue_progress(*at)
+    return (enough or review_progress(*at).enough()) and (not queue or queue.enough())
 
 
 def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -> None:
@@ -342,14 +367,14 @@ def push_unsettled(
     )
 
 
-def _wait(context: RoundContext, connection: Connection, title: str, *, queue: bool) -> None:
-    """Print address and logins, and return when all is reviewed that will be."""
+def _wait(context: RoundContext, connection: Connection, title: str, *, queue: bool) -> bool:
+    """Print address and logins until all is reviewed that will be; return whether it had to."""
     from curation.argilla.pull import review_progress
 
     at = connection, context.persona, context.round.name
     progress = review_progress(*at, queue=queue)
     if progress.enough():
-        return
+        return False
     ReviewServer.of(context).print_logins(progress.url)
     with track(title, progress.total) as advance:
         done = 0
@@ -357,7 +382,7 @@ def _wait(context: RoundContext, connection: Connection, title: str, *, queue: b
             advance(progress.completed - done)
             done = progress.completed
             if progress.enough():
-                return
+                return True
             time.sleep(POLL_SECONDS)
             progress = review_progress(*at, queue=queue)
 
