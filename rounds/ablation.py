@@ -30,6 +30,7 @@ from rounds.layout import (
     RoundFolder,
     write,
 )
+from rounds.pipeline import run_stages
 from workbench.config import load_config
 from workbench.errors import UserError, nearest
 from workbench.records import Example, Preference, Review, Row
@@ -105,8 +106,6 @@ def ablate(context: RoundContext, group: Group) -> Ablation:
     Raises:
         UserError: The round is not evaluated, or the group has no row or all of them.
     """
-    from rounds.pipeline import run_stages
-
     one = context.round
     plain = _unprompted(context)
     arm = own_arms(plain)[-1].name

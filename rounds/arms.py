@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from evaluation.arms import Arm
 from rounds.context import RoundContext
 from rounds.layout import adapter as adapter_of
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
 from workbench.inference.adapters import CONFIG, check_made_for
+from workbench.inference.base_models import resolve_model
 from workbench.inference.endpoint import Endpoint
-
-if TYPE_CHECKING:
-    from evaluation.arms import Arm
 
 PROMPT = "+prompt"
 """What the name of an arm with the persona's system prompt ends with."""
@@ -96,9 +94,6 @@ def named_arms(context: RoundContext, system: str) -> list[Arm]:
 
 
 def _arm(context: RoundContext, name: str, what: str | Endpoint, system: str) -> Arm:
-    from evaluation.arms import Arm
-    from workbench.inference.base_models import resolve_model
-
     prompt = system if name.endswith(PROMPT) else None
     served: Mapping[str, Endpoint | None] = {
         "teacher": context.config.teacher,

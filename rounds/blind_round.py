@@ -7,18 +7,19 @@ In: an evaluated round. Out: the stage ``people``: the key, the choices, and win
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
+from curation.argilla.push import push
+from evaluation.people import Blind, People, count
+from evaluation.report.results import headline_arm
 from rounds.context import RoundContext
 from rounds.human_reviews import pull_merged
 from rounds.layout import BLIND_KEY, BLIND_PAIRS, BLIND_REVIEWS, COMPARISON, PEOPLE, RESPONSES
+from rounds.pipeline import run_spec
 from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
 from workbench.console import console
 from workbench.errors import UserError
-
-if TYPE_CHECKING:
-    from evaluation.people import Blind, People
+from workbench.language import say
 
 
 def run_blind_round(context: RoundContext) -> People:
@@ -30,8 +31,6 @@ def run_blind_round(context: RoundContext) -> People:
     Raises:
         UserError: The round was not evaluated, or only one arm answered, or Argilla refuses.
     """
-    from rounds.pipeline import run_spec
-
     run_spec(context, blind_stage(context))
     return context.round.read(PEOPLE)
 
@@ -48,9 +47,6 @@ def blind_stage(context: RoundContext) -> StageSpec:
 
 
 def _blind_round(context: RoundContext, work: Work) -> None:
-    from curation.argilla.push import push
-    from evaluation.people import count
-
     blind = blind_pairs(context, work)
     name = f"{context.round.name}-{PEOPLE.stage}"
     server = ReviewServer.of(context)
@@ -86,8 +82,6 @@ def blind_pairs(context: RoundContext, work: Work) -> Blind:
         UserError: Only one arm answered.
     """
     from evaluation.people import blind
-    from evaluation.report.results import headline_arm
-    from workbench.language import say
 
     comparison = work.read(COMPARISON)
     arm = headline_arm(comparison)

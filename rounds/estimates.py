@@ -12,20 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generation.cost import TeacherPlan
+from generation.prompts import dataset_prompt
 from rounds.carry_over import collect_carry_over
 from rounds.context import RoundContext
 from rounds.layout import IMPORTED, adapter
 from rounds.stages.generate import teacher_plan
+from rounds.stages.importing import read_sources
 from rounds.stages.train import learning_files, load, recipe_path, start_round, training_stage
+from training.data import Rows
+from training.methods import read_rows
+from training.recipe import load_recipe
+from training.recipe import recipe_path as named_recipe
+from training.run import Recipe, TrainingRun
 from workbench.config import Method
 from workbench.errors import UserError, nearest
+from workbench.inference.base_models import resolve_model
 from workbench.records import Example, take_spread
 
 if TYPE_CHECKING:
-    from generation.cost import TeacherPlan
-    from training.data import Rows
     from training.plan.plan import Plan as TrainingPlan
-    from training.run import Recipe
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,6 @@ def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] 
     Raises:
         UserError: A topic that the persona does not have, or a file of rows with mistakes.
     """
-    from generation.prompts import dataset_prompt
-
     known = context.persona.topics
     for topic in topics:
         if topic not in known:
@@ -91,8 +95,6 @@ def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] 
 
 
 def _rows_of(context: RoundContext, *, missing: bool = False) -> list[Example]:
-    from rounds.stages.importing import read_sources
-
     sources = read_sources(context, missing=missing)
     return [row for _, imported in sources for row in imported.examples]
 
@@ -116,10 +118,6 @@ def estimate_training(
         UserError: No rows yet, a recipe with mistakes, a model whose configuration is not there.
     """
     from training.plan.plan import EstimateRequest, make_plan
-    from training.recipe import load_recipe
-    from training.recipe import recipe_path as named_recipe
-    from training.run import TrainingRun
-    from workbench.inference.base_models import resolve_model
 
     # The embedded recipes are for a processor: for a GPU that is not here its own one is meant.
     named = recipe or (method if gpu_memory else None)
@@ -150,8 +148,6 @@ def _first_adapter(context: RoundContext, recipe: Recipe) -> Path | None:
 
 
 def _training_rows(context: RoundContext, recipe: Recipe) -> Rows:
-    from training.methods import read_rows
-
     for artifact in training_stage(recipe.method, context).inputs:
         if artifact.stage == "split" and not context.round.has(artifact):
             fix = "run `persona run --until split` first"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from evaluation.gate import Earlier, GateReport, Why, check_rounds
+from evaluation.general import QUESTIONS, TEXTS, general_folder
 from rounds.comparison import DECODING, asked_text, columns_by_prompt, means_of
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, GENERAL, RESPONSES, SCORES, Manifest, RoundFolder
@@ -17,9 +19,6 @@ from workbench.config import METHODS, dumped
 from workbench.persona import FIDELITY
 from workbench.records import Example, Response, Score, take_spread
 from workbench.store import file_hash
-
-if TYPE_CHECKING:
-    from evaluation.gate import Earlier, GateReport, Why
 
 STAGE = "evaluate"
 READ = (COMPARISON, GENERAL, RESPONSES, SCORES)
@@ -99,8 +98,6 @@ def across_rounds(
         different: What of the last evaluation was other than it is now.
         seed: Of the interval's resampling.
     """
-    from evaluation.gate import check_rounds
-
     # None stands for all traits, where the last round does not say which of them counted.
     both = [trait for trait in traits if trait in last.traits] if last.traits else None
     earlier, arm = _earlier(last, both, different), last_arm(gate.general)
@@ -127,8 +124,6 @@ def _earlier(
     last: LastEvaluation, traits: Sequence[str] | None, different: Sequence[Why]
 ) -> Earlier | None:
     """Return the record of the last round, without what cannot be held against this one."""
-    from evaluation.gate import Earlier
-
     arm = last_arm(last.gate.general)
     if arm is None:
         return None
@@ -145,8 +140,6 @@ def _earlier(
 
 def shared_files(context: RoundContext) -> dict[str, Path]:
     """Return the files from outside that two rounds have to share to be compared."""
-    from evaluation.general import QUESTIONS, TEXTS, general_folder
-
     folder = general_folder(context.config.evaluate.general)
     return {
         **context.persona_files("persona.yaml"),

@@ -11,11 +11,17 @@ import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curation.review.agreement import Agreement
+from evaluation.calibration import Calibration
+from evaluation.gate import GateReport
+from evaluation.outcome import SenseReport
+from evaluation.pairwise import PairwiseResult
+from evaluation.people import People
+from evaluation.style import StyleReport
 from workbench.config import METHODS, Method
 from workbench.errors import UserError
 from workbench.records import (
@@ -35,15 +41,6 @@ from workbench.records import (
 from workbench.stats import Comparison
 from workbench.store import atomic_file, locked, read_json, read_records, write_json, write_records
 from workbench.yamlfile import read_text
-
-if TYPE_CHECKING:
-    from curation.review.agreement import Agreement
-    from evaluation.calibration import Calibration
-    from evaluation.gate import GateReport
-    from evaluation.outcome import SenseReport
-    from evaluation.pairwise import PairwiseResult
-    from evaluation.people import People
-    from evaluation.style import StyleReport
 
 R = TypeVar("R", bound=Record)
 M = TypeVar("M", bound=BaseModel)
@@ -125,12 +122,10 @@ class Records(Value[list[R]], Generic[R]):
 class Document(Value[M], Generic[M]):
     """A JSON file that holds one value of a model."""
 
-    model: str
-    """``module:class``; the room that defines it is imported only when the file is read."""
+    model: type[M]
 
     def _load(self, path: Path) -> M:
-        model: type[M] = resolve_name(self.model)
-        return _valid(model, read_json(path), self.path, path)
+        return _valid(self.model, read_json(path), self.path, path)
 
     def _dump(self, path: Path, value: M) -> None:
         write_json(path, value.model_dump(mode="json"))
@@ -170,9 +165,7 @@ RESOLVED = Records("resolve", "examples.jsonl", Example)
 RESOLVED_PREFERENCES = Records("resolve", "preferences.jsonl", Preference)
 DECISIONS = Records("resolve", "decisions.jsonl", Decision)
 RESOLVE_DROPS = Records("resolve", "drops.jsonl", Drop)
-AGREEMENT: Document[Agreement] = Document(
-    "resolve", "agreement.json", "curation.review.agreement:Agreement"
-)
+AGREEMENT = Document("resolve", "agreement.json", Agreement)
 
 TRAIN = Records("split", "train.jsonl", Example)
 VALIDATION = Records("split", "validation.jsonl", Example)
@@ -188,22 +181,18 @@ SPLIT_DROPS = Records("split", "drops.jsonl", Drop)
 
 RESPONSES = Records("evaluate", "responses.jsonl", Response)
 SCORES = Records("evaluate", "scores.jsonl", Score)
-COMPARISON = Document[Comparison]("evaluate", "comparison.json", "workbench.stats:Comparison")
-CALIBRATION: Document[Calibration] = Document(
-    "evaluate", "calibration.json", "evaluation.calibration:Calibration"
-)
-GENERAL: Document[GateReport] = Document("evaluate", "general.json", "evaluation.gate:GateReport")
-STYLE: Document[StyleReport] = Document("evaluate", "style.json", "evaluation.style:StyleReport")
-SENSE: Document[SenseReport] = Document("evaluate", "sense.json", "evaluation.outcome:SenseReport")
+COMPARISON = Document("evaluate", "comparison.json", Comparison)
+CALIBRATION = Document("evaluate", "calibration.json", Calibration)
+GENERAL = Document("evaluate", "general.json", GateReport)
+STYLE = Document("evaluate", "style.json", StyleReport)
+SENSE = Document("evaluate", "sense.json", SenseReport)
 DIVERSITY = Json("evaluate", "diversity.json")
-WIN_RATES: Document[PairwiseResult] = Document(
-    "evaluate", "pairs.json", "evaluation.pairwise:PairwiseResult"
-)
+WIN_RATES = Document("evaluate", "pairs.json", PairwiseResult)
 
 BLIND_KEY = Json("people", "key.json")
 BLIND_PAIRS = Records("people", "pairs.jsonl", Example)
 BLIND_REVIEWS = Records("people", "reviews.jsonl", Review)
-PEOPLE: Document[People] = Document("people", "people.json", "evaluation.people:People")
+PEOPLE = Document("people", "people.json", People)
 
 REPORT_PAGE = Text("report", "report.html")
 MODEL_CARD = Text("report", "model-card.md")

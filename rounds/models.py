@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from evaluation.answer import LEAST_NEW_TOKENS
+from generation.card import FILES, dataset_card
 from rounds.arms import PROMPT, OwnArm, own_arms
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, GENERATED, RESPONSES, TEST, adapter, recipe
+from training.export.formats import Export
+from training.export.gate import ParityPrompts
+from training.export.hub import Provenance
+from training.export.merged import write_merged
+from training.export.source import ExportSource, base_licence, check_name
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
+from workbench.inference.base_models import compute_dtype, resolve_model
+from workbench.inference.chat_session import ChatSession
+from workbench.inference.hub import hub_errors
 from workbench.records import Response, take_spread
 from workbench.store import whole_folder
-
-if TYPE_CHECKING:
-    from training.export.formats import Export
-    from training.export.gate import ParityPrompts
-    from training.export.hub import Provenance
-    from workbench.inference.chat_session import ChatSession
 
 
 def trained_methods(context: RoundContext) -> list[str]:
@@ -68,9 +71,6 @@ def open_chat(context: RoundContext, arms: Sequence[OwnArm]) -> ChatSession:
     Raises:
         UserError: An adapter was made for another base.
     """
-    from workbench.inference.base_models import resolve_model
-    from workbench.inference.chat_session import ChatSession
-
     adapters = {arm.stage: context.round.path(adapter(arm.stage)) for arm in arms if arm.stage}
     return ChatSession(resolve_model(context.config.model), adapters)
 
@@ -81,10 +81,6 @@ def model_folder(context: RoundContext, method: str | None) -> Path:
     Raises:
         UserError: The round has no such adapter, or it was made for another base.
     """
-    from training.export.merged import write_merged
-    from training.export.source import ExportSource
-    from workbench.inference.base_models import compute_dtype, resolve_model
-
     base = resolve_model(context.config.model)
     if method is None:
         return base
@@ -136,10 +132,6 @@ def open_export(
     Raises:
         UserError: No such stage or no adapter of it, a name with odd characters, no prompts.
     """
-    from training.export.formats import Export
-    from training.export.source import ExportSource, base_licence, check_name
-    from workbench.inference.base_models import resolve_model
-
     stage = _stage(context, stage)
     name = check_name(name or f"{context.persona.id}-{stage}", "--name")
     base = resolve_model(context.config.model)
@@ -172,9 +164,6 @@ def _stage(context: RoundContext, stage: str | None) -> str:
 
 def _parity_prompts(context: RoundContext, stage: str, prompts: int | None) -> ParityPrompts:
     """Return the evaluation's own prompts, with this adapter's answers where it gave some."""
-    from evaluation.answer import LEAST_NEW_TOKENS
-    from training.export.gate import ParityPrompts
-
     settings = context.config.evaluate
     rows = take_spread(context.round.read(TEST), settings.rows)[:prompts]
     if not rows:
@@ -210,8 +199,6 @@ def _recorded(context: RoundContext, stage: str, prompt_ids: set[str]) -> tuple[
 
 
 def _provenance(context: RoundContext, stage: str, dataset: str) -> Provenance:
-    from training.export.hub import Provenance
-
     manifest = context.round.manifest(stage)
     has_recipe, evaluated = context.round.has(recipe(stage)), context.round.has(COMPARISON)
     return Provenance(
@@ -238,9 +225,6 @@ def push_dataset(context: RoundContext, repository: str, *, public: bool = False
         UserError: The round has no generated rows, or the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
-
-    from generation.card import FILES, dataset_card
-    from workbench.inference.hub import hub_errors
 
     manifest = context.round.manifest(GENERATED.stage)
     if manifest is None or not manifest.counts.get("taught"):

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from curation.review.resolve import check_policy
 from rounds.arms import own_arms
 from rounds.context import RoundContext
 from rounds.layout import STAGES
@@ -29,6 +30,7 @@ from rounds.stages.train import recipe_checks, training_stage
 from workbench.config import METHODS
 from workbench.console import console
 from workbench.errors import UserError, every_mistake, nearest
+from workbench.inference.base_models import resolve_model
 from workbench.inference.hub import hub_offline
 from workbench.meter import give_memory_back
 from workbench.store import MIB, check_space
@@ -96,9 +98,6 @@ def _known(name: str, where: str) -> str:
 
 def _checks(context: RoundContext, names: Sequence[str]) -> Iterator[Callable[[], object]]:
     """Yield what is checked before anything runs, as far as the named stages need it."""
-    from curation.review.resolve import check_policy
-    from workbench.inference.base_models import resolve_model
-
     yield partial(check_policy, context.config.review.policy, context.persona)
     yield from recipe_checks(context, [method for method in METHODS if method in names])
     if "evaluate" in names:

@@ -6,15 +6,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from curation.argilla.client import Connection
+from curation.argilla.server import Server, ServerHome, show_logins, status, stop
+from curation.argilla.server_home import HOME_VARIABLE, ServerHome
 from rounds.context import RoundContext
 from workbench.console import console
 from workbench.errors import UserError
-
-if TYPE_CHECKING:
-    from curation.argilla.client import Connection
-    from curation.argilla.server import Server, ServerHome
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,6 @@ class ReviewServer:
     @property
     def home(self) -> ServerHome:
         """The folder of its data."""
-        from curation.argilla.server_home import HOME_VARIABLE, ServerHome
-
         if os.environ.get(HOME_VARIABLE):
             return ServerHome.default()
         return ServerHome((self.runs / ".argilla").absolute())
@@ -50,8 +46,6 @@ class ReviewServer:
 
     def pids(self) -> Iterable[int]:
         """Return the process id of the running server, for the meter."""
-        from curation.argilla.server import status
-
         pid = status(self.home).pid
         return (pid,) if pid else ()
 
@@ -81,8 +75,6 @@ class ReviewServer:
 
     def stop(self) -> bool:
         """Stop it for now; return whether it was running."""
-        from curation.argilla.server import stop
-
         return stop(self.home)
 
     def connect(self, *, start: bool = False) -> Connection:
@@ -91,9 +83,6 @@ class ReviewServer:
         Raises:
             UserError: It does not run.
         """
-        from curation.argilla.client import Connection
-        from curation.argilla.server import status
-
         if not start and not status(self.home).running:
             fix = "run `persona review up` first"
             raise UserError("the Argilla server is not running", fix=fix)
@@ -102,8 +91,6 @@ class ReviewServer:
 
     def logins(self) -> dict[str, Connection]:
         """Return the own connection of everybody who has an account, by name."""
-        from curation.argilla.client import Connection
-
         server = self.up(quiet=True)
         return {name: Connection(server.url, one.api_key) for name, one in server.logins.items()}
 
@@ -128,8 +115,6 @@ class ReviewServer:
         Args:
             url: Where to review; the server's own address by default.
         """
-        from curation.argilla.server import show_logins, status
-
         url = url or status(self.home).url or "(not running)"
         console.print(f"  Review at {url}")
         for login in show_logins(self.home):

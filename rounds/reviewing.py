@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from curation.argilla.client import Connection
+from curation.argilla.migrate import Migrated, NewLogins, migrate
+from curation.argilla.push import Pushed
+from curation.argilla.server import start, status, stop
+from curation.argilla.server_link import link_of
+from curation.review.agreement import Agreement
 from rounds.context import RoundContext
 from rounds.layout import DECISIONS, FILTERED, RESOLVE_DROPS, REVIEWS, RoundFolder
 from rounds.pipeline import run_spec, run_stages
@@ -24,11 +29,6 @@ from rounds.stages.review import (
     review_stage,
 )
 from workbench.errors import UserError
-
-if TYPE_CHECKING:
-    from curation.argilla.migrate import Migrated, NewLogins
-    from curation.argilla.push import Pushed
-    from curation.review.agreement import Agreement
 
 _PENDING = "new-logins.json"
 """New accounts of a migration that was interrupted, beside the server's data."""
@@ -151,11 +151,6 @@ def migrate_review(context: RoundContext) -> tuple[Migrated, NewLogins]:
     Raises:
         UserError: Not connected to another Argilla, nothing to move, or the other one refuses.
     """
-    from curation.argilla.client import Connection
-    from curation.argilla.migrate import NewLogins, migrate
-    from curation.argilla.server import start, status, stop
-    from curation.argilla.server_link import link_of
-
     home = ReviewServer.of(context).home
     link = link_of(home)
     if link is None:

@@ -20,18 +20,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from rounds.comparison import RoundComparison, compare_rounds
+from rounds.context import RoundContext, open_context
 from rounds.layout import CONFIG, R, Records, RoundFolder
+from rounds.models import known_arm, open_chat
+from rounds.pipeline import run_stages, stages_until
+from rounds.runner import Outcome
+from training.device import quiet
 from workbench.errors import UserError
+from workbench.inference.chat_session import ChatSession
+from workbench.inference.hub import hub_offline
+from workbench.meter import give_memory_back
+from workbench.prompts import system_prompt
 from workbench.records import Message, Messages
 
 if TYPE_CHECKING:
     import datasets
     import pandas as pd  # type: ignore[import-untyped]
-
-    from rounds.comparison import RoundComparison
-    from rounds.context import RoundContext
-    from rounds.runner import Outcome
-    from workbench.inference.chat_session import ChatSession
 
 
 class Round(RoundFolder):
@@ -70,8 +75,6 @@ class Round(RoundFolder):
             UserError: A broken configuration or persona, every mistake of it; or another command
                 is at work on the round.
         """
-        from rounds.context import open_context
-
         context = open_context(
             config=Path(config) if config else None,
             preset=preset,
@@ -91,8 +94,6 @@ class Round(RoundFolder):
         Raises:
             UserError: The round was not made yet, or its configuration or persona is broken.
         """
-        from rounds.context import open_context
-
         file = self.folder / CONFIG
         if not file.exists():
             raise UserError(
@@ -120,8 +121,6 @@ class Round(RoundFolder):
             UserError: A mistake in the configuration, found before anything runs, or what a stage
                 says; stages before it stay done, and the same call goes on from there.
         """
-        from rounds.pipeline import run_stages, stages_until
-
         names = stages or stages_until(until, self.context.config.train.methods)
         again = [*names] if force is True else [*(force or ())]
         return run_stages(self.context, names, force=again)
@@ -165,8 +164,6 @@ class Round(RoundFolder):
         Raises:
             UserError: One of them is not split yet.
         """
-        from rounds.comparison import compare_rounds
-
         return compare_rounds(self, other, self.context.config.seed)
 
     @contextmanager
@@ -200,12 +197,6 @@ def open_chats(
         UserError: There is no such arm, or it was not trained, or does not fit the base; or the
             same arm twice.
     """
-    from rounds.models import known_arm, open_chat
-    from training.device import quiet
-    from workbench.inference.hub import hub_offline
-    from workbench.meter import give_memory_back
-    from workbench.prompts import system_prompt
-
     own = [known_arm(context, arm) for arm in arms]
     if len(set(own)) < len(own):
         raise UserError(f"both arms are '{own[0].name}'", where="--vs", fix="name another one")

@@ -9,8 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from curation.leaks import Item, Leak, find_leaks, read_items
+from curation.related_rows import SIMILARITY
 from rounds.context import RoundContext
 from rounds.layout import (
     ASSIGNMENTS,
@@ -23,9 +24,6 @@ from rounds.layout import (
 )
 from workbench.errors import UserError
 from workbench.records import SPLITS, SplitName
-
-if TYPE_CHECKING:
-    from curation.leaks import Item, Leak
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,6 @@ def check_files(
     Raises:
         UserError: All are of one split, or a file cannot be read or its rows hold no question.
     """
-    from curation.related_rows import SIMILARITY
-
     if len({split for _, split in files}) < 2:
         raise UserError(
             f"all files are of the split '{files[0][1]}', so nothing can leak",
@@ -144,8 +140,6 @@ def _check(
     topics: bool,
     rounds: tuple[str, ...] = (),
 ) -> LeakCheck:
-    from curation.leaks import find_leaks, read_items
-
     filled = [(path, split) for path, split in files if not path.is_file() or path.stat().st_size]
     items = [item for path, split in filled for item in _once(read_items(path, split))]
     leaks = find_leaks(items, similarity=similarity, topics=topics)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from curation.argilla.pull import review_progress
 from rounds.context import RoundContext
 from rounds.layout import PROGRESS, STAGES, Manifest
 from rounds.review_server import ReviewServer
@@ -154,8 +155,6 @@ def _review(context: RoundContext) -> ReviewStatus | None:
     server = ReviewServer.of(context)
     if not context.round.partial("review").exists() or not list(server.pids()):
         return None
-    from curation.argilla.pull import review_progress
-
     try:
         progress = review_progress(server.connect(), context.persona, context.round.name)
     except UserError as error:

@@ -18,7 +18,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
+from curation.argilla.server import server_python
 from workbench.errors import UserError
+from workbench.inference.base_models import resolve_model
+from workbench.inference.embedded import DISTRIBUTION
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,6 @@ def contents_of_checkout(models: Sequence[str] = ()) -> Contents:
 
 def _model_folders(models: Sequence[str]) -> dict[str, Path]:
     """Return the folder of each model, by the name that it gets in the bundle."""
-    from workbench.inference.base_models import resolve_model
-
     folders: dict[str, Path] = {}
     for model in models:
         path = resolve_model(model)
@@ -116,8 +117,6 @@ def _workbench(checkout: Path) -> Environment:
     import sys
     import tomllib
 
-    from workbench.inference.embedded import DISTRIBUTION
-
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
     tools = ["pip", "wheel", *project["build-system"]["requires"]]
     own = project["project"]
@@ -131,8 +130,6 @@ def _workbench(checkout: Path) -> Environment:
 
 def _argilla(checkout: Path) -> Environment:
     """Return the environment of the embedded Argilla server."""
-    from curation.argilla.server import server_python
-
     embedded = checkout / "curation" / "argilla" / "embedded"
     text = (embedded / "requirements.txt").read_text(encoding="utf-8")
     lines = (line.split("#")[0].strip() for line in text.splitlines())

@@ -6,21 +6,26 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from app.cli.options import force_option, round_options, run_one, stage_command
+from curation.leaks import named_split, split_of
+from generation.row_columns import COLUMNS, parse_map
+from rounds import models
 from rounds.context import RoundContext
+from rounds.estimates import estimate_generation, prompt_for_rows
 from rounds.layout import SPLIT_DROPS, Manifest
+from rounds.pipeline import run_stages
+from rounds.splits import LeakCheck, check_files, check_rounds, split_sizes
+from rounds.stages.importing import read_sources
 from workbench.config import LOCAL
 from workbench.errors import UserError
 from workbench.records import SPLITS, SplitName
-
-if TYPE_CHECKING:
-    from rounds.splits import LeakCheck
+from workbench.store import existing
 
 EXIT_TOO_FEW = 3
 """Exit code when fewer of the planned rows came than ``--min-share`` asks for."""
@@ -62,8 +67,6 @@ def import_(
       persona import survey.xlsx --map instruction=질문 output=답변
       persona import --dry-run chats.json
     """
-    from generation.row_columns import COLUMNS, parse_map
-
     # A shell hands the second pair of `--map a=b c=d` over as a file.
     pairs = [str(f) for f in files if str(f).split("=")[0] in COLUMNS and not f.exists()]
     paths = tuple(file for file in files if str(file) not in pairs) if maps else files
@@ -77,8 +80,6 @@ def import_(
 
 def _print_preview(context: RoundContext) -> None:
     """Print what an import would read: formats, shapes, columns, counts, and three rows of it."""
-    from rounds.stages.importing import read_sources
-
     for path, imported in read_sources(context):
         columns = imported.columns
         used = ", ".join(f"{theirs} → {ours}" for theirs, ours in columns.used.items())
@@ -117,8 +118,6 @@ def prompt(context: RoundContext, count: int, topics: tuple[str, ...]) -> None:
       persona prompt --count 10 --topic squat_form
       persona import reply.txt
     """
-    from rounds.estimates import prompt_for_rows
-
     click.echo(prompt_for_rows(context, count=count, topics=topics))
 
 
@@ -168,8 +167,6 @@ def generate(
       persona generate --budget 5.00 --min-share 0.95
       persona generate --ray 10.0.0.1:6379
     """
-    from rounds.pipeline import run_stages
-
     context = context.generating(budget=budget, min_share=min_share, ray=ray)
     if plan:
         _print_plan(context)
@@ -194,8 +191,6 @@ def print_too_few(context: RoundContext, manifest: Manifest) -> bool:
 
 
 def _print_plan(context: RoundContext) -> None:
-    from rounds.estimates import estimate_generation
-
     estimate = estimate_generation(context)
     baseline = f"baseline answers: {estimate.imported} of the imported rows"
     if estimate.teacher is None:
@@ -222,13 +217,9 @@ def _split_round(
     context: RoundContext, check: bool, similarity: float | None, most: int, force: bool
 ) -> None:
     """Split a round, or check what it and the persona's other rounds have split."""
-    from rounds.splits import check_rounds
-
     if check:
         _print_leaks(check_rounds(context, similarity), most)
         return
-    from rounds.pipeline import run_stages
-
     run_stages(context, ["split"], force=["split"] if force else [])
     _print_sizes(context)
     click.echo(context.round.stage("split"))
@@ -286,15 +277,10 @@ def split(files: tuple[Path, ...], named: tuple[str, ...], **options: Any) -> No
     if not options["check"]:
         where = str(files[0]) if files else "--split"
         raise UserError("files are compared, not split", where=where, fix="add --check")
-    from rounds.splits import check_files
-
     _print_leaks(check_files(_with_splits(files, named), options["similarity"]), options["most"])
 
 
 def _with_splits(files: Sequence[Path], named: Sequence[str]) -> list[tuple[Path, SplitName]]:
-    from curation.leaks import named_split, split_of
-    from workbench.store import existing
-
     splits: dict[Path, SplitName] = {}
     for text in named:
         name, _, path = text.partition("=")
@@ -334,8 +320,6 @@ def _print_leaks(check: LeakCheck, most: int) -> None:
 
 def _print_sizes(context: RoundContext) -> None:
     """Print how many rows and pairs of each topic are in each split."""
-    from rounds.splits import split_sizes
-
     sizes = split_sizes(context.round)
     table = Table(title="Rows by topic and split", title_justify="left")
     table.add_column("topic")
@@ -366,6 +350,4 @@ def push_dataset(context: RoundContext, repository: str, public: bool) -> None:
     Example:
       persona push-dataset my-team/gym-trainer-rows
     """
-    from rounds import models
-
     click.echo(models.push_dataset(context, repository, public=public))

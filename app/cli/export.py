@@ -6,16 +6,27 @@ import functools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
-
-if TYPE_CHECKING:
-    from training.export.formats import Export
-    from training.export.gate import ParityReport
+from training.device import quiet
+from training.export.formats import (
+    Export,
+    export_adapter,
+    export_gguf,
+    export_merged,
+    export_ollama,
+    export_vllm,
+)
+from training.export.gate import ParityReport
+from training.export.hub import check_names, check_terms, push_folders, write_dataset
+from workbench.console import console
+from workbench.inference.hub import hub_offline
+from workbench.prompts import system_prompt
 
 TYPES = ("f16", "q8_0", "q4_1", "q4_0")
 _type = click.option(
@@ -55,12 +66,6 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _make(export: Export, write: Write) -> None:
     """Write and check an export without a hub and without the libraries' notices; print it."""
-    from rich.table import Table
-
-    from training.device import quiet
-    from workbench.console import console
-    from workbench.inference.hub import hub_offline
-
     with hub_offline(), quiet():
         report = write(export)
     if report is not None:
@@ -94,8 +99,6 @@ def adapter(_: RoundContext, open_export: OpenExport) -> None:
     Example:
       persona export adapter --stage sft
     """
-    from training.export.formats import export_adapter
-
     _make(open_export("adapter"), export_adapter)
 
 
@@ -112,8 +115,6 @@ def merged(_: RoundContext, open_export: OpenExport, dtype: str) -> None:
     Example:
       persona export merged --dtype bfloat16
     """
-    from training.export.formats import export_merged
-
     form = "merged" if dtype == "float32" else f"merged-{dtype}"
     _make(open_export(form), partial(export_merged, dtype=dtype))
 
@@ -129,8 +130,6 @@ def gguf(_: RoundContext, open_export: OpenExport, kind: str, adapter: bool) -> 
     Example:
       persona export gguf --type q4_0
     """
-    from training.export.formats import export_gguf
-
     form = "gguf-adapter" if adapter else f"gguf-{kind}"
     _make(open_export(form), partial(export_gguf, kind=kind, adapter=adapter))
 
@@ -149,9 +148,6 @@ def ollama(
     Example:
       persona export ollama --system
     """
-    from training.export.formats import export_ollama
-    from workbench.prompts import system_prompt
-
     form = "ollama-adapter" if adapter else f"ollama-{kind}"
     text = system_prompt(context.persona) if system else ""
     _make(open_export(form), partial(export_ollama, kind=kind, adapter=adapter, system=text))
@@ -166,8 +162,6 @@ def vllm(_: RoundContext, open_export: OpenExport) -> None:
     Example:
       persona export vllm --out exports/gym-trainer
     """
-    from training.export.formats import export_vllm
-
     _make(open_export("vllm"), export_vllm)
 
 
@@ -200,9 +194,6 @@ def hub(
     Example:
       persona export hub my-team/gym-trainer --dataset my-team/gym-trainer-rows --push
     """
-    from training.export import formats
-    from training.export.hub import check_names, check_terms, push_folders, write_dataset
-
     check_names(repository, dataset)
     opened = open_export(f"hub-{form}", dataset=dataset)
     if push:
@@ -213,9 +204,9 @@ def hub(
         else None
     )
     write: dict[str, Write] = {
-        "adapter": formats.export_adapter,
-        "merged": partial(formats.export_merged, dtype="float32"),
-        "gguf": partial(formats.export_gguf, kind=kind),
+        "adapter": export_adapter,
+        "merged": partial(export_merged, dtype="float32"),
+        "gguf": partial(export_gguf, kind=kind),
     }
     _make(opened, write[form])
     if push:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
+from rounds.lineage.audit import Audit, audit, draw
+from rounds.lineage.forget import forget_lines
+from rounds.lineage.graph import read_lineage
+from rounds.lineage.render import chain, chain_lines, draw_picture
 from workbench.errors import UserError
-
-if TYPE_CHECKING:
-    from rounds.lineage.audit import Audit
+from workbench.store import atomic_file
 
 _LISTED = 20
 """Incomplete chains that are printed."""
@@ -48,11 +51,6 @@ def trace(
       persona trace round-001/dpo --picture dpo.svg
       persona trace --sample 1000
     """
-    from rounds.lineage.audit import audit, draw
-    from rounds.lineage.graph import read_lineage
-    from rounds.lineage.render import chain, chain_lines, draw_picture
-    from workbench.store import atomic_file
-
     if (record is None) == (sample is None):
         raise UserError("name an id, or how many to draw", fix="such as `persona trace --sample 9`")
     lineage = read_lineage(context.round.folder.parent)
@@ -70,9 +68,6 @@ def trace(
 
 def _print_audit(result: Audit, seed: int, as_json: bool) -> None:
     """Print what became of the ids drawn, and exit 1 if a chain has a gap."""
-    from rich.console import Console
-    from rich.table import Table
-
     counts = {
         kind: {"there": result.there[kind], "drawn": drawn, "complete": result.complete(kind)}
         for kind, drawn in sorted(result.drawn.items())
@@ -107,8 +102,5 @@ def forget(context: RoundContext, records: tuple[str, ...]) -> None:
     Example:
       persona forget seeds.jsonl:17
     """
-    from rounds.lineage.forget import forget_lines
-    from rounds.lineage.graph import read_lineage
-
     for line in forget_lines(read_lineage(context.round.folder.parent), records):
         click.echo(line)

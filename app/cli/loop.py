@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -18,14 +18,17 @@ from rich.table import Table
 from app.cli.data import EXIT_TOO_FEW, print_too_few
 from app.cli.models import exit_on_failures
 from app.cli.options import overlap_option, reopen, round_options
+from rounds.ablation import Ablation, ablate, as_made, parse_group
+from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext
-
-if TYPE_CHECKING:
-    from rounds.ablation import Ablation
-    from rounds.comparison import RoundComparison
-    from rounds.runner import Outcome
-    from rounds.status import ReviewStatus, RoundStatus, StageProgress, StageStatus
-    from workbench.stats import Difference
+from rounds.layout import REPORT_PAGE
+from rounds.pipeline import run_stages, stages_until
+from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
+from rounds.planning.page import render_page
+from rounds.runner import Outcome
+from rounds.stages.review import with_overlap
+from rounds.status import ReviewStatus, RoundStatus, StageProgress, StageStatus, round_status
+from workbench.stats import Difference
 
 EVERY = 2.0
 """Seconds between two looks at a running round."""
@@ -62,10 +65,6 @@ def run(
       persona run --until split
       persona run --wait-for-people --reviewers-per-record 2
     """
-    from rounds.layout import REPORT_PAGE
-    from rounds.pipeline import run_stages, stages_until
-    from rounds.stages.review import with_overlap
-
     context = with_overlap(context.waiting() if wait_for_people else context, reviewers_per_record)
     outcomes = run_stages(context, stages_until(until, context.config.train.methods), force=force)
     last = outcomes[-1].stage
@@ -113,8 +112,6 @@ def watch(context: RoundContext, once: bool) -> None:
     Example:
       persona watch
     """
-    from rounds.status import round_status
-
     console = Console(soft_wrap=True, highlight=False)
     if once or not console.is_terminal:
         console.print(_status(round_status(context)))
@@ -220,9 +217,6 @@ def next_(
       persona next --round 2 --budget 5.00
       persona next --curve
     """
-    from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
-    from rounds.planning.page import render_page
-
     if click.get_current_context().get_parameter_source("round_number") is ParameterSource.DEFAULT:
         context = reopen(last_evaluated(context.round).number)
     opened, proposal = plan_next_round(
@@ -269,9 +263,6 @@ def compare(
       persona compare 1 2
       persona compare 1 2 --without topic=soreness
     """
-    from rounds.ablation import ablate, as_made, parse_group
-    from rounds.comparison import compare_rounds
-
     parsed = [parse_group(text) for text in groups]
     first, second = (context.round.numbered(number) for number in (before, after))
     comparison = compare_rounds(first, second, context.config.seed)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from rounds.context import RoundContext, open_context
+from rounds.pipeline import run_stages
 from workbench.config import presets
 
 _OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")
@@ -85,8 +86,6 @@ overlap_option = click.option(
 
 def run_one(context: RoundContext, stage: str, force: bool) -> None:
     """Run one stage and print its folder."""
-    from rounds.pipeline import run_stages
-
     run_stages(context, [stage], force=[stage] if force else [])
     click.echo(context.round.stage(stage))
 

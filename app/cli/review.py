@@ -5,23 +5,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from app.cli.options import force_option, overlap_option, round_options
+from curation.argilla import server_link
+from curation.argilla.pull import Progress, queue_progress, review_progress
+from curation.review.agreement import Agreement
+from rounds import reviewing
 from rounds.context import RoundContext
 from rounds.layout import REVIEWS
+from rounds.lineage.history import history
+from rounds.pipeline import run_stages
 from rounds.review_server import ReviewServer
+from rounds.reviewing import (
+    DecisionCount,
+    count_decisions,
+    measure_agreement,
+    migrate_review,
+    pull_reviews,
+    push_review,
+)
+from rounds.stages.review import with_overlap
 from workbench.errors import UserError
-
-if TYPE_CHECKING:
-    from curation.argilla.pull import Progress
-    from curation.review.agreement import Agreement
-    from rounds.reviewing import DecisionCount
-    from workbench.stats.agreement import RaterAgreement
+from workbench.stats.agreement import RaterAgreement
 
 _CELLS = ": alpha, and its 95% interval"
 """What the cells of a table hold."""
@@ -72,9 +82,6 @@ def push(context: RoundContext, reviewers_per_record: int | None) -> None:
     Example:
       persona review push --reviewers-per-record 3
     """
-    from rounds.reviewing import push_review
-    from rounds.stages.review import with_overlap
-
     push_review(with_overlap(context, reviewers_per_record))
 
 
@@ -86,8 +93,6 @@ def status(context: RoundContext) -> None:
     Example:
       persona review status
     """
-    from curation.argilla.pull import queue_progress, review_progress
-
     at = ReviewServer.of(context).connect(), context.persona, context.round.name
     console = Console(soft_wrap=True)
     console.print(_progress(review_progress(*at), "complete"))
@@ -111,8 +116,6 @@ def pull(context: RoundContext) -> None:
     Example:
       persona review pull && persona resolve
     """
-    from rounds.reviewing import pull_reviews
-
     pull_reviews(context)
     click.echo(context.round.path(REVIEWS))
 
@@ -159,8 +162,6 @@ def connect(context: RoundContext, url: str | None, embedded: bool, key_file: Pa
       persona review connect https://argilla.example.org --key-file ~/.argilla-key
       persona review connect --embedded
     """
-    from curation.argilla import server_link
-
     home = ReviewServer.of(context).home
     if embedded == bool(url):
         raise UserError("needs one of URL and --embedded", where="persona review connect")
@@ -192,8 +193,6 @@ def migrate(context: RoundContext) -> None:
     Example:
       persona review connect https://argilla.example.org && persona review migrate
     """
-    from rounds.reviewing import migrate_review
-
     migrated, logins = migrate_review(context)
     columns = ("held here", "moved now", "there already", "changed there, kept", "found there")
     table = _table(f"Moved to {logins.url}", "", *columns, wrap=True)
@@ -227,8 +226,6 @@ def agreement(context: RoundContext, width: float) -> None:
     Example:
       persona review agreement --width 0.2
     """
-    from rounds.reviewing import measure_agreement
-
     measured = measure_agreement(context)
     console = Console(soft_wrap=True)
     click.echo(
@@ -321,9 +318,6 @@ def resolve(context: RoundContext, force: bool) -> None:
     Example:
       persona review resolve
     """
-    from rounds.pipeline import run_stages
-    from rounds.reviewing import count_decisions
-
     run_stages(context, ["resolve"], force=["resolve"] if force else [])
     Console(soft_wrap=True).print(_decisions(count_decisions(context.round)))
     click.echo(context.round.stage("resolve"))
@@ -353,9 +347,6 @@ def adjudicate(context: RoundContext) -> None:
     Example:
       persona review pull && persona review adjudicate
     """
-    from curation.argilla.pull import review_progress
-    from rounds import reviewing
-
     pushed = reviewing.adjudicate(context)
     if pushed is None:
         click.echo("nothing is unsettled")
@@ -378,7 +369,5 @@ def why(context: RoundContext, name: str) -> None:
     Example:
       persona review why seeds.jsonl:17
     """
-    from rounds.lineage.history import history
-
     for line in history(context, name):
         click.echo(line)

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import get_args
 
 import click
+from rich.console import Console
+from rich.table import Table
 
+from app.airgap.collect import check_bundle, collect
+from app.airgap.contents import contents_of_checkout
 from app.cli.options import round_options
 from rounds.context import RoundContext
 from workbench.errors import UserError, UserErrors
 from workbench.inference.endpoint import Endpoint
+from workbench.inference.probe import probe
 from workbench.persona import Language
+from workbench.starter import starter, write_persona
 
 PROMPTS = {
     "id": "Identifier, also the folder's name (lower case, a-z 0-9 -)",
@@ -57,8 +63,6 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
         --role "A wine merchant who makes wine easy" --audience "Beginners" \\
         --topics "red wine, white wine, food, budget"
     """
-    from workbench.starter import starter, write_persona
-
     answers = {key: value for key, value in {"id": id_, **options}.items() if value}
     missing = [key for key in PROMPTS if key not in answers]
     if missing and not sys.stdin.isatty():
@@ -95,9 +99,6 @@ def doctor(context: RoundContext) -> None:
     Example:
       persona doctor --config run.yaml
     """
-    from rich.console import Console
-    from rich.table import Table
-
     endpoints = {role: getattr(context.config, role) for role in ROLES}
     if not any(endpoints.values()):
         click.echo("no endpoint is configured; teacher, student and judge are optional")
@@ -125,8 +126,6 @@ def doctor(context: RoundContext) -> None:
 
 
 def _probe_cells(endpoint: Endpoint) -> tuple[str, str, str, str]:
-    from workbench.inference.probe import probe
-
     result = probe(endpoint)
     rate = f"{result.rate:.0f}" if result.rate else "not told"
     return "yes", "yes" if result.structured else "no", f"{result.latency:.2f}", rate
@@ -154,9 +153,6 @@ def bundle(folder: Path, check: bool, models: tuple[str, ...]) -> None:
       persona bundle persona-bundle --model org/name
       persona bundle persona-bundle --check
     """
-    from app.airgap.collect import check_bundle, collect
-    from app.airgap.contents import contents_of_checkout
-
     if check:
         click.echo(f"{folder}: whole ({check_bundle(folder)} files)")
         return

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
+from curation.review.reliability import read_gold
 from rounds.context import RoundContext
 from rounds.layout import (
     ADJUDICATIONS,
@@ -153,8 +154,6 @@ class _History:
 
     @cached_property
     def _gold_outcomes(self) -> Mapping[str, str]:
-        from curation.review.reliability import read_gold
-
         context = self._context
         return read_gold(context.persona_folder, context.config.review.policy).outcomes
 

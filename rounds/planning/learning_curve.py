@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import random
 from functools import partial
-from typing import TYPE_CHECKING
 
+from evaluation.learning_curve import LearningCurve, fit_curve
 from rounds.arms import PROMPT
 from rounds.comparison import columns_of, counted_traits, means_of
 from rounds.context import RoundContext
@@ -19,14 +19,14 @@ from rounds.layout import SCORES, TRAIN, VALIDATION, Json, Records, RoundFolder,
 from rounds.layout import write as write_artifact
 from rounds.runner import StageSpec, Work, run_stage
 from rounds.stages.train import load, recipe_path
+from training.row_loss import row_losses
+from training.run import Recipe, TrainingRun
 from workbench.console import console
 from workbench.errors import UserError
+from workbench.inference.base_models import resolve_model
+from workbench.inference.hub import hub_offline
 from workbench.persona import FIDELITY
 from workbench.records import Example, take_spread
-
-if TYPE_CHECKING:
-    from evaluation.learning_curve import LearningCurve
-    from training.run import Recipe
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of the training rows; each part holds the one before it."""
@@ -46,9 +46,6 @@ def measure_curve(context: RoundContext) -> LearningCurve | None:
     Raises:
         UserError: What :func:`check_curve` says.
     """
-    from evaluation.learning_curve import fit_curve
-    from workbench.inference.hub import hub_offline
-
     recipe = check_curve(context)
     train = context.round.read(TRAIN)
     steps = _steps(recipe, len(train))
@@ -129,10 +126,7 @@ def _losses(stage: str) -> Json:
 
 
 def _train_part(context: RoundContext, recipe: Recipe, size: int, steps: int, work: Work) -> None:
-    from training.row_loss import row_losses
-    from training.run import TrainingRun
     from training.trainer import train as train_run
-    from workbench.inference.base_models import resolve_model
 
     model, stage = resolve_model(context.config.model), f"curve-{size:05d}"
     trainer = {**recipe.trainer, "max_steps": steps, "eval_strategy": "no"}
@@ -160,8 +154,6 @@ def curve_of_rounds(context: RoundContext, arm: str) -> LearningCurve | None:
     A round's point is its number of training rows and what its tuned arm missed on the prompts that
     all of them asked. Rounds whose recipe or base differ are on it all the same: the page says so.
     """
-    from evaluation.learning_curve import fit_curve
-
     if arm.endswith(PROMPT):
         return None
     rounds = [one for one in (*context.round.earlier, context.round) if one.has(SCORES)]

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from shlex import quote
-from typing import TYPE_CHECKING
 
+from evaluation.weakness import Gap
 from rounds.layout import round_number
+from rounds.planning.proposal import Proposal
+from rounds.planning.rows_to_review import RowToReview
 from workbench.language import say
 from workbench.persona import Persona
-
-if TYPE_CHECKING:
-    from evaluation.weakness import Gap
-    from rounds.planning.proposal import Proposal
-    from rounds.planning.rows_to_review import RowToReview
 
 LISTED = 12
 """Rows that a list names; the others are counted, and stand in ``next.json``."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.learning_curve import LearningCurve
-from evaluation.outcome import Outcome
-from evaluation.weakness import Gap
+from evaluation.outcome import Outcome, outcome_of
+from evaluation.report.results import headline_arm
+from evaluation.weakness import Gap, find_gaps
+from generation.cost import TeacherPlan
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, RESOLVED, RESPONSES, SCORES, SENSE, RoundFolder
 from rounds.planning.learning_curve import check_curve, curve_of
@@ -31,14 +33,12 @@ from rounds.planning.rows_to_review import (
     losses_of,
     unlearned_rows,
 )
+from rounds.stages.generate import teacher_plan
+from training.row_loss import RowLoss
 from workbench.config import RowRequest
 from workbench.errors import UserError
+from workbench.persona import Persona
 from workbench.records import Example
-
-if TYPE_CHECKING:
-    from generation.cost import TeacherPlan
-    from training.row_loss import RowLoss
-    from workbench.persona import Persona
 
 VERSION = 2
 """Of ``next.json``; goes up when a key changes its meaning or goes away."""
@@ -177,8 +177,6 @@ class _AboutSense(TypedDict):
 
 def _about_sense(one: RoundFolder, arm: str) -> _AboutSense:
     """Return whether the arm is a success, which marks alone do not make it."""
-    from evaluation.outcome import outcome_of
-
     sense = one.read(SENSE) if one.has(SENSE) else None
     own = sense.arm(arm) if sense else None
     return _AboutSense(
@@ -190,9 +188,6 @@ def _about_sense(one: RoundFolder, arm: str) -> _AboutSense:
 
 def _arm_and_gaps(context: RoundContext, held_out: Sequence[Example]) -> tuple[str, list[Gap]]:
     """Return the tuned arm, and where it falls short."""
-    from evaluation.report.results import headline_arm
-    from evaluation.weakness import find_gaps
-
     one = context.round
     comparison = one.read(COMPARISON)
     arm = headline_arm(comparison)
@@ -231,8 +226,6 @@ def _trait_shares(persona: Persona, rows: Sequence[Example]) -> dict[str, float]
 def _estimate(
     context: RoundContext, seeds: list[Example], plan: tuple[RowRequest, ...]
 ) -> TeacherPlan | None:
-    from rounds.stages.generate import teacher_plan
-
     return teacher_plan(context.generating(plan=plan), seeds) if plan else None
 
 

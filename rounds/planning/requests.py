@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from evaluation.weakness import Gap
 from workbench.config import ORDINARY, Kind, RowRequest
-
-if TYPE_CHECKING:
-    from evaluation.weakness import Gap
 
 FOCUS = 0.75
 """Share of the rows that goes to what is surely weak; the rest keeps every topic in training."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from curation.label_issues import LabelledAnswer, label_quality
+from curation.review.votes import by_record, votes_of
+from evaluation.weakness import Gap, by_group
 from rounds.arms import own_arms
 from rounds.context import RoundContext
 from rounds.layout import (
@@ -26,16 +28,13 @@ from rounds.layout import (
     adapter,
 )
 from rounds.stages.resolve import Reviewed
+from training.row_loss import RowLoss, row_losses, unlearned
 from workbench.config import Policy
 from workbench.console import console
 from workbench.inference.adapters import CONFIG
+from workbench.inference.base_models import resolve_model
 from workbench.records import Decision, Example, Response, SplitName
 from workbench.store import file_hash, write_json
-
-if TYPE_CHECKING:
-    from curation.label_issues import LabelledAnswer
-    from evaluation.weakness import Gap
-    from training.row_loss import RowLoss
 
 _LEARNING: tuple[SplitName, ...] = ("train", "validation")
 """Splits whose rows are looked at."""
@@ -117,8 +116,6 @@ def disputed_rows(inputs: PlanInputs, policy: Policy) -> list[DisputedRow]:
 
     Those that wait for an adjudicator come first, then by how far ratings are apart.
     """
-    from curation.review.votes import by_record, votes_of
-
     held_out = inputs.held_out
     rows = {row.id: row for row in inputs.reviewed.candidates if row.id not in held_out}
     outcomes = {decision.record: decision.outcome for decision in inputs.decisions}
@@ -152,9 +149,6 @@ def losses_of(context: RoundContext, arm: str, rows: Sequence[Example]) -> list[
         arm: One of its own.
         rows: Of training and validation.
     """
-    from training.row_loss import RowLoss, row_losses
-    from workbench.inference.base_models import resolve_model
-
     one = context.round
     stage = next((own.stage for own in own_arms(context) if own.name == arm), "")
     weights = one.path(adapter(stage))
@@ -175,8 +169,6 @@ def unlearned_rows(inputs: PlanInputs, losses: Sequence[RowLoss]) -> list[Unlear
 
     Validation rows are held against each other: beside rows that were trained on, all stand out.
     """
-    from training.row_loss import unlearned
-
     outliers = []
     for split in _LEARNING:
         rows = {row.id: row for row in inputs.splits[split]}
@@ -189,8 +181,6 @@ def unlearned_rows(inputs: PlanInputs, losses: Sequence[RowLoss]) -> list[Unlear
 
 def learned_gaps(inputs: PlanInputs, losses: Sequence[RowLoss], seed: int) -> list[Gap]:
     """Return of each training topic the gap of its rows' log-likelihood to the other topics'."""
-    from evaluation.weakness import by_group
-
     topics = {row.id: row.topic for row in inputs.splits["train"] if row.topic}
     groups: dict[str, list[float]] = defaultdict(list)
     for one in losses:
@@ -201,8 +191,6 @@ def learned_gaps(inputs: PlanInputs, losses: Sequence[RowLoss], seed: int) -> li
 
 def label_issues(inputs: PlanInputs, seed: int) -> list[LabelIssue]:
     """Return kept rows that read like what is not the persona's, and dropped ones like the kept."""
-    from curation.label_issues import label_quality
-
     dropped = {decision.record for decision in inputs.decisions if decision.outcome == "drop"}
     rows = {row.id: row for row in inputs.learning_rows}
     rows |= {row.id: row for row in inputs.reviewed.filtered if row.id in dropped}
@@ -215,8 +203,6 @@ def label_issues(inputs: PlanInputs, seed: int) -> list[LabelIssue]:
 
 def _labelled(inputs: PlanInputs, dropped: set[str]) -> Iterator[LabelledAnswer]:
     """Yield kept rows, dropped ones, and the base model's own answers as what is not wanted."""
-    from curation.label_issues import LabelledAnswer
-
     for row in inputs.learning_rows:
         yield LabelledAnswer(row.id, row.question, row.answer, True)
     for row in inputs.reviewed.filtered:

@@ -11,8 +11,20 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from evaluation.answer import GREEDY, answer_arms, cut_shares, max_new_tokens_for
+from evaluation.arms import Arm, ModelPool
+from evaluation.calibration import Calibration, calibrate, reviewed_responses
+from evaluation.gate import GateReport, check_forgetting, check_unscored
+from evaluation.general import General, general_folder, load_general, measure_general
+from evaluation.outcome import sense_report
+from evaluation.pairwise import compare_pairs
+from evaluation.probes import take_probes
+from evaluation.scorers import score_responses
+from evaluation.sense import AnswerSense, Loss, SenseInput, language_loss, measure_sense
+from evaluation.style import StyleReport, train_style
+from evaluation.text_measures import diversity_by_arm
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
 from rounds.last_evaluation import (
@@ -47,17 +59,14 @@ from rounds.runner import StageSpec, Work
 from workbench.config import GateBounds, dumped
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
+from workbench.inference.base_models import load_tokenizer, resolve_model
+from workbench.inference.embedder import make_embedder
 from workbench.inference.endpoint import Endpoint, check_reachable
+from workbench.inference.judge import judge_paid
+from workbench.prompts import system_prompt
 from workbench.records import Example, Response, Review, Score
+from workbench.stats import Comparison, compare
 from workbench.store import file_hash, write_json
-
-if TYPE_CHECKING:
-    from evaluation.arms import Arm, ModelPool
-    from evaluation.calibration import Calibration
-    from evaluation.gate import GateReport
-    from evaluation.sense import AnswerSense, Loss, SenseInput
-    from evaluation.style import StyleReport
-    from workbench.stats import Comparison
 
 STAGE = "evaluate"
 
@@ -153,8 +162,6 @@ def _evaluate(context: RoundContext, work: Work) -> None:
             where=str(work.path(TEST)),
             fix="split with a test share above 0",
         )
-    from evaluation.probes import take_probes
-
     probes = take_probes(inputs.probes, settings.probes, settings.conversations)
     scratch = work.round.scratch(STAGE)
     judging = _Judging(context.config.judge, settings.votes, scratch / CACHE)
@@ -193,11 +200,6 @@ def _answer(
     scratch: Path,
 ) -> _Answers:
     """Have every arm answer, and measure what its weights can still do."""
-    from evaluation.answer import GREEDY, answer_arms, max_new_tokens_for
-    from evaluation.arms import ModelPool
-    from evaluation.sense import language_loss
-    from workbench.inference.base_models import load_tokenizer, resolve_model
-
     settings = context.config.evaluate
     arms = _arms(context, work, train)
     folder = resolve_model(context.config.model)
@@ -222,9 +224,6 @@ def _answer(
 
 
 def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
-    from evaluation.arms import Arm
-    from workbench.prompts import system_prompt
-
     # Only rows of the training split: an example must not give a held-out answer away.
     few_shot = context.few_shot_examples(train)[: context.config.evaluate.few_shot]
     system = system_prompt(context.persona, few_shot)
@@ -252,9 +251,6 @@ def _general(
         memo: Folder that keeps the measurements.
         bounds: How much worse than the base an arm may be.
     """
-    from evaluation.gate import check_forgetting
-    from evaluation.general import General, general_folder, load_general, measure_general
-
     data = load_general(folder, language)
     measured_with = file_hash(general_folder(folder))
     abilities: dict[str, General] = {}
@@ -276,9 +272,6 @@ def _sense(
     context: RoundContext, inputs: EvaluateInputs, rows: list[Example], answers: _Answers
 ) -> _Sense:
     """Measure whether answers to held-out questions are answers; one question says nothing."""
-    from evaluation.sense import SenseInput, measure_sense
-    from workbench.inference.embedder import make_embedder
-
     if len(rows) < 2:
         return _Sense(None, {})
     language, train = context.persona.language, [row.answer for row in inputs.train]
@@ -297,8 +290,6 @@ def _write_sense(
     sense: _Sense,
 ) -> list[str]:
     """Write what each arm's voice and sense amount to; return what fails."""
-    from evaluation.outcome import sense_report
-
     if sense.inputs is None:
         return []
     floor = context.config.evaluate.sense_floor
@@ -324,9 +315,6 @@ def _score(
     judging: _Judging,
 ) -> tuple[list[Score], StyleReport]:
     """Return the scores of all responses, and how well style tells trained rows from the base's."""
-    from evaluation.scorers import score_responses
-    from evaluation.style import train_style
-
     style = train_style(inputs.train, inputs.baseline, seed=context.config.seed)
     scores = score_responses(
         context.persona,
@@ -342,9 +330,6 @@ def _score(
 
 def _calibrate(context: RoundContext, inputs: EvaluateInputs, judging: _Judging) -> Calibration:
     """Hold the judge against the reviewers, on the rows as they saw them."""
-    from evaluation.calibration import calibrate, reviewed_responses
-    from evaluation.scorers import score_responses
-
     judge, persona, reviews = judging.judge, context.persona, inputs.reviews
     bar, seed = context.config.evaluate.judge_bar, context.config.seed
     if judge is None:
@@ -363,9 +348,6 @@ def _compare(
     calibration: Calibration,
 ) -> tuple[Comparison, GateReport]:
     """Write what the scores amount to; return it, and the gate with the last round held to this."""
-    from evaluation.text_measures import diversity_by_arm
-    from workbench.stats import compare
-
     seed = context.config.seed
     traits, left_out = calibration.weights(context.persona)
     comparison = compare(
@@ -386,8 +368,6 @@ def _write_pairs(
     context: RoundContext, work: Work, responses: list[Response], judging: _Judging
 ) -> None:
     """Have a judge compare arms in pairs, where there is one and it is wanted."""
-    from evaluation.pairwise import compare_pairs
-
     if judging.judge is None or not context.config.evaluate.pairwise:
         return
     seed = context.config.seed
@@ -396,8 +376,6 @@ def _write_pairs(
 
 
 def _counts(answers: _Answers, scores: list[Score]) -> dict[str, object]:
-    from evaluation.answer import cut_shares
-
     return {
         "responses": len(answers.responses),
         "tokens": sum(response.tokens for response in answers.responses),
@@ -409,8 +387,6 @@ def _counts(answers: _Answers, scores: list[Score]) -> dict[str, object]:
 
 def _bill(judging: _Judging) -> dict[str, object]:
     """Return what the judge took for this round over all runs; kept answers cost nothing again."""
-    from workbench.inference.judge import judge_paid
-
     if judging.judge is None:
         return {}
     paid, price = judge_paid(judging.cache, judging.judge), judging.judge.price
@@ -422,8 +398,6 @@ def _bill(judging: _Judging) -> dict[str, object]:
 
 
 def _unscored(scores: list[Score], bound: float) -> list[str]:
-    from evaluation.gate import check_unscored
-
     return [
         f"{one.metric}: {one.share:.0%} of the scores are missing (bound {bound:.0%};"
         f" {', '.join(f'{why} {count}' for why, count in one.reasons.items())})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from curation.filters import filter_examples
 from rounds.context import RoundContext
 from rounds.layout import (
     CARRY_OVER_EXAMPLES,
@@ -40,8 +41,6 @@ def filter_stage(context: RoundContext) -> StageSpec:
 
 
 def _filter(persona: Persona, settings: FilterSettings, work: Work) -> None:
-    from curation.filters import filter_examples
-
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
     rows = [
         *work.read_if_there(CARRY_OVER_EXAMPLES),

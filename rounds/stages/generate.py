@@ -11,8 +11,12 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from generation.baseline import baseline_answers
+from generation.card import dataset_card
+from generation.cost import TeacherPlan, account_lines, plan_teacher
+from generation.prompts import prompt_versions
+from generation.teacher import Taught, teacher_rows
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
@@ -31,12 +35,9 @@ from rounds.layout import (
 )
 from rounds.runner import StageSpec, Work
 from workbench.console import console
+from workbench.inference.base_models import resolve_model
 from workbench.inference.endpoint import Endpoint
 from workbench.records import Example
-
-if TYPE_CHECKING:
-    from generation.cost import TeacherPlan
-    from generation.teacher import Taught
 
 STAGE = "generate"
 HOW = frozenset({"budget", "min_share", "ray", "ray_workers"})
@@ -92,8 +93,6 @@ def _who(endpoint: Endpoint | None) -> dict[str, object] | None:
 
 def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | None:
     """Return what the teacher will be asked; None where no teacher is configured."""
-    from generation.cost import plan_teacher
-
     if context.config.teacher is None:
         return None
     return plan_teacher(
@@ -107,10 +106,6 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | N
 
 
 def _generate(context: RoundContext, work: Work) -> None:
-    from generation.baseline import baseline_answers
-    from generation.prompts import prompt_versions
-    from workbench.inference.base_models import resolve_model
-
     seeds, carry_over = work.read(IMPORTED), read_carry_over(work)
     scratch = work.round.scratch(STAGE)
     taught = _teach(context, work, [*carry_over.rows, *seeds], scratch / "teacher")
@@ -137,8 +132,6 @@ def _generate(context: RoundContext, work: Work) -> None:
 
 
 def _write_card(context: RoundContext, work: Work, records: Mapping[str, int]) -> None:
-    from generation.card import dataset_card
-
     facts = {
         "counts": work.counts,
         "settings": {"teacher": _who(context.config.teacher), "judge": _who(context.config.judge)},
@@ -155,9 +148,6 @@ def _teach(context: RoundContext, work: Work, seeds: list[Example], workdir: Pat
 
     None where no teacher is configured.
     """
-    from generation.cost import account_lines
-    from generation.teacher import teacher_rows
-
     plan, teacher = teacher_plan(context, seeds), context.config.teacher
     if plan is None or teacher is None:
         return None

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from generation.importing import Imported, import_rows
 from rounds.carry_over import CarryOver, carry_over_inputs, collect_carry_over
 from rounds.context import SEEDS, RoundContext
 from rounds.layout import IMPORT_DROPS, IMPORTED, IMPORTED_PREFERENCES, PICTURES
@@ -15,9 +15,6 @@ from rounds.runner import StageSpec, Work
 from workbench.errors import every_mistake
 from workbench.records import Drop, Example, Preference, take_spread
 from workbench.store import existing
-
-if TYPE_CHECKING:
-    from generation.importing import Imported
 
 
 def import_stage(context: RoundContext) -> StageSpec:
@@ -56,8 +53,6 @@ def read_sources(
     Raises:
         UserError: A file cannot be read, or rows are wrong and ``skip_bad`` is not set.
     """
-    from generation.importing import import_rows
-
     labels = source_labels(context)
     imported: dict[Path, Imported] = {}
 

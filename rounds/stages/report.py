@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from evaluation.report import build_reports
+from evaluation.report.inputs import (
+    PlantedFault,
+    ReportInput,
+    ReviewersAgreement,
+    StageRun,
+    WrittenFile,
+)
 from rounds.context import RoundContext
 from rounds.layout import (
     AGREEMENT,
@@ -38,11 +46,9 @@ from rounds.layout import (
 )
 from rounds.runner import StageSpec, Work
 from workbench.config import METHODS
+from workbench.inference.endpoint import Paid
 from workbench.records import Example, SplitName
 from workbench.store import read_json_lines
-
-if TYPE_CHECKING:
-    from evaluation.report.inputs import PlantedFault, ReportInput, StageRun
 
 STAGE = "report"
 REPORTED: tuple[Artifact, ...] = (
@@ -79,16 +85,12 @@ def report_stage(context: RoundContext) -> StageSpec:
 
 
 def _report(context: RoundContext, work: Work) -> None:
-    from evaluation.report import build_reports
-
     for name, text in build_reports(report_input(context, work)).items():
         work.write(Text(STAGE, name), text)
 
 
 def report_input(context: RoundContext, work: Work) -> ReportInput:
     """Return what the report is made of; every file of the round is read once."""
-    from evaluation.report.inputs import ReportInput, ReviewersAgreement
-
     rows = {stage: work.read(one) for stage, one in STAGE_EXAMPLES.items()}
     splits = {split: work.read(one) for split, one in EXAMPLES.items()}
     agreement = work.read(AGREEMENT)
@@ -150,9 +152,6 @@ def _manifests(round_: RoundFolder) -> dict[str, Manifest]:
 
 
 def _stage_run(manifest: Manifest) -> StageRun:
-    from evaluation.report.inputs import StageRun, WrittenFile
-    from workbench.inference.endpoint import Paid
-
     counts = manifest.counts
     currency = counts.get("currency") or ""
     return StageRun(
@@ -172,8 +171,6 @@ def _stage_run(manifest: Manifest) -> StageRun:
 
 
 def _faults(path: Path) -> list[PlantedFault]:
-    from evaluation.report.inputs import PlantedFault
-
     return [PlantedFault(**line) for line in _lines(path)] if path.exists() else []
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
+from curation.filters import Filtered, filter_examples
+from curation.review.agreement import Agreement, agreement
+from curation.review.pairs import NOT_KEPT, pairs_of, unreviewed, with_their_rows
+from curation.review.reliability import read_gold
+from curation.review.resolve import Resolved, resolve
 from rounds.carry_over import CarryOver, read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
@@ -35,11 +39,6 @@ from rounds.runner import StageSpec, Work
 from workbench.config import FilterSettings, Policy, dumped
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference, Response, Review
-
-if TYPE_CHECKING:
-    from curation.filters import Filtered
-    from curation.review.agreement import Agreement
-    from curation.review.resolve import Resolved
 
 
 def resolve_stage(context: RoundContext) -> StageSpec:
@@ -131,8 +130,6 @@ class Reviewed:
     @cached_property
     def alternatives(self) -> dict[str, str]:
         """Id of each candidate of an imported pair → the pair's other answer."""
-        from curation.review.pairs import pairs_of
-
         return pairs_of(self.preferences).alternatives
 
 
@@ -147,8 +144,6 @@ def decide(
         reviewed: Rows and reviews.
         baseline: The base model's own answers, which kept answers are preferred to.
     """
-    from curation.review.resolve import resolve
-
     candidates = reviewed.candidates
     answers = {response.prompt_id: response.text for response in baseline}
     # A masked row is a new record; the base model answered the row that it came from.
@@ -170,9 +165,6 @@ def decide(
 
 def measure(context: RoundContext, reviewed: Reviewed) -> Agreement:
     """Return the agreement of the reviews, gold rows counted for reliability."""
-    from curation.review.agreement import agreement
-    from curation.review.reliability import read_gold
-
     policy = context.config.review.policy
     return agreement(
         reviewed.candidates,
@@ -193,9 +185,6 @@ def _gather(
     hard_negatives: list[Preference],
 ) -> tuple[Filtered, list[Preference], list[Drop]]:
     """Return the rows that go on, all pairs that do, and every drop."""
-    from curation.filters import filter_examples
-    from curation.review.pairs import unreviewed, with_their_rows
-
     shown = {row.id for row in reviewed.pairs}
     as_brought, fallen = unreviewed(reviewed.preferences, shown, resolved.decisions)
     made, lost = with_their_rows(
@@ -216,8 +205,6 @@ def _gather(
 
 def _left_behind(before: CarryOver, after: CarryOver) -> list[Drop]:
     """Return drops of the pairs of an earlier round whose row this round's filters took out."""
-    from curation.review.pairs import NOT_KEPT
-
     remaining = {pair.id for pair in after.preferences}
     return [
         Drop.of(pair, "resolve", NOT_KEPT, "its row was filtered", *pair.parents)

@@ -13,8 +13,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
+from curation.argilla.client import Connection
+from curation.argilla.pull import queue_progress, review_progress
+from curation.argilla.push import Pushed, push, push_queue
+from curation.argilla.recorded import gold_with_reviews, submit_recorded
+from curation.argilla.records import JudgeOpinion
+from curation.review.merging import Merged
+from curation.review.pairs import pairs_of
+from curation.review.reliability import Gold, read_gold, with_gold_rows
+from curation.review.resolve import resolve
+from curation.split import assign_groups, split_rows
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.human_reviews import held_reviews, pull_merged, put_back
@@ -35,15 +44,9 @@ from workbench.console import console, track
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.endpoint import Endpoint
+from workbench.inference.judge import ask_judge, trait_questions
 from workbench.persona import Persona
 from workbench.records import Example, Review
-
-if TYPE_CHECKING:
-    from curation.argilla.client import Connection
-    from curation.argilla.push import Pushed
-    from curation.argilla.records import JudgeOpinion
-    from curation.review.merging import Merged
-    from curation.review.reliability import Gold
 
 FEW_ROWS = 500
 """Rows up to which it is tried out whether they can be split; of more, topics are counted."""
@@ -146,8 +149,6 @@ class ReviewRows:
 
     def pushed(self, round_name: str) -> list[Example]:
         """Return all rows in the order of the push, gold rows strewn among them."""
-        from curation.review.reliability import with_gold_rows
-
         return with_gold_rows(self.candidates, self.gold, round_name)
 
 
@@ -160,10 +161,6 @@ def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> Revie
     Raises:
         UserError: The rows are not filtered yet, or a broken ``gold.jsonl``.
     """
-    from curation.argilla.recorded import gold_with_reviews
-    from curation.review.pairs import pairs_of
-    from curation.review.reliability import Gold, read_gold
-
     filtered = reader.read(FILTERED)
     decided = {row.id: row for row in read_carry_over(reader).of(filtered).rows}
     imported = pairs_of(reader.read(FILTERED_PREFERENCES))
@@ -189,8 +186,6 @@ def check_splittable(context: RoundContext, rows: ReviewRows) -> None:
 
     A round after one that was split has its held-out rows already.
     """
-    from curation.split import assign_groups, split_rows
-
     settings, seed = context.config.split, context.config.seed
     candidates = [*rows.decided, *rows.candidates]
     if not candidates or any(one.done("split") for one in context.round.all_rounds):
@@ -251,8 +246,6 @@ def _complete(
 
     Reviews that the server lost count. What an account that is gone had still to review is open.
     """
-    from curation.argilla.pull import queue_progress, review_progress
-
     at = connection, context.persona, context.round.name
     records = [row.id for row in rows.pushed(context.round.name)]
     enough = reviews.cover(records, context.config.review.per_record)
@@ -264,8 +257,6 @@ def _complete(
 
 def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -> None:
     """Put the rows into the round's dataset; those already there stay as they are."""
-    from curation.argilla.push import push
-
     pushed = push(
         connection,
         context.persona,
@@ -290,8 +281,6 @@ def _print_pushed(pushed: Pushed) -> None:
 
 def _submit(context: RoundContext, server: ReviewServer, rows: ReviewRows, work: Work) -> None:
     """Submit the persona's recorded reviews, each by its reviewer's own account."""
-    from curation.argilla.recorded import submit_recorded
-
     submitted = submit_recorded(
         context.persona_folder,
         context.persona,
@@ -342,9 +331,6 @@ def push_unsettled(
         adjudications: An adjudicator's word on some of them, which is final.
         alternatives: Example id → the other answer of a pair.
     """
-    from curation.argilla.push import push_queue
-    from curation.review.resolve import resolve
-
     policy = context.config.review.policy.model_copy(update={"unsettled": "queue"})
     resolved = resolve(
         context.persona,
@@ -369,8 +355,6 @@ def push_unsettled(
 
 def _wait(context: RoundContext, connection: Connection, title: str, *, queue: bool) -> bool:
     """Print address and logins until all is reviewed that will be; return whether it had to."""
-    from curation.argilla.pull import review_progress
-
     at = connection, context.persona, context.round.name
     progress = review_progress(*at, queue=queue)
     if progress.enough():
@@ -405,9 +389,6 @@ def judge_opinions(
     Raises:
         UserError: Nothing answers at the judge's address, or it refuses the key or the model.
     """
-    from curation.argilla.records import JudgeOpinion
-    from workbench.inference.judge import ask_judge, trait_questions
-
     if judge is None:
         return {}
     asked = [

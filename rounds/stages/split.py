@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from curation.leaks import Item, find_leaks
+from curation.related_rows import Placed, questions_of
+from curation.split import split_rows
+from evaluation.probes import FILE, read_probes
 from rounds.context import RoundContext
 from rounds.layout import (
     ASSIGNMENTS,
@@ -26,17 +29,12 @@ from workbench.config import SplitSettings, dumped
 from workbench.persona import Persona
 from workbench.records import SPLITS, Drop, Example, Preference
 
-if TYPE_CHECKING:
-    from curation.related_rows import Placed
-
 IN_TRAINING = "probe_in_training"
 """Why a probe is dropped: an earlier round has trained on a row that is related to it."""
 
 
 def split_stage(context: RoundContext) -> StageSpec:
     """Train, validation and test, whole topic groups to one split each."""
-    from evaluation.probes import FILE
-
     probes = context.persona_folder / FILE
     return StageSpec(
         "split",
@@ -51,8 +49,6 @@ def split_stage(context: RoundContext) -> StageSpec:
 
 
 def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
-    from curation.split import split_rows
-
     settings = context.config.split
     placed = [row for one in _earlier(context.round) for row in _placed_rows(one)]
     probes = hold_probes(probe_file, context.persona, placed, settings)
@@ -83,8 +79,6 @@ def _earlier(round_: RoundFolder) -> list[RoundFolder]:
 
 def _placed_rows(round_: RoundFolder) -> Iterator[Placed]:
     """Yield the rows of a round with the split that each is in."""
-    from curation.related_rows import Placed
-
     for split in SPLITS:
         rows: list[Example | Preference] = [
             *round_.read(EXAMPLES[split]),
@@ -104,8 +98,6 @@ class HeldProbes:
 
     def placed(self) -> list[Placed]:
         """Return the probes as rows of the test split: a new row related to one goes there."""
-        from curation.related_rows import Placed
-
         return [Placed(probe, "test", "probes") for probe in self.asked]
 
 
@@ -123,10 +115,6 @@ def hold_probes(
     Raises:
         UserErrors: Every broken row of the file.
     """
-    from curation.leaks import Item, find_leaks
-    from curation.related_rows import questions_of
-    from evaluation.probes import read_probes
-
     if path is None:
         return HeldProbes([], [], [])
     probes = {probe.id: probe for probe in read_probes(path, persona)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rounds.context import RoundContext
 from rounds.layout import (
@@ -25,15 +25,18 @@ from rounds.layout import (
     write,
 )
 from rounds.runner import StageSpec, Work
+from training.adapter_init import check_engine
+from training.data import draw_replay
+from training.recipe import load_recipe
+from training.recipe import recipe_path as find
+from training.rewards import RewardSettings, make_rewards
+from training.run import Recipe, TrainingRun
 from workbench.config import Method, TrainSettings, dumped
 from workbench.errors import UserError, UserErrors
-from workbench.inference.base_models import has_gpu
+from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
 from workbench.store import existing, read_records
 from workbench.yamlfile import read_yaml
-
-if TYPE_CHECKING:
-    from training.run import Recipe
 
 Split = dict[SplitName, Records[Example]] | dict[SplitName, Records[Preference]]
 _ROWS: dict[Method, tuple[Split, ...]] = {
@@ -53,8 +56,6 @@ def recipe_path(context: RoundContext, method: str) -> Path:
 
     named: str = getattr(context.config.train, method)
     if named != "auto":
-        from training.recipe import recipe_path as find
-
         return find(named)
     suffix = "" if has_gpu() else "-embedded"
     return Path(str(files("training").joinpath(f"recipes/{method}{suffix}.yaml")))
@@ -67,8 +68,6 @@ def load(context: RoundContext, method: Method) -> Recipe:
         UserErrors: Every mistake of the recipe and of the overrides, each with its file and line,
             or that it is for another method.
     """
-    from training.recipe import load_recipe
-
     overrides = context.config.train.overrides.get(method, {})
     try:
         recipe = load_recipe(recipe_path(context, method), overrides)
@@ -107,7 +106,6 @@ def recipe_checks(
 
 
 def _check_method(context: RoundContext, method: Method) -> None:
-    from training.adapter_init import check_engine
     from training.launch import SINGLE, check_launch, recipe_per_process
 
     settings = context.config.train
@@ -119,8 +117,6 @@ def _check_method(context: RoundContext, method: Method) -> None:
             recipe, settings.launch, check_launch(settings.launch, settings.processes)
         )
     if method == "grpo":
-        from training.rewards import RewardSettings, make_rewards
-
         rewards = recipe.rewards or RewardSettings()
         make_rewards(context.persona, rewards, context.config.seed, context.config.judge)
 
@@ -214,8 +210,6 @@ def _read_of(start: RoundFolder, method: Method) -> tuple[tuple[RoundFolder, Art
 
 def _train(context: RoundContext, method: Method, start: RoundFolder | None, work: Work) -> None:
     from training.launch import run_training
-    from training.run import TrainingRun
-    from workbench.inference.base_models import resolve_model
 
     settings = context.config.train
     recipe, own = load(context, method), settings.files.get(method)
@@ -243,8 +237,6 @@ def _train(context: RoundContext, method: Method, start: RoundFolder | None, wor
 
 def _with_replay(recipe: Recipe, start: RoundFolder, train: Path, work: Work, seed: int) -> Path:
     """Write the rows of a run that goes on from an earlier round, and return their file."""
-    from training.data import draw_replay
-
     method = recipe.method
     known = {row.id for row in _rows_of(start, method)}
     rows: list[Record] = list(read_records(train, trained_rows(method).model))

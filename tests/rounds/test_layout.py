@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
-from rounds import layout
 from rounds.layout import (
     COVERAGE,
     DECISIONS,
@@ -16,7 +14,6 @@ from rounds.layout import (
     RESOLVED,
     STYLE,
     TRAIN,
-    Document,
     Manifest,
     RoundFolder,
     round_number,
@@ -64,15 +61,6 @@ def test_a_broken_document_is_one_line(one: RoundFolder) -> None:
     write_json(one.path(STYLE), {"rows": "many"})
     with pytest.raises(UserError, match=r"no valid evaluate/style\.json: .* --force evaluate"):
         one.read(STYLE)
-
-
-def test_every_document_has_its_model() -> None:
-    documents = [value for value in vars(layout).values() if isinstance(value, Document)]
-    assert len(documents) == 8
-    for document in documents:
-        module, _, name = document.model.partition(":")
-        model = getattr(__import__(module, fromlist=[name]), name)
-        assert issubclass(model, BaseModel)
 
 
 def test_rounds_are_in_the_order_of_their_numbers_beyond_999_too(tmp_path: Path) -> None:
