@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.argilla.client import Connection
-from curation.argilla.server import Server, ServerHome, show_logins, status, stop
+from curation.argilla.server import Server, show_logins, status, stop
 from curation.argilla.server_home import HOME_VARIABLE, ServerHome
 from rounds.context import RoundContext
 from workbench.console import console
