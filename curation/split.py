@@ -61,14 +61,8 @@ def split_rows(
     Which new groups are held out depends on the seed and their names alone, so a run repeated with
     the same rows gives the same splits, in whatever order the rows come. A new row that is related
     to rows in two splits is dropped as :data:`JOINS_TWO_SPLITS`: moving the others would leak what
-    earlier rounds were trained or tested on.
-
-    Args:
-        examples: Curated rows.
-        preferences: Pairs; each follows its question's group.
-        seed: Draws the groups that are held out.
-        settings: Shares and likeness.
-        earlier: The rows of earlier rounds, whose splits stand.
+    earlier rounds were trained or tested on. The splits of ``earlier`` rows stand, and a pair
+    follows the group of its question.
 
     Raises:
         UserError: Too few groups to fill the splits asked for, or earlier rounds contradict
@@ -114,13 +108,9 @@ def assign_groups(
 ) -> dict[str, SplitName]:
     """Give whole new groups to test, then to validation, until each has its share.
 
-    Args:
-        members: Group → its number of rows.
-        strata: Group → what each split shall have its share of, one after the other: what one of
-            them gave too much is asked less of the next.
-        fixed: Groups whose split stands.
-        seed: Draws the groups.
-        settings: The shares.
+    ``members`` is group → its number of rows; ``strata`` group → what each split shall have its
+    share of, one after the other: what one of them gave too much is asked less of the next. The
+    splits of ``fixed`` groups stand.
 
     Raises:
         UserError: No group is left to train on.

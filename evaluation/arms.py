@@ -22,21 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to answer: a model, with or without an adapter and a system prompt.
-
-    Attributes:
-        name: What responses and scores are filed under, such as ``sft``.
-        adapter: Folder of a PEFT adapter made for the model, or None for the model itself.
-        system: System prompt put before every prompt, or None to leave prompts as they are.
-        model: Folder of a model in place of the round's base.
-        endpoint: Where it is served instead; then there is no adapter and no folder.
-    """
+    """One way to answer: a model, with or without an adapter and a system prompt."""
 
     name: str
+    """What responses and scores are filed under, such as ``sft``."""
     adapter: Path | None = None
+    """Folder of a PEFT adapter made for the model, or None for the model itself."""
     system: str | None = None
+    """System prompt put before every prompt, or None to leave prompts as they are."""
     model: Path | None = None
+    """Folder of a model in place of the round's base."""
     endpoint: Endpoint | None = None
+    """Where it is served instead; then there is no adapter and no folder."""
 
 
 def check_arms(arms: Sequence[Arm]) -> None:
@@ -56,10 +53,7 @@ def check_arms(arms: Sequence[Arm]) -> None:
 class ModelPool:
     """The models of local arms, loaded when they are first needed, one base at a time.
 
-    Args:
-        base: Folder of the round's base model.
-        arms: Who will answer; those at endpoints are passed over.
-        dtype: Type of weights and computation; the device's best by default.
+    ``arms`` at endpoints are passed over; ``dtype`` is the device's best by default.
     """
 
     def __init__(self, base: Path, arms: Sequence[Arm], dtype: torch.dtype | None = None) -> None:

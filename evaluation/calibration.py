@@ -88,12 +88,8 @@ def reviewed_responses(
     """Return reviewed rows as responses of the arm :data:`REVIEWED`, for the judge to score.
 
     Rows are taken in turn from the ratings, so that bad rows are among them where there are any;
-    which ones depends on their ids alone, never on a judge.
-
-    Args:
-        examples: Rows as reviewers saw them, none of them shown to the judge as an example.
-        reviews: Of these rows; rows without a rating are passed over.
-        rows: At most so many.
+    which ones depends on their ids alone, never on a judge. Rows without a rating are passed over.
+    The judge must not have been shown one as an example.
     """
     ratings = _ratings(reviews)
     by_rating: dict[int, list[Example]] = defaultdict(list)
@@ -128,15 +124,8 @@ def calibrate(
     """Compare the judge with the reviewers, and decide whether its scores carry weight.
 
     Its rating of a row is the share of its traits that it saw, on the reviewers' scale of 1 to 5.
-
-    Args:
-        persona: Whose traits.
-        scores: Of what :func:`reviewed_responses` returned; ``prompt_id`` is the row's id.
-        reviews: The reviewers' ratings and problems of these rows.
-        judge: Model of the judge; empty where there is none.
-        bar: Least lower bound of kappa's interval with which the judge is trusted.
-        seed: Of the resampling.
-        resamples: Number of resamples.
+    It is trusted where the lower end of kappa's interval is no less than ``bar``. ``scores`` are of
+    what :func:`reviewed_responses` returned, whose ``prompt_id`` is the row's id.
     """
     names, ratings = judge_traits(persona), _ratings(reviews)
     own = [s for s in scores if s.arm == REVIEWED and s.metric in (*names, CONTENT)]

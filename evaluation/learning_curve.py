@@ -69,12 +69,8 @@ def fit_curve(
     The interval resamples rows, all sizes of a row together, and fits anew: it covers other rows
     like these, not other seeds of training. None with fewer than :data:`FEWEST_SIZES` sizes.
 
-    Args:
-        sizes: Training rows of each fit, rising.
-        losses: One list a size, one value a scored row, in the same order.
-        measure: What the values are.
-        seed: Of the resampling.
-        resamples: Number of resamples.
+    ``sizes`` are the training rows of each fit, rising; ``losses`` holds a list a size, one value a
+    scored row, in the same order.
     """
     import numpy as np
 

@@ -100,16 +100,8 @@ def compare_pairs(
 ) -> PairwiseResult:
     """Have a judge compare every arm's answers with those of :data:`REFERENCES`, in both orders.
 
-    A pair counts only where both orders were judged: the mean of the two takes a liking for a
-    place out, an unsteady judge makes it a draw.
-
-    Args:
-        persona: The role that the answers are held to.
-        responses: Of all arms; probes are left out.
-        judge: The judge's endpoint.
-        votes: How often each order is judged.
-        cache: File of the judge's answers.
-        seed: Of the intervals' resampling.
+    A pair counts only where both orders were judged: the mean of the two takes a liking for a place
+    out, an unsteady judge makes it a draw. Probes are left out.
 
     Raises:
         UserError: The judge's endpoint is down or refuses us.
@@ -176,10 +168,7 @@ def _pair_score(
 def win_rate(pairs: Sequence[PairScore], *, seed: int = 0, resamples: int = RESAMPLES) -> WinRate:
     """Return the win-rate over the pairs of one arm and one other.
 
-    Args:
-        pairs: One a prompt, all of the same two arms; at least one.
-        seed: Of the resampling.
-        resamples: Bootstrap resamples of the prompts.
+    There is one pair a prompt, all of the same two arms, and at least one.
     """
     import numpy as np
 

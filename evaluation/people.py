@@ -108,12 +108,8 @@ def blind(
 ) -> Blind:
     """Return the pairs of ``arm`` and each arm of ``against`` on the held-out prompts.
 
-    Args:
-        responses: Of all arms; those to probes are left out, of several seeds the first is taken.
-        arm: The arm that the question is about.
-        against: The arms that it is compared with.
-        empty: What is shown for an answer without words.
-        seed: Decides which of the two is the candidate.
+    Responses to probes are left out, and of several seeds the first is taken. ``seed`` decides
+    which of the two is the candidate; ``empty`` is shown for an answer without words.
     """
     answers: dict[str, dict[str, Response]] = defaultdict(dict)
     for response in responses:
@@ -164,11 +160,8 @@ def count(shown: Blind, reviews: Iterable[Review]) -> People:
     """Return what people chose so far.
 
     A prompt is won by the arm that more of its reviewers chose. Reviewers of one prompt depend on
-    each other, so the interval is over prompts: Wilson 1927, "Probable inference", JASA 22.
-
-    Args:
-        shown: What was put before them.
-        reviews: With ``better`` as candidate, alternative, tie or both_bad; others are passed over.
+    each other, so the interval is over prompts: Wilson 1927, "Probable inference", JASA 22. Reviews
+    whose ``better`` is not candidate, alternative, tie or both_bad are passed over.
     """
     pairs = {pair.record: pair for pair in shown.pairs}
     votes: dict[str, list[int]] = defaultdict(list)

@@ -67,13 +67,8 @@ def train_style(
 
     TF-IDF of character n-grams and logistic regression (scikit-learn); the accuracy is of
     cross-validation in which all rows of a topic are held out together, so that a topic's words
-    cannot help.
-
-    Args:
-        examples: The training split; no validation or test row.
-        baseline: The base's own answers; those to other prompts than the examples' are left out.
-        seed: Of the classifier.
-        folds: Groups of topics; no more than there are topics.
+    cannot help. Baseline answers to other prompts than the examples' are left out, and there are no
+    more folds than topics.
 
     Raises:
         UserError: Fewer than two topics, or no baseline answer to a training prompt.

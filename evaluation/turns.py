@@ -16,21 +16,17 @@ SILENCE = "…"
 
 @dataclass(frozen=True)
 class Turn:
-    """One answer that is wanted of an arm.
-
-    Attributes:
-        arm: Who is asked.
-        example: Whose prompt is asked; its answer is never shown.
-        seed: Of sampled decoding; 0 for the greedy answer.
-        number: From 1 in a conversation of several turns, else 0.
-        prompt: The conversation up to this turn, the arm's own earlier answers included.
-    """
+    """One answer that is wanted of an arm."""
 
     arm: Arm
     example: Example
+    """Whose prompt is asked; its answer is never shown."""
     seed: int
+    """Of sampled decoding; 0 for the greedy answer."""
     number: int
+    """From 1 in a conversation of several turns, else 0."""
     prompt: Messages
+    """The conversation up to this turn, the arm's own earlier answers included."""
 
     @property
     def asked(self) -> Messages:

@@ -93,17 +93,9 @@ def find_gaps(
     test, the others those of :func:`workbench.stats.significance.two_samples`; Holm's
     correction is made within each family.
 
-    Args:
-        persona: Its rule traits score the reviewed answers.
-        arm: The arm that is looked at.
-        scores: Of all arms or only this one.
-        responses: What was scored; gives topics, and seeds where there are several.
-        reviewed: The held-out rows, with the answers that people kept.
-        traits: What fidelity is made of; see :func:`workbench.stats.comparison.compare`. Of others,
-            such as an untrusted judge's, nothing is claimed.
-        seed: Of resampling.
-        level: Confidence level of the intervals.
-        resamples: Number of resamples.
+    ``reviewed`` are the held-out rows, with the answers that people kept; ``traits`` are what
+    fidelity is made of (:func:`workbench.stats.comparison.compare`): of others, such as an
+    untrusted judge's, nothing is claimed.
     """
     own = [score for score in scores if score.arm == arm]
     counted = None if traits is None else list(traits)

@@ -63,16 +63,13 @@ class Ablation(BaseModel):
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that have something in common.
-
-    Attributes:
-        kind: What they have in common; ``random`` is so many rows drawn at random, to hold the
-            effect of any other group against.
-        name: Which topic, origin, source or reviewer; the number of random rows.
-    """
+    """Rows that have something in common."""
 
     kind: Kind
+    """What they have in common; ``random`` is so many rows drawn at random, to hold the effect of
+    any other group against."""
     name: str
+    """Which topic, origin, source or reviewer; the number of random rows."""
 
     def __str__(self) -> str:
         return f"{self.kind}={self.name}"
@@ -97,11 +94,8 @@ class Remainder:
 def ablate(context: RoundContext, group: Group) -> Ablation:
     """Train and evaluate a round again without a group: same recipes, same seed, same prompts.
 
-    It can be stopped: the same call goes on where it was.
-
-    Args:
-        context: The round as it was made (:func:`as_made`), trained and evaluated already.
-        group: What is left out of training; held-out and validation rows stay.
+    It can be stopped: the same call goes on where it was. ``context`` is the round as it was made
+    (:func:`as_made`), trained and evaluated; held-out and validation rows stay.
 
     Raises:
         UserError: The round is not evaluated, or the group has no row or all of them.
@@ -229,13 +223,7 @@ def leave_out(
 
     A reviewer's rows are those that stand on their word alone: all reviews among a row's parents
     are theirs, or its answer is their correction. A pair goes with the rows of its question.
-
-    Args:
-        group: What is left out.
-        rows: Examples of the training split.
-        pairs: Preferences of the training split.
-        reviews: Of the round, those taken over from earlier ones included.
-        seed: Of the random rows.
+    ``reviews`` are those of the round and those taken over from earlier ones.
 
     Raises:
         UserError: No row is in the group, or none is outside of it.

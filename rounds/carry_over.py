@@ -122,9 +122,7 @@ def carry_over_inputs(context: RoundContext) -> tuple[tuple[RoundFolder, Artifac
 def collect_carry_over(rounds: Sequence[RoundFolder], model: str) -> CarryOver:
     """Return the kept rows of rounds, each once; of two words on a row the later round's counts.
 
-    Args:
-        rounds: Of one persona.
-        model: The base model of this round; baseline answers of another one are left behind.
+    Baseline answers of another base than ``model`` are left behind.
     """
     rows: dict[str, Example] = {}
     pairs: dict[str, Preference] = {}

@@ -95,12 +95,7 @@ class RoundComparison(BaseModel):
 
 
 def compare_rounds(a: RoundFolder, b: RoundFolder, seed: int) -> RoundComparison:
-    """Compare the rows, recipes and scores of two rounds of a persona.
-
-    Args:
-        a: The round before.
-        b: The round after.
-        seed: Of the bootstrap.
+    """Compare the rows, recipes and scores of round ``a`` with those of the later round ``b``.
 
     Raises:
         UserError: A round is not there, or has no split yet.
@@ -244,9 +239,7 @@ def evaluated_otherwise(a: RoundFolder, b: RoundFolder) -> list[str]:
 def columns_of(one: RoundFolder, traits: Sequence[str] | None) -> Columns:
     """Return the scores of a round's held-out prompts; none where it is not evaluated.
 
-    Args:
-        one: The round.
-        traits: What fidelity is made of; see :func:`counted_traits`.
+    ``traits`` are what fidelity is made of; see :func:`counted_traits`.
     """
     if not one.has(SCORES):
         return {}

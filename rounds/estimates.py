@@ -77,10 +77,8 @@ def imported_rows(context: RoundContext) -> list[Example]:
 def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] = ()) -> str:
     """Return a prompt for any chat, in the persona's language, that brings rows of JSONL.
 
-    Args:
-        context: The round; source files that are not there yet give no few-shot examples.
-        count: Rows to ask for.
-        topics: Only these; all of the persona by default.
+    Source files that are not there yet give no few-shot examples. Without ``topics`` it is for all
+    of the persona's.
 
     Raises:
         UserError: A topic that the persona does not have, or a file of rows with mistakes.
@@ -108,11 +106,8 @@ def estimate_training(
 ) -> TrainingPlan:
     """Return the plan of one training stage of a round, from its real rows.
 
-    Args:
-        context: The round, split.
-        method: The stage.
-        recipe: A recipe's name or path; by default the one that the stage would take.
-        gpu_memory: Bytes of a GPU that is not here; by default the device at hand.
+    ``recipe`` is a name or a path, by default the one that the stage would take; ``gpu_memory`` the
+    bytes of a GPU that is not here, by default the device at hand is planned for.
 
     Raises:
         UserError: No rows yet, a recipe with mistakes, a model whose configuration is not there.

@@ -62,12 +62,8 @@ def choose_prompts(
 ) -> list[Example]:
     """Return the held-out prompts to ask: those that the last round asked come first.
 
-    Where only some of them are taken, it is on the same ones that two rounds can be compared.
-
-    Args:
-        test: The held-out rows.
-        asked: What the last round's arms answered.
-        most: So many prompts; all of them by default.
+    Where only some of them are taken, it is on the same ones that two rounds can be compared. At
+    most ``most``, all of them by default.
     """
     known = {asked_text(response) for response in asked if not response.probe}
     again = take_spread([row for row in test if asked_text(row) in known], most)
@@ -87,16 +83,8 @@ def across_rounds(
 ) -> GateReport:
     """Return the gate's report with this round's last adapter held against the last round's.
 
-    Fidelity is made of the traits that count in both rounds.
-
-    Args:
-        last: The last round's evaluation.
-        gate: This round's report.
-        responses: This round's.
-        scores: This round's.
-        traits: What this round's fidelity is made of.
-        different: What of the last evaluation was other than it is now.
-        seed: Of the interval's resampling.
+    Fidelity is made of the traits that count in both rounds. ``different`` is what of the last
+    evaluation was other than it is now.
     """
     # None stands for all traits, where the last round does not say which of them counted.
     both = [trait for trait in traits if trait in last.traits] if last.traits else None

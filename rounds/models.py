@@ -45,9 +45,7 @@ def _untrained(context: RoundContext, method: str) -> UserError:
 def known_arm(context: RoundContext, name: str | None) -> OwnArm:
     """Return an arm to talk to; ``dpo`` stands for ``sft+dpo``, and ``+prompt`` may follow.
 
-    Args:
-        context: The round.
-        name: Of the arm; the last trained one by default.
+    Without a name it is the last trained one.
 
     Raises:
         UserError: There is none of that name, or it was not trained.
@@ -214,12 +212,8 @@ def _provenance(context: RoundContext, stage: str, dataset: str) -> Provenance:
 def push_dataset(context: RoundContext, repository: str, *, public: bool = False) -> str:
     """Send a round's generated rows to the Hub, with a card, and return the commit's address.
 
-    The token is the one of ``hf auth login``, or HF_TOKEN; it is written nowhere.
-
-    Args:
-        context: The round.
-        repository: ``owner/name``; made where it is not there.
-        public: Private by default.
+    The token is the one of ``hf auth login``, or HF_TOKEN; it is written nowhere. ``repository`` is
+    ``owner/name``; it is made where it is not there, private unless ``public``.
 
     Raises:
         UserError: The round has no generated rows, or the Hub refuses.

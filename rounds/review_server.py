@@ -112,8 +112,7 @@ class ReviewServer:
     def print_logins(self, url: str = "") -> None:
         """Print the address and the reviewers' logins: asked for, and the one place to show them.
 
-        Args:
-            url: Where to review; the server's own address by default.
+        ``url`` is where to review; the server's own address by default.
         """
         url = url or status(self.home).url or "(not running)"
         console.print(f"  Review at {url}")

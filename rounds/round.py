@@ -188,10 +188,7 @@ def open_chats(
 ) -> Iterator[dict[str, Chat]]:
     """Load arms and talk to each; they share one base, so one answers at a time.
 
-    Args:
-        context: The round.
-        arms: As in :meth:`Round.chat`.
-        max_new_tokens: Most tokens of an answer.
+    ``arms`` are as in :meth:`Round.chat`.
 
     Raises:
         UserError: There is no such arm, or it was not trained, or does not fit the base; or the
@@ -216,11 +213,7 @@ def open_chats(
 class Chat:
     """A conversation with one arm, which remembers its messages.
 
-    Args:
-        session: The models.
-        stage: The stage whose adapter answers; empty for the base.
-        system: The system prompt; none where it is empty.
-        max_new_tokens: Most tokens of an answer.
+    The adapter of ``stage`` answers, or the base where it is empty; an empty ``system`` is none.
     """
 
     def __init__(self, session: ChatSession, stage: str, system: str, max_new_tokens: int) -> None:

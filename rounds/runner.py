@@ -75,29 +75,26 @@ class Work:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage of a round.
-
-    Attributes:
-        name: Folder name and name on the command line.
-        run: Fills ``work.out``.
-        inputs: What it reads of the round; a folder counts with all its files.
-        optional: What it reads too where the round has it.
-        earlier: What it reads of earlier rounds.
-        files: Files from outside of the rounds, by the label that the manifest gives them.
-        settings: Everything else that the outcome depends on; JSON values.
-        packages: Distributions whose versions the manifest names.
-        resumable: Keep a half-filled folder, since ``run`` can go on in it.
-    """
+    """One stage of a round."""
 
     name: str
+    """Folder name and name on the command line."""
     run: Callable[[Work], None]
+    """Fills ``work.out``."""
     inputs: tuple[Artifact, ...] = ()
+    """What it reads of the round; a folder counts with all its files."""
     optional: tuple[Artifact, ...] = ()
+    """What it reads too where the round has it."""
     earlier: tuple[tuple[RoundFolder, Artifact], ...] = ()
+    """What it reads of earlier rounds."""
     files: Mapping[str, Path] = field(default_factory=dict)
+    """Files from outside of the rounds, by the label that the manifest gives them."""
     settings: Mapping[str, object] = field(default_factory=dict)
+    """Everything else that the outcome depends on; JSON values."""
     packages: tuple[str, ...] = ()
+    """Distributions whose versions the manifest names."""
     resumable: bool = False
+    """Keep a half-filled folder, since ``run`` can go on in it."""
 
 
 @dataclass(frozen=True)

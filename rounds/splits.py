@@ -79,10 +79,8 @@ class LeakCheck:
 def check_rounds(context: RoundContext, similarity: float | None = None) -> LeakCheck:
     """Look for related rows in two splits of all rounds of a persona, evaluation prompts included.
 
-    Args:
-        context: Any round of the persona.
-        similarity: Jaccard similarity from which two questions are related; that of the
-            configuration's split by default.
+    ``similarity`` is the Jaccard similarity from which two questions are related; that of the
+    configuration's split by default.
 
     Raises:
         UserError: No round is split yet.

@@ -101,12 +101,8 @@ def make_trainer(parts: TrainerParts, trainer_class: type[Trainer], **more: obje
     """Return TRL's trainer on the recipe's new adapter, else on the one that the run goes on with.
 
     Where the trainer needs a reference, it is a frozen copy of that adapter on the one base in
-    memory, or the bare base where the adapter is new.
-
-    Args:
-        parts: Of the run.
-        trainer_class: TRL's trainer.
-        more: Its arguments beside those that all trainers share.
+    memory, or the bare base where the adapter is new. ``more`` are its arguments beside those that
+    all trainers share.
 
     Raises:
         UserError: No adapter to go on with, or one of another base.

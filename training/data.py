@@ -179,12 +179,8 @@ def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) 
     """Return the rows that keep a part of their answer in ``max_length`` tokens, and count the cut.
 
     A cut row loses its end-of-turn token, so that it teaches the model not to stop: it is told. So
-    is raw text that is cut.
-
-    Args:
-        rows: As they were read.
-        tokenizer: The model's own.
-        max_length: Tokens of a row; None where none is cut, such as by packing that splits rows.
+    is raw text that is cut. With ``max_length`` None none is cut, such as by packing that splits
+    rows.
 
     Raises:
         UserError: No row keeps any of its answer.
@@ -288,13 +284,8 @@ def draw_replay(
     """Return the rows to train on: all new ones, and a share of those known already.
 
     Which are replayed depends on the seed and their ids alone, not on the order of the file.
-
-    Args:
-        rows: All rows of the training side.
-        known: Ids of the rows that the adapter was trained on; others than ``rows`` may be among
-            them, which this round does not have any more and nobody replays.
-        share: Of the known rows, 0 to 1; any share above 0 replays at least one.
-        seed: Of the draw.
+    ``known`` are ids of rows that the adapter was trained on; those that ``rows`` does not have any
+    more nobody replays. A ``share`` above 0 replays at least one.
     """
     earlier = [row.id for row in rows if row.id in known]
     order = sorted(earlier, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).hexdigest())

@@ -92,9 +92,8 @@ def read_launch(launch: str) -> ClusterConfig:
 def check_launch(launch: str, processes: int | None = None) -> int:
     """Return how many processes will train; checked before anything runs.
 
-    Args:
-        launch: :data:`SINGLE`, a shipped configuration's name, or a path of one.
-        processes: As configured; by default the file's own number, else one a GPU.
+    ``launch`` is :data:`SINGLE`, a shipped configuration's name, or a path of one; without
+    ``processes`` it is the file's own number, else one a GPU.
 
     Raises:
         UserError: An unknown or broken configuration, or one that needs what is not here.
@@ -177,11 +176,8 @@ def run_training(
 ) -> TrainSummary:
     """Train: in this process, or in several that ``accelerate launch`` starts.
 
-    Args:
-        run: What is trained.
-        launch: See :func:`check_launch`.
-        processes: The same.
-        news: Where progress is published for ``persona watch``.
+    ``launch`` and ``processes`` are as in :func:`check_launch`; ``news`` is where progress is
+    published for ``persona watch``.
 
     Raises:
         UserError: What the processes say, or that one of them has ended, with the log's place.

@@ -47,9 +47,7 @@ def recipe_path(name: str) -> Path:
 def load_recipe(path: Path, overrides: Fields | None = None) -> Recipe:
     """Load and validate a recipe.
 
-    Args:
-        path: The YAML file.
-        overrides: Dotted key → value, put in place of the file's (``{"trainer.max_steps": 4}``).
+    ``overrides`` are dotted key → value, put in place of the file's (``{"trainer.max_steps": 4}``).
 
     Raises:
         UserError: Unreadable file or broken YAML.

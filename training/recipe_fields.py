@@ -204,9 +204,7 @@ def _flat(hint: Any) -> set[Any]:
 def sections(data: Mapping[str, Any], method: Method) -> dict[str, Section]:
     """Return the sections that a recipe of the method may hold, by their key.
 
-    Args:
-        data: The recipe; its ``quantization.quant_method`` says whose fields those are.
-        method: Whose trainer it is.
+    ``data`` is the recipe; its ``quantization.quant_method`` says whose fields those are.
     """
     import peft
     from transformers import EarlyStoppingCallback

@@ -48,13 +48,8 @@ def row_losses(
 ) -> list[RowLoss]:
     """Return the loss of every row's answer in the model's chat template, in the order of rows.
 
-    Args:
-        model: Folder of the base model.
-        adapter: Folder of the adapter.
-        rows: What it was trained or validated on.
-        max_length: Longest row in tokens; what is beyond is cut, as in training. A row that keeps
-            nothing of its answer is left out.
-        batch_size: Rows at once.
+    What is beyond ``max_length`` tokens of a row is cut, as in training; a row that keeps nothing
+    of its answer is left out.
     """
     from training.device import quiet
     from workbench.inference.adapters import AdaptedModel

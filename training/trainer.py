@@ -131,13 +131,7 @@ def _json(path: Path) -> dict[str, object]:
 
 
 def build(run: TrainingRun, train: Rows, hooks: MethodHooks) -> tuple[Trainer, TrainerParts]:
-    """Return the trainer, ready to train, and what it was made of; call it in :func:`quiet`.
-
-    Args:
-        run: What is trained.
-        train: Its training rows, as they were read.
-        hooks: What its method does beside what all do.
-    """
+    """Return the trainer, ready to train, and what it was made of; call it in :func:`quiet`."""
     from transformers import set_seed
 
     recipe = run.recipe

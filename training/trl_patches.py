@@ -61,9 +61,7 @@ def keep_float32(model: PeftModel, source: str = "") -> None:
     and makes an exception of DoRA's magnitudes for that very reason
     (https://github.com/huggingface/trl/issues/7268).
 
-    Args:
-        model: The trainer's model.
-        source: Name of a frozen copy of the adapter to take unrounded values from.
+    ``source`` names a frozen copy of the adapter to take unrounded values from.
     """
     weights = dict(model.named_parameters())
     for name, weight in weights.items():
@@ -100,9 +98,7 @@ def no_needless_casts(model: PeftModel, *, half: bool) -> AbstractContextManager
     layers ask nothing: on a CPU a float32 copy of every layer's input would be kept for the
     backward pass, some gigabytes of them.
 
-    Args:
-        model: With its adapter.
-        half: Whether autocast computes in half precision.
+    ``half`` is whether autocast computes in half precision.
     """
     from peft.helpers import disable_input_dtype_casting
     from peft.tuners.tuners_utils import BaseTunerLayer

@@ -303,9 +303,7 @@ def preset_path(name: str) -> Path:
 def load_config(path: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
     """Return the configuration of a file, with ``changes`` on top.
 
-    Args:
-        path: The file.
-        changes: Key → value; of a section only what is named in it changes.
+    Of a section only what is named in ``changes`` changes.
 
     Raises:
         UserError: Unreadable file; all of its mistakes at once, each with its line.

@@ -39,9 +39,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def track(label: str, total: int | None) -> Iterator[Advance]:
     """Show the progress of one piece of work.
 
-    Args:
-        label: What is being done, in the present tense.
-        total: Number of units, or None where it is not known.
+    ``total`` is the number of units, or None where it is not known.
     """
     with _display(label, total) as show:
         published = PublishedProgress(label, total)

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def system_prompt(persona: Persona, few_shot: Sequence[Example] = ()) -> str:
     """Return the persona as a system prompt, in its own language.
 
-    Args:
-        persona: The specification.
-        few_shot: Examples to show at the end, best first.
+    ``few_shot`` are examples to show at the end, best first.
     """
     voice = persona.voice
     lines = [

@@ -70,8 +70,7 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the system and libraries raise for a refused write into one line.
 
-    Args:
-        path: What is being written, where the error does not say.
+    ``path`` is what is being written, where the error does not say.
 
     Raises:
         UserError: The disk is full or broken, or the folder cannot be written.
@@ -103,11 +102,8 @@ def free_space(folder: Path) -> int:
 def check_space(folder: Path, needed: int, what: str, option: str = "") -> None:
     """Raise a UserError if fewer bytes than are needed are free where ``folder`` will lie.
 
-    Args:
-        folder: It need not be there yet.
-        needed: Bytes.
-        what: Who needs them, such as ``a round``.
-        option: Of the command line, that names another folder.
+    ``folder`` need not be there yet; ``what`` says who needs the bytes, such as ``a round``, and
+    ``option`` which option of the command line names another folder.
     """
     free = free_space(folder)
     if free < needed:
@@ -226,10 +222,8 @@ def read_json_lines(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the 1-based line number and object of each line; blank lines are passed over.
 
-    Args:
-        path: The file.
-        mistakes: Takes up broken lines, so that reading goes on after them; without it the first
-            one is raised.
+    ``mistakes`` takes up broken lines, so that reading goes on after them; without it the first one
+    is raised.
 
     Raises:
         UserError: Unreadable, empty or not UTF-8; broken JSON or no object on a line.
@@ -305,10 +299,7 @@ def read_models(
 ) -> Iterator[tuple[int, Model]]:
     """Yield the 1-based line number and value of each line of a JSONL file that people write.
 
-    Args:
-        path: The file.
-        model: What a line is.
-        mistakes: Takes up the lines that are none, so that all are told at once.
+    ``mistakes`` takes up the lines that are no ``model``, so that all are told at once.
 
     Raises:
         UserError: Unreadable or empty.

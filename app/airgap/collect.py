@@ -91,15 +91,7 @@ def _fill(contents: Contents, folder: Path) -> install.BundleManifest:
 def _manifest(
     contents: Contents, packages: set[Package], commit: str, glibc: str, size: int
 ) -> install.BundleManifest:
-    """Return the manifest without the files.
-
-    Args:
-        contents: What went in.
-        packages: Of all environments.
-        commit: Of the source.
-        glibc: Oldest version that all wheels run on; empty for any.
-        size: Bytes of all environments once installed.
-    """
+    """Return the manifest without the files."""
     return {
         "format": install.FORMAT,
         "project": PROJECT,

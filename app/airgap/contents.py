@@ -26,36 +26,28 @@ from workbench.inference.embedded import DISTRIBUTION
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment that is set up on the machine without a network.
-
-    Attributes:
-        requirements: What pip is asked for, as in a requirements file.
-        constraints: The file of exact versions that pip is given with it.
-        site: Folders where its packages are installed here.
-        alone: Distributions that are installed without their dependencies.
-    """
+    """One environment that is set up on the machine without a network."""
 
     requirements: tuple[str, ...]
+    """What pip is asked for, as in a requirements file."""
     constraints: Path
+    """The file of exact versions that pip is given with it."""
     site: tuple[str, ...]
+    """Folders where its packages are installed here."""
     alone: tuple[str, ...] = ()
+    """Distributions that are installed without their dependencies."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes into a bundle.
-
-    Attributes:
-        checkout: The project's git checkout; what is committed there goes along.
-        version: The project's version.
-        environments: The environments to be set up.
-        models: Folders of further models, by the name that each gets under ``models/``.
-    """
+    """What goes into a bundle."""
 
     checkout: Path
+    """The project's git checkout; what is committed there goes along."""
     version: str
     environments: tuple[Environment, ...]
     models: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of further models, by the name that each gets under ``models/``."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +67,7 @@ class Package:
 def contents_of_checkout(models: Sequence[str] = ()) -> Contents:
     """Return what this checkout is made of, its two environments included.
 
-    Args:
-        models: Base models to take along, as hub ids or folders.
+    ``models`` are base models to take along, as hub ids or folders.
 
     Raises:
         UserError: The project is not installed from a checkout, or two models have one name.

@@ -57,14 +57,8 @@ def filter_examples(
 
     A row is dropped by the first filter that objects. Masked rows are new records whose parent is
     the row as it came. Of a pair, the chosen answer has to pass all filters; the rejected one may
-    be faulty, but for personal data.
-
-    Args:
-        examples: The rows.
-        persona: Its boundary, length, language and ``must_not`` are what filters go by.
-        settings: What the team has decided.
-        preferences: Pairs; only exact repetitions among them count as duplicates.
-        stage: Named in the drops.
+    be faulty, but for personal data. Among ``preferences`` only exact repetitions count as
+    duplicates.
     """
     settings = settings or FilterSettings()
     chain = _Chain(persona, settings, stage)

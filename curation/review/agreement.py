@@ -77,14 +77,8 @@ def agreement(
 ) -> Agreement:
     """Measure agreement per question, topic, pair of reviewers, and of each with the others.
 
-    Args:
-        examples: The reviewed candidates; their topics group the records.
-        reviews: All reviews of the round, in any order.
-        policy: Says what outcome each vote stands for.
-        problems: Problem ids that reviewers could name; those that nobody named are unscored.
-        gold: Record → known outcome, for records mixed in to test the reviewers.
-        seed: Seed of the bootstrap.
-        resamples: Bootstrap samples of each interval.
+    ``gold`` is the known outcome of records mixed in to test the reviewers. Of ``problems``, those
+    that nobody named are unscored.
     """
     every = votes_of(reviews)
     votes = about(every, examples)

@@ -59,10 +59,8 @@ def unreviewed(
     it. The pair that reviewers did see is theirs to decide. A further pair with the same chosen
     answer stands where that answer was kept and falls where it was not.
 
-    Args:
-        preferences: The imported pairs.
-        reviewed: Ids of the candidates that were put before reviewers with their alternatives.
-        decisions: What became of every reviewed row.
+    ``reviewed`` are the ids of the candidates that were put before reviewers with their
+    alternatives.
     """
     decided = {decision.record: decision for decision in decisions if decision.record in reviewed}
     shown: set[str] = set()
@@ -89,13 +87,9 @@ def with_their_rows(
 ) -> tuple[list[Preference], list[Drop]]:
     """Return the pairs of rows that were kept, and drops of the others.
 
-    What is preferred is what reviewers made of the row: its answer, or their correction of it.
-
-    Args:
-        pairs: Pairs whose first parent is the row that they were made of.
-        reviewed: Rows that were decided on; one masked by a filter has the row among its parents.
-        resolved: What the decisions kept; each has the reviewed row as its id or among its parents.
-        decisions: What became of every reviewed row.
+    What is preferred is what reviewers made of the row: its answer, or their correction of it. A
+    pair's first parent is the row that it was made of. A row masked by a filter has that row among
+    its parents, and so has what the decisions kept.
     """
     rows = {known: row.id for known, row in _by_ancestor(reviewed).items()}
     answers = _by_ancestor(resolved)

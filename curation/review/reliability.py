@@ -41,13 +41,9 @@ def dawid_skene(
     """Estimate each record's true outcome and each reviewer's reliability together.
 
     The model is that of Dawid and Skene (1979), "Maximum Likelihood Estimation of Observer
-    Error-Rates Using the EM Algorithm", as crowd-kit fits it. A reviewer's reliability is the
-    share of right votes that the fitted error matrix and outcome frequencies imply.
-
-    Args:
-        votes: Of any number of records.
-        policy: Says what outcome each stands for.
-        gold: Record → known outcome; these are held fixed.
+    Error-Rates Using the EM Algorithm", as crowd-kit fits it. A reviewer's reliability is the share
+    of right votes that the fitted error matrix and outcome frequencies imply. The known outcomes in
+    ``gold`` are held fixed.
     """
     rows = [(v.record, v.reviewer, v.outcome(policy)) for v in votes]
     known = {record: outcome for record, outcome in (gold or {}).items() if rows}
@@ -105,10 +101,7 @@ def against_gold(
 ) -> list[GoldScore]:
     """Return each reviewer's votes on gold records against their known outcomes.
 
-    Args:
-        votes: Those about other records only name the reviewer.
-        policy: Says what outcome each stands for.
-        gold: Record → known outcome.
+    Votes about records that are not in ``gold`` only name the reviewer.
     """
     counts: dict[str, list[int]] = {}
     for vote in votes:

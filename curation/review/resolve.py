@@ -76,14 +76,9 @@ def resolve(
     A correction that differs from the original and keeps to the safety boundary wins over it and
     settles any disagreement; see :func:`best_correction` for several.
 
-    Args:
-        persona: Its rules check the corrections.
-        examples: The reviewed candidates.
-        reviews: All reviews of the round, in any order.
-        policy: How votes become decisions.
-        baseline: Example id → the base model's own answer, the rejected one of a preference.
-        alternatives: Example id → the other answer of a pair that reviewers compared.
-        adjudications: An adjudicator's reviews of queued records; of each, the newest is final.
+    ``baseline`` and ``alternatives`` are an example's id → the base model's own answer, and the
+    other answer of a pair that reviewers compared. Of the ``adjudications`` of a record the newest
+    is final.
 
     Raises:
         UserError: The policy names a problem that the persona's reviewers can't.
@@ -250,12 +245,8 @@ def preferences(
 ) -> list[Preference]:
     """Return what the kept answer is preferred to: the original, the alternative, the baseline.
 
-    Args:
-        original: The candidate that was reviewed.
-        row: What became of it.
-        reviews: Ids of the reviews that decided.
-        alternative: The other answer of a pair where the candidate was found better.
-        baseline: The base model's own answer, or an empty string.
+    ``alternative`` is the other answer of a pair where the candidate was found better; ``reviews``
+    are the ids of the reviews that decided.
     """
     replaced: Origin = "edit" if row.origin == "edit" else "teacher"
     candidates: list[tuple[Origin, str]] = [

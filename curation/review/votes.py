@@ -113,10 +113,7 @@ def decide(
 ) -> Ruling:
     """Return the policy's ruling on the votes of one record.
 
-    Args:
-        votes: Of one record, one a reviewer.
-        policy: The policy.
-        posterior: Outcome → probability for this record, needed by ``dawid-skene``.
+    ``posterior`` is outcome → probability for this record, needed by ``dawid-skene``.
     """
     if len(votes) < policy.min_reviews:
         return Ruling(NOT_REVIEWED, f"{len(votes)} of {policy.min_reviews} reviews")

@@ -36,12 +36,8 @@ def marked(text: str, persona: Persona, values: Mapping[str, float]) -> list[Pie
     """Return ``text`` in pieces, joined again the same text.
 
     A phrase that fulfilled a rule, such as *matches*, is marked as earned, one that broke a rule,
-    such as *lacks*, as lost. Where marks overlap, the first one in the text stays.
-
-    Args:
-        text: The answer.
-        persona: Whose rules.
-        values: Trait → value; only traits in it are marked.
+    such as *lacks*, as lost. Where marks overlap, the first one in the text stays. Only traits in
+    ``values`` are marked.
     """
     spans: list[tuple[int, int, str, bool]] = []
     for trait in persona.rule_traits:
@@ -163,10 +159,7 @@ def _shown(
 def analysis(own: Mapping[str, float], base: Mapping[str, float], wording: Wording) -> str:
     """Return one line on an answer's traits, and what it earned or lost against ``base``.
 
-    Args:
-        own: Trait → value of the answer, scored ones only.
-        base: The same of the answer that it is compared with; empty for none.
-        wording: The phrases.
+    Both hold scored traits alone; ``base`` is empty for none.
     """
 
     def named(traits: Iterable[str]) -> str:

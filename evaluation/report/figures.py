@@ -55,10 +55,7 @@ def svg(width: float, height: float, title: str, body: Sequence[Markup], kind: s
 def forest(groups: Sequence[tuple[str, Sequence[Estimate]]], title: str, axis: str) -> Markup:
     """Return a forest plot: differences to the base, with intervals, on one scale in points.
 
-    Args:
-        groups: (metric, its estimates), drawn from top to bottom.
-        title: What the figure shows.
-        axis: Name of the scale.
+    ``groups`` are (metric, its estimates), drawn from top to bottom.
     """
     ends = [
         100 * value
@@ -124,12 +121,7 @@ def curves(
 ) -> Markup:
     """Return a line chart over steps.
 
-    Args:
-        lines: The curves.
-        title: What the figure shows.
-        step: Name of the horizontal axis.
-        legend: Name the lines above the chart.
-        first: Where the horizontal axis begins.
+    The horizontal axis is named ``step`` and begins at ``first``.
     """
     width, height, left, top, bottom = 440, 240, 48, 34 if legend else 12, 40
     points = [point for line in lines for point in line.points]

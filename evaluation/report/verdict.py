@@ -184,9 +184,7 @@ def _caveats(report: ReportInput, wording: Wording) -> list[str]:
 def across_lines(across: AcrossRounds | None, wording: Wording) -> list[str]:
     """Return how the last adapter stands to the last round's: each thing compared, then the word.
 
-    Args:
-        across: The gate across rounds; None in a first round.
-        wording: The phrases.
+    ``across`` is None in a first round.
     """
     if across is None:
         return []

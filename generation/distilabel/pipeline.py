@@ -117,13 +117,11 @@ class _JobLLM(LLM):  # type: ignore[misc]
 
     Steps are pickled and dumped, so it holds its settings as JSON, and nothing else until it is
     loaded.
-
-    Attributes:
-        settings: A :class:`~generation.distilabel.jobs.Served` or a
-            :class:`~generation.distilabel.jobs.LocalModel` as JSON.
     """
 
     settings: str
+    """A :class:`~generation.distilabel.jobs.Served` or a
+    :class:`~generation.distilabel.jobs.LocalModel` as JSON."""
 
     def load(self) -> None:
         """Send the news that it works here."""

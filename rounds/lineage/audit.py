@@ -31,17 +31,14 @@ _FAULT = "fault"
 
 @dataclass(frozen=True)
 class Audit:
-    """What became of the records that were drawn.
-
-    Attributes:
-        there: Kind → how many of it the rounds hold.
-        drawn: Kind → how many of it were drawn.
-        gaps: Id of an incomplete chain → what is missing on it.
-    """
+    """What became of the records that were drawn."""
 
     there: dict[str, int]
+    """Kind → how many of it the rounds hold."""
     drawn: dict[str, int]
+    """Kind → how many of it were drawn."""
     gaps: dict[str, list[str]]
+    """Id of an incomplete chain → what is missing on it."""
 
     def complete(self, kind: str) -> int:
         """Return how many of a kind's drawn records have complete chains."""

@@ -22,9 +22,7 @@ _LOOKS = (f".ablation/*/round-*/{TRAIN.path}", ".next.scratch/curve-*/rows.jsonl
 def forget_lines(lineage: Lineage, names: Sequence[str]) -> list[str]:
     """Return in lines what was made of the named records, and what to do about it.
 
-    Args:
-        lineage: All rounds.
-        names: Ids, or sources of rows (file and line), or names of reviewers.
+    ``names`` are ids, sources of rows (file and line), or names of reviewers.
 
     Raises:
         UserError: A name that nothing has.

@@ -43,17 +43,14 @@ _NO_RECORDS = ("qu-", "questions:")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a record stands.
-
-    Attributes:
-        round: Name of the round, such as ``round-001``.
-        file: ``stage/file.jsonl`` in it.
-        line: 1-based line.
-    """
+    """Where a record stands."""
 
     round: str
+    """Name of the round, such as ``round-001``."""
     file: str
+    """``stage/file.jsonl`` in it."""
     line: int
+    """1-based line."""
 
     def __str__(self) -> str:
         return f"{self.round}/{self.file}:{self.line}"
@@ -61,18 +58,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Lineage:
-    """The graph, and where its nodes stand.
-
-    Attributes:
-        folder: The persona's folder of rounds.
-        graph: Directed, from what was there first to what was made of it. Nodes are ids of
-            records, ids of persona versions, and ``round-001/sft`` for an adapter.
-        places: Id → every place that holds the record, in the order of rounds and stages.
-    """
+    """The graph, and where its nodes stand."""
 
     folder: Path
+    """The persona's folder of rounds."""
     graph: nx.DiGraph[str]
+    """Directed, from what was there first to what was made of it. Nodes are ids of records, ids of
+    persona versions, and ``round-001/sft`` for an adapter."""
     places: dict[str, tuple[Place, ...]]
+    """Id → every place that holds the record, in the order of rounds and stages."""
 
     def named(self, name: str) -> str:
         """Return the id that is meant by an id or the beginning of one.
@@ -141,10 +135,7 @@ def kind_of(node: str) -> str:
 
 
 def read_lineage(folder: Path) -> Lineage:
-    """Read every round of a persona.
-
-    Args:
-        folder: ``runs/<persona>``.
+    """Read every round of a persona from its folder, such as ``runs/gym-trainer``.
 
     Raises:
         UserError: There is no round, or a file cannot be read.

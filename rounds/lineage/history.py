@@ -61,9 +61,7 @@ _CHARACTERS = 160
 def history(context: RoundContext, name: str) -> list[str]:
     """Return the history of a row as lines, in the order of stages.
 
-    Args:
-        context: The round.
-        name: Id of a record or the beginning of one, or a row's source such as ``seeds.jsonl:17``.
+    ``name`` is a record's id or the beginning of one, or a row's source such as ``seeds.jsonl:17``.
 
     Raises:
         UserError: Nothing or more than one record is meant, or a file cannot be read.

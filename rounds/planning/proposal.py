@@ -106,12 +106,7 @@ def propose(
 ) -> Proposal:
     """Return what the evaluation and the reviews of a round ask of the next one.
 
-    Args:
-        context: The round.
-        rows: Rows to plan; ``per_topic`` for each topic of training by default.
-        budget: Most that the plan may cost, in the currency of the teacher's price.
-        curve: Train on parts of the rows to learn whether more of them help.
-        losses: Look at the rows' losses, for which the model is loaded.
+    The arguments are those of :func:`rounds.planning.next_round.plan_next_round`.
 
     Raises:
         UserError: The round is not evaluated, only the base answered, a budget without a price or

@@ -51,10 +51,8 @@ def plan_rows(gaps: Sequence[Gap], topics: Mapping[str, int], total: int) -> tup
     asked only of topics of the training split: those of a held-out topic would be held out
     too, and teach nothing.
 
-    Args:
-        gaps: Of :func:`evaluation.weakness.find_gaps`, and of training topics by their loss.
-        topics: Topic of the training split → rows that it has there.
-        total: Rows to ask for.
+    ``gaps`` are of :func:`evaluation.weakness.find_gaps`, and of training topics by their loss;
+    ``topics`` is topic of the training split → rows that it has there.
     """
     if not topics:
         return ()

@@ -143,11 +143,6 @@ def losses_of(context: RoundContext, arm: str, rows: Sequence[Example]) -> list[
     """Return the loss of every row under an arm's adapter, in nats a token; none without one.
 
     They are kept beside the round, so that the model answers for each adapter once.
-
-    Args:
-        context: The round.
-        arm: One of its own.
-        rows: Of training and validation.
     """
     one = context.round
     stage = next((own.stage for own in own_arms(context) if own.name == arm), "")

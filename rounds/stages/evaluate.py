@@ -243,13 +243,7 @@ def _general(
 ) -> GateReport:
     """Return what each arm's weights can still do; prompted arms share them with others.
 
-    Args:
-        folder: Texts and questions of general ability.
-        language: Of the texts and questions.
-        arms: Those at endpoints are passed over.
-        pool: Their models.
-        memo: Folder that keeps the measurements.
-        bounds: How much worse than the base an arm may be.
+    Arms at endpoints are passed over; ``memo`` is the folder that keeps the measurements.
     """
     data = load_general(folder, language)
     measured_with = file_hash(general_folder(folder))

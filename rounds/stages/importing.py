@@ -46,9 +46,7 @@ def read_sources(
 ) -> Iterator[tuple[Path, Imported]]:
     """Yield every source of a round with its rows; all mistakes of all files are told at once.
 
-    Args:
-        context: The round.
-        missing: Pass over files that are not there.
+    ``missing`` passes over files that are not there.
 
     Raises:
         UserError: A file cannot be read, or rows are wrong and ``skip_bad`` is not set.

@@ -136,14 +136,7 @@ class Reviewed:
 def decide(
     persona: Persona, policy: Policy, reviewed: Reviewed, baseline: list[Response]
 ) -> Resolved:
-    """Return what the policy makes of the reviews.
-
-    Args:
-        persona: Its rules check the reviewers' corrections.
-        policy: How votes become decisions.
-        reviewed: Rows and reviews.
-        baseline: The base model's own answers, which kept answers are preferred to.
-    """
+    """Return what the policy makes of the reviews."""
     candidates = reviewed.candidates
     answers = {response.prompt_id: response.text for response in baseline}
     # A masked row is a new record; the base model answered the row that it came from.

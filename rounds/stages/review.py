@@ -323,13 +323,7 @@ def push_unsettled(
 ) -> Pushed | None:
     """Put what the policy can't settle into the disagreement queue; None where nothing is left.
 
-    Args:
-        context: The round.
-        connection: With the owner's key.
-        rows: The rows that were reviewed.
-        reviews: Of them, so far.
-        adjudications: An adjudicator's word on some of them, which is final.
-        alternatives: Example id → the other answer of a pair.
+    An adjudicator's word is final. ``alternatives`` is example id → the other answer of a pair.
     """
     policy = context.config.review.policy.model_copy(update={"unsettled": "queue"})
     resolved = resolve(
@@ -380,11 +374,8 @@ def judge_opinions(
     of traits shown gives the score, and on the reviewers' scale from 1 to 5 the fidelity. A row
     about which the judge answered nothing gets no suggestion.
 
-    Args:
-        persona: Whose traits are asked about.
-        judge: The endpoint.
-        rows: Answers that reviewers see alone; of a pair nothing may be suggested.
-        cache: File that keeps the judge's answers, so that a second push asks nothing.
+    ``rows`` are those that reviewers see alone: of a pair nothing may be suggested. ``cache`` keeps
+    what the judge answered, so that a second push asks nothing.
 
     Raises:
         UserError: Nothing answers at the judge's address, or it refuses the key or the model.

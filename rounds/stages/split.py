@@ -106,12 +106,6 @@ def hold_probes(
 ) -> HeldProbes:
     """Return a persona's probes without those related to rows that earlier rounds trained on.
 
-    Args:
-        path: The persona's file of probes, if it has one.
-        persona: Whose they are.
-        placed: The rows of earlier rounds.
-        settings: From which similarity questions are related.
-
     Raises:
         UserErrors: Every broken row of the file.
     """

@@ -262,11 +262,8 @@ def learning_files(
 ) -> tuple[Path, Path | None]:
     """Return the files of training and validation rows, ``own`` or those of the split.
 
-    Args:
-        round_: The round, which is split.
-        method: The training stage.
-        own: A file that the configuration names in place of the split's.
-        out: Where KTO's rows are written, which the split does not hold as they are.
+    ``own`` is a file that the configuration names in place of the split's. KTO's rows, which the
+    split does not hold as they are, are written into ``out``.
     """
     if own:
         return own, None

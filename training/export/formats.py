@@ -44,18 +44,11 @@ _CONTEXT = 2048
 
 @dataclass(frozen=True)
 class Export:
-    """What every format is made of.
-
-    Attributes:
-        source: Base, adapter, name.
-        prompts: What the gate asks.
-        licence: Of the base.
-        provenance: For the card.
-        out: The folder that is made.
-    """
+    """What every format is made of."""
 
     source: ExportSource
     prompts: ParityPrompts
+    """What the gate asks."""
     licence: Licence
     provenance: Provenance
     out: Path

@@ -34,18 +34,15 @@ _RECORDED = 0.01
 
 @dataclass(frozen=True)
 class Bounds:
-    """How near an export must come.
-
-    Attributes:
-        mean: Mean absolute difference of log-probabilities per token, in nats.
-        tie: Where greedy answers part, how far the chosen token may be behind the best one of the
-            evaluated model, in nats; 0 for none: answers must be identical.
-        score: Difference of the mean persona score, 0 to 1.
-    """
+    """How near an export must come."""
 
     mean: float
+    """Mean absolute difference of log-probabilities per token, in nats."""
     tie: float
+    """Where greedy answers part, how far the chosen token may be behind the best one of the
+    evaluated model, in nats; 0 for none: answers must be identical."""
     score: float
+    """Difference of the mean persona score, 0 to 1."""
 
 
 BOUNDS = {
@@ -117,19 +114,15 @@ class ParityError(UserError):
 
 @dataclass(frozen=True)
 class ParityPrompts:
-    """What both models are asked.
-
-    Attributes:
-        chats: The evaluation's prompts.
-        max_new_tokens: Where an answer is cut, as in the evaluation.
-        persona: Whose rules score the answers.
-        recorded: What the evaluation wrote down for these prompts; empty where it did not.
-    """
+    """What both models are asked."""
 
     chats: tuple[Messages, ...]
     max_new_tokens: int
+    """Where an answer is cut, as in the evaluation."""
     persona: Persona
+    """Whose rules score the answers."""
     recorded: tuple[Response, ...] = ()
+    """What the evaluation wrote down for these prompts; empty where it did not."""
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,10 @@ class NotWrittenHere(UserError):
 
 @dataclass(frozen=True)
 class GGUFLayout:
-    """How one model's tensors are named and laid out in a GGUF file.
-
-    Attributes:
-        config: The base's ``config.json``.
-    """
+    """How one model's tensors are named and laid out in a GGUF file."""
 
     config: dict[str, Any]
+    """The base's ``config.json``."""
 
     @property
     def architecture(self) -> str:
@@ -112,11 +109,8 @@ class GGUFLayout:
 
         llama.cpp rotates neighbouring pairs of a head's dimensions for the architecture ``llama``
         (RoPE as in the paper, https://arxiv.org/abs/2104.09864), transformers the first half
-        against the second: rows of query and key change places to match.
-
-        Args:
-            tensor: Its name in transformers.
-            weight: Outputs first, ``(heads * head_size, …)`` for query and key.
+        against the second: rows of query and key change places to match. Their weights come outputs
+        first, ``(heads * head_size, …)``.
         """
         if self.architecture != "llama":
             return weight

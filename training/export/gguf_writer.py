@@ -47,12 +47,8 @@ def write_gguf(
 ) -> None:
     """Write the merged model as GGUF; every tensor is read, merged, quantized and written once.
 
-    Args:
-        source: Base and adapter.
-        path: The file.
-        kind: One of :data:`TYPES`.
-        licence: SPDX-like name of the base's licence, or empty.
-        bare: Write the base alone, for an adapter to be put on.
+    ``kind`` is one of :data:`TYPES`, ``licence`` the SPDX-like name of the base's or empty;
+    ``bare`` writes the base alone, for an adapter to be put on.
 
     Raises:
         UserError: A family or tokenizer that is not written here; an adapter that does not fit.
@@ -180,10 +176,7 @@ def converter() -> str:
 def convert(merged: Path, path: Path, kind: str) -> None:
     """Write a merged folder as GGUF with llama.cpp's converter.
 
-    Args:
-        merged: Folder of the merged model.
-        path: The file.
-        kind: f32, f16 or q8_0; the converter writes no 4-bit types.
+    ``kind`` is f32, f16 or q8_0; the converter writes no 4-bit types.
 
     Raises:
         UserError: Another type, or the converter fails: its last line.

@@ -26,23 +26,19 @@ _LEFT_OUT = ("gate.json",)
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is known of where an adapter comes from.
-
-    Attributes:
-        recipe: The effective recipe, as YAML.
-        data: File of the round → its SHA-256.
-        method: ``sft``, ``dpo`` or another.
-        seed: Of the training.
-        evaluation: The round's comparison of arms, where it was evaluated.
-        dataset: The Hub's name of the rows, or empty.
-    """
+    """What is known of where an adapter comes from."""
 
     recipe: str
+    """The effective recipe, as YAML."""
     data: Mapping[str, str]
+    """File of the round → its SHA-256."""
     method: str
+    """``sft``, ``dpo`` or another."""
     seed: int
     evaluation: Comparison | None = None
+    """The round's comparison of arms, where it was evaluated."""
     dataset: str = ""
+    """The Hub's name of the rows, or empty."""
 
 
 def model_card(
@@ -136,11 +132,8 @@ def check_terms(base_name: str, licence: Licence, accepted: bool) -> None:
 def write_dataset(split: Path, persona: Persona, model: Path, repository: str) -> Path:
     """Write the round's splits with a card that names the model; return the folder.
 
-    Args:
-        split: Folder of the round's splits.
-        persona: Whose they are.
-        model: Folder of the model's export; the rows' folder lies beside it.
-        repository: The model's name on the Hub.
+    The folder lies beside ``model``, that of the model's export; ``repository`` is the model's name
+    on the Hub.
 
     Raises:
         UserError: The round was not split.

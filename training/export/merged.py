@@ -38,11 +38,8 @@ def write_merged(
 ) -> None:
     """Write the merged model into ``out``: weights file by file, and all that goes with them.
 
-    Args:
-        source: Base and adapter.
-        out: An empty folder.
-        dtype: Type of the weights on disk: float32, bfloat16 or float16.
-        shard_bytes: Largest file; about this much memory is needed beside the largest tensor.
+    ``dtype`` is float32, bfloat16 or float16. No file is larger than ``shard_bytes``; about this
+    much memory is needed beside the largest tensor.
     """
     import torch
     from huggingface_hub import split_torch_state_dict_into_shards
@@ -83,11 +80,8 @@ class MergedWeights:
     """The base's tensors with the adapter merged in, computed in float32 one at a time.
 
     The model is built without weights; PEFT's own layers, which alone hold the adapter, merge each
-    weight when it comes by, so that every LoRA variant is merged as PEFT does it.
-
-    Args:
-        source: Base and adapter.
-        bare: Leave the adapter out.
+    weight when it comes by, so that every LoRA variant is merged as PEFT does it. ``bare`` leaves
+    the adapter out.
 
     Raises:
         UserError: The adapter does not fit the base.
@@ -203,9 +197,6 @@ class BaseFiles:
     """A base's safetensors: names and shapes from their headers, each tensor read when it is asked.
 
     Where the files hold bitsandbytes' 4-bit weights, these are widened to float32 as they come by.
-
-    Args:
-        folder: Of the base model.
 
     Raises:
         UserError: No weights there, or a file that is not whole.

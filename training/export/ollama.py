@@ -21,19 +21,16 @@ _S, _U, _A, _V = "SYSTEM␟TEXT", "FIRST␟QUESTION", "SOME␟ANSWER", "SECOND�
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """What a template writes around texts.
-
-    Attributes:
-        preamble: Before the first turn where there is no system turn.
-        before: Role → text before it.
-        after: Role → text after it.
-        generation: What begins the answer.
-    """
+    """What a template writes around texts."""
 
     preamble: str
+    """Before the first turn where there is no system turn."""
     before: dict[str, str]
+    """Role → text before it."""
     after: dict[str, str]
+    """Role → text after it."""
     generation: str
+    """What begins the answer."""
 
     def render(self, chat: Messages) -> str:
         """Return a chat rendered by this template."""

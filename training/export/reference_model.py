@@ -26,15 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenScore:
-    """What a model thinks of one token that another one chose.
-
-    Attributes:
-        logprob: Of the chosen token, in nats.
-        best_logprob: Of the token that it would have chosen.
-    """
+    """What a model thinks of one token that another one chose."""
 
     logprob: float
+    """Of the chosen token, in nats."""
     best_logprob: float
+    """Of the token that it would have chosen."""
 
     @property
     def gap(self) -> float:
@@ -43,12 +40,7 @@ class TokenScore:
 
 
 class ReferenceModel:
-    """A model and its tokenizer; a :class:`Backend` as the exported ones are.
-
-    Args:
-        model: Of transformers, with or without an adapter.
-        tokenizer: Its tokenizer.
-    """
+    """A model and its tokenizer; a :class:`Backend` as the exported ones are."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer

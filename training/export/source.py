@@ -35,19 +35,16 @@ def check_name(name: str, where: str) -> str:
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A base, the adapter that was evaluated on it, and their names.
-
-    Attributes:
-        base: Folder of the base model, as ``resolve_model`` returns it.
-        base_name: The base as its user names it.
-        adapter: Folder of a PEFT adapter.
-        name: What the export calls itself, such as ``gym-trainer-dpo``.
-    """
+    """A base, the adapter that was evaluated on it, and their names."""
 
     base: Path
+    """Folder of the base model, as ``resolve_model`` returns it."""
     base_name: str
+    """The base as its user names it."""
     adapter: Path
+    """Folder of a PEFT adapter."""
     name: str
+    """What the export calls itself, such as ``gym-trainer-dpo``."""
 
     def base_config(self) -> dict[str, Any]:
         """Return the base's ``config.json``."""
@@ -86,17 +83,14 @@ class ExportSource:
 
 @dataclass(frozen=True)
 class Licence:
-    """Under which terms a base may be passed on, as far as its name or its own card tells.
-
-    Attributes:
-        id: The Hub's identifier, such as ``apache-2.0``; ``other`` where it is not known.
-        terms: What whoever passes the weights on has to heed, one sentence.
-        restricted: Whether passing on is bound to terms that somebody has to accept first.
-    """
+    """Under which terms a base may be passed on, as far as its name or its own card tells."""
 
     id: str
+    """The Hub's identifier, such as ``apache-2.0``; ``other`` where it is not known."""
     terms: str
+    """What whoever passes the weights on has to heed, one sentence."""
     restricted: bool = False
+    """Whether passing on is bound to terms that somebody has to accept first."""
 
 
 _GEMMA = Licence(

@@ -105,12 +105,7 @@ def _wait(server: subprocess.Popen[bytes], http: httpx.Client) -> None:
 
 
 class VllmServer:
-    """A model of a vLLM server.
-
-    Args:
-        http: Client of the server's address.
-        model: The adapter's name.
-    """
+    """A model of a vLLM server."""
 
     def __init__(self, http: httpx.Client, model: str) -> None:
         self._http, self._model = http, model

@@ -76,10 +76,7 @@ def measure_lengths(
 ) -> Lengths:
     """Return the token counts of rows as training will see them.
 
-    Args:
-        rows: In TRL's conversational format.
-        tokenizer: The model's own.
-        max_length: Tokens that leave a row out whose prompt fills them; None for no bound.
+    A row whose prompt fills ``max_length`` tokens is left out; None for no bound.
 
     Raises:
         UserError: No row has room for an answer.
@@ -111,10 +108,6 @@ def measure_lengths(
 
 def image_lengths(rows: Rows, processor: ProcessorMixin) -> Lengths:
     """Return the token counts of rows with images, by TRL's own collator.
-
-    Args:
-        rows: In TRL's conversational format, with ``images``.
-        processor: The model's own, of text and images.
 
     Raises:
         UserError: A family of models whose images differ in size, which the plan does not know.

@@ -200,9 +200,7 @@ def smallest_change(profile: EstimateProfile, memory: int) -> Change | None:
     (nearly the same), shorter rows (their ends are lost). If none is enough alone, they are
     heaped up in this order.
 
-    Args:
-        profile: Of the run that does not fit.
-        memory: Bytes that its parts may take.
+    ``memory`` is the bytes that the parts of the run may take.
     """
     kinds = [list(kind(profile)) for kind in (_smaller, _checkpointing, _optimizer, _shorter)]
     for changes in kinds:

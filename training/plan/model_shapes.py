@@ -91,10 +91,8 @@ def planned_adapter(
 ) -> PeftConfig:
     """Return PEFT's configuration of the adapter that a run trains.
 
-    Args:
-        recipe: Its ``lora`` or ``osf`` section says it where the run makes a fresh one.
-        sft_adapter: The adapter that the run goes on with.
-        lora: Fields of ``peft.LoraConfig`` of that adapter, where it is not trained yet.
+    ``sft_adapter`` is the adapter that the run goes on with, ``lora`` the fields of
+    ``peft.LoraConfig`` of it where it is not trained yet.
     """
     from peft import PeftConfig
 
@@ -171,9 +169,7 @@ def _held(model: torch.nn.Module) -> int:
 def pack(model: torch.nn.Module, quantization: Fields) -> None:
     """Put bitsandbytes' 4-bit layers, filled from the ones there, in the place of linear layers.
 
-    Args:
-        model: With its weights on the device; the head is left as it is.
-        quantization: Fields of ``transformers.BitsAndBytesConfig``.
+    The model's weights are on the device; its head is left as it is.
     """
     import bitsandbytes as bnb
     import torch
@@ -208,10 +204,7 @@ def pack(model: torch.nn.Module, quantization: Fields) -> None:
 def pixel_inputs(rows: int, pixels: tuple[int, ...], device: str) -> dict[str, torch.Tensor]:
     """Return the images of a batch as its model is given them; nothing where there are none.
 
-    Args:
-        rows: Sequences of the batch.
-        pixels: Images, channels, height and width that each brings.
-        device: Where the tensor is made.
+    ``pixels`` are images, channels, height and width that each of the ``rows`` brings.
     """
     import torch
 

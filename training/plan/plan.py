@@ -115,12 +115,7 @@ def make_profile(
 ) -> EstimateProfile:
     """Return the same from a configuration and row lengths that are at hand.
 
-    Args:
-        recipe: Of the run.
-        config: Of the model, transformers' own.
-        adapter: PEFT's configuration.
-        lengths: Of the rows.
-        gpu: Whether it runs on a GPU, be it here or not; one computes in half precision.
+    ``gpu`` is whether it runs on one, be it here or not: that computes in half precision.
     """
     fields = device_fields(recipe.trainer)
     half = gpu or bool(fields.get("bf16") or fields.get("fp16"))
@@ -142,9 +137,7 @@ def _arguments(recipe: Recipe) -> TrainingArguments:
 def make_plan(request: EstimateRequest, *, timed: bool = True) -> Plan:
     """Return the plan of a run.
 
-    Args:
-        request: What is to be planned.
-        timed: Measure the speed of a step on this machine; it takes seconds.
+    ``timed`` measures the speed of a step on this machine, which takes seconds.
 
     Raises:
         UserError: An unknown architecture, or no row that fits ``max_length``.

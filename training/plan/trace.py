@@ -48,14 +48,9 @@ def step_peak(
     adapter's gradients and the head do not. Two short models are traced: blocks are alike, so that
     the peak is linear in their number.
 
-    Args:
-        config: Of the model, transformers' own.
-        adapter: PEFT's configuration.
-        rows: Sequences in the batch.
-        length: Tokens of each, padding included.
-        half: Whether autocast computes in bfloat16.
-        checkpointing: Whether blocks are computed again in the backward pass.
-        pixels: Images, channels, height and width that a sequence brings; empty for text alone.
+    The batch has ``rows`` sequences of ``length`` tokens, padding included; ``half`` is whether
+    autocast computes in bfloat16; ``pixels`` are images, channels, height and width that a sequence
+    brings, empty for text alone.
     """
     batch = (rows, length, pixels)
     key = (describe(config, adapter), batch, half, checkpointing)
@@ -148,8 +143,7 @@ def _forget_gradient(weight: torch.nn.Parameter) -> None:
 class _Live(TorchDispatchMode):  # type: ignore[misc]
     """Adds up the storages that operations make, until they are freed.
 
-    Args:
-        known: Tensors that were there before and do not count.
+    Those in ``known`` were there before and do not count.
     """
 
     def __init__(self, known: list[torch.Tensor]) -> None:

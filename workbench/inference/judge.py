@@ -68,25 +68,22 @@ class JudgeAsk(NamedTuple):
 
 @dataclass(frozen=True)
 class JudgeQuestion:
-    """One thing to ask the judge about one answer.
-
-    Attributes:
-        metric: Name of what is judged.
-        criterion: A question that is answered by yes or no.
-        asked: What the user asked.
-        answer: The answer that is judged.
-        rubric: What the answer is held to, in the specification's words.
-        reference: An approved answer to the same question, or nothing.
-        language: Of the persona, and so of the prompt.
-    """
+    """One thing to ask the judge about one answer."""
 
     metric: str
+    """Name of what is judged."""
     criterion: str
+    """A question that is answered by yes or no."""
     asked: str
+    """What the user asked."""
     answer: str
+    """The answer that is judged."""
     rubric: str = ""
+    """What the answer is held to, in the specification's words."""
     reference: str = ""
+    """An approved answer to the same question, or nothing."""
     language: str = "en"
+    """Of the persona, and so of the prompt."""
 
     @property
     def ask(self) -> JudgeAsk:

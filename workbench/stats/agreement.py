@@ -86,14 +86,9 @@ def alpha(
 ) -> RaterAgreement:
     """Return Krippendorff's alpha with a percentile bootstrap interval.
 
-    Rows are resampled as a whole, since the judgements of one row depend on each other.
-
-    Args:
-        judgements: Of any number of raters; rows with only one say nothing.
-        level: How far apart two values are: any difference alike, or by rank.
-        domain: All values in their order; those seen, sorted, where it is left out.
-        seed: Of the resampling.
-        resamples: Number of resamples.
+    Rows are resampled as a whole, since the judgements of one row depend on each other. Rows with
+    only one say nothing. ``level`` is how far apart two values are: any difference alike, or by
+    rank; ``domain`` all values in their order, by default those seen, sorted.
     """
     import krippendorff
     import numpy as np
@@ -204,13 +199,7 @@ def two_raters(
 ) -> RaterAgreement:
     """Return a statistic of two raters with its percentile interval.
 
-    Args:
-        rows: The pairs of values of each row.
-        statistic: :func:`weighted_kappa` or :func:`spearman`.
-        levels: All values of the scale in their order; those seen, sorted, by default.
-        seed: Of the resampling.
-        level: Confidence level.
-        resamples: Number of resamples.
+    ``levels`` are all values of the scale in their order; those seen, sorted, by default.
     """
     import numpy as np
 

@@ -195,13 +195,8 @@ def paired_difference(
 ) -> Difference | None:
     """Return the mean of arm minus reference with its interval, or None without pairs.
 
-    Prompts are resampled with both of their values kept together.
-
-    Args:
-        pairs: (arm, reference) values, one pair a prompt.
-        seed: Of the resampling.
-        level: Confidence level.
-        resamples: Number of resamples.
+    Prompts are resampled with both of their values kept together. ``pairs`` are (arm, reference)
+    values, one pair a prompt.
     """
     import numpy as np
 

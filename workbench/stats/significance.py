@@ -64,9 +64,7 @@ def holm_within(
 ) -> dict[K, float]:
     """Return test → its p adjusted within its family of tests; tests without a p are left out.
 
-    Args:
-        p_values: Test → its p.
-        family: Returns what a test belongs to; all to one family by default.
+    ``family`` returns what a test belongs to; all to one family by default.
     """
     families: dict[object, dict[K, float]] = defaultdict(dict)
     for test, p in p_values.items():
@@ -99,14 +97,8 @@ def two_samples(
     The interval is Welch's (1947, "The generalization of 'Student's' problem when several different
     population variances are involved", Biometrika 34), widened by nothing and assuming no equal
     spread; the p is that of a two-sided permutation test, exact where there are few enough ways to
-    share the values out (``scipy.stats.ttest_ind``, ``scipy.stats.permutation_test``).
-
-    Args:
-        values: One a prompt.
-        others: One a prompt, of other prompts.
-        seed: Of the permutations, where they are drawn.
-        level: Confidence level of the interval.
-        resamples: Most permutations.
+    share the values out (``scipy.stats.ttest_ind``, ``scipy.stats.permutation_test``). Both have
+    one value a prompt, of different prompts.
     """
     import numpy as np
     from scipy.stats import permutation_test, ttest_ind

@@ -136,21 +136,18 @@ _Ended = Callable[[_BatchRow], Iterable[_BatchRow]]
 
 @dataclass
 class _Batch:
-    """How rows are answered.
-
-    Attributes:
-        model: A causal language model.
-        ends: Tokens that end an answer.
-        max_new_tokens: Where an answer without an end is cut.
-        size: Rows answered at once, at most.
-        temperature: Divides the logits of rows that are drawn.
-    """
+    """How rows are answered."""
 
     model: PreTrainedModel
+    """A causal language model."""
     ends: frozenset[int]
+    """Tokens that end an answer."""
     max_new_tokens: int
+    """Where an answer without an end is cut."""
     size: int
+    """Rows answered at once, at most."""
     temperature: float
+    """Divides the logits of rows that are drawn."""
 
     def answer(self, rows: Sequence[_BatchRow], ended: _Ended) -> None:
         """Answer all rows, and those that ``ended`` returns for an answered one."""

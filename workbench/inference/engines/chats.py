@@ -19,42 +19,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One conversation to answer.
-
-    Attributes:
-        chat: The conversation; it ends with a user's turn.
-        seed: Of the draw of its tokens; 0 for the greedy answer.
-        tag: Whatever the caller knows it by.
-        first: Whether it goes before others, because more is asked after its answer.
-    """
+    """One conversation to answer."""
 
     chat: Messages
+    """The conversation; it ends with a user's turn."""
     seed: int = 0
+    """Of the draw of its tokens; 0 for the greedy answer."""
     tag: Any = None
+    """Whatever the caller knows it by."""
     first: bool = False
+    """Whether it goes before others, because more is asked after its answer."""
 
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """One answer.
-
-    Attributes:
-        text: As a user sees it.
-        tokens: How many were generated.
-        prompt_tokens: How many its prompt has.
-        ids: The generated tokens, where the engine tells them; some leave out the one that ended
-            the answer.
-        logprobs: Natural logarithm of each token's probability, where the engine tells it; NaN for
-            a token without one.
-        ended: Whether it ended by itself, not at the limit.
-    """
+    """One answer."""
 
     text: str
+    """As a user sees it."""
     tokens: int
+    """How many were generated."""
     prompt_tokens: int
+    """How many its prompt has."""
     ids: tuple[int, ...] = ()
+    """The generated tokens, where the engine tells them; some leave out the one that ended the
+    answer."""
     logprobs: tuple[float, ...] = ()
+    """Natural logarithm of each token's probability, where the engine tells it; NaN for a token
+    without one."""
     ended: bool = True
+    """Whether it ended by itself, not at the limit."""
 
 
 @dataclass(frozen=True)
