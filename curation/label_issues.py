@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from workbench.values import Frozen
 
 FEWEST = 10
 """Answers that each label needs at the least."""
@@ -30,10 +30,8 @@ class LabelledAnswer(NamedTuple):
     """True where people kept it as the persona's."""
 
 
-class LabelQuality(BaseModel):
+class LabelQuality(Frozen):
     """How well an answer's label is borne out by the others."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     label: bool

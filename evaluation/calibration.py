@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import sha256
 from statistics import median_low
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from evaluation.judge import CONTENT
 from workbench.checks import Judge
@@ -26,6 +26,7 @@ from workbench.stats.agreement import (
     weighted_kappa,
 )
 from workbench.stats.bootstrap import RESAMPLES
+from workbench.values import Frozen
 
 REVIEWED = "reviewed"
 """Name of the arm whose answers are the reviewed rows'."""
@@ -38,10 +39,8 @@ CONTENT_FAULTS = frozenset({"unsafe_advice", "wrong_fact", "refusal", "off_topic
 """General problems that are of the advice and not of the voice."""
 
 
-class Calibration(BaseModel):
+class Calibration(Frozen):
     """How the judge stands to the reviewers: ``calibration.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: str = ""
     """Model of the judge; empty where there is none."""

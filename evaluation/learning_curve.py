@@ -15,10 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from workbench.stats.bootstrap import percentile_interval
 from workbench.stats.comparison import FEWEST_PAIRS
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from workbench.stats.bootstrap import Array
@@ -31,10 +30,8 @@ WORTH = 0.02
 RESAMPLES = 400
 
 
-class LearningCurve(BaseModel):
+class LearningCurve(Frozen):
     """A fitted curve and what it foretells."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     measure: str
     """What falls: ``validation_loss`` in nats a token, or ``missed``, 1 less the fidelity."""

@@ -10,18 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-from pydantic import BaseModel, ConfigDict
-
 from workbench.records import Example, Response, Review
 from workbench.stats.significance import holm_within, share_interval, sign_test
+from workbench.values import Frozen
 
 _VOTES = {"candidate": 1, "alternative": -1, "tie": 0, "both_bad": 0}
 
 
-class BlindPair(BaseModel):
+class BlindPair(Frozen):
     """Two arms' answers to one prompt, and which of them is shown as the candidate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     record: str
     """Id of the example that stands for the pair in the review tool."""
@@ -33,10 +30,8 @@ class BlindPair(BaseModel):
     """Which of the two is the candidate: a coin, so that its place and length say nothing."""
 
 
-class Blind(BaseModel):
+class Blind(Frozen):
     """What is put before people."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     examples: tuple[Example, ...]
     """The candidates' answers as rows; nothing in them names an arm."""
@@ -48,10 +43,8 @@ class Blind(BaseModel):
     """Arm compared with → prompts on which both answers are one text: ties, not shown."""
 
 
-class Pairing(BaseModel):
+class Pairing(Frozen):
     """One arm against another by people's choices; a prompt counts once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     arm: str
     against: str
@@ -81,10 +74,8 @@ class Pairing(BaseModel):
         )
 
 
-class People(BaseModel):
+class People(Frozen):
     """The blind round's outcome: ``people.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pairings: tuple[Pairing, ...]
     reviewers: int

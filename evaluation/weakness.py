@@ -10,14 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Response, Score
 from workbench.stats.bootstrap import LEVEL, RESAMPLES
 from workbench.stats.comparison import ALPHA, DRIFT, FEWEST_PAIRS, differences_of
 from workbench.stats.significance import holm_within, two_samples
 from workbench.stats.table import Column, Key, tabulate
+from workbench.values import Frozen
 
 Family = Literal["trait", "topic", "probe", "turn", "learned"]
 Against = Literal["reviewed", "other_traits", "other_topics", "held_out", "first_turn"]
@@ -28,10 +27,8 @@ _Groups = tuple[Family, str, Against, list[float], list[float]]
 """A place, its prompts' values, and the other prompts'."""
 
 
-class Gap(BaseModel):
+class Gap(Frozen):
     """How far the arm falls short in one place of what it is held against."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Family
     name: str

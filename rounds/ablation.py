@@ -13,8 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
-
 from rounds.arms import PROMPT, own_arms
 from rounds.comparison import columns_of, counted_traits
 from rounds.context import RoundContext
@@ -38,6 +36,7 @@ from workbench.stats import Difference
 from workbench.stats.comparison import differences_of
 from workbench.stats.significance import holm_within
 from workbench.store import write_json
+from workbench.values import Frozen
 
 FOLDER = ".ablation"
 _LINKED = STAGES[: STAGES.index("split")]
@@ -47,10 +46,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 R = TypeVar("R", bound=Row)
 
 
-class Ablation(BaseModel):
+class Ablation(Frozen):
     """What a group of rows gave: the round's last arm minus the same one without the group."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     group: str
     arm: str

@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from rounds.layout import (
     ASSIGNMENTS,
     COMPARISON,
@@ -31,6 +29,7 @@ from workbench.records import Example, Response, Score
 from workbench.stats import Difference
 from workbench.stats.comparison import differences_of
 from workbench.stats.table import Column, tabulate
+from workbench.values import Frozen
 from workbench.yamlfile import read_yaml
 
 DECODING = ("max_new_tokens", "seeds", "temperature")
@@ -64,10 +63,8 @@ class ScoreDifference(Difference):
     metric: str
 
 
-class RoundComparison(BaseModel):
+class RoundComparison(Frozen):
     """Round B against round A; rows are the curated ones, which are in a split."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     before: str
     after: str

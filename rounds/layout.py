@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from curation.review.agreement import Agreement
 from evaluation.calibration import Calibration
@@ -40,6 +40,7 @@ from workbench.records import (
 )
 from workbench.stats import Comparison
 from workbench.store import atomic_file, locked, read_json, read_records, write_json, write_records
+from workbench.values import Frozen
 from workbench.yamlfile import read_text
 
 R = TypeVar("R", bound=Record)
@@ -239,20 +240,16 @@ def unpaired(split: SplitName) -> Records[UnpairedPreference]:
     return Records("kto", f"unpaired-{split}.jsonl", UnpairedPreference)
 
 
-class OutputFile(BaseModel):
+class OutputFile(Frozen):
     """A file as its stage wrote it; ``records`` are the lines of a JSONL file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
     bytes: int
     records: int | None = None
 
 
-class Manifest(BaseModel):
+class Manifest(Frozen):
     """What a finished stage was made from and what came out; its existence means "done"."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = FORMAT
     stage: str

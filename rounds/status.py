@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from curation.argilla.pull import review_progress
 from rounds.context import RoundContext
@@ -19,17 +19,14 @@ from rounds.review_server import ReviewServer
 from workbench.config import METHODS
 from workbench.console import PublishedProgress, read_progress
 from workbench.errors import UserError
+from workbench.values import Frozen
 
 OLD = 120.0
 """Seconds after which progress may be what a killed command has left."""
 StageState = Literal["to do", "begun", "done"]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StageProgress(_Value):
+class StageProgress(Frozen):
     """What a begun stage is doing."""
 
     label: str
@@ -50,20 +47,20 @@ class StageProgress(_Value):
         return self.silent > OLD
 
 
-class StageStatus(_Value):
+class StageStatus(Frozen):
     """One stage of a round."""
 
     stage: str
     state: StageState
     seconds: float | None = None
     peak_mib: int | None = None
-    counts: dict[str, Any] = {}
+    counts: dict[str, Any] = Field(default_factory=dict)
     """Of its manifest."""
     progress: StageProgress | None = None
     """None where the stage is not begun, or nothing is tracked now."""
 
 
-class ReviewerStatus(_Value):
+class ReviewerStatus(Frozen):
     """How far one reviewer is, in records."""
 
     submitted: int
@@ -71,18 +68,18 @@ class ReviewerStatus(_Value):
     left: int
 
 
-class ReviewStatus(_Value):
+class ReviewStatus(Frozen):
     """How far the reviewers are."""
 
     completed: int = 0
     """Records with all the reviews that they need."""
     total: int = 0
-    reviewers: dict[str, ReviewerStatus] = {}
+    reviewers: dict[str, ReviewerStatus] = Field(default_factory=dict)
     problem: str = ""
     """Why nothing is known, in one line."""
 
 
-class RoundStatus(_Value):
+class RoundStatus(Frozen):
     """A round as it is now."""
 
     persona: str

@@ -22,6 +22,7 @@ from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import judged_traits, trait_share
 from workbench.persona import Persona, Trait
 from workbench.records import Message
+from workbench.values import Frozen
 
 Turns = Sequence[Mapping[str, str]]
 """A conversation as TRL hands it over."""
@@ -33,10 +34,8 @@ REWARDED = "traits/rewarded"
 HELD_OUT = "traits/held_out"
 
 
-class RewardSettings(BaseModel):
+class RewardSettings(Frozen):
     """The ``rewards`` section of a recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     traits: dict[str, float] | None = None
     """Trait → weight; every trait that a rule checks, at weight 1, by default."""

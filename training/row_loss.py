@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from training.data import prompt_completion
 from workbench.records import Example
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,10 +18,8 @@ OUTLIER = 3.5
 _MAD_TO_SD = 0.6745
 
 
-class RowLoss(BaseModel):
+class RowLoss(Frozen):
     """One row's loss, in nats a token of its answer, end of turn included."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     tokens: int

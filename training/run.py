@@ -24,6 +24,7 @@ from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.store import file_hash
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
@@ -32,10 +33,8 @@ Engine = Literal["trl", "unsloth"]
 Data = Literal["chat", "instruction", "text", "images"]
 
 
-class RoundSettings(BaseModel):
+class RoundSettings(Frozen):
     """The ``rounds`` section of a recipe: whether a run goes on from an earlier round."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     start: Literal["base", "last"] = "base"
     """``base`` trains on all rows; ``last`` goes on from the adapter that an earlier round trained
@@ -45,17 +44,15 @@ class RoundSettings(BaseModel):
     See :func:`training.data.draw_replay`."""
 
 
-class Recipe(BaseModel):
+class Recipe(Frozen):
     """A recipe whose every value was checked against the library that it is for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method
     engine: Engine = "trl"
     """``unsloth`` loads the base and the adapter with Unsloth's kernels; it needs a GPU."""
     data: Data = "chat"
     """What a row is: a chat, an Alpaca instruction, raw text, or a chat with images."""
-    trainer: Fields = {}
+    trainer: Fields = Field(default_factory=dict)
     """Fields of TRL's configuration of the method."""
     lora: Fields | None = None
     """Fields of ``peft.LoraConfig``; None to go on with the SFT adapter."""
@@ -96,10 +93,8 @@ class Recipe(BaseModel):
             )
 
 
-class TrainingRun(BaseModel):
+class TrainingRun(Frozen):
     """All that a run is made from; its JSON holds no secret, since endpoints only name keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: Recipe
     model: Path

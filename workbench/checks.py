@@ -11,8 +11,6 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -23,6 +21,7 @@ from workbench.korean import AddressRule, HonorificsRule, SpeechLevelRule
 from workbench.parts import Unit, Where, length, part
 from workbench.parts import sentences as sentences
 from workbench.text import normalize
+from workbench.values import Frozen
 
 
 @lru_cache(maxsize=1024)
@@ -44,11 +43,7 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 """A regular expression of Python's ``re``, composed as all text is; case does not matter."""
 
 
-class _Check(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Patterns(_Check):
+class _Patterns(Frozen):
     patterns: tuple[Pattern, ...] = Field(min_length=1)
     where: Where = "anywhere"
 
@@ -88,7 +83,7 @@ class Lacks(_Patterns):
         return not self.phrases(text)
 
 
-class CountRange(_Check):
+class CountRange(Frozen):
     """A closed range of a count."""
 
     min: int = Field(default=0, ge=0)
@@ -135,7 +130,7 @@ class LengthRule(LengthRange):
     rule: Literal["length"]
 
 
-class Judge(_Check):
+class Judge(Frozen):
     """A yes/no question about one answer, for a judge model."""
 
     judge: str = Field(min_length=1)

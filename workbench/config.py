@@ -7,19 +7,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, overload
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from workbench.errors import UserError, nearest
 from workbench.inference.embedded import EMBEDDED
 from workbench.inference.endpoint import Endpoint
+from workbench.values import Frozen
 from workbench.yamlfile import read_yaml, validate
-
-
-class Settings(BaseModel):
-    """A part of the configuration; unknown keys are mistakes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
 
 LOCAL = "local"
 """Instead of a Ray cluster's address: one of our own, on this machine."""
@@ -28,7 +22,7 @@ Kind = Literal["evolved", "adversarial", "out_of_scope", "follow_up"]
 ORDINARY = "ordinary"
 
 
-class RowRequest(Settings):
+class RowRequest(Frozen):
     """So many rows of one topic and kind, for a teacher or for people to write."""
 
     topic: str
@@ -38,7 +32,7 @@ class RowRequest(Settings):
     count: int = Field(ge=1)
 
 
-class GenerateSettings(Settings):
+class GenerateSettings(Frozen):
     """How candidates are made."""
 
     per_topic: int = Field(default=3, ge=1)
@@ -76,7 +70,7 @@ class GenerateSettings(Settings):
         return self
 
 
-class FilterSettings(Settings):
+class FilterSettings(Frozen):
     """What a team may decide about the filters."""
 
     near_duplicate: float = Field(default=0.7, gt=0, le=1)
@@ -86,7 +80,7 @@ class FilterSettings(Settings):
     """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
 
 
-class SplitSettings(Settings):
+class SplitSettings(Frozen):
     """How large the held-out splits are, and which rows are related."""
 
     test: float = Field(default=0.2, gt=0, lt=1)
@@ -99,7 +93,7 @@ class SplitSettings(Settings):
     """Similarity of two questions from which their rows are related, whatever their topic."""
 
 
-class Policy(Settings):
+class Policy(Frozen):
     """How the reviewers' votes on a record become one decision."""
 
     rule: Literal["majority", "dawid-skene", "adjudication"] = "majority"
@@ -121,7 +115,7 @@ class Policy(Settings):
     adjudicator. ``auto`` drops them in an unattended run and queues them where people review."""
 
 
-class ReviewSettings(Settings):
+class ReviewSettings(Frozen):
     """Who reviews, and how many of them each row needs."""
 
     reviewers: tuple[str, ...] = ("reviewer-1", "reviewer-2")
@@ -161,7 +155,7 @@ TRACKERS: tuple[Tracker, ...] = get_args(Tracker)
 """Where a run's curves are shown live; ``wandb`` writes on this machine, wandb-online sends."""
 
 
-class TrainSettings(Settings):
+class TrainSettings(Frozen):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
 
     methods: tuple[Method, ...] = ("sft", "dpo")
@@ -183,7 +177,7 @@ class TrainSettings(Settings):
     """Stage → recipe keys to set otherwise, such as ``{sft: {trainer.max_steps: 4}}``."""
 
 
-class GateBounds(Settings):
+class GateBounds(Frozen):
     """How much worse a model may become; more fails the evaluation with exit code 3.
 
     It is held against the base, and against the last round's last adapter where there is one.
@@ -203,7 +197,7 @@ class GateBounds(Settings):
     going in circles, copied, in another language, words without order. Six answers at least."""
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(Frozen):
     """How the arms answer, how they are scored, and when the evaluation fails."""
 
     max_new_tokens: int | None = Field(default=None, ge=8)
@@ -252,7 +246,7 @@ class EvaluateSettings(Settings):
     """Of sampled decoding."""
 
 
-class RunConfig(Settings):
+class RunConfig(Frozen):
     """Everything that ``persona run`` needs to know."""
 
     persona: Path = Path("datasets/gym-trainer")

@@ -11,9 +11,10 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from workbench.parts import Where, part
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi
@@ -199,11 +200,7 @@ def calls(text: str, form: str) -> bool:
     return False
 
 
-class _KoreanCheck(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AddressRule(_KoreanCheck):
+class AddressRule(Frozen):
     """The asker is called so, as a word of its own."""
 
     earns: ClassVar[bool] = True
@@ -220,7 +217,7 @@ class AddressRule(_KoreanCheck):
         return [form for form in self.forms if calls(part(text, self.where), form)]
 
 
-class SpeechLevelRule(_KoreanCheck):
+class SpeechLevelRule(Frozen):
     """Sentences end in one speech level and in no other."""
 
     earns: ClassVar[bool] = False
@@ -246,7 +243,7 @@ class SpeechLevelRule(_KoreanCheck):
         ]
 
 
-class HonorificsRule(_KoreanCheck):
+class HonorificsRule(Frozen):
     """The hearer is raised and the speaker is not."""
 
     earns: ClassVar[bool] = False

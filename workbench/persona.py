@@ -8,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from workbench.checks import Check, EmojiHabit, Judge, LengthRange, Pattern, compiled
 from workbench.errors import UserError
 from workbench.text import normalize_all
+from workbench.values import Frozen
 from workbench.yamlfile import read_yaml, validate
 
 Language = Literal["en", "ko"]
@@ -30,11 +31,7 @@ FIDELITY = "fidelity"
 _IDENTIFIER = r"^[a-z0-9][a-z0-9_-]*$"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Voice(_Part):
+class Voice(Frozen):
     """How the persona speaks."""
 
     address: str = Field(min_length=1)
@@ -43,7 +40,7 @@ class Voice(_Part):
     length: LengthRange
 
 
-class Safety(_Part):
+class Safety(Frozen):
     """Where the persona stops, and what it never advises."""
 
     boundary: str = Field(min_length=1)
@@ -55,7 +52,7 @@ class Safety(_Part):
         return next((match.group(0) for match in matches if match), "")
 
 
-class Trait(_Part):
+class Trait(Frozen):
     """One habit of the persona and how an answer is checked for it."""
 
     id: str = Field(pattern=_IDENTIFIER)
@@ -69,7 +66,7 @@ class Trait(_Part):
         return None if isinstance(self.check, Judge) else self.check.passes(text)
 
 
-class Persona(_Part):
+class Persona(Frozen):
     """A validated persona specification."""
 
     id: str = Field(pattern=_IDENTIFIER)

@@ -14,7 +14,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from workbench.values import Frozen
 
 Role = Literal["system", "user", "assistant"]
 SplitName = Literal["train", "validation", "test"]
@@ -27,10 +29,8 @@ ID_DIGITS = 16
 """Hex digits kept of the SHA-256 of a record's content (64 bits)."""
 
 
-class Record(BaseModel):
+class Record(Frozen):
     """A pure value with identity; storage lives in :mod:`workbench.store`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prefix: ClassVar[str] = "rec"
     provenance: ClassVar[frozenset[str]] = frozenset({"id", "parents", "source", "origin", "at"})
@@ -62,10 +62,8 @@ class Record(BaseModel):
         return type(self).model_validate({**self.model_dump(exclude={"id"}), **changes})
 
 
-class Message(BaseModel):
+class Message(Frozen):
     """One turn of a chat, as TRL and the chat templates expect it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Role
     content: str = Field(min_length=1)

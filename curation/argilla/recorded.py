@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from curation.argilla.client import (
     PAGE,
@@ -31,6 +31,7 @@ from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 from workbench.records import Example, Review
 from workbench.store import read_models
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from argilla import Argilla, Dataset
@@ -43,10 +44,8 @@ BULK = 100
 """Responses that Argilla takes in one request."""
 
 
-class RecordedReview(BaseModel):
+class RecordedReview(Frozen):
     """One line of a persona's ``reviews.jsonl`` or ``gold-reviews.jsonl``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: int = Field(ge=1)
     """1-based line of ``seeds.jsonl``, or of ``gold.jsonl``."""

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from curation.review.votes import KEEP, LOW_FIDELITY, ReviewVote
 from workbench.config import Policy
 from workbench.errors import UserError, UserErrors
 from workbench.records import Example, user_prompt
 from workbench.store import read_models
+from workbench.values import Frozen
 
 ITERATIONS = 100
 """Most steps of expectation and maximisation; it converges in far fewer."""
@@ -112,10 +113,8 @@ def against_gold(
     return [GoldScore(name, right, seen) for name, (right, seen) in sorted(counts.items())]
 
 
-class GoldLine(BaseModel):
+class GoldLine(Frozen):
     """One line of a persona's ``gold.jsonl``: an Alpaca row and its known outcome."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     instruction: str = Field(min_length=1)
     input: str = ""

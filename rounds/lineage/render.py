@@ -11,10 +11,11 @@ from collections import Counter
 from typing import Any
 from xml.sax.saxutils import escape
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from rounds.layout import RoundFolder, adapter
 from rounds.lineage.graph import ADAPTER, Lineage, kind_of
+from workbench.values import Frozen
 
 _CHARACTERS = 100
 """Of a text that is printed."""
@@ -29,16 +30,14 @@ _COLUMNS = (("persona",), ("row", "review"), ("pair", "decision", "drop", "split
 _LAST = ("answer", "score", "record")
 
 
-class ChainStep(BaseModel):
+class ChainStep(Frozen):
     """One record of a chain, and what its file says of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     kind: str
     places: tuple[str, ...] = ()
     """Where it stands, as ``round/stage/file:line``; an adapter stands in none."""
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default_factory=dict)
     """Fields of the record; of an adapter model, recipe, hash of its weights and rows."""
     text: str = ""
     """The beginning of what it says."""

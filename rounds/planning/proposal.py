@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, TypedDict
 
-from pydantic import BaseModel, ConfigDict
-
 from evaluation.learning_curve import LearningCurve
 from evaluation.outcome import Outcome, outcome_of
 from evaluation.report.results import headline_arm
@@ -39,25 +37,22 @@ from workbench.config import RowRequest
 from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.records import Example
+from workbench.values import Frozen
 
 VERSION = 2
 """Of ``next.json``; goes up when a key changes its meaning or goes away."""
 
 
-class Cost(BaseModel):
+class Cost(Frozen):
     """What the plan costs by the teacher's price, without retries."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float
     high: float
     currency: str
 
 
-class Proposal(BaseModel):
+class Proposal(Frozen):
     """What ``next.json`` holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int = VERSION
     persona: str

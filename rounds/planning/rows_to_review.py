@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from curation.label_issues import LabelledAnswer, label_quality
 from curation.review.votes import by_record, votes_of
@@ -35,15 +35,14 @@ from workbench.inference.adapters import CONFIG
 from workbench.inference.base_models import resolve_model
 from workbench.records import Decision, Example, Response, SplitName
 from workbench.store import file_hash, write_json
+from workbench.values import Frozen
 
 _LEARNING: tuple[SplitName, ...] = ("train", "validation")
 """Splits whose rows are looked at."""
 
 
-class RowToReview(BaseModel):
+class RowToReview(Frozen):
     """A row for people to look at again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     topic: str

@@ -14,9 +14,8 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from workbench.stats.bootstrap import LEVEL, RESAMPLES, percentile_interval
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,10 +33,8 @@ FEWEST_ROWS = 8
 """Rows below which a bootstrap of two raters' agreement says nothing."""
 
 
-class RaterAgreement(BaseModel):
+class RaterAgreement(Frozen):
     """One measure of agreement: 1 is full agreement, 0 that of chance."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float | None = None
     low: float | None = None

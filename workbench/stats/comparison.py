@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from workbench.errors import UserError
 from workbench.persona import FIDELITY
@@ -18,6 +18,7 @@ from workbench.records import Response, Score
 from workbench.stats.bootstrap import LEVEL, RESAMPLES, TIE, mean_intervals
 from workbench.stats.significance import detectable, holm_within, needed, sign_test
 from workbench.stats.table import Column, Key, tabulate
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from workbench.stats.bootstrap import Array, Interval
@@ -33,11 +34,7 @@ FEWEST_PAIRS = 6
 """Pairs below which no difference is called one: five prompts all won have a p of 0.06."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Difference(_Frozen):
+class Difference(Frozen):
     """An arm minus a reference on the prompts that both were scored on."""
 
     pairs: int
@@ -79,7 +76,7 @@ class Difference(_Frozen):
         return self.excludes_zero and self.p_adjusted is not None and self.p_adjusted < ALPHA
 
 
-class MetricCell(_Frozen):
+class MetricCell(Frozen):
     """One arm on one metric."""
 
     arm: str
@@ -100,7 +97,7 @@ class MetricCell(_Frozen):
     """The turn of a conversation, from 1; 0 where there is only one."""
 
 
-class Spread(_Frozen):
+class Spread(Frozen):
     """How far one arm's fidelity moves from seed to seed of sampled decoding."""
 
     arm: str
@@ -110,7 +107,7 @@ class Spread(_Frozen):
     """Standard deviation between the seeds; None with only one."""
 
 
-class Comparison(_Frozen):
+class Comparison(Frozen):
     """Every arm on every metric, each against the base and the base with a system prompt."""
 
     base: str
