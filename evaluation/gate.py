@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.general import General
+from evaluation.instructions import Followed, InstructionFall, InstructionScore, instruction_fall
 from evaluation.scorers import NO_JUDGE
 from workbench.config import GateBounds
 from workbench.records import Score
@@ -28,6 +29,8 @@ class Earlier(BaseModel):
     round: str
     arm: str
     general: General | None = None
+    instructions: dict[str, InstructionScore] = {}
+    """Prompt → how its answer kept to it."""
     fidelity: dict[str, float] = {}
     """Held-out prompt as text → persona fidelity."""
     not_compared: tuple[Why, ...] = ()
@@ -44,12 +47,12 @@ class AcrossRounds(BaseModel):
     arm: str
     cross_entropy_change: float | None = None
     """Nats a token over the last round's; above zero is worse. None where it is not compared."""
-    accuracy_change: float | None = None
-    """Below zero is worse."""
+    instructions: InstructionFall | None = None
+    """On the prompts that both rounds asked."""
     fidelity: Difference | None = None
     """Persona fidelity on the held-out prompts that both rounds asked."""
     not_compared: tuple[Why, ...] = ()
-    lost: tuple[Literal["cross_entropy", "accuracy", "fidelity"], ...] = ()
+    lost: tuple[Literal["cross_entropy", "instructions", "fidelity"], ...] = ()
     """What fell by more than its bound."""
 
     @property
@@ -63,8 +66,7 @@ class AcrossRounds(BaseModel):
         lines = {
             "cross_entropy": f"cross-entropy {self.cross_entropy_change or 0:+.3f} nats a token"
             f" (bound +{bounds.cross_entropy:g})",
-            "accuracy": f"right answers {self.accuracy_change or 0:+.0%}"
-            f" (bound -{bounds.accuracy:.0%})",
+            "instructions": _fall_line(self.instructions),
             "fidelity": f"persona fidelity {self.fidelity.mean if self.fidelity else 0:+.0%} on the"
             f" {self.fidelity.pairs if self.fidelity else 0} held-out prompts of both rounds"
             f" (bound -{bounds.fidelity:.0%})",
@@ -82,9 +84,8 @@ class Forgetting(BaseModel):
     """Nats a token."""
     cross_entropy_change: float
     """Over the base's; above zero is worse."""
-    accuracy: float
-    accuracy_change: float
-    """Over the base's; below zero is worse."""
+    instructions: InstructionFall | None = None
+    """Against the base; None for the base itself."""
     passed: bool
 
 
@@ -97,9 +98,19 @@ class GateReport(BaseModel):
     bounds: GateBounds
     arms: tuple[Forgetting, ...]
     general: dict[str, General]
-    """Arm → text by text and question by question."""
+    """Arm → text by text."""
+    instructions: dict[str, dict[str, InstructionScore]]
+    """Arm → prompt by prompt."""
     across: AcrossRounds | None = None
     """The last adapter against the last round's; None in a first round."""
+
+    @property
+    def instruction_shares(self) -> dict[str, float]:
+        """Arm → share of its instructions' constraints kept, the mean over the prompts."""
+        return {
+            arm: sum(one.share for one in scores.values()) / len(scores)
+            for arm, scores in self.instructions.items()
+        }
 
     @property
     def failures(self) -> list[str]:
@@ -107,45 +118,69 @@ class GateReport(BaseModel):
         across = self.across.failures(self.bounds) if self.across else []
         return across + [
             f"{arm.arm}: cross-entropy {arm.cross_entropy_change:+.3f} nats a token (bound"
-            f" +{self.bounds.cross_entropy:g}), right answers {arm.accuracy_change:+.0%} (bound"
-            f" -{self.bounds.accuracy:.0%})"
+            f" +{self.bounds.cross_entropy:g}), {_fall_line(arm.instructions)}"
             for arm in self.arms
             if not arm.passed
         ]
 
 
+def _fall_line(fall: InstructionFall | None) -> str:
+    if fall is None:
+        return "instructions not compared"
+    return (
+        f"instructions kept {fall.difference.mean:+.0%} on {fall.difference.pairs} prompts (bound"
+        f" -{fall.bound:.0%}; falls from {fall.detectable:.0%} are told from chance)"
+    )
+
+
 def check_forgetting(
-    general: Mapping[str, General], bounds: GateBounds, *, base: str = "base"
+    general: Mapping[str, General],
+    instructions: Mapping[str, Mapping[str, InstructionScore]],
+    bounds: GateBounds,
+    *,
+    base: str = "base",
+    seed: int = 0,
 ) -> GateReport:
     """Return every arm's change against ``base`` and whether it stays within the bounds.
 
     Args:
         general: Arm → its general ability, the base's among them.
+        instructions: Arm → prompt → how its answer keeps to it; of the same arms.
         bounds: Largest changes for the worse; a change of just the bound passes.
         base: Arm that the others are held against.
+        seed: Of the intervals' resampling.
     """
     own = general[base]
     arms = []
     for name, ability in general.items():
         rise = ability.cross_entropy - own.cross_entropy
-        change = ability.accuracy - own.accuracy
-        within = rise <= bounds.cross_entropy + _TINY and change >= -bounds.accuracy - _TINY
+        fall = None
+        if name != base:
+            fall = instruction_fall(
+                instructions[name], instructions[base], bounds.instructions, seed
+            )
         arms.append(
             Forgetting(
                 arm=name,
                 cross_entropy=ability.cross_entropy,
                 cross_entropy_change=rise,
-                accuracy=ability.accuracy,
-                accuracy_change=change,
-                passed=within,
+                instructions=fall,
+                passed=rise <= bounds.cross_entropy + _TINY and not (fall and fall.failed),
             )
         )
-    return GateReport(base=base, bounds=bounds, arms=tuple(arms), general=dict(general))
+    return GateReport(
+        base=base,
+        bounds=bounds,
+        arms=tuple(arms),
+        general=dict(general),
+        instructions={arm: dict(scores) for arm, scores in instructions.items()},
+    )
 
 
 def check_rounds(
     arm: str,
     general: General | None,
+    instructions: Followed,
     fidelity: Mapping[str, float],
     earlier: Earlier,
     bounds: GateBounds,
@@ -159,18 +194,19 @@ def check_rounds(
     Args:
         arm: The arm with this round's last adapter.
         general: Its general ability; None where it was not measured.
+        instructions: Prompt → how its answer keeps to it.
         fidelity: Held-out prompt as text → its persona fidelity.
         earlier: The last round's record.
         bounds: Largest changes for the worse; a change of just the bound passes.
         seed: Of the interval's resampling.
     """
-    lost: list[Literal["cross_entropy", "accuracy", "fidelity"]] = []
-    rise = change = None
+    lost: list[Literal["cross_entropy", "instructions", "fidelity"]] = []
+    rise = None
     if general and earlier.general:
         rise = general.cross_entropy - earlier.general.cross_entropy
-        change = general.accuracy - earlier.general.accuracy
         lost += ["cross_entropy"] if rise > bounds.cross_entropy + _TINY else []
-        lost += ["accuracy"] if change < -bounds.accuracy - _TINY else []
+    fall = instruction_fall(instructions, earlier.instructions, bounds.instructions, seed)
+    lost += ["instructions"] if fall and fall.failed else []
     pairs = _pairs(fidelity, earlier.fidelity)
     difference = paired_difference(pairs, seed) if pairs else None
     if difference and difference.mean < -bounds.fidelity - _TINY:
@@ -183,7 +219,7 @@ def check_rounds(
         before=earlier.arm,
         arm=arm,
         cross_entropy_change=rise,
-        accuracy_change=change,
+        instructions=fall,
         fidelity=difference,
         not_compared=why,
         lost=tuple(lost),

@@ -1,22 +1,26 @@
-"""General ability of a loaded model: cross-entropy on plain text, and small questions."""
+"""How surprised a loaded model is by plain text that has nothing to do with the persona.
+
+In: a model and the texts of ``datasets/general``. Out: its cross-entropy, text by text. The stage
+of evaluation measures, the forgetting gate holds arms against the base, and sense takes the
+likelihoods of answers from here.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from workbench.errors import UserError
-from workbench.store import existing, read_json_lines
+from workbench.errors import UserError, UserErrors
+from workbench.store import existing, packaged, read_models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEXTS = "texts.jsonl"
-QUESTIONS = "questions.jsonl"
 
 
 class _Record(BaseModel):
@@ -31,33 +35,6 @@ class PlainText(_Record):
     text: str = Field(min_length=1)
 
 
-class Choice(_Record):
-    """A question with its possible answers."""
-
-    id: str = Field(min_length=1)
-    language: str
-    question: str = Field(min_length=1)
-    choices: tuple[str, ...] = Field(min_length=2)
-    answer: int = Field(ge=0)
-    """Index of the right one."""
-
-    @model_validator(mode="after")
-    def _among(self) -> Choice:
-        if self.answer >= len(self.choices):
-            raise ValueError("answer: there is no such choice")
-        return self
-
-
-R = TypeVar("R", PlainText, Choice)
-
-
-class GeneralSet(_Record):
-    """What general ability is measured on."""
-
-    texts: tuple[PlainText, ...]
-    questions: tuple[Choice, ...]
-
-
 class General(_Record):
     """What was measured of one arm."""
 
@@ -67,98 +44,64 @@ class General(_Record):
     tokens: int
     by_text: dict[str, float]
     """Text → its own mean, in nats a token."""
-    accuracy: float
-    """Share of the questions whose right answer is the likeliest one."""
-    by_question: dict[str, bool]
 
 
-def load_general(folder: Path, language: str) -> GeneralSet:
-    """Return the general texts and questions of a persona's language.
+def texts_file(folder: Path) -> Path:
+    """Return the file of the general texts; a relative folder may lie beside the package."""
+    return packaged(folder) / TEXTS
+
+
+def load_general(folder: Path, language: str) -> list[PlainText]:
+    """Return the general texts of a persona's language.
 
     Args:
-        folder: Holds ``texts.jsonl`` and ``questions.jsonl``; a relative one that is not in the
-            working folder is looked for beside the package.
+        folder: Holds ``texts.jsonl``; a relative one that is not in the working folder is looked
+            for beside the package.
         language: ``en`` or ``ko``; rows of other languages are left out.
 
     Raises:
-        UserError: A file is missing or has a broken line, or has no row of the language.
+        UserErrors: Every broken line.
+        UserError: The file is missing, or has no row of the language.
     """
-    folder = general_folder(folder)
-    data = GeneralSet(
-        texts=tuple(t for t in _rows(folder / TEXTS, PlainText) if t.language == language),
-        questions=tuple(q for q in _rows(folder / QUESTIONS, Choice) if q.language == language),
-    )
-    if not data.texts or not data.questions:
+    mistakes: list[UserError] = []
+    rows = [row for _, row in read_models(existing(texts_file(folder)), PlainText, mistakes)]
+    if mistakes:
+        raise UserErrors(mistakes)
+    texts = [row for row in rows if row.language == language]
+    if not texts:
         raise UserError(
-            f"no general texts or questions in '{language}'",
-            where=str(folder),
+            f"no general text in '{language}'",
+            where=str(packaged(folder)),
             fix="add some, or set evaluate.general to a folder that has them",
         )
-    return data
-
-
-def general_folder(folder: Path) -> Path:
-    """Return where the general texts lie: a relative folder may lie beside the package."""
-    if folder.is_absolute() or folder.is_dir():
-        return folder
-    return Path(__file__).resolve().parents[1] / folder
-
-
-def _rows(file: Path, model: type[R]) -> list[R]:
-    rows = []
-    for number, data in read_json_lines(existing(file)):
-        try:
-            rows.append(model.model_validate(data))
-        except ValidationError as error:
-            raise UserError(
-                error.errors()[0]["msg"], where=f"{file}:{number}", fix="mend the row"
-            ) from None
-    return rows
+    return texts
 
 
 def measure_general(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    data: GeneralSet,
+    texts: Sequence[PlainText],
     *,
     batch_size: int = 16,
 ) -> General:
-    """Return the general ability of a model as it is loaded, adapters on or off.
-
-    Questions are put as plain text, "Question: … Answer: …", and the answer taken is the choice
-    of the highest mean log-likelihood a token (``acc_norm`` of the usual harnesses divides by
-    bytes; both keep long choices from losing by their length).
+    """Return the cross-entropy of a model as it is loaded, adapters on or off.
 
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer.
-        data: Of :func:`load_general`.
+        texts: Of :func:`load_general`.
         batch_size: Sequences scored at once.
     """
-    texts = [("", text.text) for text in data.texts]
-    asked = [
-        (ASKED[q.language].format(q.question), f" {c}") for q in data.questions for c in q.choices
-    ]
-    likely = log_likelihoods(model, tokenizer, [*texts, *asked], batch_size=batch_size)
-    of_texts, of_choices = likely[: len(texts)], iter(likely[len(texts) :])
-    right = {}
-    for question in data.questions:
-        means = [total / count for total, count in (next(of_choices) for _ in question.choices)]
-        right[question.id] = max(range(len(means)), key=means.__getitem__) == question.answer
-    tokens = sum(count for _, count in of_texts)
-    entropy = -sum(total for total, _ in of_texts) / tokens
+    pairs = [("", text.text) for text in texts]
+    likely = log_likelihoods(model, tokenizer, pairs, batch_size=batch_size)
+    tokens = sum(count for _, count in likely)
+    entropy = -sum(total for total, _ in likely) / tokens
     return General(
         cross_entropy=entropy,
         perplexity=math.exp(entropy),
         tokens=tokens,
-        by_text={t.id: -s / n for t, (s, n) in zip(data.texts, of_texts, strict=True)},
-        accuracy=sum(right.values()) / len(right),
-        by_question=right,
+        by_text={t.id: -s / n for t, (s, n) in zip(texts, likely, strict=True)},
     )
-
-
-ASKED = {"en": "Question: {}\nAnswer:", "ko": "질문: {}\n답:"}
-"""How a question is put, by language."""
 
 
 def log_likelihoods(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.gate import Earlier, GateReport, Why, check_rounds
-from evaluation.general import QUESTIONS, TEXTS, general_folder
+from evaluation.general import texts_file
+from evaluation.instructions import instructions_file
 from rounds.comparison import DECODING, asked_text, columns_by_prompt, means_of
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, GENERAL, RESPONSES, SCORES, Manifest, RoundFolder
@@ -94,6 +95,7 @@ def across_rounds(
     across = check_rounds(
         arm,
         gate.general[arm],
+        gate.instructions[arm],
         means_of(columns_by_prompt(responses, scores, both), arm, FIDELITY),
         earlier,
         gate.bounds,
@@ -117,10 +119,12 @@ def _earlier(
         return None
     columns = columns_by_prompt(last.responses, last.scores, traits)
     comparable = not [why for why in different if why != "general"]
+    measured = not {"base", "general"} & {*different}
     return Earlier(
         round=last.round,
         arm=arm,
-        general=None if {"base", "general"} & {*different} else last.gate.general[arm],
+        general=last.gate.general[arm] if measured else None,
+        instructions=last.gate.instructions[arm] if measured else {},
         fidelity=means_of(columns, arm, FIDELITY) if comparable else {},
         not_compared=tuple(different),
     )
@@ -128,10 +132,11 @@ def _earlier(
 
 def shared_files(context: RoundContext) -> dict[str, Path]:
     """Return the files from outside that two rounds have to share to be compared."""
-    folder = general_folder(context.config.evaluate.general)
+    settings = context.config.evaluate
     return {
         **context.persona_files("persona.yaml"),
-        **{f"general/{name}": folder / name for name in (TEXTS, QUESTIONS)},
+        "general/texts": texts_file(settings.general),
+        "general/instructions": instructions_file(settings.instructions, context.persona.language),
     }
 
 

@@ -1,8 +1,7 @@
 """What a round is on disk: its folder, the artifacts of its stages, and their manifests.
 
-In: the folder of a persona's rounds. Out: records, documents and manifests, typed by the artifact
-that is asked for. The only module that spells the path of a stage's file; everybody else names an
-artifact, such as ``round.read(TRAIN)``.
+In: the folder of a persona's rounds. Out: records, documents and manifests, typed by the artifact.
+The only module that spells the path of a stage's file; others name it, as ``round.read(TRAIN)``.
 """
 
 from __future__ import annotations
@@ -182,6 +181,7 @@ SPLIT_DROPS = Records("split", "drops.jsonl", Drop)
 
 RESPONSES = Records("evaluate", "responses.jsonl", Response)
 SCORES = Records("evaluate", "scores.jsonl", Score)
+INSTRUCTIONS = Records("evaluate", "instructions.jsonl", Response)
 COMPARISON = Document("evaluate", "comparison.json", Comparison)
 CALIBRATION = Document("evaluate", "calibration.json", Calibration)
 GENERAL = Document("evaluate", "general.json", GateReport)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.instruction_checks import CHECKS, failed
+from evaluation.instruction_checks import CHECKS, Constraint
+from evaluation.instruction_checks import failed as broken
 
 LANGUAGES = ("en", "ko")
 MIN_HANGUL = 0.4
@@ -23,6 +24,11 @@ def read_rows(repo: Path, name: str) -> list[dict[str, Any]]:
     ids = Counter(row["id"] for row in rows)
     assert [one for one, count in ids.items() if count > 1] == []
     return rows
+
+
+def failed(answer: str, checks: list[dict[str, Any]]) -> list[str]:
+    """Return the kinds of the constraints of a row that an answer does not keep to."""
+    return list(broken(answer, [Constraint.model_validate(check) for check in checks]))
 
 
 def repeated(texts: list[str]) -> list[str]:

@@ -179,6 +179,13 @@ def existing(path: Path, *, folder: bool = False) -> Path:
     return path
 
 
+def packaged(folder: Path) -> Path:
+    """Return where a folder of data lies: a relative one may lie beside the package."""
+    if folder.is_absolute() or folder.is_dir():
+        return folder
+    return Path(__file__).resolve().parents[1] / folder
+
+
 def write_records(path: Path, records: Iterable[Record]) -> int:
     """Write records as JSONL, one a line, and return their number."""
     count = 0

@@ -116,6 +116,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "drift": _drift(report, wording),
         "regressions": results.regressions(comparison),
         "compared": results.compared(comparison),
+        "instruction_shares": report.general.instruction_shares if report.general else {},
         "across": across_lines(report.general.across if report.general else None, wording),
         "marker": lambda arm: figures.svg(
             14, 14, wording.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"

@@ -194,10 +194,10 @@ def across_lines(across: AcrossRounds | None, wording: Wording) -> list[str]:
         "round": across.round,
     }
     lines = []
-    if across.cross_entropy_change is not None and across.accuracy_change is not None:
+    if across.cross_entropy_change is not None and across.instructions:
         nats = wording.signed(across.cross_entropy_change, 3)
-        right = wording.points(across.accuracy_change)
-        lines.append(wording("across.general", nats=nats, points=right, **names))
+        points = wording.points(across.instructions.difference.mean)
+        lines.append(wording("across.general", nats=nats, points=points, **names))
     if across.fidelity:
         change = {
             "points": wording.points(across.fidelity.mean),

@@ -17,7 +17,8 @@ from evaluation.answer import GREEDY, answer_arms, cut_shares, max_new_tokens_fo
 from evaluation.arms import Arm, ModelPool
 from evaluation.calibration import Calibration, calibrate, reviewed_responses
 from evaluation.gate import GateReport, check_forgetting, check_unscored
-from evaluation.general import General, general_folder, load_general, measure_general
+from evaluation.general import General, load_general, measure_general, texts_file
+from evaluation.instructions import follow_instructions, load_instructions
 from evaluation.outcome import sense_report
 from evaluation.pairwise import compare_pairs
 from evaluation.probes import take_probes
@@ -44,6 +45,7 @@ from rounds.layout import (
     DIVERSITY,
     FILTERED,
     GENERAL,
+    INSTRUCTIONS,
     PROBES,
     RESPONSES,
     REVIEWS,
@@ -56,7 +58,7 @@ from rounds.layout import (
     adapter,
 )
 from rounds.runner import StageSpec, Work
-from workbench.config import GateBounds, dumped
+from workbench.config import dumped
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.base_models import load_tokenizer, resolve_model
@@ -125,6 +127,8 @@ class _Answers(NamedTuple):
     """What the arms answered and what their weights can still do."""
 
     responses: list[Response]
+    instructed: list[Response]
+    """Answers to instructions, of the arms whose weights are here."""
     gate: GateReport
     max_new_tokens: int
     """Where answers were cut."""
@@ -174,6 +178,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     calibration = _calibrate(context, inputs, judging)
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
     work.write(RESPONSES, answers.responses)
+    work.write(INSTRUCTIONS, answers.instructed)
     work.write(SCORES, scores)
     work.write(CALIBRATION, calibration)
     work.write(GENERAL, gate)
@@ -203,24 +208,32 @@ def _answer(
     settings = context.config.evaluate
     arms = _arms(context, work, train)
     folder = resolve_model(context.config.model)
-    limit = settings.max_new_tokens or max_new_tokens_for(
-        load_tokenizer(folder), (row.answer for row in train)
-    )
+    tokenizer = load_tokenizer(folder)
+    limit = settings.max_new_tokens or max_new_tokens_for(tokenizer, (row.answer for row in train))
     pool = ModelPool(folder, arms)
-    responses = answer_arms(
+    ask = partial(answer_arms, model=pool, batch_size=settings.batch_size, cache=scratch / CACHE)
+    responses = ask(
         arms,
         questions,
-        pool,
         max_new_tokens=limit,
-        batch_size=settings.batch_size,
         seeds=settings.seeds or GREEDY,
         temperature=settings.temperature,
-        cache=scratch / CACHE,
     )
-    memo = scratch / "general"
-    gate = _general(settings.general, context.persona.language, arms, pool, memo, settings.gate)
+    instructions = load_instructions(
+        settings.instructions, context.persona.language, settings.instructed
+    )
+    longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
+    # What weights can do shows without a prompt, and is measured where the weights are.
+    bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
+    instructed = ask(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
+    gate = check_forgetting(
+        _general(settings.general, context.persona.language, bare, pool, scratch / "general"),
+        follow_instructions(instructions, instructed),
+        settings.gate,
+        seed=context.config.seed,
+    )
     loss = language_loss(context.persona.language, pool, scratch / "loss")
-    return _Answers(responses, gate, limit, loss)
+    return _Answers(responses, instructed, gate, limit, loss)
 
 
 def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
@@ -239,18 +252,16 @@ def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
 
 
 def _general(
-    folder: Path, language: str, arms: list[Arm], pool: ModelPool, memo: Path, bounds: GateBounds
-) -> GateReport:
-    """Return what each arm's weights can still do; prompted arms share them with others.
+    folder: Path, language: str, arms: list[Arm], pool: ModelPool, memo: Path
+) -> dict[str, General]:
+    """Return what each arm's weights make of general text.
 
-    Arms at endpoints are passed over; ``memo`` is the folder that keeps the measurements.
+    Arms are local ones without a system prompt; ``memo`` is the folder that keeps the measurements.
     """
     data = load_general(folder, language)
-    measured_with = file_hash(general_folder(folder))
+    measured_with = file_hash(texts_file(folder))
     abilities: dict[str, General] = {}
     for arm in arms:
-        if arm.endpoint or arm.system:
-            continue
         weights = "-".join(pool.fingerprint(arm))
         digest = hashlib.sha256((measured_with + weights + language).encode()).hexdigest()[:16]
         file = memo / f"{digest}.json"
@@ -259,7 +270,7 @@ def _general(
             continue
         abilities[arm.name] = measure_general(*pool.use(arm), data)
         write_json(file, abilities[arm.name].model_dump(mode="json"))
-    return check_forgetting(abilities, bounds)
+    return abilities
 
 
 def _sense(

@@ -2,19 +2,20 @@ from __future__ import annotations
 
 from evaluation.gate import check_forgetting, check_unscored
 from evaluation.general import General
+from evaluation.instructions import InstructionScore
 from workbench.config import GateBounds
 from workbench.records import Score
 
 
-def general(entropy: float, right: int) -> General:
-    return General(
-        cross_entropy=entropy,
-        perplexity=2.0,
-        tokens=100,
-        by_text={"t": entropy},
-        accuracy=right / 10,
-        by_question={f"q{n}": n < right for n in range(10)},
-    )
+def general(entropy: float) -> General:
+    return General(cross_entropy=entropy, perplexity=2.0, tokens=100, by_text={"t": entropy})
+
+
+def followed(kept: int, prompts: int = 100) -> dict[str, InstructionScore]:
+    """The first prompts are kept, the others broken."""
+    return {
+        f"i{n}": InstructionScore(prompt=f"Do {n}.", share=float(n < kept)) for n in range(prompts)
+    }
 
 
 def score(metric: str, number: int, unscored: str = "") -> Score:
@@ -29,15 +30,12 @@ def score(metric: str, number: int, unscored: str = "") -> Score:
 
 
 def test_an_arm_passes_up_to_the_bound_and_fails_beyond_it() -> None:
-    bounds = GateBounds(cross_entropy=0.3, accuracy=0.2)
+    bounds = GateBounds(cross_entropy=0.3, instructions=0.2)
+    entropies = {"base": 3.0, "at the bound": 3.3, "better": 2.5, "text lost": 3.31}
+    kept = {"base": 80, "at the bound": 60, "better": 90, "text lost": 80, "form lost": 50}
     report = check_forgetting(
-        {
-            "base": general(3.0, 8),
-            "at the bound": general(3.3, 6),
-            "better": general(2.5, 9),
-            "text lost": general(3.31, 8),
-            "questions lost": general(3.0, 5),
-        },
+        {arm: general(entropies.get(arm, 3.0)) for arm in kept},
+        {arm: followed(count) for arm, count in kept.items()},
         bounds,
     )
     assert {arm.arm: arm.passed for arm in report.arms} == {
@@ -45,12 +43,13 @@ def test_an_arm_passes_up_to_the_bound_and_fails_beyond_it() -> None:
         "at the bound": True,
         "better": True,
         "text lost": False,
-        "questions lost": False,
+        "form lost": False,
     }
     assert report.failures == [
-        "text lost: cross-entropy +0.310 nats a token (bound +0.3), right answers +0% (bound -20%)",
-        "questions lost: cross-entropy +0.000 nats a token (bound +0.3), right answers -30%"
-        " (bound -20%)",
+        "text lost: cross-entropy +0.310 nats a token (bound +0.3), instructions kept +0% on 100"
+        " prompts (bound -20%; falls from 6% are told from chance)",
+        "form lost: cross-entropy +0.000 nats a token (bound +0.3), instructions kept -30% on 100"
+        " prompts (bound -20%; falls from 13% are told from chance)",
     ]
 
 

@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from evaluation.general import (
-    Choice,
-    GeneralSet,
-    PlainText,
-    load_general,
-    log_likelihoods,
-    measure_general,
-)
-from workbench.errors import UserError
+from evaluation.general import PlainText, load_general, log_likelihoods, measure_general
+from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import load_model, load_tokenizer
 
 
@@ -48,46 +41,31 @@ def test_only_the_continuation_counts(loaded: tuple[Any, Any]) -> None:
     assert rest[1] == together[1] - context[1]
 
 
-def test_the_right_answer_is_the_choice_the_model_finds_likeliest(loaded: tuple[Any, Any]) -> None:
-    model, tokenizer = loaded
-    choices = ("the chair", "the trainer today", "zzz qqq")
-    pairs = [("Question: What?\nAnswer:", f" {choice}") for choice in choices]
-    means = [total / count for total, count in log_likelihoods(model, tokenizer, pairs)]
-    best = means.index(max(means))
-    data = GeneralSet(
-        texts=(PlainText(id="t", language="en", text="the trainer answers"),),
-        questions=tuple(
-            Choice(id=f"q{n}", language="en", question="What?", choices=choices, answer=n)
-            for n in range(3)
-        ),
-    )
-    found = measure_general(model, tokenizer, data)
-    assert found.by_question == {f"q{n}": n == best for n in range(3)}
-    assert found.accuracy == pytest.approx(1 / 3)
-    assert found.cross_entropy == pytest.approx(found.by_text["t"])
+def test_the_cross_entropy_is_the_mean_over_the_tokens_of_all_texts(
+    loaded: tuple[Any, Any],
+) -> None:
+    texts = [
+        PlainText(id="short", language="en", text="the trainer answers"),
+        PlainText(id="long", language="en", text="champ sets your chair today " * 3),
+    ]
+    found = measure_general(*loaded, texts)
+    sums = log_likelihoods(*loaded, [("", text.text) for text in texts])
+    assert found.tokens == sum(count for _, count in sums)
+    assert found.cross_entropy == pytest.approx(-sum(total for total, _ in sums) / found.tokens)
+    assert found.by_text["long"] == pytest.approx(-sums[1][0] / sums[1][1])
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_the_shipped_set_has_texts_and_questions_in_both_languages(
-    repo: Path, language: str
-) -> None:
-    data = load_general(repo / "datasets" / "general", language)
-    assert len(data.texts) >= 10
-    assert len(data.questions) >= 15
-    # No position of the right answer wins by itself.
-    first = sum(question.answer == 0 for question in data.questions)
-    assert first <= len(data.questions) / 2
+def test_the_shipped_set_has_texts_in_both_languages(repo: Path, language: str) -> None:
+    assert len(load_general(repo / "datasets" / "general", language)) >= 10
 
 
-def test_a_broken_row_and_a_language_without_rows_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "texts.jsonl").write_text(
-        json.dumps({"id": "a", "language": "en", "text": "One."}) + "\n", encoding="utf-8"
-    )
-    questions = tmp_path / "questions.jsonl"
-    row = {"id": "q", "language": "en", "question": "?", "choices": ["a", "b"], "answer": 2}
-    questions.write_text(json.dumps(row) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"questions.jsonl:1: .*there is no such choice"):
+def test_broken_rows_and_a_language_without_rows_are_said_with_their_place(tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    row = {"id": "a", "language": "en", "text": "One."}
+    file.write_text(json.dumps(row) + "\n" + json.dumps({**row, "text": ""}), encoding="utf-8")
+    with pytest.raises(UserErrors, match=r"texts.jsonl:2"):
         load_general(tmp_path, "en")
-    questions.write_text(json.dumps({**row, "answer": 1}) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match="no general texts or questions in 'ko'"):
+    file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="no general text in 'ko'"):
         load_general(tmp_path, "ko")

@@ -27,6 +27,8 @@ from workbench.store import read_records, write_records
 ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
 ANSWERS = 4 + (len(PROBES) - 1) + 5
 """Of an arm: held-out questions, one of each probe set, and a conversation of five turns."""
+INSTRUCTED = 3
+"""Instructions that each of the three arms whose weights are here is asked."""
 Evaluate = Callable[..., Manifest]
 
 
@@ -70,7 +72,8 @@ def evaluated(
         "model": str(model),
         "evaluate": {
             **{"max_new_tokens": 8, "probes": 1, "conversations": 1, "max_unscored": 1},
-            "gate": {"cross_entropy": 9, "accuracy": 1},
+            "gate": {"cross_entropy": 9, "instructions": 1},
+            "instructed": INSTRUCTED,
         },
     }
     config.write_text(json.dumps(settings), encoding="utf-8")
@@ -142,7 +145,8 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     for arm in ARMS:
         # Four held-out questions, one of each probe, and a conversation of five turns.
         assert of_arm[arm, ""] == 4 and of_arm[arm, "safety"] == 1 and of_arm[arm, "drift"] == 5
-    assert len(answers) == 5 * ANSWERS == len(cached(folder))
+    assert len(answers) == 5 * ANSWERS
+    assert len(cached(folder)) == 5 * ANSWERS + 3 * INSTRUCTED
     scores = list(read_records(folder / "evaluate" / "scores.jsonl", Score))
     rules = [score for score in scores if score.metric == "emoji"]
     assert len(rules) == len(answers)
@@ -280,7 +284,7 @@ def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
 def test_too_much_forgotten_fails_the_evaluation_that_is_whole(
     copied: Path, evaluate: Evaluate
 ) -> None:
-    gate = {"cross_entropy": 0.0, "accuracy": 0.0}
+    gate = {"cross_entropy": 0.0, "instructions": 0.0}
     failures = evaluate(evaluate={"gate": gate}).counts["failures"]
     assert any(line.startswith("sft: cross-entropy +") for line in failures)
     assert (copied / "evaluate" / "manifest.json").exists()

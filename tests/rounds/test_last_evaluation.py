@@ -18,14 +18,14 @@ from rounds.last_evaluation import (
 )
 from rounds.layout import COMPARISON, GENERAL, RESPONSES, SCORES, RoundFolder
 from tests.commands import write_manifest
-from tests.evaluation.test_gate import general
+from tests.evaluation.test_gate import followed, general
 from tests.written_rounds import scored
 from workbench.config import GateBounds, dumped
 from workbench.records import Example, Response, Score, user_prompt
 from workbench.stats import compare
 from workbench.store import file_hash, write_json, write_records
 
-BOUNDS = GateBounds(cross_entropy=0.3, accuracy=0.2, fidelity=0.1)
+BOUNDS = GateBounds(cross_entropy=0.3, instructions=0.2, fidelity=0.1)
 
 
 def answered(warmth: float) -> tuple[list[Response], list[Score]]:
@@ -48,7 +48,10 @@ def test_only_traits_that_count_in_both_rounds_can_be_lost(
     settings = {"model": context.config.model, "judge": None, **dumped(context.config.evaluate)}
     inputs = {name: file_hash(file) for name, file in shared_files(context).items()}
     write_manifest(first.folder, "evaluate", settings=settings, inputs=inputs)
-    gate = check_forgetting({"base": general(3.0, 8), "sft": general(3.0, 8)}, BOUNDS)
+    arms = ("base", "sft")
+    gate = check_forgetting(
+        dict.fromkeys(arms, general(3.0)), dict.fromkeys(arms, followed(8, 10)), BOUNDS
+    )
     write_json(first.path(GENERAL), dumped(gate))
     responses, scores = answered(warmth=1.0)
     comparison = compare(scores, base="sft", traits=then, resamples=10)

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from evaluation.calibration import Calibration
-from evaluation.gate import Forgetting, GateReport
-from evaluation.general import General
+from evaluation.gate import GateReport, check_forgetting
 from evaluation.people import Pairing, People
 from evaluation.report import ReportInput, build_reports
 from evaluation.scorers import score_responses
 from tests.evaluation.report.test_page import Page, html_of
+from tests.evaluation.test_gate import followed, general
 from workbench.config import GateBounds
 from workbench.persona import Persona
 from workbench.records import Example
@@ -26,28 +26,10 @@ MEASURE = RaterAgreement(value=0.55, low=0.42, high=0.66, rows=60)
 
 def gate_report() -> GateReport:
     """The base, and an arm that forgot more than it may."""
-    general = General(
-        cross_entropy=3.5,
-        perplexity=33.1,
-        tokens=100,
-        by_text={"rain": 3.5},
-        accuracy=0.5,
-        by_question={"capital": True},
-    )
-    base = Forgetting(
-        arm="base",
-        cross_entropy=3.5,
-        cross_entropy_change=0.0,
-        accuracy=0.5,
-        accuracy_change=0.0,
-        passed=True,
-    )
-    worse = {"cross_entropy_change": 0.5, "accuracy_change": -0.25, "passed": False}
-    return GateReport(
-        base="base",
-        bounds=GateBounds(cross_entropy=0.3, accuracy=0.2),
-        arms=(base, base.model_copy(update={"arm": "sft+dpo", **worse})),
-        general={"base": general, "sft+dpo": general},
+    return check_forgetting(
+        {"base": general(3.5), "sft+dpo": general(4.0)},
+        {"base": followed(6, 20), "sft+dpo": followed(2, 20)},
+        GateBounds(cross_entropy=0.3, instructions=0.2),
     )
 
 
@@ -181,7 +163,7 @@ def test_probes_and_turns_stand_apart_from_the_held_out_questions(page: Page) ->
 
 
 def test_what_was_forgotten_and_lost_is_reported(page: Page) -> None:
-    assert "SFT + DPO 3.500 +0.500 50% −25.0 broken" in page.text
+    assert "SFT + DPO 4.000 +0.500 10% ▽ likely: −20.0 (−45.0 to −5.0) 30 / 30 broken" in page.text
     assert "Everything on which an arm stands below the base" in page.text
     assert "On no question did SFT + DPO show fewer traits than the base." in page.text
 
