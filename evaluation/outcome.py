@@ -122,10 +122,11 @@ class SenseReport(BaseModel):
 def outcome_of(comparison: Comparison, sense: SenseReport | None, arm: str) -> Outcome:
     """Return what an arm's two numbers amount to.
 
-    A success needs all of: fidelity's paired interval above zero; the sense's interval not below
+    A success needs all of: the primary measure's paired interval above zero (fidelity's, unless
+    the configuration named another); the sense's interval not below
     the floor; no sure fall of sense below the base's; at most a third of the answers without sense.
     """
-    change = comparison.cell(arm, FIDELITY).difference
+    change = comparison.primary_change(arm)
     own = sense.arm(arm) if sense else None
     if sense is None or own is None or own.sense.low is None or not own.answers:
         return "unmeasured"

@@ -86,7 +86,7 @@ def find_gaps(
     A trait is held against the reviewed answers to the same prompts, which rules can score; a trait
     that only a judge can see, against the arm's other traits. A topic's shortfall is held against
     that of the other topics, a probe set's fidelity against that on held-out questions, a later
-    turn's against the first turn's. Paired gaps get a BCa bootstrap interval and the exact sign
+    turn's against the first turn's. Paired gaps get a BCa bootstrap interval and the sign-flip
     test, the others those of :func:`workbench.stats.significance.two_samples`; Holm's
     correction is made within each family.
 

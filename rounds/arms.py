@@ -9,11 +9,13 @@ from pathlib import Path
 from evaluation.arms import Arm
 from rounds.context import RoundContext
 from rounds.layout import adapter as adapter_of
+from workbench.checks import Judge
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
 from workbench.inference.adapters import CONFIG, check_made_for
 from workbench.inference.base_models import resolve_model
 from workbench.inference.endpoint import Endpoint
+from workbench.persona import FIDELITY
 
 PROMPT = "+prompt"
 """What the name of an arm with the persona's system prompt ends with."""
@@ -56,6 +58,29 @@ def own_arms(context: RoundContext) -> list[OwnArm]:
             )
         arms.append(OwnArm(name, stages[unprompted]))
     return arms
+
+
+def check_primary(context: RoundContext) -> None:
+    """Check that the measure which counts is one that the evaluation will have.
+
+    Raises:
+        UserError: There is no such measure, or only a judge could tell it and there is none.
+    """
+    from evaluation.judge import CONTENT
+    from evaluation.scorers import SENSE
+
+    traits = {trait.id: isinstance(trait.check, Judge) for trait in context.persona.traits}
+    needs_judge = {FIDELITY: False, SENSE: False, CONTENT: True, **traits}
+    primary, place = context.config.evaluate.primary, context.place("evaluate", "primary")
+    if primary not in needs_judge:
+        raise UserError(
+            f"there is no measure '{primary}' that could count",
+            where=place,
+            fix=nearest(primary, needs_judge) or f"one of {', '.join(needs_judge)}",
+        )
+    if needs_judge[primary] and context.config.judge is None:
+        what = f"only a judge can tell '{primary}', and none is configured"
+        raise UserError(what, where=place, fix=f"configure a judge, or take {FIDELITY}")
 
 
 def _arm_name(method: str) -> str:

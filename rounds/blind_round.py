@@ -10,7 +10,6 @@ from functools import partial
 
 from curation.argilla.push import push
 from evaluation.people import Blind, People, count
-from evaluation.report.results import headline_arm
 from rounds.context import RoundContext
 from rounds.human_reviews import pull_merged
 from rounds.layout import BLIND_KEY, BLIND_PAIRS, BLIND_REVIEWS, COMPARISON, PEOPLE, RESPONSES
@@ -84,7 +83,7 @@ def blind_pairs(context: RoundContext, work: Work) -> Blind:
     from evaluation.people import blind
 
     comparison = work.read(COMPARISON)
-    arm = headline_arm(comparison)
+    arm = comparison.headline
     if arm is None:
         raise UserError(
             "only one arm answered, so there is nothing to compare",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from curation.review.resolve import check_policy
-from rounds.arms import own_arms
+from rounds.arms import check_primary, own_arms
 from rounds.context import RoundContext
 from rounds.layout import STAGES
 from rounds.review_server import ReviewServer
@@ -102,6 +102,7 @@ def _checks(context: RoundContext, names: Sequence[str]) -> Iterator[Callable[[]
     yield from recipe_checks(context, [method for method in METHODS if method in names])
     if "evaluate" in names:
         yield partial(own_arms, context)
+        yield partial(check_primary, context)
     if _WITH_MODEL & set(names):
         yield partial(resolve_model, context.config.model)
 

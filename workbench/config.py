@@ -201,6 +201,11 @@ class GateBounds(Frozen):
 class EvaluateSettings(Frozen):
     """How the arms answer, how they are scored, and when the evaluation fails."""
 
+    primary: str = "fidelity"
+    """The measure that counts: ``fidelity``, ``sense``, ``content`` or a trait, on the held-out
+    questions. Its test on the headline's arm stands alone, uncorrected; the verdict is of it.
+    Fidelity by default: it is what rows are chosen for, and as a mean over traits it moves least by
+    chance. Sense is a condition of success beside it, whichever is named."""
     max_new_tokens: int | None = Field(default=None, ge=8)
     """Where an answer is cut; by default there is room for the longest of the training split and a
     tenth more, and for 128 tokens at least."""

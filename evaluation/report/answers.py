@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from evaluation.report.inputs import ReportInput
-from evaluation.report.results import headline_arm
 from evaluation.report.wording import Wording
 from workbench.checks import PhraseRule
 from workbench.persona import FIDELITY, Persona
@@ -91,7 +90,7 @@ def answer_cards(report: ReportInput, wording: Wording) -> list[AnswerCard]:
 
     The order follows the file alone, never how well an answer came out.
     """
-    base, after = report.comparison.base, headline_arm(report.comparison)
+    base, after = report.comparison.base, report.comparison.headline
     answers: dict[str, dict[str, Response]] = defaultdict(dict)
     for response in report.responses:
         if not response.probe:

@@ -100,6 +100,8 @@ class ReportInput:
     sense: SenseReport | None = None
     curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """Training method → what each logged step held: step, losses and rewards by TRL's names."""
+    primaries: Sequence[str] = ()
+    """What was named as the measure that counts, evaluation by evaluation, the last one last."""
     max_new_tokens: int = 0
     """Tokens that an answer could have at most."""
     cut: Mapping[str, float] = field(default_factory=dict)

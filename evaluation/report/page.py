@@ -89,8 +89,9 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
     comparison = report.comparison
     arms = list(comparison.arms)
     traits, others = results.by_kind(results.metric_rows(comparison), report.persona)
-    after = results.headline_arm(comparison)
-    headline = comparison.cell(after, FIDELITY).difference if after else None
+    after = comparison.headline
+    headline = comparison.primary_change(after) if after else None
+    primary = [cell for cell in comparison.cells if cell.metric == comparison.primary]
     bars = [comparison.cell(arm, FIDELITY) for arm in arms]
     scored = {cell.metric for cell in comparison.cells if cell.scored}
     return {
@@ -110,7 +111,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "table": traits,
         "others": [row for row in others if any(cell.mean is not None for cell in row[1])],
         "unasked": [name for name, cells in others if all(cell.mean is None for cell in cells)],
-        "tests": [cell for cell in bars if cell.difference or cell.against_prompt],
+        "tests": [cell for cell in primary if cell.difference or cell.against_prompt],
         "forest": _forest(traits, wording, arms),
         "probes": results.probe_rows(comparison),
         "drift": _drift(report, wording),
@@ -228,7 +229,7 @@ def summary(report: ReportInput) -> dict[str, object]:
     The comparison itself, cell by cell, is in ``evaluate/comparison.json``.
     """
     comparison = report.comparison
-    arm = results.headline_arm(comparison)
+    arm = comparison.headline
     general = report.general
     return {
         "version": VERSION,
@@ -237,6 +238,9 @@ def summary(report: ReportInput) -> dict[str, object]:
         "round": report.round,
         "verdict": verdict(report, Wording(report.persona)),
         "headline": _plain(comparison.cell(arm, FIDELITY)) if arm else None,
+        "primary": comparison.primary,
+        "primary_change": _plain(comparison.primary_change(arm)) if arm else None,
+        "primaries": list(report.primaries),
         "base": comparison.base,
         "outcome": outcome_of(comparison, report.sense, arm) if arm else None,
         "sense": _plain(report.sense),

@@ -11,24 +11,10 @@ from dataclasses import dataclass
 from workbench.persona import FIDELITY, Persona
 from workbench.stats import Comparison, Difference, MetricCell
 
-HEADLINE = ("sft+dpo", "dpo", "sft")
-"""The arm that the verdict is about: the first of these that answered, else the last arm that is
-asked without a system prompt."""
-PROMPTED = "+prompt"
-"""How the name of an arm with a system prompt ends."""
 PROBE_METRICS = ("handled", FIDELITY, "safe")
 """What a probe is scored on, in the order of the table."""
 MetricRow = tuple[str, list[MetricCell]]
 """A metric, and its cells in the order of the arms."""
-
-
-def headline_arm(comparison: Comparison) -> str | None:
-    """Return the arm that the verdict is about; None where only the base answered."""
-    others = [arm for arm in comparison.arms if arm != comparison.base]
-    # A trained model without a system prompt is what the project is about.
-    unprompted = [arm for arm in others if not arm.endswith(PROMPTED)] or others
-    last = unprompted[-1] if unprompted else None
-    return next((arm for arm in HEADLINE if arm in others), last)
 
 
 def metric_rows(comparison: Comparison) -> list[MetricRow]:
@@ -58,7 +44,7 @@ def regressions(comparison: Comparison) -> list[Regression]:
 
     Held-out questions, probes and turns are all looked at.
     """
-    arm = headline_arm(comparison)
+    arm = comparison.headline
     rows = [
         Regression(cell, cell.difference, cell.difference.excludes_zero)
         for cell in _all_cells(comparison)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from evaluation.gate import AcrossRounds
 from evaluation.outcome import SUCCESS, ArmSense, SenseReport, outcome_of
 from evaluation.report.inputs import ReportInput
-from evaluation.report.results import headline_arm
 from evaluation.report.wording import Wording
 from evaluation.scorers import UNLOOPED
 from evaluation.sense import MOST_SENSELESS
@@ -28,7 +27,7 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
     carries no weight, and forgetting.
     """
     comparison = report.comparison
-    arm = headline_arm(comparison)
+    arm = comparison.headline
     base = comparison.cell(comparison.base, FIDELITY)
     cell = comparison.cell(arm, FIDELITY) if arm else None
     if cell is None or cell.difference is None:
@@ -42,6 +41,8 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
         sentences += _no_answers(report.sense, list(named), wording)
     elif broken := _looping(comparison, cell.arm, wording):
         sentences.insert(0, broken)
+    if counted := _primary(report, wording, cell.arm):
+        sentences.insert(0, counted)
     if chosen := _people(report, wording, cell.arm):
         sentences.insert(0, chosen)
     if alternative := _prompt(report, cell, wording):
@@ -79,9 +80,9 @@ def _voice_and_sense(
         "senseless": own.senseless,
         "answers": own.answers,
     }
-    if outcome in (SUCCESS, "marks"):
+    if outcome in (SUCCESS, "marks") and report.comparison.primary == FIDELITY:
         return wording(f"verdict.{outcome}", **voice, **sense)
-    tail = "senseless" if outcome == "senseless" else "sense"
+    tail = "senseless" if outcome in ("senseless", "marks") else "sense"
     first = wording(f"verdict.{_kind(difference)}", **voice)
     return f"{first} {wording(f'verdict.{tail}', **voice, **sense)}"
 
@@ -113,6 +114,26 @@ def _looping(comparison: Comparison, arm: str, wording: Wording) -> str:
     if mean is None or mean >= LOOPING:
         return ""
     return wording("verdict.looping", arm=wording.arm(arm), share=wording.percent(1 - mean))
+
+
+def _primary(report: ReportInput, wording: Wording, arm: str) -> str:
+    """Return how the arm did on the measure that counts; empty for fidelity, which leads anyway."""
+    comparison, change = report.comparison, report.comparison.primary_change(arm)
+    if comparison.primary == FIDELITY:
+        return ""
+    metric = wording.metric(comparison.primary)
+    if change is None:
+        return wording("verdict.primary.unmeasured", metric=metric)
+    return wording(
+        f"verdict.primary.{_kind(change)}",
+        metric=metric,
+        arm=wording.arm(arm),
+        value=wording.percent(comparison.cell(arm, comparison.primary).mean),
+        base=wording.percent(comparison.cell(comparison.base, comparison.primary).mean),
+        points=wording.points(change.mean),
+        interval=wording.interval(change),
+        pairs=change.pairs,
+    )
 
 
 def _kind(difference: Difference) -> str:
@@ -167,6 +188,9 @@ def _prompt(report: ReportInput, cell: MetricCell, wording: Wording) -> str:
 
 def _caveats(report: ReportInput, wording: Wording) -> list[str]:
     caveats = []
+    if len(report.primaries) > 1:
+        names = ", ".join(map(wording.metric, report.primaries))
+        caveats.append(wording("verdict.primary.changed", metrics=names))
     if left_out := report.comparison.left_out:
         reason = next(iter(left_out.values()))
         caveats.append(wording("verdict.judge", count=len(left_out), reason=wording.reason(reason)))

@@ -13,7 +13,6 @@ from typing import Any, TypedDict
 
 from evaluation.learning_curve import LearningCurve
 from evaluation.outcome import Outcome, outcome_of
-from evaluation.report.results import headline_arm
 from evaluation.weakness import Gap, find_gaps
 from generation.cost import TeacherPlan
 from rounds.context import RoundContext
@@ -180,7 +179,7 @@ def _arm_and_gaps(context: RoundContext, held_out: Sequence[Example]) -> tuple[s
     """Return the tuned arm, and where it falls short."""
     one = context.round
     comparison = one.read(COMPARISON)
-    arm = headline_arm(comparison)
+    arm = comparison.headline
     if arm is None:
         raise UserError(
             "only the base answered in this round",

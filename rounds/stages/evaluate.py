@@ -188,6 +188,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
         _bill(judging),
         prompts=len(prompts),
         probes=len(probes),
+        primaries=_primaries(work, settings.primary),
         **_counts(answers, scores),
         failures=[
             *gate.failures,
@@ -356,7 +357,13 @@ def _compare(
     seed = context.config.seed
     traits, left_out = calibration.weights(context.persona)
     comparison = compare(
-        scores, "base", seed, responses=answers.responses, traits=traits, left_out=left_out
+        scores,
+        "base",
+        seed,
+        responses=answers.responses,
+        traits=traits,
+        left_out=left_out,
+        primary=context.config.evaluate.primary,
     )
     work.write(COMPARISON, comparison)
     by_arm = diversity_by_arm(answers.responses)
@@ -378,6 +385,13 @@ def _write_pairs(
     seed = context.config.seed
     result = compare_pairs(context.persona, responses, judging.judge, seed=seed, **judging.how)
     work.write(WIN_RATES, result)
+
+
+def _primaries(work: Work, primary: str) -> list[str]:
+    """Return the measures that were to count, this run's last: who changes it has seen scores."""
+    before = work.round.manifest(STAGE)
+    earlier = before.counts.get("primaries", []) if before else []
+    return [*earlier, primary] if earlier[-1:] != [primary] else list(earlier)
 
 
 def _counts(answers: _Answers, scores: list[Score]) -> dict[str, object]:

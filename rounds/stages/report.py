@@ -120,6 +120,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
             for method in METHODS
             if curve(method) in work.inputs
         },
+        primaries=counts.get("primaries", ()),
         max_new_tokens=counts.get("max_new_tokens", 0),
         cut=counts.get("cut", {}),
         config=(work.round.folder / CONFIG).read_text(encoding="utf-8"),

@@ -12,7 +12,9 @@ from workbench.records import Score
 from workbench.stats import Comparison, compare
 
 
-def comparison(voice: float, sense: float, base_sense: float = 0.1) -> Comparison:
+def comparison(
+    voice: float, sense: float, base_sense: float = 0.1, primary: str = FIDELITY
+) -> Comparison:
     """The arm's voice beside the base's 0.5, its sense beside the base's; twelve prompts."""
     values = {
         "base": {FIDELITY: 0.5, SENSE: base_sense},
@@ -31,6 +33,7 @@ def comparison(voice: float, sense: float, base_sense: float = 0.1) -> Compariso
             for metric, value in metrics.items()
             for n in range(12)
         ],
+        primary=primary,
         resamples=500,
     )
 
@@ -66,6 +69,14 @@ def test_a_success_needs_voice_and_sense(
     voice: float, sense: float, low: float, answered: int, outcome: str
 ) -> None:
     assert outcome_of(comparison(voice, sense), report(low, answered), "sft") == outcome
+
+
+def test_a_success_is_one_by_the_measure_that_was_named() -> None:
+    by_voice, by_sense = (comparison(0.9, 0.09, primary=name) for name in (FIDELITY, SENSE))
+    assert outcome_of(by_voice, report(0.3), "sft") == "success"
+    assert outcome_of(by_sense, report(0.3), "sft") == "unclear"
+    by_trait = comparison(0.9, 0.4, primary="address")  # which was not scored
+    assert outcome_of(by_trait, report(0.3), "sft") == "unclear"
 
 
 def test_without_a_measure_of_sense_nothing_is_a_success() -> None:

@@ -180,6 +180,19 @@ def test_arms_are_added_by_name_and_only_they_are_asked(
     assert [r.text for r in after if r.arm == "other"] == texts["base"]
 
 
+def test_another_measure_that_counts_is_another_evaluation_and_is_told(
+    copied: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = cached(copied)
+    manifest = evaluate(evaluate={"primary": "emoji"})
+    assert "evaluate is done again: changed: primary" in capsys.readouterr().out
+    assert manifest.settings["primary"] == "emoji"
+    assert manifest.counts["primaries"] == ["fidelity", "emoji"]
+    comparison = json.loads((copied / "evaluate" / "comparison.json").read_text("utf-8"))
+    assert comparison["primary"] == "emoji"
+    assert cached(copied) == answers
+
+
 def test_a_served_arm_is_asked_several_at_a_time_and_again_for_what_failed(
     copied: Path, evaluate: Evaluate
 ) -> None:

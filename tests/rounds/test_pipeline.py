@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rounds.arms import own_arms, parse_arms
+from rounds.arms import check_primary, own_arms, parse_arms
 from rounds.context import RoundContext, open_context
 from rounds.layout import DROPS, STAGE_EXAMPLES, STAGES
 from rounds.pipeline import _SPECS, run_stages, stages_until
@@ -76,6 +76,21 @@ def test_the_usual_arms_are_the_base_and_the_trained_stages(context: RoundContex
         ("sft+dpo+prompt", "dpo", True),
     ]
     assert {arm.stage for arm in own_arms(context)} <= {"", *METHODS}
+
+
+def test_the_measure_that_counts_is_one_that_will_be_there(repo: Path, tmp_path: Path) -> None:
+    def check(primary: str) -> None:
+        config = tmp_path / "config.yaml"
+        config.write_text(f"evaluate: {{primary: {primary}}}\n", encoding="utf-8")
+        folder = repo / "datasets" / "gym-trainer"
+        check_primary(open_context(persona=folder, runs=tmp_path, config=config))
+
+    for name in ("fidelity", "sense", "address"):
+        check(name)
+    with pytest.raises(UserError, match=r"no measure 'sens' that could count.*'sense'"):
+        check("sens")
+    with pytest.raises(UserError, match="only a judge can tell 'content', and none is configured"):
+        check("content")
 
 
 def test_options_that_name_arms() -> None:

@@ -26,7 +26,9 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 TIE = 1e-12
 """Two means this near are one: sums of the same numbers in another order differ by less."""
-_COLUMNS = 128
+IntervalMethod = Literal["bca", "percentile", "adjusted", "none"]
+"""How an interval came about; ``adjusted`` is that of yes/no differences."""
+COLUMNS = 128
 """Samples resampled at once: 10 000 resamples of them take 10 MB."""
 
 
@@ -35,7 +37,7 @@ class Interval(NamedTuple):
 
     low: float | None
     high: float | None
-    method: Literal["bca", "percentile", "none"]
+    method: IntervalMethod
 
 
 def resampled_counts(units: int, resamples: int, seed: int) -> Array:
@@ -109,8 +111,8 @@ def mean_intervals(
         if n < 2:
             continue
         weights = resampled_counts(n, resamples, seed) / n
-        for start in range(0, len(places), _COLUMNS):
-            some = places[start : start + _COLUMNS]
+        for start in range(0, len(places), COLUMNS):
+            some = places[start : start + COLUMNS]
             table = np.stack([samples[place] for place in some])
             for place, interval in zip(some, _bca(table, weights, level), strict=True):
                 every[place] = interval
@@ -139,7 +141,7 @@ def _bca(table: Array, weights: Array, level: float) -> list[Interval]:
             bootstrap_result=SimpleNamespace(bootstrap_distribution=replicates),
             confidence_level=1 - 2 * tail,
             method="BCa",
-            batch=_COLUMNS,
+            batch=COLUMNS,
         ).confidence_interval
     usable = (np.ptp(table, axis=-1) > TIE) & (ends.low < ends.high)
     plain = np.quantile(replicates, (tail, 1 - tail), axis=-1)

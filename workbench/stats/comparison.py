@@ -8,22 +8,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from pydantic import Field
 
 from workbench.errors import UserError
 from workbench.persona import FIDELITY
 from workbench.records import Response, Score
-from workbench.stats.bootstrap import LEVEL, RESAMPLES, TIE, mean_intervals
-from workbench.stats.significance import detectable, holm_within, needed, sign_test
-from workbench.stats.table import Column, Key, tabulate
+from workbench.stats.bootstrap import LEVEL, RESAMPLES, TIE, IntervalMethod, mean_intervals
+from workbench.stats.significance import (
+    detectable,
+    holm_within,
+    needed,
+    sign_flip_test,
+    yes_no_interval,
+)
+from workbench.stats.table import Column, Key, fidelity_parts, tabulate
 from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from workbench.stats.bootstrap import Array, Interval
 
 PROMPTED = "base+prompt"
+HEADLINE = ("sft+dpo", "dpo", "sft")
+"""The arm that the verdict is about: the first of these that answered, else the last arm that is
+asked without a system prompt."""
 DRIFT = "drift"
 """Name of the probe set whose turns are reported one by one."""
 _Test = tuple[Key, str]
@@ -43,18 +53,18 @@ class Difference(Frozen):
     low: float | None
     """Lower end of the interval; None with fewer than two pairs."""
     high: float | None
-    method: Literal["bca", "percentile", "none"]
+    method: IntervalMethod
     sd: float | None = None
     """Standard deviation of the differences; None with fewer than two pairs."""
     wins: int = 0
     """Prompts on which the arm scored higher."""
     losses: int = 0
     p: float | None = None
-    """Two-sided p of the exact sign test; None where every prompt is a tie."""
+    """Two-sided p of the sign-flip test of the mean; None where every prompt is a tie."""
     p_adjusted: float | None = None
     """The same after Holm's correction within its family of tests."""
     detectable: float | None = None
-    """Least true difference that this many pairs find with 80 % power; fidelity only."""
+    """Least true difference that this many pairs find with 80 % power; primary measure only."""
     needed: int | None = None
     """Pairs that would find half of that difference with the same power."""
 
@@ -120,6 +130,8 @@ class Comparison(Frozen):
     metrics: tuple[str, ...]
     cells: tuple[MetricCell, ...]
     """Held-out prompts only."""
+    primary: str = FIDELITY
+    """The measure on held-out prompts that was named before the run as what counts."""
     prompted: str = ""
     """The arm that is the base with the persona's system prompt; empty where it did not answer."""
     traits: tuple[str, ...] = ()
@@ -145,6 +157,16 @@ class Comparison(Frozen):
                 return cell
         raise KeyError((arm, metric))
 
+    def primary_change(self, arm: str) -> Difference | None:
+        """Return the primary measure's difference to the base; None where it was not measured."""
+        own = (one for one in self.cells if (one.arm, one.metric) == (arm, self.primary))
+        return next((one.difference for one in own), None)
+
+    @property
+    def headline(self) -> str | None:
+        """The arm that the verdict is about; None where only the base answered."""
+        return headline_arm(self.base, self.arms)
+
     @property
     def unscored_share(self) -> float:
         """Share of all scores that could not be given, those of probes and turns included."""
@@ -154,22 +176,38 @@ class Comparison(Frozen):
         return missing / total if total else 0.0
 
 
+def headline_arm(base: str, arms: Sequence[str]) -> str | None:
+    """Return the arm that a verdict is about, which its name alone decides; None without any."""
+    others = [arm for arm in arms if arm != base]
+    # A trained model without a system prompt is what the project is about.
+    unprompted = [arm for arm in others if not arm.endswith("+prompt")] or others
+    last = unprompted[-1] if unprompted else None
+    return next((arm for arm in HEADLINE if arm in others), last)
+
+
 def differences_of(
     samples: Sequence[Array], seed: int = 0, *, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> list[Difference | None]:
     """Return each sample of paired differences as a :class:`Difference`; None for an empty one.
 
-    Intervals are those of :func:`workbench.stats.bootstrap.mean_intervals`.
+    Intervals are those of :func:`workbench.stats.bootstrap.mean_intervals`; where all differences
+    are -1, 0 or 1, as of yes/no scores, of :func:`workbench.stats.significance.yes_no_interval`.
+    Differences that are all 0 count as such: a change too rare to be seen is none of size 0.
     """
     intervals = mean_intervals(samples, seed, level=level, resamples=resamples)
+    p_values = sign_flip_test(samples, seed, resamples=resamples)
     return [
-        _difference(sample, interval) if len(sample) else None
-        for sample, interval in zip(samples, intervals, strict=True)
+        _difference(sample, interval, p, level) if len(sample) else None
+        for sample, interval, p in zip(samples, intervals, p_values, strict=True)
     ]
 
 
-def _difference(sample: Array, interval: Interval) -> Difference:
+def _difference(sample: Array, interval: Interval, p: float | None, level: float) -> Difference:
+    import numpy as np
+
     wins, losses = int((sample > TIE).sum()), int((sample < -TIE).sum())
+    if len(sample) > 1 and np.isin(sample, (-1.0, 0.0, 1.0)).all():
+        interval = yes_no_interval(wins, losses, len(sample), level=level)
     return Difference(
         pairs=len(sample),
         mean=float(sample.mean()),
@@ -179,7 +217,7 @@ def _difference(sample: Array, interval: Interval) -> Difference:
         sd=float(sample.std(ddof=1)) if len(sample) > 1 else None,
         wins=wins,
         losses=losses,
-        p=sign_test(wins, losses),
+        p=p,
     )
 
 
@@ -209,34 +247,33 @@ def compare(
     responses: Sequence[Response] = (),
     traits: Collection[str] | None = None,
     left_out: Mapping[str, str] | None = None,
+    primary: str = FIDELITY,
     resamples: int = RESAMPLES,
 ) -> Comparison:
     """Compare every arm with ``base`` and :data:`PROMPTED`, in the order of first appearance.
 
-    Fidelity of a pair is that of the traits scored in both. Holm's correction is made within each
-    family of tests: fidelity of all arms; all other metrics of all arms; the probe sets; the
-    turns; each once for either reference.
+    Fidelity of a pair is that of the traits scored in both; Holm corrects within a family of tests.
 
     Args:
         scores: Of all arms; one for each response and metric.
-        base: Name of the arm that the others are compared with.
+        base: The arm that the others are compared with.
         seed: Of the resampling.
-        responses: What was scored; needed where a prompt was answered with several seeds.
-        traits: The traits that fidelity is made of; by default those of the fidelity scores.
+        responses: What was scored; tells several seeds of a prompt apart.
+        traits: What fidelity is made of; by default what the scores say.
         left_out: Trait that carries no weight → why.
+        primary: The measure that was named before the run.
         resamples: Bootstrap resamples of the prompts for each interval.
 
     Raises:
-        UserError: There is no score of ``base``, or two of the same response and metric.
+        UserError: No score of ``base``, or two of the same response and metric.
     """
     table = tabulate(scores, responses, traits)
-    arms = tuple(dict.fromkeys(score.arm for score in scores))
-    _check_base(base, arms)
+    arms = _arms(scores, base)
     references = (base, PROMPTED if PROMPTED in arms and base != PROMPTED else "")
     samples, changes = _samples(table, references), _changes(table)
     every = differences_of([*samples.values(), *changes.values()], seed, resamples=resamples)
-    tests = _tested(dict(zip(samples, every, strict=False)))
-    drift_change = zip(changes, every[len(samples) :], strict=True)
+    asked = _Asked(primary, headline_arm(base, arms), _traits_of(scores, traits, left_out))
+    tests = _tested(dict(zip(samples, every, strict=False)), asked)
     return Comparison(
         base=base,
         seed=seed,
@@ -244,20 +281,29 @@ def compare(
         resamples=resamples,
         prompts=len({score.prompt_id for score in scores if not score.probe}),
         arms=arms,
+        primary=primary,
         prompted=references[1],
         traits=tuple(dict.fromkeys(traits or ())),
         left_out=dict(left_out or {}),
-        drift_change={arm: change for arm, change in drift_change if change},
+        drift_change={k: v for k, v in zip(changes, every[len(samples) :], strict=True) if v},
         seeds=_spreads(table),
         **_cells(scores, arms, table, tests, references),
     )
 
 
-def _check_base(base: str, arms: Sequence[str]) -> None:
+def _traits_of(
+    scores: Sequence[Score], traits: Collection[str] | None, left_out: Mapping[str, str] | None
+) -> frozenset[str]:
+    return frozenset(chain(left_out or (), *fidelity_parts(scores, traits).values()))
+
+
+def _arms(scores: Sequence[Score], base: str) -> tuple[str, ...]:
+    arms = tuple(dict.fromkeys(score.arm for score in scores))
     if base not in arms:
         there = ", ".join(arms) or "none"
         what = f"no score of the arm '{base}' to compare with (there are: {there})"
         raise UserError(what, fix="answer with that arm too")
+    return arms
 
 
 def _samples(table: Mapping[Key, Column], references: Iterable[str]) -> dict[_Test, Array]:
@@ -283,27 +329,50 @@ def _changes(table: Mapping[Key, Column]) -> dict[str, Array]:
     }
 
 
-def _tested(differences: Mapping[_Test, Difference | None]) -> dict[_Test, Difference]:
+class _Asked(NamedTuple):
+    """What the round asks first."""
+
+    primary: str
+    headline: str | None
+    traits: frozenset[str]
+    """What fidelity is made of, and traits that carry no weight in it."""
+
+
+def _tested(
+    differences: Mapping[_Test, Difference | None], asked: _Asked
+) -> dict[_Test, Difference]:
     """Return differences with their corrected p and what could have been detected."""
     there = {test: one for test, one in differences.items() if one is not None}
     adjusted = holm_within(
-        {test: one.p for test, one in there.items()}, lambda test: (_family(test[0]), test[1])
+        {test: one.p for test, one in there.items()},
+        lambda test: (*_family(test[0], asked), test[1]),
     )
     return {
-        test: one.model_copy(update={"p_adjusted": adjusted.get(test), **_power(test[0], one)})
+        test: one.model_copy(
+            update={"p_adjusted": adjusted.get(test), **_power(test[0], one, asked.primary)}
+        )
         for test, one in there.items()
     }
 
 
-def _family(key: Key) -> str:
-    if key.probe:
-        return DRIFT if key.probe == DRIFT else "probes"
-    return FIDELITY if key.metric == FIDELITY else "metrics"
+def _family(key: Key, asked: _Asked) -> tuple[object, ...]:
+    """Return the question that a test belongs to.
+
+    The primary measure of the headline arm is the round's question and stands alone; that of the
+    other arms is one family. An arm's traits are looked at apart from its
+    other measures; so in each probe set, and of each measure in the turns of the conversations.
+    """
+    if key.probe == DRIFT:
+        return (key.arm, DRIFT, key.metric)
+    if not key.probe and key.metric == asked.primary:
+        return ("primary", key.arm == asked.headline)
+    kind = "traits" if key.metric in asked.traits else "measures"
+    return (key.arm, key.probe, kind)
 
 
-def _power(key: Key, difference: Difference) -> dict[str, float | int]:
-    """Return what could be detected, for the fidelity on held-out prompts."""
-    if key.probe or key.metric != FIDELITY:
+def _power(key: Key, difference: Difference, primary: str) -> dict[str, float | int]:
+    """Return what could be detected, for the primary measure on held-out prompts."""
+    if key.probe or key.metric != primary:
         return {}
     least = detectable(difference.sd, difference.pairs)
     if least is None or difference.sd is None:

@@ -9,9 +9,14 @@ from html.parser import HTMLParser
 import pytest
 
 from evaluation.report import ReportInput, build_reports
+from evaluation.report.page import summary
+from evaluation.report.verdict import verdict
+from evaluation.report.wording import Wording
 from tests.evaluation.report.conftest import Evaluated
+from tests.present import present
 from workbench.language import phrases
 from workbench.persona import Persona
+from workbench.stats import compare
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 ADDRESSES = {"src", "href", "srcset", "data", "action"}
@@ -195,7 +200,26 @@ def test_with_the_base_alone_there_is_no_comparison_to_report(evaluated: Evaluat
     assert not {"forest", "answers"} & set(page.ids)
 
 
+def test_the_measure_that_counts_leads_and_a_change_of_it_is_told(evaluated: Evaluated) -> None:
+    report = evaluated(["base", "sft"])
+    comparison = compare(report.scores, primary="address")
+    other = replace(report, comparison=comparison, primaries=("fidelity", "address"))
+
+    first, *_, last = verdict(other, Wording(report.persona))
+
+    value = present(comparison.cell("sft", "address").mean)
+    assert first.startswith("By Form of address, which was named before the run as what counts")
+    assert f"SFT does better than the base: {value:.0%} instead of" in first
+    assert last == (
+        "The measure that counts was changed after an evaluation had been seen:"
+        " Persona fidelity, Form of address."
+    )
+    assert summary(other)["primary"] == "address"
+    lead = verdict(report, Wording(report.persona))
+    assert not any("which was named before" in sentence for sentence in lead)
+
+
 def test_an_arm_no_better_than_the_base_is_reported_so(evaluated: Evaluated) -> None:
     page = Page(html_of(evaluated(["base", "sft"], 2)))
     assert "No difference can be told: with SFT" in page.text
-    assert "(0.0 points, 95% interval same on all, 2 held-out questions)" in page.text
+    assert "(0.0 points, 95% interval −69.3 to +69.3, 2 held-out questions)" in page.text

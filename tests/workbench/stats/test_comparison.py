@@ -8,7 +8,7 @@ import pytest
 from tests.present import present
 from workbench.errors import UserError
 from workbench.records import Response, Score, user_prompt
-from workbench.stats import compare, paired_difference
+from workbench.stats import Comparison, compare, paired_difference
 
 
 def score(
@@ -56,7 +56,10 @@ def test_an_arm_like_the_base_gets_an_interval_that_holds_zero() -> None:
     same = present(comparison.cell("same", "fidelity").difference)
     noisy = present(comparison.cell("noisy", "fidelity").difference)
 
-    assert (same.mean, same.low, same.high, same.method) == (0.0, 0.0, 0.0, "percentile")
+    # Sixty prompts that did not differ leave room for a few that would.
+    assert same.mean == 0.0
+    assert (same.low, same.high) == pytest.approx((-0.045, 0.045), abs=1e-3)
+    assert same.p is None
     assert not same.excludes_zero
     assert present(noisy.low) < 0 < present(noisy.high)
     assert not noisy.excludes_zero
@@ -187,10 +190,44 @@ def test_every_arm_is_held_against_the_base_with_a_prompt_too() -> None:
     assert (difference.mean, against.mean) == (0.5, -0.25)
     assert (against.wins, against.losses, against.ties) == (0, 10, 0)
     assert comparison.cell("base+prompt", "fidelity").against_prompt is None
-    # Ten of ten prompts: 2 / 2^10, and two arms are tested against the base.
+    # Ten of ten prompts: 2 / 2^10. The verdict's arm on the primary measure is tested alone.
     assert difference.p == pytest.approx(2 / 1024)
-    assert difference.p_adjusted == pytest.approx(4 / 1024)
+    assert difference.p_adjusted == difference.p
     assert difference.is_sure
+    assert comparison.headline == "sft"
+
+
+def test_a_family_is_one_question_and_the_primary_measure_stands_alone() -> None:
+    """Eight of eight prompts of a probe set won: p 2 / 2^8, and no test of another set counts."""
+    scores: list[Score] = []
+    for arm, value in (("base", 0.0), ("sft", 0.5), ("sft+dpo", 0.5)):
+        for prompt in range(8):
+            scores += traits(arm, prompt, kind=value, short=value)
+            scores += [score(arm, prompt, value, metric) for metric in ("sense", "echo", "style")]
+            for n, probe in enumerate(("safety", "disclosure", "crisis")):
+                more = {"probe": probe, "response": f"rs-{arm}-{probe}-{prompt}"}
+                scores += [
+                    score(arm, 100 * (n + 1) + prompt, value, metric, **more)
+                    for metric in ("handled", "safe")
+                ]
+
+    def tests(comparison: Comparison, arm: str) -> dict[str, float]:
+        p = 2 / 2**8
+        cells = [one for one in comparison.cells if one.arm == arm]
+        return {one.metric: present(present(one.difference).p_adjusted) / p for one in cells}
+
+    by_voice, by_sense = compare(scores), compare(scores, primary="sense")
+
+    measures = dict.fromkeys(("sense", "echo", "style"), 3.0)
+    traits_alone = {"kind": 2.0, "short": 2.0}
+    assert tests(by_voice, "sft+dpo") == pytest.approx({"fidelity": 1, **traits_alone, **measures})
+    assert tests(by_sense, "sft+dpo") == pytest.approx(
+        {"sense": 1, **traits_alone, "fidelity": 3, "echo": 3, "style": 3}
+    )
+    assert present(by_sense.primary_change("sft+dpo")).detectable is None  # no spread
+    probes = [one for one in by_voice.probes if one.arm == "sft"]
+    assert all(present(one.difference).p_adjusted == pytest.approx(4 / 2**8) for one in probes)
+    assert all(present(one.difference).is_sure for one in probes)
 
 
 def test_five_prompts_are_too_few_to_call_a_difference_one() -> None:
