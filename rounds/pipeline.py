@@ -26,11 +26,11 @@ from rounds.stages.report import report_stage
 from rounds.stages.resolve import resolve_stage
 from rounds.stages.review import review_stage
 from rounds.stages.split import split_stage
-from rounds.stages.train import recipe_checks, training_stage
+from rounds.stages.train import reads_texts, recipe_checks, training_stage
 from workbench.config import METHODS
 from workbench.console import console
 from workbench.errors import UserError, every_mistake, nearest
-from workbench.inference.base_models import resolve_model
+from workbench.inference.base_models import examine_model, resolve_model
 from workbench.inference.hub import hub_offline
 from workbench.meter import give_memory_back
 from workbench.store import MIB, check_space
@@ -104,7 +104,20 @@ def _checks(context: RoundContext, names: Sequence[str]) -> Iterator[Callable[[]
         yield partial(own_arms, context)
         yield partial(check_primary, context)
     if _WITH_MODEL & set(names):
-        yield partial(resolve_model, context.config.model)
+        yield partial(_check_base, context, names)
+
+
+def _check_base(context: RoundContext, names: Sequence[str]) -> None:
+    """Get the base ready, and examine its chat template where a stage chats with it.
+
+    Raises:
+        UserError: The base is nowhere to be had, or its template cannot be bridged.
+    """
+    chats = [name for name in names if name in _WITH_MODEL and not reads_texts(context, name)]
+    if chats:
+        for line in examine_model(resolve_model(context.config.model, weights=False)).bridged():
+            console.print(f"  {context.config.model}: {line}", markup=False)
+    resolve_model(context.config.model)
 
 
 def run_spec(context: RoundContext, spec: StageSpec) -> Outcome:

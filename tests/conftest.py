@@ -14,6 +14,7 @@ from curation.argilla.server import Server, ServerHome, start, stop
 from tests.commands import Commands, Workspace
 from tests.loop_round import Loop, looped
 from tests.small_round import SmallRound
+from tests.template_families import Families
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Inherited where tests run in the background; the commands that they interrupt would, too.
@@ -97,6 +98,12 @@ def small_round(tmp_path: Path, tiny_model: Path) -> SmallRound:
 def loop(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A finished first round, killed on its way."""
     yield from looped(repo, tmp_path_factory.mktemp("loop"))
+
+
+@pytest.fixture(scope="session")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Families:
+    """Random bases with the templates of the published families."""
+    return Families(tmp_path_factory.mktemp("families"))
 
 
 @pytest.fixture(scope="session")

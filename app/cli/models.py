@@ -179,14 +179,23 @@ report = stage_command("report", "Write the round's report as one HTML file.")
 @click.command("model")
 @click.argument("name")
 def model(name: str) -> None:
-    """Get the base model NAME ready and print its folder.
+    """Tell what the chat template of the base model NAME does, get it ready, and print its folder.
+
+    What the template does otherwise than training and answering need is bridged, and told as such;
+    a template that cannot be bridged is refused before any weights are fetched.
 
     \b
-    Example:
+    Examples:
       persona model smollm2-135m
+      persona model org/name
     """
-    from workbench.inference.base_models import resolve_model
+    from training.device import quiet
+    from workbench.inference.base_models import examine_model, resolve_model
 
+    with quiet():
+        report = examine_model(resolve_model(name, weights=False))
+    for label, text in report.table().items():
+        click.echo(f"{label}: {text}")
     click.echo(resolve_model(name))
 
 

@@ -31,7 +31,7 @@ from training.recipe import load_recipe
 from training.recipe import recipe_path as find
 from training.rewards import RewardSettings, make_rewards
 from training.run import Recipe, TrainingRun
-from workbench.config import Method, TrainSettings, dumped
+from workbench.config import METHODS, Method, TrainSettings, dumped
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
@@ -156,11 +156,17 @@ def _launch(settings: TrainSettings) -> dict[str, object]:
     return {"launch": settings.launch, "processes": settings.processes}
 
 
+def reads_texts(context: RoundContext, name: str) -> bool:
+    """Return whether a stage trains on raw text, for which a base needs no chat template."""
+    return any(name == method and _outline(context, method).reads_texts for method in METHODS)
+
+
 class _Outline(NamedTuple):
     """What of a recipe decides the inputs of its stage."""
 
     makes_adapter: bool
     starts_at_last: bool
+    reads_texts: bool
 
 
 def _outline(context: RoundContext, method: Method) -> _Outline:
@@ -172,6 +178,7 @@ def _outline(context: RoundContext, method: Method) -> _Outline:
     return _Outline(
         any(recipe.get(name) is not None for name in ("lora", "osf")),
         recipe.get("rounds.start", start) == "last",
+        recipe.get("data") == "text",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
+from workbench.inference.chat_template import TemplateReport, bridge, examine
 from workbench.inference.embedded import EMBEDDED, embedded_model
 
 if TYPE_CHECKING:
@@ -109,23 +110,35 @@ def load_tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerBas
 
     Args:
         folder: What :func:`resolve_model` returned.
-        chat: Whether it is used for chats, and so needs a chat template.
+        chat: Whether it is used for chats: then it needs a chat template, and gets the bridged one
+            (:mod:`.chat_template`), whose end of an answer is its end token.
 
     Raises:
-        UserError: The model has no chat template, so there is no agreed way to talk with it.
+        UserError: The model has no chat template, or one that cannot be bridged.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    if chat and tokenizer.chat_template is None:
-        raise UserError(
-            "the base model has no chat template",
-            where=str(folder),
-            fix="use an instruct model, or add chat_template.jinja to the folder",
-        )
+    tokenizer = published_tokenizer(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if chat:
+        bridge(tokenizer, folder)
     return tokenizer
+
+
+def published_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model folder with its template as it was published."""
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    return tokenizer
+
+
+def examine_model(folder: Path) -> TemplateReport:
+    """Return what the chat template of a model folder does, and how it is bridged.
+
+    Raises:
+        UserError: The model has no chat template, or one that cannot be bridged.
+    """
+    return examine(published_tokenizer(folder), folder)
 
 
 def load_model(

@@ -87,16 +87,21 @@ class BatchedEngine:
                 yield _BatchRow(request, ids, generator=draws)
 
         def ended(row: _BatchRow) -> list[_BatchRow]:
+            has_end = row.new[-1] in ends
+            # An added token that ends an answer is no text, be it among the special ones or not.
+            text_ids = row.new[:-1] if has_end and row.new[-1] in marks else row.new
+            text = self.tokenizer.decode(text_ids, skip_special_tokens=True)
             answer = ChatAnswer(
-                text=self.tokenizer.decode(row.new, skip_special_tokens=True).strip(),
+                text=text.strip(),
                 tokens=len(row.new),
                 prompt_tokens=len(row.ids),
                 ids=tuple(row.new),
-                ended=row.new[-1] in ends,
+                ended=has_end,
             )
             return list(rows(on_answer(row.request, answer)))
 
         ends = frozenset(end_tokens(self.model, self.tokenizer))
+        marks = self.tokenizer.added_tokens_decoder
         batch = _Batch(self.model, ends, max_new_tokens, self.batch_size, temperature)
         opening = list(rows(requests))
         with torch.inference_mode():
