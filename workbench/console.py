@@ -99,6 +99,22 @@ class PublishedProgress:
     at: float = 0.0
     """When it was last written."""
 
+    @property
+    def seconds(self) -> float:
+        """From when the work began to when this was written."""
+        return self.at - self.started
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that what is left will take at this pace; None where nobody knows how much."""
+        each = self.seconds / max(self.done, 1)
+        return each * (self.total - self.done) if self.total else None
+
+    @property
+    def silent(self) -> float:
+        """Seconds since it was last written, as far as now."""
+        return time.time() - self.at
+
     def advance(self, count: int, note: str) -> None:
         """Move on by ``count`` units; the file follows once a second, and at the end."""
         self.done += count

@@ -18,6 +18,7 @@ from rich.table import Table
 from app.cli.data import EXIT_TOO_FEW, print_too_few
 from app.cli.models import exit_on_failures
 from app.cli.options import overlap_option, reopen, round_options
+from app.cli.review import progress_table
 from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext
@@ -27,11 +28,15 @@ from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
 from rounds.planning.page import render_page
 from rounds.runner import Outcome
 from rounds.stages.review import with_overlap
-from rounds.status import ReviewStatus, RoundStatus, StageProgress, StageStatus, round_status
+from rounds.status import RoundStatus, StageStatus, round_status
+from workbench.console import PublishedProgress
+from workbench.errors import UserError
 from workbench.stats import Difference
 
 EVERY = 2.0
 """Seconds between two looks at a running round."""
+OLD = 120.0
+"""Seconds after which progress may be what a killed command has left."""
 _COUNTS = 4
 """Counts of a stage that are printed."""
 _LISTED = 8
@@ -130,25 +135,28 @@ def _status(status: RoundStatus) -> RenderableType:
         table.add_column(name, justify="right" if "(" in name else "left")
     for one in status.stages:
         table.add_row(*_stage_cells(one))
-    return Group(table, *([_review(status.review)] if status.review else []))
+    if isinstance(status.review, UserError):
+        return Group(table, f"reviewers: {status.review}")
+    return Group(table, progress_table(status.review, "complete")) if status.review else table
 
 
 def _stage_cells(one: StageStatus) -> tuple[str, ...]:
-    if one.state == "begun":
+    if one.begun:
         doing = "begun; nothing is tracked now" if one.progress is None else _doing(one.progress)
         return f"[bold]{one.stage}[/bold]", doing, "", "", ""
-    if one.state == "to do":
+    if one.manifest is None:
         return one.stage, "to do", "", "", ""
-    return one.stage, "done", f"{one.seconds:.0f}", str(one.peak_mib), _counts(one.counts)
+    done = one.manifest
+    return one.stage, "done", f"{done.seconds:.0f}", str(done.peak_mib), _counts(done.counts)
 
 
-def _doing(progress: StageProgress) -> str:
+def _doing(progress: PublishedProgress) -> str:
     """Return what a begun stage does now, in one line."""
     text = f"{progress.label}: {progress.done}"
     if progress.seconds_left is not None:
         text += f"/{progress.total}, {progress.seconds:.0f} s, {progress.seconds_left:.0f} s left"
     text = f"{text} {progress.note}".strip()
-    return f"{text}; silent for {progress.silent / 60:.0f} min" if progress.may_be_dead else text
+    return f"{text}; silent for {progress.silent / 60:.0f} min" if progress.silent > OLD else text
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
@@ -164,18 +172,6 @@ def _counts(counts: Mapping[str, Any]) -> str:
     if counts.get("currency"):
         parts.append(f"{counts['spent']} {counts['currency']}")
     return ", ".join(parts)
-
-
-def _review(review: ReviewStatus) -> RenderableType:
-    if review.problem:
-        return f"reviewers: {review.problem}"
-    title = f"Reviews: {review.completed} of {review.total} rows"
-    table = Table(title=title, title_justify="left")
-    for name in ("reviewer", "submitted", "discarded", "left"):
-        table.add_column(name, justify="left" if name == "reviewer" else "right")
-    for name, one in review.reviewers.items():
-        table.add_row(name, str(one.submitted), str(one.discarded), str(one.left))
-    return table
 
 
 @click.command("next")

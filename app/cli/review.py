@@ -95,12 +95,13 @@ def status(context: RoundContext) -> None:
     """
     at = ReviewServer.of(context).connect(), context.persona, context.round.name
     console = Console(soft_wrap=True)
-    console.print(_progress(review_progress(*at), "complete"))
+    console.print(progress_table(review_progress(*at), "complete"))
     if queue := queue_progress(*at):
-        console.print(_progress(queue, "adjudicated"))
+        console.print(progress_table(queue, "adjudicated"))
 
 
-def _progress(progress: Progress, done: str) -> Table:
+def progress_table(progress: Progress, done: str) -> Table:
+    """Return how far the reviewers are, in all and one by one; ``done`` says with what."""
     title = f"{progress.dataset}: {progress.completed} of {progress.total} {done}"
     table = _table(title, "reviewer", "submitted", "discarded", "drafts", "left")
     for name, one in progress.reviewers.items():

@@ -6,9 +6,10 @@ import json
 import time
 from pathlib import Path
 
+from app.cli.loop import OLD
 from rounds.layout import PROGRESS
 from rounds.runner import StageSpec, Work, run_stage
-from rounds.status import RoundStatus, StageProgress, StageStatus, round_status
+from rounds.status import RoundStatus, StageStatus, round_status
 from tests.commands import Workspace
 from workbench.console import PublishedProgress, publishing, read_progress, track
 from workbench.store import write_json
@@ -32,8 +33,9 @@ def test_done_begun_and_waiting_stages_are_told_apart(workspace: Workspace) -> N
     run_stage(workspace.round(), StageSpec("import", imported), seed=0)
     run_stage(workspace.round(), StageSpec("sft", trained), seed=0)
     (status,) = seen
-    assert _stage(status, "import").state == "done"
-    assert _stage(status, "import").counts == {"kept": 152}
+    imports = _stage(status, "import")
+    assert imports.state == "done"
+    assert imports.manifest and imports.manifest.counts == {"kept": 152}
     progress = _stage(status, "sft").progress
     # The first news of a piece of work is published at once, later ones once a second.
     assert progress and (progress.label, progress.done, progress.total) == ("Training SFT", 0, 44)
@@ -52,7 +54,7 @@ def test_progress_goes_with_the_work_that_it_is_about(tmp_path: Path) -> None:
     assert read_progress(path) is None
 
 
-def _left_behind(workspace: Workspace, seconds: float) -> StageProgress | None:
+def _left_behind(workspace: Workspace, seconds: float) -> PublishedProgress | None:
     """Return the progress of a stage whose command was last heard of so long ago."""
     workspace.round().partial("sft").mkdir(parents=True, exist_ok=True)
     at = time.time() - seconds
@@ -65,8 +67,8 @@ def test_what_a_killed_command_has_left_is_known_by_its_silence(workspace: Works
     alive, dead = (_left_behind(workspace, seconds) for seconds in (5, 3600))
     assert alive and dead
     assert (round(alive.seconds), round(alive.seconds_left or 0)) == (11, 33)
-    assert not alive.may_be_dead
-    assert dead.may_be_dead and round(dead.silent / 60) == 60
+    assert alive.silent < OLD
+    assert round(dead.silent / 60) == 60
     (workspace.folder() / PROGRESS).unlink()
     begun = _stage(round_status(workspace.context()), "sft")
     assert (begun.state, begun.progress) == ("begun", None)
