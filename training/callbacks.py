@@ -7,7 +7,6 @@ gone astray. ``training/trainer.py`` puts :class:`TrainingMonitor` into the trai
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from training.device import environment
 from training.rewards import DISTINCT, HELD_OUT, REWARDED
 from training.trl_patches import add_earlier_tokens, move_trackio
 from workbench.config import TRACKERS
@@ -262,15 +262,7 @@ def tracked(tracker: str, out: Path, method: str) -> Iterator[None]:
     }.get(report_to(tracker), {})
     if wanted:
         Path(folder).mkdir(parents=True, exist_ok=True)
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    if tracker == "trackio":
-        move_trackio(Path(folder))
-    try:
+    with environment(wanted):
+        if tracker == "trackio":
+            move_trackio(Path(folder))
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,21 @@ class PeakMemory:
 
 
 @contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Within the block the process's environment has these variables, after it what it had."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Silence the libraries' bars, notices and telemetry; errors still show."""
     import datasets
@@ -109,7 +124,7 @@ def quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     bars, verbosity = datasets.are_progress_bars_disabled(), transformers_logging.get_verbosity()
     weights_bar = transformers_logging.is_progress_bar_enabled()
-    telemetry, tqdm = constants.HF_HUB_DISABLE_TELEMETRY, os.environ.get("TQDM_DISABLE")
+    telemetry = constants.HF_HUB_DISABLE_TELEMETRY
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -118,8 +133,7 @@ def quiet() -> Iterator[None]:
         transformers_logging.disable_progress_bar()
         # TRL's trainers report their use to the hub when they are made.
         constants.HF_HUB_DISABLE_TELEMETRY = True
-        os.environ["TQDM_DISABLE"] = "1"
-        with warnings.catch_warnings():
+        with environment({"TQDM_DISABLE": "1"}), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -131,10 +145,6 @@ def quiet() -> Iterator[None]:
         if weights_bar:
             transformers_logging.enable_progress_bar()
         constants.HF_HUB_DISABLE_TELEMETRY = telemetry
-        if tqdm is None:
-            os.environ.pop("TQDM_DISABLE", None)
-        else:
-            os.environ["TQDM_DISABLE"] = tqdm
 
 
 def rank() -> int:

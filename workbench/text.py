@@ -89,6 +89,12 @@ def changes_line(changes: Changes) -> str:
     return ", ".join(text.format(changes[name]) for name, text in words if changes[name])
 
 
+def shortened(text: str, characters: int) -> str:
+    """Return a text in one line, cut to so many characters where it is longer."""
+    folded = " ".join(text.split())
+    return folded if len(folded) <= characters else f"{folded[: characters - 1]}…"
+
+
 def printable(text: str) -> str:
     """Return ``text`` with a question mark for each half of a Unicode character."""
     return text.encode("utf-8", "replace").decode("utf-8")

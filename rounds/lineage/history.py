@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
 from curation.review.reliability import read_gold
@@ -44,6 +44,7 @@ from workbench.config import Method
 from workbench.errors import UserError, nearest
 from workbench.records import Record, Review, Row, Score
 from workbench.store import file_hash
+from workbench.text import shortened
 
 R = TypeVar("R", bound=Record)
 _REVIEWS: dict[Records[Review], str] = {
@@ -54,8 +55,7 @@ _REVIEWS: dict[Records[Review], str] = {
 }
 _TRAINED_ON: dict[Method, Records[Any]] = {"sft": TRAIN, "dpo": PREFERENCES["train"]}
 _MOST_NAMED = 5
-_CHARACTERS = 160
-"""Of a text that is printed."""
+_short = partial(shortened, characters=160)
 
 
 def history(context: RoundContext, name: str) -> list[str]:
@@ -246,8 +246,3 @@ def _review_text(review: Review) -> str:
         f"note: {_short(answers['note'])}" if answers.get("note") else "",
     )
     return "; ".join(part for part in parts if part)
-
-
-def _short(text: str) -> str:
-    folded = " ".join(text.split())
-    return folded if len(folded) <= _CHARACTERS else f"{folded[: _CHARACTERS - 1]}…"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -15,10 +16,10 @@ from pydantic import Field
 
 from rounds.layout import RoundFolder, adapter
 from rounds.lineage.graph import ADAPTER, Lineage, kind_of
+from workbench.text import shortened
 from workbench.values import Frozen
 
-_CHARACTERS = 100
-"""Of a text that is printed."""
+_short = partial(shortened, characters=100)
 _FACTS = (
     *("origin", "source", "topic", "reviewer", "at", "split", "arm", "metric", "value"),
     *("outcome", "reason", "unscored"),
@@ -178,8 +179,3 @@ def draw_picture(lineage: Lineage, node: str) -> str:
 def _column(node: str) -> int:
     kinds = (*_COLUMNS, _LAST)
     return next(i for i, names in enumerate(kinds) if kind_of(node) in names)
-
-
-def _short(text: str) -> str:
-    folded = " ".join(text.split())
-    return folded if len(folded) <= _CHARACTERS else f"{folded[: _CHARACTERS - 1]}…"

@@ -7,6 +7,7 @@ command prints.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from shlex import quote
 
 from evaluation.weakness import Gap
@@ -15,13 +16,15 @@ from rounds.planning.proposal import Proposal
 from rounds.planning.rows_to_review import RowToReview
 from workbench.language import say
 from workbench.persona import Persona
+from workbench.text import shortened
 
 LISTED = 12
 """Rows that a list names; the others are counted, and stand in ``next.json``."""
 TAUGHT = 0.9
 """Share of the training rows that show a trait from which it is not the rows that lack it."""
-_CHARACTERS = 90
+_short = partial(shortened, characters=90)
 _HEAD = ("name", "value", "against", "gap", "verdict")
+_LABELLED = {True: "label_issues.kept", False: "label_issues.dropped"}
 _FAMILIES = ("trait", "topic", "probe", "turn", "learned")
 
 
@@ -74,9 +77,7 @@ class _Page:
         for family in _FAMILIES:
             gaps = [gap for gap in self.proposal.gaps if gap.family == family]
             if gaps:
-                head = [
-                    self.say(f"head.{n}") for n in ("name", "value", "against", "gap", "verdict")
-                ]
+                head = [self.say(f"head.{name}") for name in _HEAD]
                 lines += ["", f"### {self.say(f'family.{family}')}", ""]
                 lines += [self.say(f"note.{family}"), ""]
                 lines += _table(head, map(self._cells, gaps))
@@ -141,7 +142,7 @@ class _Page:
                 for row in proposal.unlearned
             ],
             "label_issues": [
-                (row, self._label_issue(label=row.label, quality=row.quality))
+                (row, self.say(_LABELLED[row.label], quality=f"{row.quality:.0%}"))
                 for row in proposal.label_issues
             ],
         }
@@ -158,10 +159,6 @@ class _Page:
                 if len(rows) > LISTED:
                     lines.append(self.say("more", count=len(rows) - LISTED))
         return lines
-
-    def _label_issue(self, *, label: bool, quality: float) -> str:
-        key = "label_issues.kept" if label else "label_issues.dropped"
-        return self.say(key, quality=f"{quality:.0%}")
 
     def curve(self) -> list[str]:
         """Return whether more rows still help, in plain words."""
@@ -255,8 +252,3 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     lines = [[*head]]
     lines += [["---"] * len(lines[0]), *([*row] for row in rows)]
     return [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]
-
-
-def _short(text: str) -> str:
-    folded = " ".join(text.split())
-    return folded if len(folded) <= _CHARACTERS else f"{folded[: _CHARACTERS - 1]}…"

@@ -7,15 +7,13 @@ and models of a few blocks with the adapter on them, on whatever device or mode 
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.adapter_init import adapter_config
-from training.device import Fields
+from training.device import Fields, environment
 from training.run import Recipe
 from workbench.errors import UserError
 from workbench.inference.adapters import read_adapter
@@ -47,7 +45,6 @@ class Shapes:
     """Numbers that one token leaves in one layer's key-value cache."""
 
 
-_CHECK = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 _KNOWN: dict[str, Shapes] = {}
 """What this process has counted; every stage of a round asks for the same."""
 
@@ -213,15 +210,9 @@ def pixel_inputs(rows: int, pixels: tuple[int, ...], device: str) -> dict[str, t
     return {"pixel_values": torch.zeros((rows * pixels[0], *pixels[1:]), device=device)}
 
 
-@contextmanager
-def places_unchecked() -> Iterator[None]:
+def places_unchecked() -> AbstractContextManager[None]:
     """Within the block, transformers does not count the images' places among the tokens.
 
     The tokens of a plan say nothing, or hold no data to count.
     """
-    before = os.environ.get(_CHECK)
-    os.environ[_CHECK] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(_CHECK) if before is None else os.environ.update({_CHECK: before})
+    return environment({"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"})

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from training.device import Fields, quiet
+from training.device import quiet
 from training.plan.memory import EstimateProfile
 from training.plan.model_shapes import (
     bare_model,
@@ -26,8 +26,7 @@ from workbench.meter import trim_heap
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftConfig, PeftModel
-    from transformers import PretrainedConfig
+    from peft import PeftModel
 
 _FEW, _MORE = 1, 4
 _REPEATS = 2
@@ -35,20 +34,6 @@ _FIRST, _THEN = 2, 12
 """New tokens of the two rollouts that are timed: their difference is of ten tokens alone."""
 _MANY = 10
 """Blocks of the larger model that samples: in a token, one takes little beside head and draw."""
-
-
-@dataclass(frozen=True)
-class TimedModel:
-    """What is computed with; its weights are random, and packed as the recipe says."""
-
-    config: PretrainedConfig
-    """transformers' own."""
-    adapter: PeftConfig
-    """PEFT's configuration."""
-    quantization: Fields | None
-    """Fields of ``transformers.BitsAndBytesConfig``."""
-    half: bool
-    """Whether autocast computes in half precision."""
 
 
 @dataclass(frozen=True)
@@ -79,30 +64,32 @@ class TimedAnswers:
     """New tokens of each answer."""
 
 
-def pass_seconds(model: TimedModel, wanted: TimedPass) -> float:
+def pass_seconds(profile: EstimateProfile, wanted: TimedPass) -> float:
     """Return the seconds of a pass, with TRL's own head and what the heap's pages take.
 
     What is timed is the real code on the real device, on two short models. Blocks are alike, so
     that time is linear in their number; the head is in both, and so counts once.
     """
-    return _over_layers(model, lambda count: _timed(_pass_of(model, count, wanted)))
+    return _over_layers(profile, lambda count: _timed(_pass_of(profile, count, wanted)))
 
 
-def sampled_seconds(model: TimedModel, wanted: TimedAnswers) -> float:
+def sampled_seconds(profile: EstimateProfile, wanted: TimedAnswers) -> float:
     """Return the seconds in which answers are sampled, by ``generate`` as training calls it."""
 
     def a_token(count: int) -> float:
-        first, then = (_timed(_sampling(model, count, wanted, n)) for n in (_FIRST, _THEN))
+        first, then = (_timed(_sampling(profile, count, wanted, n)) for n in (_FIRST, _THEN))
         return max(then - first, 0.0) / (_THEN - _FIRST)
 
-    seconds = _over_layers(model, a_token, more=_MANY)
+    seconds = _over_layers(profile, a_token, more=_MANY)
     prompts_pass = TimedPass(wanted.rows, wanted.prompt, wanted.rows, backward=False)
-    return pass_seconds(model, prompts_pass) + wanted.tokens * seconds
+    return pass_seconds(profile, prompts_pass) + wanted.tokens * seconds
 
 
-def _over_layers(model: TimedModel, measure: Callable[[int], float], more: int = _MORE) -> float:
+def _over_layers(
+    profile: EstimateProfile, measure: Callable[[int], float], more: int = _MORE
+) -> float:
     """Return what a measure gives for the whole model, from one of few blocks and one of more."""
-    layers = int(model.config.get_text_config().num_hidden_layers)
+    layers = int(profile.config.get_text_config().num_hidden_layers)
     more = min(more, max(layers, _FEW + 1))
     little, much = (measure(count) for count in (_FEW, more))
     return max(little + (much - little) / (more - _FEW) * (layers - _FEW), little)
@@ -121,36 +108,40 @@ def _timed(once: Callable[[], None]) -> float:
     return min(seconds)
 
 
-def _short_model(model: TimedModel, layers: int) -> tuple[PeftModel, str, torch.dtype]:
-    """Return a short model with its adapter, its device, and its type."""
+def _short_model(profile: EstimateProfile, layers: int) -> tuple[PeftModel, str, torch.dtype]:
+    """Return a short model with its adapter, its device, and its type.
+
+    Its weights are random, and packed as the recipe says.
+    """
     import torch
     from trl.trainer.utils import add_fused_lm_head
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if model.half else torch.float32
+    dtype = torch.bfloat16 if profile.half else torch.float32
     with quiet(), torch.device(device):
-        bare = bare_model(with_layers(model.config, layers), dtype)
-        if model.quantization and model.quantization.get("load_in_4bit"):
-            pack(bare, model.quantization)
+        bare = bare_model(with_layers(profile.config, layers), dtype)
+        quantization = profile.recipe.quantization
+        if quantization and quantization.get("load_in_4bit"):
+            pack(bare, quantization)
         add_fused_lm_head(bare)
-        return with_adapter(bare, model.adapter).train(), device, dtype
+        return with_adapter(bare, profile.adapter).train(), device, dtype
 
 
-def _ids(model: TimedModel, rows: int, length: int, device: str) -> torch.Tensor:
+def _ids(profile: EstimateProfile, rows: int, length: int, device: str) -> torch.Tensor:
     import torch
 
-    vocabulary = model.config.get_text_config().vocab_size
+    vocabulary = profile.config.get_text_config().vocab_size
     return torch.randint(vocabulary, (rows, length), device=device)
 
 
-def _pass_of(model: TimedModel, layers: int, wanted: TimedPass) -> Callable[[], None]:
+def _pass_of(profile: EstimateProfile, layers: int, wanted: TimedPass) -> Callable[[], None]:
     import torch
 
-    short, device, dtype = _short_model(model, layers)
+    short, device, dtype = _short_model(profile, layers)
     if wanted.checkpointing:
         short.gradient_checkpointing_enable({"use_reentrant": False})
         short.enable_input_require_grads()
-    ids = _ids(model, wanted.rows, wanted.length, device)
+    ids = _ids(profile, wanted.rows, wanted.length, device)
     # One padding token, as in a real batch: without any, a faster kernel without a mask is taken.
     mask = torch.ones_like(ids)
     mask[0, -1] = 0
@@ -162,8 +153,8 @@ def _pass_of(model: TimedModel, layers: int, wanted: TimedPass) -> Callable[[], 
     def once() -> None:
         with (
             torch.set_grad_enabled(wanted.backward),
-            torch.autocast(device, dtype, enabled=model.half),
-            no_needless_casts(short, half=model.half),
+            torch.autocast(device, dtype, enabled=profile.half),
+            no_needless_casts(short, half=profile.half),
             cpu_lm_head(),
             places_unchecked(),
         ):
@@ -177,20 +168,20 @@ def _pass_of(model: TimedModel, layers: int, wanted: TimedPass) -> Callable[[], 
 
 
 def _sampling(
-    model: TimedModel, layers: int, wanted: TimedAnswers, tokens: int
+    profile: EstimateProfile, layers: int, wanted: TimedAnswers, tokens: int
 ) -> Callable[[], None]:
     import torch
 
-    short, device, dtype = _short_model(model, layers)
+    short, device, dtype = _short_model(profile, layers)
     keep_head_whole(short)
-    ids = _ids(model, wanted.rows, wanted.prompt, device)
+    ids = _ids(profile, wanted.rows, wanted.prompt, device)
     lengths = {"max_new_tokens": tokens, "min_new_tokens": tokens}
 
     def once() -> None:
         with (
             quiet(),
             torch.no_grad(),
-            torch.autocast(device, dtype, enabled=model.half),
+            torch.autocast(device, dtype, enabled=profile.half),
             unpacked(short),
         ):
             short.generate(input_ids=ids, do_sample=True, top_k=0, pad_token_id=0, **lengths)
@@ -211,9 +202,8 @@ def estimate_step(profile: EstimateProfile) -> float:
 
     Not in it: evaluations, checkpoints, and what the optimizer itself takes.
     """
-    model = TimedModel(profile.config, profile.adapter, profile.recipe.quantization, profile.half)
     passes = _passes(profile)
-    seconds = {one: pass_seconds(model, one) for one in set(passes)}
+    seconds = {one: pass_seconds(profile, one) for one in set(passes)}
     micro = sum(seconds[one] for one in passes)
     accumulated = int(profile.arguments.gradient_accumulation_steps)
     if profile.recipe.method != "grpo":
@@ -225,7 +215,7 @@ def estimate_step(profile: EstimateProfile) -> float:
     sampled = TimedAnswers(together, prompt, int(profile.arguments.max_completion_length or 0))
     # One generation serves as many micro-batches as it holds, and all of its iterations.
     generations = accumulated * profile.sequences / together / int(profile.arguments.num_iterations)
-    return micro * accumulated + sampled_seconds(model, sampled) * generations
+    return micro * accumulated + sampled_seconds(profile, sampled) * generations
 
 
 def _passes(profile: EstimateProfile) -> list[TimedPass]:
