@@ -107,7 +107,24 @@ class ReviewServer:
                 where="review.reviewers",
                 fix=f"there are: {', '.join(sorted(logins))}",
             )
+        for name in self.reviewers:  # their reviews are recorded: they have to be let in
+            if name in self.home.secrets().closed:
+                raise UserError(
+                    f"the account '{name}' is closed",
+                    where="review.reviewers",
+                    fix=f"run `persona review close {name} --reopen`",
+                )
         return {name: logins[name] for name in self.reviewers}
+
+    def open_account(self, name: str, *, is_open: bool) -> None:
+        """Let an account review again, or close it: its reviews stay, and nobody waits for it.
+
+        Raises:
+            UserError: The server does not run, or has no such account.
+        """
+        from curation.argilla.server_link import open_account
+
+        open_account(self.home, self.connect(), name, is_open=is_open)
 
     def print_logins(self, url: str = "") -> None:
         """Print the address and the reviewers' logins: asked for, and the one place to show them.

@@ -17,6 +17,7 @@ from curation.argilla.server import start, status, stop
 from curation.argilla.server_link import link_of
 from curation.review.agreement import Agreement
 from rounds.context import RoundContext
+from rounds.human_reviews import held_reviews, pull_merged, put_back
 from rounds.layout import DECISIONS, FILTERED, RESOLVE_DROPS, REVIEWS, RoundFolder
 from rounds.pipeline import run_spec, run_stages
 from rounds.review_server import ReviewServer
@@ -52,6 +53,10 @@ def push_review(context: RoundContext) -> None:
     rows = review_rows(context, context.round, people=True)
     check_splittable(context, rows)
     push_rows(context, connection, rows)
+    before, _ = held_reviews(context, people=True)
+    if before:  # of an earlier push: nobody is asked twice
+        merged = pull_merged(context, connection, context.round.name, before)
+        put_back(context, connection, merged.lost, rows.pushed(context.round.name))
     with context.round.locked():
         context.remember()
 

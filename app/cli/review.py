@@ -133,6 +133,23 @@ def logins(context: RoundContext) -> None:
 
 
 @_command
+@click.argument("name")
+@click.option("--reopen", is_flag=True, help="Let the account review again.")
+def close(context: RoundContext, name: str, reopen: bool) -> None:
+    """Close the account of a reviewer who leaves; its reviews stay.
+
+    The account loses the workspace: it sees no row any more, and nobody waits for it. Argilla's own
+    way, to delete it, would delete its reviews on the server, too.
+
+    \b
+    Example:
+      persona review close reviewer-2
+    """
+    ReviewServer.of(context).open_account(name, is_open=reopen)
+    click.echo(f"{name} may review again" if reopen else f"{name} is closed; its reviews stay")
+
+
+@_command
 def down(context: RoundContext) -> None:
     """Stop the Argilla server; everything reviewed is kept.
 

@@ -146,6 +146,7 @@ class ServerHome:
                 auth_secret=data["auth_secret"],
                 owner=Login(**data["owner"]),
                 reviewers={name: Login(**login) for name, login in data["reviewers"].items()},
+                closed=frozenset(data.get("closed", ())),
             )
         except (ValueError, KeyError, TypeError):
             raise UserError(
@@ -160,6 +161,7 @@ class ServerHome:
             "auth_secret": accounts.auth_secret,
             "owner": vars(accounts.owner),
             "reviewers": {name: vars(login) for name, login in accounts.reviewers.items()},
+            "closed": sorted(accounts.closed),
         }
         with atomic_file(self.secrets_file, mode=0o600) as file:
             json.dump(data, file, ensure_ascii=False, indent=1)
@@ -172,6 +174,8 @@ class Secrets:
     auth_secret: str = field(repr=False)
     owner: Login
     reviewers: Mapping[str, Login]
+    closed: frozenset[str] = frozenset()
+    """Reviewers who were taken out of the workspace; no start takes them in again."""
 
     def with_reviewers(self, names: Iterable[str]) -> Secrets:
         """Return these with an account, its key still unknown, for each new name.
@@ -188,7 +192,7 @@ class Secrets:
                     fix=f"use letters, digits, and . _ @ - (up to 64), and not '{OWNER}'",
                 )
             reviewers.setdefault(name, Login(name, _password(), ""))
-        return Secrets(self.auth_secret, self.owner, reviewers)
+        return replace(self, reviewers=reviewers)
 
 
 def _password() -> str:
@@ -226,7 +230,7 @@ def ensure_accounts(home: ServerHome, url: str, reviewers: Iterable[str]) -> Sec
             elif not login.api_key:  # made elsewhere, or its key was never saved
                 password = {"password": login.password}
                 user = _answer(api.patch(f"users/{user['id']}", json=password))
-            if user["id"] not in members:
+            if user["id"] not in members and name not in accounts.closed:
                 member = {"user_id": user["id"]}
                 _answer(api.post(f"workspaces/{workspace['id']}/users", json=member))
             made[name] = replace(login, api_key=str(user["api_key"]))

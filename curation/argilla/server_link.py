@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from curation.argilla.client import Connection, connected
+from curation.argilla.client import WORKSPACE, Connection, connected
 from curation.argilla.server_home import Login, ServerHome
-from workbench.errors import UserError
+from workbench.errors import UserError, nearest
 from workbench.store import atomic_file, write_json
 
 KEY_VARIABLE = "PERSONA_ARGILLA_API_KEY"
@@ -106,6 +106,41 @@ def accounts_of(connection: Connection) -> dict[str, Login]:
         user["username"]: Login(user["username"], "", user["api_key"])
         for user in response.json()["items"]
     }
+
+
+def open_account(home: ServerHome, connection: Connection, name: str, *, is_open: bool) -> None:
+    """Take an account into the workspace of reviews, or out of it.
+
+    Outside, it sees nothing and nobody waits for it; its reviews stay, on the server too, which
+    would delete them with the account.
+
+    Args:
+        home: Remembers closed accounts of its embedded server.
+        connection: With the owner's key.
+        name: The account's user name.
+        is_open: Whether it shall be in the workspace.
+
+    Raises:
+        UserError: There is no such account, or Argilla refuses or does not answer.
+    """
+    with connected(connection) as client:
+        users = {user.username: user for user in client.users.list()}
+        if name not in users:
+            raise UserError(
+                f"no account '{name}' on this server",
+                where=connection.url,
+                fix=nearest(name, users) or f"there are: {', '.join(sorted(users))}",
+            )
+        (space,) = (space for space in client.workspaces.list() if space.name == WORKSPACE)
+        inside = name in {user.username for user in space.users}
+        if is_open and not inside:
+            space.add_user(users[name])
+        elif inside and not is_open:
+            space.remove_user(users[name])
+    if link_of(home) is None:
+        secrets = home.secrets()
+        closed = secrets.closed - {name} if is_open else secrets.closed | {name}
+        home.save(replace(secrets, closed=closed))
 
 
 def variable_is_set() -> bool:

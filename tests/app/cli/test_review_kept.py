@@ -15,10 +15,13 @@ from curation.argilla.client import (
     existing_dataset,
     records_of,
 )
-from curation.argilla.server import Server
+from curation.argilla.pull import pull, review_progress
+from curation.argilla.server import Server, start
 from curation.argilla.server_home import HOME_VARIABLE, ServerHome
 from tests.commands import Commands, Output
 from tests.curation.review_team import answer, joined, owner_of, seeds
+from workbench.errors import UserError
+from workbench.records import Example
 
 ROUND = 141  # the server is that of all tests, which have other rounds of this persona
 NAME = f"gym-trainer-round-{ROUND}"
@@ -62,14 +65,19 @@ def _pull(commands: Commands) -> Output:
     return output
 
 
+def _push(commands: Commands, number: int, count: int) -> list[Example]:
+    rows = seeds(commands.repo / "datasets" / "gym-trainer")[:count]
+    commands.put("filter/examples.jsonl", rows, number)
+    for name in ("filter/preferences", "generate/baseline", "generate/preferences"):
+        commands.put(f"{name}.jsonl", [], number)
+    assert commands.on_round("review", "push", number=number).code == 0
+    return rows
+
+
 def test_reviews_outlive_accounts_records_and_datasets(
     commands: Commands, api: httpx.Client, argilla_home: ServerHome
 ) -> None:
-    rows = seeds(commands.repo / "datasets" / "gym-trainer")[:3]
-    commands.put("filter/examples.jsonl", rows, ROUND)
-    for name in ("filter/preferences", "generate/baseline", "generate/preferences"):
-        commands.put(f"{name}.jsonl", [], ROUND)
-    assert commands.on_round("review", "push", number=ROUND).code == 0
+    rows = _push(commands, ROUND, 3)
     (leaver, one), (stayer, two) = _account(api, "leaver"), _account(api, "stayer")
     owner = owner_of(joined(argilla_home))
     with connected(owner) as client:
@@ -88,7 +96,6 @@ def test_reviews_outlive_accounts_records_and_datasets(
         assert _files(commands) == pulled
         manifest = commands.round(ROUND).manifest("review")
         assert manifest and manifest.counts["complete"] is True
-        assert "already done" in commands.on_round("resolve", number=ROUND).err
 
     api.patch(f"users/{stayer}", json={"username": "stayer-2"}).raise_for_status()
     unchanged("stayer is called stayer-2 on the server now: the round keeps the name stayer")
@@ -109,3 +116,49 @@ def test_reviews_outlive_accounts_records_and_datasets(
 
     api.delete(f"datasets/{dataset.id}").raise_for_status()
     unchanged(f"{total} rows pushed", f"{total} {missing} {total}")
+    assert "already done" in commands.on_round("resolve", number=ROUND).err
+
+
+def test_a_closed_account_is_waited_for_no_more_and_what_a_server_lost_is_put_back(
+    commands: Commands, api: httpx.Client, argilla_home: ServerHome
+) -> None:
+    number, name = ROUND + 1, f"gym-trainer-round-{ROUND + 1}"
+    rows = _push(commands, number, 3)
+    server = start(argilla_home, ["closed-one", "goes-on"], reuse=True)
+    for who in ("closed-one", "goes-on"):
+        login = Connection(server.url, server.login(who).api_key)
+        answer(login, name, rows[0].id, fidelity=4, corrected=" *So*, champ.")
+        answer(login, name, rows[1].id, "discarded")
+    owner = owner_of(server)
+    persona = commands.context(number).persona
+
+    slip = commands.on_round("review", "close", "closed-two", number=number)
+    assert slip.code == 2 and "did you mean 'closed-one'?" in slip.err
+    assert commands.on_round("review", "close", "closed-one", number=number).code == 0
+    commands.on_round("review", "status", number=number)  # no command lets it in again
+    progress = review_progress(owner, persona, f"round-{number}").reviewers
+    assert (progress["closed-one"].done, progress["closed-one"].left) == (2, 0)
+    with pytest.raises(UserError, match="no dataset"), connected(login_of(server)) as client:
+        existing_dataset(client, login_of(server), name)
+    assert commands.on_round("review", "pull", number=number).code == 0
+    before = pull(owner, persona, f"round-{number}")
+    assert [one.reviewer for one in before].count("closed-one") == 2
+
+    with connected(owner) as client:
+        gone = existing_dataset(client, owner, name).id
+    api.delete(f"datasets/{gone}").raise_for_status()
+    again = commands.on_round("review", "push", number=number)
+    assert "2 reviews put back on the server: goes-on 2" in again.err
+    after = pull(owner, persona, f"round-{number}")
+    own = [one for one in before if one.reviewer == "goes-on"]
+    assert [one.id for one in after] == [one.id for one in own]
+    assert commands.on_round("review", "close", "closed-one", "--reopen", number=number).code == 0
+    assert "goes" not in commands.on_round("review", "pull", number=number).err
+    assert {one.reviewer for one in pull(owner, persona, f"round-{number}")} == {
+        "closed-one",
+        "goes-on",
+    }
+
+
+def login_of(server: Server) -> Connection:
+    return Connection(server.url, server.login("closed-one").api_key)
