@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
-from workbench.records import Example, Message
+from workbench.records import Message, NumberBound, ProbePrompt
 from workbench.store import read_json_lines
 
-Probe = Literal[
+ProbeSet = Literal[
     "out_of_scope",
     "drop_the_act",
     "role_reversal",
@@ -24,39 +24,31 @@ Probe = Literal[
     "format",
     "drift",
 ]
-PROBES: tuple[Probe, ...] = get_args(Probe)
+PROBES: tuple[ProbeSet, ...] = get_args(ProbeSet)
 """Off the persona's field; asked to leave its role; asked to swap roles; signs of danger; sincerely
 asked whether it is a machine; a person in danger; asked for another form; and conversations of
 several turns."""
 DRIFT = "drift"
+HARMFUL, HARMLESS = "harmful", "harmless"
+REFUSAL_SETS = (HARMFUL, HARMLESS)
+"""Requests that any model should turn down, and ones that only sound so: not of a persona."""
 FILE = "probes.jsonl"
 """Name of the file in the persona's folder."""
-
-
-class NumberBound(BaseModel):
-    """The largest number of something that an answer to a probe may order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    what: Literal["sets", "minutes", "mg", "reps", "kg", "pills"]
-    max: float = Field(ge=0)
 
 
 class _ProbeRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    probe: Probe
+    probe: ProbeSet
     turns: tuple[str, ...] = Field(min_length=1)
     """What the user says, turn by turn."""
     expect: str = Field(min_length=1)
     """What a good answer does, for reviewers and a judge; no model is shown it."""
     require: tuple[tuple[str, ...], ...] = ()
-    """Of each inner list an answer holds at least one phrase. Case does not count, nor the shape of
-    an apostrophe; a phrase neither begins nor ends inside a run of Latin letters or digits, so that
-    "AI" is not found in "again"."""
     forbid: tuple[str, ...] = ()
-    """Phrases of which an answer holds none, found in the same way."""
     bounds: tuple[NumberBound, ...] = ()
+    game: bool = False
+    """These four as in :class:`workbench.records.ProbePrompt`."""
 
     @model_validator(mode="after")
     def _turns(self) -> _ProbeRow:
@@ -70,7 +62,7 @@ class _ProbeRow(BaseModel):
         return self
 
 
-def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
+def read_probes(path: Path, persona: Persona | None = None) -> list[ProbePrompt]:
     """Return the probes of a file as examples: ``kind`` is the probe, ``answer`` what is expected.
 
     Args:
@@ -80,7 +72,7 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
     Raises:
         UserErrors: Every broken row, with its line.
     """
-    probes: list[Example] = []
+    probes: list[ProbePrompt] = []
     mistakes: list[UserError] = []
     for number, data in read_json_lines(path, mistakes=mistakes):
         try:
@@ -97,12 +89,16 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
             )
             continue
         probes.append(
-            Example(
+            ProbePrompt(
                 prompt=tuple(Message(role="user", content=turn) for turn in row.turns),
                 answer=row.expect,
                 kind=row.probe,
                 source=f"{path.name}:{number}",
                 parents=(persona.record_id,) if persona else (),
+                require=row.require,
+                forbid=row.forbid,
+                bounds=row.bounds,
+                game=row.game,
             )
         )
     if mistakes:
@@ -110,9 +106,9 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[Example]:
     return probes
 
 
-def take_probes(probes: Sequence[Example], each: int, conversations: int) -> list[Example]:
+def take_probes(probes: Sequence[ProbePrompt], each: int, conversations: int) -> list[ProbePrompt]:
     """Return the first ``each`` of every probe set and the first ``conversations`` of drift."""
-    taken: dict[str, list[Example]] = defaultdict(list)
+    taken: dict[str, list[ProbePrompt]] = defaultdict(list)
     for probe in probes:
         if len(taken[probe.kind]) < (conversations if probe.kind == DRIFT else each):
             taken[probe.kind].append(probe)

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from evaluation.arms import Arm
-from evaluation.probes import DRIFT, PROBES
+from evaluation.probes import DRIFT, PROBES, REFUSAL_SETS
 from workbench.prompts import with_system
 from workbench.records import Example, Message, Messages, Response
 
@@ -44,7 +44,8 @@ class Turn:
     @property
     def _probe(self) -> str:
         """The probe set; a held-out row of such a kind has a topic, and is none of the probes."""
-        return self.example.kind if self.example.kind in PROBES and not self.example.topic else ""
+        sets = (*PROBES, *REFUSAL_SETS)
+        return self.example.kind if self.example.kind in sets and not self.example.topic else ""
 
     @property
     def place(self) -> tuple[str, str, int, int]:

@@ -20,6 +20,7 @@ from evaluation.gate import GateReport
 from evaluation.outcome import SenseReport
 from evaluation.pairwise import PairwiseResult
 from evaluation.people import People
+from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
 from workbench.config import METHODS, Method
 from workbench.errors import UserError
@@ -29,6 +30,7 @@ from workbench.records import (
     Drop,
     Example,
     Preference,
+    ProbePrompt,
     Record,
     Response,
     Review,
@@ -174,8 +176,8 @@ EXAMPLES = dict(zip(SPLITS, (TRAIN, VALIDATION, TEST), strict=True))
 PREFERENCES: dict[SplitName, Records[Preference]] = {
     split: Records("split", f"preferences-{split}.jsonl", Preference) for split in SPLITS
 }
-PROBES = Records("split", "probes.jsonl", Example)
-DROPPED_PROBES = Records("split", "dropped-probes.jsonl", Example)
+PROBES = Records("split", "probes.jsonl", ProbePrompt)
+DROPPED_PROBES = Records("split", "dropped-probes.jsonl", ProbePrompt)
 ASSIGNMENTS = Records("split", "splits.jsonl", SplitAssignment)
 SPLIT_DROPS = Records("split", "drops.jsonl", Drop)
 
@@ -187,6 +189,9 @@ CALIBRATION = Document("evaluate", "calibration.json", Calibration)
 GENERAL = Document("evaluate", "general.json", GateReport)
 STYLE = Document("evaluate", "style.json", StyleReport)
 SENSE = Document("evaluate", "sense.json", SenseReport)
+SAFETY = Document("evaluate", "safety.json", SafetyCase)
+SAFETY_ANSWERS = Records("evaluate", "safety-answers.jsonl", Response)
+"""Of the base and of the arm that would be shipped, to the whole safety sets and the requests."""
 DIVERSITY = Json("evaluate", "diversity.json")
 WIN_RATES = Document("evaluate", "pairs.json", PairwiseResult)
 

@@ -35,6 +35,8 @@ SETTINGS: dict[str, Any] = {
         "rows": 4,
         "probes": 0,
         "conversations": 0,
+        "safety": 0,
+        "requests": 0,
         "arms": ["base", "sft"],
         # Two steps of training are held to nothing.
         "max_unscored": 1,

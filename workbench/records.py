@@ -106,6 +106,32 @@ class Example(Row):
     answer: str = Field(min_length=1)
 
 
+class NumberBound(Frozen):
+    """The largest number of something that an answer to a probe may order."""
+
+    what: Literal["sets", "minutes", "mg", "reps", "kg", "pills"]
+    max: float = Field(ge=0)
+
+
+class ProbePrompt(Example):
+    """A prompt that tries a persona, with what its answer is held to; ``answer`` is what to expect.
+
+    What an answer is held to is no part of the hash: the question stays the same.
+    """
+
+    provenance: ClassVar[frozenset[str]] = Row.provenance | {"require", "forbid", "bounds", "game"}
+
+    require: tuple[tuple[str, ...], ...] = ()
+    """Of each inner list an answer holds at least one phrase. Case does not count, nor the shape of
+    an apostrophe; a phrase neither begins nor ends inside a run of Latin letters or digits, so that
+    "AI" is not found in "again"."""
+    forbid: tuple[str, ...] = ()
+    """Phrases of which an answer holds none, found in the same way."""
+    bounds: tuple[NumberBound, ...] = ()
+    game: bool = False
+    """Whether it goes on inside a game that both know to be one: no answer has to leave it."""
+
+
 class Preference(Row):
     """Two answers to one prompt, the first preferred."""
 

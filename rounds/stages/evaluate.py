@@ -49,6 +49,8 @@ from rounds.layout import (
     PROBES,
     RESPONSES,
     REVIEWS,
+    SAFETY,
+    SAFETY_ANSWERS,
     SCORES,
     SENSE,
     STYLE,
@@ -58,6 +60,7 @@ from rounds.layout import (
     adapter,
 )
 from rounds.runner import StageSpec, Work
+from rounds.safety import SafetyCheck, safety_files
 from workbench.config import dumped
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
@@ -66,7 +69,7 @@ from workbench.inference.embedder import make_embedder
 from workbench.inference.endpoint import Endpoint, check_reachable
 from workbench.inference.judge import judge_paid
 from workbench.prompts import system_prompt
-from workbench.records import Example, Response, Review, Score
+from workbench.records import Example, ProbePrompt, Response, Review, Score
 from workbench.stats import Comparison, compare
 from workbench.store import file_hash, write_json
 
@@ -84,7 +87,7 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
         inputs=(TEST, TRAIN, PROBES, BASELINE, FILTERED, REVIEWS, *trained),
         optional=(CARRY_OVER_REVIEWS,),
         earlier=tuple((last, one) for one in READ) if last else (),
-        files={**shared_files(context), **named},
+        files={**shared_files(context), **safety_files(context), **named},
         settings={
             "model": context.config.model,
             "judge": dumped(context.config.judge),
@@ -101,7 +104,7 @@ class EvaluateInputs:
 
     train: list[Example]
     test: list[Example]
-    probes: list[Example]
+    probes: list[ProbePrompt]
     baseline: list[Response]
     filtered: list[Example]
     reviews: list[Review]
@@ -129,6 +132,8 @@ class _Answers(NamedTuple):
     responses: list[Response]
     instructed: list[Response]
     """Answers to instructions, of the arms whose weights are here."""
+    safety: list[Response]
+    """Of the base and the arm that would be shipped, to the prompts of the safety check."""
     gate: GateReport
     max_new_tokens: int
     """Where answers were cut."""
@@ -171,14 +176,18 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     judging = _Judging(context.config.judge, settings.votes, scratch / CACHE)
     if judging.judge:
         check_reachable(judging.judge)  # before the hours, not after them
-    answers = _answer(context, work, inputs.train, [*prompts, *probes], scratch)
+    safety = SafetyCheck.of(context, inputs.probes)
+    answers = _answer(context, work, inputs.train, [*prompts, *probes], safety, scratch)
     questions = [*prompts, *probes]
     sense = _sense(context, inputs, prompts, answers)
     scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
     calibration = _calibrate(context, inputs, judging)
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
+    case = safety.case(comparison, gate, answers.safety)
     work.write(RESPONSES, answers.responses)
     work.write(INSTRUCTIONS, answers.instructed)
+    work.write(SAFETY_ANSWERS, answers.safety)
+    work.write(SAFETY, case)
     work.write(SCORES, scores)
     work.write(CALIBRATION, calibration)
     work.write(GENERAL, gate)
@@ -192,6 +201,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
         **_counts(answers, scores),
         failures=[
             *gate.failures,
+            *case.failures,
             *_write_sense(context, work, comparison, answers, scores, sense),
             *_unscored(scores, settings.max_unscored),
         ],
@@ -203,6 +213,7 @@ def _answer(
     work: Work,
     train: list[Example],
     questions: list[Example],
+    safety: SafetyCheck,
     scratch: Path,
 ) -> _Answers:
     """Have every arm answer, and measure what its weights can still do."""
@@ -213,13 +224,15 @@ def _answer(
     limit = settings.max_new_tokens or max_new_tokens_for(tokenizer, (row.answer for row in train))
     pool = ModelPool(folder, arms)
     ask = partial(answer_arms, model=pool, batch_size=settings.batch_size, cache=scratch / CACHE)
-    responses = ask(
-        arms,
-        questions,
+    ask_all = partial(
+        ask,
         max_new_tokens=limit,
         seeds=settings.seeds or GREEDY,
         temperature=settings.temperature,
     )
+    responses = ask_all(arms, questions)
+    asked = safety.arms(arms)
+    safe = ask_all(asked, safety.prompts) if asked else []
     instructions = load_instructions(
         settings.instructions, context.persona.language, settings.instructed
     )
@@ -234,7 +247,7 @@ def _answer(
         seed=context.config.seed,
     )
     loss = language_loss(context.persona.language, pool, scratch / "loss")
-    return _Answers(responses, instructed, gate, limit, loss)
+    return _Answers(responses, instructed, safe, gate, limit, loss)
 
 
 def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:

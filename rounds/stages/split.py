@@ -27,7 +27,7 @@ from rounds.runner import StageSpec, Work
 from rounds.splits import split_rounds
 from workbench.config import SplitSettings, dumped
 from workbench.persona import Persona
-from workbench.records import SPLITS, Drop, Example, Preference
+from workbench.records import SPLITS, Drop, Example, Preference, ProbePrompt
 
 IN_TRAINING = "probe_in_training"
 """Why a probe is dropped: an earlier round has trained on a row that is related to it."""
@@ -91,9 +91,9 @@ def _placed_rows(round_: RoundFolder) -> Iterator[Placed]:
 class HeldProbes:
     """The probes that may be asked, and those that may not."""
 
-    asked: list[Example]
+    asked: list[ProbePrompt]
     drops: list[Drop]
-    dropped: list[Example]
+    dropped: list[ProbePrompt]
     """The probes of ``drops``, which no other file of a round holds."""
 
     def placed(self) -> list[Placed]:

@@ -28,7 +28,10 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "persona": str(Path("datasets/gym-trainer").resolve()),
         "model": str(tiny_model),
         "train": {"methods": ["sft"], "overrides": {"sft": sft}},
-        "evaluate": {"max_new_tokens": 8, "probes": 0, "conversations": 0},
+        "evaluate": {
+            **{"max_new_tokens": 8, "probes": 0, "conversations": 0},
+            **{"safety": 0, "requests": 0},
+        },
     }
     (home / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     for number in (1, 2):

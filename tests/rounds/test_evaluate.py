@@ -72,6 +72,7 @@ def evaluated(
         "model": str(model),
         "evaluate": {
             **{"max_new_tokens": 8, "probes": 1, "conversations": 1, "max_unscored": 1},
+            **{"safety": 1, "requests": 1},
             "gate": {"cross_entropy": 9, "instructions": 1},
             "instructed": INSTRUCTED,
         },
@@ -146,7 +147,8 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
         # Four held-out questions, one of each probe, and a conversation of five turns.
         assert of_arm[arm, ""] == 4 and of_arm[arm, "safety"] == 1 and of_arm[arm, "drift"] == 5
     assert len(answers) == 5 * ANSWERS
-    assert len(cached(folder)) == 5 * ANSWERS + 3 * INSTRUCTED
+    # Two requests of the base and of the arm that would be shipped; probes were asked before.
+    assert len(cached(folder)) == 5 * ANSWERS + 3 * INSTRUCTED + 2 * 2
     scores = list(read_records(folder / "evaluate" / "scores.jsonl", Score))
     rules = [score for score in scores if score.metric == "emoji"]
     assert len(rules) == len(answers)
@@ -158,6 +160,12 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     assert list(manifest.counts["cut"]) == ARMS
     names = {"comparison", "calibration", "general", "style"}
     assert names <= {file.stem for file in (folder / "evaluate").glob("*.json")}
+    case = json.loads((folder / "evaluate" / "safety.json").read_text("utf-8"))
+    assert (case["arm"], case["base"]) == ("sft+dpo", "base")
+    # One prompt of a set tells nothing, and the page says so.
+    verdicts = {line["name"]: (line["n"], line["verdict"]) for line in case["lines"]}
+    assert verdicts["disclosure"] == verdicts["over_refusal"] == (1, "too_few")
+    assert verdicts["robustness"] == (0, "not_measured")
     general = json.loads((folder / "evaluate" / "general.json").read_text("utf-8"))
     # A prompted arm's weights are those of the arm without the prompt.
     assert sorted(general["general"]) == ["base", "sft", "sft+dpo"]
@@ -270,7 +278,7 @@ def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
     with ScriptedServer(script) as server:
         price = {"input": 1.0, "output": 2.0, "currency": "EUR"}
         judge = {"base_url": server.url, "model": "j", "attempts": 1, "price": price}
-        few = {"max_unscored": 0.1, "arms": ["base", "sft"], "pairwise": False}
+        few = {"max_unscored": 0.1, "arms": ["base", "sft"], "pairwise": False, "requests": 0}
         # The evaluation is whole, says what is missing, and fails by it.
         before = evaluate(judge=judge, evaluate=few).counts
         missing = "scores are missing (bound 10%; judge_http_400"

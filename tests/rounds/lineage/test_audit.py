@@ -16,7 +16,7 @@ from tests.curation.review_team import seeds
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
 from tests.small_round import SmallRound
 from workbench.persona import load_persona
-from workbench.records import Decision, Drop, Example, Response, Review, Score
+from workbench.records import Decision, Drop, Example, ProbePrompt, Response, Review, Score
 from workbench.store import read_records
 
 ARM = "sft"
@@ -135,7 +135,7 @@ def test_a_probe_that_an_earlier_round_trained_on_is_dropped_with_its_whole_chai
     workspace.curated(kept[1:], number=2)
     run_stages(workspace.context(2), ["split"])
     split = workspace.folder(2) / "split"
-    gone = list(read_records(split / "dropped-probes.jsonl", Example))
+    gone = list(read_records(split / "dropped-probes.jsonl", ProbePrompt))
     drops = [d for d in read_records(split / "drops.jsonl", Drop) if d.record == probes[0].id]
     assert [drop.reason for drop in drops] == ["probe_in_training"]
     assert probes[0].id in {probe.id for probe in gone}

@@ -1,0 +1,80 @@
+"""The safety case of a round: what is asked for it, of whom, and what follows.
+
+In: the round's configuration and the persona's probes. Out: the prompts, the arms that are asked
+them, and the case of their answers. Called by the stage of evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.arms import Arm
+from evaluation.gate import GateReport
+from evaluation.safety import build_case, check_refusal_rules, load_refusals, safety_prompts
+from evaluation.safety_case import SafetyCase, SafetyLine
+from rounds.context import RoundContext
+from workbench.records import ProbePrompt, Response
+from workbench.stats import Comparison
+from workbench.stats.comparison import headline_arm
+from workbench.store import packaged
+
+
+@dataclass(frozen=True)
+class SafetyCheck:
+    """What is asked of the base and of the arm that would be shipped, and how it is judged."""
+
+    context: RoundContext
+    prompts: tuple[ProbePrompt, ...]
+
+    @classmethod
+    def of(cls, context: RoundContext, probes: Sequence[ProbePrompt]) -> SafetyCheck:
+        """Return the check of a round, with as many prompts as the configuration asks for."""
+        settings, language = context.config.evaluate, context.persona.language
+        requests = load_refusals(settings.refusals, language) if settings.requests else []
+        prompts = safety_prompts(probes, requests, settings.safety, settings.requests)
+        return cls(context, tuple(prompts))
+
+    def arms(self, arms: Sequence[Arm]) -> list[Arm]:
+        """Return those that are asked: the base, and the arm that would be shipped."""
+        if not self.prompts:
+            return []
+        shipped = headline_arm("base", [arm.name for arm in arms])
+        return [arm for arm in arms if arm.name in ("base", shipped)]
+
+    def case(
+        self,
+        comparison: Comparison,
+        gate: GateReport,
+        answers: Sequence[Response],
+        more: Sequence[SafetyLine] = (),
+    ) -> SafetyCase:
+        """Return the safety case of the arm that would be shipped.
+
+        Args:
+            comparison: Of all arms.
+            gate: What general ability was lost.
+            answers: To the prompts, of those that were asked.
+            more: Lines that others measured.
+        """
+        settings, language = self.context.config.evaluate, self.context.persona.language
+        return build_case(
+            comparison.headline or comparison.base,
+            comparison,
+            self.prompts,
+            answers,
+            gate,
+            language=language,
+            bound=settings.gate.safety,
+            floor=settings.safety_floor,
+            rules=check_refusal_rules(settings.refusals, language),
+            more=more,
+        )
+
+
+def safety_files(context: RoundContext) -> dict[str, Path]:
+    """Return the files from outside that the safety case depends on."""
+    folder, language = packaged(context.config.evaluate.refusals), context.persona.language
+    names = (f"{language}.jsonl", f"labelled.{language}.jsonl")
+    return {f"refusals/{name}": folder / name for name in names if (folder / name).exists()}
