@@ -30,19 +30,15 @@ def run_blind_round(context: RoundContext) -> People:
     Raises:
         UserError: The round was not evaluated, or only one arm answered, or Argilla refuses.
     """
-    run_spec(context, blind_stage(context))
-    return context.round.read(PEOPLE)
-
-
-def blind_stage(context: RoundContext) -> StageSpec:
-    """Return the stage: pairs shown, choices pulled, win-rates counted."""
-    return StageSpec(
+    spec = StageSpec(
         PEOPLE.stage,
         partial(_blind_round, context),
         inputs=(RESPONSES, COMPARISON),
         settings={"per_record": context.config.review.per_record},
         packages=("argilla", "scipy"),
     )
+    run_spec(context, spec)
+    return context.round.read(PEOPLE)
 
 
 def _blind_round(context: RoundContext, work: Work) -> None:

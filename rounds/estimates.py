@@ -19,15 +19,21 @@ from rounds.context import RoundContext
 from rounds.layout import IMPORTED, adapter
 from rounds.stages.generate import teacher_plan
 from rounds.stages.importing import read_sources
-from rounds.stages.train import learning_files, load, recipe_path, start_round, training_stage
+from rounds.stages.train import (
+    learning_files,
+    load,
+    recipe_path,
+    start_round,
+    training_run,
+    training_stage,
+)
 from training.data import Rows
 from training.methods import read_rows
 from training.recipe import load_recipe
 from training.recipe import recipe_path as named_recipe
-from training.run import Recipe, TrainingRun
+from training.run import Recipe
 from workbench.config import Method
 from workbench.errors import UserError, nearest
-from workbench.inference.base_models import resolve_model
 from workbench.records import Example, take_spread
 
 if TYPE_CHECKING:
@@ -57,21 +63,12 @@ def estimate_generation(context: RoundContext) -> GenerationEstimate:
     Raises:
         UserError: A file of rows with mistakes.
     """
-    imported = imported_rows(context)
+    imported = context.round.read_if_there(IMPORTED)
+    if not context.round.has(IMPORTED):
+        imported = take_spread(_rows_of(context), context.config.rows)
     carry_over = collect_carry_over(context.source_rounds, context.config.model)
     plan = teacher_plan(context, [*carry_over.rows, *imported])
     return GenerationEstimate(plan, len(imported), context.config.generate.budget)
-
-
-def imported_rows(context: RoundContext) -> list[Example]:
-    """Return the imported rows, or what an import would give.
-
-    Raises:
-        UserError: A file of rows with mistakes.
-    """
-    if context.round.has(IMPORTED):
-        return context.round.read(IMPORTED)
-    return take_spread(_rows_of(context), context.config.rows)
 
 
 def prompt_for_rows(context: RoundContext, *, count: int, topics: Sequence[str] = ()) -> str:
@@ -120,15 +117,8 @@ def estimate_training(
     planned = load_recipe(path, context.config.train.overrides.get(method, {}))
     planned.require(method)
     rows = _training_rows(context, planned)
-    run = TrainingRun(
-        recipe=planned,
-        model=resolve_model(context.config.model, weights=False),
-        base_name=context.config.model,
-        train=rows.path,
-        out=context.round.stage(method),
-        seed=context.config.seed,
-        adapter=_first_adapter(context, planned),
-    )
+    out, start = context.round.stage(method), _first_adapter(context, planned)
+    run = training_run(context, planned, rows.path, out, weights=False, adapter=start)
     return make_plan(EstimateRequest(run, rows, load(context, "sft").lora, gpu_memory))
 
 

@@ -7,7 +7,6 @@ functions, and from Python they do the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.answer import LEAST_NEW_TOKENS
@@ -23,15 +22,9 @@ from training.export.source import ExportSource, base_licence, check_name
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
 from workbench.inference.base_models import compute_dtype, resolve_model
-from workbench.inference.chat_session import ChatSession
 from workbench.inference.hub import hub_errors
 from workbench.records import Response, take_spread
 from workbench.store import whole_folder
-
-
-def trained_methods(context: RoundContext) -> list[str]:
-    """Return the methods that the round has an adapter of, in the order of training."""
-    return [method for method in METHODS if context.round.manifest(method)]
 
 
 def _untrained(context: RoundContext, method: str) -> UserError:
@@ -50,7 +43,7 @@ def known_arm(context: RoundContext, name: str | None) -> OwnArm:
     Raises:
         UserError: There is none of that name, or it was not trained.
     """
-    trained = trained_methods(context)
+    trained = [method for method in METHODS if context.round.manifest(method)]
     if name is None:
         return OwnArm(trained[-1], trained[-1]) if trained else OwnArm("base")
     bare = name.removesuffix(PROMPT).removeprefix("sft+")
@@ -61,16 +54,6 @@ def known_arm(context: RoundContext, name: str | None) -> OwnArm:
         fix = nearest(bare, known) or f"one of {', '.join(known)}, with or without {PROMPT}"
         raise UserError(f"there is no arm '{name}'", fix=fix)
     return OwnArm(name, "" if bare == "base" else bare)
-
-
-def open_chat(context: RoundContext, arms: Sequence[OwnArm]) -> ChatSession:
-    """Return a conversation with arms of the round; each answers under its stage's name.
-
-    Raises:
-        UserError: An adapter was made for another base.
-    """
-    adapters = {arm.stage: context.round.path(adapter(arm.stage)) for arm in arms if arm.stage}
-    return ChatSession(resolve_model(context.config.model), adapters)
 
 
 def model_folder(context: RoundContext, method: str | None) -> Path:

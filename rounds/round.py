@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Self
 
 from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext, open_context
-from rounds.layout import CONFIG, R, Records, RoundFolder
-from rounds.models import known_arm, open_chat
+from rounds.layout import CONFIG, R, Records, RoundFolder, adapter
+from rounds.models import known_arm
 from rounds.pipeline import run_stages, stages_until
 from rounds.runner import Outcome
 from training.device import quiet
 from workbench.errors import UserError
+from workbench.inference.base_models import resolve_model
 from workbench.inference.chat_session import ChatSession
 from workbench.inference.hub import hub_offline
 from workbench.meter import give_memory_back
@@ -199,7 +200,8 @@ def open_chats(
         raise UserError(f"both arms are '{own[0].name}'", where="--vs", fix="name another one")
     system = system_prompt(context.persona)
     with hub_offline(), quiet():
-        session = open_chat(context, own)
+        adapters = {arm.stage: context.round.path(adapter(arm.stage)) for arm in own if arm.stage}
+        session = ChatSession(resolve_model(context.config.model), adapters)
         try:
             yield {
                 arm.name: Chat(session, arm.stage, system if arm.prompted else "", max_new_tokens)

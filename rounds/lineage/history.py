@@ -104,17 +104,17 @@ class _History:
         self, context: RoundContext, files: dict[Records[Any], list[Record]], start: Record
     ) -> None:
         self._context, self._files = context, files
+        import networkx as nx
+
         rows: dict[str, Row] = {}
-        parents: dict[str, set[str]] = defaultdict(set)
-        children: dict[str, set[str]] = defaultdict(set)
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        subject = _subject(start)
+        graph.add_node(subject)
         for record in (record for records in files.values() for record in records):
             if isinstance(record, Row):
                 rows.setdefault(record.id, record)
-                parents[record.id].update(record.parents)
-                for parent in record.parents:
-                    children[parent].add(record.id)
-        subject = _subject(start)
-        related = _reachable(subject, parents) | _reachable(subject, children)
+                graph.add_edges_from((parent, record.id) for parent in record.parents)
+        related = {subject} | nx.ancestors(graph, subject) | nx.descendants(graph, subject)
         self._rows = [row for row in rows.values() if row.id in related]
         self._known = {*(row.id for row in self._rows), subject}
 
@@ -220,18 +220,6 @@ class _History:
             answer = _short(response.text)
             yield f"evaluate: {response.arm} answered {response.id}: {answer}"
             yield f"  {', '.join(values) or 'not scored'}"
-
-
-def _reachable(start: str, links: Mapping[str, set[str]]) -> set[str]:
-    """Return all that can be reached from ``start``, itself included."""
-    reached: set[str] = set()
-    waiting = [start]
-    while waiting:
-        one = waiting.pop()
-        if one not in reached:
-            reached.add(one)
-            waiting += links.get(one, ())
-    return reached
 
 
 def _review_text(review: Review) -> str:

@@ -18,12 +18,11 @@ from rounds.context import RoundContext
 from rounds.layout import SCORES, TRAIN, VALIDATION, Json, Records, RoundFolder, adapter
 from rounds.layout import write as write_artifact
 from rounds.runner import StageSpec, Work, run_stage
-from rounds.stages.train import load, recipe_path
+from rounds.stages.train import load, recipe_path, training_run
 from training.row_loss import row_losses
-from training.run import Recipe, TrainingRun
+from training.run import Recipe
 from workbench.console import console
 from workbench.errors import UserError
-from workbench.inference.base_models import resolve_model
 from workbench.inference.hub import hub_offline
 from workbench.persona import FIDELITY
 from workbench.records import Example, take_spread
@@ -128,22 +127,17 @@ def _losses(stage: str) -> Json:
 def _train_part(context: RoundContext, recipe: Recipe, size: int, steps: int, work: Work) -> None:
     from training.trainer import train as train_run
 
-    model, stage = resolve_model(context.config.model), f"curve-{size:05d}"
+    stage = f"curve-{size:05d}"
     trainer = {**recipe.trainer, "max_steps": steps, "eval_strategy": "no"}
     trainer |= {"load_best_model_at_end": False, "save_steps": steps}
     train = context.round.read(TRAIN)
     random.Random(f"curve:{context.config.seed}").shuffle(train)
-    run = TrainingRun(
-        recipe=recipe.model_copy(update={"trainer": trainer, "early_stopping": None}),
-        model=model,
-        base_name=context.config.model,
-        train=write_artifact(work.out, _rows(stage), take_spread(train, size)),
-        out=work.out,
-        seed=context.config.seed,
-    )
+    changed = recipe.model_copy(update={"trainer": trainer, "early_stopping": None})
+    rows = write_artifact(work.out, _rows(stage), take_spread(train, size))
+    run = training_run(context, changed, rows, work.out)
     train_run(run)
     weights = work.out / adapter(stage).name
-    losses = row_losses(model, weights, context.round.read(VALIDATION))
+    losses = row_losses(run.model, weights, context.round.read(VALIDATION))
     write_artifact(work.out, _losses(stage), {one.id: one.tuned for one in losses})
     work.counts.update(rows=size, steps=steps)
 

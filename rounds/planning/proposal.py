@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 from evaluation.learning_curve import LearningCurve
 from evaluation.outcome import Outcome, outcome_of
@@ -125,6 +125,7 @@ def propose(
         round=context.round.name,
         next=context.round.next.name,
         runs=str(context.runs),
+        arm=arm,
         gaps=tuple(gaps),
         **_about_sense(context.round, arm),
         curve=curve_of(context, arm, train=curve),
@@ -158,21 +159,12 @@ def _about_rows(
     }
 
 
-class _AboutSense(TypedDict):
-    arm: str
-    outcome: Outcome
-    senseless: tuple[int, int]
-
-
-def _about_sense(one: RoundFolder, arm: str) -> _AboutSense:
+def _about_sense(one: RoundFolder, arm: str) -> dict[str, Any]:
     """Return whether the arm is a success, which marks alone do not make it."""
     sense = one.read(SENSE) if one.has(SENSE) else None
     own = sense.arm(arm) if sense else None
-    return _AboutSense(
-        arm=arm,
-        outcome=outcome_of(one.read(COMPARISON), sense, arm),
-        senseless=(own.senseless, own.answers) if own else (0, 0),
-    )
+    outcome = outcome_of(one.read(COMPARISON), sense, arm)
+    return {"outcome": outcome, "senseless": (own.senseless, own.answers) if own else (0, 0)}
 
 
 def _arm_and_gaps(context: RoundContext, held_out: Sequence[Example]) -> tuple[str, list[Gap]]:

@@ -56,7 +56,7 @@ def read_sources(
 
     def read(path: Path) -> None:
         imported[path] = import_rows(
-            _there(path),
+            existing(path, folder=True),
             context.persona,
             origin="seed" if _own(context, path) else "imported",
             columns=context.config.columns,
@@ -86,10 +86,6 @@ def source_labels(context: RoundContext) -> dict[Path, str]:
             depth += 1
         labels[path] = "/".join(parts[-depth:])
     return labels
-
-
-def _there(path: Path) -> Path:
-    return existing(path, folder=True)
 
 
 def _own(context: RoundContext, path: Path) -> bool:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rounds.context import RoundContext
 from rounds.layout import (
     EXAMPLES,
     PREFERENCES,
     PROGRESS,
-    Artifact,
     Records,
     RoundFolder,
     adapter,
@@ -31,7 +30,7 @@ from training.recipe import load_recipe
 from training.recipe import recipe_path as find
 from training.rewards import RewardSettings, make_rewards
 from training.run import Recipe, TrainingRun
-from workbench.config import METHODS, Method, TrainSettings, dumped
+from workbench.config import METHODS, Method, dumped
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
@@ -126,15 +125,17 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
     own = context.config.train.files.get(method)
     outline = _outline(context, method)
     start = _start_of(context, method) if outline.starts_at_last else None
+    trained = [some["train"] for some in _ROWS[method]]
     rows = () if own else tuple(some[split] for split in LEARNING for some in _ROWS[method])
     goes_on = method != "sft" and not start and not outline.makes_adapter
     settings = context.config.train
-    grpo = method == "grpo"
+    grpo, shared = method == "grpo", settings.launch != "single"
     return StageSpec(
         method,
         partial(_train, context, method, start),
         inputs=(*rows, *((SFT_ADAPTER,) if goes_on else ())),
-        earlier=_read_of(start, method) if start else (),
+        # The adapter that it starts at, and the rows that this was trained on.
+        earlier=tuple((start, one) for one in (adapter(method), *trained)) if start else (),
         files={
             "recipe": recipe_path(context, method),
             **({"rows": existing(own)} if own else {}),
@@ -145,15 +146,11 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
             "overrides": settings.overrides.get(method, {}),
             **({"judge": dumped(context.config.judge)} if grpo else {}),
             # Where several processes share the training, sums are rounded otherwise.
-            **({} if settings.launch == "single" else _launch(settings)),
+            **({"launch": settings.launch, "processes": settings.processes} if shared else {}),
         },
         packages=("bitsandbytes", "peft", "torch", "transformers", "trl"),
         resumable=True,
     )
-
-
-def _launch(settings: TrainSettings) -> dict[str, object]:
-    return {"launch": settings.launch, "processes": settings.processes}
 
 
 def reads_texts(context: RoundContext, name: str) -> bool:
@@ -209,12 +206,6 @@ def _start_of(context: RoundContext, method: Method) -> RoundFolder:
     return trained[-1]
 
 
-def _read_of(start: RoundFolder, method: Method) -> tuple[tuple[RoundFolder, Artifact], ...]:
-    """Return the adapter that a run starts at, and the rows that it was trained on."""
-    rows = [some["train"] for some in _ROWS[method]]
-    return tuple((start, one) for one in (adapter(method), *rows))
-
-
 def _train(context: RoundContext, method: Method, start: RoundFolder | None, work: Work) -> None:
     from training.launch import run_training
 
@@ -224,15 +215,13 @@ def _train(context: RoundContext, method: Method, start: RoundFolder | None, wor
     train, validation = learning_files(work.round, method, own, work.out)
     if start and not own:
         train = _with_replay(recipe, start, train, work, context.config.seed)
-    run = TrainingRun(
-        recipe=recipe,
-        model=resolve_model(context.config.model),
+    run = training_run(
+        context,
+        recipe,
+        train,
+        work.out,
         adapter=start.path(adapter(method)) if start else sft,
-        train=train,
         validation=validation,
-        out=work.out,
-        seed=context.config.seed,
-        base_name=context.config.model,
         tracker=settings.tracker,
         persona=context.persona if method == "grpo" else None,
         judge=context.config.judge if method == "grpo" else None,
@@ -240,6 +229,30 @@ def _train(context: RoundContext, method: Method, start: RoundFolder | None, wor
     progress = work.round.folder / PROGRESS
     summary = run_training(run, settings.launch, settings.processes, progress)
     work.counts.update(summary.model_dump(mode="json"))
+
+
+def training_run(
+    context: RoundContext,
+    recipe: Recipe,
+    train: Path,
+    out: Path,
+    *,
+    weights: bool = True,
+    **more: Any,
+) -> TrainingRun:
+    """Return a run on the round's base with its seed; ``more`` are further fields of it.
+
+    Without ``weights`` those of the base need not be there.
+    """
+    return TrainingRun(
+        recipe=recipe,
+        model=resolve_model(context.config.model, weights=weights),
+        base_name=context.config.model,
+        train=train,
+        out=out,
+        seed=context.config.seed,
+        **more,
+    )
 
 
 def _with_replay(recipe: Recipe, start: RoundFolder, train: Path, work: Work, seed: int) -> Path:
