@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.arms import Arm, ModelPool, check_arms
 from evaluation.turns import Turn, first_turn
-from workbench.console import Advance, track
+from workbench.console import Advance, console, track
 from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache, answer_key
 from workbench.inference.completion import Completion
-from workbench.inference.engines.chats import ChatAnswer, ChatRequest
+from workbench.inference.engines.chats import NO_ROOM, ChatAnswer, ChatRequest, completion_of
 from workbench.records import Example, Response, as_messages
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def answer_arms(
         dtype: Type of weights and computation; the device's best by default.
 
     Raises:
-        UserError: No prompt or arm, a name given twice, an adapter that does not fit its base, a
-            prompt that is too long for the model, or an endpoint that fails.
+        UserError: No prompt or arm, a name given twice, an adapter that does not fit its base, an
+            arm all of whose prompts are too long, or an endpoint that is down or refuses us.
     """
     check_arms(arms)
     if not examples:
@@ -111,7 +111,7 @@ class _AnswerStore:
 
     def ask(self, arm: Arm, turns: Iterable[Turn], batch_size: int) -> None:
         """Have an arm answer, wherever it is; nothing is loaded where all answers are there."""
-        weights = self.pool.fingerprint(arm)
+        weights, served = self.pool.fingerprint(arm), arm.endpoint.name if arm.endpoint else ""
         decoding = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
 
         def key(turn: Turn) -> str:
@@ -126,15 +126,13 @@ class _AnswerStore:
                     # A conversation's turns wait for each other; the rest fills the batch.
                     yield ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)
                     return
-                turn = self._file(turn, known.text, known.tokens)
+                turn = self._file(turn, known)
 
         def on_answer(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
             turn: Turn = request.tag
-            if answer is None:
-                raise self._no_room(turn)
-            completion = Completion(end="ok", text=answer.text, tokens=answer.tokens)
-            self.cache.put(key(turn), completion)
-            return unanswered(self._file(turn, answer.text, answer.tokens))
+            completion = completion_of(answer)
+            self.cache.put(key(turn), completion, f"arm {arm.name}", served)
+            return unanswered(self._file(turn, completion))
 
         requests = [request for turn in turns for request in unanswered(turn)]
         if requests:
@@ -144,20 +142,34 @@ class _AnswerStore:
                 max_new_tokens=self.max_new_tokens,
                 temperature=self.temperature,
             )
+        self._tell(arm)
 
-    def _file(self, turn: Turn, text: str, tokens: int) -> Turn | None:
-        """File an answer; return the conversation's next turn."""
-        self.responses.append(turn.response(text, tokens))
+    def _file(self, turn: Turn, completion: Completion) -> Turn | None:
+        """File an answer, or why there is none; return the conversation's next turn."""
+        self.responses.append(turn.response(completion))
         self.advance(1, note=turn.arm.name)
-        return turn.after(text)
+        return turn.after(completion.text)
 
-    def _no_room(self, turn: Turn) -> UserError:
-        return UserError(
-            f"a prompt of arm '{turn.arm.name}' leaves no room for {self.max_new_tokens} new"
-            " tokens",
-            where=turn.example.source or turn.example.id,
-            fix="shorten it or the system prompt, or lower evaluate.max_new_tokens",
-        )
+    def _tell(self, arm: Arm) -> None:
+        """Say what is missing of an arm's answers, and what was taken off.
+
+        Raises:
+            UserError: No prompt leaves room for an answer.
+        """
+        own = [response for response in self.responses if response.arm == arm.name]
+        reasons = Counter(response.unanswered for response in own if response.unanswered)
+        if reasons[NO_ROOM] == len(own):
+            raise UserError(
+                f"no prompt of arm '{arm.name}' leaves room for {self.max_new_tokens} new tokens",
+                fix="shorten the system prompt, or lower evaluate.max_new_tokens",
+            )
+        if reasons:
+            kinds = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            lost = f"{reasons.total()} of {len(own)} prompts without an answer ({kinds})"
+            console.print(f"  arm '{arm.name}': {lost}; they are unscored", markup=False)
+        if reasoned := sum(response.reasoning > 0 for response in own):
+            line = f"reasoning taken off {reasoned} of {len(own)} answers"
+            console.print(f"  arm '{arm.name}': {line}", markup=False)
 
 
 def max_new_tokens_for(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -12,7 +12,7 @@ from evaluation.general import General
 from evaluation.instructions import Followed, InstructionFall, InstructionScore, instruction_fall
 from evaluation.scorers import NO_JUDGE
 from workbench.config import GateBounds
-from workbench.records import Score
+from workbench.records import Response, Score
 from workbench.stats import Difference, paired_difference
 
 Why = Literal["base", "general", "persona", "decoding", "judge", "no_prompt"]
@@ -269,3 +269,20 @@ def check_unscored(scores: Sequence[Score], bound: float) -> list[Unscored]:
         for metric, count in counts.items()
     ]
     return sorted((u for u in missing if u.share > bound), key=lambda u: -u.share)
+
+
+def check_unanswered(responses: Sequence[Response], bound: float) -> list[str]:
+    """Return a line for each arm a larger share than ``bound`` of whose prompts has no answer."""
+    arms: dict[str, list[str]] = defaultdict(list)
+    for response in responses:
+        arms[response.arm].append(response.unanswered)
+    lines = []
+    for arm, every in arms.items():
+        reasons = Counter(reason for reason in every if reason)
+        if (share := reasons.total() / len(every)) > bound:
+            kinds = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            lines.append(
+                f"arm '{arm}': {share:.0%} of its prompts have no answer (bound {bound:.0%};"
+                f" {kinds}); `persona evaluate --force` asks again for what failed"
+            )
+    return lines

@@ -311,11 +311,30 @@ def score_responses(
     Raises:
         UserError: The judge's endpoint is down or refuses us.
     """
+    answered = [response for response in responses if not response.unanswered]
     inputs = ScoringInput(
-        persona, responses, judge, votes, cache, style, references or {}, sense or {}
+        persona, answered, judge, votes, cache, style, references or {}, sense or {}
     )
     scores = [score for scorer in SCORERS.values() for score in scorer(inputs)]
-    return scores + fidelity(inputs, scores)
+    scores += fidelity(inputs, scores)
+    return scores + _unanswered(responses, scores)
+
+
+def _unanswered(responses: Sequence[Response], scores: Sequence[Score]) -> list[Score]:
+    """Return the metrics of responses without an answer: unscored, by the reason of each.
+
+    They are those of answers to the same kind of prompt. An arm without an answer takes no trait
+    from the others, as an answer that could not be judged does.
+    """
+    metrics: dict[str, dict[str, None]] = defaultdict(dict)
+    for score in scores:
+        metrics[score.probe].setdefault(score.metric)
+    return [
+        score_of(response, metric, unscored=response.unanswered)
+        for response in responses
+        if response.unanswered
+        for metric in metrics[response.probe]
+    ]
 
 
 def fidelity(inputs: ScoringInput, scores: Sequence[Score]) -> list[Score]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.arms import Arm
 from evaluation.probes import DRIFT, PROBES, REFUSAL_SETS
+from workbench.inference.completion import Completion
 from workbench.prompts import with_system
 from workbench.records import Example, Message, Messages, Response
 
@@ -60,15 +61,17 @@ class Turn:
         prompt = (*self.prompt, answer, self.example.prompt[self.number])
         return Turn(self.arm, self.example, self.seed, self.number + 1, prompt)
 
-    def response(self, text: str, tokens: int) -> Response:
-        """Return the record of an answer to this turn."""
+    def response(self, completion: Completion) -> Response:
+        """Return the record of an answer to this turn, or of why there is none."""
         return Response(
             arm=self.arm.name,
             prompt_id=self.example.id,
             prompt=self.prompt,
-            text=text,
+            text=completion.text,
             topic=self.example.topic,
-            tokens=tokens,
+            tokens=completion.tokens,
+            unanswered=completion.reason,
+            reasoning=completion.reasoning,
             probe=self._probe,
             turn=self.number,
             seed=self.seed,

@@ -14,7 +14,8 @@ from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.client import raise_if_hopeless
 from workbench.inference.completion import Completion, Usage, usage_of
-from workbench.inference.endpoint import Endpoint, check_reachable
+from workbench.inference.endpoint import Endpoint
+from workbench.inference.wire import check_reachable
 from workbench.records import Drop, Example, Response
 
 BASELINE = "baseline"

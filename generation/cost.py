@@ -258,6 +258,11 @@ def account_lines(plan: TeacherPlan, taught: Taught) -> list[str]:
         lost = sum(taught.unjudged.values())
         why = f" ({_kinds(taught.unjudged)}), left to rules alone" if lost else ""
         lines.append(f"the judge: {taught.judged} traits of answers scored, {lost} not{why}")
+    if reasoned := taught.usage["reasoned"]:
+        asked = taught.usage["requests"]
+        lines.append(f"reasoning taken off {reasoned:,} of {asked:,} replies")
+    if uncounted := taught.usage["uncounted"]:
+        lines.append(f"{uncounted:,} replies without a count of tokens: theirs are estimated")
     if taught.preferences:
         kinds = Counter(pair.kind for pair in taught.preferences)
         close = sum(drop.reason == "pair_too_close" for drop in taught.dropped)

@@ -19,6 +19,7 @@ from generation.row_columns import BadRow, Columns
 from generation.row_shapes import ParsedRow, parse_row
 from workbench.console import console
 from workbench.errors import UserError, UserErrors, nearest
+from workbench.inference.reasoning import separate
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Messages, Origin, Preference
 from workbench.row_files import row_files
@@ -123,6 +124,8 @@ class _SourceReader:
         self.liked: dict[Messages, str] = {}
         """Prompt → the first answer that a label calls desirable."""
         self.disliked: list[tuple[ParsedRow, str]] = []
+        self.reasoned = 0
+        """Rows whose reasoning was taken off."""
 
     def read(self, reading: Reading, rows: Iterator[RawRow], name: str) -> None:
         """Take up the rows of one file."""
@@ -156,7 +159,7 @@ class _SourceReader:
 
     def _row(self, reading: Reading, raw: RawRow, source: str) -> None:
         try:
-            row = parse_row(raw.data, self.result.columns)
+            row = self._without_reasoning(parse_row(raw.data, self.result.columns))
             if row.topic:
                 _check_topic(row.topic, self.persona, "")
             row = row._replace(images=tuple(self._picture(reading.path, one) for one in row.images))
@@ -175,6 +178,31 @@ class _SourceReader:
         if row.label:
             self.liked.setdefault(row.prompt, row.answer)
         self._take(row, source)
+
+    def _without_reasoning(self, row: ParsedRow) -> ParsedRow:
+        """Return a row without the reasoning in its answers.
+
+        Raises:
+            BadRow: Nothing else is in one of them, or nothing tells two of them apart.
+        """
+        texts = [row.answer, row.rejected or "", *_answers(row.prompt)]
+        apart = {text: separate(text) for text in texts}
+        if not any(one.reasoning or one.unended for one in apart.values()):
+            return row
+        if not all(one.text for text, one in apart.items() if text):
+            what = "an answer is reasoning that never ends"
+            raise BadRow(what, "give the answer that stands behind it", "cut_off")
+        if row.rejected and apart[row.answer].text == apart[row.rejected].text:
+            raise BadRow("chosen and rejected differ in their reasoning alone", "", "no_preference")
+        self.reasoned += 1
+        prompt = tuple(
+            message.model_copy(update={"content": apart[message.content].text})
+            if message.role == "assistant"
+            else message
+            for message in row.prompt
+        )
+        rejected = apart[row.rejected].text if row.rejected else row.rejected
+        return row._replace(prompt=prompt, answer=apart[row.answer].text, rejected=rejected)
 
     def _take(self, row: ParsedRow, source: str) -> None:
         record = self._record(row, source)
@@ -245,11 +273,17 @@ class _SourceReader:
                 record = self._record(row, source)
                 self._drop(record, "unpaired_rejected", "no liked answer to the same question")
         columns = self.result.columns
+        if self.reasoned:
+            self.result.notes.append(f"{name}: reasoning taken off {self.reasoned} rows")
         if changes := changes_line(columns.changes):
             self.result.notes.append(f"{name}: {changes}")
         if unknown := ", ".join(columns.passed_over()):
             self.result.notes.append(f"{name}: columns passed over: {unknown}")
         return self.result
+
+
+def _answers(prompt: Messages) -> list[str]:
+    return [message.content for message in prompt if message.role == "assistant"]
 
 
 def _check_topic(topic: str, persona: Persona | None, where: str) -> None:

@@ -23,8 +23,9 @@ from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.completion import Completion, Usage, usage_of
-from workbench.inference.endpoint import Endpoint, Paid, check_reachable
+from workbench.inference.endpoint import Endpoint, Paid
 from workbench.inference.judge import STEP as JUDGE_STEP
+from workbench.inference.wire import check_reachable
 from workbench.persona import Persona
 from workbench.prompts import system_prompt, with_system
 from workbench.records import (
@@ -108,7 +109,7 @@ def teacher_rows(
 
     Raises:
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
-            answered nothing at all, or the budget is used up; finished answers stay kept.
+            answered nothing at all, or the budget paid for no row; finished answers stay kept.
     """
     if settings.budget is not None and endpoint.price is None:
         raise UserError("a budget needs a price", where=endpoint.base_url, fix="set its 'price'")
@@ -126,7 +127,23 @@ def teacher_rows(
         pairs = make_pairs(
             client, persona, chosen, settings, judge=judge, account=account, seed=seed
         )
+    _tell_budget(client, len(chosen))
     return _taught(client, pool, answered, rows, pairs, account)
+
+
+def _tell_budget(client: TeacherClient, rows: int) -> None:
+    """Say what the budget did not pay for.
+
+    Raises:
+        UserError: It paid for no row.
+    """
+    if not client.unmade:
+        return
+    what = f"stopped at the budget, with {client.unmade} requests not made"
+    if not rows:
+        fix = "raise the budget; finished answers are kept"
+        raise UserError(what, where=client.teacher.base_url, fix=fix)
+    console.print(f"  {what}; more of it and --force go on from here")
 
 
 @dataclass(frozen=True)

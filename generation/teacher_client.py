@@ -13,6 +13,7 @@ from pathlib import Path
 from generation.distilabel.jobs import Served
 from generation.distilabel.runner import Distilabel
 from workbench.inference.answer_cache import AnswerCache
+from workbench.inference.bounds import OVER_BUDGET, STOPPED
 from workbench.inference.client import raise_if_hopeless
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid, Price
@@ -41,6 +42,10 @@ class TeacherClient:
     completions: dict[str, list[Completion]] = field(default_factory=dict)
     """Step → its completions, in the order in which they were asked for."""
     prices: dict[str, Price | None] = field(default_factory=dict)
+    asked: dict[str, list[Completion]] = field(default_factory=dict)
+    """Endpoint → its completions."""
+    unmade: int = 0
+    """Requests that the budget did not pay for."""
 
     def ask(
         self,
@@ -67,9 +72,12 @@ class TeacherClient:
             schema_name: Name of the response schema that is asked for, or empty for text.
 
         Raises:
-            UserError: The endpoint is hopeless, or the budget is used up.
+            UserError: The endpoint is hopeless.
         """
         endpoint = endpoint or self.teacher
+        if self.unmade and endpoint.price is not None:
+            unmade = Completion(end="failed", reason=STOPPED, detail=OVER_BUDGET)
+            return self._ended(step, endpoint, [unmade] * len(prompts))
         self.prices[step] = endpoint.price
         spent = self.spent()
         bounded = self.budget is not None and endpoint.price is not None
@@ -84,8 +92,16 @@ class TeacherClient:
             budget=max(0.0, (self.budget or 0.0) - spent) if bounded else None,
         )
         completions = self.distilabel.run(f"{step}-{part}", prompts, job, label=label)
+        return self._ended(step, endpoint, completions)
+
+    def _ended(
+        self, step: str, endpoint: Endpoint, completions: list[Completion]
+    ) -> list[Completion]:
+        earlier = self.asked.setdefault(endpoint.name, [])
         self.completions.setdefault(step, []).extend(completions)
-        raise_if_hopeless(endpoint, completions)
+        raise_if_hopeless(endpoint, completions, earlier)
+        earlier.extend(completions)
+        self.unmade += sum(one.reason == STOPPED for one in completions)
         return completions
 
     def paid(self) -> dict[str, Paid]:

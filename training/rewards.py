@@ -20,6 +20,7 @@ from workbench.errors import UserError, nearest
 from workbench.inference.client import EndpointClient
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import judged_traits, trait_share
+from workbench.inference.reasoning import separate
 from workbench.persona import Persona, Trait
 from workbench.records import Message
 from workbench.values import Frozen
@@ -161,8 +162,12 @@ def _with_totals(function: RewardFunction, persona: Persona, rewards: Rewards) -
 
 
 def text_of(completion: Completion) -> str:
-    """Return the text of a completion, which TRL gives as a list of one message."""
-    return completion if isinstance(completion, str) else str(completion[-1]["content"])
+    """Return the answer in a completion, which TRL gives as a list of one message.
+
+    Reasoning earns nothing: nobody is shown it.
+    """
+    text = completion if isinstance(completion, str) else str(completion[-1]["content"])
+    return separate(text).text
 
 
 RESAMPLES = 2000

@@ -199,7 +199,9 @@ class Response(Record):
     """An arm's answer to a prompt."""
 
     prefix: ClassVar[str] = "rs"
-    marks: ClassVar[frozenset[str]] = frozenset({"probe", "turn", "seed"})
+    marks: ClassVar[frozenset[str]] = frozenset(
+        {"probe", "turn", "seed", "unanswered", "reasoning"}
+    )
 
     arm: str = Field(min_length=1)
     prompt_id: str = Field(min_length=1)
@@ -215,6 +217,10 @@ class Response(Record):
     """Which answer of a conversation of several turns this is, from 1; 0 elsewhere."""
     seed: int = Field(default=0, ge=0)
     """Seed that the answer was drawn with; 0 for a greedy one."""
+    unanswered: str = ""
+    """Why there is no answer, such as ``content_filter``; empty where there is one."""
+    reasoning: int = Field(default=0, ge=0)
+    """Characters of reasoning that were taken off the answer."""
 
 
 class Score(Record):

@@ -91,6 +91,8 @@ class Served(_Settings):
     """Money that this job may spend, in the currency of the endpoint's price."""
     spent: float = 0.0
     """Money that was spent before it, for progress."""
+    left_out: tuple[str, ...] = ()
+    """Fields of a request that the server is known not to take."""
     bookkeeper: str = ""
     """Name of the Ray actor that keeps the file, where the requests are made from a cluster."""
 

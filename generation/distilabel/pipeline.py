@@ -182,7 +182,12 @@ class EndpointLLM(_JobLLM):
         job = self.job
         self._cache, self._loop = _answers(job), asyncio.new_event_loop()
         self._client = EndpointClient(
-            job.endpoint, cache=self._cache, step=job.step, budget=job.budget
+            job.endpoint,
+            cache=self._cache,
+            step=job.step,
+            budget=job.budget,
+            left_out=job.left_out,
+            learnt=lambda name: send_news(left_out=name),
         )
         try:
             self._client.open()
@@ -211,6 +216,7 @@ async def _complete(
     client: EndpointClient, job: Served, chats: Sequence[Messages]
 ) -> list[Completion]:
     tally, price, schema = Tally(), job.endpoint.price, SCHEMAS.get(job.schema_name)
+    limited = [0]
 
     async def one(chat: Messages) -> Completion:
         completion = await client.complete(
@@ -225,7 +231,13 @@ async def _complete(
             )
         )
         paid = price.of(completion.input_tokens, completion.output_tokens) if price else 0.0
-        tally.add(done=1, failed=int(not completion.ok), paid=paid)
+        tally.add(
+            done=1,
+            failed=int(not completion.ok),
+            paid=paid,
+            limited=client.bounds.pace.limited - limited[0],
+        )
+        limited[0] = client.bounds.pace.limited
         return completion
 
     try:
@@ -305,9 +317,11 @@ class LocalLLM(_JobLLM):
 
 
 def _local_completion(answer: ChatAnswer) -> Completion:
+    cut = bool(answer.reasoning and not answer.ended)
     return Completion(
-        end="ok" if answer.text else "filtered",
-        reason="" if answer.text else "empty_answer",
+        end="ok" if answer.text else "cut_off" if cut else "filtered",
+        reason="" if answer.text else "cut_off" if cut else "empty_answer",
+        reasoning=answer.reasoning,
         text=answer.text,
         attempts=1,
         input_tokens=answer.prompt_tokens,

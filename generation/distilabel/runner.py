@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,9 +24,11 @@ from typing import Self
 import psutil
 
 from generation.distilabel.jobs import Cluster, Job, LocalModel, News, Served
-from workbench.console import track
+from workbench.console import console, track
 from workbench.errors import UserError
+from workbench.inference.client import left_out_line
 from workbench.inference.completion import Completion
+from workbench.inference.endpoint import Endpoint
 from workbench.records import Messages, as_messages
 from workbench.store import atomic_file, cannot_write, read_json_lines
 
@@ -47,6 +50,8 @@ class Distilabel:
         self.workdir, self.cluster = workdir.resolve(), cluster
         self._ray = TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
         self.log = self.workdir / LOG
+        self._left_out: dict[str, set[str]] = defaultdict(set)
+        """Endpoint → fields that it does not take, so that no job asks and tells again."""
 
     def __enter__(self) -> Self:
         try:
@@ -91,6 +96,9 @@ class Distilabel:
         """
         if not prompts:
             return []
+        if isinstance(llm, Served):
+            left_out = tuple(sorted(self._left_out[llm.endpoint.name]))
+            llm = llm.model_copy(update={"left_out": left_out})
         job = Job(
             name=f"{name}-{time.time_ns()}",
             rows=self.workdir / f"{name}.prompts.jsonl",
@@ -119,22 +127,32 @@ class Distilabel:
         """Show the progress until the job says that it is done."""
         price = llm.endpoint.price if isinstance(llm, Served) else None
         paid = llm.spent if isinstance(llm, Served) else 0.0
-        failed, done, started = 0, 0, time.monotonic()
+        failed, limited, done, started = 0, 0, 0, time.monotonic()
         for news in self._news():
             if "error" in news:
                 what = str(news["error"])
                 raise UserError(what) if news["mendable"] else self._broken(what)
             if "finished" in news:
                 return
+            if "left_out" in news and isinstance(llm, Served):
+                self._learn(llm.endpoint, str(news["left_out"]))
             if "done" in news:
                 failed += news.get("failed", 0)
+                limited += news.get("limited", 0)
                 paid += news.get("paid", 0.0)
                 done += news["done"]
                 notes = [f"{done / max(time.monotonic() - started, 0.001):.1f}/s"]
                 notes += [f"cost {paid:.4f} {price.currency}"] if price else []
                 notes += [f"{failed} failed"] if failed else []
+                notes += [f"slowed down by {limited} rate limits"] if limited else []
                 advance(news["done"], note=", ".join(notes))
         raise self._broken("the process that runs distilabel ended before its job did")
+
+    def _learn(self, endpoint: Endpoint, name: str) -> None:
+        """Tell once that an endpoint does not take a field."""
+        if name not in self._left_out[endpoint.name]:
+            self._left_out[endpoint.name].add(name)
+            console.print(f"  {left_out_line(endpoint, name)}", markup=False)
 
     def _news(self) -> Iterator[News]:
         """Yield the job's news; stop when it ends, or when its worker is gone for good."""

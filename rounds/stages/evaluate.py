@@ -8,6 +8,7 @@ kept beside the stage's folder: they outlive a change of the settings and a kill
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 from evaluation.answer import GREEDY, answer_arms, cut_shares, max_new_tokens_for
 from evaluation.arms import Arm, ModelPool
 from evaluation.calibration import Calibration, calibrate, reviewed_responses
-from evaluation.gate import GateReport, check_forgetting, check_unscored
+from evaluation.gate import GateReport, check_forgetting, check_unanswered, check_unscored
 from evaluation.general import General, load_general, measure_general, texts_file
 from evaluation.instructions import follow_instructions, load_instructions
 from evaluation.outcome import sense_report
@@ -66,8 +67,9 @@ from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.base_models import load_tokenizer, resolve_model
 from workbench.inference.embedder import make_embedder
-from workbench.inference.endpoint import Endpoint, check_reachable
+from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import judge_paid
+from workbench.inference.wire import check_reachable
 from workbench.prompts import system_prompt
 from workbench.records import Example, ProbePrompt, Response, Review, Score
 from workbench.stats import Comparison, compare
@@ -140,6 +142,11 @@ class _Answers(NamedTuple):
     loss: tuple[Loss, str]
     """Of texts, and whose it is: tells fluent text from other."""
 
+    @property
+    def answered(self) -> list[Response]:
+        """The responses that are answers."""
+        return [response for response in self.responses if not response.unanswered]
+
 
 class _Sense(NamedTuple):
     """What sense is measured with, and the measures of each response; None where nothing is."""
@@ -192,7 +199,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     work.write(CALIBRATION, calibration)
     work.write(GENERAL, gate)
     work.write(STYLE, style)
-    _write_pairs(context, work, answers.responses, judging)
+    _write_pairs(context, work, answers.answered, judging)
     work.counts.update(
         _bill(judging),
         prompts=len(prompts),
@@ -203,6 +210,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
             *gate.failures,
             *case.failures,
             *_write_sense(context, work, comparison, answers, scores, sense),
+            *check_unanswered(answers.responses, settings.max_unscored),
             *_unscored(scores, settings.max_unscored),
         ],
     )
@@ -297,7 +305,7 @@ def _sense(
     corpus = [*train, *(row.answer for row in rows)]
     embedder = make_embedder(context.config.evaluate.embedder, language, corpus)
     sense = SenseInput(language, rows, train, embedder, *answers.loss)
-    return _Sense(sense, measure_sense(answers.responses, sense))
+    return _Sense(sense, measure_sense(answers.answered, sense))
 
 
 def _write_sense(
@@ -315,7 +323,7 @@ def _write_sense(
     report = sense_report(
         context.persona,
         comparison,
-        answers.responses,
+        answers.answered,
         scores,
         sense.measures,
         sense.inputs,
@@ -373,19 +381,19 @@ def _compare(
         scores,
         "base",
         seed,
-        responses=answers.responses,
+        responses=answers.answered,
         traits=traits,
         left_out=left_out,
         primary=context.config.evaluate.primary,
     )
     work.write(COMPARISON, comparison)
-    by_arm = diversity_by_arm(answers.responses)
+    by_arm = diversity_by_arm(answers.answered)
     work.write(DIVERSITY, {arm: dumped(diversity) for arm, diversity in by_arm.items()})
     if last is None:
         return comparison, answers.gate
     different = differences(context, last.manifest)
     return comparison, across_rounds(
-        last, answers.gate, answers.responses, scores, traits, different, seed
+        last, answers.gate, answers.answered, scores, traits, different, seed
     )
 
 
@@ -412,7 +420,9 @@ def _counts(answers: _Answers, scores: list[Score]) -> dict[str, object]:
         "responses": len(answers.responses),
         "tokens": sum(response.tokens for response in answers.responses),
         "max_new_tokens": answers.max_new_tokens,
-        "cut": cut_shares(answers.responses, answers.max_new_tokens),
+        "cut": cut_shares(answers.answered, answers.max_new_tokens),
+        "unanswered": Counter(r.arm for r in answers.responses if r.unanswered),
+        "reasoned": Counter(r.arm for r in answers.responses if r.reasoning),
         "unscored": sum(score.value is None for score in scores),
     }
 

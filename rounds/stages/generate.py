@@ -42,7 +42,7 @@ from workbench.records import Example
 STAGE = "generate"
 HOW = frozenset({"budget", "min_share", "ray", "ray_workers"})
 """Settings that decide how far it goes or where it runs, and not which rows it makes."""
-WHO = frozenset({"base_url", "model", "extra_body"})
+WHO = frozenset({"base_url", "model", "extra_body", "headers", "api_version", "max_tokens"})
 """What of an endpoint decides its answers."""
 
 

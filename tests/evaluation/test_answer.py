@@ -121,7 +121,7 @@ def test_a_prompt_that_is_too_long_for_the_model_is_told(
     tiny_model: Path, examples: list[Example]
 ) -> None:
     arm = Arm("base+prompt", system="champ " * 600)
-    line = "seeds.jsonl:1: a prompt of arm 'base.prompt' leaves no room for 12 new tokens"
+    line = "no prompt of arm 'base.prompt' leaves room for 12 new tokens"
     with pytest.raises(UserError, match=line):
         answer(arm, examples[:1], tiny_model, max_new_tokens=12)
 

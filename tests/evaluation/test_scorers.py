@@ -131,8 +131,8 @@ def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(person
         f"ex-{n}": float(n % 2) for n in range(6, 30)
     }
     assert 1 < judge.most_at_once <= 4
-    # Two questions an answer: the trait's and the content's.
-    assert len(judge.requests) == 120
+    # Two questions an answer: the trait's and the content's; a limit alone is met again.
+    assert len(judge.requests) == 120 + 2 * 4
     assert {s.value for s in scores if s.metric == "content"} == {1.0}
 
     cell = compare(scores).cell("base", "kind")

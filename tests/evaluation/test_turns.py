@@ -4,6 +4,7 @@ import pytest
 
 from evaluation.arms import Arm
 from evaluation.turns import first_turn
+from workbench.inference.completion import Completion
 from workbench.records import Example, user_prompt
 
 
@@ -15,4 +16,7 @@ def test_a_held_out_row_of_a_probes_kind_stays_among_the_held_out_rows(
         prompt=user_prompt("Which fund?"), answer="Not mine.", topic=topic, kind="out_of_scope"
     )
 
-    assert first_turn(Arm("base"), row, 0).response("No.", 1).probe == probe
+    assert (
+        first_turn(Arm("base"), row, 0).response(Completion(end="ok", text="No.", tokens=1)).probe
+        == probe
+    )

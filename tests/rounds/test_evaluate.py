@@ -204,16 +204,19 @@ def test_another_measure_that_counts_is_another_evaluation_and_is_told(
 def test_a_served_arm_is_asked_several_at_a_time_and_again_for_what_failed(
     copied: Path, evaluate: Evaluate
 ) -> None:
-    before = len(cached(copied))
     with ScriptedServer(lambda r: fails(400) if r.share < 0.3 else says("Champ!", delay=0.05)) as s:
         arm = {"base_url": s.url, "model": "m", "attempts": 1, "concurrency": 4}
-        arms = {"evaluate": {"more": {"served": arm}}}
-        with pytest.raises(UserError, match=r"of arm 'served' got no answer \(rejected"):
-            evaluate(**arms)
-        answered = len(cached(copied)) - before
+        arms = {"evaluate": {"more": {"served": arm}, "max_unscored": 0.2}}
+        first = evaluate(**arms)
+        # What failed stays with its prompt, and is counted against a bound.
+        lost = [r for r in responses(copied) if r.unanswered]
+        assert {(r.arm, r.unanswered, r.text) for r in lost} == {("served", "rejected", "")}
+        assert first.counts["unanswered"] == {"served": len(lost)}
+        assert any("rejected" in line for line in first.counts["failures"])
+        answered = ANSWERS - len(lost)
         assert 0 < answered < ANSWERS and s.most_at_once > 1
         s.script, asked = lambda r: says("Champ!"), len(s.requests)
-        assert evaluate(**arms).counts["failures"] == []
+        assert evaluate(force=True, **arms).counts["failures"] == []
         assert len(s.requests) - asked == ANSWERS - answered
     texts = {response.text for response in responses(copied) if response.arm == "served"}
     assert texts == {"Champ!"}

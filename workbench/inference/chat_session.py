@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
 from workbench.inference.adapters import AdaptedModel
-from workbench.inference.engines.chats import end_tokens, longest_context, prompt_ids
+from workbench.inference.engines.chats import (
+    end_tokens,
+    longest_context,
+    prompt_ids,
+    prompt_opens_reasoning,
+)
+from workbench.inference.reasoning import without_reasoning
 from workbench.records import Messages
 
 if TYPE_CHECKING:
@@ -36,7 +42,7 @@ class ChatSession:
         self._busy = Lock()
 
     def stream(self, arm: str, chat: Messages, max_new_tokens: int) -> Generator[str, None, None]:
-        """Yield the greedy answer of an arm piece by piece, a word or so each.
+        """Yield the greedy answer of an arm piece by piece, a word or so each, without reasoning.
 
         One stream at a time, as the arms share the base: the next may begin when this one has
         ended or was closed.
@@ -55,7 +61,9 @@ class ChatSession:
             raise RuntimeError("another answer is under way")
         try:
             self.adapted.use(self._adapters.get(arm))
-            yield from self._generate(ids, max_new_tokens)
+            pieces = self._generate(ids, max_new_tokens)
+            inside = prompt_opens_reasoning(tokenizer, ids)
+            yield from without_reasoning(pieces, inside=inside)
         finally:
             self._busy.release()
 

@@ -16,78 +16,36 @@ same for everybody:
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache, Answers
+from workbench.inference.bounds import OVER_BUDGET, STOPPED, ClientBounds
 from workbench.inference.completion import Completion
-from workbench.inference.endpoint import Endpoint, Price, check_reachable
+from workbench.inference.endpoint import Endpoint
 from workbench.inference.exchange import EndpointRequest, Exchange
-from workbench.records import as_messages
+from workbench.inference.wire import (
+    HOPELESS,
+    OnlineWire,
+    check_reachable,
+    no_answer_error,
+    open_client,
+)
 
 if TYPE_CHECKING:
     import openai
 
 T = TypeVar("T")
-STOPPED = "stopped"
-"""Reason of the requests that were not made after an abort condition."""
-OVER_BUDGET = "budget"
-"""Detail of the requests that were not made since the budget was used up."""
-_FATAL = frozenset({"auth", "not_found", "quota"})
+FATAL = frozenset({"auth", "not_found", "quota", *HOPELESS})
 """Reasons that every further request would end with as well."""
-_BREAKS = frozenset({"connection", "timeout", "server_error", "rate_limit"})
+_BREAKS = frozenset({"connection", "timeout", "server_error"})
 _IN_A_ROW = 10
 """So many requests failing one after another, each after all of its tries, stop the client."""
 _KEPT = "run the same command again: {count} finished answers are kept"
-
-
-class Budget:
-    """Money for the requests of one client, reserved before each and settled after it.
-
-    What the endpoint counts is what is settled; a try that ran out of time tells no tokens, so a
-    provider that bills it bills beyond this budget.
-
-    Args:
-        price: Of tokens.
-        limit: Money in all, in the price's currency.
-    """
-
-    def __init__(self, price: Price, limit: float) -> None:
-        self.price, self.limit = price, limit
-        self.spent = self.reserved = 0.0
-        self._change = asyncio.Condition()
-
-    def worst(self, request: EndpointRequest, attempts: int) -> float:
-        """Return the most that a request can cost: every try with its longest answer."""
-        # Cautious: tokens hold four bytes in English and about three in Korean.
-        text = json.dumps(as_messages(request.messages), ensure_ascii=False)
-        return attempts * self.price.of(len(text.encode()) // 2, request.max_tokens)
-
-    async def reserve(self, money: float) -> bool:
-        """Reserve money; wait while requests under way may still leave some over.
-
-        Returns:
-            Whether it was reserved; if not, the budget is used up.
-        """
-        async with self._change:
-            while self.spent + self.reserved + money > self.limit:
-                if not self.reserved:
-                    return False
-                await self._change.wait()
-            self.reserved += money
-            return True
-
-    async def settle(self, reserved: float, paid: float) -> None:
-        """Put what was paid in place of what was reserved."""
-        async with self._change:
-            # Sums of floats drift; nothing reserved must be exactly nothing.
-            self.reserved = left if (left := self.reserved - reserved) > 1e-12 else 0.0
-            self.spent += paid
-            self._change.notify_all()
 
 
 class EndpointClient:
@@ -100,9 +58,11 @@ class EndpointClient:
         step: Name under which the cache counts what is paid.
         budget: Money that may be spent, in the currency of the endpoint's price.
 
+        left_out: Fields that the server is known not to take.
+        learnt: Called with each field that it turns out not to take; tells it by default.
+
     Attributes:
-        left_out: Fields of a request that the server was found not to take.
-        stopped: Reason of the abort condition that was met; empty while requests are made.
+        bounds: Pace, budget, and what is left out.
     """
 
     def __init__(
@@ -112,18 +72,19 @@ class EndpointClient:
         cache: Answers | None = None,
         step: str = "",
         budget: float | None = None,
+        left_out: Iterable[str] = (),
+        learnt: Callable[[str], object] | None = None,
     ) -> None:
         self.endpoint, self.step = endpoint, step
-        self.left_out: set[str] = set()
-        self.stopped = ""
+        self.bounds = ClientBounds(endpoint, budget, left_out, learnt or self._tell)
         self._cache = cache
-        self._budget = (
-            Budget(endpoint.price, budget) if endpoint.price and budget is not None else None
-        )
         self._gate = asyncio.Semaphore(endpoint.concurrency)
         self._under_way: dict[str, asyncio.Future[Completion]] = {}
         self._in_a_row = 0
         self._openai: openai.AsyncOpenAI | None = None
+
+    def _tell(self, name: str) -> None:
+        console.print(f"  {left_out_line(self.endpoint, name)}", markup=False)
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -138,7 +99,7 @@ class EndpointClient:
         Raises:
             UserError: The key cannot be had, or a proxy needs a package that is not there.
         """
-        self._openai = _openai_client(self.endpoint)
+        self._openai = open_client(self.endpoint)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -185,54 +146,31 @@ class EndpointClient:
         if self._cache is not None and (known := await self._cache.known(key)):
             return known
         async with self._gate:
-            completion = await self._within_budget(request)
+            completion = await self._to_the_end(request)
         if self._cache is not None:
             await self._cache.keep(key, completion, self.step, self.endpoint.name)
         return completion
 
-    async def _within_budget(self, request: EndpointRequest) -> Completion:
-        if self._budget is None:
-            return await self._to_the_end(request)
-        worst = self._budget.worst(request, self.endpoint.attempts)
-        if not await self._budget.reserve(worst):
-            self.stopped = self.stopped or OVER_BUDGET
-            return await self._to_the_end(request)
-        completion = await self._to_the_end(request)
-        paid = self._budget.price.of(completion.input_tokens, completion.output_tokens)
-        await self._budget.settle(worst, paid)
-        return completion
-
     async def _to_the_end(self, request: EndpointRequest) -> Completion:
-        if self.stopped:
-            return Completion(end="failed", reason=STOPPED, detail=self.stopped)
+        bounds = self.bounds
+        if bounds.stopped:
+            return Completion(end="failed", reason=STOPPED, detail=bounds.stopped)
         assert self._openai is not None, "a client is opened before it asks"
-        exchange = Exchange(self._openai, self.endpoint, request, self.left_out)
-        completion = await exchange.completion()
+        wire = OnlineWire(self._openai, self.endpoint)
+        completion = await Exchange(wire, self.endpoint, request, bounds).completion()
         self._in_a_row = self._in_a_row + 1 if completion.reason in _BREAKS else 0
-        if completion.reason in _FATAL or self._in_a_row >= _IN_A_ROW:
-            self.stopped = self.stopped or completion.reason
+        if completion.reason in FATAL or self._in_a_row >= _IN_A_ROW:
+            bounds.stopped = bounds.stopped or completion.reason
         return completion
 
 
-def _openai_client(endpoint: Endpoint) -> openai.AsyncOpenAI:
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-
-    try:
-        # What the environment says of proxies is not meant for this machine's own loopback.
-        pool = DefaultAsyncHttpxClient(trust_env=not endpoint.loopback)
-    except (ImportError, ValueError) as error:
-        raise UserError(
-            f"the proxy that the environment names cannot be used ({error})",
-            where=endpoint.base_url,
-            fix="unset ALL_PROXY, HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY",
-        ) from None
-    return AsyncOpenAI(
-        base_url=endpoint.base_url,
-        api_key=endpoint.api_key(),
-        max_retries=0,  # retries are ours, since a body of another shape needs them as well
-        timeout=endpoint.timeout,
-        http_client=pool,
-    )
+def left_out_line(endpoint: Endpoint, name: str) -> str:
+    """Return in words that a server does not take a field."""
+    how = {
+        "max_tokens": "goes as max_completion_tokens",
+        "system": "opens the first question",
+    }.get(name, "is left out")
+    return f"{endpoint.name} does not take '{name}': it {how} from now on"
 
 
 Put = Callable[[EndpointClient, EndpointRequest], Awaitable[Completion]]
@@ -300,6 +238,8 @@ def raise_if_refused(endpoint: Endpoint, completions: Sequence[Completion]) -> N
     for completion in completions:
         if completion.reason == "auth":
             raise endpoint.refused(completion.http or 401)
+        if completion.reason in HOPELESS:
+            raise no_answer_error(endpoint, completion.reason, completion.detail)
         if completion.reason == "not_found":
             raise UserError(
                 f"does not know the model '{endpoint.model}' ({completion.detail or 'HTTP 404'})",
@@ -307,12 +247,23 @@ def raise_if_refused(endpoint: Endpoint, completions: Sequence[Completion]) -> N
                 fix="mend 'model' or 'base_url' (it mostly ends in /v1)",
             )
         if completion.reason == "quota":
+            words = f" ({completion.detail})" if completion.detail else ""
+            what = f"the account has no quota left{words}"
             fix = f"top it up, then {_KEPT.format(count=count)}"
-            raise UserError("the account has no quota left", where=endpoint.base_url, fix=fix)
+            raise UserError(what, where=endpoint.base_url, fix=fix)
 
 
-def raise_if_hopeless(endpoint: Endpoint, completions: Sequence[Completion]) -> None:
-    """Raise if the endpoint refused or went down on the way, or if no request got an answer.
+def raise_if_hopeless(
+    endpoint: Endpoint, completions: Sequence[Completion], earlier: Sequence[Completion] = ()
+) -> None:
+    """Raise if the endpoint refused or went down on the way, or if it never gave an answer.
+
+    What happened to single requests is no reason: it stays with them.
+
+    Args:
+        endpoint: Who was asked.
+        completions: Of the requests that were made last.
+        earlier: Of those before.
 
     Raises:
         UserError: Says what happened to how many requests, and how to go on.
@@ -321,22 +272,20 @@ def raise_if_hopeless(endpoint: Endpoint, completions: Sequence[Completion]) -> 
     count = sum(completion.final for completion in completions)
     failures = Counter(completion.reason for completion in completions if not completion.final)
     unmade = failures.pop(STOPPED, 0)
-    if any(one.reason == STOPPED and one.detail == OVER_BUDGET for one in completions):
-        raise UserError(
-            f"stopped at the budget, with {unmade} requests not made",
-            where=endpoint.base_url,
-            fix=f"raise the budget, then {_KEPT.format(count=count)}",
-        )
     kinds = ", ".join(f"{kind} {number}" for kind, number in failures.most_common())
-    if unmade:
+    if any(one.reason == STOPPED and one.detail != OVER_BUDGET for one in completions):
         raise UserError(
             f"is down: stopped after {kinds}, with {unmade} requests not made",
             where=endpoint.base_url,
             fix=f"when it is up, {_KEPT.format(count=count)}",
         )
-    if completions and not count:
+    if failures and not count and not any(one.final for one in earlier):
+        words = next((one.detail for one in completions if one.detail), "")
+        passes = failures.keys() <= _BREAKS | {"rate_limit"}
         raise UserError(
-            f"all {len(completions)} requests failed ({kinds})",
+            f"all {sum(failures.values())} requests failed ({kinds}{words and f': {words}'})",
             where=endpoint.base_url,
-            fix="mend the endpoint, then run the same command again",
+            fix="start it or wait until it answers, then run the same command again"
+            if passes
+            else "set what it wants by extra_body or headers; `persona doctor` tries it",
         )

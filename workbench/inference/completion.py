@@ -46,6 +46,10 @@ class Completion(BaseModel):
     """Tokens of all tries, as the server counted them; an answer from the cache costs none."""
     tokens: int = 0
     """Tokens of the answer itself."""
+    reasoning: int = 0
+    """Characters of reasoning that were taken off, of all tries."""
+    uncounted: int = 0
+    """Tries whose tokens the server did not count; they are about those of their text."""
     seconds: float = 0.0
     """From the first try to the end, waiting between tries included."""
     cached: bool = False
@@ -68,8 +72,8 @@ class Completion(BaseModel):
 
     def free(self) -> Completion:
         """Return the same completion as it counts when it was already there."""
-        free = {"attempts": 0, "input_tokens": 0, "output_tokens": 0, "seconds": 0.0}
-        return self.model_copy(update={**free, "cached": True})
+        spent = ("attempts", "input_tokens", "output_tokens", "uncounted", "seconds")
+        return self.model_copy(update={**dict.fromkeys(spent, 0), "cached": True})
 
     def about(self) -> str:
         """Return what is known of an end beside its reason, for people: status, tries, detail."""
@@ -94,6 +98,10 @@ class Usage(TypedDict):
     """Tries that went over the wire."""
     input_tokens: int
     output_tokens: int
+    reasoned: int
+    """Requests whose reasoning was taken off."""
+    uncounted: int
+    """Tries whose tokens the server did not count."""
 
 
 def usage_of(completions: Iterable[Completion]) -> Usage:
@@ -108,4 +116,6 @@ def usage_of(completions: Iterable[Completion]) -> Usage:
         attempts=sum(one.attempts for one in counted),
         input_tokens=sum(one.input_tokens for one in counted),
         output_tokens=sum(one.output_tokens for one in counted),
+        reasoned=sum(one.reasoning > 0 for one in counted),
+        uncounted=sum(one.uncounted for one in counted),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -16,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from workbench.errors import UserError
 
 _SECRET_KEYS = {"api_key", "key", "token", "apikey", "secret", "password"}
-_CHECK_SECONDS = 10.0
+_SECRET_HEADER = re.compile(r"authorization|cookie|key|token|secret|password", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 class Price(BaseModel):
@@ -74,6 +76,17 @@ class Endpoint(BaseModel):
     """Of a million tokens, for estimates and budgets."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Fields that this server wants beside ours, sent with every request as they are."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Headers that this server wants; ``$NAME`` in one is a variable of the environment."""
+    api_version: str = ""
+    """Azure's ``api-version``; the key is then sent as Azure wants it."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of an answer, reasoning included, in place of what a job asks for."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """Of prompts and answers together."""
+    rate_limit_wait: float = Field(default=900.0, ge=0)
+    """Seconds without any request let through after which a rate limit is given up on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +103,17 @@ class Endpoint(BaseModel):
         if self.api_key_env and self.api_key_file:
             raise ValueError("give 'api_key_env' or 'api_key_file', not both")
         return self
+
+    @field_validator("headers")
+    @classmethod
+    def _hold_no_secret(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if _SECRET_HEADER.search(name) and not _VARIABLE.search(text):
+                raise ValueError(
+                    f"the header '{name}' must not stand in a configuration; write"
+                    f" '$NAME' for the environment variable that holds it"
+                )
+        return value
 
     @field_validator("base_url")
     @classmethod
@@ -130,6 +154,21 @@ class Endpoint(BaseModel):
             raise UserError("holds no API key", where=str(self.api_key_file), fix="put it there")
         return key
 
+    def sent_headers(self) -> dict[str, str]:
+        """Return the headers of every request, the key among them.
+
+        Raises:
+            UserError: The key, or a variable that a header names, cannot be had.
+        """
+        key = self.api_key()
+        own = {"api-key": key} if self.api_version else {"Authorization": f"Bearer {key}"}
+        return own | {name: _VARIABLE.sub(_variable, text) for name, text in self.headers.items()}
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What is added to every address."""
+        return {"api-version": self.api_version} if self.api_version else {}
+
     @property
     def name(self) -> str:
         """Who answers: model and address."""
@@ -137,9 +176,10 @@ class Endpoint(BaseModel):
 
     @property
     def fingerprint(self) -> list[str]:
-        """What decides its answers: address, model, and fields of its own."""
-        extra = [json.dumps(self.extra_body, sort_keys=True)] if self.extra_body else []
-        return [self.base_url, self.model, *extra]
+        """What decides its answers: address, model, and its own settings as they are written."""
+        own = {"extra_body", "headers", "api_version", "max_tokens"}
+        extra = self.model_dump(include=own, exclude_defaults=True)
+        return [self.base_url, self.model, *([json.dumps(extra, sort_keys=True)] if extra else [])]
 
     @property
     def loopback(self) -> bool:
@@ -160,44 +200,11 @@ class Endpoint(BaseModel):
         )
 
 
-def check_reachable(endpoint: Endpoint) -> None:
-    """Ask the endpoint for its models, so that a wrong address or key shows before a job starts.
-
-    Raises:
-        UserError: Nothing answers there, or the key is refused. A server that does not list its
-            models passes.
-    """
-    import httpx
-
-    headers = {"Authorization": f"Bearer {endpoint.api_key()}"}
-    try:
-        reply = httpx.get(
-            f"{endpoint.base_url}/models",
-            headers=headers,
-            timeout=_CHECK_SECONDS,
-            trust_env=not endpoint.loopback,
-        )
-    except httpx.TimeoutException:
-        raise UserError(
-            f"does not answer within {_CHECK_SECONDS:.0f} s",
-            where=endpoint.base_url,
-            fix="check the address and that the server is up",
-        ) from None
-    except httpx.TransportError as error:
-        raise UserError(
-            f"nothing answers there ({str(error) or type(error).__name__})",
-            where=endpoint.base_url,
-            fix="start the server or mend 'base_url'",
-        ) from None
-    except ValueError:
-        # A key with a line break or with letters that no header can hold.
-        raise UserError(
-            "the API key cannot be sent",
-            where=endpoint.base_url,
-            fix="check the key for stray signs",
-        ) from None
-    if reply.status_code in (401, 403):
-        raise endpoint.refused(reply.status_code)
+def _variable(match: re.Match[str]) -> str:
+    name = match[1] or match[2]
+    if value := os.environ.get(name, "").strip():
+        return value
+    raise UserError("a header needs it, and it is not set", where=f"${name}", fix="export it")
 
 
 def free_port() -> int:

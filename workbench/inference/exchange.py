@@ -12,31 +12,36 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from workbench.inference.answer_cache import answer_key
+from workbench.inference.bounds import LONGEST_WAIT, OVER_BUDGET, STOPPED, ClientBounds
 from workbench.inference.completion import Completion, End
 from workbench.inference.endpoint import Endpoint
-from workbench.inference.reply import (
+from workbench.inference.refusals import (
     Body,
+    Refusal,
+    leave_out,
+    read_refusal,
+    refused_fields,
+)
+from workbench.inference.reply import (
+    BYTES_A_TOKEN,
+    CUT,
+    FILTERED,
     Reply,
     Schema,
     WrongShape,
-    error_detail,
-    is_filtered,
-    leave_out,
     read_json,
     read_reply,
-    refused_field,
     response_format,
-    retry_after,
     schema_json,
 )
+from workbench.inference.wire import NoReply, RawReply, Wire
 from workbench.records import Messages, as_messages
 
 if TYPE_CHECKING:
-    import openai
     from tenacity import RetryCallState
 
-LONGEST_WAIT = 60.0
-"""Seconds that a retry waits at most, whatever ``Retry-After`` says."""
+_LIMITS = 5
+"""Times at least that a request is limited while others get through until it is given up."""
 LONGEST_TEXT = 20_000
 """Characters of the longest answer that is taken; what is longer did not keep to its limits."""
 MAX_TOKENS = 1024
@@ -71,13 +76,17 @@ class EndpointRequest:
             "model": endpoint.model,
             "messages": as_messages(self.messages),
             "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
+            "max_tokens": self.limit(endpoint),
         }
         if self.seed is not None:
             body["seed"] = self.seed
         if self.schema is not None:
             body["response_format"] = response_format(self.schema, by_words=self.by_words)
         return body | endpoint.extra_body
+
+    def limit(self, endpoint: Endpoint) -> int:
+        """Return the most tokens of the answer: the endpoint's own setting goes before."""
+        return endpoint.max_tokens or self.max_tokens
 
     def key(self, endpoint: Endpoint) -> str:
         """Return the key of its answer in a cache."""
@@ -116,27 +125,40 @@ class Exchange:
     """One request on its way to its end.
 
     Args:
-        openai: A client without retries of its own.
+        wire: Brings it to the endpoint.
         endpoint: Who is asked.
         request: What is asked.
-        left_out: Fields of a request that the server was found not to take; grows on the way.
+        bounds: What it waits for, pays from and learns.
     """
 
-    openai: openai.AsyncOpenAI
+    wire: Wire
     endpoint: Endpoint
     request: EndpointRequest
-    left_out: set[str]
+    bounds: ClientBounds
     attempts: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    reasoning: int = 0
+    uncounted: int = 0
     suspects: set[str] = field(default_factory=set)
-    """Fields that were left out of it; they are at fault if the rest is taken."""
+    """Fields that are left out of it on trial; they are at fault if the rest is taken."""
+    untried: list[set[str]] | None = None
+    """Fields that may be at fault, where the server does not say which."""
+    limits: int = 0
+    """Times that it was limited while others got through."""
+    passed: int = -1
+    waiting: float = 0.0
 
     def __post_init__(self) -> None:
-        self.body = self.request.body(self.endpoint)
         self.started = time.monotonic()
-        for name in self.left_out:
-            leave_out(self.body, name)
+        self.turns = as_messages(self.request.messages)
+
+    @property
+    def body(self) -> Body:
+        """The fields that are sent now."""
+        body = self.request.body(self.endpoint) | {"messages": self.turns}
+        leave_out(body, self.bounds.left_out | self.suspects)
+        return body
 
     async def completion(self) -> Completion:
         """Ask until there is an answer, or no try left."""
@@ -161,6 +183,8 @@ class Exchange:
             attempts=self.attempts,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
+            reasoning=self.reasoning,
+            uncounted=self.uncounted,
             seconds=time.monotonic() - self.started,
             **fields,
         )
@@ -174,15 +198,13 @@ class Exchange:
         return random.uniform(0, min(LONGEST_WAIT, most))
 
     async def _try(self) -> Completion:
-        reply = await self._send()
-        # Paid is what was counted, whatever the rest of the reply is good for.
-        self.input_tokens += reply.input_tokens
-        self.output_tokens += reply.output_tokens
+        reply = await self._answered()
         if reply.text is None:
-            raise _NoAnswer("malformed", "malformed_reply", http=200, again=True)
+            detail = "no JSON of a chat's answer came; base_url mostly ends in /v1"
+            raise _NoAnswer("malformed", "malformed_reply", detail, http=200, again=True)
         if reply.refusal:
             raise _NoAnswer("refused", "refused", reply.refusal[:200], http=200)
-        if reply.finish_reason == "content_filter":
+        if reply.finish_reason in FILTERED:
             raise _NoAnswer("filtered", "content_filter", http=200)
         text = self._usable(reply)
         return self._ended("ok", text=text, tokens=reply.output_tokens, http=200)
@@ -190,71 +212,124 @@ class Exchange:
     def _usable(self, reply: Reply) -> str:
         """Return the text of a reply, or of the JSON in it."""
         request, text = self.request, reply.text or ""
-        cut = reply.finish_reason == "length"
-        cut_off = _NoAnswer("cut_off", "cut_off", f"after {reply.output_tokens} tokens", http=200)
+        cut = reply.finish_reason in CUT or reply.unended
         if not text and not (request.accept_empty or (cut and request.accept_cut)):
-            raise cut_off if cut else _NoAnswer("malformed", "empty_answer", http=200, again=True)
+            raise self._cut_off(reply) if cut else self._empty(reply)
         if len(text) > LONGEST_TEXT and not request.accept_cut:
             raise _NoAnswer("filtered", "too_long", f"{len(text)} characters", http=200)
         if request.schema is None:
             if cut and not request.accept_cut:
-                raise cut_off
+                raise self._cut_off(reply)
             return text
         try:
             return read_json(text, request.schema).model_dump_json()
         except WrongShape as error:
             if cut:
-                raise cut_off from None
-            self.body["messages"] = [
+                raise self._cut_off(reply) from None
+            self.turns = [
                 *as_messages(request.messages),
                 {"role": "assistant", "content": text},
                 {"role": "user", "content": _AGAIN.format(error=error)},
             ]
             raise _NoAnswer("malformed", error.reason, str(error), http=200, again=True) from None
 
-    async def _send(self) -> Reply:
+    def _cut_off(self, reply: Reply) -> _NoAnswer:
+        within = " of reasoning alone" if reply.reasoning and not reply.text else ""
+        detail = f"after {reply.output_tokens} tokens{within}; raise the endpoint's max_tokens"
+        return _NoAnswer("cut_off", "cut_off", detail, http=200)
+
+    def _empty(self, reply: Reply) -> _NoAnswer:
+        detail = "reasoning alone" if reply.reasoning else ""
+        return _NoAnswer("malformed", "empty_answer", detail, http=200, again=True)
+
+    async def _answered(self) -> Reply:
         """Return the reply; every way in which there is none becomes its end."""
-        import httpx2
-        import openai
-
         while True:
-            self.attempts += 1
+            body = self.body
             try:
-                # By the client's own way for any path: the typed one walks through every request
-                # and reply, which takes a fifth of the time, and takes bodies of any shape.
-                response = await self.openai.post(
-                    "/chat/completions", cast_to=httpx2.Response, body=self.body
-                )
-            except openai.APITimeoutError:
-                raise _NoAnswer("failed", "timeout", again=True) from None
-            except openai.APIStatusError as error:
-                name = refused_field(error, self.body) if error.status_code in (400, 422) else ""
-                if not name:
-                    raise _no_answer(error) from None
-                self.suspects.add(name)
-                leave_out(self.body, name)
-            except openai.APIConnectionError as error:
-                cause = type(error.__cause__ or error).__name__
-                raise _NoAnswer("failed", "connection", cause, again=True) from None
-            else:
-                self.left_out |= self.suspects
-                return read_reply(response.content)
+                raw, reply = await self._paid(body)
+            except NoReply as none:
+                again = none.reason in ("timeout", "connection")
+                raise _NoAnswer("failed", none.reason, none.detail, again=again) from None
+            if raw.status == 200 and not reply.error:
+                for name in sorted(self.suspects - self.bounds.left_out):
+                    self.bounds.learn(name)
+                return reply
+            refusal = read_refusal(raw.status, raw.headers, raw.content)
+            if refusal.kind == "rate_limit" and self._limited(refusal):
+                continue
+            if not self._without_a_field(refusal, body):
+                raise self._refused(refusal)
 
+    async def _paid(self, body: Body) -> tuple[RawReply, Reply]:
+        """Send a body once, when pace and budget let it, and count what it took."""
+        bounds, asked = self.bounds, len(str(body["messages"])) // BYTES_A_TOKEN
+        money = await bounds.admit(body, self.request.limit(self.endpoint))
+        if money is None:
+            raise _NoAnswer("failed", STOPPED, OVER_BUDGET)
+        await bounds.pace.turn(asked)
+        self.attempts += 1
+        self.sent = time.monotonic()
+        try:
+            raw = await self.wire.post(body)
+        except BaseException as error:
+            # What was under way may be billed, and nobody tells how much.
+            unsent = isinstance(error, NoReply) and not error.sent
+            await (bounds.settle(money, 0, 0) if unsent else bounds.forfeit(money))
+            raise
+        reply = read_reply(raw.content)
+        if raw.status == 200 and reply.text is not None and not reply.counted:
+            written = f"{reply.text}{reply.reasoning}".encode()
+            output = -(-len(written) // BYTES_A_TOKEN)
+            reply = reply._replace(input_tokens=asked, output_tokens=output)
+            self.uncounted += 1
+        # Paid is what was counted, whatever the rest of the reply is good for.
+        self.input_tokens += reply.input_tokens
+        self.output_tokens += reply.output_tokens
+        self.reasoning += len(reply.reasoning)
+        await bounds.settle(money, reply.input_tokens, reply.output_tokens)
+        if raw.status == 200 and not reply.error:
+            bounds.pace.took(asked, reply.input_tokens + reply.output_tokens)
+        return raw, reply
 
-def _no_answer(error: openai.APIStatusError) -> _NoAnswer:
-    """Return the end that an HTTP status means."""
-    status, detail = error.status_code, error_detail(error)
-    if status in (401, 403):
-        return _NoAnswer("failed", "auth", detail, http=status)
-    if status == 404:
-        return _NoAnswer("failed", "not_found", detail, http=status)
-    if status == 429 and error.code == "insufficient_quota":
-        return _NoAnswer("limited", "quota", detail, http=status)
-    after = retry_after(error.response.headers)
-    if status == 429:
-        return _NoAnswer("limited", "rate_limit", detail, http=status, again=True, after=after)
-    if status >= 500 or status in (408, 409, 425):
-        return _NoAnswer("failed", "server_error", detail, http=status, again=True, after=after)
-    if is_filtered(error):
-        return _NoAnswer("filtered", "content_filter", detail, http=status)
-    return _NoAnswer("failed", "rejected", detail, http=status)
+    def _without_a_field(self, refusal: Refusal, body: Body) -> bool:
+        """Take out the field that is at fault; where nobody says which, try one after another."""
+        fields = refused_fields(refusal, body)
+        if len(fields) == 1:
+            self.suspects.add(fields[0])
+            return True
+        if self.untried is None and refusal.words not in self.bounds.in_vain:
+            every = {*fields} if fields else set()
+            self.named = set(self.suspects)
+            self.untried = [{name} for name in fields] + ([every] if every else [])
+        if not self.untried:
+            self.bounds.in_vain.add(refusal.words)
+            return False
+        self.suspects = self.named | self.untried.pop(0)
+        return True
+
+    def _refused(self, refusal: Refusal) -> _NoAnswer:
+        """Return the end that an error means."""
+        kind, words, http = refusal.kind, refusal.words, refusal.status
+        if kind == "content_filter":
+            return _NoAnswer("filtered", kind, words, http=http)
+        if kind == "wrong_shape":
+            return _NoAnswer("malformed", kind, words, http=http, again=True)
+        if kind in ("quota", "rate_limit"):
+            return _NoAnswer("limited", kind, words, http=http)
+        again = kind == "server_error"
+        return _NoAnswer("failed", kind, words, http=http, again=again, after=refusal.after)
+
+    def _limited(self, refusal: Refusal) -> bool:
+        """Return whether to ask again, and slow everybody down; a limit is no failed try."""
+        pace, patience = self.bounds.pace, self.endpoint.rate_limit_wait
+        pace.slow_down(refusal.after, self.sent)
+        self.limits += pace.passed != self.passed
+        self.passed = pace.passed
+        self.waiting = self.waiting or time.monotonic()
+        waited = time.monotonic() - max(pace.progress, self.waiting)
+        if (refusal.after or 0.0) > patience or waited > patience:
+            self.bounds.stopped = self.bounds.stopped or "rate_limit"
+            return False
+        # Others get through and this one does not: it is not about their number.
+        return self.limits < max(_LIMITS, self.endpoint.attempts)

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.errors import UserError
 from workbench.inference.client import EndpointClient, run
 from workbench.inference.completion import Completion
-from workbench.inference.endpoint import Endpoint, check_reachable
+from workbench.inference.endpoint import Endpoint
 from workbench.inference.exchange import EndpointRequest
 from workbench.inference.reply import Schema
+from workbench.inference.wire import check_reachable
 from workbench.records import user_prompt
 
 _SHORT = "Answer with one word: what colour is the sky on a clear day?"
@@ -77,7 +78,7 @@ async def _probe(endpoint: Endpoint) -> Probe:
         shaped = await ask(_SHAPED, schema=_Questions)
         if shaped.end not in ("malformed", "cut_off"):
             _check(endpoint, shaped)
-    structured = shaped.ok and "response_format" not in client.left_out
+    structured = shaped.ok and "json_schema" not in client.bounds.left_out
     return Probe(structured, short.seconds, long.output_tokens / max(long.seconds, 1e-6))
 
 

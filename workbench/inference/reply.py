@@ -1,38 +1,38 @@
-"""What comes back from an OpenAI-compatible endpoint, read: bodies, JSON in answers, errors.
+"""What comes back from an OpenAI-compatible endpoint, read: bodies, and JSON in answers.
 
-:mod:`workbench.inference.client` calls it and nothing else does. Every function takes what servers
-really send: content as parts, usage beside a body of no use, errors in any words.
+:mod:`workbench.inference.exchange` calls it. It takes what servers really send: content as parts,
+reasoning beside or inside the answer, usage beside a body of no use, streams nobody asked for.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from workbench.inference.reasoning import separate
 from workbench.text import normalize
 
-if TYPE_CHECKING:
-    import openai
-
-Body = dict[str, Any]
-"""Fields of a request, as JSON."""
 Schema = type[BaseModel]
 """What a JSON answer must hold."""
-OPTIONAL_FIELDS = ("max_tokens", "temperature", "seed", "response_format")
-"""Fields of a request that it can do without, or by another name, where a server refuses them."""
 _UNCLOSED = "missed the closing quote"
 """What json-repair notes where a string has no end."""
-_TOO_LONG = ("context length", "context_length", "context window", "too large")
-"""What servers say of a prompt that is too long; they name ``max_tokens`` in the same breath."""
-_FILTERED = ("content_filter", "content management policy", "responsibleaipolicyviolation")
+_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thought")
+_TEXT_PARTS = ("text", "output_text", "input_text", "")
+_REFUSAL_PARTS = ("refusal",)
+FILTERED = frozenset(
+    {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "sensitive"}
+    | {"guardrail", "guardrails", "content_filtered", "spii", "risk"}
+)
+"""What ``finish_reason`` says of an answer that a filter took."""
+CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "token_limit"})
+"""What it says of an answer that was cut off."""
+BYTES_A_TOKEN = 3
+"""About; of text whose tokens no server counted."""
 
 
 class Reply(NamedTuple):
@@ -44,40 +44,135 @@ class Reply(NamedTuple):
     """The answer; None where the body is of another shape."""
     refusal: str = ""
     finish_reason: str = ""
+    """In lower case."""
+    reasoning: str = ""
+    """What the model wrote beside its answer."""
+    unended: bool = False
+    """Whether the answer is missing since the reasoning never ended."""
+    counted: bool = True
+    """Whether the server counted the tokens."""
+    error: bool = False
+    """Whether the body tells an error in place of an answer."""
 
 
 def read_reply(content: bytes) -> Reply:
     """Return the answer and, whatever the rest of the body is like, what it took."""
-    try:
-        data = from_json(content)
-    except ValueError:
-        return Reply(0, 0)
+    data = _data(content)
     if not isinstance(data, dict):
-        return Reply(0, 0)
-    usage = data.get("usage")
-    took = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    match data.get("choices"):
-        case [{"message": {**message}, **choice}, *_]:
-            text = _text(message.get("content"))
-            text = text if text is None else normalize(text)
-            refusal = message.get("refusal") or ""
-            return Reply(*took, text, str(refusal), str(choice.get("finish_reason") or ""))
-    return Reply(*took)
+        return Reply(0, 0, error=isinstance(data, list) and "error" in str(data[:1]))
+    took = _usage(data.get("usage"))
+    counted = took != (0, 0)
+    choice = _first(data.get("choices"))
+    message = choice.get("message")
+    failed = data.get("error") or choice.get("error")
+    if failed or not isinstance(message, dict):
+        return Reply(*took, counted=counted, error=bool(failed or data.get("detail")))
+    parts = _read_parts(message.get("content"))
+    if parts is None:
+        return Reply(*took, counted=counted)
+    text, thinking, refusal = parts
+    apart = separate(normalize(text))
+    thinking += "".join(_flat(message[name]) for name in _REASONING[:1] if message.get(name))
+    if not message.get(_REASONING[0]):
+        thinking += next((_flat(message[n]) for n in _REASONING[1:] if message.get(n)), "")
+    return Reply(
+        *took,
+        apart.text,
+        str(message.get("refusal") or refusal),
+        str(choice.get("finish_reason") or "").lower(),
+        apart.reasoning + thinking,
+        apart.unended,
+        counted,
+    )
 
 
-def _count(usage: Any, name: str) -> int:
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and count > 0 else 0
+def _data(content: bytes) -> Any:
+    """Return a body as JSON; a stream of events that nobody asked for becomes one answer."""
+    try:
+        return from_json(content)
+    except ValueError:
+        pass
+    lines = content.decode("utf-8", "replace").splitlines()
+    events = []
+    for line in lines:
+        if line.startswith("data:") and line[5:].strip() != "[DONE]":
+            try:
+                events.append(from_json(line[5:].strip()))
+            except ValueError:
+                return None  # cut off on its way
+    return _joined([event for event in events if isinstance(event, dict)]) if events else None
 
 
-def _text(content: Any) -> str | None:
-    """Return a message's content as one text; some servers send it in parts, thinking apart."""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "".join(str(part.get("text", "")) for part in parts).strip()
+def _joined(events: list[dict[str, Any]]) -> dict[str, Any]:
+    message: dict[str, Any] = {"content": ""}
+    result: dict[str, Any] = {"choices": [{"message": message}]}
+    for event in events:
+        for name in ("usage", "error"):
+            if event.get(name):
+                result[name] = event[name]
+        choice = _first(event.get("choices"))
+        delta = choice.get("delta")
+        for name, value in (delta if isinstance(delta, dict) else {}).items():
+            if isinstance(value, str) and name in ("content", "refusal", *_REASONING):
+                message[name] = message.get(name, "") + value
+        if choice.get("finish_reason"):
+            result["choices"][0]["finish_reason"] = choice["finish_reason"]
+    return result
+
+
+def _first(value: Any) -> dict[str, Any]:
+    first = value[0] if isinstance(value, list) and value else None
+    return first if isinstance(first, dict) else {}
+
+
+def _usage(usage: Any) -> tuple[int, int]:
+    """Return tokens in and out; reasoning that is only in the total was paid for as well."""
+    if not isinstance(usage, dict):
+        return 0, 0
+    asked = _count(usage, "prompt_tokens", "input_tokens")
+    written = _count(usage, "completion_tokens", "output_tokens")
+    return asked, max(written, _count(usage, "total_tokens") - asked)
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int:
+    counts = (str(usage.get(name)).partition(".")[0] for name in names)
+    return next((int(count) for count in counts if count.isdigit() and int(count)), 0)
+
+
+def _read_parts(content: Any) -> tuple[str, str, str] | None:
+    """Return a message's text, reasoning and refusal; None where it is of another shape."""
     if content is None:
-        return ""
-    return content.strip() if isinstance(content, str) else None
+        return "", "", ""
+    if isinstance(content, str):
+        return content, "", ""
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        return None
+    text, thinking, refusal = "", "", ""
+    for part in content:
+        kind = str(part.get("type", "")) if isinstance(part, dict) else ""
+        if kind in _REFUSAL_PARTS:
+            refusal += _flat(part)
+        elif kind in _TEXT_PARTS:
+            text += _flat(part)
+        else:
+            thinking += _flat(part)
+    return text, thinking, refusal
+
+
+def _flat(value: Any) -> str:
+    """Return all that is written in a part, in whatever form."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_flat(one) for one in value)
+    if isinstance(value, dict):
+        return "".join(_flat(one) for key, one in value.items() if key not in _NO_TEXT)
+    return ""
+
+
+_NO_TEXT = ("type", "signature", "id", "annotations", "format", "index", "data")
 
 
 class WrongShape(ValueError):
@@ -176,51 +271,3 @@ def _wrong_shape(error: ValidationError) -> WrongShape:
     place = ".".join(str(part) for part in first["loc"])
     reason = "out_of_range" if kinds == {"literal_error"} else "wrong_shape"
     return WrongShape(f"{place}: {first['msg']}", reason)
-
-
-def error_detail(error: openai.APIStatusError) -> str:
-    """Return the server's own words, at most 200 characters, and never the request's headers."""
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    return " ".join(str(message or error.message).split())[:200]
-
-
-def is_filtered(error: openai.APIStatusError) -> bool:
-    """Return whether a content filter refused the prompt, which says nothing of its fields."""
-    text = f"{error.code} {error.body}".lower()
-    return any(mark in text for mark in _FILTERED)
-
-
-def refused_field(error: openai.APIStatusError, body: Body) -> str:
-    """Return the field of a request that the server does not take, or an empty string."""
-    present, words = [name for name in OPTIONAL_FIELDS if name in body], error_detail(error)
-    if is_filtered(error) or any(mark in words.lower() for mark in _TOO_LONG):
-        return ""
-    if error.param in present:
-        return str(error.param)
-    named = [name for name in present if re.search(rf"\b{name}\b", words)]
-    if named:
-        return named[0]
-    # Not every server knows JSON schemas, or says what is wrong; the prompt asks for the shape too.
-    return "response_format" if "response_format" in body else ""
-
-
-def leave_out(body: Body, name: str) -> None:
-    """Take a field out of a request; OpenAI's newer models know ``max_tokens`` by another name."""
-    value = body.pop(name, None)
-    if name == "max_tokens" and value is not None:
-        body["max_completion_tokens"] = value
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a reply asks to wait: a number or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

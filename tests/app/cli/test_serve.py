@@ -28,7 +28,8 @@ from workbench.config import GenerateSettings
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.adapters import AdaptedModel
 from workbench.inference.base_models import load_model, load_tokenizer
-from workbench.inference.endpoint import Endpoint, check_reachable, free_port
+from workbench.inference.endpoint import Endpoint, free_port
+from workbench.inference.wire import check_reachable
 from workbench.records import Example, user_prompt
 
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")

@@ -11,8 +11,8 @@ import pytest
 from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
 from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache
+from workbench.inference.bounds import Budget
 from workbench.inference.client import (
-    Budget,
     EndpointClient,
     complete_all,
     raise_if_hopeless,
@@ -21,7 +21,7 @@ from workbench.inference.client import (
 from workbench.inference.completion import Completion, usage_of
 from workbench.inference.endpoint import Endpoint, Price
 from workbench.inference.exchange import EndpointRequest
-from workbench.records import user_prompt
+from workbench.records import as_messages, user_prompt
 
 ASKED = user_prompt("How deep?")
 
@@ -42,7 +42,7 @@ def test_what_was_paid_for_is_not_asked_again_and_what_failed_is(tmp_path: Path)
     requests = [EndpointRequest(ASKED, seed=number) for number in range(3)]
 
     def script(request: Request) -> Reply:
-        return fails(400) if request.body["seed"] == 1 else says("So.")
+        return fails(413) if request.body["seed"] == 1 else says("So.")
 
     with ScriptedServer(script) as server:
         endpoint = Endpoint(base_url=server.url, model="m", attempts=1)
@@ -113,10 +113,7 @@ def test_a_reservation_waits_for_what_is_settled_and_ends_where_nothing_can_be()
 
 
 def test_a_budget_is_never_overdrawn_and_used_as_far_as_it_reaches() -> None:
-    price, request = (
-        Price(input=1000, output=2000),
-        EndpointRequest(user_prompt("x"), max_tokens=10),
-    )
+    price = Price(input=1000, output=2000)
     under_way = most = 0
 
     async def ask(budget: Budget, worst: float) -> bool:
@@ -131,9 +128,9 @@ def test_a_budget_is_never_overdrawn_and_used_as_far_as_it_reaches() -> None:
         return True
 
     async def job() -> tuple[int, float]:
-        budget = Budget(price, 0.1)
-        worst = budget.worst(request, 1)
-        assert worst == pytest.approx((17 * 1000 + 10 * 2000) / 1e6)
+        budget = Budget(price, 0.2)
+        worst = budget.worst({"messages": as_messages(user_prompt("x"))}, 10)
+        assert worst == pytest.approx((66 * 1000 + 10 * 2000) / 1e6)
         made = await asyncio.gather(*(ask(budget, worst) for _ in range(40)))
         assert budget.spent + worst > budget.limit >= budget.spent
         return sum(made), budget.spent
@@ -141,8 +138,8 @@ def test_a_budget_is_never_overdrawn_and_used_as_far_as_it_reaches() -> None:
     made, spent = asyncio.run(job())
     # Two fit at their worst; each then costs a quarter, so that more follow.
     assert most == 2
-    assert made == 7
-    assert spent == pytest.approx(7 * 0.037 / 4)
+    assert made == 6
+    assert spent == pytest.approx(6 * 0.086 / 4)
 
 
 def test_loopback_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +184,8 @@ def test_usage_adds_up() -> None:
         "attempts": 8,
         "input_tokens": 3,
         "output_tokens": 10,
+        "reasoned": 0,
+        "uncounted": 0,
     }
 
 
@@ -196,7 +195,7 @@ def test_usage_adds_up() -> None:
         (
             [{"reason": "timeout"}, {"reason": "server_error"}, {"reason": "timeout"}],
             "http://t/v1: all 3 requests failed (timeout 2, server_error 1)"
-            " — mend the endpoint, then run the same command again",
+            " — start it or wait until it answers, then run the same command again",
         ),
         (
             [{"end": "ok"}, {"end": "limited", "reason": "quota"}],

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from tests.scripted_server import ScriptedServer
 from workbench.errors import UserError
-from workbench.inference.endpoint import Endpoint, check_reachable, free_port
+from workbench.inference.endpoint import Endpoint, free_port
+from workbench.inference.wire import check_reachable
 
 SECRET = "sk-very-secret-4711"
 

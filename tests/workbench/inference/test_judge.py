@@ -181,10 +181,10 @@ def test_what_a_failure_took_is_kept_and_added_to_when_it_is_asked_again(cache: 
         assert values == [1.0]
         assert paid == Paid(2, tokens(server.requests, 2), 4 + len(VERDICT.split()))
 
-        # A request without a reply took a try, here one with the wish for JSON and one without, and
-        # no tokens that anyone knows of.
+        # A request without a reply took a try, here one with all fields, one without each of the
+        # four that may be at fault, two without any (the limit has two names), and no tokens.
         server.script = lambda _: Reply(status=400)
-        assert ask(server, cache, "Two.", attempts=1)[1] == paid._replace(attempts=4)
+        assert ask(server, cache, "Two.", attempts=1)[1] == paid._replace(attempts=2 + 7)
 
 
 def test_another_judge_pays_its_own(cache: Path) -> None:

@@ -9,7 +9,8 @@ from email.utils import format_datetime
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from workbench.inference.reply import Reply, WrongShape, read_json, read_reply, retry_after
+from workbench.inference.refusals import retry_after
+from workbench.inference.reply import Reply, WrongShape, read_json, read_reply
 
 
 class Questions(BaseModel):
@@ -61,12 +62,12 @@ def test_what_is_no_answer_is_told_in_words(text: str, complaint: str) -> None:
     ("body", "reply"),
     [
         ({"choices": [], "usage": {"prompt_tokens": 3}}, Reply(3, 0)),
-        ({"usage": {"prompt_tokens": "3", "completion_tokens": -1}}, Reply(0, 0)),
-        ({"choices": [{"message": {"content": None}}]}, Reply(0, 0, "")),
-        ({"choices": [{"message": {"content": 7}}]}, Reply(0, 0, None)),
+        ({"usage": {"prompt_tokens": "3", "completion_tokens": -1}}, Reply(3, 0)),
+        ({"choices": [{"message": {"content": None}}]}, Reply(0, 0, "", counted=False)),
+        ({"choices": [{"message": {"content": 7}}]}, Reply(0, 0, None, counted=False)),
         (
-            {"choices": [{"message": {"content": " So. "}, "finish_reason": "stop"}]},
-            Reply(0, 0, "So.", finish_reason="stop"),
+            {"choices": [{"message": {"content": " So. "}, "finish_reason": "STOP"}]},
+            Reply(0, 0, "So.", finish_reason="stop", counted=False),
         ),
         (["no", "object"], Reply(0, 0)),
     ],

@@ -29,6 +29,7 @@ from workbench.inference.engines.chats import (
     end_tokens,
     longest_context,
     prompt_ids,
+    without_reasoning,
 )
 from workbench.inference.engines.shared_prefix import (
     KeysValues,
@@ -90,9 +91,10 @@ class BatchedEngine:
             has_end = row.new[-1] in ends
             # An added token that ends an answer is no text, be it among the special ones or not.
             text_ids = row.new[:-1] if has_end and row.new[-1] in marks else row.new
-            text = self.tokenizer.decode(text_ids, skip_special_tokens=True)
+            apart = without_reasoning(self.tokenizer, row.ids, text_ids)
             answer = ChatAnswer(
-                text=text.strip(),
+                text=apart.text,
+                reasoning=len(apart.reasoning),
                 tokens=len(row.new),
                 prompt_tokens=len(row.ids),
                 ids=tuple(row.new),

@@ -11,6 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from workbench.inference.completion import Completion
+from workbench.inference.reasoning import Separated, opens_reasoning, separate
 from workbench.records import Messages, as_messages
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class ChatAnswer:
     """One answer."""
 
     text: str
-    """As a user sees it."""
+    """As a user sees it, without reasoning."""
     tokens: int
     """How many were generated."""
     prompt_tokens: int
@@ -49,6 +51,10 @@ class ChatAnswer:
     without one."""
     ended: bool = True
     """Whether it ended by itself, not at the limit."""
+    reasoning: int = 0
+    """Characters of reasoning that were taken off."""
+    completion: Completion | None = None
+    """How the request for it ended, where an endpoint answered, or did not."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,19 @@ class RenderedPrompt:
 
     text: str
     ids: tuple[int, ...]
+
+
+NO_ROOM = "prompt_too_long"
+"""Why a prompt that leaves no room for the new tokens has no answer."""
+
+
+def completion_of(answer: ChatAnswer | None) -> Completion:
+    """Return how the request for an answer ended; None stands for a prompt without room."""
+    if answer is None:
+        return Completion(end="filtered", reason=NO_ROOM)
+    return answer.completion or Completion(
+        end="ok", text=answer.text, tokens=answer.tokens, reasoning=answer.reasoning
+    )
 
 
 OnAnswer = Callable[[ChatRequest, ChatAnswer | None], Iterable[ChatRequest]]
@@ -159,6 +178,19 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     own = model.generation_config.eos_token_id
     own = own if isinstance(own, list) else [own]
     return sorted({*own, tokenizer.eos_token_id} - {None})
+
+
+def without_reasoning(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], answer: Sequence[int]
+) -> Separated:
+    """Return an answer's text and its reasoning apart, by the tokens of both."""
+    text = str(tokenizer.decode(answer, skip_special_tokens=True))
+    return separate(text, inside=prompt_opens_reasoning(tokenizer, prompt))
+
+
+def prompt_opens_reasoning(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> bool:
+    """Return whether a chat template opens reasoning before the answer."""
+    return opens_reasoning(str(tokenizer.decode(prompt[-16:])))
 
 
 def longest_context(model: PreTrainedModel) -> int:

@@ -33,6 +33,7 @@ from workbench.inference.engines.chats import (
     RenderedPrompt,
     answer_concurrently,
 )
+from workbench.inference.reasoning import opens_reasoning, separate
 from workbench.records import Messages, as_messages
 
 VARIABLE = "LLAMA_SERVER"
@@ -156,8 +157,10 @@ class LlamaCpp:
                 entry = next(entries, None)
             else:
                 logprobs.append(math.nan)
+        apart = separate(reply["content"], inside=opens_reasoning(prompt.text))
         return ChatAnswer(
-            text=reply["content"].strip(),
+            text=apart.text,
+            reasoning=len(apart.reasoning),
             tokens=len(ids),
             prompt_tokens=len(prompt.ids),
             ids=ids,

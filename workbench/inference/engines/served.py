@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from workbench.errors import UserError
-from workbench.inference.client import EndpointClient, raise_if_refused, run
-from workbench.inference.completion import Completion, usage_of
-from workbench.inference.endpoint import Endpoint, check_reachable
+from workbench.inference.bounds import STOPPED
+from workbench.inference.client import FATAL, EndpointClient, raise_if_hopeless, run
+from workbench.inference.completion import Completion
+from workbench.inference.endpoint import Endpoint
 from workbench.inference.engines.chats import ChatAnswer, ChatRequest, OnAnswer
 from workbench.inference.exchange import EndpointRequest
+from workbench.inference.wire import check_reachable
 
 
 class ServedEngine:
@@ -35,8 +36,9 @@ class ServedEngine:
         """Answer ``requests`` and what follows; see the protocol.
 
         Raises:
-            UserError: Nothing answers there, it refuses the key or the model, or some chats got no
-                answer; ``on_answer`` was called with those that did.
+            UserError: Nothing answers there, it refuses the key or the model, went down on the way
+                or answered nothing; ``on_answer`` was called with the answers that came. A chat
+                that alone got none is handed over with how it ended.
         """
         check_reachable(self.endpoint)
         completions: list[Completion] = []
@@ -57,27 +59,24 @@ class ServedEngine:
                     )
                 )
                 completions.append(completion)
-                if completion.ok:
-                    answer = ChatAnswer(completion.text, completion.tokens, completion.input_tokens)
-                    waiting.extend(on_answer(request, answer))
+                if completion.reason in (*FATAL, STOPPED):
+                    continue  # of the endpoint, not of this chat
+                waiting.extend(on_answer(request, _answer_of(completion, max_new_tokens)))
 
         async def converse_all() -> None:
             async with EndpointClient(self.endpoint) as client:
                 await asyncio.gather(*(converse(client, request) for request in requests))
 
         run(converse_all())
-        self._check(completions)
+        raise_if_hopeless(self.endpoint, completions)
 
-    def _check(self, completions: list[Completion]) -> None:
-        """Raise for chats without an answer."""
-        raise_if_refused(self.endpoint, completions)
-        usage = usage_of(completions)
-        reasons = {**usage["failed"], **usage["filtered"]}
-        if reasons:
-            count = sum(reasons.values())
-            kinds = ", ".join(f"{reason} {number}" for reason, number in reasons.items())
-            raise UserError(
-                f"{count} conversations of arm '{self.name}' got no answer ({kinds})",
-                where=self.endpoint.base_url,
-                fix="run the same command again; answers already given are kept",
-            )
+
+def _answer_of(completion: Completion, max_new_tokens: int) -> ChatAnswer:
+    return ChatAnswer(
+        completion.text,
+        completion.tokens,
+        completion.input_tokens,
+        ended=completion.tokens < max_new_tokens,
+        reasoning=completion.reasoning,
+        completion=completion,
+    )
