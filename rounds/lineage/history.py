@@ -12,34 +12,9 @@ from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
 from curation.review.reliability import read_gold
+from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import (
-    ADJUDICATIONS,
-    ASSIGNMENTS,
-    BASELINE,
-    CARRY_OVER_REVIEWS,
-    DECISIONS,
-    DROPS,
-    FILTERED,
-    FILTERED_PREFERENCES,
-    GOLD,
-    GOLD_REVIEWS,
-    IMPORT_DROPS,
-    IMPORTED,
-    IMPORTED_PREFERENCES,
-    PREFERENCES,
-    RECORDS,
-    RESOLVE_DROPS,
-    RESOLVED,
-    RESOLVED_PREFERENCES,
-    RESPONSES,
-    REVIEWS,
-    SCORES,
-    SPLIT_DROPS,
-    TRAIN,
-    Records,
-    trained_rows,
-)
+from rounds.layout import Records, trained_rows
 from workbench.config import Method
 from workbench.errors import UserError, nearest
 from workbench.records import Record, Review, Row, Score
@@ -48,12 +23,12 @@ from workbench.text import shortened
 
 R = TypeVar("R", bound=Record)
 _REVIEWS: dict[Records[Review], str] = {
-    CARRY_OVER_REVIEWS: "reviewed in an earlier round",
-    REVIEWS: "review",
-    GOLD_REVIEWS: "gold",
-    ADJUDICATIONS: "adjudicated",
+    layout.CARRY_OVER_REVIEWS: "reviewed in an earlier round",
+    layout.REVIEWS: "review",
+    layout.GOLD_REVIEWS: "gold",
+    layout.ADJUDICATIONS: "adjudicated",
 }
-_TRAINED_ON: dict[Method, Records[Any]] = {"sft": TRAIN, "dpo": PREFERENCES["train"]}
+_TRAINED_ON: dict[Method, Records[Any]] = {"sft": layout.TRAIN, "dpo": layout.PREFERENCES["train"]}
 _MOST_NAMED = 5
 _short = partial(shortened, characters=160)
 
@@ -67,7 +42,7 @@ def history(context: RoundContext, name: str) -> list[str]:
         UserError: Nothing or more than one record is meant, or a file cannot be read.
     """
     one = context.round
-    every = [artifact for artifacts in RECORDS.values() for artifact in artifacts]
+    every = [artifact for artifacts in layout.RECORDS.values() for artifact in artifacts]
     files = {artifact: one.read_if_there(artifact) for artifact in every}
     start = _named(files, name, str(one.folder))
     return list(_History(context, files, start).lines())
@@ -77,7 +52,12 @@ def _named(files: dict[Records[Any], list[Record]], name: str, where: str) -> Re
     # The first file that holds a record has it as it came.
     every = {record.id: record for records in reversed(files.values()) for record in records}
     sources: dict[str, set[str]] = defaultdict(set)
-    for artifact in (IMPORT_DROPS, IMPORTED_PREFERENCES, IMPORTED, GOLD):
+    for artifact in (
+        layout.IMPORT_DROPS,
+        layout.IMPORTED_PREFERENCES,
+        layout.IMPORTED,
+        layout.GOLD,
+    ):
         for record in files[artifact]:
             sources[getattr(record, "source", "")].add(record.id)
     matches = {name} & every.keys() or sources.get(name, set())
@@ -122,11 +102,11 @@ class _History:
         """Yield the history."""
         yield from self._origin()
         for stage in ("import", "generate", "filter"):
-            yield from self._dropped(DROPS[stage])
+            yield from self._dropped(layout.DROPS[stage])
         yield from self._filtered()
         yield from self._reviewed()
         yield from self._decided()
-        yield from self._dropped(SPLIT_DROPS)
+        yield from self._dropped(layout.SPLIT_DROPS)
         yield from self._used()
         yield from self._evaluated()
 
@@ -143,11 +123,11 @@ class _History:
             for key in ("answer", "chosen", "rejected"):
                 if text := getattr(row, key, ""):
                     yield f"  {key}: {_short(text)}"
-        for gold in self._about(GOLD):
+        for gold in self._about(layout.GOLD):
             outcome = self._gold_outcomes.get(gold.id, "no longer among the gold rows")
             use = "it tests reviewers and is never trained on"
             yield f"gold: the known outcome is {outcome}; {use}"
-        for answer in self._about(BASELINE):
+        for answer in self._about(layout.BASELINE):
             yield f"generate: the base model answered {answer.id}: {_short(answer.text)}"
 
     @cached_property
@@ -161,7 +141,10 @@ class _History:
             yield f"{drop.stage}: {drop.record}{source} dropped: {drop.reason}, {drop.detail}"
 
     def _filtered(self) -> Iterator[str]:
-        rows: Iterable[Row] = (*self._about(FILTERED), *self._about(FILTERED_PREFERENCES))
+        rows: Iterable[Row] = (
+            *self._about(layout.FILTERED),
+            *self._about(layout.FILTERED_PREFERENCES),
+        )
         for row in rows:
             masked = any(parent in self._known for parent in row.parents)
             yield f"filter: {f'masked, now {row.id}' if masked else 'kept'}"
@@ -173,23 +156,23 @@ class _History:
                 yield f"  {_review_text(review)}"
 
     def _decided(self) -> Iterator[str]:
-        decisions = list(self._about(DECISIONS))
+        decisions = list(self._about(layout.DECISIONS))
         for decision in decisions:
             reason = f" ({decision.reason})" if decision.reason else ""
             yield f"resolve: {decision.outcome}{reason}: {decision.detail}"
         decided = {decision.record for decision in decisions if decision.reason}
-        for drop in self._about(RESOLVE_DROPS):
+        for drop in self._about(layout.RESOLVE_DROPS):
             if drop.record not in decided:
                 yield f"resolve: {drop.record} dropped: {drop.reason}, {drop.detail}"
-        for row in self._about(RESOLVED):
+        for row in self._about(layout.RESOLVED):
             if row.origin == "edit":
                 yield f"resolve: corrected, now {row.id}: {_short(row.answer)}"
-        for pair in self._about(RESOLVED_PREFERENCES):
+        for pair in self._about(layout.RESOLVED_PREFERENCES):
             yield f"resolve: pair {pair.id}, preferred to: {_short(pair.rejected)}"
 
     def _used(self) -> Iterator[str]:
         """Yield the row's split, and the adapters that were trained on it."""
-        for assignment in self._about(ASSIGNMENTS):
+        for assignment in self._about(layout.ASSIGNMENTS):
             yield f"split: {assignment.record} in {assignment.split}, group {assignment.group}"
         for method, artifact in _TRAINED_ON.items():
             if any(True for _ in self._about(artifact)) and self._was_input(method, artifact):
@@ -209,9 +192,9 @@ class _History:
 
     def _evaluated(self) -> Iterator[str]:
         scores: dict[str, list[Score]] = defaultdict(list)
-        for score in self._about(SCORES):
+        for score in self._about(layout.SCORES):
             scores[score.response].append(score)
-        for response in self._about(RESPONSES):
+        for response in self._about(layout.RESPONSES):
             values = [
                 f"{score.metric} {score.value:.2f}"
                 for score in scores[response.id]

@@ -15,35 +15,9 @@ from evaluation.report.inputs import (
     StageRun,
     WrittenFile,
 )
+from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import (
-    AGREEMENT,
-    CALIBRATION,
-    CARRY_OVER_EXAMPLES,
-    COMPARISON,
-    CONFIG,
-    DROPS,
-    EXAMPLES,
-    FILTERED,
-    GENERAL,
-    GENERATED,
-    IMPORTED,
-    PEOPLE,
-    PREFERENCES,
-    RESOLVED,
-    RESPONSES,
-    SCORES,
-    SENSE,
-    STAGE_EXAMPLES,
-    STAGES,
-    STYLE,
-    WIN_RATES,
-    Artifact,
-    Manifest,
-    RoundFolder,
-    Text,
-    curve,
-)
+from rounds.layout import Artifact, Manifest, RoundFolder, Text, curve
 from rounds.runner import StageSpec, Work
 from workbench.config import METHODS
 from workbench.inference.endpoint import Paid
@@ -52,19 +26,24 @@ from workbench.store import read_json_lines
 
 STAGE = "report"
 REPORTED: tuple[Artifact, ...] = (
-    *DROPS.values(),
-    *STAGE_EXAMPLES.values(),
-    AGREEMENT,
-    *EXAMPLES.values(),
-    PREFERENCES["train"],
-    RESPONSES,
-    SCORES,
-    COMPARISON,
-    CALIBRATION,
-    GENERAL,
-    STYLE,
+    *layout.DROPS.values(),
+    *layout.STAGE_EXAMPLES.values(),
+    layout.AGREEMENT,
+    *layout.EXAMPLES.values(),
+    layout.PREFERENCES["train"],
+    layout.RESPONSES,
+    layout.SCORES,
+    layout.COMPARISON,
+    layout.CALIBRATION,
+    layout.GENERAL,
+    layout.STYLE,
 )
-OPTIONAL: tuple[Artifact, ...] = (CARRY_OVER_EXAMPLES, WIN_RATES, PEOPLE, SENSE)
+OPTIONAL: tuple[Artifact, ...] = (
+    layout.CARRY_OVER_EXAMPLES,
+    layout.WIN_RATES,
+    layout.PEOPLE,
+    layout.SENSE,
+)
 """What only an earlier round, a judge, a blind round or two held-out questions leave behind."""
 
 
@@ -91,30 +70,30 @@ def _report(context: RoundContext, work: Work) -> None:
 
 def report_input(context: RoundContext, work: Work) -> ReportInput:
     """Return what the report is made of; every file of the round is read once."""
-    rows = {stage: work.read(one) for stage, one in STAGE_EXAMPLES.items()}
-    splits = {split: work.read(one) for split, one in EXAMPLES.items()}
-    agreement = work.read(AGREEMENT)
+    rows = {stage: work.read(one) for stage, one in layout.STAGE_EXAMPLES.items()}
+    splits = {split: work.read(one) for split, one in layout.EXAMPLES.items()}
+    agreement = work.read(layout.AGREEMENT)
     manifests = _manifests(work.round)
     counts = manifests["evaluate"].counts if "evaluate" in manifests else {}
     return ReportInput(
         round=work.round.name,
         persona=context.persona,
-        comparison=work.read(COMPARISON),
-        responses=work.read(RESPONSES),
-        scores=work.read(SCORES),
+        comparison=work.read(layout.COMPARISON),
+        responses=work.read(layout.RESPONSES),
+        scores=work.read(layout.SCORES),
         stages=[_stage_run(manifest) for manifest in manifests.values()],
         rows=rows,
         steps=_steps(work, rows, splits),
         splits=splits,
-        drops=[drop for one in DROPS.values() for drop in work.read(one)],
+        drops=[drop for one in layout.DROPS.values() for drop in work.read(one)],
         faults=_faults(context.persona_folder / "faults.jsonl"),
         agreement=ReviewersAgreement(agreement.overlapping, agreement.questions),
-        calibration=work.read(CALIBRATION),
-        general=work.read(GENERAL),
-        style=work.read(STYLE),
-        win_rates=work.read(WIN_RATES).rates if WIN_RATES in work.inputs else (),
-        sense=work.read(SENSE) if SENSE in work.inputs else None,
-        people=work.read(PEOPLE) if PEOPLE in work.inputs else None,
+        calibration=work.read(layout.CALIBRATION),
+        general=work.read(layout.GENERAL),
+        style=work.read(layout.STYLE),
+        win_rates=work.read(layout.WIN_RATES).rates if layout.WIN_RATES in work.inputs else (),
+        sense=work.read(layout.SENSE) if layout.SENSE in work.inputs else None,
+        people=work.read(layout.PEOPLE) if layout.PEOPLE in work.inputs else None,
         curves={
             method: _lines(work.path(curve(method)))
             for method in METHODS
@@ -123,7 +102,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         primaries=counts.get("primaries", ()),
         max_new_tokens=counts.get("max_new_tokens", 0),
         cut=counts.get("cut", {}),
-        config=(work.round.folder / CONFIG).read_text(encoding="utf-8"),
+        config=(work.round.folder / layout.CONFIG).read_text(encoding="utf-8"),
     )
 
 
@@ -133,21 +112,21 @@ def _steps(
     splits: Mapping[SplitName, Sequence[Example]],
 ) -> dict[str, int]:
     """Return step → rows left after it; what only some rounds take over or generate may be none."""
-    carry_over = work.read_if_there(CARRY_OVER_EXAMPLES)
-    optional = {"carried": len(carry_over), "generated": len(rows[GENERATED.stage])}
+    carry_over = work.read_if_there(layout.CARRY_OVER_EXAMPLES)
+    optional = {"carried": len(carry_over), "generated": len(rows[layout.GENERATED.stage])}
     return {
-        "imported": len(rows[IMPORTED.stage]),
+        "imported": len(rows[layout.IMPORTED.stage]),
         **{step: count for step, count in optional.items() if count},
-        "filtered": len(rows[FILTERED.stage]),
-        "reviewed": len(rows[RESOLVED.stage]),
+        "filtered": len(rows[layout.FILTERED.stage]),
+        "reviewed": len(rows[layout.RESOLVED.stage]),
         **{split: len(own) for split, own in splits.items()},
-        "preferences": len(work.read(PREFERENCES["train"])),
+        "preferences": len(work.read(layout.PREFERENCES["train"])),
     }
 
 
 def _manifests(round_: RoundFolder) -> dict[str, Manifest]:
     """Return the manifest of every finished stage; the report's own last run is not part of it."""
-    names = (*(name for name in STAGES if name != STAGE), PEOPLE.stage)
+    names = (*(name for name in layout.STAGES if name != STAGE), layout.PEOPLE.stage)
     manifests = {name: round_.manifest(name) for name in names}
     return {name: manifest for name, manifest in manifests.items() if manifest}
 
