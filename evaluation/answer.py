@@ -43,17 +43,9 @@ def answer_arms(
 ) -> list[Response]:
     """Return every arm's answers, arm by arm, each in the examples' order, then seeds and turns.
 
-    Args:
-        arms: Who answers; names must differ.
-        examples: Whose prompts are asked; their answers are never shown to the model.
-        model: Folder of the base model, as ``resolve_model`` returns it.
-        max_new_tokens: Where an answer without an end is cut.
-        batch_size: Prompts answered at once.
-        seeds: One answer a seed; 0 is the greedy one.
-        temperature: Of the drawn answers, above 0.
-        cache: SQLite file where every answer is put at once and looked for first; None for
-            memory alone.
-        dtype: Type of weights and computation; the device's best by default.
+    Names of arms must differ; an example's answer is never shown to the model. There is one answer
+    a seed, of which 0 is the greedy one; ``temperature`` is of the others, above 0. ``cache`` is
+    the SQLite file where every answer is put at once and looked for first; None for memory alone.
 
     Raises:
         UserError: No prompt or arm, a name given twice, an adapter that does not fit its base, an

@@ -298,15 +298,11 @@ def score_responses(
 ) -> list[Score]:
     """Run every scorer, then derive fidelity; one score for each response and metric.
 
-    Args:
-        persona: Whose traits are scored.
-        responses: Of all arms together: fidelity is compared on the traits that all arms have.
-        judge: The judge's endpoint; without one the judge's metrics are unscored.
-        votes: How often the judge is asked each question.
-        cache: File of the judge's answers, so that none is asked for twice.
-        style: Of :func:`evaluation.style.train_style`; without one there is no metric ``style``.
-        references: Prompt id → the reviewed answer to it, for the metrics of content.
-        sense: Of :func:`evaluation.sense.measure_sense`; without it nothing is said of sense.
+    ``responses`` are of all arms together: fidelity is compared on the traits that all arms have.
+    Without a ``judge`` its metrics are unscored; without ``style``
+    (:func:`evaluation.style.train_style`) and ``sense`` (:func:`evaluation.sense.measure_sense`)
+    there are none of theirs. ``references`` is prompt id → the reviewed answer to it, for the
+    metrics of content.
 
     Raises:
         UserError: The judge's endpoint is down or refuses us.

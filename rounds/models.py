@@ -101,14 +101,9 @@ def open_export(
 ) -> Export:
     """Return all that an export of a stage needs; one of ``training.export.formats`` writes it.
 
-    Args:
-        context: The round.
-        form: The format, for the folder's name.
-        stage: Whose adapter; the last that was trained by default.
-        name: What the export calls itself; persona and stage by default.
-        out: Its folder; in the round by default.
-        prompts: How many of the evaluation's prompts the gate asks; None for all.
-        dataset: The Hub's name of the rows, for the card.
+    ``stage`` is the one that was trained last by default, ``name`` persona and stage, ``out`` a
+    folder in the round that ``form`` names; ``prompts`` is how many of the evaluation's prompts the
+    gate asks, None for all; ``dataset`` the Hub's name of the rows, for the card.
 
     Raises:
         UserError: No such stage or no adapter of it, a name with odd characters, no prompts.

@@ -18,8 +18,7 @@ class Meter:
     Memory is the proportional set size (PSS) of this process, of all its descendants and of
     ``others`` with theirs: pages shared between processes count once in the sum.
 
-    Args:
-        others: Called at every reading; returns the ids of further processes, such as a server.
+    ``others`` is called at every reading, and returns the ids of such processes, as of a server.
     """
 
     def __init__(self, others: Callable[[], Iterable[int]] = tuple) -> None:

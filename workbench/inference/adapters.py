@@ -38,11 +38,7 @@ class AdaptedModel:
     rounded once, as an export does it; then the base's own weights come back, bit by bit. On a GPU
     adapters are never merged.
 
-    Args:
-        base: Folder of the base model.
-        adapters: Folders of the adapters that :meth:`use` may be asked for.
-        dtype: Type of weights and computation; the device's best by default.
-        merge: Whether an adapter is merged while it is in use; as above by default.
+    ``adapters`` are the folders of those that :meth:`use` may be asked for.
 
     Raises:
         UserError: An adapter that is not there or does not fit the base.
@@ -119,11 +115,6 @@ class AdaptedModel:
 
 def load_adapter(model: PreTrainedModel, folder: Path, base_name: str) -> PeftModel:
     """Return ``model`` with the adapter on it, trainable, in float32.
-
-    Args:
-        model: A loaded base, packed or not.
-        folder: Of the adapter.
-        base_name: The base as its user names it.
 
     Raises:
         UserError: No adapter there, or one that was trained on another base.
@@ -210,10 +201,7 @@ def _broken(file: Path, error: Exception) -> UserError:
 def check_made_for(folder: Path, base_name: str, *, fix: str = "") -> None:
     """Check by the adapter's own word that it was trained on a base.
 
-    Args:
-        folder: Of the adapter.
-        base_name: The base as its user names it.
-        fix: What to do about another base; naming that base by default.
+    ``fix`` is what to do about another base; naming that base by default.
 
     Raises:
         UserError: No adapter there, or one of another base.

@@ -54,10 +54,6 @@ def model_fingerprint(folder: Path, adapter: Path | None = None) -> list[str]:
     """Return what tells a local model from others: weights, adapter, tokenizer, chat template.
 
     Weights are told by their files' size and time: hashing them would take as long as loading them.
-
-    Args:
-        folder: A Hugging Face folder of the model.
-        adapter: Folder of a PEFT adapter on it, or None.
     """
     weights = sorted(folder.glob("*.safetensors"))
     sizes = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in weights]
@@ -82,8 +78,7 @@ class Answers(Protocol):
 class AnswerCache:
     """The file, open; use it as a context manager, or close it.
 
-    Args:
-        path: The file, made with its folder where it is not there; None keeps answers in memory.
+    ``path`` is made with its folder where it is not there; None keeps answers in memory.
 
     Raises:
         UserError: The file cannot be opened or is no SQLite file; as do the methods.
@@ -159,8 +154,7 @@ class AnswerCache:
     def paid(self, endpoint: Endpoint | None = None) -> dict[str, Paid]:
         """Return step → what it took so far; a request that was killed on its way is not in it.
 
-        Args:
-            endpoint: Of requests to this one alone; of all by default.
+        ``endpoint`` is whose requests alone are counted; all by default.
         """
         with self._errors(), self._lock:
             rows = self._db.execute(

@@ -25,9 +25,8 @@ _WEIGHTS = "*.safetensors"
 def resolve_model(name: str, *, weights: bool = True) -> Path:
     """Return the local folder of a model: embedded, a path, or fetched from a hub.
 
-    Args:
-        name: ``smollm2-135m``, a local folder, or a hub id such as ``org/name``.
-        weights: Whether they are needed; without, a hub is asked for configuration and tokenizer.
+    ``name`` is ``smollm2-135m``, a local folder, or a hub id such as ``org/name``. Without
+    ``weights`` a hub is asked for configuration and tokenizer alone.
 
     Raises:
         UserError: The model is nowhere to be had; the line says how to get it.
@@ -150,12 +149,9 @@ def load_model(
 ) -> PreTrainedModel:
     """Return the base model of a folder, on the GPU if there is one.
 
-    Args:
-        folder: What :func:`resolve_model` returned.
-        quantization: Fields of ``transformers.BitsAndBytesConfig``, or of ``Mxfp4Config`` where
-            ``quant_method: mxfp4`` says so; None for full precision.
-        dtype: Type of the weights and of computation; the device's best by default.
-        images: Load a model that reads images beside text, with its vision part.
+    ``quantization`` holds fields of ``transformers.BitsAndBytesConfig``, or of ``Mxfp4Config``
+    where ``quant_method: mxfp4`` says so; None for full precision. ``images`` loads a model that
+    reads images beside text, with its vision part.
     """
     import torch
     import transformers

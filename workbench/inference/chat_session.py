@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 class ChatSession:
     """The base and any number of adapters on it.
 
-    Args:
-        base: Folder of the base model.
-        adapters: Arm → folder of its adapter; every other name stands for the base.
-        dtype: Type of weights and computation; the device's best by default.
+    ``adapters`` is arm → folder of its adapter; every other name stands for the base.
 
     Raises:
         UserError: An adapter that was made for another base.

@@ -52,10 +52,7 @@ _MOST_PADDING = 128
 class BatchedEngine:
     """A loaded chat model that answers many chats at once.
 
-    Args:
-        model: A causal language model, with or without adapters.
-        tokenizer: Its tokenizer, padded left.
-        batch_size: Prompts answered at once, at most.
+    The tokenizer pads left; at most ``batch_size`` prompts are answered at once.
     """
 
     def __init__(

@@ -141,11 +141,7 @@ def greedy_answers(
 ) -> list[ChatAnswer | None]:
     """Return the greedy answer to each chat, in order; equal chats are answered once.
 
-    Args:
-        engine: Who answers.
-        chats: Conversations that end with a user's turn.
-        max_new_tokens: Where an answer without an end is cut.
-        advance: Called with the number of chats answered since the last call.
+    ``advance`` is called with the number of chats answered since the last call.
 
     Returns:
         One answer a chat; None for a prompt that leaves no room for ``max_new_tokens``.

@@ -70,10 +70,8 @@ def check_available() -> str:
 class LlamaCpp:
     """A llama.cpp server on loopback, as a context manager.
 
-    Args:
-        model: The GGUF file.
-        lora: An adapter as GGUF to put on it.
-        context: Tokens that a prompt and its answer may take.
+    ``lora`` is an adapter as GGUF to put on ``model``; ``context`` the tokens that a prompt and its
+    answer may take.
 
     Raises:
         UserError: No llama.cpp, or one that refuses the file: it says why.

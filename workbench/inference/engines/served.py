@@ -15,12 +15,7 @@ from workbench.inference.wire import check_reachable
 
 
 class ServedEngine:
-    """What an endpoint serves, as an :class:`~workbench.inference.engines.chats.Engine`.
-
-    Args:
-        endpoint: Who answers.
-        name: What people call it, in errors.
-    """
+    """What an endpoint serves, as an :class:`~workbench.inference.engines.chats.Engine`."""
 
     def __init__(self, endpoint: Endpoint, name: str = "") -> None:
         self.endpoint, self.name = endpoint, name or endpoint.model
