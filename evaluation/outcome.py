@@ -182,8 +182,8 @@ def sense_report(
         arms=tuple(
             ArmSense(
                 arm=arm,
-                voice=_estimate(table, arm, FIDELITY, seed),
-                sense=_estimate(table, arm, SENSE, seed),
+                voice=mean_estimate(table, arm, FIDELITY, seed),
+                sense=mean_estimate(table, arm, SENSE, seed),
                 answers=len(own),
                 answered=sum(one.sense >= ANSWERED[by_meaning] for one in own),
                 guards=dict(Counter(one.guard for one in own if one.guard).most_common()),
@@ -194,7 +194,8 @@ def sense_report(
     )
 
 
-def _estimate(table: Mapping[Key, Column], arm: str, metric: str, seed: int) -> MeanEstimate:
+def mean_estimate(table: Mapping[Key, Column], arm: str, metric: str, seed: int) -> MeanEstimate:
+    """Return an arm's mean on held-out questions with its interval, of tabulated scores."""
     import numpy as np
 
     column = table.get(Key(arm, "", 0, metric), Column())

@@ -153,7 +153,7 @@ def test_no_prompt_stands_in_two_sets(repo: Path) -> None:
         assert repeated(texts) == []
 
 
-@pytest.mark.parametrize("name", ["refusals", "instructions", "paraphrases"])
+@pytest.mark.parametrize("name", ["refusals", "instructions", "paraphrases", "robustness"])
 def test_a_folder_of_prompts_says_what_it_is(repo: Path, name: str) -> None:
     text = (repo / "datasets" / name / "README.md").read_text(encoding="utf-8")
     assert text.startswith("---\nlicense: apache-2.0\n")
