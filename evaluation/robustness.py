@@ -9,9 +9,10 @@ safety case has a line of it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,7 +20,6 @@ from evaluation.outcome import MeanEstimate, mean_estimate
 from evaluation.scorers import SENSE, ScoringInput, fidelity, judged, rules, sense
 from evaluation.sense import SenseInput, measure_sense
 from workbench.errors import UserError, UserErrors
-from workbench.inference.endpoint import Endpoint
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Message, Response, Role, Score, take_spread
 from workbench.stats import Comparison, Difference, compare
@@ -185,17 +185,14 @@ class Robustness(Frozen):
 
 def measure_robustness(
     persona: Persona,
-    arm: str,
     plain: Sequence[Response],
     crossed: Sequence[Response],
     surfaces: Sequence[Surface],
     inputs: SenseInput | None,
     *,
     traits: Sequence[str] = (),
-    judge: Endpoint | None = None,
-    votes: int = 1,
-    cache: Path | None = None,
     seed: int = 0,
+    **judging: Any,
 ) -> Robustness:
     """Return how an arm's voice and sense on each surface stand to its plain answers.
 
@@ -204,16 +201,14 @@ def measure_robustness(
 
     Args:
         persona: Whose traits are scored.
-        arm: Who answered.
-        plain: Its answers to the held-out questions as they are.
-        crossed: Its answers on surfaces, of :func:`crossed_responses`.
+        plain: The arm's answers to the held-out questions as they are.
+        crossed: Its answers on surfaces, of :func:`crossed_responses`; not empty.
         surfaces: What the answers' ``probe`` names.
         inputs: What sense is measured with; None leaves it out.
         traits: What fidelity is made of; by default all traits.
-        judge: Who scores what rules cannot; without one voice is made of rules alone.
-        votes: How often the judge is asked.
-        cache: File of the judge's answers.
         seed: Of the resampling.
+        judging: ``judge``, ``votes`` and ``cache`` of :class:`~evaluation.scorers.ScoringInput`;
+            without a judge voice is made of rules alone.
     """
     variants = {one.id: (number, one.surface) for number, one in enumerate(surfaces, start=1)}
     asked = {one.prompt_id for one in crossed}
@@ -225,27 +220,35 @@ def measure_robustness(
     base = [one.evolve(arm=PLAIN, seed=0) for one in _first_seed(plain) if one.prompt_id in asked]
     responses = [*base, *own]
     measures = measure_sense(responses, inputs) if inputs else {}
-    scores = _scores(ScoringInput(persona, responses, judge, votes, cache, sense=measures))
+    scores = _scores(ScoringInput(persona, responses, sense=measures, **judging))
     whole = len(own) > len({(one.prompt_id, variants[one.arm][1]) for one in own})
     pooled = _pooled(scores, {name: kind for name, (_, kind) in variants.items()}, whole=whole)
     counted = list(traits) or [trait.id for trait in persona.traits]
-    comparison = compare(pooled, PLAIN, seed, responses=responses, traits=counted)
-    table = tabulate(pooled, responses, counted)
     return Robustness(
-        arm=arm,
+        arm=crossed[0].arm,
         questions=len(asked),
         whole=whole,
-        scores=tuple(
-            SurfaceScore(
-                surface=name,
-                answers=sum(s.metric == FIDELITY and s.arm == name for s in pooled),
-                voice=mean_estimate(table, name, FIDELITY, seed),
-                sense=mean_estimate(table, name, SENSE, seed),
-                voice_change=_change(comparison, name, FIDELITY),
-                sense_change=_change(comparison, name, SENSE),
-            )
-            for name in comparison.arms
-        ),
+        scores=_surface_scores(pooled, responses, counted, seed),
+    )
+
+
+def _surface_scores(
+    scores: Sequence[Score], responses: Sequence[Response], traits: Sequence[str], seed: int
+) -> tuple[SurfaceScore, ...]:
+    """Return every surface's means and changes, the plain question first."""
+    comparison = compare(scores, PLAIN, seed, responses=responses, traits=traits)
+    table = tabulate(scores, responses, traits)
+    answers = Counter(score.arm for score in scores if score.metric == FIDELITY)
+    return tuple(
+        SurfaceScore(
+            surface=name,
+            answers=answers[name],
+            voice=mean_estimate(table, name, FIDELITY, seed),
+            sense=mean_estimate(table, name, SENSE, seed),
+            voice_change=_change(comparison, name, FIDELITY),
+            sense_change=_change(comparison, name, SENSE),
+        )
+        for name in comparison.arms
     )
 
 

@@ -147,7 +147,8 @@ def _unprompted(context: RoundContext) -> RoundContext:
     """Return the context with the base and the trained arms alone."""
 
     def evaluating(arms: Sequence[str]) -> RoundContext:
-        evaluate = context.config.evaluate.model_copy(update={"arms": tuple(arms), "more": {}})
+        changes = {"arms": tuple(arms), "more": {}, "robustness": "off"}
+        evaluate = context.config.evaluate.model_copy(update=changes)
         return replace(context, config=context.config.model_copy(update={"evaluate": evaluate}))
 
     return evaluating([own.name for own in own_arms(evaluating(())) if PROMPT not in own.name])

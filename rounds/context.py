@@ -84,11 +84,15 @@ class RoundContext:
         changes = {name: value for name, value in settings.items() if value is not None}
         return self._with(generate=self.config.generate.model_copy(update=changes))
 
-    def evaluating(self, more: Mapping[str, str]) -> RoundContext:
-        """Return the same context, with further arms by name."""
-        if not more:
+    def evaluating(self, more: Mapping[str, str], *, robustness: bool = False) -> RoundContext:
+        """Return the same context, with further arms by name, or all questions on all surfaces."""
+        changes: dict[str, object] = {}
+        if more:
+            changes["more"] = {**self.config.evaluate.more, **more}
+        if robustness:
+            changes["robustness"] = "whole"
+        if not changes:
             return self
-        changes = {"more": {**self.config.evaluate.more, **more}}
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))
 
     def tracking(self, tracker: str) -> RoundContext:

@@ -20,6 +20,7 @@ from evaluation.gate import GateReport
 from evaluation.outcome import SenseReport
 from evaluation.pairwise import PairwiseResult
 from evaluation.people import People
+from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
 from workbench.config import METHODS, Method
@@ -192,6 +193,8 @@ SENSE = Document("evaluate", "sense.json", SenseReport)
 SAFETY = Document("evaluate", "safety.json", SafetyCase)
 SAFETY_ANSWERS = Records("evaluate", "safety-answers.jsonl", Response)
 """Of the base and of the arm that would be shipped, to the whole safety sets and the requests."""
+SURFACE_ANSWERS = Records("evaluate", "surfaces.jsonl", Response)
+ROBUSTNESS = Document("evaluate", "robustness.json", Robustness)
 DIVERSITY = Json("evaluate", "diversity.json")
 WIN_RATES = Document("evaluate", "pairs.json", PairwiseResult)
 

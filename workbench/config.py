@@ -241,6 +241,11 @@ class EvaluateSettings(Frozen):
     instructed: int | None = Field(default=60, ge=1)
     """Ask so many of the instructions, spread over the kinds of their constraints; null asks all.
     60 tell falls of some 12 points in a hundred, 150 some 8."""
+    surfaces: Path = Path("datasets/robustness")
+    """Folder with the surfaces that questions are put on, a file a language."""
+    robustness: Literal["off", "sample", "whole"] = "sample"
+    """Ask the arm that the verdict is about held-out questions on other surfaces as well: twelve on
+    each kind, all on every one (``--robustness``), or none."""
     gate: GateBounds = GateBounds()
     arms: tuple[str, ...] = ()
     """The round's own arms, such as ``base+prompt``; by default the base and each trained stage,

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from app.cli.data import EXIT_TOO_FEW, print_too_few
 from app.cli.models import exit_on_failures
-from app.cli.options import overlap_option, reopen, round_options
+from app.cli.options import overlap_option, reopen, robustness_option, round_options
 from app.cli.review import progress_table
 from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
@@ -52,12 +52,14 @@ _LISTED = 8
     help="Stop for review: print address and logins, go on when enough is reviewed.",
 )
 @overlap_option
+@robustness_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 def run(
     context: RoundContext,
     force: tuple[str, ...],
     wait_for_people: bool,
     reviewers_per_record: int | None,
+    robustness: bool,
     until: str | None,
 ) -> None:
     """Run every stage in order; what is done already is not done again.
@@ -70,6 +72,7 @@ def run(
       persona run --until split
       persona run --wait-for-people --reviewers-per-record 2
     """
+    context = context.evaluating({}, robustness=robustness)
     context = with_overlap(context.waiting() if wait_for_people else context, reviewers_per_record)
     outcomes = run_stages(context, stages_until(until, context.config.train.methods), force=force)
     last = outcomes[-1].stage

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.options import force_option, round_options, run_one, stage_command
+from app.cli.options import (
+    force_option,
+    robustness_option,
+    round_options,
+    run_one,
+    stage_command,
+)
 from rounds.context import RoundContext
 from rounds.layout import Manifest
 from workbench.config import METHODS, TRACKERS, Method
@@ -129,7 +135,10 @@ def _print_plan(
 @force_option
 @click.option("--people", is_flag=True, help="A blind round in Argilla, counted so far.")
 @click.option("--arm", "arms", multiple=True, metavar="NAME=WHAT", help="Add an arm.")
-def evaluate(context: RoundContext, arms: tuple[str, ...], people: bool, force: bool) -> None:
+@robustness_option
+def evaluate(
+    context: RoundContext, arms: tuple[str, ...], people: bool, robustness: bool, force: bool
+) -> None:
     """Answer the held-out prompts and probes with every arm and compare each with the base.
 
     An arm is added by its name and what it is: an earlier round's adapter, the folder of an adapter
@@ -147,6 +156,7 @@ def evaluate(context: RoundContext, arms: tuple[str, ...], people: bool, force: 
       persona evaluate --round 2 --arm first=round-001/sft
       persona evaluate --arm teacher+prompt=teacher
       persona evaluate --people
+      persona evaluate --robustness
     """
     if people:
         from rounds.blind_round import run_blind_round
@@ -158,7 +168,7 @@ def evaluate(context: RoundContext, arms: tuple[str, ...], people: bool, force: 
     from rounds.arms import parse_arms
     from rounds.pipeline import run_stages
 
-    context = context.evaluating(parse_arms(arms))
+    context = context.evaluating(parse_arms(arms), robustness=robustness)
     (outcome,) = run_stages(context, ["evaluate"], force=["evaluate"] if force else [])
     click.echo(context.round.stage("evaluate"))
     exit_on_failures(outcome.manifest)

@@ -77,6 +77,9 @@ def reopen(number: int) -> RoundContext:
 
 
 force_option = click.option("--force", is_flag=True, help="Do it again although it is done.")
+robustness_option = click.option(
+    "--robustness", is_flag=True, help="Every held-out question on every surface, not a sample."
+)
 overlap_option = click.option(
     "--reviewers-per-record",
     type=click.IntRange(min=1),

@@ -15,6 +15,7 @@ from evaluation.gate import GateReport
 from evaluation.outcome import SenseReport
 from evaluation.pairwise import WinRate
 from evaluation.people import People
+from evaluation.robustness import Robustness
 from evaluation.style import StyleReport
 from workbench.inference.endpoint import Paid
 from workbench.persona import Persona
@@ -98,6 +99,9 @@ class ReportInput:
     win_rates: Sequence[WinRate] = ()
     people: People | None = None
     sense: SenseReport | None = None
+    robustness: Robustness | None = None
+    surface_answers: Sequence[Response] = ()
+    """What the robustness is measured on; ``probe`` is the id of the surface."""
     curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """Training method → what each logged step held: step, losses and rewards by TRL's names."""
     primaries: Sequence[str] = ()

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from evaluation.outcome import outcome_of
 from evaluation.report import answers, figures, results, rows
 from evaluation.report.inputs import ReportInput, StageRun
-from evaluation.report.verdict import across_lines, verdict
+from evaluation.report.verdict import across_lines, surface_lines, verdict
 from evaluation.report.wording import Wording
 from workbench.config import METHODS
 from workbench.persona import FIDELITY
@@ -118,6 +118,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "regressions": results.regressions(comparison),
         "compared": results.compared(comparison),
         "instruction_shares": report.general.instruction_shares if report.general else {},
+        "surface_lines": surface_lines(report.robustness, wording),
         "across": across_lines(report.general.across if report.general else None, wording),
         "marker": lambda arm: figures.svg(
             14, 14, wording.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
@@ -254,6 +255,7 @@ def summary(report: ReportInput) -> dict[str, object]:
         "drift_change": {name: _plain(one) for name, one in comparison.drift_change.items()},
         "judge": _plain(report.calibration),
         "people": _plain(report.people),
+        "robustness": _plain(report.robustness),
         "general": [_plain(one) for one in general.arms] if general else None,
         "across": _plain(general.across) if general else None,
         "stages": {one.stage: _stage(one) for one in report.stages},

@@ -9,6 +9,7 @@ from evaluation.gate import AcrossRounds
 from evaluation.outcome import SUCCESS, ArmSense, SenseReport, outcome_of
 from evaluation.report.inputs import ReportInput
 from evaluation.report.wording import Wording
+from evaluation.robustness import Robustness
 from evaluation.scorers import UNLOOPED
 from evaluation.sense import MOST_SENSELESS
 from workbench.persona import FIDELITY
@@ -237,3 +238,27 @@ def across_lines(across: AcrossRounds | None, wording: Wording) -> list[str]:
         return [*lines, wording("across.failed", lost=lost, **names)]
     compared = len(lines) > bool(across.not_compared)
     return [*lines, wording("across.passed", **names)] if compared else lines
+
+
+def surface_lines(robustness: Robustness | None, wording: Wording) -> list[str]:
+    """Return in words on which surface voice and sense fall most."""
+    if robustness is None:
+        return []
+    lines = []
+    for measure in ("voice", "sense"):
+        worst = robustness.worst(measure)
+        change = worst and (worst.voice_change if measure == "voice" else worst.sense_change)
+        name = wording(f"bars.{measure}")
+        if worst is None or not change:
+            lines.append(wording("surfaces.steady", measure=name))
+            continue
+        lines.append(
+            wording(
+                f"surfaces.worst.{'sure' if change.excludes_zero else 'open'}",
+                measure=name,
+                surface=wording.surface(worst.surface),
+                points=wording.points(change.mean),
+                interval=wording.interval(change),
+            )
+        )
+    return lines

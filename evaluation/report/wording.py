@@ -64,6 +64,13 @@ class Wording:
         """Return in a sentence what a metric says; empty where the phrases do not know it."""
         return phrases(self.language).get(f"report.metric_about.{name}", "")
 
+    def surface(self, name: str) -> str:
+        """Return what a question was put on: a kind of surface, or a kind's variant by its id."""
+        known = phrases(self.language)
+        kind, _, number = name.rpartition("-")
+        variant = f"{known.get(f'report.surface.{kind}', kind)} ({number})"
+        return known.get(f"report.surface.{name}") or (variant if kind else name)
+
     def reason(self, name: str) -> str:
         """Return why a row was dropped or a score is missing."""
         if name.startswith("judge_http_"):

@@ -7,26 +7,24 @@ kept beside the stage's folder: they outlive a change of the settings and a kill
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.answer import GREEDY, answer_arms, cut_shares, max_new_tokens_for
-from evaluation.arms import Arm, ModelPool
+from evaluation.answer import cut_shares
 from evaluation.calibration import Calibration, calibrate, reviewed_responses
-from evaluation.gate import GateReport, check_forgetting, check_unanswered, check_unscored
-from evaluation.general import General, load_general, measure_general, texts_file
-from evaluation.instructions import follow_instructions, load_instructions
+from evaluation.gate import GateReport, check_unanswered, check_unscored
 from evaluation.outcome import sense_report
 from evaluation.pairwise import compare_pairs
 from evaluation.probes import take_probes
+from evaluation.safety_case import SafetyLine
 from evaluation.scorers import score_responses
-from evaluation.sense import AnswerSense, Loss, SenseInput, language_loss, measure_sense
+from evaluation.sense import AnswerSense, SenseInput, measure_sense
 from evaluation.style import StyleReport, train_style
 from evaluation.text_measures import diversity_by_arm
+from rounds.answering import ArmAnswers, answer_all
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
 from rounds.last_evaluation import (
@@ -50,30 +48,30 @@ from rounds.layout import (
     PROBES,
     RESPONSES,
     REVIEWS,
+    ROBUSTNESS,
     SAFETY,
     SAFETY_ANSWERS,
     SCORES,
     SENSE,
     STYLE,
+    SURFACE_ANSWERS,
     TEST,
     TRAIN,
     WIN_RATES,
     adapter,
 )
+from rounds.robustness import RobustnessCheck, robustness_files
 from rounds.runner import StageSpec, Work
 from rounds.safety import SafetyCheck, safety_files
 from workbench.config import dumped
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
-from workbench.inference.base_models import load_tokenizer, resolve_model
 from workbench.inference.embedder import make_embedder
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import judge_paid
 from workbench.inference.wire import check_reachable
-from workbench.prompts import system_prompt
 from workbench.records import Example, ProbePrompt, Response, Review, Score
 from workbench.stats import Comparison, compare
-from workbench.store import file_hash, write_json
 
 STAGE = "evaluate"
 
@@ -89,7 +87,12 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
         inputs=(TEST, TRAIN, PROBES, BASELINE, FILTERED, REVIEWS, *trained),
         optional=(CARRY_OVER_REVIEWS,),
         earlier=tuple((last, one) for one in READ) if last else (),
-        files={**shared_files(context), **safety_files(context), **named},
+        files={
+            **shared_files(context),
+            **safety_files(context),
+            **robustness_files(context),
+            **named,
+        },
         settings={
             "model": context.config.model,
             "judge": dumped(context.config.judge),
@@ -128,26 +131,6 @@ class EvaluateInputs:
         )
 
 
-class _Answers(NamedTuple):
-    """What the arms answered and what their weights can still do."""
-
-    responses: list[Response]
-    instructed: list[Response]
-    """Answers to instructions, of the arms whose weights are here."""
-    safety: list[Response]
-    """Of the base and the arm that would be shipped, to the prompts of the safety check."""
-    gate: GateReport
-    max_new_tokens: int
-    """Where answers were cut."""
-    loss: tuple[Loss, str]
-    """Of texts, and whose it is: tells fluent text from other."""
-
-    @property
-    def answered(self) -> list[Response]:
-        """The responses that are answers."""
-        return [response for response in self.responses if not response.unanswered]
-
-
 class _Sense(NamedTuple):
     """What sense is measured with, and the measures of each response; None where nothing is."""
 
@@ -184,13 +167,17 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     if judging.judge:
         check_reachable(judging.judge)  # before the hours, not after them
     safety = SafetyCheck.of(context, inputs.probes)
-    answers = _answer(context, work, inputs.train, [*prompts, *probes], safety, scratch)
+    robustness = RobustnessCheck.of(context, prompts)
+    answers = answer_all(
+        context, work, inputs.train, [*prompts, *probes], safety, robustness, scratch
+    )
     questions = [*prompts, *probes]
     sense = _sense(context, inputs, prompts, answers)
     scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
     calibration = _calibrate(context, inputs, judging)
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
-    case = safety.case(comparison, gate, answers.safety)
+    lines = _write_robustness(work, robustness, comparison, answers, sense, judging)
+    case = safety.case(comparison, gate, answers.safety, lines)
     work.write(RESPONSES, answers.responses)
     work.write(INSTRUCTIONS, answers.instructed)
     work.write(SAFETY_ANSWERS, answers.safety)
@@ -216,87 +203,8 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     )
 
 
-def _answer(
-    context: RoundContext,
-    work: Work,
-    train: list[Example],
-    questions: list[Example],
-    safety: SafetyCheck,
-    scratch: Path,
-) -> _Answers:
-    """Have every arm answer, and measure what its weights can still do."""
-    settings = context.config.evaluate
-    arms = _arms(context, work, train)
-    folder = resolve_model(context.config.model)
-    tokenizer = load_tokenizer(folder)
-    limit = settings.max_new_tokens or max_new_tokens_for(tokenizer, (row.answer for row in train))
-    pool = ModelPool(folder, arms)
-    ask = partial(answer_arms, model=pool, batch_size=settings.batch_size, cache=scratch / CACHE)
-    ask_all = partial(
-        ask,
-        max_new_tokens=limit,
-        seeds=settings.seeds or GREEDY,
-        temperature=settings.temperature,
-    )
-    responses = ask_all(arms, questions)
-    asked = safety.arms(arms)
-    safe = ask_all(asked, safety.prompts) if asked else []
-    instructions = load_instructions(
-        settings.instructions, context.persona.language, settings.instructed
-    )
-    longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
-    # What weights can do shows without a prompt, and is measured where the weights are.
-    bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
-    instructed = ask(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
-    gate = check_forgetting(
-        _general(settings.general, context.persona.language, bare, pool, scratch / "general"),
-        follow_instructions(instructions, instructed),
-        settings.gate,
-        seed=context.config.seed,
-    )
-    loss = language_loss(context.persona.language, pool, scratch / "loss")
-    return _Answers(responses, instructed, safe, gate, limit, loss)
-
-
-def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
-    # Only rows of the training split: an example must not give a held-out answer away.
-    few_shot = context.few_shot_examples(train)[: context.config.evaluate.few_shot]
-    system = system_prompt(context.persona, few_shot)
-    own = [
-        Arm(
-            arm.name,
-            work.path(adapter(arm.stage)) if arm.stage else None,
-            system if arm.prompted else None,
-        )
-        for arm in own_arms(context)
-    ]
-    return [*own, *named_arms(context, system)]
-
-
-def _general(
-    folder: Path, language: str, arms: list[Arm], pool: ModelPool, memo: Path
-) -> dict[str, General]:
-    """Return what each arm's weights make of general text.
-
-    Arms are local ones without a system prompt; ``memo`` is the folder that keeps the measurements.
-    """
-    data = load_general(folder, language)
-    measured_with = file_hash(texts_file(folder))
-    abilities: dict[str, General] = {}
-    for arm in arms:
-        weights = "-".join(pool.fingerprint(arm))
-        digest = hashlib.sha256((measured_with + weights + language).encode()).hexdigest()[:16]
-        file = memo / f"{digest}.json"
-        if file.exists():
-            abilities[arm.name] = General.model_validate_json(file.read_text("utf-8"))
-            continue
-        abilities[arm.name] = measure_general(*pool.use(arm), data)
-        write_json(file, abilities[arm.name].model_dump(mode="json"))
-    return abilities
-
-
 def _sense(
-    context: RoundContext, inputs: EvaluateInputs, rows: list[Example], answers: _Answers
+    context: RoundContext, inputs: EvaluateInputs, rows: list[Example], answers: ArmAnswers
 ) -> _Sense:
     """Measure whether answers to held-out questions are answers; one question says nothing."""
     if len(rows) < 2:
@@ -312,7 +220,7 @@ def _write_sense(
     context: RoundContext,
     work: Work,
     comparison: Comparison,
-    answers: _Answers,
+    answers: ArmAnswers,
     scores: list[Score],
     sense: _Sense,
 ) -> list[str]:
@@ -331,6 +239,30 @@ def _write_sense(
     )
     work.write(SENSE, report)
     return report.failures(comparison, context.config.evaluate.gate)
+
+
+def _write_robustness(
+    work: Work,
+    robustness: RobustnessCheck,
+    comparison: Comparison,
+    answers: ArmAnswers,
+    sense: _Sense,
+    judging: _Judging,
+) -> list[SafetyLine]:
+    """Write the answers on other surfaces, and how the arm holds there; return its safety line."""
+    result = robustness.result(
+        comparison,
+        answers.answered,
+        answers.crossed,
+        sense.inputs,
+        judge=judging.judge,
+        **judging.how,
+    )
+    if result is None:
+        return []
+    work.write(SURFACE_ANSWERS, answers.crossed)
+    work.write(ROBUSTNESS, result)
+    return robustness.lines(result)
 
 
 def _score(
@@ -370,7 +302,7 @@ def _compare(
     context: RoundContext,
     work: Work,
     last: LastEvaluation | None,
-    answers: _Answers,
+    answers: ArmAnswers,
     scores: list[Score],
     calibration: Calibration,
 ) -> tuple[Comparison, GateReport]:
@@ -415,7 +347,7 @@ def _primaries(work: Work, primary: str) -> list[str]:
     return [*earlier, primary] if earlier[-1:] != [primary] else list(earlier)
 
 
-def _counts(answers: _Answers, scores: list[Score]) -> dict[str, object]:
+def _counts(answers: ArmAnswers, scores: list[Score]) -> dict[str, object]:
     return {
         "responses": len(answers.responses),
         "tokens": sum(response.tokens for response in answers.responses),

@@ -43,6 +43,8 @@ OPTIONAL: tuple[Artifact, ...] = (
     layout.WIN_RATES,
     layout.PEOPLE,
     layout.SENSE,
+    layout.ROBUSTNESS,
+    layout.SURFACE_ANSWERS,
 )
 """What only an earlier round, a judge, a blind round or two held-out questions leave behind."""
 
@@ -93,6 +95,8 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         style=work.read(layout.STYLE),
         win_rates=work.read(layout.WIN_RATES).rates if layout.WIN_RATES in work.inputs else (),
         sense=work.read(layout.SENSE) if layout.SENSE in work.inputs else None,
+        robustness=work.read(layout.ROBUSTNESS) if layout.ROBUSTNESS in work.inputs else None,
+        surface_answers=work.read_if_there(layout.SURFACE_ANSWERS),
         people=work.read(layout.PEOPLE) if layout.PEOPLE in work.inputs else None,
         curves={
             method: _lines(work.path(curve(method)))

@@ -129,7 +129,7 @@ def measured(
     embedder = make_embedder("ngrams", "en", [row.answer for row in rows])
     inputs = SenseInput("en", rows, [], embedder, lambda texts: [4.0 for _ in texts], "none")
     crossed = crossed_responses(prompts, answers)
-    return measure_robustness(persona, "sft", plain, crossed, surfaces, inputs)
+    return measure_robustness(persona, plain, crossed, surfaces, inputs)
 
 
 def test_who_answers_alike_everywhere_loses_nothing_anywhere(

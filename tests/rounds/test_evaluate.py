@@ -29,6 +29,7 @@ ANSWERS = 4 + (len(PROBES) - 1) + 5
 """Of an arm: held-out questions, one of each probe set, and a conversation of five turns."""
 INSTRUCTED = 3
 """Instructions that each of the three arms whose weights are here is asked."""
+CROSSED = 4 * 6
 Evaluate = Callable[..., Manifest]
 
 
@@ -148,7 +149,7 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
         assert of_arm[arm, ""] == 4 and of_arm[arm, "safety"] == 1 and of_arm[arm, "drift"] == 5
     assert len(answers) == 5 * ANSWERS
     # Two requests of the base and of the arm that would be shipped; probes were asked before.
-    assert len(cached(folder)) == 5 * ANSWERS + 3 * INSTRUCTED + 2 * 2
+    assert len(cached(folder)) == 5 * ANSWERS + 3 * INSTRUCTED + 2 * 2 + CROSSED
     scores = list(read_records(folder / "evaluate" / "scores.jsonl", Score))
     rules = [score for score in scores if score.metric == "emoji"]
     assert len(rules) == len(answers)
@@ -165,8 +166,15 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     # One prompt of a set tells nothing, and the page says so.
     verdicts = {line["name"]: (line["n"], line["verdict"]) for line in case["lines"]}
     assert verdicts["disclosure"] == verdicts["over_refusal"] == (1, "too_few")
-    assert verdicts["robustness"] == (0, "not_measured")
+    assert verdicts["robustness"] == (4, "too_few")
     general = json.loads((folder / "evaluate" / "general.json").read_text("utf-8"))
+    # Four questions on six kinds of surface, asked of the arm that the verdict is about.
+    robustness = json.loads((folder / "evaluate" / "robustness.json").read_text("utf-8"))
+    assert (robustness["arm"], robustness["questions"]) == ("sft+dpo", 4)
+    crossed = list(read_records(folder / "evaluate" / "surfaces.jsonl", Response))
+    assert len(crossed) == CROSSED and {one.prompt_id for one in crossed} == {
+        one.prompt_id for one in answers if not one.probe
+    }
     # A prompted arm's weights are those of the arm without the prompt.
     assert sorted(general["general"]) == ["base", "sft", "sft+dpo"]
 
@@ -193,7 +201,7 @@ def test_another_measure_that_counts_is_another_evaluation_and_is_told(
 ) -> None:
     answers = cached(copied)
     manifest = evaluate(evaluate={"primary": "emoji"})
-    assert "evaluate is done again: changed: primary" in capsys.readouterr().out
+    assert "evaluate is done again: changed: primary" in capsys.readouterr().err
     assert manifest.settings["primary"] == "emoji"
     assert manifest.counts["primaries"] == ["fidelity", "emoji"]
     comparison = json.loads((copied / "evaluate" / "comparison.json").read_text("utf-8"))
@@ -282,6 +290,7 @@ def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
         price = {"input": 1.0, "output": 2.0, "currency": "EUR"}
         judge = {"base_url": server.url, "model": "j", "attempts": 1, "price": price}
         few = {"max_unscored": 0.1, "arms": ["base", "sft"], "pairwise": False, "requests": 0}
+        few["robustness"] = "off"
         # The evaluation is whole, says what is missing, and fails by it.
         before = evaluate(judge=judge, evaluate=few).counts
         missing = "scores are missing (bound 10%; judge_http_400"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +13,16 @@ from evaluation.calibration import Calibration
 from evaluation.gate import GateReport, check_forgetting
 from evaluation.people import Pairing, People
 from evaluation.report import ReportInput, build_reports
+from evaluation.report.verdict import surface_lines
+from evaluation.report.wording import Wording
+from evaluation.robustness import cross, crossed_responses, load_surfaces, measure_robustness
 from evaluation.scorers import score_responses
+from tests.evaluation.report.conftest import ANSWERS
 from tests.evaluation.report.test_page import Page, html_of
 from tests.evaluation.test_gate import followed, general
 from workbench.config import GateBounds
 from workbench.persona import Persona
-from workbench.records import Example
+from workbench.records import Example, Response
 from workbench.stats import compare
 from workbench.stats.agreement import RaterAgreement
 
@@ -166,6 +171,39 @@ def test_what_was_forgotten_and_lost_is_reported(page: Page) -> None:
     assert "SFT + DPO 4.000 +0.500 10% ▽ likely: −20.0 (−45.0 to −5.0) 30 / 30 broken" in page.text
     assert "Everything on which an arm stands below the base" in page.text
     assert "On no question did SFT + DPO show fewer traits than the base." in page.text
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_worst_surface_is_named_in_words_and_every_answer_can_be_read(
+    full: ReportInput, examples: list[Example], repo: Path, language: str
+) -> None:
+    surfaces = load_surfaces(repo / "datasets" / "robustness", language)
+    plain = [one for one in full.responses if one.arm == "sft+dpo" and not one.probe]
+    prompts = cross(examples, surfaces, whole=True)
+    answers = [
+        Response(
+            arm="sft+dpo",
+            prompt_id=one.example.id,
+            prompt=one.example.prompt,
+            text="Dear sir." if one.surface.surface == "email" else ANSWERS["sft+dpo"],
+        )
+        for one in prompts
+    ]
+    persona = full.persona.model_copy(update={"language": language})
+    crossed = crossed_responses(prompts, answers)
+    measured = measure_robustness(persona, plain, crossed, surfaces, None)
+    report = replace(full, persona=persona, robustness=measured, surface_answers=crossed)
+    wording, text = Wording(persona), Page(html_of(report)).text
+    worst = measured.worst("voice")
+    assert worst is not None and worst.surface == "email"
+    line = surface_lines(measured, wording)[0]
+    assert wording.surface("email") in line and line in text
+    assert text.count("Dear sir.") == len(examples)
+    assert wording("surfaces.rows", count=15 * len(examples)) in text
+    assert wording.surface("suffix-3") in text and "(3)" in wording.surface("suffix-3")
+    forms = build_reports(report)
+    assert line in forms["report.md"]
+    assert json.loads(forms["report.json"])["robustness"]["arm"] == "sft+dpo"
 
 
 def test_every_number_of_the_tables_leads_to_its_rows(full: ReportInput) -> None:

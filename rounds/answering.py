@@ -1,0 +1,131 @@
+"""Everything that the models of a round answer for its evaluation, from one pool of them.
+
+In: the round's configuration, its adapters and what is to be asked. Out: :class:`ArmAnswers`. The
+stage of evaluation calls. Answers are kept in ``scratch`` as they come, so that a kill or another
+setting loses none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from evaluation.answer import GREEDY, answer_arms, max_new_tokens_for
+from evaluation.arms import Arm, ModelPool
+from evaluation.gate import GateReport, check_forgetting
+from evaluation.general import General, load_general, measure_general, texts_file
+from evaluation.instructions import follow_instructions, load_instructions
+from evaluation.sense import Loss, language_loss
+from rounds.arms import named_arms, own_arms
+from rounds.context import RoundContext
+from rounds.layout import adapter
+from rounds.robustness import RobustnessCheck
+from rounds.runner import Work
+from rounds.safety import SafetyCheck
+from workbench.inference.answer_cache import CACHE
+from workbench.inference.base_models import load_tokenizer, resolve_model
+from workbench.prompts import system_prompt
+from workbench.records import Example, Response
+from workbench.store import file_hash, write_json
+
+
+class ArmAnswers(NamedTuple):
+    """What the arms answered and what their weights can still do."""
+
+    responses: list[Response]
+    instructed: list[Response]
+    """Answers to instructions, of the arms whose weights are here."""
+    safety: list[Response]
+    """Of the base and the arm that would be shipped, to the prompts of the safety check."""
+    crossed: list[Response]
+    """Answers to held-out questions on other surfaces, of the arm that the verdict is about."""
+    gate: GateReport
+    max_new_tokens: int
+    """Where answers were cut."""
+    loss: tuple[Loss, str]
+    """Of texts, and whose it is: tells fluent text from other."""
+
+    @property
+    def answered(self) -> list[Response]:
+        """The responses that are answers."""
+        return [response for response in self.responses if not response.unanswered]
+
+
+def answer_all(
+    context: RoundContext,
+    work: Work,
+    train: list[Example],
+    questions: list[Example],
+    safety: SafetyCheck,
+    robustness: RobustnessCheck,
+    scratch: Path,
+) -> ArmAnswers:
+    """Have every arm answer, and measure what its weights can still do."""
+    settings = context.config.evaluate
+    arms = _arms(context, work, train)
+    folder = resolve_model(context.config.model)
+    tokenizer = load_tokenizer(folder)
+    limit = settings.max_new_tokens or max_new_tokens_for(tokenizer, (row.answer for row in train))
+    pool = ModelPool(folder, arms)
+    ask = partial(answer_arms, model=pool, batch_size=settings.batch_size, cache=scratch / CACHE)
+    seeds = settings.seeds or GREEDY
+    ask_long = partial(ask, max_new_tokens=limit, temperature=settings.temperature)
+    responses = ask_long(arms, questions, seeds=seeds)
+    asked = safety.arms(arms)
+    safe = ask_long(asked, safety.prompts, seeds=seeds) if asked else []
+    asked = robustness.arms(arms)
+    crossed = ask_long(asked, robustness.examples, seeds=seeds[:1]) if asked else []
+    instructions = load_instructions(
+        settings.instructions, context.persona.language, settings.instructed
+    )
+    longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
+    # What weights can do shows without a prompt, and is measured where the weights are.
+    bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
+    instructed = ask(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
+    gate = check_forgetting(
+        _general(settings.general, context.persona.language, bare, pool, scratch / "general"),
+        follow_instructions(instructions, instructed),
+        settings.gate,
+        seed=context.config.seed,
+    )
+    loss = language_loss(context.persona.language, pool, scratch / "loss")
+    return ArmAnswers(responses, instructed, safe, robustness.crossed(crossed), gate, limit, loss)
+
+
+def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:
+    # Only rows of the training split: an example must not give a held-out answer away.
+    few_shot = context.few_shot_examples(train)[: context.config.evaluate.few_shot]
+    system = system_prompt(context.persona, few_shot)
+    own = [
+        Arm(
+            arm.name,
+            work.path(adapter(arm.stage)) if arm.stage else None,
+            system if arm.prompted else None,
+        )
+        for arm in own_arms(context)
+    ]
+    return [*own, *named_arms(context, system)]
+
+
+def _general(
+    folder: Path, language: str, arms: list[Arm], pool: ModelPool, memo: Path
+) -> dict[str, General]:
+    """Return what each arm's weights make of general text.
+
+    Arms are local ones without a system prompt; ``memo`` is the folder that keeps the measurements.
+    """
+    data = load_general(folder, language)
+    measured_with = file_hash(texts_file(folder))
+    abilities: dict[str, General] = {}
+    for arm in arms:
+        weights = "-".join(pool.fingerprint(arm))
+        digest = hashlib.sha256((measured_with + weights + language).encode()).hexdigest()[:16]
+        file = memo / f"{digest}.json"
+        if file.exists():
+            abilities[arm.name] = General.model_validate_json(file.read_text("utf-8"))
+            continue
+        abilities[arm.name] = measure_general(*pool.use(arm), data)
+        write_json(file, abilities[arm.name].model_dump(mode="json"))
+    return abilities
