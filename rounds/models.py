@@ -7,6 +7,7 @@ functions, and from Python they do the same.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from evaluation.answer import LEAST_NEW_TOKENS
@@ -14,6 +15,7 @@ from generation.card import FILES, dataset_card
 from rounds.arms import PROMPT, OwnArm, own_arms
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, GENERATED, RESPONSES, TEST, adapter, recipe
+from training.export.carried import is_bridged, serving_folder
 from training.export.formats import Export
 from training.export.gate import ParityPrompts
 from training.export.hub import Provenance
@@ -21,6 +23,7 @@ from training.export.merged import write_merged
 from training.export.source import ExportSource, base_licence, check_name
 from workbench.config import METHODS
 from workbench.errors import UserError, nearest
+from workbench.inference.answer_cache import model_fingerprint
 from workbench.inference.base_models import compute_dtype, resolve_model
 from workbench.inference.hub import hub_errors
 from workbench.records import Response, take_spread
@@ -57,14 +60,24 @@ def known_arm(context: RoundContext, name: str | None) -> OwnArm:
 
 
 def model_folder(context: RoundContext, method: str | None) -> Path:
-    """Return the folder to serve; an adapter is merged into its base once and kept in the round.
+    """Return the folder to serve; what is made for it is made once and kept in the round.
+
+    An adapter is merged into its base. A base whose template is bridged gets a folder of its own,
+    with links to its weights: the server would else render prompts that nobody was asked.
 
     Raises:
         UserError: The round has no such adapter, or it was made for another base.
     """
     base = resolve_model(context.config.model)
     if method is None:
-        return base
+        if not is_bridged(base):
+            return base
+        key = hashlib.sha256("".join(model_fingerprint(base)).encode()).hexdigest()
+        bridged = context.round.folder / ".served" / f"base-{key[:16]}"
+        if not bridged.exists():
+            with whole_folder(bridged) as out:
+                serving_folder(base, out)
+        return bridged
     manifest = context.round.manifest(method)
     if manifest is None:
         raise _untrained(context, method)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.export.carried import TEMPLATE, copy_adapter_config, is_bridged, write_ends
 from training.export.gate import (
     BOUNDS,
     Bounds,
@@ -31,6 +32,7 @@ from training.export.vllm import ask_vllm, serve_script, vllm_program
 from workbench.console import console
 from workbench.inference.adapters import CONFIG, WEIGHTS
 from workbench.inference.base_models import load_tokenizer
+from workbench.inference.chat_template import adds_bos, ends, writes_bos
 from workbench.inference.engines.llamacpp import LlamaCpp, check_available
 from workbench.store import MIB, check_space, file_hash, whole_folder, write_json
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     import torch
 
 GATE = "gate.json"
+_NO_ADAPTER = (
+    "Ollama from 0.34.1 on takes no ADAPTER: for it `persona export ollama` writes one merged file."
+)
 _CONTEXT = 2048
 """Tokens of a conversation that Ollama and vLLM are told to make room for, at most."""
 
@@ -65,13 +70,30 @@ def export_adapter(export: Export) -> ParityReport | None:
         answers = ask(ReferenceModel.open(source.base, dtype, adapter=out), export.prompts)
         exact = BOUNDS["float32" if dtype is torch.float32 else "bfloat16"]
         report = _compare(export, answers, exact, dtype)
-        usage = (
-            "```python\nfrom peft import PeftModel\n"
-            "from transformers import AutoModelForCausalLM\n\n"
-            "base = AutoModelForCausalLM.from_pretrained(BASE)  # the base named below\n"
-            f'model = PeftModel.from_pretrained(base, "{source.name}")\n```'
-        )
-        return _finish(export, out, report, usage)
+        return _finish(export, out, report, _adapter_usage(source, out))
+
+
+def _adapter_usage(source: ExportSource, out: Path) -> str:
+    """Return how an adapter is used; a bridged template and its ends go along, and are told."""
+    lines = [
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        "base = AutoModelForCausalLM.from_pretrained(BASE)  # the base named below",
+        f'model = PeftModel.from_pretrained(base, "{source.name}")',
+    ]
+    bridged = is_bridged(source.base)
+    if bridged:
+        tokenizer = load_tokenizer(source.base)
+        (out / TEMPLATE).write_text(str(tokenizer.chat_template), encoding="utf-8")
+        write_ends(source.base, out)
+        lines += [
+            f'tokenizer.chat_template = open("{TEMPLATE}", encoding="utf-8").read()',
+            f"model.generation_config.eos_token_id = {ends(tokenizer, source.base)}",
+        ]
+    usage = "\n".join(("```python", *lines, "```"))
+    notes = "".join(f"\n- {line}" for line in bridged)
+    return f"{usage}\n\nThe base's own template is bridged:\n{notes}" if bridged else usage
 
 
 def export_merged(export: Export, dtype: str) -> ParityReport | None:
@@ -109,12 +131,16 @@ def export_ollama(
     source = export.source
     tokenizer = load_tokenizer(source.base)
     template = read_template(tokenizer, export.prompts.chats)
+    if adds_bos(tokenizer) and writes_bos(tokenizer):  # then the file says to add it
+        template = template.without(str(tokenizer.bos_token))
+    if adapter:
+        console.print(f"  {_NO_ADAPTER}", markup=False)
     with whole_folder(export.out) as out:
         file, report = _write_gguf(export, out, kind, adapter=adapter)
         text = modelfile(
             _base_file(kind) if adapter else file,
             template,
-            [str(tokenizer.eos_token)],
+            [str(tokenizer.convert_ids_to_tokens(end)) for end in ends(tokenizer, source.base)],
             context=min(_CONTEXT, int(source.base_config()["max_position_embeddings"])),
             adapter=file if adapter else "",
             system=system,
@@ -123,6 +149,7 @@ def export_ollama(
         (out / "Modelfile").write_text(text, encoding="utf-8")
         name = source.name.lower()
         usage = f"`ollama create {name} -f Modelfile && ollama run {name}`"
+        usage += f"\n\n{_NO_ADAPTER}" if adapter else ""
         return _finish(export, out, report, usage)
 
 
@@ -137,7 +164,8 @@ def export_vllm(export: Export) -> ParityReport | None:
         (out / "serve.sh").write_text(script, encoding="utf-8")
         (out / "serve.sh").chmod(0o755)
         tokenizer = load_tokenizer(source.base)
-        (out / "chat_template.jinja").write_text(str(tokenizer.chat_template), encoding="utf-8")
+        (out / TEMPLATE).write_text(str(tokenizer.chat_template), encoding="utf-8")
+        write_ends(source.base, out, bare=True)
         report = None
         if vllm_program():
             answers = ask_vllm(source, out, export.prompts)
@@ -152,8 +180,8 @@ def _check_space(export: Export, needed: int) -> None:
 
 
 def _copy_adapter(source: ExportSource, out: Path) -> None:
-    for name in (CONFIG, WEIGHTS):
-        shutil.copyfile(source.adapter / name, out / name)
+    shutil.copyfile(source.adapter / WEIGHTS, out / WEIGHTS)
+    copy_adapter_config(source.adapter / CONFIG, out, source.base_name)
 
 
 def _base_file(kind: str) -> str:

@@ -6,12 +6,15 @@ The model's side of our own GGUF writer (:mod:`.gguf_writer` says why there is o
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
+from workbench.inference.base_models import load_tokenizer
+from workbench.inference.chat_template import adds_bos, ends, writes_bos
 
 if TYPE_CHECKING:
     import torch
@@ -175,8 +178,6 @@ def add_tokenizer(writer: GGUFWriter, base: Path, vocab_size: int) -> None:
     """
     from gguf import SpecialVocab, TokenType
 
-    from workbench.inference.base_models import load_tokenizer
-
     tokenizer = load_tokenizer(base)
     data = json.loads(tokenizer.backend_tokenizer.to_str())
     if data["model"]["type"] != "BPE" or data["model"].get("byte_fallback"):
@@ -198,8 +199,9 @@ def add_tokenizer(writer: GGUFWriter, base: Path, vocab_size: int) -> None:
     special_vocab = SpecialVocab(base, load_merges=True, n_vocab=vocab_size)
     # The evaluated tokenizer's own, however the base's files spell them.
     special_vocab.chat_template = tokenizer.chat_template
-    special_vocab.special_token_ids |= _special_ids(tokenizer)
-    special_vocab.add_special_token = {"bos": _adds_bos(tokenizer)}
+    special_vocab.special_token_ids |= _special_ids(tokenizer, ends(tokenizer, base))
+    # Chats are rendered without a begin of text that the template does not write.
+    special_vocab.add_special_token = {"bos": adds_bos(tokenizer) and writes_bos(tokenizer)}
     special_vocab.add_to_gguf(writer, quiet=True)
 
 
@@ -217,12 +219,12 @@ def pre_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     return _BEHAVIOURS[behaviour]
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def _special_ids(tokenizer: PreTrainedTokenizerBase, stops: Sequence[int]) -> dict[str, int]:
+    """Return GGUF's name of each special token; it has three names for what ends an answer."""
     kinds = ("bos", "eos", "unk", "pad")
     ids = {kind: getattr(tokenizer, f"{kind}_token_id") for kind in kinds}
-    return {kind: number for kind, number in ids.items() if number is not None}
-
-
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    ids = tokenizer("a")["input_ids"]
-    return bool(tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id])
+    more = (token for token in stops if token != tokenizer.eos_token_id)
+    return {
+        **{kind: number for kind, number in ids.items() if number is not None},
+        **dict(zip(("eot", "eom"), more, strict=False)),
+    }

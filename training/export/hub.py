@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.export.carried import public_name
 from training.export.gate import ParityReport
 from training.export.source import ExportSource, Licence, check_name
 from workbench.errors import UserError
@@ -78,9 +79,7 @@ def model_card(
 
 
 def _base(source: ExportSource) -> str:
-    # Without the path of this machine.
-    path = Path(source.base_name)
-    text = f"The base is `{path.name if path.is_absolute() else source.base_name}`."
+    text = f"The base is `{public_name(source.base_name)}`."
     origin = source.base / "workbench.json"
     if origin.exists():
         sha = read_json(origin)["gguf_sha256"]

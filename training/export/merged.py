@@ -8,13 +8,12 @@ and a few copies of the largest tensor.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.export.carried import carry, without_paths
 from training.export.source import ExportSource
 from workbench.console import track
 from workbench.errors import UserError
@@ -67,13 +66,12 @@ def write_merged(
 
 
 def _carry(source: ExportSource, out: Path, dtype: str) -> None:
-    for path in source.carried_files():
-        shutil.copyfile(path, out / path.name)
-    config = source.base_config()
+    carry(source.base, out)
+    config = without_paths(source.base_config())
     config.pop("quantization_config", None)
     config.pop("torch_dtype", None)
     config["dtype"] = dtype
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "config.json", config)
 
 
 class MergedWeights:

@@ -7,7 +7,7 @@ result is proved on the evaluation's prompts: a template that does more is refus
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
@@ -39,6 +39,11 @@ class ChatTemplate:
         for message in chat:
             text += self.before[message.role] + message.content + self.after[message.role]
         return text + self.generation
+
+    def without(self, bos: str) -> ChatTemplate:
+        """Return the template without the begin of text, for a file that adds it by itself."""
+        before = {role: text.removeprefix(bos) for role, text in self.before.items()}
+        return replace(self, preamble=self.preamble.removeprefix(bos), before=before)
 
     def go_template(self) -> str:
         """Return the same as a template of Go, with the names that Ollama gives it.

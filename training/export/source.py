@@ -12,9 +12,6 @@ from workbench.inference.adapters import check_made_for, read_adapter
 from workbench.inference.embedded import EMBEDDED
 from workbench.store import read_json
 
-CARRIED = ("*.json", "*.jinja", "*.model", "*.txt")
-"""Files of a base that go along with merged weights: tokenizer, template, generation settings."""
-_NOT_CARRIED = {"config.json", "workbench.json", "model.safetensors.index.json"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
@@ -74,11 +71,6 @@ class ExportSource:
     def stored_bytes(self) -> int:
         """Size of the base's weights on disk."""
         return sum(path.stat().st_size for path in self.base.glob("*.safetensors"))
-
-    def carried_files(self) -> list[Path]:
-        """Return the base's files that go along with merged weights."""
-        files = {path for pattern in CARRIED for path in self.base.glob(pattern)}
-        return sorted(path for path in files if path.name not in _NOT_CARRIED)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from training.export.carried import public_name
 from training.export.gate import ExportAnswers, ParityPrompts, ask
 from training.export.source import ExportSource
 from workbench.errors import UserError
@@ -55,12 +56,12 @@ def lora_rank(source: ExportSource) -> int:
 
 def serve_script(source: ExportSource, *, context: int) -> str:
     """Return a shell script that serves base and adapter; ``BASE`` says where the base lies."""
-    base = source.base_name if not Path(source.base_name).is_absolute() else ""
+    base = public_name(source.base_name)
     fallback = f"${{BASE:-{base}}}" if base.count("/") == 1 else "${BASE:?folder or hub id}"
     words = ["--enable-lora", f"--max-lora-rank {lora_rank(source)}"]
     words += [f"--lora-modules {shlex.quote(source.name)}=./adapter"]
     words += ["--chat-template ./chat_template.jinja", f"--max-model-len {context}"]
-    words += ["--generation-config vllm", '--host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"']
+    words += ["--generation-config .", '--host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"']
     command = " \\\n  ".join([f'exec vllm serve "{fallback}"', *words, '"$@"'])
     return (
         "#!/bin/sh\n"

@@ -184,6 +184,23 @@ def published_ends(folder: Path) -> tuple[int, ...]:
     return ()
 
 
+def ends(tokenizer: PreTrainedTokenizerBase, folder: Path) -> list[int]:
+    """Return every token that ends an answer: the bridged template's, and the base's own.
+
+    Args:
+        tokenizer: Of ``load_tokenizer``.
+        folder: Of the base.
+    """
+    return sorted({*published_ends(folder), *_ids(tokenizer.eos_token_id)})
+
+
+def writes_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the tokenizer's template begins a chat with its begin of text."""
+    chat = [{"role": "user", "content": _Q}]
+    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    return bool(tokenizer.bos_token) and str(text).startswith(str(tokenizer.bos_token))
+
+
 class _Examination:
     """One look at one template; the steps of :func:`examine`."""
 
@@ -210,7 +227,8 @@ class _Examination:
         template = _FOLD + template if system in ("refused", "dropped") else template
         asked, learnt = self._openings(template)
         switch = "enable_thinking" in published
-        template = self._opening_alike(_QUIET + template if switch else template)
+        quiet = _QUIET if switch and _QUIET not in published else ""
+        template = self._opening_alike(quiet + template)
         end = self._end(template)
         return TemplateReport(
             template=template,
@@ -343,15 +361,12 @@ class _Examination:
         for mark in self._marks():
             plain = plain.replace(mark, "\n")
         words = [line.strip() for line in plain.splitlines()]
-        kept = [line for line in words if line and line not in ("system", "user", "developer")]
-        return " ".join(kept)
+        return " ".join(w for w in words if w and w not in ("system", "user", "developer"))
 
     def _bos(self, template: str) -> str:
-        tokenizer, bos = self.tokenizer, self.tokenizer.bos_token
+        bos, adds = self.tokenizer.bos_token, adds_bos(self.tokenizer)
         text = self._render(template, _CHATS[0], ask=True) or ""
         written = bool(bos) and text.startswith(str(bos))
-        # Some write a turn's start as begin of text: then it is no mark of its own.
-        adds = adds_bos(tokenizer)
         if written and adds:
             return "once: the template writes it; that the tokenizer adds one, too, is left out"
         if written:
@@ -372,9 +387,8 @@ def _frozen(template: str) -> str:
         return json.dumps(FROZEN.strftime(match[2]))
 
     frozen = _NOW.sub(day, template)
-    lines = ""
-    if "date_string" in template:
-        lines += f"{{% set date_string = {json.dumps(FROZEN.strftime('%d %b %Y'))} %}}"
+    line = f"{{% set date_string = {json.dumps(FROZEN.strftime('%d %b %Y'))} %}}"
+    lines = line if "date_string" in template and line not in template else ""
     if re.search(r"strftime_now\s*\(", frozen):  # with a format that is computed
         lines += f"{{% macro strftime_now(format) %}}{FROZEN.isoformat()}{{% endmacro %}}"
     return lines + frozen

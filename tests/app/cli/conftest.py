@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,10 @@ from typing import Any
 import pytest
 
 from app.cli.main import main
+from tests.commands import write_manifest
 from tests.small_round import SmallRound
+from workbench.records import Example, user_prompt
+from workbench.store import write_records
 
 
 @pytest.fixture
@@ -31,3 +36,27 @@ def run(small_round: SmallRound) -> Callable[..., int]:
         return int(main([*arguments, *small_round.options(**about)]))
 
     return run
+
+
+def trained_round(folder: Path, persona_folder: Path, trained: Path) -> list[str]:
+    """Make a round that was trained and not evaluated, and return the options that name it.
+
+    Args:
+        folder: Where configuration and runs go.
+        persona_folder: Of the persona.
+        trained: Holds ``base`` and ``adapter``.
+    """
+    config = {
+        "persona": str(persona_folder),
+        "model": str(trained / "base"),
+        "evaluate": {"max_new_tokens": 8},
+    }
+    (folder / "run.yaml").write_text(json.dumps(config), encoding="utf-8")
+    made = folder / "runs" / "tester" / "round-001"
+    rows = [Example(prompt=user_prompt(f"the chair {n}?"), answer="Up, champ.") for n in range(3)]
+    write_records(made / "split" / "test.jsonl", rows)
+    write_records(made / "split" / "train.jsonl", rows)
+    shutil.copytree(trained / "adapter", made / "sft" / "adapter")
+    (made / "sft" / "recipe.yaml").write_text("method: sft\n", encoding="utf-8")
+    write_manifest(made, "sft", inputs={"split/train.jsonl": "cd" * 32}, seed=3)
+    return ["--config", str(folder / "run.yaml"), "--runs", str(folder / "runs")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,13 +14,11 @@ import pytest
 import yaml
 
 from app.cli.main import main
-from tests.commands import write_manifest
+from tests.app.cli.conftest import trained_round
 from tests.scripted_hub import ScriptedHub
 from tests.training.export.conftest import make_adapter, make_base
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.engines.llamacpp import available
-from workbench.records import Example, user_prompt
-from workbench.store import write_records
 
 TOKEN = "hf_verysecret4711"
 
@@ -37,20 +34,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def options(persona_folder: Path, trained: Path, tmp_path: Path) -> list[str]:
     """The options of a round that was trained and not evaluated."""
-    config = {
-        "persona": str(persona_folder),
-        "model": str(trained / "base"),
-        "evaluate": {"max_new_tokens": 8},
-    }
-    (tmp_path / "run.yaml").write_text(json.dumps(config), encoding="utf-8")
-    folder = tmp_path / "runs" / "tester" / "round-001"
-    rows = [Example(prompt=user_prompt(f"the chair {n}?"), answer="Up, champ.") for n in range(3)]
-    write_records(folder / "split" / "test.jsonl", rows)
-    write_records(folder / "split" / "train.jsonl", rows)
-    shutil.copytree(trained / "adapter", folder / "sft" / "adapter")
-    (folder / "sft" / "recipe.yaml").write_text("method: sft\n", encoding="utf-8")
-    write_manifest(folder, "sft", inputs={"split/train.jsonl": "cd" * 32}, seed=3)
-    return ["--config", str(tmp_path / "run.yaml"), "--runs", str(tmp_path / "runs")]
+    return trained_round(tmp_path, persona_folder, trained)
 
 
 @pytest.mark.skipif(not available(), reason="NO LLAMA.CPP: no GGUF is checked on this machine")
