@@ -1,7 +1,7 @@
-"""Is the judge any good: its scores beside reviewers' on the same rows, and what follows.
+"""Is the judge any good: its yes and no beside reviewers' on the same answers, and what follows.
 
-In: reviewed rows, their reviews, and the judge's scores of them. Out: a :class:`Calibration`, which
-says what fidelity is made of. Called by the stage of evaluation.
+In: answers that reviewers labelled, trait by trait, and the judge's word on them. Out: a
+:class:`Calibration`, which says what fidelity is made of. Called by the stage of evaluation.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import partial
 from hashlib import sha256
-from statistics import median_low
+from itertools import combinations
 
 from pydantic import Field
 
 from evaluation.judge import CONTENT
 from workbench.checks import Judge
+from workbench.inference.judge import meaning_of
 from workbench.persona import Persona
 from workbench.records import Example, Response, Review, Score
 from workbench.stats.agreement import (
     FEWEST_ROWS,
+    Pairs,
     RaterAgreement,
-    spearman,
+    gate_power,
+    rows_for_gate,
     two_raters,
     weighted_kappa,
 )
@@ -29,14 +32,44 @@ from workbench.stats.bootstrap import RESAMPLES
 from workbench.values import Frozen
 
 REVIEWED = "reviewed"
-"""Name of the arm whose answers are the reviewed rows'."""
-BAR = 0.4
-"""Default of the least lower bound of kappa: Landis and Koch 1977 call 0.4 and up moderate."""
-ROWS = 60
-RATINGS = (1.0, 2.0, 3.0, 4.0, 5.0)
+"""Name of the arm whose answers are the labelled ones."""
+BAR = 0.5
+"""Default of what the lower end of the judge's kappa has to reach, as a share of the reviewers'."""
+CEILING = 0.8
+"""What reviewers are taken to reach where no row has two of them."""
+ROWS = 150
 _YES_NO = (0.0, 1.0)
 CONTENT_FAULTS = frozenset({"unsafe_advice", "wrong_fact", "refusal", "off_topic"})
 """General problems that are of the advice and not of the voice."""
+
+
+class JudgeGate(Frozen):
+    """Whether the judge's word on one measure counts, and how far these rows can tell."""
+
+    kappa: RaterAgreement
+    """Cohen's kappa of the judge with a reviewer; a row's reviewers share its weight."""
+    ceiling: RaterAgreement
+    """The same of two reviewers: what people reach."""
+    bar: float
+    """What the lower end of the judge's kappa has to reach."""
+    reason: str = ""
+    """Why its word does not count: too_few_rows, same_value, too_few_differing, low_ceiling or
+    below_bar; empty where it does."""
+    power: float | None = None
+    """Chance that a judge who agrees with reviewers as they do among themselves passes on so many
+    rows."""
+    rows_needed: int | None = None
+    """Rows on which such a judge passes four times in five; None where none would be enough."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the judge's word counts."""
+        return not self.reason
+
+    @property
+    def missing(self) -> int | None:
+        """Rows still to be labelled by reviewers."""
+        return None if self.rows_needed is None else max(0, self.rows_needed - self.kappa.rows)
 
 
 class Calibration(Frozen):
@@ -44,36 +77,45 @@ class Calibration(Frozen):
 
     judge: str = ""
     """Model of the judge; empty where there is none."""
-    bar: float = BAR
+    share: float = BAR
+    """What the judge has to reach of the reviewers' own agreement."""
     rows: int = 0
-    """Reviewed rows that the judge scored."""
+    """Labelled answers that the judge scored."""
+    arm_rows: int = 0
+    """Those among them that arms gave; the others are rows of the data."""
     reviewers: int = 0
-    kappa: RaterAgreement = RaterAgreement()
-    """Weighted kappa of the judge's rating and the reviewers' median, 1 to 5."""
-    spearman: RaterAgreement = RaterAgreement()
-    ceiling_kappa: RaterAgreement = RaterAgreement()
-    """The same of each reviewer with the median of the others: what people reach."""
-    ceiling_spearman: RaterAgreement = RaterAgreement()
-    traits: dict[str, RaterAgreement] = Field(default_factory=dict)
-    """Trait → kappa of the judge's yes or no and the reviewers' majority."""
-    content: RaterAgreement = RaterAgreement()
-    """Kappa of the judge's word on the advice, and whether most reviewers found no fault in it."""
+    traits: dict[str, JudgeGate] = Field(default_factory=dict)
+    """Trait that a judge checks, or the meaning of a rule's → its gate."""
+    content: JudgeGate | None = None
+    """Of the judge's word on the advice: whether reviewers named no fault in it."""
+    meanings: dict[str, RaterAgreement] = Field(default_factory=dict)
+    """Rule trait that names its meaning → kappa of rule and judge on the arms' own answers."""
     unscored: dict[str, int] = Field(default_factory=dict)
     """Why the judge gave no score → how many."""
-    trusted: bool = False
-    """Whether the judge's scores carry weight in the headline."""
     reason: str = ""
-    """Why they do not: no_judge, no_reviews, too_few_rows, same_value, too_few_differing or
-    below_bar; empty where they do."""
+    """Why nothing was compared: no_judge or no_reviews."""
+
+    @property
+    def gates(self) -> dict[str, JudgeGate]:
+        """Every gate by its measure."""
+        return {**self.traits, **({CONTENT: self.content} if self.content else {})}
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The traits on which the judge's word counts."""
+        return tuple(name for name, gate in self.traits.items() if gate.trusted)
 
     def weights(self, persona: Persona) -> tuple[tuple[str, ...], dict[str, str]]:
         """Return the traits that fidelity is made of, and trait → why it is left out.
 
         ``compare`` takes them as ``traits`` and ``left_out``.
         """
-        judged = set(judge_traits(persona))
-        counted = tuple(t.id for t in persona.traits if self.trusted or t.id not in judged)
-        return counted, {} if self.trusted else dict.fromkeys(judge_traits(persona), self.reason)
+        left_out = {
+            name: self.reason or self.traits[name].reason
+            for name in judge_traits(persona)
+            if name not in self.trusted
+        }
+        return tuple(t.id for t in persona.traits if t.id not in left_out), left_out
 
 
 def judge_traits(persona: Persona) -> list[str]:
@@ -84,18 +126,18 @@ def judge_traits(persona: Persona) -> list[str]:
 def reviewed_responses(
     examples: Iterable[Example], reviews: Iterable[Review], *, rows: int = ROWS
 ) -> list[Response]:
-    """Return reviewed rows as responses of the arm :data:`REVIEWED`, for the judge to score.
+    """Return labelled answers as responses of the arm :data:`REVIEWED`, for the judge to score.
 
-    Rows are taken in turn from the ratings, so that bad rows are among them where there are any;
-    which ones depends on their ids alone, never on a judge. Rows without a rating are passed over.
-    The judge must not have been shown one as an example.
+    Answers are taken in turn from those with and without a problem, so that bad ones are among them
+    where there are any; which ones depends on their ids alone, never on a judge. Those that no
+    reviewer labelled are passed over. The judge must not have been shown one as an example.
     """
-    ratings = _ratings(reviews)
-    by_rating: dict[int, list[Example]] = defaultdict(list)
+    labelled = _labelled(reviews)
+    groups: dict[bool, list[Example]] = defaultdict(list)
     for example in sorted(examples, key=lambda one: sha256(one.id.encode()).hexdigest()):
-        if own := ratings.get(example.id):
-            by_rating[median_low(own.values())].append(example)
-    turns = [(turn, one) for group in by_rating.values() for turn, one in enumerate(group)]
+        if own := labelled.get(example.id):
+            groups[any(own.values())].append(example)
+    turns = [(turn, one) for group in groups.values() for turn, one in enumerate(group)]
     chosen = [one for _, one in sorted(turns, key=lambda pair: pair[0])][:rows]
     return [
         Response(
@@ -116,110 +158,132 @@ def calibrate(
     reviews: Sequence[Review],
     *,
     judge: str = "",
-    bar: float = BAR,
+    share: float = BAR,
+    of_arms: Set[str] = frozenset(),
+    arms: Sequence[Score] = (),
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Calibration:
-    """Compare the judge with the reviewers, and decide whether its scores carry weight.
+    """Compare the judge with the reviewers trait by trait, and decide where its word counts.
 
-    Its rating of a row is the share of its traits that it saw, on the reviewers' scale of 1 to 5.
-    It is trusted where the lower end of kappa's interval is no less than ``bar``. ``scores`` are of
-    what :func:`reviewed_responses` returned, whose ``prompt_id`` is the row's id.
+    A reviewer who did not name a trait among an answer's problems found it shown. A judge as good
+    as one more reviewer agrees with them as they do among themselves: that is the ceiling, and the
+    bar is a share of it. Where no row has two reviewers, :data:`CEILING` stands for it.
+
+    Args:
+        persona: Whose traits.
+        scores: Of what :func:`reviewed_responses` returned; ``prompt_id`` is the answer's id.
+        reviews: The reviewers' problems of these answers.
+        judge: Model of the judge; empty where there is none.
+        share: What the lower end of kappa's interval has to reach of the ceiling.
+        of_arms: Ids of the answers that arms gave.
+        arms: Scores of the arms, for the rules that name their meaning.
+        seed: Of the resampling.
+        resamples: Number of resamples.
     """
-    names, ratings = judge_traits(persona), _ratings(reviews)
-    own = [s for s in scores if s.arm == REVIEWED and s.metric in (*names, CONTENT)]
-    judged = {row: values for row, values in _by_row(own, names).items() if row in ratings}
-    pairs = [[(_rating(values), _median(ratings[row]))] for row, values in judged.items()]
-    people = [_with_others(ratings[row]) for row in judged if len(ratings[row]) > 1]
-    advice = _faultless(CONTENT, CONTENT_FAULTS, _by_row(own, [CONTENT]), reviews)
-    agreement = partial(two_raters, seed=seed, resamples=resamples)
-    kappa = agreement(pairs, weighted_kappa, RATINGS)
-    reason = _reason(judge, ratings, kappa, bar)
+    labelled = _labelled(reviews)
+    reason = "" if judge and labelled else "no_reviews" if judge else "no_judge"
+    if reason:
+        return Calibration(judge=judge, share=share, reason=reason)
+    gate = partial(_gate, share=share, seed=seed, resamples=resamples)
+    faults = {
+        **{name: {name} for name in judge_traits(persona)},
+        **{meaning_of(trait.id): {trait.id} for trait in persona.traits if trait.meaning},
+        CONTENT: CONTENT_FAULTS,
+    }
+    own = [s for s in scores if s.arm == REVIEWED and s.metric in faults]
+    words: dict[str, dict[str, float]] = {name: {} for name in faults}
+    for score in own:
+        if score.value is not None and score.prompt_id in labelled:
+            words[score.metric][score.prompt_id] = float(score.value >= 0.5)
+    gates = {name: gate(words[name], labelled, faults[name]) for name in faults}
+    rows = {row for by_row in words.values() for row in by_row}
     return Calibration(
         judge=judge,
-        bar=bar,
-        rows=len(judged),
-        reviewers=len({name for row in judged for name in ratings[row]}),
-        kappa=kappa,
-        spearman=agreement(pairs, spearman, RATINGS),
-        ceiling_kappa=agreement(people, weighted_kappa, RATINGS),
-        ceiling_spearman=agreement(people, spearman, RATINGS),
-        traits={
-            name: agreement(_faultless(name, {name}, judged, reviews), weighted_kappa, _YES_NO)
-            for name in (names if judged else ())
-        },
-        content=agreement(advice, weighted_kappa, _YES_NO),
+        share=share,
+        rows=len(rows),
+        arm_rows=len(rows & of_arms),
+        reviewers=len({name for row in rows for name in labelled[row]}),
+        content=gates.pop(CONTENT),
+        traits=gates,
+        meanings=_meanings(persona, arms, seed, resamples),
         unscored=dict(Counter(s.unscored for s in own if s.value is None).most_common()),
-        trusted=not reason,
-        reason=reason,
     )
 
 
-def _reason(
-    judge: str, ratings: Mapping[str, Mapping[str, int]], kappa: RaterAgreement, bar: float
-) -> str:
-    if not judge:
-        return "no_judge"
-    if not ratings:
-        return "no_reviews"
-    if kappa.rows < FEWEST_ROWS or kappa.low is None:
+def _gate(
+    words: Mapping[str, float],
+    labelled: Mapping[str, Mapping[str, Set[str]]],
+    faults: Set[str],
+    *,
+    share: float,
+    seed: int,
+    resamples: int,
+) -> JudgeGate:
+    """Return the gate of one measure: the judge's words by row beside every reviewer's."""
+    labels = {
+        row: [float(not faults & problems) for problems in labelled[row].values()] for row in words
+    }
+    agreement = partial(
+        two_raters, statistic=weighted_kappa, levels=_YES_NO, seed=seed, resamples=resamples
+    )
+    judged: list[Pairs] = [[(words[row], one) for one in own] for row, own in labels.items()]
+    # A pair of reviewers has no order: each is taken as the first one once.
+    people: list[Pairs] = [
+        [pair for a, b in combinations(own, 2) for pair in ((a, b), (b, a))]
+        for own in labels.values()
+        if len(own) > 1
+    ]
+    kappa, ceiling = agreement(judged), agreement(people)
+    reached = ceiling.value if ceiling.value is not None else CEILING
+    bar = share * max(reached, 0.0)
+    every = [one for own in labels.values() for one in own]
+    shown = sum(every) / len(every) if every else 1.0
+    told = kappa.rows >= FEWEST_ROWS and 0 < shown < 1 and reached > bar
+    return JudgeGate(
+        kappa=kappa,
+        ceiling=ceiling,
+        bar=bar,
+        reason=_reason(kappa, ceiling, bar),
+        power=gate_power(reached, bar, kappa.rows, shown, seed=seed) if told else None,
+        rows_needed=rows_for_gate(reached, bar, shown, seed=seed) if told else None,
+    )
+
+
+def _reason(kappa: RaterAgreement, ceiling: RaterAgreement, bar: float) -> str:
+    if ceiling.low is not None and ceiling.low <= 0:
+        return "low_ceiling"  # people themselves can't be told from chance
+    if kappa.low is None:
         return kappa.unscored
     return "" if kappa.low >= bar else "below_bar"
 
 
-def _ratings(reviews: Iterable[Review]) -> dict[str, dict[str, int]]:
-    """Return record → reviewer → fidelity, 1 to 5, submitted ones only."""
-    ratings: dict[str, dict[str, int]] = defaultdict(dict)
+def _labelled(reviews: Iterable[Review]) -> dict[str, dict[str, Set[str]]]:
+    """Return record → reviewer → problems that they named; of the better answer of a pair alone."""
+    labelled: dict[str, dict[str, Set[str]]] = defaultdict(dict)
     for review in reviews:
-        rating = review.answers.get("fidelity")
-        if review.status == "submitted" and rating is not None:
-            ratings[review.record][review.reviewer] = int(rating)
-    return ratings
+        if (problems := review.problems) is not None:
+            labelled[review.record][review.reviewer] = problems
+    return labelled
 
 
-def _rating(values: Mapping[str, float]) -> float:
-    """Return the mean of values of 0 to 1 as a rating of 1 to 5, halves rounded up."""
-    return float(int(1 + 4 * sum(values.values()) / len(values) + 0.5))
-
-
-def _median(ratings: Mapping[str, int]) -> float:
-    return float(median_low(ratings.values()))
-
-
-def _with_others(ratings: Mapping[str, int]) -> list[tuple[float, float]]:
-    """Return each reviewer's rating beside the median of the others'."""
-    return [
-        (float(rating), _median({other: r for other, r in ratings.items() if other != name}))
-        for name, rating in ratings.items()
-    ]
-
-
-def _by_row(scores: Sequence[Score], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return row → metric → the judge's score; rows without any are left out."""
-    rows: dict[str, dict[str, float]] = defaultdict(dict)
+def _meanings(
+    persona: Persona, scores: Sequence[Score], seed: int, resamples: int
+) -> dict[str, RaterAgreement]:
+    """Return how far rule and judge agree on held-out answers; a question's answers go together."""
+    values: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for score in scores:
-        if score.metric in metrics and score.value is not None:
-            rows[score.prompt_id][score.metric] = score.value
-    return rows
-
-
-def _faultless(
-    metric: str,
-    faults: Set[str],
-    judged: Mapping[str, Mapping[str, float]],
-    reviews: Iterable[Review],
-) -> list[list[tuple[float, float]]]:
-    """Return the judge's and the reviewers' word on one metric, 1 for good and 0 not, row by row.
-
-    A reviewer who named one of ``faults`` among the problems did not find it good; half of them
-    are enough.
-    """
-    faulty: dict[str, list[bool]] = defaultdict(list)
-    for review in reviews:
-        if review.status == "submitted" and review.record in judged:
-            faulty[review.record].append(bool(faults & set(review.answers.get("problems") or ())))
-    return [
-        [(float(values[metric] >= 0.5), float(2 * sum(faulty[row]) < len(faulty[row])))]
-        for row, values in judged.items()
-        if metric in values and faulty[row]
-    ]
+        if score.value is not None and not score.probe:
+            values[score.metric][score.prompt_id, score.response] = float(score.value >= 0.5)
+    agreements = {}
+    for trait in persona.traits:
+        rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        meant = values[meaning_of(trait.id)] if trait.meaning else {}
+        for (prompt, response), word in meant.items():
+            if (prompt, response) in values[trait.id]:
+                rows[prompt].append((values[trait.id][prompt, response], word))
+        if rows:
+            agreements[trait.id] = two_raters(
+                list(rows.values()), weighted_kappa, _YES_NO, seed=seed, resamples=resamples
+            )
+    return agreements

@@ -21,7 +21,13 @@ from evaluation.sense import BROKEN, AnswerSense, is_broken
 from evaluation.text_measures import chrf, unlooped, varieties
 from workbench.console import track
 from workbench.inference.endpoint import Endpoint
-from workbench.inference.judge import JudgeQuestion, ask_judge, trait_questions, transcript
+from workbench.inference.judge import (
+    JudgeQuestion,
+    ask_judge,
+    meaning_of,
+    trait_questions,
+    transcript,
+)
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score
 
@@ -150,7 +156,8 @@ def judged(inputs: ScoringInput) -> list[Score]:
     Held-out questions are judged by the spec's traits and by their content, probes by whether
     they were met as the spec wants.
     """
-    metrics = [*(trait.id for trait in inputs.persona.traits), CONTENT, HANDLED]
+    traits = (name for t in inputs.persona.traits for name in (t.id, meaning_of(t.id)))
+    metrics = [*traits, CONTENT, HANDLED]
     pairs = [
         (response, one) for response in inputs.responses for one in _questions(inputs, response)
     ]
@@ -187,7 +194,7 @@ def _questions(inputs: ScoringInput, response: Response) -> list[JudgeQuestion]:
     if response.probe:
         question = probe_question(inputs.persona, response.probe, asked, response.text, reference)
         return [question] if question else []
-    traits = trait_questions(inputs.persona, response.prompt, response.text)
+    traits = trait_questions(inputs.persona, response.prompt, response.text, meanings=True)
     return [*traits, content_question(inputs.persona, asked, response.text, reference)]
 
 

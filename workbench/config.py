@@ -221,9 +221,12 @@ class EvaluateSettings(Frozen):
     """How often a judge is asked each question; the value is the votes' mean."""
     pairwise: bool = True
     """Ask a judge which of two arms' answers is better, each pair in both orders."""
-    judge_bar: float = Field(default=0.4, ge=-1, le=1)
-    """Least lower bound of the weighted kappa between judge and reviewers for the judge's scores
-    to count in persona fidelity; 0.4 and up is called moderate agreement."""
+    judge_bar: float = Field(default=0.5, ge=0, le=1)
+    """Least lower end of the judge's kappa with a reviewer, as a share of the reviewers' own kappa,
+    for its word on a trait to count in persona fidelity."""
+    judge_rows: int = Field(default=150, ge=8)
+    """At most so many answers that reviewers labelled are put to the judge to tell how good it is;
+    those of arms, from a blind round, come first."""
     max_unscored: float = Field(default=0.1, ge=0, le=1)
     """Largest share of one metric's scores that may be missing; more means exit code 3."""
     embedder: str | Endpoint = "auto"

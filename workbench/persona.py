@@ -60,6 +60,21 @@ class Trait(Frozen):
     about: str = Field(min_length=1)
     source: str = ""
     check: Check
+    meaning: Judge | None = None
+    """What a rule's mark stands for, as a question to a judge: ``judge`` beside ``rule``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mark_and_meaning(cls, data: object) -> object:
+        """Take ``judge`` and ``rubric`` out of a check that is a rule."""
+        check = data.get("check") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(check, dict):
+            return data
+        if not {"rule", "judge"} <= check.keys():
+            return data
+        meaning = {key: check[key] for key in ("judge", "rubric") if key in check}
+        rule = {key: value for key, value in check.items() if key not in meaning}
+        return {**data, "check": rule, "meaning": meaning}
 
     def passes(self, text: str) -> bool | None:
         """Return whether ``text`` shows the trait; None where only a judge can say."""
@@ -131,7 +146,8 @@ class Persona(Frozen):
     @property
     def record_id(self) -> str:
         """A hash of the whole specification; a parent of every row made with it."""
-        text = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
+        data = self.model_dump(mode="json", exclude_none=True)
+        text = json.dumps(data, ensure_ascii=False, sort_keys=True)
         return f"persona-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def topic_name(self, topic: str) -> str:

@@ -171,6 +171,17 @@ class Review(Record):
     at: str = ""
     """Time of the last change, ISO 8601 in UTC."""
 
+    @property
+    def problems(self) -> frozenset[str] | None:
+        """What this reviewer found wrong with the record's own answer.
+
+        None where the review was not submitted, or is about the other answer of a pair, which was
+        the better one.
+        """
+        if self.status != "submitted" or self.answers.get("better") == "alternative":
+            return None
+        return frozenset(self.answers.get("problems") or ())
+
 
 class Decision(Record):
     """What became of one reviewed record; its reviews are among its parents."""

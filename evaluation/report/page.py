@@ -108,6 +108,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "bars": bars,
         "senses": {one.arm: one for one in report.sense.arms} if report.sense else {},
         "controls": _controls(report, wording),
+        "judge_lead": _judge_lead(report, wording),
         "table": traits,
         "others": [row for row in others if any(cell.mean is not None for cell in row[1])],
         "unasked": [name for name, cells in others if all(cell.mean is None for cell in cells)],
@@ -124,6 +125,20 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
             14, 14, wording.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
         ),
     }
+
+
+def _judge_lead(report: ReportInput, wording: Wording) -> str:
+    """Return on which traits the judge's word counts; empty without a calibration."""
+    calibration = report.calibration
+    if calibration is None:
+        return ""
+    counted = [name for name in calibration.trusted if name in calibration.traits]
+    if counted:
+        names = ", ".join(map(wording.metric, counted))
+        return wording("judge.trusted", judge=calibration.judge, traits=names)
+    reasons = dict.fromkeys(gate.reason for gate in calibration.gates.values())
+    why = ", ".join(map(wording.reason, filter(None, [calibration.reason, *reasons])))
+    return wording("judge.untrusted", reason=why)
 
 
 def _controls(report: ReportInput, wording: Wording) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workbench.inference.judge import meaning_of
 from workbench.language import phrases, say
 from workbench.persona import FIDELITY, Persona
 from workbench.stats import Difference
+from workbench.stats.agreement import RaterAgreement
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -58,7 +60,10 @@ class Wording:
         if name == FIDELITY:
             return self("fidelity")
         traits = {trait.id: trait.name for trait in self.persona.traits}
-        return traits.get(name) or self.known("metric", name)
+        meanings = {
+            meaning_of(trait): self("meaning.of", trait=own) for trait, own in traits.items()
+        }
+        return traits.get(name) or meanings.get(name) or self.known("metric", name)
 
     def metric_about(self, name: str) -> str:
         """Return in a sentence what a metric says; empty where the phrases do not know it."""
@@ -116,6 +121,13 @@ class Wording:
         if low is None or high is None:
             return "–"
         return self("interval", low=self.number(low), high=self.number(high))
+
+    def kappa(self, agreement: RaterAgreement) -> str:
+        """Return an agreement with its interval, or why there is none."""
+        if agreement.value is None:
+            return self.reason(agreement.unscored)
+        ends = self.between(agreement.low, agreement.high)
+        return f"{self.number(agreement.value)} ({ends})"
 
     def p(self, value: float | None) -> str:
         """Return a p-value with three decimals; a dash where there is none."""

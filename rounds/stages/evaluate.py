@@ -38,6 +38,8 @@ from rounds.last_evaluation import (
 )
 from rounds.layout import (
     BASELINE,
+    BLIND_PAIRS,
+    BLIND_REVIEWS,
     CALIBRATION,
     CARRY_OVER_REVIEWS,
     COMPARISON,
@@ -85,7 +87,10 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
         STAGE,
         partial(_evaluate, context),
         inputs=(TEST, TRAIN, PROBES, BASELINE, FILTERED, REVIEWS, *trained),
-        optional=(CARRY_OVER_REVIEWS,),
+        optional=(
+            CARRY_OVER_REVIEWS,
+            *((BLIND_PAIRS, BLIND_REVIEWS) if context.config.judge else ()),
+        ),
         earlier=tuple((last, one) for one in READ) if last else (),
         files={
             **shared_files(context),
@@ -114,6 +119,9 @@ class EvaluateInputs:
     filtered: list[Example]
     reviews: list[Review]
     """Of this round, and those that were taken over with its rows."""
+    blind: list[Example]
+    """Arms' answers that people labelled in a blind round, and below what they said."""
+    blind_reviews: list[Review]
     last: LastEvaluation | None
 
     @classmethod
@@ -127,6 +135,8 @@ class EvaluateInputs:
             work.read(BASELINE),
             work.read(FILTERED),
             [*work.read(REVIEWS), *work.read_if_there(CARRY_OVER_REVIEWS)],
+            work.read_if_there(BLIND_PAIRS),
+            work.read_if_there(BLIND_REVIEWS),
             LastEvaluation.read(last) if last else None,
         )
 
@@ -174,7 +184,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     questions = [*prompts, *probes]
     sense = _sense(context, inputs, prompts, answers)
     scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
-    calibration = _calibrate(context, inputs, judging)
+    calibration = _calibrate(context, inputs, judging, scores)
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
     lines = _write_robustness(work, robustness, comparison, answers, sense, judging)
     case = safety.case(comparison, gate, answers.safety, lines)
@@ -287,15 +297,26 @@ def _score(
     return scores, style.report
 
 
-def _calibrate(context: RoundContext, inputs: EvaluateInputs, judging: _Judging) -> Calibration:
-    """Hold the judge against the reviewers, on the rows as they saw them."""
-    judge, persona, reviews = judging.judge, context.persona, inputs.reviews
-    bar, seed = context.config.evaluate.judge_bar, context.config.seed
+def _calibrate(
+    context: RoundContext, inputs: EvaluateInputs, judging: _Judging, arms: list[Score]
+) -> Calibration:
+    """Hold the judge against the reviewers, on answers as they saw them: arms' own ones first."""
+    judge, persona, settings = judging.judge, context.persona, context.config.evaluate
     if judge is None:
-        return calibrate(persona, [], reviews, bar=bar, seed=seed)
-    rows = reviewed_responses(inputs.filtered, reviews)
-    scores = score_responses(persona, rows, judge=judge, **judging.how)
-    return calibrate(persona, scores, reviews, judge=judge.model, bar=bar, seed=seed)
+        return calibrate(persona, [], [])
+    reviews, blind = [*inputs.reviews, *inputs.blind_reviews], inputs.blind
+    rows = reviewed_responses(blind, reviews, rows=settings.judge_rows)
+    rows += reviewed_responses(inputs.filtered, reviews, rows=settings.judge_rows - len(rows))
+    return calibrate(
+        persona,
+        score_responses(persona, rows, judge=judge, **judging.how),
+        reviews,
+        judge=judge.model,
+        share=settings.judge_bar,
+        of_arms={one.id for one in blind},
+        arms=arms,
+        seed=context.config.seed,
+    )
 
 
 def _compare(

@@ -118,24 +118,34 @@ def judged_traits(persona: Persona) -> dict[str, str]:
     return {trait: check.judge for trait, check in checks if isinstance(check, Judge)}
 
 
-def trait_questions(persona: Persona, prompt: Messages, answer: str) -> list[JudgeQuestion]:
+def meaning_of(trait: str) -> str:
+    """Return the name of the measure that asks for the meaning behind a rule trait."""
+    return f"{trait}:meaning"
+
+
+def trait_questions(
+    persona: Persona, prompt: Messages, answer: str, *, meanings: bool = False
+) -> list[JudgeQuestion]:
     """Return a question for each trait that only a judge can check, in the traits' order.
 
     Args:
         persona: Its traits; the rubric is a trait's and the role's own words.
         prompt: The conversation that was answered.
         answer: The answer to it.
+        meanings: Ask for the meaning of rule traits that name one, too.
     """
     asked = transcript(prompt)
     questions = []
     for trait in persona.traits:
-        if isinstance(trait.check, Judge):
+        check = trait.check if isinstance(trait.check, Judge) else trait.meaning
+        metric = trait.id if check is trait.check else meaning_of(trait.id)
+        if check and (meanings or check is trait.check):
             role = say(persona.language, "judge.role", role=persona.role.strip())
-            lines = [f"{trait.name}: {trait.about}", trait.check.rubric, role]
+            lines = [f"{trait.name}: {trait.about}", check.rubric, role]
             rubric = "\n".join(line for line in lines if line)
-            criterion, language = trait.check.judge, persona.language
+            criterion, language = check.judge, persona.language
             questions.append(
-                JudgeQuestion(trait.id, criterion, asked, answer, rubric, language=language)
+                JudgeQuestion(metric, criterion, asked, answer, rubric, language=language)
             )
     return questions
 

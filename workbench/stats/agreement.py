@@ -3,7 +3,7 @@
 In: what each rater said of each row. Out: a :class:`RaterAgreement`. Called for the reviewers
 among themselves, and for the judge beside them.
 
-scikit-learn's ``cohen_kappa_score``, scipy's ``spearmanr`` and ``krippendorff`` take one table at
+scikit-learn's ``cohen_kappa_score`` and ``krippendorff`` take one table at
 a time: 0.3 to 1 ms each, so seconds for the 10 000 resamples of one question. The statistics here
 take a stack of tables, and the tests hold them against those libraries.
 """
@@ -11,6 +11,7 @@ take a stack of tables, and the tests hold them against those libraries.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -164,27 +165,6 @@ def weighted_kappa(tables: Array) -> Array:
         return np.where(by_chance > 0, 1 - seen / by_chance, np.nan)
 
 
-def spearman(tables: Array) -> Array:
-    """Return Spearman's rank correlation of each table, ties at their mean rank.
-
-    Args:
-        tables: Shape (..., a, b), counts by the first rater's value and the second's.
-    """
-    import numpy as np
-
-    def centred(margin: Array) -> Array:
-        # Mean rank of a level: those below it, and half of its own; its own mean is (n + 1) / 2.
-        ranks: Array = np.cumsum(margin, -1) - margin / 2 - margin.sum(-1, keepdims=True) / 2
-        return ranks
-
-    first, second = tables.sum(-1), tables.sum(-2)
-    x, y = centred(first), centred(second)
-    with np.errstate(all="ignore"):
-        covariance = (tables * x[..., :, None] * y[..., None, :]).sum((-2, -1))
-        spread = (first * x**2).sum(-1) * (second * y**2).sum(-1)
-        return np.where(spread > 0, covariance / np.sqrt(spread), np.nan)
-
-
 def two_raters(
     rows: Sequence[Pairs],
     statistic: Callable[[Array], Array],
@@ -217,3 +197,72 @@ def two_raters(
         level=level,
         resamples=resamples,
     )
+
+
+def gate_power(
+    kappa: float,
+    bar: float,
+    rows: int,
+    share: float,
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+    runs: int = 4000,
+) -> float:
+    """Return how often a rater of true ``kappa`` passes a gate on its interval's lower end.
+
+    Simulated: on a share ``kappa`` of the rows the rater says what the other one says, on the rest
+    as it falls, with the same share of yes; which is a kappa of just that size.
+
+    Args:
+        kappa: True agreement, 0 to 1.
+        bar: What the lower end has to reach.
+        rows: Rows that both rated.
+        share: Share of yes, between 0 and 1.
+        seed: Of the simulation.
+        level: Confidence level of the interval.
+        runs: Simulated gates.
+    """
+    import numpy as np
+    from scipy.stats import norm
+
+    yes, no = share, 1 - share
+    apart = (1 - kappa) * yes * no
+    chances = [no * (kappa + (1 - kappa) * no), apart, apart, yes * (kappa + (1 - kappa) * yes)]
+    tables = np.random.default_rng(seed).multinomial(rows, chances, size=runs) / rows
+    values, errors = _kappa_error(tables.reshape(runs, 2, 2), rows)
+    # Comparison with NaN is false: where nothing can be told, nobody passes.
+    return float((values - norm.ppf((1 + level) / 2) * errors >= bar).mean())
+
+
+def _kappa_error(shares: Array, rows: int) -> tuple[Array, Array]:
+    """Return Cohen's kappa of each table of shares with its standard error for large samples.
+
+    Fleiss, Cohen and Everitt 1969, "Large Sample Standard Errors of Kappa and Weighted Kappa",
+    Psychological Bulletin 72.
+    """
+    import numpy as np
+
+    first, second = shares.sum(2), shares.sum(1)
+    by_chance = (first * second).sum(1)
+    with np.errstate(all="ignore"):
+        kappa = (np.trace(shares, axis1=1, axis2=2) - by_chance) / (1 - by_chance)
+        free = (1 - kappa)[:, None, None]
+        both = second[:, :, None] + first[:, None, :]  # of the cell in row i and column j
+        alike = np.eye(shares.shape[1])
+        terms = shares * np.where(alike, (1 - both * free) ** 2, (both * free) ** 2)
+        spread = terms.sum((1, 2)) - (kappa - by_chance * (1 - kappa)) ** 2
+        return kappa, np.sqrt(np.maximum(spread, 0) / rows) / (1 - by_chance)
+
+
+def rows_for_gate(
+    kappa: float, bar: float, share: float, *, power: float = 0.8, most: int = 1000, seed: int = 0
+) -> int | None:
+    """Return the rows with which :func:`gate_power` reaches ``power``; None above ``most``."""
+
+    def passes(rows: int) -> bool:
+        return gate_power(kappa, bar, rows, share, seed=seed) >= power
+
+    if not passes(most):
+        return None
+    return FEWEST_ROWS + bisect_left(range(FEWEST_ROWS, most), True, key=passes)

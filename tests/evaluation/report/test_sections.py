@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.calibration import Calibration
+from evaluation.calibration import Calibration, JudgeGate
 from evaluation.gate import GateReport, check_forgetting
 from evaluation.people import Pairing, People
 from evaluation.report import ReportInput, build_reports
@@ -77,12 +77,18 @@ def full(report: ReportInput, persona: Persona, examples: list[Example]) -> Repo
             judge="a-judge",
             rows=60,
             reviewers=2,
-            kappa=MEASURE.model_copy(update={"low": 0.12}),
-            spearman=MEASURE,
-            ceiling_kappa=MEASURE.model_copy(update={"value": 0.71}),
-            ceiling_spearman=MEASURE,
-            traits={"kind": MEASURE},
-            reason="below_bar",
+            arm_rows=20,
+            traits={
+                "kind": JudgeGate(
+                    kappa=MEASURE.model_copy(update={"low": 0.12}),
+                    ceiling=MEASURE.model_copy(update={"value": 0.71}),
+                    bar=0.36,
+                    reason="below_bar",
+                    power=0.64,
+                    rows_needed=95,
+                )
+            },
+            meanings={"address": MEASURE.model_copy(update={"value": 0.08})},
         ),
         people=People(pairings=(pairing,), reviewers=2, votes=16),
         general=gate_report(),
@@ -130,20 +136,21 @@ def test_an_arm_whose_text_goes_round_in_circles_is_called_broken_before_any_sco
 
 
 def test_a_judge_below_the_bar_stands_beside_what_people_reach(page: Page) -> None:
-    assert "No judge's word counts in the verdict: the judge agrees with the reviewers" in page.text
-    assert "Weighted κ of the rating 0.55 (0.12 to 0.66) 0.71 (0.42 to 0.66) 60" in page.text
+    lead = (
+        "On no trait does a judge's word count in the verdict: the judge agrees with the reviewers"
+    )
+    assert lead in page.text
+    assert "60 answers that 2 reviewers labelled, 20 of them given by arms" in page.text
+    gate = "Kind and tough 0.55 (0.12 to 0.66) 0.71 (0.42 to 0.66) 0.36 the judge agrees with the"
+    assert f"{gate} reviewers too little 60 64% 35" in page.text
+    assert "κ of rule and judge Rows Form of address 0.08 (0.42 to 0.66) 60" in page.text
     assert "Kind and tough Is kind and tough at once. carries no weight" in page.text
 
 
 def test_a_judge_that_passes_the_bar_carries_weight_and_is_named(full: ReportInput) -> None:
     assert full.calibration
-    passed = {
-        "trusted": True,
-        "reason": "",
-        "kappa": MEASURE,
-        "content": MEASURE.model_copy(update={"value": 0.31}),
-        "ceiling_kappa": MEASURE.model_copy(update={"low": 0.2}),
-    }
+    gate = full.calibration.traits["kind"].model_copy(update={"reason": ""})
+    passed = {"traits": {"kind": gate}, "content": gate.model_copy(update={"bar": 0.31})}
     trusting = replace(
         full,
         calibration=full.calibration.model_copy(update=passed),
@@ -152,9 +159,8 @@ def test_a_judge_that_passes_the_bar_carries_weight_and_is_named(full: ReportInp
 
     text = Page(html_of(trusting)).text
 
-    assert "The judge (a-judge) agrees with the reviewers closely enough to count" in text
-    assert "κ: Sound and useful advice 0.31 (0.42 to 0.66) – 60" in text
-    assert "By the same measure the reviewers themselves stay below 0.40" in text
+    assert "The judge (a-judge) agrees with the reviewers closely enough to count on: Kind" in text
+    assert "Sound and useful advice 0.55 (0.12 to 0.66) 0.71 (0.42 to 0.66) 0.31 counts 60" in text
     assert "Traits that need a judge carry no weight" not in text
 
 

@@ -7,16 +7,17 @@ import random
 import krippendorff
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
+from tests.present import present
 from workbench.stats.agreement import (
     RATINGS,
     Level,
     RaterAgreement,
     alpha,
     alphas,
-    spearman,
+    gate_power,
+    rows_for_gate,
     two_raters,
     weighted_kappa,
 )
@@ -110,17 +111,41 @@ def test_rows_needed_grow_with_the_square_of_precision() -> None:
     assert RaterAgreement(unscored="too_few_rows").rows_needed(0.2) is None
 
 
-def test_kappa_and_spearman_are_those_of_the_libraries() -> None:
+def test_kappa_is_that_of_the_library() -> None:
     draw = np.random.default_rng(11)
     first = draw.integers(1, 6, 60)
     second = np.clip(first + draw.integers(-1, 2, 60), 1, 5)
     rows = [[(float(a), float(b))] for a, b in zip(first, second, strict=True)]
 
     kappa = two_raters(rows, weighted_kappa, (1.0, 2.0, 3.0, 4.0, 5.0))
-    rank = two_raters(rows, spearman)
 
     assert kappa.value == pytest.approx(cohen_kappa_score(first, second, weights="quadratic"))
-    assert rank.value == pytest.approx(spearmanr(first, second).statistic)
-    for one in (kappa, rank):
-        assert one.low is not None and one.value is not None and one.high is not None
-        assert one.low < one.value < one.high
+    assert present(kappa.low) < present(kappa.value) < present(kappa.high)
+
+
+@pytest.mark.parametrize(
+    ("kappa", "rows", "power"), [(0.7, 60, 0.84), (0.5, 60, 0.16), (0.7, 152, 1.0), (0.5, 152, 0.3)]
+)
+def test_the_power_of_a_gate_is_what_simulated_judges_get(
+    kappa: float, rows: int, power: float
+) -> None:
+    """A bar of 0.4, half of the rows yes: what two raters' own intervals say, redone here."""
+    draw = np.random.default_rng(7)
+    passed = 0
+    for _ in range(200):
+        first = draw.random(rows) < 0.5
+        second = np.where(draw.random(rows) < kappa, first, draw.random(rows) < 0.5)
+        pairs = [[(float(a), float(b))] for a, b in zip(first, second, strict=True)]
+        passed += present(two_raters(pairs, weighted_kappa, (0.0, 1.0), resamples=500).low) >= 0.4
+
+    told = gate_power(kappa, 0.4, rows, 0.5)
+
+    assert told == pytest.approx(power, abs=0.06)
+    assert passed / 200 == pytest.approx(told, abs=0.1)
+
+
+def test_rows_for_a_gate_are_the_fewest_that_give_its_power() -> None:
+    rows = present(rows_for_gate(0.7, 0.4, 0.5))
+    assert gate_power(0.7, 0.4, rows, 0.5) == pytest.approx(0.8, abs=0.06)
+    assert present(rows_for_gate(0.7, 0.4, 0.9)) > rows  # a rare no is harder to agree on
+    assert rows_for_gate(0.45, 0.44, 0.5) is None
