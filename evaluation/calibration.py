@@ -166,20 +166,16 @@ def calibrate(
 ) -> Calibration:
     """Compare the judge with the reviewers trait by trait, and decide where its word counts.
 
-    A reviewer who did not name a trait among an answer's problems found it shown. A judge as good
-    as one more reviewer agrees with them as they do among themselves: that is the ceiling, and the
-    bar is a share of it. Where no row has two reviewers, :data:`CEILING` stands for it.
+    A reviewer who did not name a trait among an answer's problems found it shown. The ceiling is
+    how far reviewers agree; where no row has two of them, :data:`CEILING` stands for it.
 
     Args:
         persona: Whose traits.
         scores: Of what :func:`reviewed_responses` returned; ``prompt_id`` is the answer's id.
-        reviews: The reviewers' problems of these answers.
-        judge: Model of the judge; empty where there is none.
+        reviews: Of these answers.
         share: What the lower end of kappa's interval has to reach of the ceiling.
         of_arms: Ids of the answers that arms gave.
         arms: Scores of the arms, for the rules that name their meaning.
-        seed: Of the resampling.
-        resamples: Number of resamples.
     """
     labelled = _labelled(reviews)
     reason = "" if judge and labelled else "no_reviews" if judge else "no_judge"
@@ -192,10 +188,7 @@ def calibrate(
         CONTENT: CONTENT_FAULTS,
     }
     own = [s for s in scores if s.arm == REVIEWED and s.metric in faults]
-    words: dict[str, dict[str, float]] = {name: {} for name in faults}
-    for score in own:
-        if score.value is not None and score.prompt_id in labelled:
-            words[score.metric][score.prompt_id] = float(score.value >= 0.5)
+    words = _words([score for score in own if score.prompt_id in labelled])
     gates = {name: gate(words[name], labelled, faults[name]) for name in faults}
     rows = {row for by_row in words.values() for row in by_row}
     return Calibration(
@@ -209,6 +202,15 @@ def calibrate(
         meanings=_meanings(persona, arms, seed, resamples),
         unscored=dict(Counter(s.unscored for s in own if s.value is None).most_common()),
     )
+
+
+def _words(scores: Iterable[Score]) -> dict[str, dict[str, float]]:
+    """Return metric → answer → the judge's yes or no."""
+    words: dict[str, dict[str, float]] = defaultdict(dict)
+    for score in scores:
+        if score.value is not None:
+            words[score.metric][score.prompt_id] = float(score.value >= 0.5)
+    return words
 
 
 def _gate(

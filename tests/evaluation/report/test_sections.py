@@ -174,7 +174,7 @@ def test_probes_and_turns_stand_apart_from_the_held_out_questions(page: Page) ->
 
 
 def test_what_was_forgotten_and_lost_is_reported(page: Page) -> None:
-    assert "SFT + DPO 4.000 +0.500 10% ▽ likely: −20.0 (−45.0 to −5.0) 30 / 30 broken" in page.text
+    assert "SFT + DPO 4.000 +0.500 10% −20.0 (−38.6 to +2.3) 30 / 30 broken" in page.text
     assert "Everything on which an arm stands below the base" in page.text
     assert "On no question did SFT + DPO show fewer traits than the base." in page.text
 
