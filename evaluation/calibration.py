@@ -167,15 +167,10 @@ def calibrate(
     """Compare the judge with the reviewers trait by trait, and decide where its word counts.
 
     A reviewer who did not name a trait among an answer's problems found it shown. The ceiling is
-    how far reviewers agree; where no row has two of them, :data:`CEILING` stands for it.
-
-    Args:
-        persona: Whose traits.
-        scores: Of what :func:`reviewed_responses` returned; ``prompt_id`` is the answer's id.
-        reviews: Of these answers.
-        share: What the lower end of kappa's interval has to reach of the ceiling.
-        of_arms: Ids of the answers that arms gave.
-        arms: Scores of the arms, for the rules that name their meaning.
+    how far reviewers agree; where no row has two of them, :data:`CEILING` stands for it. ``scores``
+    are of what :func:`reviewed_responses` returned, ``share`` is what the lower end of the judge's
+    kappa has to reach of the ceiling, ``of_arms`` are the ids of the answers that arms gave, and
+    ``arms`` all arms' scores, for the rules that name their meaning. No ``judge``, no calibration.
     """
     labelled = _labelled(reviews)
     reason = "" if judge and labelled else "no_reviews" if judge else "no_judge"
