@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-training bench-osf bench-import prove-import clean
+.PHONY: run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -53,6 +53,9 @@ bench-osf: setup
 
 bench-scorers: setup
 	$(BIN)/python benchmarks/bench_scorers.py
+
+bench-paraphrases: setup
+	$(BIN)/python benchmarks/bench_paraphrases.py
 
 bench-import: setup
 	$(BIN)/python benchmarks/bench_import.py

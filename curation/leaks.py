@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 from curation.related_rows import SIMILARITY, questions, record_ids
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.near_duplicates import paraphrase_pairs
+from workbench.paraphrases import Meaning
 from workbench.records import SplitName
 from workbench.row_files import row_files
 
@@ -25,6 +26,8 @@ NAMES: dict[str, SplitName] = {
     **dict.fromkeys(("test", "eval", "evaluation", "heldout", "holdout", "probe"), "test"),
 }
 """Words of a file's name → its split."""
+ASKS_THE_SAME = "asks the same in other words"
+"""Why two rows leak whose questions the embedder finds alike."""
 MOST_ERRORS = 20
 """Mistakes of one file that are listed."""
 _USERS = ("user", "human")
@@ -145,19 +148,24 @@ def _is_list(value: object) -> TypeGuard[list[Any]]:
 
 
 def find_leaks(
-    items: Sequence[Item], *, similarity: float = SIMILARITY, topics: bool = False
+    items: Sequence[Item],
+    *,
+    similarity: float = SIMILARITY,
+    topics: bool = False,
+    meaning: Meaning | None = None,
 ) -> list[Leak]:
     """Return the related rows in two splits, each pair once, in the order of files.
 
     Related are rows that are the same record, of which one was made from the other or both from a
-    third, and rows whose questions are the same, or ``similarity`` alike by their shingles or by
-    the beginnings of their words. Where many rows share one thing, each row of the smaller split
-    stands beside one row of the larger.
+    third, and rows whose questions are the same, ``similarity`` alike by their shingles or by the
+    beginnings of their words, or ask the same in other words. Where many rows share one thing, each
+    row of the smaller split stands beside one row of the larger.
 
     Args:
         items: The rows of all splits.
         similarity: Jaccard similarity from which two questions are alike, above 0 to 1.
         topics: Rows of one topic are related as well.
+        meaning: How questions are compared by meaning; by wording alone without it.
     """
     leaks: dict[tuple[int, int], Leak] = {}
 
@@ -172,11 +180,11 @@ def find_leaks(
             for left, right in combinations(splits.values(), 2):
                 add(left, right, why, 1.0)
         if why == "same question":
-            for one, other, alike in _paraphrases(shared, similarity):
+            for how, one, other, alike in _reworded(shared, similarity, meaning):
                 for split, left in shared[one].items():
                     for its, right in shared[other].items():
                         if split != its:
-                            add(left, right, "question nearly the same", alike)
+                            add(left, right, how, alike)
     return [leak for _, leak in sorted(leaks.items())]
 
 
@@ -200,12 +208,17 @@ def _shared(items: Sequence[Item], topics: bool) -> Iterator[tuple[str, Shared]]
         yield why, shared
 
 
-def _paraphrases(shared: Shared, similarity: float) -> list[tuple[str, str, float]]:
+def _reworded(
+    shared: Shared, similarity: float, meaning: Meaning | None
+) -> Iterator[tuple[str, str, str, float]]:
+    """Yield (why, one, other, likeness) of questions of two splits that ask the same."""
     texts = list(shared)
     # Texts that stand in one and the same split alone have nothing to leak to each other.
     alone = [min(shared[text]) if len(shared[text]) == 1 else text for text in texts]
-    pairs = paraphrase_pairs(texts, similarity, alone)
-    return [(texts[one], texts[other], alike) for one, other, alike in pairs]
+    for one, other, alike in paraphrase_pairs(texts, similarity, alone):
+        yield "question nearly the same", texts[one], texts[other], alike
+    for one, other, alike in meaning.pairs(texts, alone) if meaning else ():
+        yield ASKS_THE_SAME, texts[one], texts[other], alike
 
 
 def _beside(left: list[int], right: list[int]) -> Iterator[tuple[int, int]]:

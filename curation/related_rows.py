@@ -77,7 +77,7 @@ class LeakageGroups:
 
         # Every text once; where it stands, not the text itself.
         at = {
-            _question_key(text): (row, place)
+            question_key(text): (row, place)
             for row in rows
             for place, text in enumerate(questions_of(row))
         }
@@ -153,11 +153,12 @@ class LeakageGroups:
     def _keys(self, row: Example | Preference) -> list[str]:
         """Return what rows of one group may share; the row's own id comes first."""
         topic = [f"topic:{row.topic}"] if row.topic and self._apart else []
-        texts = (_question_key(text) for text in questions_of(row))
+        texts = (question_key(text) for text in questions_of(row))
         return [row.id, *record_ids(row.parents), *topic, *texts]
 
 
-def _question_key(text: str) -> str:
+def question_key(text: str) -> str:
+    """Return the key that rows with this question share."""
     return f"question:{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 

@@ -1,9 +1,10 @@
 """Train, validation and test by leakage group, so that no test question has a relative in training.
 
 Rows that share an ancestor (the same row, its edit, a pair made of it), rows whose questions are
-near duplicates or paraphrases and, unless topics are spread, rows of one topic are one group, and a
-group goes whole to one split. A group that an earlier round has put in a split stays there. The
-split stage calls :func:`split_rows` and writes what comes out.
+near duplicates and, unless topics are spread, rows of one topic are one group, and a group goes
+whole to one split. A group that an earlier round has put in a split stays there. Of two rows that
+ask the same in other words and still stand in two splits, the one nearer to training is dropped.
+The split stage calls :func:`split_rows` and writes what comes out.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from curation.related_rows import LeakageGroups, Placed
+from curation.reworded import Rewordings
 from workbench.config import SplitSettings
 from workbench.errors import UserError
+from workbench.paraphrases import Meaning
 from workbench.records import SPLITS, Drop, Example, Preference, SplitAssignment, SplitName
 
 STAGE = "split"
 JOINS_TWO_SPLITS = "joins_two_splits"
+ASKS_THE_SAME = "asks_the_same"
+"""Why a row is dropped that asks in other words what a row of another split asks."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class SplitRows:
     preferences: dict[SplitName, list[Preference]]
     assignments: list[SplitAssignment]
     drops: list[Drop] = field(default_factory=list)
-    """Rows that would have joined two splits."""
+    """Rows that would have joined two splits, or that ask what another split asks."""
 
     def add(self, row: Example | Preference, split: SplitName, group: str) -> None:
         """Put a row of ``group`` in a split."""
@@ -55,6 +60,7 @@ def split_rows(
     seed: int,
     settings: SplitSettings | None = None,
     earlier: Sequence[Placed] = (),
+    meaning: Meaning | None = None,
 ) -> SplitRows:
     """Put whole groups of rows in one split each.
 
@@ -76,16 +82,36 @@ def split_rows(
     drops = _admit(rows, {placed.row.id for placed in earlier}, groups)
     dropped = {drop.record for drop in drops}
     rows = [row for row in rows if row.id not in dropped]
-    group_of = {row.id: groups.group(row) for row in rows}
-    members = Counter(group_of[row.id] for row in rows if isinstance(row, Example))
+    known = {placed.row.id: placed.row for placed in earlier}
+    everything = list((known | {row.id: row for row in rows}).values())
+    group_of = {row.id: groups.group(row) for row in everything}
     fixed = groups.splits()
-    spread = settings.topics == "spread"
-    strata = {group_of[row.id]: row.topic if spread else "" for row in rows}
-    splits = fixed | assign_groups(members, strata, fixed, seed, settings)
+    reworded = Rewordings(everything, meaning)
+    topics = {row.topic for row in rows} if settings.topics == "apart" else set()
+    reworded.join(group_of, {*fixed, *topics})
+    splits = fixed | _assigned(rows, group_of, fixed, seed, settings)
+    split_of = {row: splits.get(group, "train") for row, group in group_of.items()}
+    across = reworded.across(split_of, known)
+    gone = [row for row in rows if row.id in across]
+    drops += [Drop.of(row, STAGE, ASKS_THE_SAME, across[row.id]) for row in gone]
     result = SplitRows({name: [] for name in SPLITS}, {name: [] for name in SPLITS}, [], drops)
     for row in rows:
-        result.add(row, splits.get(group_of[row.id], "train"), group_of[row.id])
+        if row.id not in across:
+            result.add(row, split_of[row.id], group_of[row.id])
     return result
+
+
+def _assigned(
+    rows: Sequence[Example | Preference],
+    group_of: Mapping[str, str],
+    fixed: Mapping[str, SplitName],
+    seed: int,
+    settings: SplitSettings,
+) -> dict[str, SplitName]:
+    members = Counter(group_of[row.id] for row in rows if isinstance(row, Example))
+    spread = settings.topics == "spread"
+    strata = {group_of[row.id]: row.topic if spread else "" for row in rows}
+    return assign_groups(members, strata, fixed, seed, settings)
 
 
 def _admit(

@@ -10,6 +10,7 @@ import yaml
 
 from rounds.layout import CONFIG, RoundFolder, round_number
 from workbench.config import RunConfig, load_config, preset_path
+from workbench.paraphrases import Meaning
 from workbench.persona import Persona, load_persona, persona_file
 from workbench.records import Example
 from workbench.store import atomic_file
@@ -51,6 +52,16 @@ class RoundContext:
         """Return those of the named files that the persona's folder holds, by their names."""
         paths = {name: self.persona_folder / name for name in names}
         return {name: path for name, path in paths.items() if path.exists()}
+
+    def meaning(self, threshold: float | None) -> Meaning | None:
+        """Return how questions are compared by meaning; None where the threshold is 1: not at all.
+
+        Args:
+            threshold: Likeness from which two ask the same; the embedder's own by default.
+        """
+        if threshold == 1:
+            return None
+        return Meaning(self.config.embedder, self.persona.language, threshold)
 
     def few_shot_examples(self, rows: Iterable[Example]) -> list[Example]:
         """Return those of the rows that the persona names as right answers, in its order."""

@@ -23,6 +23,8 @@ from rounds.layout import (
     RoundFolder,
 )
 from workbench.errors import UserError
+from workbench.language.detection import language_of
+from workbench.paraphrases import Meaning
 from workbench.records import SPLITS, SplitName
 
 
@@ -72,6 +74,8 @@ class LeakCheck:
     files: int
     leaks: list[Leak]
     similarity: float
+    compared: str
+    """What compared the questions by meaning."""
     rounds: tuple[str, ...] = ()
     """Names of the rounds whose files they were."""
 
@@ -96,7 +100,8 @@ def check_rounds(context: RoundContext, similarity: float | None = None) -> Leak
     files = [file for one in rounds for file in _files(one)]
     names = tuple(one.name for one in rounds)
     threshold = similarity or settings.related
-    return _check(files, threshold, topics=settings.topics == "apart", rounds=names)
+    apart = settings.topics == "apart"
+    return _check(files, threshold, context.meaning(settings.meaning), topics=apart, rounds=names)
 
 
 def check_files(
@@ -113,7 +118,7 @@ def check_files(
             where=", ".join(str(path) for path, _ in files),
             fix="name files of two splits; --split says which split a file is of",
         )
-    return _check(files, similarity or SIMILARITY, topics=False)
+    return _check(files, similarity or SIMILARITY, None, topics=False)
 
 
 def split_rounds(one: RoundFolder) -> list[RoundFolder]:
@@ -134,14 +139,16 @@ def _files(one: RoundFolder) -> Iterator[tuple[Path, SplitName]]:
 def _check(
     files: Sequence[tuple[Path, SplitName]],
     similarity: float,
+    meaning: Meaning | None,
     *,
     topics: bool,
     rounds: tuple[str, ...] = (),
 ) -> LeakCheck:
     filled = [(path, split) for path, split in files if not path.is_file() or path.stat().st_size]
     items = [item for path, split in filled for item in _once(read_items(path, split))]
-    leaks = find_leaks(items, similarity=similarity, topics=topics)
-    return LeakCheck(items, len(files), leaks, similarity, rounds)
+    meaning = meaning or Meaning(language=language_of(item.questions[0] for item in items))
+    leaks = find_leaks(items, similarity=similarity, topics=topics, meaning=meaning)
+    return LeakCheck(items, len(files), leaks, similarity, meaning.name, rounds)
 
 
 def _once(items: Iterable[Item]) -> Iterator[Item]:

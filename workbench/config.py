@@ -75,6 +75,9 @@ class FilterSettings(Frozen):
 
     near_duplicate: float = Field(default=0.7, gt=0, le=1)
     """Jaccard similarity of question and answer from which the later row is dropped."""
+    meaning: float | None = Field(default=None, gt=0, le=1)
+    """Likeness of two questions' meaning from which, where their answers say the same too, the
+    later row is dropped; by default the embedder's own threshold. 1 leaves meaning out."""
     personal_data: Literal["drop", "mask"] = "drop"
     must_not: Literal["drop", "keep"] = "drop"
     """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
@@ -91,6 +94,9 @@ class SplitSettings(Frozen):
     ``spread``: every split gets its share of every topic."""
     related: float = Field(default=0.6, gt=0, le=1)
     """Similarity of two questions from which their rows are related, whatever their topic."""
+    meaning: float | None = Field(default=None, gt=0, le=1)
+    """Likeness of two questions' meaning, by the embedder, from which they ask the same; by default
+    the embedder's own threshold. 1 leaves meaning out."""
 
 
 class Policy(Frozen):
@@ -229,10 +235,6 @@ class EvaluateSettings(Frozen):
     those of arms, from a blind round, come first."""
     max_unscored: float = Field(default=0.1, ge=0, le=1)
     """Largest share of one metric's scores that may be missing; more means exit code 3."""
-    embedder: str | Endpoint = "auto"
-    """What tells whether an answer is near its reviewed one: ``minilm`` (English), ``ngrams``, a
-    folder of sentence-transformers or an endpoint that answers ``/embeddings``; ``auto`` takes
-    minilm for English and n-grams, which see wording alone, for other languages."""
     sense_floor: float | None = Field(default=None, ge=0, le=1)
     """Least lower end of an arm's sense, as a share of the reviewed answers', from which a success
     may be claimed; 0.2 by default with an embedder and 0.05 with n-grams: a second writer's good
@@ -301,6 +303,11 @@ class RunConfig(Frozen):
     """The base model where it is served: its own answers then come from there."""
     judge: Endpoint | None = None
     """Whoever answers the traits' questions; without one they stay unscored."""
+    embedder: str | Endpoint = "auto"
+    """What tells whether two questions ask the same, and whether an answer is near its reviewed
+    one: ``minilm`` (English), ``ngrams``, a folder of sentence-transformers or an endpoint that
+    answers ``/embeddings``; ``auto`` takes minilm for English and n-grams, which see wording alone,
+    for other languages."""
     generate: GenerateSettings = GenerateSettings()
     filter: FilterSettings = FilterSettings()
     review: ReviewSettings = ReviewSettings()

@@ -257,9 +257,9 @@ def split(files: tuple[Path, ...], named: tuple[str, ...], **options: Any) -> No
     """Make train, validation and test: whole groups of related rows go to one split each.
 
     Related are rows of one topic (unless the configuration says ``split: {topics: spread}``), rows
-    made of one another, and rows whose questions are near duplicates or paraphrases. A group keeps
-    its split in later rounds; a new row that is related to rows in two splits is dropped as
-    joins_two_splits.
+    made of one another, and rows whose questions are near duplicates. A group keeps its split in
+    later rounds; a new row that is related to rows in two splits is dropped as joins_two_splits. A
+    row that asks in other words what a row of another split asks is dropped as asks_the_same.
 
     With --check nothing is split. It compares the FILES named, else all rounds of the persona with
     their evaluation prompts, prints every pair of related rows in two splits, and exits 1 if there
@@ -297,6 +297,7 @@ def _print_leaks(check: LeakCheck, most: int) -> None:
     counts = ", ".join(f"{split} {sizes[split]}" for split in SPLITS)
     where = f"{check.files} files" + (f" of {', '.join(check.rounds)}" if check.rounds else "")
     compared = f"{len(check.items)} rows in {where} ({counts}), similarity {check.similarity:.2f}"
+    compared += f", meaning by {check.compared}"
     if not check.leaks:
         click.echo(f"no leak: {compared}")
         return

