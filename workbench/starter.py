@@ -54,7 +54,6 @@ def starter(
     data["voice"] = {"address": address, **data["voice"]}
     if register:
         data["voice"]["register"] = register
-    data["traits"] += _voice_rules(data["voice"], language)
     topic_names = _identified(topics)
     return {
         "id": id,
@@ -68,14 +67,6 @@ def starter(
         "topic_names": topic_names,
         "traits": data["traits"],
     }
-
-
-def _voice_rules(voice: dict[str, Any], language: Language) -> list[dict[str, Any]]:
-    names = ("이모지", "답 길이") if language == "ko" else ("Emoji", "Length")
-    return [
-        _rule(field, name, f"voice.{field}", voice[field])
-        for field, name in zip(("emoji", "length"), names, strict=True)
-    ]
 
 
 def write_persona(folder: Path, data: dict[str, Any]) -> Persona:
@@ -108,17 +99,6 @@ def _filled(value: Any, values: dict[str, str]) -> Any:
         for name, put in values.items():
             value = value.replace(f"{{{name}}}", put)
     return value
-
-
-def _rule(rule: str, name: str, source: str, bounds: dict[str, Any]) -> dict[str, Any]:
-    about = ", ".join(f"{key} {value}" for key, value in bounds.items())
-    return {
-        "id": rule,
-        "name": name,
-        "about": about,
-        "source": source,
-        "check": {"rule": rule, **bounds},
-    }
 
 
 def _word(text: str) -> str:
