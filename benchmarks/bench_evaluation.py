@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.inference.adapters import AdaptedModel
 from workbench.inference.base_models import resolve_model
@@ -33,76 +33,70 @@ BAR = 0.9
 """Least tokens a second over those of the plain loop."""
 Answers = list[tuple[str, int]]
 """Text and new tokens of each answer."""
-Way = Callable[
-    ["PreTrainedModel", "PreTrainedTokenizerBase", Sequence[Messages], int, int], Answers
-]
-"""Answers chats, so many at once and with at most so many new tokens."""
 
 
-def ours(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    chats: Sequence[Messages],
-    batch: int,
-    most: int,
-) -> Answers:
+class Setting(NamedTuple):
+    """What chats are answered by, so many at once and with at most so many new tokens."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    batch: int
+    most: int
+
+
+Way = Callable[[Setting, Sequence[Messages]], Answers]
+
+
+def ours(on: Setting, chats: Sequence[Messages]) -> Answers:
     """Answer as the stages do."""
-    engine = BatchedEngine(model, tokenizer, batch)
-    answers = greedy_answers(engine, chats, max_new_tokens=most)
+    engine = BatchedEngine(on.model, on.tokenizer, on.batch)
+    answers = greedy_answers(engine, chats, max_new_tokens=on.most)
     return [(answer.text, answer.tokens) for answer in answers if answer]
 
 
-def plain(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    chats: Sequence[Messages],
-    batch: int,
-    most: int,
-) -> Answers:
+def plain(on: Setting, chats: Sequence[Messages]) -> Answers:
     """Answer in the order given with ``generate``, as anybody would write it."""
     import torch
 
-    ends, answers = end_tokens(model, tokenizer), []
-    for start in range(0, len(chats), batch):
-        ids = [prompt_ids(tokenizer, chat) for chat in chats[start : start + batch]]
-        inputs = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(model.device)
+    ends, answers = end_tokens(on.model, on.tokenizer), []
+    for start in range(0, len(chats), on.batch):
+        ids = [prompt_ids(on.tokenizer, chat) for chat in chats[start : start + on.batch]]
+        inputs = on.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(on.model.device)
         with torch.inference_mode():
-            output = model.generate(
+            output = on.model.generate(
                 **inputs,
-                max_new_tokens=most,
+                max_new_tokens=on.most,
                 do_sample=False,
                 eos_token_id=ends,
-                pad_token_id=tokenizer.pad_token_id,
+                pad_token_id=on.tokenizer.pad_token_id,
             )
         for row in output[:, inputs["input_ids"].shape[1] :].tolist():
             stop = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
-            answers.append((tokenizer.decode(row[:stop], skip_special_tokens=True).strip(), stop))
+            answers.append(
+                (on.tokenizer.decode(row[:stop], skip_special_tokens=True).strip(), stop)
+            )
     return answers
 
 
-def continuous(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    chats: Sequence[Messages],
-    batch: int,
-    most: int,
-) -> Answers:
+def continuous(on: Setting, chats: Sequence[Messages]) -> Answers:
     """Answer with transformers' continuous batching, which chooses its batch itself."""
     from transformers import GenerationConfig
 
     config = GenerationConfig(
-        max_new_tokens=most,
+        max_new_tokens=on.most,
         do_sample=False,
-        eos_token_id=end_tokens(model, tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=end_tokens(on.model, on.tokenizer),
+        pad_token_id=on.tokenizer.pad_token_id,
     )
-    before = model.config._attn_implementation
-    outputs = model.generate_batch(
-        inputs=[prompt_ids(tokenizer, chat) for chat in chats], generation_config=config
+    before = on.model.config._attn_implementation
+    outputs = on.model.generate_batch(
+        inputs=[prompt_ids(on.tokenizer, chat) for chat in chats], generation_config=config
     )
-    model.set_attn_implementation(before)
+    on.model.set_attn_implementation(before)
     tokens = [outputs[name].generated_tokens for name in sorted(outputs, key=_number)]
-    return [(tokenizer.decode(own, skip_special_tokens=True).strip(), len(own)) for own in tokens]
+    return [
+        (on.tokenizer.decode(own, skip_special_tokens=True).strip(), len(own)) for own in tokens
+    ]
 
 
 def _number(name: str) -> int:
@@ -132,8 +126,8 @@ def main() -> None:
     model, tokenizer = adapted.use(options.adapter), adapted.tokenizer
     ways: list[Way] = [ours, plain, *([continuous] if options.continuous else [])]
     for way in ways:
-        way(model, tokenizer, chats[:2], 2, 4)
-    low = False
+        way(Setting(model, tokenizer, 2, 4), chats[:2])
+    setting, low = Setting(model, tokenizer, options.batch, options.tokens), False
     print(f"{'prompts':9} {'way':10} {'tok/s':>7} {'MiB':>6} {'same text':>9} {'ours over it':>12}")
     for name, group in (("alone", chats), ("prompted", prompted)):
         own: Answers = []
@@ -141,7 +135,7 @@ def main() -> None:
         for way in ways:
             with Meter() as meter:
                 started = time.perf_counter()
-                answers = way(model, tokenizer, group, options.batch, options.tokens)
+                answers = way(setting, group)
                 seconds = time.perf_counter() - started
             speed = sum(tokens for _, tokens in answers) / seconds
             own, fastest = own or answers, fastest or speed

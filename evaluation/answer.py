@@ -14,7 +14,13 @@ from workbench.console import Advance, console, track
 from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache, answer_key
 from workbench.inference.completion import Completion
-from workbench.inference.engines.chats import NO_ROOM, ChatAnswer, ChatRequest, completion_of
+from workbench.inference.engines.chats import (
+    NO_ROOM,
+    ChatAnswer,
+    ChatRequest,
+    Decoding,
+    completion_of,
+)
 from workbench.records import Example, Response, as_messages
 
 if TYPE_CHECKING:
@@ -128,12 +134,8 @@ class _AnswerStore:
 
         requests = [request for turn in turns for request in unanswered(turn)]
         if requests:
-            self.pool.engine(arm, batch_size).answer(
-                requests,
-                on_answer,
-                max_new_tokens=self.max_new_tokens,
-                temperature=self.temperature,
-            )
+            how = Decoding(self.max_new_tokens, self.temperature)
+            self.pool.engine(arm, batch_size).answer(requests, on_answer, how)
         self._tell(arm)
 
     def _file(self, turn: Turn, completion: Completion) -> Turn | None:

@@ -12,6 +12,7 @@ from workbench.inference.engines.batched import BatchedEngine
 from workbench.inference.engines.chats import (
     ChatAnswer,
     ChatRequest,
+    Decoding,
     OnAnswer,
     RenderedPrompt,
     end_tokens,
@@ -59,14 +60,7 @@ class ReferenceModel:
         )
         return RenderedPrompt(text, tuple(prompt_ids(self.tokenizer, chat)))
 
-    def answer(
-        self,
-        requests: Iterable[ChatRequest],
-        on_answer: OnAnswer,
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-    ) -> None:
+    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
         """Answer by the code path of evaluation, each token of the text with its log-prob."""
 
         def scored(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
@@ -74,13 +68,11 @@ class ReferenceModel:
                 return on_answer(request, None)
             ids = self.ids(answer.text)
             logprobs = tuple(token.logprob for token in self.score(request.chat, ids)[:-1])
-            ended = answer.tokens < max_new_tokens or answer.tokens > len(ids)
+            ended = answer.tokens < how.max_new_tokens or answer.tokens > len(ids)
             tokens = (answer.text, answer.tokens, answer.prompt_tokens, tuple(ids), logprobs)
             return on_answer(request, ChatAnswer(*tokens, ended))
 
-        BatchedEngine(self.model, self.tokenizer).answer(
-            requests, scored, max_new_tokens=max_new_tokens, temperature=temperature
-        )
+        BatchedEngine(self.model, self.tokenizer).answer(requests, scored, how)
 
     def ids(self, text: str) -> list[int]:
         """Return the tokens of an answer's text."""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ from workbench.inference.endpoint import free_port
 from workbench.inference.engines.chats import (
     ChatAnswer,
     ChatRequest,
+    Decoding,
     OnAnswer,
     RenderedPrompt,
     answer_concurrently,
@@ -119,29 +121,16 @@ class VllmServer:
         text = self._http.post("/detokenize", json={"model": self._model, "tokens": ids})
         return RenderedPrompt(text.raise_for_status().json()["prompt"], tuple(ids))
 
-    def answer(
-        self,
-        requests: Iterable[ChatRequest],
-        on_answer: OnAnswer,
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-    ) -> None:
+    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
         """Answer chats one after the other, so that no batch changes a token."""
+        answer_concurrently(requests, on_answer, partial(self._complete, how), workers=1)
 
-        def answer_one(request: ChatRequest) -> ChatAnswer:
-            return self._complete(request, max_new_tokens, temperature)
-
-        answer_concurrently(requests, on_answer, answer_one, workers=1)
-
-    def _complete(
-        self, request: ChatRequest, max_new_tokens: int, temperature: float
-    ) -> ChatAnswer:
+    def _complete(self, how: Decoding, request: ChatRequest) -> ChatAnswer:
         body = {
             "model": self._model,
             "messages": as_messages(request.chat),
-            "max_tokens": max_new_tokens,
-            "temperature": temperature if request.seed else 0,
+            "max_tokens": how.max_new_tokens,
+            "temperature": how.temperature if request.seed else 0,
             "seed": request.seed % 2**31,
             "logprobs": True,
             "return_tokens_as_token_ids": True,

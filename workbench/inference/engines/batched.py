@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from workbench.inference.engines.chats import (
     ChatAnswer,
     ChatRequest,
+    Decoding,
     OnAnswer,
     end_tokens,
     longest_context,
@@ -60,18 +61,11 @@ class BatchedEngine:
     ) -> None:
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
 
-    def answer(
-        self,
-        requests: Iterable[ChatRequest],
-        on_answer: OnAnswer,
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-    ) -> None:
+    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
         """Answer ``requests`` and what follows; see :meth:`.chats.Engine.answer`."""
         import torch
 
-        limit = longest_context(self.model) - max_new_tokens
+        limit = longest_context(self.model) - how.max_new_tokens
 
         def rows(asked: Iterable[ChatRequest]) -> Iterator[_BatchRow]:
             waiting = deque(asked)
@@ -101,7 +95,7 @@ class BatchedEngine:
 
         ends = frozenset(end_tokens(self.model, self.tokenizer))
         marks = self.tokenizer.added_tokens_decoder
-        batch = _Batch(self.model, ends, max_new_tokens, self.batch_size, temperature)
+        batch = _Batch(self.model, ends, how.max_new_tokens, self.batch_size, how.temperature)
         opening = list(rows(requests))
         with torch.inference_mode():
             if attends_to_all(self.model):

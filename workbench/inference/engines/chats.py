@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from workbench.inference.completion import Completion
 from workbench.inference.reasoning import Separated, opens_reasoning, separate
@@ -85,25 +85,20 @@ The answer is None for a prompt that leaves no room for the new tokens.
 """
 
 
+class Decoding(NamedTuple):
+    """How an engine writes answers."""
+
+    max_new_tokens: int
+    """Where an answer without an end is cut."""
+    temperature: float = 1.0
+    """Of answers with a seed, above 0."""
+
+
 class Engine(Protocol):
     """Something that answers chats."""
 
-    def answer(
-        self,
-        requests: Iterable[ChatRequest],
-        on_answer: OnAnswer,
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-    ) -> None:
-        """Answer ``requests`` and whatever ``on_answer`` returns, a conversation's next turn say.
-
-        Args:
-            requests: What is asked at first.
-            on_answer: Takes each answer.
-            max_new_tokens: Where an answer without an end is cut.
-            temperature: Of answers with a seed, above 0.
-        """
+    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
+        """Answer ``requests`` and whatever ``on_answer`` returns, such as a next turn."""
 
 
 class Backend(Engine, Protocol):
@@ -157,7 +152,7 @@ def greedy_answers(
         return ()
 
     requests = [ChatRequest(chat) for chat in counts]
-    engine.answer(requests, on_answer, max_new_tokens=max_new_tokens)
+    engine.answer(requests, on_answer, Decoding(max_new_tokens))
     return [answers[chat] for chat in chats]
 
 

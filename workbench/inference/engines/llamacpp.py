@@ -29,6 +29,7 @@ from workbench.inference.endpoint import free_port
 from workbench.inference.engines.chats import (
     ChatAnswer,
     ChatRequest,
+    Decoding,
     OnAnswer,
     RenderedPrompt,
     answer_concurrently,
@@ -114,31 +115,22 @@ class LlamaCpp:
         body = {"content": text, "add_special": True, "parse_special": True}
         return RenderedPrompt(text, tuple(self._post("/tokenize", body)["tokens"]))
 
-    def answer(
-        self,
-        requests: Iterable[ChatRequest],
-        on_answer: OnAnswer,
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-    ) -> None:
+    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
         """Answer the prompts that the server itself renders; see :meth:`.chats.Engine.answer`."""
 
         def answer_one(request: ChatRequest) -> ChatAnswer | None:
             prompt = self.render(request.chat)
-            if len(prompt.ids) + max_new_tokens > self.context:
+            if len(prompt.ids) + how.max_new_tokens > self.context:
                 return None
-            return self._complete(prompt, request.seed, max_new_tokens, temperature)
+            return self._complete(prompt, request.seed, how)
 
         answer_concurrently(requests, on_answer, answer_one, _SLOTS)
 
-    def _complete(
-        self, prompt: RenderedPrompt, seed: int, max_new_tokens: int, temperature: float
-    ) -> ChatAnswer:
+    def _complete(self, prompt: RenderedPrompt, seed: int, how: Decoding) -> ChatAnswer:
         body = {
             "prompt": prompt.text,
-            "n_predict": max_new_tokens,
-            "temperature": temperature if seed else 0,
+            "n_predict": how.max_new_tokens,
+            "temperature": how.temperature if seed else 0,
             "seed": seed % 2**32,
             "n_probs": 1,
             "return_tokens": True,  # which the chat endpoint does not do

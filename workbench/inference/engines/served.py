@@ -9,7 +9,7 @@ from workbench.inference.bounds import STOPPED
 from workbench.inference.client import FATAL, EndpointClient, raise_if_hopeless, run
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
-from workbench.inference.engines.chats import ChatAnswer, ChatRequest, OnAnswer
+from workbench.inference.engines.chats import ChatAnswer, ChatRequest, Decoding, OnAnswer
 from workbench.inference.exchange import EndpointRequest
 from workbench.inference.wire import check_reachable
 
@@ -20,14 +20,7 @@ class ServedEngine:
     def __init__(self, endpoint: Endpoint, name: str = "") -> None:
         self.endpoint, self.name = endpoint, name or endpoint.model
 
-    def answer(
-        self,
-        requests: Iterable[ChatRequest],
-        on_answer: OnAnswer,
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-    ) -> None:
+    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
         """Answer ``requests`` and what follows; see the protocol.
 
         Raises:
@@ -46,8 +39,8 @@ class ServedEngine:
                 completion = await client.complete(
                     EndpointRequest(
                         request.chat,
-                        temperature=temperature if sampled else 0.0,
-                        max_tokens=max_new_tokens,
+                        temperature=how.temperature if sampled else 0.0,
+                        max_tokens=how.max_new_tokens,
                         seed=request.seed % 2**31 if sampled else None,
                         accept_cut=True,
                         accept_empty=True,
@@ -56,7 +49,7 @@ class ServedEngine:
                 completions.append(completion)
                 if completion.reason in (*FATAL, STOPPED):
                     continue  # of the endpoint, not of this chat
-                waiting.extend(on_answer(request, _answer_of(completion, max_new_tokens)))
+                waiting.extend(on_answer(request, _answer_of(completion, how.max_new_tokens)))
 
         async def converse_all() -> None:
             async with EndpointClient(self.endpoint) as client:

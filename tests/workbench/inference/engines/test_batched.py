@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workbench.inference.engines.batched import BatchedEngine, attends_to_all
-from workbench.inference.engines.chats import ChatAnswer, ChatRequest, greedy_answers
+from workbench.inference.engines.chats import ChatAnswer, ChatRequest, Decoding, greedy_answers
 from workbench.records import Message, Messages, user_prompt
 
 SYSTEM = "Say champ and walk right now. " * 8
@@ -96,7 +96,7 @@ def test_what_is_asked_after_an_answer_is_answered_too(loaded: Loaded) -> None:
         yield ChatRequest(user_prompt(f"apart {len(said)}"), tag="last")
 
     opening = [ChatRequest(chat) for chat in chats(SYSTEM)[:5]]
-    BatchedEngine(*loaded, 4).answer(opening, done, max_new_tokens=TOKENS)
+    BatchedEngine(*loaded, 4).answer(opening, done, Decoding(TOKENS))
 
     assert len(said) == 15
     assert said == {chat: plain(loaded, chat) for chat in said}
