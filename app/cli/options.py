@@ -40,27 +40,9 @@ def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Number of the round.",
     )
     @functools.wraps(command)
-    def wrapped(
-        *args: Any,
-        persona: Path | None,
-        model: str | None,
-        seed: int | None,
-        config: Path | None,
-        preset: str | None,
-        runs: Path,
-        round_number: int,
-        **kwargs: Any,
-    ) -> Any:
-        context = open_context(
-            config=config,
-            preset=preset,
-            runs=runs,
-            round_number=round_number,
-            persona=persona,
-            model=model,
-            seed=seed,
-        )
-        return command(context, *args, **kwargs)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        options = {name: kwargs.pop(name) for name in (*_OPTIONS, "round_number")}
+        return command(open_context(**options), *args, **kwargs)
 
     return wrapped
 
