@@ -12,7 +12,7 @@ from typing import Literal
 
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Response, Score
-from workbench.stats.bootstrap import LEVEL, RESAMPLES
+from workbench.stats.bootstrap import RESAMPLES
 from workbench.stats.comparison import ALPHA, DRIFT, FEWEST_PAIRS, differences_of
 from workbench.stats.significance import holm_within, two_samples
 from workbench.stats.table import Column, Key, tabulate
@@ -78,7 +78,6 @@ def find_gaps(
     *,
     traits: Iterable[str] | None = None,
     seed: int = 0,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> list[Gap]:
     """Return every place's gap, the widest first within its family.
@@ -101,13 +100,13 @@ def find_gaps(
     reviewed_values = _reviewed_values(persona, reviewed)
     claimed = [one.id for one in persona.traits if counted is None or one.id in counted]
     pairs = _trait_pairs(claimed, table, arm, fidelity, reviewed_values) | _turn_pairs(table, arm)
-    gaps = _paired_gaps(pairs, seed, level, resamples)
+    gaps = _paired_gaps(pairs, seed, resamples)
     topic_of = {response.prompt_id: response.topic for response in responses}
     groups = [
         *_topic_groups(fidelity, reviewed_values, topic_of),
         *_probe_groups(table, arm, fidelity),
     ]
-    gaps += filter(None, (gap_of(*group, seed, level, resamples) for group in groups))
+    gaps += filter(None, (gap_of(*group, seed, resamples) for group in groups))
     return corrected(gaps)
 
 
@@ -118,7 +117,6 @@ def gap_of(
     values: Sequence[float],
     others: Sequence[float],
     seed: int = 0,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Gap | None:
     """Return the gap between different prompts' values, or None where one group has none."""
@@ -127,7 +125,7 @@ def gap_of(
     if not len(values) or not len(others):
         return None
     mean, reference = float(np.mean(values)), float(np.mean(others))
-    test = two_samples(values, others, seed, level=level, resamples=resamples)
+    test = two_samples(values, others, seed, resamples=resamples)
     return Gap(
         family=family,
         name=name,
@@ -198,13 +196,11 @@ def _turn_pairs(table: Mapping[Key, Column], arm: str) -> dict[_Place, Pairs]:
     }
 
 
-def _paired_gaps(
-    places: Mapping[_Place, Pairs], seed: int, level: float, resamples: int
-) -> list[Gap]:
+def _paired_gaps(places: Mapping[_Place, Pairs], seed: int, resamples: int) -> list[Gap]:
     import numpy as np
 
     samples = [np.array([a - b for a, b in pairs]) for pairs in places.values()]
-    differences = differences_of(samples, seed, level=level, resamples=resamples)
+    differences = differences_of(samples, seed, resamples=resamples)
     return [
         Gap(
             family=family,

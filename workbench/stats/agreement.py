@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from workbench.stats.bootstrap import LEVEL, RESAMPLES, percentile_interval
+from workbench.stats.bootstrap import RESAMPLES, percentile_interval
 from workbench.values import Frozen
 
 if TYPE_CHECKING:
@@ -171,7 +171,6 @@ def two_raters(
     levels: Sequence[float] | None = None,
     *,
     seed: int = 0,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> RaterAgreement:
     """Return a statistic of two raters with its percentile interval.
@@ -194,7 +193,6 @@ def two_raters(
         len(rows),
         lambda drawn: statistic((drawn @ counts).reshape(-1, k, k)),
         seed=seed,
-        level=level,
         resamples=resamples,
     )
 

@@ -53,7 +53,6 @@ def percentile_interval(
     statistic: Callable[[Array], Array],
     *,
     seed: int = 0,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
     least_defined: float = 0.9,
 ) -> tuple[float, float] | None:
@@ -64,7 +63,6 @@ def percentile_interval(
         statistic: Takes counts of shape (resamples, units), returns one value a resample; NaN
             where the statistic is not defined.
         seed: Of the resampling.
-        level: Confidence level.
         resamples: Number of resamples.
         least_defined: Share of resamples in which the statistic must be defined.
 
@@ -77,12 +75,12 @@ def percentile_interval(
     defined = replicates[np.isfinite(replicates)]
     if len(defined) < least_defined * resamples:
         return None
-    low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2))
+    low, high = np.quantile(defined, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)
 
 
 def mean_intervals(
-    samples: Sequence[Array], seed: int = 0, *, level: float = LEVEL, resamples: int = RESAMPLES
+    samples: Sequence[Array], seed: int = 0, *, resamples: int = RESAMPLES
 ) -> list[Interval]:
     """Return the bootstrap interval of each sample's mean.
 
@@ -98,7 +96,6 @@ def mean_intervals(
     Args:
         samples: One-dimensional arrays, of any lengths.
         seed: Of the resampling.
-        level: Confidence level.
         resamples: Number of resamples.
     """
     import numpy as np
@@ -114,12 +111,12 @@ def mean_intervals(
         for start in range(0, len(places), COLUMNS):
             some = places[start : start + COLUMNS]
             table = np.stack([samples[place] for place in some])
-            for place, interval in zip(some, _bca(table, weights, level), strict=True):
+            for place, interval in zip(some, _bca(table, weights), strict=True):
                 every[place] = interval
     return every
 
 
-def _bca(table: Array, weights: Array, level: float) -> list[Interval]:
+def _bca(table: Array, weights: Array) -> list[Interval]:
     """Return the intervals of the rows of ``table`` (k × n), ``weights`` (resamples × n)."""
     import numpy as np
     from scipy.special import ndtr
@@ -130,7 +127,7 @@ def _bca(table: Array, weights: Array, level: float) -> list[Interval]:
     replicates = table @ weights.T
     # scipy counts the resamples below the mean: those that are equal but for rounding are ties.
     replicates = np.where(np.abs(replicates - means) <= TIE, means, replicates)
-    tail = ndtr(-np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1))
+    tail = ndtr(-np.sqrt(n / (n - 1)) * t.ppf((1 + LEVEL) / 2, n - 1))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # not defined is NaN, and answered below
         ends = bootstrap(

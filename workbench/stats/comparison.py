@@ -186,7 +186,7 @@ def headline_arm(base: str, arms: Sequence[str]) -> str | None:
 
 
 def differences_of(
-    samples: Sequence[Array], seed: int = 0, *, level: float = LEVEL, resamples: int = RESAMPLES
+    samples: Sequence[Array], seed: int = 0, *, resamples: int = RESAMPLES
 ) -> list[Difference | None]:
     """Return each sample of paired differences as a :class:`Difference`; None for an empty one.
 
@@ -194,20 +194,20 @@ def differences_of(
     are -1, 0 or 1, as of yes/no scores, of :func:`workbench.stats.significance.yes_no_interval`.
     Differences that are all 0 count as such: a change too rare to be seen is none of size 0.
     """
-    intervals = mean_intervals(samples, seed, level=level, resamples=resamples)
+    intervals = mean_intervals(samples, seed, resamples=resamples)
     p_values = sign_flip_test(samples, seed, resamples=resamples)
     return [
-        _difference(sample, interval, p, level) if len(sample) else None
+        _difference(sample, interval, p) if len(sample) else None
         for sample, interval, p in zip(samples, intervals, p_values, strict=True)
     ]
 
 
-def _difference(sample: Array, interval: Interval, p: float | None, level: float) -> Difference:
+def _difference(sample: Array, interval: Interval, p: float | None) -> Difference:
     import numpy as np
 
     wins, losses = int((sample > TIE).sum()), int((sample < -TIE).sum())
     if len(sample) > 1 and np.isin(sample, (-1.0, 0.0, 1.0)).all():
-        interval = yes_no_interval(wins, losses, len(sample), level=level)
+        interval = yes_no_interval(wins, losses, len(sample))
     return Difference(
         pairs=len(sample),
         mean=float(sample.mean()),
@@ -225,7 +225,6 @@ def paired_difference(
     pairs: Sequence[tuple[float, float]],
     seed: int = 0,
     *,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Difference | None:
     """Return the mean of arm minus reference with its interval, or None without pairs.
@@ -236,7 +235,7 @@ def paired_difference(
     import numpy as np
 
     sample = np.array([arm - reference for arm, reference in pairs], dtype=np.float64)
-    return differences_of([sample], seed, level=level, resamples=resamples)[0]
+    return differences_of([sample], seed, resamples=resamples)[0]
 
 
 def compare(

@@ -85,7 +85,7 @@ def sign_flip_test(
     return p_values
 
 
-def yes_no_interval(wins: int, losses: int, n: int, *, level: float = LEVEL) -> Interval:
+def yes_no_interval(wins: int, losses: int, n: int) -> Interval:
     """Return the interval of a mean of ``n`` paired yes/no differences; n is 1 or more.
 
     Resampling can't show an event that was not seen: of 12 prompts that all passed, it says that
@@ -98,15 +98,15 @@ def yes_no_interval(wins: int, losses: int, n: int, *, level: float = LEVEL) -> 
 
     won, lost = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
     center = won - lost
-    half = float(norm.ppf((1 + level) / 2)) * ((won + lost - center**2) / (n + 2)) ** 0.5
+    half = float(norm.ppf((1 + LEVEL) / 2)) * ((won + lost - center**2) / (n + 2)) ** 0.5
     return Interval(max(center - half, -1.0), min(center + half, 1.0), "adjusted")
 
 
-def share_interval(successes: int, n: int, *, level: float = LEVEL) -> tuple[float, float]:
+def share_interval(successes: int, n: int) -> tuple[float, float]:
     """Return Wilson's interval of a share (1927, "Probable inference", JASA 22); n is 1 or more."""
     from scipy.stats import binomtest
 
-    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
+    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -156,7 +156,6 @@ def two_samples(
     others: Sequence[float],
     seed: int = 0,
     *,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> TwoSamples:
     """Return what is known of mean(values) - mean(others), of independent prompts.
@@ -180,7 +179,7 @@ def two_samples(
         with warnings.catch_warnings():
             # Where one has no spread, scipy says that its moments are imprecise: they are 0.
             warnings.simplefilter("ignore", RuntimeWarning)
-            interval = ttest_ind(one, other, equal_var=False).confidence_interval(level)
+            interval = ttest_ind(one, other, equal_var=False).confidence_interval(LEVEL)
         low, high = float(interval.low), float(interval.high)
     test = permutation_test(
         (one, other),
@@ -192,7 +191,7 @@ def two_samples(
     return TwoSamples(low, high, float(test.pvalue))
 
 
-def power_of(effect: float, sd: float, n: int, *, level: float = LEVEL) -> float:
+def power_of(effect: float, sd: float, n: int) -> float:
     """Return the chance that a true mean difference is distinguished from 0 with ``n`` pairs.
 
     That of the paired t-test, which the bootstrap interval of a mean matches closely: noncentral t
@@ -203,33 +202,30 @@ def power_of(effect: float, sd: float, n: int, *, level: float = LEVEL) -> float
         effect: True mean of the differences, in the scores' own unit.
         sd: Standard deviation of the differences, above 0.
         n: Pairs, at least 2.
-        level: Confidence level of the interval that must exclude 0.
     """
     from scipy.stats import nct, t
 
-    critical = t.ppf((1 + level) / 2, n - 1)
+    critical = t.ppf((1 + LEVEL) / 2, n - 1)
     return float(nct.sf(critical, n - 1, abs(effect) * n**0.5 / sd))
 
 
-def detectable(
-    sd: float | None, n: int, *, power: float = POWER, level: float = LEVEL
-) -> float | None:
-    """Return the least true difference found with ``power``; None without a spread."""
+def detectable(sd: float | None, n: int) -> float | None:
+    """Return the least true difference found with power :data:`POWER`; None without a spread."""
     from scipy.optimize import brentq
 
     if not sd or n < 2:
         return None
     high = sd
-    while power_of(high, sd, n, level=level) < power:
+    while power_of(high, sd, n) < POWER:
         high *= 2
-    return float(brentq(lambda effect: power_of(effect, sd, n, level=level) - power, 0, high))
+    return float(brentq(lambda effect: power_of(effect, sd, n) - POWER, 0, high))
 
 
-def needed(effect: float, sd: float, *, power: float = POWER, level: float = LEVEL) -> int:
-    """Return the least number of pairs that find ``effect`` with ``power``."""
+def needed(effect: float, sd: float) -> int:
+    """Return the least number of pairs that find ``effect`` with the power :data:`POWER`."""
 
     def reaches(n: int) -> bool:
-        return power_of(effect, sd, n, level=level) >= power
+        return power_of(effect, sd, n) >= POWER
 
     high = 2
     while not reaches(high) and high < _MOST:
@@ -248,24 +244,21 @@ class PairedShares(NamedTuple):
     """Two-sided p of the exact test of McNemar; None where no prompt differs."""
 
 
-def paired_shares(pairs: Sequence[tuple[bool, bool]], *, level: float = LEVEL) -> PairedShares:
+def paired_shares(pairs: Sequence[tuple[bool, bool]]) -> PairedShares:
     """Return the difference of two shares of the same prompts, with an interval for rare events.
 
     Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions
     based on paired data", Statistics in Medicine 17, method 10: Wilson's ends of both shares, put
-    together by their correlation. A bootstrap of means falls short where an event is rare.
-
-    Args:
-        pairs: For each prompt whether the event happened in the first and in the second; not empty.
-        level: Confidence level.
+    together by their correlation. A bootstrap of means falls short where an event is rare. The pairs
+    say for each prompt whether it happened in the first and in the second; not empty.
     """
     n = len(pairs)
     both = sum(one and other for one, other in pairs)
     first, second = sum(one for one, _ in pairs), sum(other for _, other in pairs)
     only, lacks = first - both, second - both
     neither = n - both - only - lacks
-    low_one, high_one = share_interval(first, n, level=level)
-    low_two, high_two = share_interval(second, n, level=level)
+    low_one, high_one = share_interval(first, n)
+    low_two, high_two = share_interval(second, n)
     one, two = first / n, second / n
     product = first * (n - first) * second * (n - second)
     correlation = 0.0
