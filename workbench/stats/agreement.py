@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from workbench.stats.bootstrap import RESAMPLES, percentile_interval
+from workbench.stats.bootstrap import LEVEL, RESAMPLES, percentile_interval
 from workbench.values import Frozen
 
 if TYPE_CHECKING:
@@ -204,7 +204,6 @@ def gate_power(
     share: float,
     *,
     seed: int = 0,
-    level: float = LEVEL,
     runs: int = 4000,
 ) -> float:
     """Return how often a rater of true ``kappa`` passes a gate on its interval's lower end.
@@ -218,7 +217,6 @@ def gate_power(
         rows: Rows that both rated.
         share: Share of yes, between 0 and 1.
         seed: Of the simulation.
-        level: Confidence level of the interval.
         runs: Simulated gates.
     """
     import numpy as np
@@ -230,7 +228,7 @@ def gate_power(
     tables = np.random.default_rng(seed).multinomial(rows, chances, size=runs) / rows
     values, errors = _kappa_error(tables.reshape(runs, 2, 2), rows)
     # Comparison with NaN is false: where nothing can be told, nobody passes.
-    return float((values - norm.ppf((1 + level) / 2) * errors >= bar).mean())
+    return float((values - norm.ppf((1 + LEVEL) / 2) * errors >= bar).mean())
 
 
 def _kappa_error(shares: Array, rows: int) -> tuple[Array, Array]:

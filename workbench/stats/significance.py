@@ -249,8 +249,8 @@ def paired_shares(pairs: Sequence[tuple[bool, bool]]) -> PairedShares:
 
     Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions
     based on paired data", Statistics in Medicine 17, method 10: Wilson's ends of both shares, put
-    together by their correlation. A bootstrap of means falls short where an event is rare. The pairs
-    say for each prompt whether it happened in the first and in the second; not empty.
+    together by their correlation. A bootstrap of means falls short where an event is rare.
+    The pairs say for each prompt whether it happened in the first and in the second; not empty.
     """
     n = len(pairs)
     both = sum(one and other for one, other in pairs)
