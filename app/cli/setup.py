@@ -88,47 +88,49 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
 @click.command("doctor")
 @round_options
 def doctor(context: RoundContext) -> None:
-    """Ask every configured endpoint a few short things and tell how it does.
+    """Ask every configured endpoint a few short things, as jobs do, and tell what it takes.
 
-    Structured output says whether it keeps to a JSON schema; where it does not, the schema is asked
-    for in words, and wrong shapes are asked for again. docs/endpoints.md shows how to configure
-    vLLM, Ollama, LM Studio, llama.cpp's server, transformers serve and the OpenAI API. Exit code 2
-    if one of them does not answer.
+    Teacher, student, judge and served arms are asked. The table says whether each takes a system
+    message, a seed, a temperature, a limit and a JSON schema, whether it reasons aloud, counts
+    tokens and tells its limits. docs/endpoints.md says what jobs do about each, and how to
+    configure the common servers. Exit code 2 if one of them does not answer.
 
     \b
     Example:
       persona doctor --config run.yaml
     """
+    from rich.console import Console
+    from rich.table import Table
+
     endpoints = {role: getattr(context.config, role) for role in ROLES}
-    if not any(endpoints.values()):
+    more = context.config.evaluate.more
+    endpoints |= {f"arm {name}": one for name, one in more.items() if isinstance(one, Endpoint)}
+    endpoints = {role: endpoint for role, endpoint in endpoints.items() if endpoint}
+    if not endpoints:
         click.echo("no endpoint is configured; teacher, student and judge are optional")
         return
-    table = Table()
-    for name in ("endpoint", "model", "address", "answers", "structured output"):
-        table.add_column(name, overflow="fold")
-    for name in ("latency (s)", "tokens/s"):
-        table.add_column(name, justify="right")
-    errors: list[UserError] = []
-    for role, endpoint in endpoints.items():
-        if endpoint is None:
-            table.add_row(role, *["not configured", *["—"] * 5])
-            continue
+    columns, errors = [], list[UserError]()
+    for endpoint in endpoints.values():
         try:
-            cells = _probe_cells(endpoint)
+            columns.append(_facts(endpoint))
         except UserError as error:
             errors.append(error)
-            cells = ("no", "—", "—", "—")
-        table.add_row(role, endpoint.model, endpoint.base_url, *cells)
+            columns.append({"answers": "no"})
+    table = Table("", *endpoints, show_lines=False)
+    table.add_row("model", *(endpoint.model for endpoint in endpoints.values()))
+    table.add_row("address", *(endpoint.base_url for endpoint in endpoints.values()))
+    for name in max(columns, key=len):
+        table.add_row(name, *(column.get(name, "—") for column in columns))
     # Where there is no terminal, as in a log, addresses shall stay whole.
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
     if errors:
         raise UserErrors(errors)
 
 
-def _probe_cells(endpoint: Endpoint) -> tuple[str, str, str, str]:
-    result = probe(endpoint)
-    rate = f"{result.rate:.0f}" if result.rate else "not told"
-    return "yes", "yes" if result.structured else "no", f"{result.latency:.2f}", rate
+def _facts(endpoint: Endpoint) -> dict[str, str]:
+    from workbench.inference.probe import probe
+
+    return probe(endpoint).facts()
 
 
 @click.command("bundle")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from workbench.inference.endpoint import Endpoint, Price
 from workbench.inference.refusals import Body
@@ -156,6 +156,8 @@ class ClientBounds:
         self.endpoint, self.pace = endpoint, Pace(endpoint)
         self.left_out, self._learnt = set(left_out), learnt
         self.stopped = ""
+        self.headers: Mapping[str, str] = {}
+        """Of the last reply."""
         self.in_vain: set[str] = set()
         """What the server says of requests that are wrong with any of their fields."""
         self.budget = (

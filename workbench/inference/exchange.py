@@ -277,6 +277,7 @@ class Exchange:
             unsent = isinstance(error, NoReply) and not error.sent
             await (bounds.settle(money, 0, 0) if unsent else bounds.forfeit(money))
             raise
+        bounds.headers = raw.headers
         reply = read_reply(raw.content)
         if raw.status == 200 and reply.text is not None and not reply.counted:
             written = f"{reply.text}{reply.reasoning}".encode()

@@ -33,9 +33,21 @@ def doctor(repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> An
     return run
 
 
-def cells(table: str, role: str) -> list[str]:
-    (line,) = [line for line in table.splitlines() if line.startswith(f"│ {role}")]
-    return [cell.strip() for cell in line.strip("│").split("│")]
+def facts(table: str) -> dict[str, dict[str, str]]:
+    """Return role → fact → what the table says."""
+    rows: list[list[str]] = []
+    for line in table.splitlines():
+        if line[:1] not in "┃│":
+            continue
+        cells = [cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")]
+        if rows[1:] and not cells[0]:
+            rows[-1] = [a + b for a, b in zip(rows[-1], cells, strict=True)]
+        else:
+            rows.append(cells)
+    _, *roles = rows[0]
+    return {
+        role: {row[0]: row[place] for row in rows[1:]} for place, role in enumerate(roles, start=1)
+    }
 
 
 def test_each_endpoint_is_told_with_schema_and_speed(doctor: Any) -> None:
@@ -45,18 +57,35 @@ def test_each_endpoint_is_told_with_schema_and_speed(doctor: Any) -> None:
     with ScriptedServer(conforms) as good, ScriptedServer(prose) as plain:
         code, out, _ = doctor(teacher=good.url, judge=plain.url)
     assert code == 0
-    assert cells(out, "teacher")[1:5] == ["m", good.url, "yes", "yes"]
-    assert cells(out, "student")[1] == "not configured"
-    judge = cells(out, "judge")
-    assert judge[3:5] == ["yes", "no"]
-    assert 0.2 <= float(judge[5]) < 2
-    assert 25 < float(judge[6]) <= 250
+    told = facts(out)
+    assert told.keys() == {"teacher", "judge"}
+    teacher, judge = told["teacher"], told["judge"]
+    speed = {"latency (s)", "tokens/s"}
+    assert {name: value for name, value in teacher.items() if name not in speed} == {
+        "model": "m",
+        "address": good.url,
+        "answers": "yes",
+        "system message": "yes",
+        "seed": "yes",
+        "temperature": "yes",
+        "longest answer": "max_tokens",
+        "JSON schema": "yes",
+        "judge's JSON": "yes",
+        "reasoning": "none",
+        "tokens": "counted",
+        "limits told": "none",
+    }
+    assert judge["JSON schema"] == "ignored: asked for in words"
+    assert judge["judge's JSON"] == "no use"
+    assert 0.2 <= float(judge["latency (s)"]) < 2
+    assert 25 < float(judge["tokens/s"]) <= 250
 
 
 def test_a_server_that_refuses_schemas_answers_without_them(doctor: Any) -> None:
     with ScriptedServer(lambda r: fails(400) if r.schema else conforms(r)) as server:
         code, out, _ = doctor(teacher=server.url)
-    assert (code, cells(out, "teacher")[3:5]) == (0, ["yes", "no"])
+    assert code == 0
+    assert facts(out)["teacher"]["JSON schema"] == "refused: asked for in words"
 
 
 def test_every_endpoint_that_fails_is_one_line_and_the_others_are_told(doctor: Any) -> None:
@@ -64,8 +93,12 @@ def test_every_endpoint_that_fails_is_one_line_and_the_others_are_told(doctor: A
     with ScriptedServer(conforms) as good, ScriptedServer(lambda r: fails(404)) as unknown:
         code, out, err = doctor(teacher=nowhere, student=good.url, judge=unknown.url)
     assert code == EXIT_USER_ERROR
-    assert cells(out, "student")[3] == "yes"
-    assert cells(out, "teacher")[3] == cells(out, "judge")[3] == "no"
+    assert {role: told["answers"] for role, told in facts(out).items()} == {
+        "teacher": "no",
+        "student": "yes",
+        "judge": "no",
+    }
+    assert facts(out)["teacher"]["seed"] == "—"
     first, second = err.splitlines()
     assert first.startswith(f"persona: {nowhere}: nothing answers there")
     assert second.startswith(f"persona: {unknown.url}: model 'm' gives no answer (not_found: HTTP")
