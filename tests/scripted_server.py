@@ -28,6 +28,10 @@ class Request:
     """0-based number among all requests."""
     time: int
     """0-based number among the requests with the same turns, retries included."""
+    path: str = ""
+    """With what stands behind a question mark."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """By their names in lower case."""
 
     @property
     def prompt(self) -> str:
@@ -135,6 +139,7 @@ class ScriptedServer:
     Args:
         script: What to reply to a request.
         api_key: The only key that is let in; any, by default.
+        models: Status of the list of models.
 
     Attributes:
         url: Base address, with ``/v1``.
@@ -142,8 +147,8 @@ class ScriptedServer:
         most_at_once: Most requests that were under way at once.
     """
 
-    def __init__(self, script: Script = conforms, *, api_key: str = "") -> None:
-        self.script, self.api_key = script, api_key
+    def __init__(self, script: Script = conforms, *, api_key: str = "", models: int = 200) -> None:
+        self.script, self.api_key, self.models = script, api_key, models
         self.requests: list[Request] = []
         self.at_once = self.most_at_once = 0
         self._seen: Counter[str] = Counter()
@@ -163,14 +168,16 @@ class ScriptedServer:
         self._server.server_close()
         self._thread.join()
 
-    def reply(self, body: dict[str, Any]) -> Reply:
+    def reply(self, body: dict[str, Any], path: str, headers: dict[str, str]) -> Reply:
         """Count a request and return its scripted reply, after its delay."""
+        if body.get("messages") == []:
+            return fails(400, code="no_messages")
         turns = body.get("messages") or [body]
         if len(turns) > 2 and str(turns[-1].get("content")).startswith(COMPLAINT):
             turns = turns[:-2]
         first = json.dumps(turns, sort_keys=True)
         with self._lock:
-            request = Request(body, len(self.requests), self._seen[first])
+            request = Request(body, len(self.requests), self._seen[first], path, headers)
             self._seen[first] += 1
             self.requests.append(request)
             self.at_once += 1
@@ -200,15 +207,15 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             if self._let_in():
-                self._send(
-                    200, json.dumps({"object": "list", "data": [{"id": "scripted"}]}).encode()
-                )
+                listed = json.dumps({"object": "list", "data": [{"id": "scripted"}]}).encode()
+                self._send(server.models, listed if server.models == 200 else b"{}")
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if not self._let_in():
                 return
-            reply = server.reply(body)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply = server.reply(body, self.path, headers)
             if reply.reset:
                 # No lingering: the client gets a reset instead of an end.
                 linger = struct.pack("ii", 1, 0)
@@ -226,9 +233,8 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
-            for name, value in (headers or {}).items():
+            for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)

@@ -99,9 +99,6 @@ def doctor(context: RoundContext) -> None:
     Example:
       persona doctor --config run.yaml
     """
-    from rich.console import Console
-    from rich.table import Table
-
     endpoints = {role: getattr(context.config, role) for role in ROLES}
     more = context.config.evaluate.more
     endpoints |= {f"arm {name}": one for name, one in more.items() if isinstance(one, Endpoint)}
@@ -128,7 +125,6 @@ def doctor(context: RoundContext) -> None:
 
 
 def _facts(endpoint: Endpoint) -> dict[str, str]:
-    from workbench.inference.probe import probe
 
     return probe(endpoint).facts()
 

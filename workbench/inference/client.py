@@ -33,6 +33,7 @@ from workbench.inference.wire import (
     OnlineWire,
     check_reachable,
     no_answer_error,
+    omitted_headers,
     open_client,
 )
 
@@ -118,7 +119,10 @@ class EndpointClient:
         asker = self._openai.with_options(max_retries=self.endpoint.attempts - 1)
         try:
             answer = await asker.embeddings.create(
-                model=self.endpoint.model, input=list(texts), encoding_format="float"
+                model=self.endpoint.model,
+                input=list(texts),
+                encoding_format="float",
+                extra_headers=omitted_headers(self.endpoint),
             )
         except OpenAIError as error:
             raise UserError(

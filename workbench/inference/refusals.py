@@ -189,7 +189,8 @@ def _status(data: Any) -> int:
         value = data.get(key)
         if str(value).isdigit() and 400 <= int(str(value)) < 600:
             return int(str(value))
-    return _status(data.get("error"))
+    choices = data.get("choices")
+    return _status(data.get("error") or (choices if isinstance(choices, list) else None))
 
 
 def refused_fields(refusal: Refusal, body: Body) -> tuple[str, ...]:
