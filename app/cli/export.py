@@ -165,6 +165,22 @@ def vllm(_: RoundContext, open_export: OpenExport) -> None:
     _make(open_export("vllm"), export_vllm)
 
 
+@export.command("inspect")
+@round_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; in the round by default.")
+def inspect_(context: RoundContext, out: Path | None) -> None:
+    """Write answers and scores as Inspect's logs, one an arm, for `inspect view`.
+
+    \b
+    Example:
+      persona export inspect --out logs
+    """
+    from rounds.inspect_logs import write_inspect_logs
+
+    for path in write_inspect_logs(context, out):
+        click.echo(path)
+
+
 @export.command("hub")
 @export_options
 @click.argument("repository", metavar="OWNER/NAME")
