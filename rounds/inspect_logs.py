@@ -17,7 +17,7 @@ from rounds.context import RoundContext
 from rounds.layout import COMPARISON, PROBES, RESPONSES, SCORES, TEST, Manifest
 from workbench.errors import UserError
 from workbench.records import Response, Score
-from workbench.stats import Comparison
+from workbench.stats import Comparison, MetricCell
 from workbench.store import replace_folder, write_json
 
 FOLDER = "inspect"
@@ -152,30 +152,29 @@ def _log(
             },
         },
     }
-    stats = {"started_at": manifest.started, "completed_at": manifest.started, "model_usage": {}}
     return {
         "version": VERSION,
         "status": "success",
         "eval": spec,
         "plan": {"name": "plan", "steps": [], "config": {}},
-        "results": {
-            "total_samples": len(samples),
-            "completed_samples": len(samples),
-            "scores": [
-                {
-                    "name": cell.metric,
-                    "scorer": cell.metric,
-                    "scored_samples": cell.scored,
-                    "unscored_samples": cell.unscored,
-                    "params": {},
-                    "metrics": {"mean": {"name": "mean", "value": cell.mean, "params": {}}},
-                }
-                for cell in cells
-            ],
-        },
-        "stats": stats,
+        "results": _results(cells, len(samples)),
+        "stats": {"started_at": manifest.started, "completed_at": manifest.started},
         "samples": samples,
     }
+
+
+def _results(cells: Sequence[MetricCell], samples: int) -> Json:
+    scores = [
+        {
+            "name": cell.metric,
+            "scorer": cell.metric,
+            "scored_samples": cell.scored,
+            "unscored_samples": cell.unscored,
+            "metrics": {"mean": {"name": "mean", "value": cell.mean}},
+        }
+        for cell in cells
+    ]
+    return {"total_samples": samples, "completed_samples": samples, "scores": scores}
 
 
 def _mark(*parts: str) -> str:

@@ -55,7 +55,7 @@ def logs(commands: Commands) -> dict[str, dict[str, Any]]:
         )
         responses += own
         for one in own:
-            about = {"arm": arm, "prompt_id": one.prompt_id, "response": one.id}
+            about: dict[str, Any] = {"arm": arm, "prompt_id": one.prompt_id, "response": one.id}
             about |= {"probe": one.probe, "turn": one.turn}
             value = float(arm != "base") / one.seed
             scores.append(Score(**about, metric="kind", unscored="judge_timeout"))
