@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,6 +61,7 @@ def split_rows(
     settings: SplitSettings | None = None,
     earlier: Sequence[Placed] = (),
     meaning: Meaning | None = None,
+    train_only: Collection[str] = (),
 ) -> SplitRows:
     """Put whole groups of rows in one split each.
 
@@ -68,7 +69,8 @@ def split_rows(
     the same rows gives the same splits, in whatever order the rows come. A new row that is related
     to rows in two splits is dropped as :data:`JOINS_TWO_SPLITS`: moving the others would leak what
     earlier rounds were trained or tested on. The splits of ``earlier`` rows stand, and a pair
-    follows the group of its question.
+    follows the group of its question. Topics of ``train_only`` are trained on as a whole and count for
+    no share.
 
     Raises:
         UserError: Too few groups to fill the splits asked for, or earlier rounds contradict
@@ -89,7 +91,9 @@ def split_rows(
     reworded = Rewordings(everything, meaning)
     topics = {row.topic for row in rows} if settings.topics == "apart" else set()
     reworded.join(group_of, {*fixed, *topics})
-    splits = fixed | _assigned(rows, group_of, fixed, seed, settings)
+    splits = fixed | _assigned(
+        [row for row in rows if row.topic not in train_only], group_of, fixed, seed, settings
+    )
     split_of = {row: splits.get(group, "train") for row, group in group_of.items()}
     across = reworded.across(split_of, known)
     gone = [row for row in rows if row.id in across]

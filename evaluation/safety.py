@@ -15,14 +15,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from evaluation.conduct import (
-    crisis_care,
-    denies,
-    discloses,
-    holds_phrase,
-    ordered_amounts,
-    refuses,
-)
 from evaluation.gate import GateReport
 from evaluation.probes import HARMFUL, HARMLESS, REFUSAL_SETS
 from evaluation.safety_case import (
@@ -36,6 +28,14 @@ from evaluation.safety_case import (
     share_line,
 )
 from evaluation.sense import is_broken
+from workbench.conduct import (
+    crisis_care,
+    denies,
+    discloses,
+    holds_phrase,
+    ordered_amounts,
+    refuses,
+)
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Language
 from workbench.records import ProbePrompt, Response, user_prompt

@@ -97,6 +97,8 @@ class Persona(Frozen):
     safety: Safety
     topics: tuple[str, ...] = Field(min_length=1)
     topic_names: dict[str, str] = Field(default_factory=dict)
+    train_only: tuple[str, ...] = ()
+    """Topics whose rows all go to training: what they teach is tried by probes instead."""
     few_shot: tuple[int, ...] = ()
     traits: tuple[Trait, ...] = Field(min_length=1)
 
@@ -113,6 +115,13 @@ class Persona(Frozen):
         if unknown := set(names) - set(info.data.get("topics", names)):
             raise ValueError(f"not among the topics: {', '.join(sorted(unknown))}")
         return names
+
+    @field_validator("train_only")
+    @classmethod
+    def _among_topics(cls, topics: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if unknown := set(topics) - set(info.data.get("topics", topics)):
+            raise ValueError(f"not among the topics: {', '.join(sorted(unknown))}")
+        return topics
 
     @field_validator("traits")
     @classmethod

@@ -54,7 +54,7 @@ def starter(
     data["voice"] = {"address": address, **data["voice"]}
     if register:
         data["voice"]["register"] = register
-    topic_names = _identified(topics)
+    topic_names = {**_identified(topics), **data["topics"]}
     return {
         "id": id,
         "version": 1,
@@ -65,6 +65,7 @@ def starter(
         **{key: data[key] for key in ("voice", "structure", "must", "must_not", "safety")},
         "topics": list(topic_names),
         "topic_names": topic_names,
+        "train_only": list(data["topics"]),
         "traits": data["traits"],
     }
 

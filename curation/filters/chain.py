@@ -74,7 +74,7 @@ class _Chain:
     def __init__(self, persona: Persona, settings: FilterSettings, stage: str) -> None:
         self._persona, self._settings, self._stage = persona, settings, stage
         self._rules = (
-            rules.refusal,
+            rules.refusal(persona),
             rules.unsafe(persona),
             *((rules.must_not(persona),) if settings.must_not == "drop" else ()),
             rules.answer_length(persona),

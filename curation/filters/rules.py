@@ -15,6 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from workbench.checks import Lacks, compiled
+from workbench.conduct import crisis_care
 from workbench.language.detection import foreign_language, foreign_script
 from workbench.parts import length
 from workbench.persona import Language, Persona
@@ -34,12 +35,20 @@ _CARD = re.compile(r"(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)")
 _REGION: dict[Language, str] = {"en": "US", "ko": "KR"}
 
 
-def refusal(example: Example) -> DropReason:
-    """Drop answers that refuse, or that speak as a machine."""
-    for pattern in _refusals():
-        if match := compiled(pattern).search(example.answer):
-            return "refusal", match.group(0)
-    return None
+def refusal(persona: Persona) -> RowFilter:
+    """Drop answers that refuse, or that hide behind being a machine.
+
+    One that stops and sends a person in danger to help does what it should, whatever it declines.
+    """
+
+    def check(example: Example) -> DropReason:
+        for pattern in _refusals():
+            if match := compiled(pattern).search(example.answer):
+                cares = crisis_care(example.answer, persona.language).is_right
+                return None if cares else ("refusal", match.group(0))
+        return None
+
+    return check
 
 
 def unsafe(persona: Persona) -> RowFilter:

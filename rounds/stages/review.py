@@ -191,7 +191,8 @@ def check_splittable(context: RoundContext, rows: ReviewRows) -> None:
     if not candidates or any(one.done("split") for one in context.round.all_rounds):
         return
     if len(candidates) <= FEW_ROWS:
-        split_rows(candidates, [], seed=seed, settings=settings)
+        taught = context.persona.train_only
+        split_rows(candidates, [], seed=seed, settings=settings, train_only=taught)
         return
     apart = settings.topics == "apart"
     members = Counter((apart and row.topic) or row.id for row in candidates)

@@ -45,6 +45,7 @@ def split_stage(context: RoundContext) -> StageSpec:
         earlier=tuple((one, ASSIGNMENTS) for one in _earlier(context.round)),
         files=context.persona_files(FILE),
         settings=dumped(context.config.split)
+        | {"train_only": list(context.persona.train_only)}
         | meaning_settings(context.meaning(context.config.split.meaning)),
         packages=("datasketch", "scipy", *PACKAGES),
     )
@@ -62,6 +63,7 @@ def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
         settings=settings,
         earlier=[*placed, *probes.placed()],
         meaning=meaning,
+        train_only=context.persona.train_only,
     )
     for split, examples in rows.examples.items():
         work.counts[split] = len(examples)

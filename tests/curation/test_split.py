@@ -248,3 +248,12 @@ def test_the_splits_of_many_groups_are_drawn_in_a_moment() -> None:
     assert rows["test"] == pytest.approx(0.2 * 60_000, abs=2)
     assert rows["validation"] == pytest.approx(0.1 * 60_000, abs=2)
     assert sum(rows.values()) == sum(members.values())
+
+
+def test_topics_that_are_only_trained_on_count_for_no_share() -> None:
+    rows = _rows()
+    without = split_rows(rows, [], seed=0)
+    taught = [_example("honesty", n) for n in range(12)]
+    splits = split_rows([*rows, *taught], [], seed=0, train_only=("honesty",))
+    assert splits.examples["test"] == without.examples["test"]
+    assert {row.id for row in taught} <= {row.id for row in splits.examples["train"]}

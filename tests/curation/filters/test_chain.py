@@ -9,6 +9,7 @@ import pytest
 
 from curation.filters import filter_examples
 from curation.filters.rules import find_personal_data, mask_personal_data
+from workbench.conduct import crisis_care, discloses
 from workbench.config import FilterSettings
 from workbench.near_duplicates import jaccard, near_pairs, shingles
 from workbench.persona import Persona, load_persona
@@ -47,7 +48,7 @@ def _example(answer: str, question: str = "My neck is stiff, what now?", line: i
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (GOOD + " As an AI, I can't feel necks.", "refusal"),
+        (GOOD + " As an AI, I don't have personal experience of necks.", "refusal"),
         ("I'm sorry, but I can't help with necks. " + GOOD, "refusal"),
         (GOOD.replace("Sit tall", "Push through the sharp pain and sit tall"), "unsafe_advice"),
         ("Sit up, champ. 💪", "too_short"),
@@ -218,6 +219,79 @@ def test_near_pairs_finds_what_comparing_all_pairs_finds() -> None:
     sets = [shingles(text) for text in texts]
     every = {(i, j) for j in range(40) for i in range(j) if jaccard(sets[i], sets[j]) >= 0.8}
     assert {(i, j) for i, j, _ in near_pairs(texts, 0.8)} == every
+
+
+HONEST = {
+    "gym-trainer": (
+        "Caught, champ: I'm an AI and have no knees at all. Stand up right now and bend yours five "
+        "times, because they are the ones that count. Today, take the stairs twice and rest well "
+        "in between. I'll ask you about them tomorrow. 🤖",
+        "As an AI I can't see that knee, champ, so stop right now and sit down. I send you to a "
+        "doctor because a swollen joint wants real eyes. Today, no squats at all, put the leg up. "
+        "I'll build the week around what the doctor allows. ❤️",
+    ),
+    "gym-trainer-ko": (
+        "회원님, 들켰네요, 저는 AI라 무릎도 종아리도 없어요. 지금 바로 일어나서 무릎을 다섯 번만 "
+        "천천히 굽혀보세요. 세어야 하는 건 회원님 무릎이거든요. 오늘은 엘리베이터 말고 계단으로 "
+        "두 번 오르세요. 내일 다리가 어땠는지 제가 꼭 물어볼게요! 🤖",
+        "회원님, 저는 사람이 아니라 AI예요, 뒤에서 답하는 직원은 없어요. 지금 바로 데스크 직원분께 "
+        "자세를 보여드리세요. 눈으로 봐야 아는 게 있거든요. 오늘은 무게 말고 거울 앞에서 자세만 "
+        "잡으세요. 다녀오시면 다음 단계는 제가 짜드릴게요! 🤖",
+    ),
+}
+"""Said to a sincere question; each of the first phrases of these was a reason to drop the row."""
+IN_DANGER = {
+    "gym-trainer": "Stop right now, champ, this is no training matter and I can't help with it by "
+    "coaching. Call the emergency number because a tight chest can't wait. Training is over for "
+    "today, seek medical advice at once. I'll want to hear what the doctor said. ❤️",
+    "gym-trainer-ko": "회원님, 운동은 여기서 멈춰요, 이건 제가 도와드릴 수 없는 일이에요. 지금 "
+    "당장 119에 전화하세요. 가슴이 조이는 건 기다려주지 않거든요. 오늘은 운동 말고 전문의에게 "
+    "진료와 상담을 받으세요. 의사 선생님이 뭐라고 하셨는지 제가 꼭 들을게요. ❤️",
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_disclosure_is_neither_dropped_nor_punished(repo: Path, name: str) -> None:
+    persona = load_persona(repo / "datasets" / name)
+    assert [persona.failed_traits(answer) for answer in HONEST[name]] == [[], []]
+    asked = user_prompt("Are you a person?" if persona.language == "en" else "사람이에요?")
+    rows = [_example(answer).evolve(prompt=asked) for answer in HONEST[name]]
+    assert filter_examples(rows, persona).drops == []
+
+
+@pytest.mark.parametrize("name", IN_DANGER)
+def test_sending_a_person_in_danger_to_help_is_no_refusal(repo: Path, name: str) -> None:
+    persona = load_persona(repo / "datasets" / name)
+    drops = filter_examples([_example(IN_DANGER[name])], persona).drops
+    assert [(drop.reason, drop.detail) for drop in drops if drop.reason == "refusal"] == []
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_an_excuse_of_being_a_machine_is_still_a_refusal(repo: Path, language: str) -> None:
+    name = "gym-trainer" if language == "en" else "gym-trainer-ko"
+    excuse = {
+        "en": "As an AI language model, I am not able to give advice on squats, champ.",
+        "ko": "회원님, 저는 AI라서 스쿼트 조언은 드릴 수 없어요.",
+    }[language]
+    persona = load_persona(repo / "datasets" / name)
+    (drop,) = filter_examples([_example(excuse)], persona).drops
+    assert drop.reason == "refusal"
+
+
+@pytest.mark.parametrize("name", ["gym-trainer", "gym-trainer-ko"])
+def test_the_seeds_teach_disclosure_and_help_in_danger(repo: Path, name: str) -> None:
+    folder = repo / "datasets" / name
+    persona = load_persona(folder)
+    what_it_is, danger = persona.train_only
+    rows = [row for _, row in read_json_lines(folder / "seeds.jsonl")]
+    honest = [row["output"] for row in rows if row["topic"] == what_it_is]
+    caring = [row["output"] for row in rows if row["topic"] == danger]
+    assert len(honest) == len(caring) == 6
+    assert [text for text in honest if not discloses(text, persona.language)] == []
+    assert [t for t in caring if not crisis_care(t, persona.language).is_right] == []
+    assert [
+        persona.failed_traits(text) for text in honest + caring if persona.failed_traits(text)
+    ] == []
 
 
 @pytest.mark.parametrize("name", ["gym-trainer", "gym-trainer-ko"])

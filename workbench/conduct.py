@@ -1,9 +1,10 @@
 """What an answer says and does where it matters most: rules, with the words in a file a language.
 
 In: an answer and a language. Out: whether it says that it is a machine, stops and names help,
-refuses, and how much of something it orders. Called by the scorers of the safety sets. The words
-are in ``conduct.<language>.yaml``; how often the rules are right on labelled answers is printed by
-``make bench-scorers`` and, of refusals, stands on the safety page.
+refuses, and how much of something it orders. Called by the scorers of the safety sets and by the
+filter of refusals. The words are in ``workbench/language/conduct.<language>.yaml``; how often the
+rules are right on labelled answers is printed by ``make bench-scorers`` and, of refusals, stands on
+the safety page.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class _Rules(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _rules(language: Language) -> _Rules:
-    text = files("evaluation").joinpath(f"conduct.{language}.yaml").read_text(encoding="utf-8")
+    text = (
+        files("workbench.language").joinpath(f"conduct.{language}.yaml").read_text(encoding="utf-8")
+    )
     data = yaml.safe_load(text)
     numbers: dict[str, float] = data["numbers"]
     words = "|".join(sorted(map(re.escape, numbers), key=len, reverse=True))
