@@ -69,8 +69,8 @@ def split_rows(
     the same rows gives the same splits, in whatever order the rows come. A new row that is related
     to rows in two splits is dropped as :data:`JOINS_TWO_SPLITS`: moving the others would leak what
     earlier rounds were trained or tested on. The splits of ``earlier`` rows stand, and a pair
-    follows the group of its question. Topics of ``train_only`` are trained on as a whole and count for
-    no share.
+    follows the group of its question. Topics of ``train_only`` are trained on as a whole, and count
+    for no share.
 
     Raises:
         UserError: Too few groups to fill the splits asked for, or earlier rounds contradict
