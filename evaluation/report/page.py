@@ -108,6 +108,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "bars": bars,
         "senses": {one.arm: one for one in report.sense.arms} if report.sense else {},
         "controls": _controls(report, wording),
+        "embedder": _embedder(report, wording),
         "judge_lead": _judge_lead(report, wording),
         "table": traits,
         "others": [row for row in others if any(cell.mean is not None for cell in row[1])],
@@ -139,6 +140,13 @@ def _judge_lead(report: ReportInput, wording: Wording) -> str:
     reasons = dict.fromkeys(gate.reason for gate in calibration.gates.values())
     why = ", ".join(map(wording.reason, filter(None, [calibration.reason, *reasons])))
     return wording("judge.untrusted", reason=why)
+
+
+def _embedder(report: ReportInput, wording: Wording) -> str:
+    """Return what tells whether answers are near: a model by its name, n-grams in words."""
+    if report.sense is None or report.sense.by_meaning:
+        return report.sense.embedder if report.sense else ""
+    return wording("embedder.ngrams")
 
 
 def _controls(report: ReportInput, wording: Wording) -> str:

@@ -91,7 +91,7 @@ class Wording:
 
     def percent(self, value: float | None) -> str:
         """Return a share as whole percent, or a dash where there is none."""
-        return "–" if value is None else f"{value * 100:.0f}%"
+        return "–" if value is None else f"{round(value * 100) or 0}%".replace("-", MINUS)
 
     def share(self, value: float) -> str:
         """Return a share as percent, one decimal, so that a small one does not read as none."""

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evaluation.outcome import sense_report
 from evaluation.report import ReportInput, build_reports
+from evaluation.scorers import score_responses
+from evaluation.sense import SenseInput, measure_sense
+from tests.planted_arms import arms, base_answers, planted
+from workbench.inference.embedder import make_embedder
+from workbench.persona import Language
+from workbench.stats import compare
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -83,6 +92,78 @@ def test_a_narrow_screen_never_scrolls_sideways(browser: Browser, address: str) 
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.fixture(scope="module")
+def first_screens(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Language], str]:
+    """Return the address of a shipped trainer's report: five arms, voice and sense of each."""
+    folder = tmp_path_factory.mktemp("screens")
+
+    def address(language: Language) -> str:
+        file = folder / f"{language}.html"
+        if not file.exists():
+            page = build_reports(trainer_report(language))["report.html"]
+            file.write_text(page, encoding="utf-8")
+        return file.as_uri()
+
+    return address
+
+
+def trainer_report(language: Language) -> ReportInput:
+    """Return an evaluation whose verdict is long: marks without sense, and an arm that loops."""
+    every = planted(language)
+    rows = replace(every, test=every.test[:12])
+    texts = {
+        "base": base_answers(language)[:12],
+        "base+prompt": arms(language)["loop"][:12],
+        **{arm: arms(language)["half_canned"][:12] for arm in ("sft", "sft+dpo")},
+        "sft+dpo+prompt": rows.reviewed,
+    }
+    responses = [one for arm, own in texts.items() for one in rows.responses(arm, own)]
+    embedder = make_embedder("ngrams", language, [row.answer for row in rows.train])
+    inputs = SenseInput(
+        language, rows.test, [], embedder, lambda own: [4.0 for _ in own], "the base model"
+    )
+    measures = measure_sense(responses, inputs)
+    scores = score_responses(rows.persona, responses, sense=measures)
+    comparison = compare(scores, "base", 0, responses=responses, resamples=200)
+    return ReportInput(
+        round="round-001",
+        persona=rows.persona,
+        comparison=comparison,
+        responses=responses,
+        scores=scores,
+        sense=sense_report(rows.persona, comparison, responses, scores, measures, inputs),
+    )
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_first_screen_says_both_numbers_with_their_intervals(
+    browser: Browser,
+    first_screens: Callable[[Language], str],
+    language: Language,
+    width: int,
+    height: int,
+) -> None:
+    page, _ = opened(browser, first_screens(language), viewport={"width": width, "height": height})
+    wide = width > 1000
+    # The whole verdict on a desk; on a phone its first sentences and every arm's two numbers.
+    lowest = page.locator(".verdict" if wide else ".bars").bounding_box()
+    assert lowest is not None and lowest["y"] + lowest["height"] <= height
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    rows = page.locator(".bars tbody tr").all()
+    assert len(rows) == 5
+    for row in rows:
+        numbers = [one.inner_text() for one in row.locator(".num").all()]
+        assert len(numbers) == 2
+        for text in numbers:
+            assert len(re.findall(r"\d+%", text)) == 3, text  # the mean, and both ends
+        boxes = [one.bounding_box() for one in row.locator(".num").all()]
+        assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    headline = page.locator(".headline").inner_text()
+    tuned = [one.inner_text() for one in rows[3].locator(".num a").all()]
+    assert len(tuned) == 2 and all(number in headline for number in tuned)
 
 
 def test_a_number_leads_into_its_folded_rows_by_keyboard(browser: Browser, address: str) -> None:
