@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 PRESET ?= default
 RUN_FLAGS ?=
 TEST_JOBS ?= 2
+REPORT ?= runs/gym-trainer/round-001/report/report.html
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean
+.PHONY: report-picture run test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -81,6 +82,11 @@ docs: $(VENV)/.ready
 # The labelers' pictures, taken anew from the real Argilla by its browser test.
 docs-pictures: setup
 	PERSONA_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/curation/argilla/test_pictures.py
+
+# The README's picture: the first screen of a finished round's report.
+report-picture:
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,800 \
+		--screenshot=$(CURDIR)/docs/report.png file://$(abspath $(REPORT))
 
 setup: $(VENV)/.ready $(ARGILLA)/.ready model
 
