@@ -134,7 +134,7 @@ def plan_teacher(
     """
     cells = topic_plan(persona, settings, seed)
     requests = Pool(persona, seeds, cells, seed).requests(1)
-    tokens, price = _Tokens.of(persona), endpoint.price
+    tokens, price = _Tokens.of(persona), endpoint.rate
     rows, follow_ups = len(cells), sum(cell.kind == FOLLOW_UP for cell in cells)
     answers = _whole(rows * settings.candidates)
     # At worst a teacher repeats itself so much that every round asks for everything again.
@@ -164,7 +164,7 @@ def plan_teacher(
         steps.append(StepEstimate.of("hard_negatives", count, about, tokens.answer, price))
     if judge:
         seen = Range(rows, answers.high) + negatives
-        steps += _judge_steps(persona, tokens, seen, judge.price)
+        steps += _judge_steps(persona, tokens, seen, judge.rate)
     return TeacherPlan(rows, dict(Counter(cell.topic for cell in cells)), tuple(steps), price)
 
 

@@ -111,7 +111,7 @@ def teacher_rows(
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
             answered nothing at all, or the budget paid for no row; finished answers stay kept.
     """
-    if settings.budget is not None and endpoint.price is None:
+    if settings.budget is not None and endpoint.rate is None:
         raise UserError("a budget needs a price", where=endpoint.base_url, fix="set its 'price'")
     for asked in (endpoint, judge):
         if asked is not None:
@@ -120,7 +120,7 @@ def teacher_rows(
     account, cache = JudgeAccount(), (workdir / CACHE).resolve()
     with Distilabel(workdir, Cluster.of(settings)) as distilabel:
         client = TeacherClient(distilabel, endpoint, cache, seed, settings.budget)
-        client.prices[JUDGE_STEP] = judge.price if judge else None
+        client.prices[JUDGE_STEP] = judge.rate if judge else None
         answered = _answered(client, pool, settings.candidates)
         rows = _choose(client, persona, answered, judge, account)
         chosen = [row for row in rows if row is not None]

@@ -75,12 +75,12 @@ class TeacherClient:
             UserError: The endpoint is hopeless.
         """
         endpoint = endpoint or self.teacher
-        if self.unmade and endpoint.price is not None:
+        if self.unmade and endpoint.rate is not None:
             unmade = Completion(end="failed", reason=STOPPED, detail=OVER_BUDGET)
             return self._ended(step, endpoint, [unmade] * len(prompts))
-        self.prices[step] = endpoint.price
+        self.prices[step] = endpoint.rate
         spent = self.spent()
-        bounded = self.budget is not None and endpoint.price is not None
+        bounded = self.budget is not None and endpoint.rate is not None
         job = Served(
             endpoint=endpoint,
             cache=self.cache,
@@ -112,7 +112,7 @@ class TeacherClient:
     def spent(self) -> float:
         """Return the money for all of that; a step of an earlier run costs as the teacher's do."""
         return sum(
-            paid.cost(self.prices.get(step, self.teacher.price))
+            paid.cost(self.prices.get(step, self.teacher.rate))
             for step, paid in self.paid().items()
         )
 

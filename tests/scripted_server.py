@@ -150,6 +150,8 @@ class ScriptedServer:
     def __init__(self, script: Script = conforms, *, api_key: str = "", models: int = 200) -> None:
         self.script, self.api_key, self.models = script, api_key, models
         self.requests: list[Request] = []
+        self.batches: Batches | None = None
+        """Where requests may be left as files; nowhere by default."""
         self.at_once = self.most_at_once = 0
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -191,6 +193,73 @@ class ScriptedServer:
                 self.at_once -= 1
 
 
+class Batches:
+    """The batch endpoint of a scripted server, which works when it is looked at.
+
+    Args:
+        server: Replies to the requests in the files.
+        looks: Times that a batch is looked at until it is done.
+    """
+
+    def __init__(self, server: ScriptedServer, looks: int = 2) -> None:
+        self.server, self.looks = server, looks
+        self.files: dict[str, bytes] = {}
+        self.made: dict[str, dict[str, Any]] = {}
+        self.end = "completed"
+        """How batches end; of those that expire every other request has no reply."""
+        server.batches = self
+
+    def post(self, path: str, raw: bytes) -> tuple[int, bytes]:
+        """Take a file, or make a batch of one."""
+        if path.endswith("/files"):
+            lines = [line for line in raw.splitlines() if line.startswith(b'{"custom_id"')]
+            assert lines and b'name="purpose"\r\n\r\nbatch' in raw
+            return 200, json.dumps({"id": self._file(lines), "object": "file"}).encode()
+        made = json.loads(raw)
+        assert made["endpoint"] == "/v1/chat/completions" and made["completion_window"] == "24h"
+        batch = {**made, "id": f"batch-{len(self.made)}", "status": "validating", "looks": 0}
+        self.made[batch["id"]] = batch
+        return 200, json.dumps(batch).encode()
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Return a file, a batch, or all of them."""
+        if path.endswith("/content"):
+            return 200, self.files[path.split("/")[-2]]
+        if "/batches?" in path:
+            return 200, json.dumps({"data": list(self.made.values())}).encode()
+        batch = self.made.get(path.rpartition("/")[2])
+        if batch is None:
+            return 404, b'{"error": {"message": "No such batch"}}'
+        batch["looks"] += 1
+        batch["status"] = "in_progress" if batch["looks"] < self.looks else self.end
+        if batch["status"] != "in_progress" and "output_file_id" not in batch:
+            self._work(batch)
+        return 200, json.dumps(batch).encode()
+
+    def _file(self, lines: list[bytes]) -> str:
+        name = f"file-{len(self.files)}"
+        self.files[name] = b"\n".join(lines)
+        return name
+
+    def _work(self, batch: dict[str, Any]) -> None:
+        good: list[bytes] = []
+        bad: list[bytes] = []
+        if self.end == "failed":
+            batch["errors"] = {"data": [{"code": "bad_file", "message": "It is no JSONL."}]}
+            return
+        for number, line in enumerate(self.files[batch["input_file_id"]].splitlines()):
+            asked = json.loads(line)
+            if self.end == "expired" and number % 2:
+                continue
+            reply = self.server.reply(asked["body"], "batch", {})
+            body = json.loads(_payload(reply, asked["body"]))
+            answer = {"status_code": reply.status, "body": body}
+            entry = {"custom_id": asked["custom_id"], "response": answer, "error": None}
+            (good if reply.status == 200 else bad).append(json.dumps(entry).encode())
+        batch["output_file_id"] = self._file(good)
+        batch["error_file_id"] = self._file(bad)
+
+
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
@@ -206,14 +275,21 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            if self._let_in():
+            if self._let_in() and server.batches and self.path != "/v1/models":
+                self._send(*server.batches.get(self.path))
+            elif self._let_in():
                 listed = json.dumps({"object": "list", "data": [{"id": "scripted"}]}).encode()
                 self._send(server.models, listed if server.models == 200 else b"{}")
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            raw = self.rfile.read(int(self.headers["Content-Length"]))
             if not self._let_in():
                 return
+            if not self.path.partition("?")[0].endswith(("/chat/completions", "/embeddings")):
+                given = server.batches
+                self._send(*(given.post(self.path, raw) if given else (404, b"{}")))
+                return
+            body = json.loads(raw)
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = server.reply(body, self.path, headers)
             if reply.reset:

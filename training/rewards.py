@@ -245,7 +245,8 @@ def judge_reward(persona: Persona, judge: Endpoint) -> RewardFunction:
         prompts: Sequence[Turns], completions: Sequence[Completion], **_: object
     ) -> list[float | None]:
         # A client belongs to one event loop; a fresh one each step cannot meet another's.
-        async with EndpointClient(judge) as client:
+        # A step does not wait for a batch.
+        async with EndpointClient(judge.model_copy(update={"batch": False})) as client:
             shares = (
                 trait_share(
                     client,

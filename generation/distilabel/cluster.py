@@ -72,6 +72,10 @@ class RemoteAnswers:
         send_news_by(self._actor.tell.remote)
         send_news(actor=self._worker, loaded=True)
 
+    @property
+    def folder(self) -> None:
+        """Nowhere: batches are sent from the machine that keeps the answers."""
+
     async def known(self, key: str) -> Completion | None:
         """Return the completion of an earlier request; it costs no tries and no tokens now."""
         text = await self._actor.known.remote(key)

@@ -188,6 +188,7 @@ class EndpointLLM(_JobLLM):
             budget=job.budget,
             left_out=job.left_out,
             learnt=lambda name: send_news(left_out=name),
+            tell=lambda line: send_news(note=line),
         )
         try:
             self._client.open()
@@ -215,7 +216,7 @@ class EndpointLLM(_JobLLM):
 async def _complete(
     client: EndpointClient, job: Served, chats: Sequence[Messages]
 ) -> list[Completion]:
-    tally, price, schema = Tally(), job.endpoint.price, SCHEMAS.get(job.schema_name)
+    tally, price, schema = Tally(), job.endpoint.rate, SCHEMAS.get(job.schema_name)
     limited = [0]
 
     async def one(chat: Messages) -> Completion:

@@ -104,7 +104,7 @@ class Distilabel:
             rows=self.workdir / f"{name}.prompts.jsonl",
             completions=self.workdir / f"{name}.completions.jsonl",
             llm=llm,
-            cluster=self.cluster if isinstance(llm, Served) else None,
+            cluster=self.cluster if isinstance(llm, Served) and not llm.endpoint.batch else None,
         )
         with atomic_file(job.rows) as file:
             for key, prompt in enumerate(prompts):
@@ -125,7 +125,7 @@ class Distilabel:
 
     def _follow(self, advance: Callable[..., None], llm: LocalModel | Served) -> None:
         """Show the progress until the job says that it is done."""
-        price = llm.endpoint.price if isinstance(llm, Served) else None
+        price = llm.endpoint.rate if isinstance(llm, Served) else None
         paid = llm.spent if isinstance(llm, Served) else 0.0
         failed, limited, done, started = 0, 0, 0, time.monotonic()
         for news in self._news():
@@ -134,6 +134,8 @@ class Distilabel:
                 raise UserError(what) if news["mendable"] else self._broken(what)
             if "finished" in news:
                 return
+            if "note" in news:
+                console.print(f"  {news['note']}", markup=False)
             if "left_out" in news and isinstance(llm, Served):
                 self._learn(llm.endpoint, str(news["left_out"]))
             if "done" in news:

@@ -385,7 +385,7 @@ def _bill(judging: _Judging) -> dict[str, object]:
     """Return what the judge took for this round over all runs; kept answers cost nothing again."""
     if judging.judge is None:
         return {}
-    paid, price = judge_paid(judging.cache, judging.judge), judging.judge.price
+    paid, price = judge_paid(judging.cache, judging.judge), judging.judge.rate
     return {
         "paid": {"judge": paid._asdict()},
         "spent": round(paid.cost(price), 6),

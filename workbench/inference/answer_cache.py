@@ -65,6 +65,10 @@ def model_fingerprint(folder: Path, adapter: Path | None = None) -> list[str]:
 class Answers(Protocol):
     """Where a client finds what was paid for, and leaves what it pays for."""
 
+    @property
+    def folder(self) -> Path | None:
+        """Where more about the same requests may be written; None where nothing is to last."""
+
     async def known(self, key: str) -> Completion | None:
         """Return the completion of an earlier request; it costs no tries and no tokens now."""
 
@@ -102,6 +106,11 @@ class AnswerCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def folder(self) -> Path | None:
+        """The file's folder."""
+        return self._path.parent if self._path else None
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -85,6 +85,8 @@ class Pace:
 
     def __init__(self, endpoint: Endpoint) -> None:
         requests, self._tokens = endpoint.requests_per_minute, endpoint.tokens_per_minute
+        if endpoint.batch:
+            requests = self._tokens = None  # a batch goes at its own pace
         self._set = _MINUTE / requests if requests else 0.0
         self._met = self._next = self._slowed = 0.0
         self.progress = time.monotonic()
@@ -161,7 +163,7 @@ class ClientBounds:
         self.in_vain: set[str] = set()
         """What the server says of requests that are wrong with any of their fields."""
         self.budget = (
-            Budget(endpoint.price, budget) if endpoint.price and budget is not None else None
+            Budget(endpoint.rate, budget) if endpoint.rate and budget is not None else None
         )
 
     def learn(self, name: str) -> None:

@@ -16,6 +16,7 @@ same for everybody:
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache, Answers
+from workbench.inference.batch import LEDGER, BatchWire, Ledger
 from workbench.inference.bounds import OVER_BUDGET, STOPPED, ClientBounds
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
@@ -49,6 +51,10 @@ _IN_A_ROW = 10
 _KEPT = "run the same command again: {count} finished answers are kept"
 
 
+def _print(line: str) -> None:
+    console.print(f"  {line}", markup=False)
+
+
 class EndpointClient:
     """Asks one endpoint from one event loop; use it as an asynchronous context manager.
 
@@ -61,6 +67,7 @@ class EndpointClient:
 
         left_out: Fields that the server is known not to take.
         learnt: Called with each field that it turns out not to take; tells it by default.
+        tell: Called with a line that people should read; prints it by default.
 
     Attributes:
         bounds: Pace, budget, and what is left out.
@@ -75,17 +82,21 @@ class EndpointClient:
         budget: float | None = None,
         left_out: Iterable[str] = (),
         learnt: Callable[[str], object] | None = None,
+        tell: Callable[[str], object] = _print,
     ) -> None:
         self.endpoint, self.step = endpoint, step
-        self.bounds = ClientBounds(endpoint, budget, left_out, learnt or self._tell)
+        self.bounds = ClientBounds(endpoint, budget, left_out, learnt or self._learnt)
+        self._tell = tell
         self._cache = cache
-        self._gate = asyncio.Semaphore(endpoint.concurrency)
+        # A batch takes all that is asked.
+        self._gate = asyncio.Semaphore(sys.maxsize if endpoint.batch else endpoint.concurrency)
         self._under_way: dict[str, asyncio.Future[Completion]] = {}
         self._in_a_row = 0
         self._openai: openai.AsyncOpenAI | None = None
+        self._wire: OnlineWire | BatchWire | None = None
 
-    def _tell(self, name: str) -> None:
-        console.print(f"  {left_out_line(self.endpoint, name)}", markup=False)
+    def _learnt(self, name: str) -> None:
+        self._tell(left_out_line(self.endpoint, name))
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -101,9 +112,17 @@ class EndpointClient:
             UserError: The key cannot be had, or a proxy needs a package that is not there.
         """
         self._openai = open_client(self.endpoint)
+        if self.endpoint.batch:
+            folder = self._cache.folder if self._cache else None
+            ledger = Ledger(folder / LEDGER if folder else None, self.endpoint.name)
+            self._wire = BatchWire(self._openai, self.endpoint, ledger, self._tell)
+        else:
+            self._wire = OnlineWire(self._openai, self.endpoint)
 
     async def close(self) -> None:
         """Let go of the connections."""
+        if isinstance(self._wire, BatchWire):
+            await self._wire.close()
         if self._openai is not None:
             await self._openai.close()
 
@@ -159,9 +178,8 @@ class EndpointClient:
         bounds = self.bounds
         if bounds.stopped:
             return Completion(end="failed", reason=STOPPED, detail=bounds.stopped)
-        assert self._openai is not None, "a client is opened before it asks"
-        wire = OnlineWire(self._openai, self.endpoint)
-        completion = await Exchange(wire, self.endpoint, request, bounds).completion()
+        assert self._wire is not None, "a client is opened before it asks"
+        completion = await Exchange(self._wire, self.endpoint, request, bounds).completion()
         self._in_a_row = self._in_a_row + 1 if completion.reason in _BREAKS else 0
         if completion.reason in FATAL or self._in_a_row >= _IN_A_ROW:
             bounds.stopped = bounds.stopped or completion.reason

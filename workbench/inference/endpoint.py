@@ -85,6 +85,8 @@ class Endpoint(BaseModel):
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
     """Of prompts and answers together."""
+    batch: bool = False
+    """Whether requests go through the batch endpoint, at half the price and within a day."""
     rate_limit_wait: float = Field(default=900.0, ge=0)
     """Seconds without any request let through after which a rate limit is given up on."""
 
@@ -153,6 +155,15 @@ class Endpoint(BaseModel):
         if not key:
             raise UserError("holds no API key", where=str(self.api_key_file), fix="put it there")
         return key
+
+    @property
+    def rate(self) -> Price | None:
+        """The price that counts: half of it in batches."""
+        if self.price is None or not self.batch:
+            return self.price
+        return self.price.model_copy(
+            update={"input": self.price.input / 2, "output": self.price.output / 2}
+        )
 
     def sent_headers(self) -> dict[str, str]:
         """Return the headers of every request, the key among them.

@@ -302,7 +302,9 @@ class Exchange:
         if self.untried is None and refusal.words not in self.bounds.in_vain:
             every = {*fields} if fields else set()
             self.named = set(self.suspects)
-            self.untried = [{name} for name in fields] + ([every] if every else [])
+            # A batch is too slow for one after another.
+            single = [] if self.endpoint.batch else [{name} for name in fields]
+            self.untried = single + ([every] if every else [])
         if not self.untried:
             self.bounds.in_vain.add(refusal.words)
             return False

@@ -95,7 +95,7 @@ def probe(endpoint: Endpoint) -> Probe:
     """
     check_reachable(endpoint)
     few = min(endpoint.attempts, 3)
-    return run(_probe(endpoint.model_copy(update={"attempts": few})))
+    return run(_probe(endpoint.model_copy(update={"attempts": few, "batch": False})))
 
 
 async def _probe(endpoint: Endpoint) -> Probe:

@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from workbench.errors import UserError
@@ -48,6 +49,7 @@ class NoReply(Exception):
 HOPELESS = {
     "certificate": "set SSL_CERT_FILE to the file of your organization's root certificates",
     "unknown_host": "mend the host in 'base_url', or connect to its network",
+    "no_batches": "leave 'batch' out of its block",
     "proxy": "unset {proxy}, or name the host in NO_PROXY",
 }
 """Reason → how to mend what no further try can."""
@@ -138,6 +140,7 @@ def no_answer_error(endpoint: Endpoint, reason: str, detail: str) -> UserError:
         "certificate": f"its certificate is not trusted ({detail})",
         "unknown_host": f"the host's name is not known ({detail})",
         "proxy": f"the proxy of {proxy} lets nothing through ({detail})",
+        "no_batches": f"takes no batches ({detail})",
         "timeout": f"does not answer ({detail})",
     }
     fix = HOPELESS.get(reason, "start the server or mend 'base_url'").format(proxy=proxy)
@@ -153,6 +156,14 @@ def _proxy_error(endpoint: Endpoint, error: Exception) -> UserError:
         where=endpoint.base_url,
         fix="unset ALL_PROXY, HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY",
     )
+
+
+@lru_cache(maxsize=1)
+def _trusted() -> ssl.SSLContext:
+    """Return the certificates that are trusted: reading them takes longer than most requests."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def omitted_headers(endpoint: Endpoint) -> dict[str, Any]:
@@ -173,7 +184,7 @@ def open_client(endpoint: Endpoint) -> openai.AsyncOpenAI:
     headers = endpoint.sent_headers()
     try:
         # What the environment says of proxies is not meant for this machine's own loopback.
-        pool = DefaultAsyncHttpxClient(trust_env=not endpoint.loopback)
+        pool = DefaultAsyncHttpxClient(trust_env=not endpoint.loopback, verify=_trusted())
     except (ImportError, ValueError) as error:
         raise _proxy_error(endpoint, error) from None
     return AsyncOpenAI(
@@ -204,6 +215,7 @@ def check_reachable(endpoint: Endpoint) -> None:
             headers=headers,
             params=endpoint.query,
             timeout=_CHECK_SECONDS,
+            verify=_trusted(),
             trust_env=not endpoint.loopback,
         ) as client:
             reply = client.get(f"{endpoint.base_url}/models")

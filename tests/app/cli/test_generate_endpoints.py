@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
+from tests.scripted_server import Batches, Reply, Request, ScriptedServer, conforms, fails
 
 FORMS: dict[str, dict[str, Any]] = {
     "closed": {"content": "<think>\nChamp has to stand there.\n</think>\n\n{answer}"},
@@ -114,6 +114,28 @@ def test_what_is_refused_is_told_once_and_a_cut_off_answer_is_asked_for_once(
     assert err.count("does not take 'seed'") == 1
     drops = [drop for drop in records(tmp_path, "drops.jsonl") if drop["reason"] == "cut_off"]
     assert len(drops) == 2 and "after 200 tokens of reasoning alone" in drops[0]["detail"]
+
+
+@pytest.mark.slow
+def test_a_teacher_in_batches_gives_the_same_account_at_half_the_price(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ScriptedServer(conforms) as server:
+        batches = Batches(server)
+        price = {"input": 1000, "output": 2000}
+        assert run("import", url=server.url) == 0
+        assert run("generate", url=server.url, per_topic=2, price=price, batch=True) == 0
+        asked = [request.body for request in server.requests]
+    err = capsys.readouterr().err
+    manifest = tmp_path / "runs" / "tester" / "round-001" / "generate" / "manifest.json"
+    counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
+    tokens = [counts["paid"][step] for step in ("questions", "answers")]
+    full = sum(t["input_tokens"] * 1000 + t["output_tokens"] * 2000 for t in tokens) / 1e6
+    assert counts["spent"] == pytest.approx(full / 2, abs=1e-5)
+    words = sum(len(turn["content"].split()) for body in asked for turn in body["messages"])
+    assert sum(t["input_tokens"] for t in tokens) == words
+    assert (counts["taught"], counts["share"], len(batches.made)) == (4, 1.0, 2)
+    assert "batch batch-1: 4 requests sent" in err and "batch batch-1: completed, 4 replies" in err
 
 
 def test_thinking_in_rows_that_are_imported_is_taken_off_and_told(
