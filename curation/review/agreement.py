@@ -6,6 +6,7 @@ Reviews and the gold rows' known outcomes come in; the resolve stage writes what
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import median_low
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from curation.review.reliability import against_gold, dawid_skene
 from curation.review.votes import ReviewVote, about, by_record, votes_of
 from workbench.config import Policy
+from workbench.persona import Trait
 from workbench.records import Example, Review
 from workbench.stats.agreement import (
     ALPHA_RESAMPLES,
@@ -22,7 +24,9 @@ from workbench.stats.agreement import (
     Judgement,
     Level,
     RaterAgreement,
+    RuleAgreement,
     alpha,
+    rule_agreement,
 )
 from workbench.stats.bootstrap import LEVEL
 
@@ -60,6 +64,8 @@ class Agreement(BaseModel):
     topics: dict[str, dict[str, RaterAgreement]] = Field(default_factory=dict)
     pairs: dict[str, dict[str, RaterAgreement]] = Field(default_factory=dict)
     reviewers: dict[str, ReviewerAgreement] = Field(default_factory=dict)
+    rules: dict[str, RuleAgreement] = Field(default_factory=dict)
+    """Trait that a rule checks → the rule beside what reviewers themselves said of the trait."""
 
 
 Measure = Callable[[Iterable[Judgement], Level], RaterAgreement]
@@ -109,6 +115,38 @@ def agreement(
         },
         reviewers=_by_reviewer(votes, every, policy, gold or {}, measure),
     )
+
+
+def rules_beside_reviewers(
+    traits: Iterable[Trait],
+    examples: Sequence[Example],
+    reviews: Iterable[Review],
+    *,
+    seed: int = 0,
+) -> dict[str, RuleAgreement]:
+    """Return how each rule stands to the reviewers of the same answers; half of them are enough.
+
+    What a rule finds is marked for reviewers beforehand, so they may agree with it more than they
+    would unasked: a rule that disagrees all the same is worth a look.
+    """
+    labels: dict[str, list[frozenset[str]]] = defaultdict(list)
+    for review in reviews:
+        if (problems := review.problems) is not None:
+            labels[review.record].append(problems)
+    rows = [(example, labels[example.id]) for example in examples if example.id in labels]
+    return {
+        trait.id: rule_agreement(
+            [
+                (
+                    not trait.passes(row.answer),
+                    2 * sum(trait.id in problems for problems in own) >= len(own),
+                )
+                for row, own in rows
+            ],
+            seed=seed,
+        )
+        for trait in traits
+    }
 
 
 def _by_question(

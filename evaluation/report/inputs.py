@@ -21,7 +21,7 @@ from workbench.inference.endpoint import Paid
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, Score, SplitName
 from workbench.stats import Comparison
-from workbench.stats.agreement import RaterAgreement
+from workbench.stats.agreement import RaterAgreement, RuleAgreement
 
 
 class WrittenFile(NamedTuple):
@@ -70,6 +70,8 @@ class ReviewersAgreement(NamedTuple):
     overlapping: int
     """Rows with two reviews or more."""
     questions: Mapping[str, RaterAgreement]
+    rules: Mapping[str, RuleAgreement] = {}
+    """Trait → its rule beside what reviewers themselves said of the trait."""
 
 
 @dataclass(frozen=True)

@@ -185,10 +185,20 @@ def _data(report: ReportInput, wording: Wording) -> dict[str, object]:
         "drops": rows.drop_groups(report),
         "faults": rows.fault_fates(report),
         "agreement": agreement,
+        "rules_lead": _rules_lead(report, wording),
         "agreement_on_problems": rare,
         "model": next((one.model for one in reversed(report.stages) if one.model), ""),
         "seed": last.seed if last else None,
     }
+
+
+def _rules_lead(report: ReportInput, wording: Wording) -> str:
+    """Return which rules disagree with the reviewers' own labels."""
+    rules = report.agreement.rules if report.agreement else {}
+    doubted = [wording.metric(name) for name, one in rules.items() if one.disagrees]
+    if not doubted:
+        return wording("rules.none")
+    return wording("rules.some", traits=", ".join(doubted))
 
 
 def _forest(

@@ -89,7 +89,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         splits=splits,
         drops=[drop for one in layout.DROPS.values() for drop in work.read(one)],
         faults=_faults(context.persona_folder / "faults.jsonl"),
-        agreement=ReviewersAgreement(agreement.overlapping, agreement.questions),
+        agreement=ReviewersAgreement(agreement.overlapping, agreement.questions, agreement.rules),
         calibration=work.read(layout.CALIBRATION),
         general=work.read(layout.GENERAL),
         style=work.read(layout.STYLE),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from curation.filters import Filtered, filter_examples
-from curation.review.agreement import Agreement, agreement
+from curation.review.agreement import Agreement, agreement, rules_beside_reviewers
 from curation.review.pairs import NOT_KEPT, pairs_of, unreviewed, with_their_rows
 from curation.review.reliability import read_gold
 from curation.review.resolve import Resolved, resolve
@@ -37,6 +37,7 @@ from rounds.layout import (
 )
 from rounds.runner import StageSpec, Work
 from workbench.config import FilterSettings, Policy, dumped
+from workbench.console import console
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference, Response, Review
 
@@ -86,7 +87,22 @@ def _resolve(context: RoundContext, work: Work) -> None:
     work.write(RESOLVED_PREFERENCES, preferences)
     work.write(DECISIONS, [*carry_over.decisions, *resolved.decisions])
     work.write(RESOLVE_DROPS, drops)
-    work.write(AGREEMENT, measure(context, reviewed))
+    agreement = measure(context, reviewed)
+    work.counts["rules_in_doubt"] = _tell_rules(agreement)
+    work.write(AGREEMENT, agreement)
+
+
+def _tell_rules(agreement: Agreement) -> list[str]:
+    """Print and return the rules that disagree with the reviewers' own labels."""
+    doubted = [name for name, one in agreement.rules.items() if one.disagrees]
+    for name in doubted:
+        one = agreement.rules[name]
+        console.print(
+            f"  the rule of '{name}' disagrees with reviewers: of {one.precision.n} answers that it"
+            f" faults they fault {one.precision.value or 0:.0%}, of {one.recall.n} that they"
+            f" fault it faults {one.recall.value or 0:.0%}"
+        )
+    return doubted
 
 
 @dataclass(frozen=True)
@@ -158,15 +174,19 @@ def decide(
 
 def measure(context: RoundContext, reviewed: Reviewed) -> Agreement:
     """Return the agreement of the reviews, gold rows counted for reliability."""
-    policy = context.config.review.policy
-    return agreement(
+    policy, persona, seed = context.config.review.policy, context.persona, context.config.seed
+    measured = agreement(
         reviewed.candidates,
         [*reviewed.reviews, *reviewed.gold_reviews],
         policy,
-        problems=context.persona.problems,
+        problems=persona.problems,
         gold=read_gold(context.persona_folder, policy).outcomes,
-        seed=context.config.seed,
+        seed=seed,
     )
+    rules = rules_beside_reviewers(
+        persona.rule_traits, reviewed.candidates, reviewed.reviews, seed=seed
+    )
+    return measured.model_copy(update={"rules": rules})
 
 
 def _gather(

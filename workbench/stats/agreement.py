@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from workbench.stats.bootstrap import LEVEL, RESAMPLES, percentile_interval
+from workbench.stats.significance import share_interval
 from workbench.values import Frozen
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ Pairs = Sequence[tuple[float, float]]
 """Two raters' values of one row; several where a row has more than two raters."""
 ALPHA_RESAMPLES = 1000
 RATINGS = (1, 2, 3, 4, 5)
+FEWEST_FAULTS = 4
+"""Answers at fault below which nothing is said against a rule."""
+RULE_BAR = 0.8
+"""Least precision and recall of a rule, by reviewers' own labels."""
 FEWEST_ROWS = 8
 """Rows below which a bootstrap of two raters' agreement says nothing."""
 
@@ -60,6 +65,54 @@ class RaterAgreement(Frozen):
         if not self.width or width <= 0:
             return None
         return max(self.rows, math.ceil(self.rows * (self.width / width) ** 2))
+
+
+class ShareEstimate(Frozen):
+    """A share of ``n`` with Wilson's interval; without a value where ``n`` is 0."""
+
+    n: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, count: int, n: int) -> ShareEstimate:
+        """Return the share that ``count`` is of ``n``."""
+        if not n:
+            return cls(n=0)
+        low, high = share_interval(count, n)
+        return cls(n=n, value=count / n, low=low, high=high)
+
+
+class RuleAgreement(Frozen):
+    """A rule beside the reviewers' own labels of its trait: which answers miss it."""
+
+    kappa: RaterAgreement
+    precision: ShareEstimate
+    """Of the answers that the rule faults, those that reviewers fault too."""
+    recall: ShareEstimate
+    """Of the answers that reviewers fault, those that the rule faults too."""
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether precision or recall, of answers enough to tell, surely lies below the bar."""
+        both = (self.precision, self.recall)
+        return any(
+            one.n >= FEWEST_FAULTS and one.high is not None and one.high < RULE_BAR for one in both
+        )
+
+
+def rule_agreement(
+    faults: Sequence[tuple[bool, bool]], *, seed: int = 0, resamples: int = RESAMPLES
+) -> RuleAgreement:
+    """Return how a rule stands to reviewers, by who faults each answer: the rule, the reviewers."""
+    both = sum(rule and people for rule, people in faults)
+    pairs = [[(float(rule), float(people))] for rule, people in faults]
+    return RuleAgreement(
+        kappa=two_raters(pairs, weighted_kappa, (0.0, 1.0), seed=seed, resamples=resamples),
+        precision=ShareEstimate.of(both, sum(rule for rule, _ in faults)),
+        recall=ShareEstimate.of(both, sum(people for _, people in faults)),
+    )
 
 
 def _with_interval(

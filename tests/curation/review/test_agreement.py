@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from curation.review.agreement import agreement
+from curation.review.agreement import agreement, rules_beside_reviewers
 from curation.review.reliability import against_gold, dawid_skene
 from curation.review.votes import votes_of
+from workbench.checks import Matches
 from workbench.config import Policy
+from workbench.persona import Trait, load_persona
 from workbench.records import Example, Review, user_prompt
 
 
@@ -79,3 +82,35 @@ def test_dawid_skene_with_nothing_but_one_outcome_is_certain() -> None:
     trust = dawid_skene(votes_of(say(row, who, 5) for row in examples for who in "ab"), Policy())
     assert trust.posteriors[examples[0].id] == {"keep": 1.0}
     assert trust.reviewers == {"a": 1.0, "b": 1.0}
+
+
+def test_a_rule_that_reviewers_contradict_is_told_by_precision_and_recall(repo: Path) -> None:
+    """Of 20 answers one rule faults what reviewers fault, one the others, one none at all."""
+    persona = load_persona(repo / "datasets" / "gym-trainer")
+
+    def rule(name: str, pattern: str) -> Trait:
+        check = Matches(rule="matches", patterns=(pattern,))
+        return persona.rule_traits[0].model_copy(update={"id": name, "check": check})
+
+    traits = [rule("right", "short"), rule("wrong", "short"), rule("never", ".")]
+    examples = [
+        Example(prompt=user_prompt(f"Question {n}?"), answer="short" if n % 2 else "long")
+        for n in range(20)
+    ]
+    reviews = []
+    for n, row in enumerate(examples):
+        problems = ("right",) if n % 2 == 0 else ("wrong", "never")
+        reviews += [say(row, "a", 4, problems), say(row, "b", 4, problems)]
+    reviews.append(say(examples[1], "c", 4))  # one of three is no majority
+    better = {"problems": [], "better": "alternative"}  # so it is about the other answer
+    reviews.append(Review(reviewer="d", record=examples[0].id, answers=better))
+
+    rules = rules_beside_reviewers(traits, examples, reviews)
+
+    right, wrong, never = (rules[trait.id] for trait in traits)
+    assert (right.kappa.value, right.precision.value, right.recall.value) == (1.0, 1.0, 1.0)
+    assert (wrong.kappa.value, wrong.precision.value, wrong.recall.value) == (-1.0, 0.0, 0.0)
+    assert (never.precision.n, never.precision.value, never.recall.n) == (0, None, 10)
+    assert [one.disagrees for one in rules.values()] == [False, True, True]
+    few = rules_beside_reviewers(traits[1:2], examples[:6], reviews)["wrong"]
+    assert not few.disagrees, "of three answers nothing can be told"

@@ -18,7 +18,7 @@ from evaluation.scorers import score_responses
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, user_prompt
 from workbench.stats import compare
-from workbench.stats.agreement import RaterAgreement
+from workbench.stats.agreement import RaterAgreement, rule_agreement
 
 ANSWERS = {
     "base": "There are several causes of <pain>.",
@@ -148,7 +148,14 @@ def report(persona: Persona, examples: list[Example]) -> ReportInput:
             drop(clean, "resolve", "low_fidelity"),
         ],
         faults=faults(),
-        agreement=ReviewersAgreement(5, questions),
+        agreement=ReviewersAgreement(
+            5,
+            questions,
+            {
+                "address": rule_agreement([(True, False)] * 5 + [(False, False)] * 15),
+                "emoji": rule_agreement([(True, True)] * 5 + [(False, False)] * 15),
+            },
+        ),
         curves={
             "sft": [{"step": s, "loss": 3.0 / s, "eval_loss": 3.5 / s} for s in (1, 2, 3)],
             "dpo": [{"step": s, "loss": 0.69 / s, "rewards/margins": 0.1 * s} for s in (1, 2)],

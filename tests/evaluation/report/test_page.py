@@ -158,6 +158,11 @@ def test_data_training_stages_and_reproduction_are_there(page: Page) -> None:
     assert titles == ["SFT: loss", "DPO: loss", "DPO: reward margin, chosen over rejected"]
 
 
+def test_a_rule_that_reviewers_contradict_is_named_with_its_precision(page: Page) -> None:
+    assert "so a score by them says little of it: Form of address." in page.text
+    assert "Form of address 0.00 (0.00 to 0.00) 0% (0% to 43%; 5) – (–; 0) 20" in page.text
+
+
 def test_the_page_needs_nothing_but_itself(page: Page, html: str) -> None:
     assert not page.tags & {"script", "link", "iframe", "object", "embed"}
     assert not re.search(r"https?://|url\(|@import|//[a-z]+\.", html)
