@@ -254,7 +254,7 @@ def main(
     timed = seen.seconds[WARM_UP:]
     return {
         "step": statistics.median(timed),
-        "peak": peak.gpu_mib or peak.resident_mib,
+        "peak": peak.gpu_mib or peak.peak_mib,
         "losses": seen.losses,
         "rate": seen.tokens / sum(seen.seconds),
     }

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from evaluation.judge import by_ragas
 from workbench.console import track
 from workbench.inference.endpoint import Endpoint
@@ -21,6 +19,7 @@ from workbench.persona import Persona
 from workbench.records import Response
 from workbench.stats.bootstrap import TIE, percentile_interval
 from workbench.stats.significance import share_interval
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from workbench.stats.bootstrap import Array
@@ -34,10 +33,8 @@ _Ends = tuple[float, float] | tuple[None, None]
 _NONE = (None, None)
 
 
-class PairScore(BaseModel):
+class PairScore(Frozen):
     """Two arms' answers to one prompt, compared in both orders."""
-
-    model_config = ConfigDict(frozen=True)
 
     arm: str
     against: str
@@ -54,10 +51,8 @@ class PairScore(BaseModel):
     """Characters of the arm's answer less those of the other's."""
 
 
-class WinRate(BaseModel):
+class WinRate(Frozen):
     """How often an arm's answer is preferred to another arm's."""
-
-    model_config = ConfigDict(frozen=True)
 
     arm: str
     against: str
@@ -80,10 +75,8 @@ class WinRate(BaseModel):
     """Characters by which the arm's answers are longer, on average."""
 
 
-class PairwiseResult(BaseModel):
+class PairwiseResult(Frozen):
     """Every comparison, and each arm's win-rate against each reference: ``pairs.json``."""
-
-    model_config = ConfigDict(frozen=True)
 
     rates: tuple[WinRate, ...]
     pairs: tuple[PairScore, ...]

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from workbench.errors import UserError
 from workbench.records import Example, Response
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -25,10 +24,8 @@ SHOWN = 12
 """n-grams of each class that are named, so that one sees what the classifier looks at."""
 
 
-class StyleReport(BaseModel):
+class StyleReport(Frozen):
     """What the classifier learned from and how good it is on topics it never saw."""
-
-    model_config = ConfigDict(frozen=True)
 
     persona_rows: int
     baseline_rows: int

@@ -10,19 +10,16 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pydantic import BaseModel, ConfigDict
-
 from workbench.records import Response
+from workbench.values import Frozen
 
 _WORD = re.compile(r"\w+")
 _RUN = 4
 """Words a run, as in seq-rep-4."""
 
 
-class Diversity(BaseModel):
+class Diversity(Frozen):
     """One arm's answers to different questions, taken together."""
-
-    model_config = ConfigDict(frozen=True)
 
     answers: int
     different: float

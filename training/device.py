@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from workbench.inference.base_models import compute_dtype
+from workbench.meter import Meter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]
 """Fields of a library's own configuration, by its names."""
-_SAMPLE_EVERY = 0.05
-"""Seconds between two looks at the resident memory."""
 _NOISY = ("bitsandbytes", "accelerate", "peft", "trl", "transformers", "datasets")
 
 
@@ -59,43 +57,34 @@ def device_name() -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
-class PeakMemory:
+class PeakMemory(Meter):
     """Peak of the process's resident memory, and of the GPU's, within a ``with`` block, in MiB.
 
     It samples: the kernel's own high-water mark is of the whole process, earlier stages included,
     and setting it back would falsify what others measure by it.
     """
 
-    def __init__(self) -> None:
-        self.resident_mib = 0.0
-        self.gpu_mib = 0.0
-        self._stop = threading.Event()
+    every = 0.05
+    gpu_mib = 0.0
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         import torch
 
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         import torch
 
-        self._stop.set()
-        self._thread.join()
+        super().__exit__(*exception)
         if torch.cuda.is_available():
             self.gpu_mib = torch.cuda.max_memory_allocated() / 2**20
 
-    def _sample(self) -> None:
+    def _reading(self) -> float:
         import psutil
 
-        process = psutil.Process()
-        while True:
-            self.resident_mib = max(self.resident_mib, process.memory_info().rss / 2**20)
-            if self._stop.wait(_SAMPLE_EVERY):
-                return
+        return float(psutil.Process().memory_info().rss / 2**20)
 
 
 @contextmanager

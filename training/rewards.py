@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from workbench.errors import UserError, nearest
 from workbench.inference.client import EndpointClient
@@ -173,10 +173,8 @@ def text_of(completion: Completion) -> str:
 RESAMPLES = 2000
 
 
-class RewardGain(BaseModel):
+class RewardGain(Frozen):
     """Mean rewards before and after training, on the same prompts that were not trained on."""
-
-    model_config = ConfigDict(frozen=True)
 
     prompts: int
     before: float

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from training.data import Rows
 from training.device import Fields
@@ -191,10 +191,8 @@ class MethodHooks:
         return None
 
 
-class TrainSummary(BaseModel):
+class TrainSummary(Frozen):
     """What a finished run says of itself; ``summary.json``."""
-
-    model_config = ConfigDict(frozen=True)
 
     method: Method
     base: str

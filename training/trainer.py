@@ -85,7 +85,7 @@ def train(run: TrainingRun) -> TrainSummary:
         **_counted(trainer, parts, curve),
         total_seconds=round(time.monotonic() - begun, 2),
         planned_peak_mib=planned,
-        peak_resident_mib=round(peak.resident_mib, 1),
+        peak_resident_mib=round(peak.peak_mib, 1),
         peak_gpu_mib=round(peak.gpu_mib, 1),
         held_out_reward=gain,
         warnings=warnings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 EXIT_USER_ERROR = 2
 """Exit code of every command that stops on a user's mistake."""
@@ -41,6 +42,12 @@ class UserErrors(UserError):
     def lines(self) -> list[str]:
         """Return one line for each mistake."""
         return [line for error in self.errors for line in error.lines()]
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Return that a file cannot be read, and what the system says of it."""
+    what = f"cannot be read ({error.strerror or error})"
+    return UserError(what, where=str(path), fix="check the path")
 
 
 def every_mistake(checks: Iterable[Callable[[], object]]) -> None:

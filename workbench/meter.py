@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Self
 
 MIB = 1 << 20
-INTERVAL = 0.5
-"""Seconds between two readings of memory."""
 
 
 class Meter:
@@ -20,6 +18,9 @@ class Meter:
 
     ``others`` is called at every reading, and returns the ids of such processes, as of a server.
     """
+
+    every = 0.5
+    """Seconds between two readings."""
 
     def __init__(self, others: Callable[[], Iterable[int]] = tuple) -> None:
         self._others = others
@@ -40,9 +41,12 @@ class Meter:
 
     def _watch(self) -> None:
         while True:
-            self.peak_mib = max(self.peak_mib, memory_mib(self._others()))
-            if self._stop.wait(INTERVAL):
+            self.peak_mib = max(self.peak_mib, self._reading())
+            if self._stop.wait(self.every):
                 return
+
+    def _reading(self) -> float:
+        return memory_mib(self._others())
 
 
 def memory_mib(others: Iterable[int] = ()) -> float:

@@ -19,7 +19,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError
+from workbench.errors import UserError, unreadable
 from workbench.row_text import (
     RawRow,
     Reading,
@@ -104,9 +104,7 @@ def _rows(reading: Reading) -> Iterator[RawRow]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"broken gzip: {error}", where=str(path), fix="copy it again") from None
     except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror or error})", where=str(path), fix="check the path"
-        ) from None
+        raise unreadable(path, error) from None
     yield from _rows_of_bytes(reading, head if not raw else raw[:16], raw, suffix)
 
 

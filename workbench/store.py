@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from workbench.errors import UserError
+from workbench.errors import UserError, unreadable
 from workbench.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -212,9 +212,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", where=str(path), fix="check the path"
-        ) from None
+        raise unreadable(path, error) from None
     try:
         value = json.loads(raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
     except ValueError as error:
@@ -238,9 +236,7 @@ def read_json_lines(
     try:
         file = path.open("rb")
     except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", where=str(path), fix="check the path"
-        ) from None
+        raise unreadable(path, error) from None
     seen = False
     with file:
         for number, raw in enumerate(file, start=1):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from workbench.errors import UserError, UserErrors, nearest
+from workbench.errors import UserError, UserErrors, nearest, unreadable
 
 Model = TypeVar("Model", bound=BaseModel)
 Lines = dict[tuple[str | int, ...], int]
@@ -24,9 +24,7 @@ def read_text(path: Path) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", where=str(path), fix="check the path"
-        ) from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError as error:
         raise UserError(
             f"is not UTF-8 (byte {error.start})", where=str(path), fix="save it as UTF-8"

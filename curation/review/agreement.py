@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from itertools import combinations
 from statistics import median_low
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from curation.review.reliability import against_gold, dawid_skene
 from curation.review.votes import ReviewVote, about, by_record, votes_of
@@ -29,12 +29,11 @@ from workbench.stats.agreement import (
     rule_agreement,
 )
 from workbench.stats.bootstrap import LEVEL
+from workbench.values import Frozen
 
 
-class ReviewerAgreement(BaseModel):
+class ReviewerAgreement(Frozen):
     """How one reviewer stands to the others and to known answers."""
-
-    model_config = ConfigDict(frozen=True)
 
     reviews: int
     consensus: RaterAgreement
@@ -47,10 +46,8 @@ class ReviewerAgreement(BaseModel):
     gold_seen: int = 0
 
 
-class Agreement(BaseModel):
+class Agreement(Frozen):
     """The agreement of a round, ready for JSON."""
-
-    model_config = ConfigDict(frozen=True)
 
     records: int
     """Records with at least one submitted review."""

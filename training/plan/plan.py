@@ -10,8 +10,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from training.data import Rows, load_processor, splits_rows
 from training.device import Fields, device_fields, device_name, quiet
 from training.methods import TRAINING_METHODS
@@ -30,6 +28,7 @@ from training.plan.timing import estimate_step
 from training.run import Recipe, TrainingRun
 from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -40,10 +39,8 @@ GPU_RESERVE = 600 * MIB
 """CUDA's context and what torch's allocator rounds up; not in the sum that torch reports."""
 
 
-class Plan(BaseModel):
+class Plan(Frozen):
     """What a run will cost; every size in MiB of 2^20 bytes."""
-
-    model_config = ConfigDict(frozen=True)
 
     method: str
     base: str
