@@ -1,7 +1,9 @@
 """How the whole filter chain grows: rows through every filter and the search for duplicates.
 
-``python benchmarks/bench_filters.py [--rows 10000] [--persona datasets/gym-trainer]`` prints the
-seconds for a quarter and for all of the rows, and the ratio against what n log n allows.
+``python benchmarks/bench_filters.py [--rows 20000] [--persona datasets/gym-trainer]`` prints the
+seconds for a quarter and for all of the rows, and the ratio against what n log n allows; for rows
+as people write them, and for the worst: all alike, all half alike, one huge row among few. The
+first are the baseline of the others. Exits 1 where alike rows take over :data:`MOST_SECONDS`.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +21,9 @@ from curation.filters import filter_examples
 from generation.importing import import_rows
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, user_prompt
+
+MOST_SECONDS = 60.0
+"""What the worst of 20 000 rows may take."""
 
 
 def rows_of(count: int, seeds: Sequence[Example]) -> list[Example]:
@@ -39,29 +45,60 @@ def rows_of(count: int, seeds: Sequence[Example]) -> list[Example]:
     return made
 
 
+def alike(count: int, seeds: Sequence[Example]) -> list[Example]:
+    """Return rows that differ by a number alone."""
+    text = f"{seeds[0].answer} That makes"
+    return [
+        Example(prompt=user_prompt(f"Is it {n} squats that I need?"), answer=f"{text} {n}.")
+        for n in range(count)
+    ]
+
+
+def half_alike(count: int, seeds: Sequence[Example]) -> list[Example]:
+    """Return rows that share much, and too little to repeat each other."""
+    draw, words = random.Random(0), seeds[0].answer.split()
+    rows = []
+    for number in range(count):
+        own = [w if draw.random() < 0.85 else f"{draw.randrange(10**6)}" for w in words]
+        question = f"How do I begin, and with how much, at {number}?"
+        rows.append(Example(prompt=user_prompt(question), answer=" ".join(own)))
+    return rows
+
+
+def one_huge(count: int, seeds: Sequence[Example]) -> list[Example]:
+    """Return one row whose question is as long as all questions of so many rows, and a few more."""
+    question = " ".join(seeds[n % len(seeds)].question for n in range(count))
+    return [seeds[0].evolve(prompt=user_prompt(question)), *seeds[1:9]]
+
+
 def seconds(rows: Sequence[Example], persona: Persona) -> float:
     """Return the seconds of the whole chain, and print what it made of the rows."""
     started = time.perf_counter()
     filtered = filter_examples(rows, persona)
     spent = time.perf_counter() - started
     reasons = ", ".join(f"{reason} {count}" for reason, count in filtered.reasons.items())
-    print(f"{len(rows)} rows in {spent:.1f} s: {len(filtered.examples)} kept; {reasons}")
+    print(f"  {len(rows)} rows in {spent:.1f} s: {len(filtered.examples)} kept; {reasons}")
     return spent
 
 
 def main() -> None:
     """Measure the chain at a quarter of the size and at the size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--persona", type=Path, default=Path("datasets/gym-trainer"))
     options = parser.parse_args()
     persona = load_persona(options.persona)
     seeds = import_rows(options.persona / "seeds.jsonl", persona).examples
     filter_examples(rows_of(50, seeds), persona)
-    size = options.rows
-    spent = [seconds(rows_of(count, seeds), persona) for count in (size // 4, size)]
-    allowed = 4 * math.log(size) / math.log(size / 4)
-    print(f"{spent[1] / spent[0]:.2f} times the time for 4 times the rows, n log n: {allowed:.2f}")
+    size, allowed = options.rows, 4 * math.log(options.rows) / math.log(options.rows / 4)
+    baseline = worst = 0.0
+    for make in (rows_of, alike, half_alike, one_huge):
+        print(f"{make.__name__}:")
+        spent = [seconds(make(count, seeds), persona) for count in (size // 4, size)]
+        baseline, worst = baseline or spent[1], max(worst, spent[1])
+        print(f"  {spent[1] / spent[0]:.2f} times the time for 4 times the rows;", end="")
+        print(f" n log n: {allowed:.2f}; {spent[1] / baseline:.2f} times the baseline")
+    sys.exit(worst > MOST_SECONDS)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import math
 import random
 import time
 
-from workbench.near_duplicates import NearTextIndex, near_pairs
+from workbench.near_duplicates import NearTextIndex, repeats
 
 
 def texts_of(count: int, words: int) -> list[str]:
@@ -37,8 +37,8 @@ def questions(texts: list[str]) -> int:
 
 
 def rows(texts: list[str]) -> int:
-    """Return how many pairs are found among all texts."""
-    return sum(1 for _ in near_pairs(texts, 0.7))
+    """Return how many of the texts repeat an earlier one."""
+    return sum(1 for _ in repeats(texts, 0.7))
 
 
 def main() -> None:

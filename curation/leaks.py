@@ -214,7 +214,7 @@ def _reworded(
     """Yield (why, one, other, likeness) of questions of two splits that ask the same."""
     texts = list(shared)
     # Texts that stand in one and the same split alone have nothing to leak to each other.
-    alone = [min(shared[text]) if len(shared[text]) == 1 else text for text in texts]
+    alone = [min(shared[text]) if len(shared[text]) == 1 else "" for text in texts]
     for one, other, alike in paraphrase_pairs(texts, similarity, alone):
         yield "question nearly the same", texts[one], texts[other], alike
     for one, other, alike in meaning.pairs(texts, alone) if meaning else ():

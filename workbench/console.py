@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -28,6 +28,9 @@ from rich.progress import (
 Advance = Callable[..., None]
 """``advance(count=1, note="")`` moves the progress on; ``note`` is shown beside it."""
 
+T = TypeVar("T")
+MANY = 2000
+"""Things from which going through them is worth showing."""
 LOG_EVERY = 15.0
 """Seconds between two lines where output is not a terminal."""
 
@@ -50,6 +53,17 @@ def track(label: str, total: int | None) -> Iterator[Advance]:
             show(count, note)
 
         yield advance
+
+
+def tracked(label: str, things: Collection[T]) -> Iterator[T]:
+    """Yield the things, with their progress shown where they are many."""
+    if len(things) < MANY:
+        yield from things
+        return
+    with track(label, len(things)) as advance:
+        for thing in things:
+            yield thing
+            advance()
 
 
 @contextmanager

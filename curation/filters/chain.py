@@ -15,7 +15,8 @@ from typing import TypeVar
 from curation.filters import rules
 from curation.filters.rules import DropReason, find_personal_data, mask_personal_data
 from workbench.config import FilterSettings
-from workbench.near_duplicates import LazyTexts, near_pairs
+from workbench.console import tracked
+from workbench.near_duplicates import LazyTexts, repeats
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference
 
@@ -62,7 +63,8 @@ def filter_examples(
     """
     settings = settings or FilterSettings()
     chain = _Chain(persona, settings, stage)
-    rows = [row for example in examples if (row := chain.passed(example))]
+    candidates = tracked("filtering rows", examples)
+    rows = [row for example in candidates if (row := chain.passed(example))]
     rows = chain.without_near_duplicates(rows)
     pairs = [passed for pair in preferences if (passed := chain.passed_pair(pair))]
     return Filtered(rows, chain.drops, pairs)
@@ -110,9 +112,7 @@ class _Chain:
         """Return the rows but for those that nearly repeat an earlier one."""
         texts = LazyTexts(rows, lambda row: f"{row.question}\n{row.answer}")
         gone: set[int] = set()
-        for earlier, later, similarity in near_pairs(texts, self._settings.near_duplicate):
-            if earlier in gone or later in gone:
-                continue
+        for earlier, later, similarity in repeats(texts, self._settings.near_duplicate):
             gone.add(later)
             detail = f"{similarity:.2f} alike to {rows[earlier].source or rows[earlier].id}"
             self._drop(rows[later], ("near_duplicate", detail))

@@ -29,6 +29,8 @@ LENGTH_SLACK = 0.5
 """How far beyond the spec's length an answer may go before review is spared of it, as a share."""
 MUST_NOT = "must_not"
 """Source that a trait of the spec names where it stands for one of the ``must_not``."""
+FEWEST_DIGITS = 9
+"""Digits of a phone number at the least; resident and card numbers have more."""
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _RESIDENT = re.compile(r"(?<!\d)\d{6}-?[1-8]\d{6}(?!\d)")
 _CARD = re.compile(r"(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)")
@@ -150,6 +152,8 @@ def _candidates(text: str, language: Language) -> Iterator[PersonalData]:
 
     for match in _EMAIL.finditer(text):
         yield PersonalData("e-mail", *match.span())
+    if sum(map(str.isdigit, text)) < FEWEST_DIGITS:
+        return
     for match in _RESIDENT.finditer(text):
         if rrn.is_valid(match.group(0)):
             yield PersonalData("resident number", *match.span())
@@ -159,5 +163,5 @@ def _candidates(text: str, language: Language) -> Iterator[PersonalData]:
     for phone in PhoneNumberMatcher(text, _REGION[language], leniency=Leniency.POSSIBLE):
         # Dates and set schemes can be "possible" numbers; national numbers have 9 to 11 digits.
         digits = sum(character.isdigit() for character in phone.raw_string)
-        if 9 <= digits <= (15 if phone.raw_string.startswith("+") else 11):
+        if FEWEST_DIGITS <= digits <= (15 if phone.raw_string.startswith("+") else 11):
             yield PersonalData("phone number", phone.start, phone.end)

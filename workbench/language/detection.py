@@ -58,7 +58,7 @@ def foreign_language(text: str, language: Language) -> str:
     Returns:
         The code of the likeliest language as in ISO 639-1; empty also where nothing can be told.
     """
-    if len(_letters(text)) < FEWEST_LETTERS:
+    if _scripts(text).total() < FEWEST_LETTERS:
         return ""
     for thorough, enough in ((False, CLEAR), (True, LEAST)):
         ranked = [
@@ -75,9 +75,9 @@ def language_of(texts: Iterable[str]) -> Language:
     """Return the language that most of the texts are written in, by script alone; else English."""
     written: Counter[Language] = Counter()
     for text in texts:
-        letters = Counter(_script(letter) for letter in _letters(text))
+        scripts = _scripts(text)
         for language, (script, least) in _SCRIPT.items():
-            written[language] += letters[script] >= least * letters.total() > 0
+            written[language] += scripts[script] >= least * scripts.total() > 0
     return max(_SCRIPT, key=lambda language: written[language])
 
 
@@ -91,10 +91,16 @@ def _detector(thorough: bool) -> LanguageDetector:
     return (builder if thorough else builder.with_low_accuracy_mode()).build()
 
 
-def _letters(text: str) -> list[str]:
-    return [character for character in text if character.isalpha()]
+def _scripts(text: str) -> Counter[str]:
+    """Return script → its letters in a text."""
+    scripts: Counter[str] = Counter()
+    for character, count in Counter(text).items():
+        if character.isalpha():
+            scripts[_script(character)] += count
+    return scripts
 
 
+@cache
 def _script(letter: str) -> str:
     return unicodedata.name(letter, "UNKNOWN").split()[0]
 
@@ -104,11 +110,10 @@ def foreign_script(text: str, language: Language) -> str:
 
     Korean text may hold many Latin words; next to no Hangul in it is another language.
     """
-    letters = _letters(text)
-    if len(letters) < FEWEST_LETTERS:
+    scripts = _scripts(text)
+    if scripts.total() < FEWEST_LETTERS:
         return ""
-    scripts = Counter(map(_script, letters))
     own, least = _SCRIPT[language]
-    if scripts[own] >= least * len(letters):
+    if scripts[own] >= least * scripts.total():
         return ""
     return scripts.most_common(1)[0][0].capitalize()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -11,7 +14,7 @@ from curation.filters import filter_examples
 from curation.filters.rules import find_personal_data, mask_personal_data
 from workbench.conduct import crisis_care, discloses
 from workbench.config import FilterSettings
-from workbench.near_duplicates import jaccard, near_pairs, shingles
+from workbench.near_duplicates import jaccard, repeats, shingles
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, Preference, user_prompt
 from workbench.store import read_json_lines
@@ -214,11 +217,45 @@ def test_likeness_is_jaccard_over_shingles() -> None:
     assert jaccard({"a", "b", "c"}, {"b", "c", "d"}) == 0.5
 
 
-def test_near_pairs_finds_what_comparing_all_pairs_finds() -> None:
-    texts = [f"{GOOD} {n % 7} and {'x' * (n % 3)} {n}" for n in range(40)]
+def test_repeats_are_what_comparing_all_pairs_finds() -> None:
+    texts = [f"{GOOD[:60]} {'squat walk rest chair '[: 3 * (n % 7)] * 4} {n}" for n in range(40)]
     sets = [shingles(text) for text in texts]
-    every = {(i, j) for j in range(40) for i in range(j) if jaccard(sets[i], sets[j]) >= 0.8}
-    assert {(i, j) for i, j, _ in near_pairs(texts, 0.8)} == every
+    firsts: list[int] = []
+    for place, own in enumerate(sets):
+        if all(jaccard(sets[first], own) < 0.7 for first in firsts):
+            firsts.append(place)
+    later = [one for _, one, _ in repeats(texts, 0.7)]
+    assert later == [place for place in range(40) if place not in firsts] and len(firsts) > 1
+
+
+CROWDS: dict[str, Callable[[int], str]] = {
+    "alike": lambda n: f"{GOOD} That makes {n}.",
+    "half alike": lambda n: f"{GOOD[: len(GOOD) // 2]} {sha256(str(n).encode()).hexdigest()}",
+}
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_a_crowd_of_alike_rows_takes_no_more_time_a_row_than_others(
+    persona: Persona, crowd: str
+) -> None:
+    spent = []
+    for count in (300, 1200):
+        rows = [_example(CROWDS[crowd](n), f"Is it {n} squats?") for n in range(count)]
+        started = process_time()
+        filtered = filter_examples(rows, persona)
+        spent.append(process_time() - started)
+        assert len(filtered.examples) + len(filtered.drops) == count
+    assert spent[1] / spent[0] < 8, "4 times the rows; comparing all with all takes 16 times"
+
+
+@pytest.mark.parametrize("where", ["question", "answer"])
+def test_one_huge_row_costs_no_more_than_its_size(persona: Persona, where: str) -> None:
+    huge = "How deep should I squat today? " * 60_000
+    row = _example(GOOD, huge) if where == "question" else _example(huge)
+    started = process_time()
+    filtered = filter_examples([row, _example(GOOD)], persona)
+    assert process_time() - started < 20
+    assert [drop.reason for drop in filtered.drops] == ([] if where == "question" else ["too_long"])
 
 
 HONEST = {
