@@ -158,16 +158,16 @@ class ScriptedServer:
         self._closing = threading.Event()
 
     def __enter__(self) -> Self:
-        self._server = _Listener(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self.listener = _Listener(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self.listener.server_port}/v1"
+        self._thread = threading.Thread(target=self.listener.serve_forever, args=(0.05,))
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self.listener.shutdown()
+        self.listener.server_close()
         self._thread.join()
 
     def reply(self, body: dict[str, Any], path: str, headers: dict[str, str]) -> Reply:

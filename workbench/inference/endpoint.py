@@ -215,7 +215,9 @@ def _variable(match: re.Match[str]) -> str:
     name = match[1] or match[2]
     if value := os.environ.get(name, "").strip():
         return value
-    raise UserError("a header needs it, and it is not set", where=f"${name}", fix="export it")
+    raise UserError(
+        "a header needs it, and it is not set", where=f"${name}", fix=f"export {name}=<value>"
+    )
 
 
 def free_port() -> int:

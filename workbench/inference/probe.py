@@ -138,8 +138,8 @@ def _limits(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what headers tell of limits, as in ``x-ratelimit-limit-requests: 500``."""
     limits = {}
     for name, value in headers.items():
-        _, found, what = name.lower().partition("ratelimit-")
-        if found and "remaining" not in what and "reset" not in what:
+        _, mark, what = name.lower().partition("ratelimit-")
+        if mark and "remaining" not in what and "reset" not in what:
             limits[what.replace("limit-", "").replace("-limit", "") or "requests"] = value
     return limits
 

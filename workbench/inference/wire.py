@@ -143,7 +143,9 @@ def no_answer_error(endpoint: Endpoint, reason: str, detail: str) -> UserError:
         "no_batches": f"takes no batches ({detail})",
         "timeout": f"does not answer ({detail})",
     }
-    fix = HOPELESS.get(reason, "start the server or mend 'base_url'").format(proxy=proxy)
+    fix = HOPELESS.get(reason, "start the server or mend 'base_url'").format(
+        proxy=proxy.lstrip("$")
+    )
     if reason == "timeout":
         fix = "check the address and that the server is up, or raise 'timeout'"
     what = words.get(reason, f"nothing answers there ({detail})")
@@ -154,7 +156,7 @@ def _proxy_error(endpoint: Endpoint, error: Exception) -> UserError:
     return UserError(
         f"the proxy of {proxy_of(endpoint) or 'the environment'} cannot be used ({error})",
         where=endpoint.base_url,
-        fix="unset ALL_PROXY, HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY",
+        fix=HOPELESS["proxy"].format(proxy=proxy_of(endpoint).lstrip("$") or "it"),
     )
 
 

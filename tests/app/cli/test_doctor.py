@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +105,87 @@ def test_every_endpoint_that_fails_is_one_line_and_the_others_are_told(doctor: A
     first, second = err.splitlines()
     assert first.startswith(f"persona: {nowhere}: nothing answers there")
     assert second.startswith(f"persona: {unknown.url}: model 'm' gives no answer (not_found: HTTP")
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+NOWHERE = "http://127.0.0.1:9"
+UNREACHED = {
+    "unknown host": (
+        {},
+        "http://nowhere.invalid/v1",
+        "the host's name is not known (",
+        " — mend the host in 'base_url', or connect to its network",
+    ),
+    "refused": (
+        {},
+        "http://127.0.0.1:9/v1",
+        "nothing answers there ([Errno 111] Connection refused)",
+        " — start the server or mend 'base_url'",
+    ),
+    "a proxy that is not there": (
+        {"HTTP_PROXY": NOWHERE},
+        "http://teacher.example/v1",
+        "the proxy of $HTTP_PROXY lets nothing through (",
+        " — unset HTTP_PROXY, or name the host in NO_PROXY",
+    ),
+    "a proxy for all": (
+        {"all_proxy": NOWHERE},
+        "https://teacher.example/v1",
+        "the proxy of $all_proxy lets nothing through (",
+        " — unset all_proxy, or name the host in NO_PROXY",
+    ),
+    "socks": (
+        {"ALL_PROXY": "socks5://127.0.0.1:9"},
+        "https://teacher.example/v1",
+        "the proxy of $ALL_PROXY cannot be used (Using SOCKS proxy, but",
+        " — unset ALL_PROXY, or name the host in NO_PROXY",
+    ),
+    "loopback behind socks": (
+        {"ALL_PROXY": "socks5://127.0.0.1:9"},
+        "http://127.0.0.1:9/v1",
+        "nothing answers there ([Errno 111] Connection refused)",
+        " — start the server or mend 'base_url'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("env", "url", "what", "fix"), UNREACHED.values(), ids=UNREACHED)
+def test_an_endpoint_that_cannot_be_reached_is_one_line_with_the_way_out(
+    doctor: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    env: dict[str, str],
+    url: str,
+    what: str,
+    fix: str,
+) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    code, _, err = doctor(teacher=url)
+    (line,) = err.splitlines()
+    assert code == EXIT_USER_ERROR
+    assert line.startswith(f"persona: {url}: {what}") and line.endswith(fix)
+
+
+def test_a_certificate_that_nobody_signed_is_told_as_such(doctor: Any, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ScriptedServer(conforms) as server:
+        server.listener.socket = context.wrap_socket(server.listener.socket, server_side=True)
+        url = server.url.replace("http://127.0.0.1", "https://localhost")
+        code, _, err = doctor(teacher=url)
+    (line,) = err.splitlines()
+    assert code == EXIT_USER_ERROR
+    assert line.startswith(f"persona: {url}: its certificate is not trusted (")
+    assert line.endswith("set SSL_CERT_FILE to the file of your organization's root certificates")
 
 
 def test_without_endpoints_there_is_nothing_to_check(doctor: Any) -> None:

@@ -23,7 +23,8 @@ from generation.distilabel.runner import Distilabel
 from tests.app.cli.test_doctor import facts
 from tests.scripted_server import ScriptedServer
 from tests.small_round import SmallRound
-from tests.workbench.inference.dialects import DIALECTS, Dialect
+from tests.workbench.inference.dialect_table import DIALECTS
+from tests.workbench.inference.dialects import Dialect
 from workbench.inference.answer_cache import CACHE, AnswerCache
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid
