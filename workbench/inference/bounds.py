@@ -124,11 +124,11 @@ class Pace:
         """
         self.limited += 1
         now = time.monotonic()
-        # One step for each burst, however many of its requests were too many; none where others get
-        # through and the server asks for no wait.
-        if sent > self._slowed and (after != 0 or self._slowed >= self.progress):
-            self._met = min(LONGEST_WAIT, max(_LEAST_STEP, 2 * self._met))
-        self._slowed = now
+        # One step for each burst, however many of its requests were too many.
+        if sent > self._slowed:
+            most = LONGEST_WAIT if after is None else after
+            self._met = min(most, max(_LEAST_STEP, 2 * self._met))
+            self._slowed = now
         self._next = max(self._next, now + (self._met if after is None else after))
 
     def _token_seconds(self, tokens: int) -> float:

@@ -146,6 +146,8 @@ class Exchange:
     """Fields that may be at fault, where the server does not say which."""
     limits: int = 0
     """Times that it was limited while others got through."""
+    heeded: int = 0
+    """Times in a row that it was limited although it came back when it was told to."""
     passed: int = -1
     waiting: float = 0.0
 
@@ -327,12 +329,16 @@ class Exchange:
         """Return whether to ask again, and slow everybody down; a limit is no failed try."""
         pace, patience = self.bounds.pace, self.endpoint.rate_limit_wait
         pace.slow_down(refusal.after, self.sent)
-        self.limits += pace.passed != self.passed
+        others = pace.passed != self.passed
+        self.limits += others
+        self.heeded = 0 if others else self.heeded + (refusal.after is not None)
         self.passed = pace.passed
         self.waiting = self.waiting or time.monotonic()
         waited = time.monotonic() - max(pace.progress, self.waiting)
         if (refusal.after or 0.0) > patience or waited > patience:
             self.bounds.stopped = self.bounds.stopped or "rate_limit"
             return False
-        # Others get through and this one does not: it is not about their number.
-        return self.limits < max(_LIMITS, self.endpoint.attempts)
+        # Others get through and this one does not, or it came back when it was told to and was sent
+        # away again: it is not about the number of requests.
+        most = max(_LIMITS, self.endpoint.attempts)
+        return self.limits < most and self.heeded < 2 * most

@@ -63,7 +63,7 @@ def separate(text: str, *, inside: bool = False) -> Separated:
     for mark in _MARK.finditer(text):
         before = text[start : mark.start()]
         if mark["open"] and not inside:
-            if not _begins(text, mark):
+            if (answer + before).strip() and not _begins(text, mark):
                 continue
             answer += before
             inside = True

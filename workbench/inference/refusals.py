@@ -117,6 +117,8 @@ class Refusal(NamedTuple):
             return "auth"
         if self.status == 429 and self.after is None and _NO_QUOTA.search(self.text):
             return "quota"
+        if self.status == 429 and "too large" in self.text.lower():
+            return "prompt_too_long"
         if self.status in (429, 498, 529) or _LIMITED.search(self.text):
             return "rate_limit"
         if self.status < 500 and _NO_MODEL.search(self.text):

@@ -83,7 +83,7 @@ def test_a_failure_that_stays_is_told_after_all_tries(
     assert (completion.end, completion.reason, completion.http) == (end, reason, http)
     # A limit is no failed try: it is waited for, as long as the endpoint's settings say.
     assert completion.attempts == len(requests)
-    assert len(requests) == 2 or (kind == "rate_limit" and 3 <= len(requests) <= 8)
+    assert len(requests) == (11 if kind == "rate_limit" else 2)
     assert completion.text == "" and not completion.final
 
 
