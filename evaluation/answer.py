@@ -114,7 +114,9 @@ class _AnswerStore:
 
         def key(turn: Turn) -> str:
             chat, how = as_messages(turn.asked), {**decoding, "dtype": self.dtype}
-            return answer_key(weights=weights, decoding=how, seed=turn.draw, messages=chat)
+            ids = self.pool.rendered(arm, turn.asked)
+            about = {"decoding": how, "seed": turn.draw, "messages": chat, "ids": ids}
+            return answer_key(weights=weights, **about)
 
         def unanswered(turn: Turn | None) -> Iterator[ChatRequest]:
             """File what is known of a conversation, and yield its first turn that is not."""

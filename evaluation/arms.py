@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from workbench.errors import UserError
 from workbench.inference.adapters import AdaptedModel, read_adapter
 from workbench.inference.answer_cache import model_fingerprint
+from workbench.inference.base_models import load_tokenizer
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.engines.batched import BatchedEngine
-from workbench.inference.engines.chats import Engine
+from workbench.inference.engines.chats import Engine, prompt_ids
 from workbench.inference.engines.served import ServedEngine
+from workbench.records import Messages
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +61,7 @@ class ModelPool:
     def __init__(self, base: Path, arms: Sequence[Arm], dtype: torch.dtype | None = None) -> None:
         self._base, self._dtype = base, dtype
         self._arms = [arm for arm in arms if arm.endpoint is None]
+        self._tokenizers: dict[Path, PreTrainedTokenizerBase] = {}
         self._folder: Path | None = None
         self._model: AdaptedModel | None = None
 
@@ -71,6 +74,15 @@ class ModelPool:
         if arm.endpoint:
             return arm.endpoint.fingerprint
         return model_fingerprint(self.folder(arm), arm.adapter)
+
+    def rendered(self, arm: Arm, chat: Messages) -> list[int]:
+        """Return a chat as the arm's model reads it; nothing where an endpoint renders it."""
+        if arm.endpoint:
+            return []
+        folder = self.folder(arm)
+        if folder not in self._tokenizers:
+            self._tokenizers[folder] = load_tokenizer(folder)
+        return prompt_ids(self._tokenizers[folder], chat)
 
     def engine(self, arm: Arm, batch_size: int) -> Engine:
         """Return who answers for an arm, until the next call.

@@ -10,6 +10,11 @@ import yaml
 
 from rounds.layout import CONFIG, RoundFolder, round_number
 from workbench.config import RunConfig, load_config, preset_path
+from workbench.errors import UserError
+from workbench.inference.answer_cache import base_fingerprint
+from workbench.inference.base_models import resolve_model
+from workbench.inference.chat_template import BRIDGE
+from workbench.inference.embedded import EMBEDDED, EMBEDDED_HASH
 from workbench.paraphrases import Meaning
 from workbench.persona import Persona, load_persona, persona_file
 from workbench.records import Example
@@ -47,6 +52,22 @@ class RoundContext:
         """The persona's earlier rounds that the round takes its kept rows over from."""
         named = (path for path in self.config.sources if round_number(path))
         return tuple(self.round.sibling(path.name) for path in named)
+
+    def base_key(self, stage: str) -> str:
+        """Return what tells the base from others of its name: template, tokenizer, weights' sizes.
+
+        Of a base that is gone it is what the stage was made with: what is done stays done.
+
+        Args:
+            stage: Who asks for it.
+        """
+        if self.config.model == EMBEDDED:
+            return f"{EMBEDDED_HASH}, bridge {BRIDGE}"
+        try:
+            return base_fingerprint(resolve_model(self.config.model, weights=False))
+        except UserError:
+            manifest = self.round.manifest(stage)
+            return str(manifest.settings.get("base", "")) if manifest else ""
 
     def persona_files(self, *names: str) -> dict[str, Path]:
         """Return those of the named files that the persona's folder holds, by their names."""

@@ -132,6 +132,7 @@ def run_stage(
         why = _difference(before, identity, key)
         if not why:
             _check_outputs(round_.stage(spec.name), before)
+            _tell_versions(spec, before)
             return Outcome(spec.name, False, before)
         console.print(f"  {spec.name} is done again: {why}")
     partial = round_.partial(spec.name)
@@ -186,6 +187,17 @@ def _difference(before: Manifest, identity: dict[str, Any], key: str) -> str:
     if before.seed != identity["seed"]:
         changed.append("seed")
     return f"changed: {', '.join(changed)}"
+
+
+def _tell_versions(spec: StageSpec, before: Manifest) -> None:
+    """Say that a finished stage was made with other libraries; hours are not spent for that."""
+    changed = [
+        f"{name} {before.versions[name]} (here {metadata.version(name)})"
+        for name in sorted(set(spec.packages) & set(before.versions))
+        if before.versions[name] != metadata.version(name)
+    ]
+    if changed:
+        console.print(f"  made with {', '.join(changed)}; --force {spec.name} makes it anew")
 
 
 def _check_outputs(folder: Path, manifest: Manifest) -> None:

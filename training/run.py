@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,7 @@ from training.device import Fields
 from training.rewards import RewardGain, RewardSettings
 from workbench.config import Method
 from workbench.errors import UserError
+from workbench.inference.answer_cache import model_fingerprint
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.store import file_hash
@@ -134,11 +136,12 @@ class TrainingRun(Frozen):
 
     def identity(self) -> str:
         """Return a hash of what decides the result; checkpoints of another are not gone on from."""
-        files = [self.train, self.validation, self.adapter, self.model / "config.json"]
+        files = [self.train, self.validation, self.adapter]
         parts = {
             "recipe": self.recipe.model_dump(),
             "files": [file_hash(path) if path else None for path in files],
-            "base": self.base_name,
+            "base": [self.base_name, *model_fingerprint(self.model)],
+            "trl": metadata.version("trl"),
             "seed": self.seed,
             "persona": self.persona.record_id if self.persona else "",
             "judge": self.judge.model if self.judge else "",

@@ -67,7 +67,7 @@ from rounds.runner import StageSpec, Work
 from rounds.safety import SafetyCheck, safety_files
 from workbench.config import dumped
 from workbench.errors import UserError
-from workbench.inference.answer_cache import CACHE
+from workbench.inference.answer_cache import CACHE, base_fingerprint
 from workbench.inference.embedder import make_embedder
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import judge_paid
@@ -81,7 +81,9 @@ STAGE = "evaluate"
 def evaluate_stage(context: RoundContext) -> StageSpec:
     """Held-out prompts and probes answered by every arm, scored, and compared with the base."""
     trained = dict.fromkeys(adapter(arm.stage) for arm in own_arms(context) if arm.stage)
-    named = {f"arm {arm.name}": arm.adapter for arm in named_arms(context, "") if arm.adapter}
+    arms = named_arms(context, "")
+    named = {f"arm {arm.name}": arm.adapter for arm in arms if arm.adapter}
+    bases = {arm.name: base_fingerprint(arm.model) for arm in arms if arm.model}
     last = last_evaluated(context.round)
     return StageSpec(
         STAGE,
@@ -100,6 +102,8 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
         },
         settings={
             "model": context.config.model,
+            "base": context.base_key(STAGE),
+            **({"bases": bases} if bases else {}),
             "judge": dumped(context.config.judge),
             "embedder": context.config.model_dump(mode="json")["embedder"],
             **dumped(context.config.evaluate),

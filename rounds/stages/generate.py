@@ -56,6 +56,8 @@ def generate_stage(context: RoundContext) -> StageSpec:
         earlier=_earlier_rows(context),
         settings={
             "model": context.config.model,
+            # A base that is served elsewhere is not looked at here.
+            **({} if context.config.student else {"base": context.base_key(STAGE)}),
             "teacher": _who(context.config.teacher),
             "student": _who(context.config.student),
             "judge": _who(context.config.judge),

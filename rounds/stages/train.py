@@ -143,6 +143,7 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
         },
         settings={
             "model": context.config.model,
+            "base": context.base_key(method),
             "overrides": settings.overrides.get(method, {}),
             **({"judge": dumped(context.config.judge)} if grpo else {}),
             # Where several processes share the training, sums are rounded otherwise.

