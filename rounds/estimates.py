@@ -28,12 +28,14 @@ from rounds.stages.train import (
     training_stage,
 )
 from training.data import Rows
-from training.methods import read_rows
+from training.methods import TRAINING_METHODS, read_rows
 from training.recipe import load_recipe
 from training.recipe import recipe_path as named_recipe
 from training.run import Recipe
+from training.tokens import TokenView, token_view
 from workbench.config import Method
 from workbench.errors import UserError, nearest
+from workbench.inference.base_models import load_tokenizer, resolve_model
 from workbench.records import Example, take_spread
 
 if TYPE_CHECKING:
@@ -120,6 +122,32 @@ def estimate_training(
     out, start = context.round.stage(method), _first_adapter(context, planned)
     run = training_run(context, planned, rows.path, out, weights=False, adapter=start)
     return make_plan(EstimateRequest(run, rows, load(context, "sft").lora, gpu_memory))
+
+
+def show_tokens(context: RoundContext, method: Method, count: int) -> TokenView:
+    """Return some of a training stage's rows with their trained tokens; nothing is trained.
+
+    Args:
+        context: The round, split.
+        method: The stage.
+        count: Rows to show.
+
+    Raises:
+        UserError: No rows yet, a recipe with mistakes, a base that cannot be chatted with, or rows
+            whose trained tokens are not known before: GRPO's own answers, images.
+    """
+    recipe = load(context, method)
+    if method == "grpo" or recipe.data == "images":
+        what = "learns from its own answers" if method == "grpo" else "looks at images"
+        fix = "rows of sft, dpo and kto with text can be shown"
+        raise UserError(f"{method} {what}, which no file of rows holds", fix=fix)
+    rows = _training_rows(context, recipe)
+    folder = resolve_model(context.config.model, weights=False)
+    tokenizer = load_tokenizer(folder, chat=recipe.data != "text")
+    default = TRAINING_METHODS[method].config_class().__dataclass_fields__["max_length"].default
+    longest = recipe.trainer.get("max_length", default)
+    whole = recipe.trainer.get("completion_only_loss") is False
+    return token_view(rows, tokenizer, longest, count=count, whole_rows=whole)
 
 
 def _first_adapter(context: RoundContext, recipe: Recipe) -> Path | None:

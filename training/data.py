@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from workbench.console import console
 from workbench.errors import UserError
 from workbench.records import (
     Example,
@@ -29,7 +28,6 @@ from workbench.yamlfile import read_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
 
@@ -40,8 +38,12 @@ class Rows:
 
     path: Path
     rows: tuple[Row, ...]
+    names: tuple[str, ...]
+    """What each row is called: its id where the file has one, else its line."""
     cut: int = 0
     """Rows that are longer than ``max_length`` and lose their end."""
+    left_out: int = 0
+    """Rows of the file that teach nothing."""
 
     def dataset(self) -> Dataset:
         """Return the rows as a dataset of the ``datasets`` library."""
@@ -159,6 +161,14 @@ def read_images(path: Path) -> Iterator[Row]:
         yield {**prompt_completion(example), "images": [str(file) for file in files]}
 
 
+def row_names(path: Path, count: int) -> tuple[str, ...]:
+    """Return what the rows of a file are called: ids where the file has them, else their lines."""
+    lines = [] if path.suffix == ".txt" else list(read_json_lines(path))
+    if len(lines) != count:
+        return tuple(f"row {number}" for number in range(1, count + 1))
+    return tuple(str(row.get("id") or f"line {number}") for number, row in lines)
+
+
 def _rows_with(path: Path, *needed: str) -> Iterator[tuple[str, Row]]:
     """Yield the objects of a JSONL file with their places; each holds text under every name."""
     for number, row in read_json_lines(path):
@@ -173,70 +183,6 @@ def _text_of(value: object, where: str, name: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"has no text under '{name}'", where=where, fix="see the recipe's 'data'")
     return value
-
-
-def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Rows:
-    """Return the rows that keep a part of their answer in ``max_length`` tokens, and count the cut.
-
-    A cut row loses its end-of-turn token, so that it teaches the model not to stop: it is told. So
-    is raw text that is cut. With ``max_length`` None none is cut, such as by packing that splits
-    rows.
-
-    Raises:
-        UserError: No row keeps any of its answer.
-    """
-    if max_length is None:
-        return rows
-    fitting = rows.rows
-    if "prompt" in fitting[0]:
-        fitting = tuple(
-            r for r in fitting if count_tokens(tokenizer, r["prompt"], True) < max_length
-        )
-    if not fitting:
-        raise UserError(
-            f"every prompt fills max_length ({max_length} tokens), so no answer is left to learn",
-            where=str(rows.path),
-            fix="raise max_length in the recipe",
-        )
-    cut = sum(_longest(tokenizer, row) > max_length for row in fitting)
-    if lost := len(rows.rows) - len(fitting):
-        console.print(
-            f"  {rows.path.name}: {lost} of {len(rows.rows)} rows left out, their prompt alone"
-            f" fills max_length ({max_length} tokens)"
-        )
-    if cut:
-        console.print(
-            f"  {rows.path.name}: {cut} of {len(fitting)} rows are longer than max_length"
-            f" ({max_length} tokens) and lose their end; raise max_length to keep it"
-        )
-    return Rows(rows.path, fitting, cut)
-
-
-def splits_rows(arguments: Any) -> bool:
-    """Whether TRL's packing puts the end of a long row into another sequence, and drops none."""
-    return bool(getattr(arguments, "packing", False)) and arguments.packing_strategy != "bfd"
-
-
-def _longest(tokenizer: PreTrainedTokenizerBase, row: Row) -> int:
-    if "text" in row:
-        return count_text(tokenizer, row["text"])
-    answers = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
-    return max(
-        (count_tokens(tokenizer, row["prompt"] + answer, False) for answer in answers), default=0
-    )
-
-
-def count_text(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    """Return the tokens of raw text, and the end of text that TRL adds."""
-    return len(tokenizer(text)["input_ids"]) + 1
-
-
-def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Row], ask: bool) -> int:
-    """Return the tokens of messages in the chat template; ``ask`` opens the answer's turn."""
-    encoded = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=ask, tokenize=True, return_dict=True
-    )
-    return len(encoded["input_ids"])
 
 
 def load_processor(folder: Path) -> Any:

@@ -22,6 +22,7 @@ from training.data import (
     read_prompts,
     read_texts,
     read_unpaired,
+    row_names,
 )
 from training.grpo import RewardHooks
 from training.run import Data, MethodHooks, Recipe
@@ -111,4 +112,4 @@ def read_rows(recipe: Recipe, path: Path) -> Rows:
     if not rows:
         fix = "look at what the review and the split left over"
         raise UserError("has no rows to train on", where=str(path), fix=fix)
-    return Rows(path, rows)
+    return Rows(path, rows, row_names(path, len(rows)))

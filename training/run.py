@@ -205,6 +205,8 @@ class TrainSummary(Frozen):
     validation_rows: int
     cut_rows: int
     """Rows that were longer than ``max_length`` and lost their end."""
+    left_out: int = 0
+    """Rows that teach nothing: filled by their prompt, empty, or pairs that are the same."""
     steps: int
     epochs: float
     tokens: int

@@ -24,7 +24,7 @@ from training.adapter_init import (
     starts_from_pissa,
 )
 from training.callbacks import TrainingMonitor, report_to, tracked
-from training.data import Rows, fit, load_processor, splits_rows
+from training.data import Rows, load_processor
 from training.device import (
     PeakMemory,
     device_fields,
@@ -40,6 +40,7 @@ from training.methods import TRAINING_METHODS, read_rows
 from training.plan.plan import against, expected_peak
 from training.rewards import RewardGain
 from training.run import MethodHooks, Recipe, TrainerParts, TrainingRun, TrainSummary
+from training.tokens import fit, splits_rows
 from training.trl_patches import cpu_lm_head, no_needless_casts, one_gpu
 from workbench.console import console
 from workbench.errors import UserError
@@ -239,6 +240,7 @@ def _counted(trainer: Trainer, parts: TrainerParts, curve: Curve) -> dict[str, A
         "rows": len(parts.train.rows),
         "validation_rows": len(parts.validation.rows) if parts.validation else 0,
         "cut_rows": parts.train.cut,
+        "left_out": parts.train.left_out,
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch or 0.0, 3),
         "tokens": int(max((entry.get("num_tokens", 0) for entry in curve), default=0)),

@@ -63,6 +63,14 @@ def _print_recipes(context: click.Context, _: click.Parameter, asked: bool) -> N
 @click.option("--json", "as_json", is_flag=True, help="With --plan: as JSON.")
 @click.option("--device-memory", help="With --plan: for a GPU that is not here, 16GiB.")
 @click.option("--recipe", help="With --plan: another recipe, its name or file.")
+@click.option(
+    "--show-tokens",
+    is_flag=False,
+    flag_value=4,
+    type=click.IntRange(min=1),
+    metavar="[ROWS]",
+    help="Show rows with their trained tokens (4 by default), and train nothing.",
+)
 @round_options
 @force_option
 def train(
@@ -73,6 +81,7 @@ def train(
     as_json: bool,
     device_memory: str | None,
     recipe: str | None,
+    show_tokens: int | None,
     force: bool,
 ) -> None:
     """Train one stage with QLoRA: sft, then dpo, grpo or kto from its adapter.
@@ -82,8 +91,12 @@ def train(
       persona train sft && persona train dpo
       persona train grpo --tracker tensorboard
       persona train sft --plan --device-memory 16GiB
+      persona train sft --show-tokens
       persona train --recipes
     """
+    if show_tokens:
+        _print_tokens(context, method, show_tokens)
+        return
     if plan:
         memory = parse_memory(device_memory) if device_memory else None
         _print_plan(context, method, recipe, memory, as_json)
@@ -97,6 +110,27 @@ def train(
             fix = f"add --plan; to train with a recipe write train: {{{method}: …}} in --config"
             raise UserError("is for --plan alone", where=option, fix=fix)
     run_one(context.tracking(tracker) if tracker else context, method, force)
+
+
+def _print_tokens(context: RoundContext, method: Method, count: int) -> None:
+    """Print rows, their trained tokens in colour; in brackets where there is no colour."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from rounds.estimates import show_tokens
+    from training.device import quiet
+
+    screen = Console(highlight=False, soft_wrap=True)
+    with quiet():
+        view = show_tokens(context, method, count)
+    start, end = ("", "") if screen.color_system else ("[", "]")
+    for name, (read, trained) in view.texts.items():
+        screen.print(name, style="bold", markup=False)
+        screen.print(Text(read, "dim").append(f"{start}{trained}{end}", "not dim green"))
+    share = f"{view.trained / view.tokens:.0%}" if view.tokens else "none"
+    screen.print(f"trained: {view.trained} of {view.tokens} tokens, {share}")
+    for note in view.notes:
+        screen.print(note, markup=False)
 
 
 def parse_memory(text: str) -> int:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from training.data import count_tokens, draw_replay, load_processor, prompt_completion, read_images
+from training.data import draw_replay, load_processor, prompt_completion, read_images
 from training.methods import read_rows
 from training.plan.plan import EstimateRequest, make_plan, profile_of
 from training.plan.trace import step_peak
 from training.recipe import load_recipe, recipe_path
 from training.run import Recipe
+from training.tokens import count_tokens
 from training.trainer import train
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import load_tokenizer

@@ -229,9 +229,14 @@ def test_rows_over_max_length_are_counted_and_told(
     summary = train(run_of(short, tiny_model, path, tmp_path / "out"))
 
     told = capsys.readouterr().err
-    assert "1 of 3 rows left out, their prompt alone fills max_length (64 tokens)" in told
-    assert "1 of 2 rows are longer than max_length (64 tokens) and lose their end" in told
-    assert (summary.rows, summary.cut_rows) == (2, 1)
+    left_out, cut = rows[2].id, rows[1].id
+    lines = [
+        f"1 of 3 rows left out, their prompt alone fills max_length (64 tokens): {left_out}",
+        "1 of 2 rows are longer than max_length (64 tokens) and lose their end; raise max_length"
+        f" to keep it: {cut}",
+    ]
+    assert all(line in told for line in lines)
+    assert (summary.rows, summary.cut_rows, summary.left_out) == (2, 1, 1)
 
 
 def test_what_only_trl_knows_to_be_wrong_is_one_line(
@@ -244,7 +249,7 @@ def test_what_only_trl_knows_to_be_wrong_is_one_line(
 def test_a_max_length_that_leaves_no_answer_is_refused(
     tiny_model: Path, examples: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="every prompt fills max_length"):
+    with pytest.raises(UserError, match=r"no row teaches anything: .* fills max_length"):
         train(run_of(recipe(max_length=8), tiny_model, examples, tmp_path / "out"))
 
 

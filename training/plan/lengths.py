@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from training.data import Rows, count_text, count_tokens
+from training.data import Rows
+from training.tokens import count_text, count_tokens
 from workbench.errors import UserError
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from training.plan.memory import (
 from training.plan.model_shapes import measure_shapes, planned_adapter, read_config
 from training.plan.timing import estimate_step
 from training.run import Recipe, TrainingRun
+from training.tokens import splits_rows
 from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
 from workbench.values import Frozen
