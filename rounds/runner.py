@@ -131,8 +131,7 @@ def run_stage(
     if before and not force:
         why = _difference(before, identity, key)
         if not why:
-            _check_outputs(round_.stage(spec.name), before)
-            _tell_versions(spec, before)
+            _check_done(round_.stage(spec.name), before, spec.packages)
             return Outcome(spec.name, False, before)
         console.print(f"  {spec.name} is done again: {why}")
     partial = round_.partial(spec.name)
@@ -189,18 +188,11 @@ def _difference(before: Manifest, identity: dict[str, Any], key: str) -> str:
     return f"changed: {', '.join(changed)}"
 
 
-def _tell_versions(spec: StageSpec, before: Manifest) -> None:
-    """Say that a finished stage was made with other libraries; hours are not spent for that."""
-    changed = [
-        f"{name} {before.versions[name]} (here {metadata.version(name)})"
-        for name in sorted(set(spec.packages) & set(before.versions))
-        if before.versions[name] != metadata.version(name)
-    ]
-    if changed:
-        console.print(f"  made with {', '.join(changed)}; --force {spec.name} makes it anew")
+def _check_done(folder: Path, manifest: Manifest, packages: Iterable[str]) -> None:
+    """Hold a finished stage's files against its manifest, and say what else made it.
 
-
-def _check_outputs(folder: Path, manifest: Manifest) -> None:
+    Other versions of libraries are told: hours are not spent again for them alone.
+    """
     for name, written in manifest.outputs.items():
         path = folder / name
         if not path.exists() or file_hash(path) != written.sha256:
@@ -209,6 +201,13 @@ def _check_outputs(folder: Path, manifest: Manifest) -> None:
                 where=str(path),
                 fix=f"put it back, or make it anew with --force {manifest.stage}",
             )
+    changed = [
+        f"{name} {manifest.versions[name]} (here {metadata.version(name)})"
+        for name in sorted(set(packages) & set(manifest.versions))
+        if manifest.versions[name] != metadata.version(name)
+    ]
+    if changed:
+        console.print(f"  made with {', '.join(changed)}; --force {manifest.stage} makes it anew")
 
 
 def _prepare(partial: Path, key: str, *, keep: bool) -> None:

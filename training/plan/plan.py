@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from training.data import Rows, load_processor, splits_rows
+from training.data import Rows, load_processor
 from training.device import Fields, device_fields, device_name, quiet
 from training.methods import TRAINING_METHODS
 from training.plan.lengths import Lengths, image_lengths, measure_lengths
