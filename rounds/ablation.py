@@ -78,16 +78,6 @@ class Group:
         return f"{self.kind}-{safe}"
 
 
-@dataclass(frozen=True)
-class Remainder:
-    """The training split without a group, and how much went."""
-
-    rows: list[Example]
-    pairs: list[Preference]
-    rows_out: int
-    pairs_out: int
-
-
 def ablate(context: RoundContext, group: Group) -> Ablation:
     """Train and evaluate a round again without a group: same recipes, same seed, same prompts.
 
@@ -109,20 +99,19 @@ def ablate(context: RoundContext, group: Group) -> Ablation:
         for artifact in (REVIEWS, ADJUDICATIONS, CARRY_OVER_REVIEWS)
         for review in one.read_if_there(artifact)
     ]
-    remainder = leave_out(
-        group, one.read(TRAIN), one.read(PREFERENCES["train"]), reviews, seed=context.config.seed
-    )
+    train, preferences = one.read(TRAIN), one.read(PREFERENCES["train"])
+    rows, pairs = leave_out(group, train, preferences, reviews, seed=context.config.seed)
     scratch = RoundFolder(one.folder / FOLDER / group.folder / one.name)
     _prepare(one, scratch)
-    write(scratch.stage("split"), TRAIN, remainder.rows)
-    write(scratch.stage("split"), PREFERENCES["train"], remainder.pairs)
+    write(scratch.stage("split"), TRAIN, rows)
+    write(scratch.stage("split"), PREFERENCES["train"], pairs)
     run_stages(replace(plain, round=scratch), [*context.config.train.methods, "evaluate"])
     ablation = Ablation(
         group=str(group),
         arm=arm,
-        rows_out=remainder.rows_out,
-        rows_left=len(remainder.rows),
-        pairs_out=remainder.pairs_out,
+        rows_out=len(train) - len(rows),
+        rows_left=len(rows),
+        pairs_out=len(preferences) - len(pairs),
         differences=_differences(one, scratch, arm, context.config.seed),
     )
     write_json(scratch.folder.parent / "ablation.json", ablation.model_dump(mode="json"))
@@ -216,8 +205,8 @@ def leave_out(
     reviews: Sequence[Review],
     *,
     seed: int = 0,
-) -> Remainder:
-    """Return the training split without a group.
+) -> tuple[list[Example], list[Preference]]:
+    """Return the rows and pairs of the training split without a group.
 
     A reviewer's rows are those that stand on their word alone: all reviews among a row's parents
     are theirs, or its answer is their correction. A pair goes with the rows of its question.
@@ -241,7 +230,7 @@ def leave_out(
         raise UserError(
             f"{what} in the group {group}", where="--without", fix=_known(group, rows, reviews)
         )
-    return Remainder(rows_left, pairs_left, len(out), len(pairs) - len(pairs_left))
+    return rows_left, pairs_left
 
 
 def _members(

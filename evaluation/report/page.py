@@ -42,7 +42,8 @@ _CURVES = {
 def build_reports(report: ReportInput) -> dict[str, str]:
     """Return every form of the report by its file's name: page, Markdown, card and numbers."""
     wording = Wording(report.persona)
-    variables = _variables(report, wording)
+    # What the templates show, by the name that they use.
+    variables = {**_results(report, wording), **_answers(report, wording), **_data(report, wording)}
     page = _environment(wording, escape=True).get_template("page.html.j2")
     return {
         PAGE: page.render(**variables),
@@ -77,11 +78,6 @@ def _markdown(environment: Environment, template: str, variables: Mapping[str, o
     tables = environment.get_template("tables.md.j2").make_module(dict(variables))
     text = environment.get_template(template).render(**variables, md=tables)
     return _BLANKS.sub("\n\n", text).strip() + "\n"
-
-
-def _variables(report: ReportInput, wording: Wording) -> dict[str, object]:
-    """Return what the templates show, by the name that they use."""
-    return {**_results(report, wording), **_answers(report, wording), **_data(report, wording)}
 
 
 def _results(report: ReportInput, wording: Wording) -> dict[str, object]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -248,5 +248,5 @@ def _finish(
         for path in sorted(out.rglob("*"))
         if path.is_file()
     }
-    write_json(out / GATE, {"parity": report.as_json() if report else None, "files": files})
+    write_json(out / GATE, {"parity": asdict(report) if report else None, "files": files})
     return report

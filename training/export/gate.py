@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import fmean
-from typing import Any
 
 from training.export.reference_model import ReferenceModel, TokenScore
 from workbench.console import track
@@ -76,10 +75,6 @@ class ParityReport:
     recorded: int
     """Answers of the round's evaluation that were recognized as this model's."""
     bounds: Bounds
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return asdict(self)
 
     def table(self) -> dict[str, str]:
         """Return label → figure with its bound, as people read it."""
