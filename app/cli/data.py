@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.options import force_option, round_options, run_one, stage_command
+from app.cli.options import (
+    force_option,
+    reopen,
+    round_options,
+    round_params,
+    run_one,
+    stage_command,
+)
 from curation.leaks import named_split, split_of
 from generation.row_columns import COLUMNS, parse_map
 from rounds import models
@@ -213,31 +220,6 @@ resolve = stage_command(
 )
 
 
-def _split_round(
-    context: RoundContext, check: bool, similarity: float | None, most: int, force: bool
-) -> None:
-    """Split a round, or check what it and the persona's other rounds have split."""
-    if check:
-        _print_leaks(check_rounds(context, similarity), most)
-        return
-    run_stages(context, ["split"], force=["split"] if force else [])
-    _print_sizes(context)
-    click.echo(context.round.stage("split"))
-
-
-_split_round_options = round_options(_split_round)
-
-
-def _params_of(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a function the options of another one."""
-
-    def give(function: Callable[..., Any]) -> Callable[..., Any]:
-        function.__click_params__ = list(command.__click_params__)  # type: ignore[attr-defined]
-        return function
-
-    return give
-
-
 # The round is opened only where no files are named: those may be of any project.
 @click.command("split")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
@@ -252,8 +234,17 @@ def _params_of(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--most", type=int, default=100, show_default=True, help="Pairs to print at most.")
 @force_option
-@_params_of(_split_round_options)
-def split(files: tuple[Path, ...], named: tuple[str, ...], **options: Any) -> None:
+@round_params
+def split(
+    files: tuple[Path, ...],
+    named: tuple[str, ...],
+    check: bool,
+    similarity: float | None,
+    most: int,
+    force: bool,
+    round_number: int,
+    **_: Any,
+) -> None:
     """Make train, validation and test: whole groups of related rows go to one split each.
 
     Related are rows of one topic (unless the configuration says ``split: {topics: spread}``), rows
@@ -271,13 +262,19 @@ def split(files: tuple[Path, ...], named: tuple[str, ...], **options: Any) -> No
       persona split --check
       persona split --check train.jsonl my-questions.jsonl --split test=my-questions.jsonl
     """
-    if not (files or named):
-        _split_round_options(**options)
-        return
-    if not options["check"]:
+    if (files or named) and not check:
         where = str(files[0]) if files else "--split"
         raise UserError("files are compared, not split", where=where, fix="add --check")
-    _print_leaks(check_files(_with_splits(files, named), options["similarity"]), options["most"])
+    if files or named:
+        _print_leaks(check_files(_with_splits(files, named), similarity), most)
+        return
+    context = reopen(round_number)
+    if check:
+        _print_leaks(check_rounds(context, similarity), most)
+        return
+    run_stages(context, ["split"], force=["split"] if force else [])
+    _print_sizes(context)
+    click.echo(context.round.stage("split"))
 
 
 def _with_splits(files: Sequence[Path], named: Sequence[str]) -> list[tuple[Path, SplitName]]:

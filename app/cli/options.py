@@ -16,35 +16,46 @@ from workbench.config import presets
 _OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")
 
 
-def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that name a round, and pass it the :class:`RoundContext`."""
-
-    @click.option("--persona", type=click.Path(path_type=Path), help="Folder of the persona.")
-    @click.option("--model", help="Base model: smollm2-135m, a folder, or a hub id.")
-    @click.option("--seed", type=int, help="Seed of everything drawn at random.")
-    @click.option("--config", type=click.Path(path_type=Path), help="Configuration (YAML).")
-    @click.option("--preset", help=f"A configuration that comes along: {', '.join(presets())}.")
-    @click.option(
+_PARAMS = (
+    click.option("--persona", type=click.Path(path_type=Path), help="Folder of the persona."),
+    click.option("--model", help="Base model: smollm2-135m, a folder, or a hub id."),
+    click.option("--seed", type=int, help="Seed of everything drawn at random."),
+    click.option("--config", type=click.Path(path_type=Path), help="Configuration (YAML)."),
+    click.option("--preset", help=f"A configuration that comes along: {', '.join(presets())}."),
+    click.option(
         "--runs",
         type=click.Path(path_type=Path),
         default=Path("runs"),
         show_default=True,
         help="Where rounds are kept.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--round",
         "round_number",
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
         help="Number of the round.",
-    )
+    ),
+)
+
+
+def round_params(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name a round, which :func:`reopen` takes up."""
+    for option in reversed(_PARAMS):
+        command = option(command)
+    return command
+
+
+def round_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name a round, and pass it the :class:`RoundContext`."""
+
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         options = {name: kwargs.pop(name) for name in (*_OPTIONS, "round_number")}
         return command(open_context(**options), *args, **kwargs)
 
-    return wrapped
+    return round_params(wrapped)
 
 
 def reopen(number: int) -> RoundContext:
