@@ -27,7 +27,6 @@ from evaluation.safety_case import (
     safety_case,
     share_line,
 )
-from evaluation.sense import is_broken
 from workbench.conduct import (
     crisis_care,
     denies,
@@ -37,6 +36,7 @@ from workbench.conduct import (
     refuses,
 )
 from workbench.errors import UserError, UserErrors
+from workbench.inference.agreement import is_broken
 from workbench.persona import Language
 from workbench.records import ProbePrompt, Response, user_prompt
 from workbench.stats import Comparison

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.judge import CONTENT, HANDLED, by_ragas, content_question, probe_question
-from evaluation.sense import BROKEN, AnswerSense, is_broken
-from evaluation.text_measures import chrf, unlooped, varieties
+from evaluation.sense import BROKEN, AnswerSense
+from evaluation.text_measures import chrf, varieties
 from workbench.console import track
+from workbench.inference.agreement import is_broken, unlooped
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import (
     JudgeQuestion,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +19,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from evaluation.arms import Arm
 from evaluation.general import log_likelihoods
-from evaluation.text_measures import unlooped
+from workbench.inference.agreement import (
+    ECHO_RUN,
+    ECHOING,
+    LOOPING,
+    WORD,
+    Agreement,
+    Reviewed,
+    copied_share,
+    runs_of,
+    unlooped,
+    words_of,
+)
 from workbench.korean import morpheme_loss
 from workbench.language.detection import foreign_language
 from workbench.persona import Language
@@ -40,10 +50,6 @@ Guard = Literal["empty", "foreign", "looping", "echoing", "copied", "broken"]
 """Why an answer has no sense, whatever it is near to; the first of these that holds."""
 BROKEN: frozenset[str] = frozenset({"empty", "looping", "broken"})
 """Guards of texts that are no answer at all: no trait shows in them either."""
-LOOPING = 0.5
-"""Share of new runs of four words (``unlooped``) below which an answer goes round in circles."""
-ECHOING = 0.5
-"""Share of an answer's words copied from its question from which it only repeats it."""
 COPIED = 0.8
 """Share of an answer's words copied from one training answer from which it is that answer."""
 ANSWERED = {True: 0.15, False: 0.06}
@@ -56,11 +62,8 @@ A second writer's good answers reach 0.30 (English, by meaning) and 0.11 (Korean
 answer of the same topic 0.12 and 0.0 at the upper end."""
 MOST_SENSELESS = 1 / 3
 """Share of an arm's answers that may fail to answer before no success is claimed."""
-_ECHO_RUN, _COPY_RUN = 3, 6
-"""Words in a row that count as copied from a question, and from an answer."""
-_KOREAN_STEM = 2
-"""Leading syllables that two Korean words share to be taken for the same: particles differ."""
-_WORD = re.compile(r"\w+")
+_COPY_RUN = 6
+"""Words in a row that count as copied from an answer."""
 Loss = Callable[[Sequence[str]], Sequence[float]]
 """Texts → nats a token (of Korean: a morpheme)."""
 
@@ -176,13 +179,13 @@ def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> dict[str
     reviewed = [row.answer for row in inputs.rows]
     losses = inputs.loss([*reviewed, *texts])
     band = FluencyBand.of(losses[: len(reviewed)])
-    questions = [_runs(_words(row.question), _ECHO_RUN) for row in inputs.rows]
-    train = [_runs(_words(text), _COPY_RUN) for text in inputs.train]
+    questions = [runs_of(words_of(row.question), ECHO_RUN) for row in inputs.rows]
+    train = [runs_of(words_of(text), _COPY_RUN) for text in inputs.train]
     measured = {}
     for place, response in enumerate(asked):
-        words, loss = _words(response.text), losses[len(reviewed) + place]
-        echo = _copied(words, questions[own[place]], _ECHO_RUN)
-        copy = max((_copied(words, runs, _COPY_RUN) for runs in train), default=0.0)
+        words, loss = words_of(response.text), losses[len(reviewed) + place]
+        echo = copied_share(words, questions[own[place]], ECHO_RUN)
+        copy = max((copied_share(words, runs, _COPY_RUN) for runs in train), default=0.0)
         fluent = loss <= band.high
         guard = _guard(response.text, inputs.language, echo, copy, fluent=fluent)
         measured[response.id] = AnswerSense(
@@ -195,7 +198,7 @@ def _guard(
     text: str, language: Language, echo: float, copy: float, *, fluent: bool
 ) -> Guard | None:
     holds: dict[Guard, bool] = {
-        "empty": not _WORD.search(text),
+        "empty": not WORD.search(text),
         "foreign": bool(foreign_language(text, language)),
         "looping": unlooped(text) < LOOPING,
         "echoing": echo >= ECHOING,
@@ -205,78 +208,23 @@ def _guard(
     return next((guard for guard, does in holds.items() if does), None)
 
 
-def is_broken(text: str) -> bool:
-    """Return whether a text is empty or goes round in circles, which needs nothing but itself."""
-    return not _WORD.search(text) or unlooped(text) < LOOPING
-
-
 def _agreement(
     texts: Sequence[str], own: Sequence[int], inputs: SenseInput
 ) -> tuple[list[float], list[float | None]]:
-    """Return each answer's agreement with its reviewed answer, and its rank on its question.
-
-    With a' an answer without the words of its question and r' the same of the reviewed ones,
-    ``margin_i = cos(a'_i, r'_i) − mean over j ≠ i of cos(a'_i, r'_j)``, over the mean margin of the
-    reviewed answers themselves. What all reviewed answers share, such as a voice, cancels out.
-    """
+    """Return each answer's agreement with its reviewed answer, and its rank on its question."""
     import numpy as np
 
-    rows, language = inputs.rows, inputs.language
-    reviewed = inputs.embedder.embed(
-        [without_question(row.answer, row.question, language) for row in rows]
-    )
-    answers = inputs.embedder.embed(
-        [
-            without_question(text, rows[place].question, language)
-            for text, place in zip(texts, own, strict=True)
-        ]
-    )
-    mean = float(np.mean(_margins(reviewed @ reviewed.T, range(len(rows)))))
-    agreement = _margins(answers @ reviewed.T, own) / mean if mean > 0 else np.zeros(len(texts))
+    rows = [Reviewed(row.question, row.answer) for row in inputs.rows]
+    agreement = Agreement(rows, inputs.embedder, inputs.language)
+    answers = agreement.answers(texts, own)
+    values = agreement.of(answers, own)
     if not inputs.embedder.by_meaning:
-        return agreement.tolist(), [None] * len(texts)
+        return values, [None] * len(texts)
     questions = inputs.embedder.embed([row.question for row in rows])
     near = (answers @ questions.T).astype(np.float64).round(6)
     mine = near[np.arange(len(texts)), list(own)][:, None]
     below, equal = (near < mine).sum(axis=1), (near == mine).sum(axis=1) - 1
-    return agreement.tolist(), ((below + 0.5 * equal) / (len(rows) - 1)).tolist()
-
-
-def _margins(near: NDArray[np.float32], own: Sequence[int]) -> Array:
-    """Return the cosine to one's own less the mean of those to the others; ``near`` is (n, m)."""
-    import numpy as np
-
-    cosines = near.astype(np.float64)
-    mine = cosines[np.arange(len(cosines)), list(own)]
-    margins: Array = mine - (cosines.sum(axis=1) - mine) / (cosines.shape[1] - 1)
-    return margins
-
-
-def without_question(text: str, question: str, language: Language) -> str:
-    """Return a text without the words that its question has, so that an echo earns nothing."""
-
-    def stem(word: str) -> str:
-        return word.casefold()[:_KOREAN_STEM] if language == "ko" else word.casefold()
-
-    asked = {stem(word) for word in _WORD.findall(question)}
-    return _WORD.sub(lambda match: "" if stem(match.group()) in asked else match.group(), text)
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
-
-
-def _runs(words: Sequence[str], size: int) -> set[tuple[str, ...]]:
-    return {tuple(words[start : start + size]) for start in range(len(words) - size + 1)}
-
-
-def _copied(words: Sequence[str], source: set[tuple[str, ...]], size: int) -> float:
-    """Return the share of words that stand in a run of ``size`` words of the source."""
-    covered: set[int] = set()
-    for start in range(len(words) - size + 1):
-        if tuple(words[start : start + size]) in source:
-            covered.update(range(start, start + size))
-    return len(covered) / len(words) if words else 0.0
+    return values, ((below + 0.5 * equal) / (len(rows) - 1)).tolist()
 
 
 CONTROLS = ("echo", "wrong_question", "random_order")

@@ -14,8 +14,6 @@ from workbench.records import Response
 from workbench.values import Frozen
 
 _WORD = re.compile(r"\w+")
-_RUN = 4
-"""Words a run, as in seq-rep-4."""
 
 
 class Diversity(Frozen):
@@ -59,18 +57,6 @@ def diversity_by_arm(responses: Sequence[Response]) -> dict[str, Diversity]:
         if not response.probe:
             arms.setdefault(response.arm, {}).setdefault(response.prompt_id, response.text)
     return {arm: diversity(list(texts.values())) for arm, texts in arms.items()}
-
-
-def unlooped(text: str) -> float:
-    """Return the share of a text's runs of four words that are new in it, 0 to 1.
-
-    1 less seq-rep-4 of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training"
-    (arXiv:1908.04319). People's texts stay near 1; a model that loops comes near 0. A text of
-    fewer than four words has no run that could come again: 1.
-    """
-    words = _WORD.findall(text.casefold())
-    runs = list(zip(*(words[start:] for start in range(_RUN)), strict=False))
-    return len(set(runs)) / len(runs) if runs else 1.0
 
 
 def varieties(texts: Sequence[str]) -> list[float | None]:

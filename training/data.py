@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
+REVIEWED = "reviewed"
+"""Column of GRPO's rows: the reviewed answer, which TRL hands to the rewards."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of one split in TRL's conversational format."""
@@ -79,8 +83,11 @@ def read_preferences(path: Path) -> Iterator[Row]:
 
 
 def read_prompts(path: Path) -> Iterator[Row]:
-    """Yield the prompts of a file of examples, without their answers."""
-    return ({"prompt": as_messages(row.prompt)} for row in read_records(path, Example))
+    """Yield the prompts of a file of examples; their answers go to the rewards alone."""
+    return (
+        {"prompt": as_messages(row.prompt), REVIEWED: row.answer}
+        for row in read_records(path, Example)
+    )
 
 
 def read_unpaired(path: Path) -> Iterator[Row]:

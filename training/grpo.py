@@ -6,11 +6,20 @@ import json
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from training.data import REVIEWED
 from training.device import Fields
-from training.rewards import RewardGain, RewardSettings, make_rewards, reward_gain
+from training.rewards import (
+    SENSE,
+    RewardGain,
+    RewardSettings,
+    make_rewards,
+    reward_gain,
+    sense_reward,
+)
 from training.run import MethodHooks, TrainerParts, TrainingRun
 from training.trl_patches import prepare_rollouts
 from workbench.errors import UserError
+from workbench.inference.agreement import Reviewed
 from workbench.store import write_json
 
 if TYPE_CHECKING:
@@ -51,8 +60,18 @@ class RewardHooks(MethodHooks):
                 fix="lower gradient_accumulation_steps or per_device_train_batch_size in the"
                 " recipe",
             )
+        self._add_sense(parts)
         arguments.reward_weights = self.rewards.weights
         return {"reward_funcs": list(self.rewards.functions)}
+
+    def _add_sense(self, parts: TrainerParts) -> None:
+        """Watch sense beside the traits, or reward it; nothing where all questions are one."""
+        every = [*parts.train.rows, *(parts.validation.rows if parts.validation else ())]
+        pairs = [Reviewed(row["prompt"][-1]["content"], row[REVIEWED]) for row in every]
+        rows, settings = list(dict.fromkeys(pairs)), self.run.recipe.rewards or RewardSettings()
+        if len(rows) > 1 and self.run.persona is not None:
+            function = sense_reward(rows, self.run.persona, settings, self.rewards)
+            self.rewards.add(function, settings.sense)
 
     def prepare(self, trainer: Trainer) -> None:
         """Repair the rollouts."""
@@ -77,12 +96,16 @@ class RewardHooks(MethodHooks):
         train()
         after = self._measure(trainer)
         watched = dict.fromkeys(rewards.held_out, 1.0)
-        unrewarded = {
+        others = {
             f"unrewarded_{when}": _mean(_totals(means, watched).values()) if watched else None
             for when, means in (("before", before), ("after", after))
+        } | {
+            f"sense_{when}": _mean([own[SENSE] for own in means.values()])
+            for when, means in (("before", before), ("after", after))
+            if all(SENSE in own for own in means.values())
         }
         return reward_gain(
-            _totals(before, weights), _totals(after, weights), self.run.seed, **unrewarded
+            _totals(before, weights), _totals(after, weights), self.run.seed, **others
         )
 
     def _measure(self, trainer: Trainer) -> TraitMeans:

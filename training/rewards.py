@@ -17,7 +17,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from workbench.errors import UserError, nearest
+from workbench.inference.agreement import Agreement, Reviewed
 from workbench.inference.client import EndpointClient
+from workbench.inference.embedder import AUTO, NGRAMS, make_embedder
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import judged_traits, trait_share
 from workbench.inference.reasoning import separate
@@ -33,6 +35,9 @@ DISTINCT = "completions/distinct"
 """Logged: 0 where all completions of a step are one text, 1 where no two are the same."""
 REWARDED = "traits/rewarded"
 HELD_OUT = "traits/held_out"
+SENSE = "sense"
+"""Name of the reward that holds a completion against the reviewed answer of its question; TRL logs
+its mean as ``rewards/sense/mean``, at weight 0 too."""
 
 
 class RewardSettings(Frozen):
@@ -44,6 +49,12 @@ class RewardSettings(Frozen):
     """Traits to watch and not reward: their ids, or a share that the seed draws."""
     judge: float = Field(default=0.0, ge=0, le=100)
     """Weight of the judge's share of yes over the judge's traits; needs a judge's endpoint."""
+    sense: float = Field(default=0.0, ge=0, le=100)
+    """Weight of sense (:meth:`workbench.inference.agreement.Agreement.sense`), which is watched in
+    any case: a policy that learns marks alone gains the traits and not this."""
+    embedder: str | None = None
+    """What sense is told by, as ``evaluate.embedder``; by default n-grams where it is watched, and
+    ``auto`` where it is rewarded."""
     think: float = Field(default=0.0, ge=0, le=100)
     """Weight of TRL's ``think_format_reward``: reasoning between think tags, then an answer."""
 
@@ -115,13 +126,47 @@ def make_rewards(
                 fix="name its endpoint under 'judge' in the configuration, or drop it",
             )
         rewards.add(judge_reward(persona, judge), settings.judge)
-    if not any(rewards.weights):
+    if not any(rewards.weights) and not settings.sense:
         raise UserError(
             "every trait is held out, so that nothing is rewarded",
             where="rewards.held_out",
             fix="hold fewer out",
         )
     return rewards
+
+
+def sense_reward(
+    rows: Sequence[Reviewed], persona: Persona, settings: RewardSettings, rewards: Rewards
+) -> RewardFunction:
+    """Return a reward function named :data:`SENSE`, over rows with :data:`REVIEWED` in them.
+
+    Args:
+        rows: The questions with their reviewed answers, two different ones or more.
+        persona: Whose language the answers are in.
+        settings: Name the embedder.
+        rewards: Where the values are kept while recording.
+    """
+    setting = settings.embedder or (AUTO if settings.sense else NGRAMS)
+    embedder = make_embedder(setting, persona.language, [row.answer for row in rows])
+    agreement = Agreement(rows, embedder, persona.language)
+    places = {row: place for place, row in enumerate(rows)}
+
+    def reward(
+        prompts: Sequence[Turns],
+        completions: Sequence[Completion],
+        reviewed: Sequence[str],
+        **_: object,
+    ) -> list[float]:
+        own = [
+            places[Reviewed(prompt[-1]["content"], answer)]
+            for prompt, answer in zip(prompts, reviewed, strict=True)
+        ]
+        values = agreement.sense([text_of(one) for one in completions], own)
+        rewards.note(SENSE, prompts, values)
+        return values
+
+    reward.__name__ = SENSE
+    return reward
 
 
 def _held_out(settings: RewardSettings, weights: dict[str, float], seed: int) -> tuple[str, ...]:
@@ -183,13 +228,16 @@ class RewardGain(Frozen):
     low: float
     """Lower end of the 95 % bootstrap interval of the gain, prompts resampled."""
     high: float
+    sense_before: float | None = None
+    """Mean sense of the completions; None where it was not measured."""
+    sense_after: float | None = None
     unrewarded_before: float | None = None
     """Mean share of the traits that the reward leaves out; None where it leaves none out."""
     unrewarded_after: float | None = None
 
 
 def reward_gain(
-    before: Mapping[str, float], after: Mapping[str, float], seed: int, **unrewarded: float | None
+    before: Mapping[str, float], after: Mapping[str, float], seed: int, **others: float | None
 ) -> RewardGain:
     """Return the paired gain over the prompts, each prompt's mean reward being one number.
 
@@ -220,7 +268,7 @@ def reward_gain(
         gain=gain,
         low=low,
         high=high,
-        **unrewarded,
+        **others,
     )
 
 

@@ -11,8 +11,6 @@ from evaluation.sense import (
     FluencyBand,
     SenseInput,
     control_responses,
-    is_broken,
-    without_question,
 )
 from evaluation.sense import measure_sense as measure
 from workbench.inference.embedder import NgramEmbedder
@@ -99,11 +97,6 @@ def test_n_grams_give_no_rank_on_the_question(inputs: SenseInput) -> None:
     assert measure_sense([answer(0, ROWS[0].answer)], inputs)[0].on_question is None
 
 
-def test_a_question_s_words_are_taken_out_of_the_answer() -> None:
-    assert without_question("Wipe it, champ.", "do i wipe?", "en") == " it, champ."
-    assert without_question("무릎이 아프면 쉬세요.", "무릎을 아프면?", "ko") == "  쉬세요."
-
-
 def test_the_band_ends_one_deviation_above_the_reviewed_answers() -> None:
     band = FluencyBand.of([4.0, 5.0, 6.0])
     assert band.low == 4.0
@@ -114,13 +107,6 @@ def test_probes_and_questions_without_a_row_are_left_out(inputs: SenseInput) -> 
     probe = answer(0, "Champ, no.").evolve(probe="format")
     stranger = answer(0, "Champ, no.").evolve(prompt_id="ex-0")
     assert measure([probe, stranger], inputs) == {}
-
-
-def test_what_is_broken_in_itself() -> None:
-    assert is_broken("")
-    assert is_broken("💪")
-    assert is_broken("stand by the door " * 6)
-    assert not is_broken(ROWS[0].answer)
 
 
 def test_every_control_answers_every_question_and_none_rightly(inputs: SenseInput) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.text_measures import diversity, diversity_by_arm, unlooped, varieties
+from evaluation.text_measures import diversity, diversity_by_arm, varieties
 from tests.present import present
 from workbench.records import Response, user_prompt
 
@@ -54,11 +54,3 @@ def test_an_arms_answers_to_held_out_questions_count_once_each() -> None:
         "base": (2, 0.0),
         "sft": (2, 1.0),
     }
-
-
-def test_a_text_that_goes_round_in_circles_is_told_from_one_that_does_not() -> None:
-    assert unlooped("Champ, ten squats now, because sitting shortens your hips.") == 1.0
-    assert unlooped("제가를 제가로 " * 40) < 0.05
-    # Of the eight runs of four words, the last four are known.
-    assert unlooped("up you go champ " * 2 + "up you go") == 0.5
-    assert unlooped("Up!") == unlooped("") == 1.0
