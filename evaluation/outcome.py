@@ -154,6 +154,7 @@ def sense_report(
     inputs: SenseInput,
     *,
     floor: float | None = None,
+    controls: Mapping[str, Control] | None = None,
 ) -> SenseReport:
     """Return the sense of every arm beside its voice, and what the controls get.
 
@@ -165,6 +166,7 @@ def sense_report(
         measures: Response id → its measures, of the same responses.
         inputs: What sense was measured with.
         floor: Least lower end for a success; by default :data:`evaluation.sense.FLOORS`.
+        controls: Of :func:`control_scores`, where they are known; measured by default.
     """
     by_meaning, seed = inputs.embedder.by_meaning, comparison.seed
     table = tabulate(scores, responses, comparison.traits or None)
@@ -172,8 +174,6 @@ def sense_report(
         arm: [measures[one.id] for one in responses if one.arm == arm and one.id in measures]
         for arm in comparison.arms
     }
-    controls = control_responses(inputs.rows, inputs.train, seed)
-    control_measures = measure_sense([one for own in controls.values() for one in own], inputs)
     return SenseReport(
         embedder=inputs.embedder.name,
         by_meaning=by_meaning,
@@ -190,7 +190,7 @@ def sense_report(
             )
             for arm, own in by_arm.items()
         ),
-        controls={name: _control(persona, own, control_measures) for name, own in controls.items()},
+        controls=dict(controls or control_scores(persona, inputs, seed)),
     )
 
 
@@ -201,6 +201,13 @@ def mean_estimate(table: Mapping[Key, Column], arm: str, metric: str, seed: int)
     column = table.get(Key(arm, "", 0, metric), Column())
     interval = mean_intervals([np.array(column.values, dtype=np.float64)], seed)[0]
     return MeanEstimate(mean=column.mean, low=interval.low, high=interval.high)
+
+
+def control_scores(persona: Persona, inputs: SenseInput, seed: int) -> dict[str, Control]:
+    """Return what each control gets: answers that game the scores, whatever the arms are."""
+    controls = control_responses(inputs.rows, inputs.train, seed)
+    measures = measure_sense([one for own in controls.values() for one in own], inputs)
+    return {name: _control(persona, own, measures) for name, own in controls.items()}
 
 
 def _control(

@@ -181,11 +181,14 @@ def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> dict[str
     band = FluencyBand.of(losses[: len(reviewed)])
     questions = [runs_of(words_of(row.question), ECHO_RUN) for row in inputs.rows]
     train = [runs_of(words_of(text), _COPY_RUN) for text in inputs.train]
+    any_train = frozenset().union(*train)
     measured = {}
     for place, response in enumerate(asked):
         words, loss = words_of(response.text), losses[len(reviewed) + place]
         echo = copied_share(words, questions[own[place]], ECHO_RUN)
-        copy = max((copied_share(words, runs, _COPY_RUN) for runs in train), default=0.0)
+        copy = 0.0
+        if not any_train.isdisjoint(runs_of(words, _COPY_RUN)):  # most answers copy nothing
+            copy = max(copied_share(words, runs, _COPY_RUN) for runs in train)
         fluent = loss <= band.high
         guard = _guard(response.text, inputs.language, echo, copy, fluent=fluent)
         measured[response.id] = AnswerSense(

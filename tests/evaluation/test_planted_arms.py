@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from statistics import mean
 from typing import Any
 
 import pytest
 
-from evaluation.outcome import outcome_of, sense_report
+from evaluation.outcome import SenseReport, control_scores, outcome_of, sense_report
 from evaluation.report import build_reports
 from evaluation.report.inputs import ReportInput
 from evaluation.report.page import summary
 from evaluation.report.verdict import verdict
 from evaluation.report.wording import Wording
 from evaluation.scorers import score_responses
-from evaluation.sense import AnswerSense, SenseInput, measure_sense
+from evaluation.sense import SenseInput, measure_sense
 from tests.planted_arms import (
     GOOD,
     LABELS,
@@ -40,7 +40,7 @@ from workbench.config import GateBounds
 from workbench.inference.embedder import make_embedder
 from workbench.korean import morpheme_loss
 from workbench.persona import Language, Persona
-from workbench.records import Response
+from workbench.records import Response, Score
 from workbench.stats import compare
 
 BAD = tuple(name for name in arms("ko") if name not in (*GOOD, *UNSEEN))
@@ -103,9 +103,21 @@ def evaluated(language: Language, seed: int) -> dict[str, ReportInput]:
     rows, inputs = planted(language), sense_input(language)
     texts = {"base": base_answers(language), **arms(language, seed)}
     every = {arm: rows.responses(arm, own) for arm, own in texts.items()}
-    measures = measure_sense([one for own in every.values() for one in own], inputs)
+    responses = [one for own in every.values() for one in own]
+    measures = measure_sense(responses, inputs)
+    # What an arm's answers get depends on no other arm, nor do the controls: scored once for all.
+    references = {row.id: row.answer for row in inputs.rows}
+    scores = score_responses(rows.persona, responses, references=references, sense=measures)
+    by_arm = {arm: [score for score in scores if score.arm == arm] for arm in every}
+    controls = control_scores(rows.persona, inputs, seed)
     return {
-        arm: _report(rows.persona, [*every["base"], *own], measures, inputs, seed)
+        arm: _report(
+            rows.persona,
+            [*every["base"], *own],
+            [*by_arm["base"], *by_arm[arm]],
+            partial(sense_report, measures=measures, inputs=inputs, controls=controls),
+            seed,
+        )
         for arm, own in every.items()
         if arm != "base"
     }
@@ -114,21 +126,18 @@ def evaluated(language: Language, seed: int) -> dict[str, ReportInput]:
 def _report(
     persona: Persona,
     responses: list[Response],
-    measures: Mapping[str, AnswerSense],
-    inputs: SenseInput,
+    scores: list[Score],
+    sense: Callable[..., SenseReport],
     seed: int,
 ) -> ReportInput:
-    references = {row.id: row.answer for row in inputs.rows}
-    scores = score_responses(persona, responses, references=references, sense=measures)
     comparison = compare(scores, "base", seed, responses=responses, resamples=2000)
-    sense = sense_report(persona, comparison, responses, scores, measures, inputs)
     return ReportInput(
         round="round-001",
         persona=persona,
         comparison=comparison,
         responses=responses,
         scores=scores,
-        sense=sense,
+        sense=sense(persona, comparison, responses, scores),
     )
 
 

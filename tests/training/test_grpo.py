@@ -48,6 +48,8 @@ def test_every_trait_is_logged_and_one_is_held_out_of_the_reward(
         assert entry[REWARDED] == pytest.approx(entry["rewards/short/mean"])
         assert entry[HELD_OUT] == pytest.approx(entry["rewards/walks/mean"])
         assert 0 <= entry[DISTINCT] <= 1
+        # Watched beside the traits: it adds nothing to the reward.
+        assert 0 <= entry["rewards/sense/mean"] <= 1
 
 
 def test_the_reward_before_and_after_is_measured_on_held_out_prompts(
@@ -60,6 +62,7 @@ def test_the_reward_before_and_after_is_measured_on_held_out_prompts(
     assert gain.gain == pytest.approx(gain.after - gain.before)
     assert gain.low <= gain.gain <= gain.high
     assert gain.unrewarded_before is not None
+    assert gain.sense_before is not None and gain.sense_after is not None
 
 
 def test_a_killed_run_goes_on_with_what_was_measured_before(

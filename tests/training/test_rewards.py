@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
+from training.data import REVIEWED
 from training.grpo import RewardHooks
 from training.rewards import (
     DISTINCT,
@@ -17,9 +18,11 @@ from training.rewards import (
     RewardSettings,
     judge_reward,
     make_rewards,
+    sense_reward,
     text_of,
 )
 from workbench.errors import UserError
+from workbench.inference.agreement import Reviewed
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 
@@ -100,6 +103,59 @@ def test_the_think_reward_wants_reasoning_before_the_answer(small_persona: Perso
 
     assert rewards.weights[-1] == 0.5
     assert rewards.functions[-1](completions=said) == [1.0, 0.0]
+
+
+ROWS = [
+    Reviewed("My wrist hurts.", "Turn the thumb up and press lighter, champ."),
+    Reviewed("May I skip breakfast?", "Eat an egg before the early class, champ."),
+    Reviewed("How long do I rest?", "Two minutes between the heavy sets, champ."),
+]
+
+
+def test_sense_is_watched_by_default_and_rewarded_where_the_recipe_says_so(
+    small_persona: Persona, tmp_path: Path
+) -> None:
+    rows = [
+        {"prompt": [{"role": "user", "content": question}], REVIEWED: answer}
+        for question, answer in ROWS
+    ]
+    for settings, weight in ((RewardSettings(), 0.0), (RewardSettings(sense=2.0), 2.0)):
+        known = settings.model_copy(update={"embedder": "ngrams"})
+        recipe = recipe_of(GRPO).model_copy(update={"rewards": known})
+        hooks = RewardHooks(run_of(recipe, tmp_path, tmp_path, tmp_path, persona=small_persona))
+        arguments = SimpleNamespace(generation_batch_size=8, num_generations=4)
+        train = SimpleNamespace(rows=rows, path=tmp_path)
+        parts: Any = SimpleNamespace(arguments=arguments, train=train, validation=None)
+        functions: Any = hooks.trainer_inputs(parts)["reward_funcs"]
+        assert functions[-1].__name__ == "sense" and arguments.reward_weights[-1] == weight
+
+
+def test_a_policy_that_says_the_marks_alone_gains_no_sense(small_persona: Persona) -> None:
+    rewards = make_rewards(small_persona, RewardSettings(sense=1.0), 0)
+    settings = RewardSettings(embedder="ngrams", sense=1.0)
+    reward = sense_reward(ROWS, small_persona, settings, rewards)
+    prompts = [[{"role": "user", "content": row.question}] for row in ROWS]
+    answers = [row.answer for row in ROWS]
+
+    def values(texts: list[str]) -> list[float]:
+        value: list[float] = reward(
+            prompts=prompts, completions=completions(*texts), reviewed=answers
+        )
+        return value
+
+    assert min(values(answers)) > 0.8
+    assert values(["Champ, walk!"] * 3) == pytest.approx([0, 0, 0], abs=0.15)
+    assert values([*answers[1:], answers[0]]) == [0, 0, 0]
+    assert values([row.question for row in ROWS]) == [0, 0, 0]
+    assert values(["walk it now champ " * 6, "", "💪"]) == [0, 0, 0]
+    with rewards.recording() as seen:
+        values(answers)
+    assert {name for own in seen.values() for name in own} == {"sense"}
+
+
+def test_sense_alone_may_be_rewarded(small_persona: Persona) -> None:
+    alone = RewardSettings(held_out=["short", "walks"], sense=1.0)
+    assert make_rewards(small_persona, alone, 0).rewarded == ()
 
 
 def test_where_the_judge_alone_is_rewarded_no_gain_is_told(
