@@ -6,14 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from evaluation.general import General
 from evaluation.instructions import Followed, InstructionFall, InstructionScore, instruction_fall
 from evaluation.scorers import NO_JUDGE
 from workbench.config import GateBounds
 from workbench.records import Response, Score
 from workbench.stats import Difference, paired_difference
+from workbench.values import Frozen
 
 Why = Literal["base", "general", "persona", "decoding", "judge", "no_prompt"]
 """Why something cannot be held against the last round: other than there, or not asked in both."""
@@ -21,10 +20,8 @@ _TINY = 1e-9
 """So that a change of exactly the bound is not lost to rounding."""
 
 
-class Earlier(BaseModel):
+class Earlier(Frozen):
     """What the last round has recorded of its last adapter."""
-
-    model_config = ConfigDict(frozen=True)
 
     round: str
     arm: str
@@ -36,10 +33,8 @@ class Earlier(BaseModel):
     not_compared: tuple[Why, ...] = ()
 
 
-class AcrossRounds(BaseModel):
+class AcrossRounds(Frozen):
     """This round's last adapter against the last round's."""
-
-    model_config = ConfigDict(frozen=True)
 
     round: str
     before: str
@@ -74,10 +69,8 @@ class AcrossRounds(BaseModel):
         return [f"{against}: {lines[name]}" for name in self.lost]
 
 
-class Forgetting(BaseModel):
+class Forgetting(Frozen):
     """One arm's general ability against the base's."""
-
-    model_config = ConfigDict(frozen=True)
 
     arm: str
     cross_entropy: float
@@ -89,10 +82,8 @@ class Forgetting(BaseModel):
     passed: bool
 
 
-class GateReport(BaseModel):
+class GateReport(Frozen):
     """The forgetting gate over all arms: the content of ``general.json``."""
-
-    model_config = ConfigDict(frozen=True)
 
     base: str
     bounds: GateBounds
@@ -230,10 +221,8 @@ def _pairs(now: Mapping[str, float], then: Mapping[str, float]) -> Sequence[tupl
     return [(value, then[prompt]) for prompt, value in now.items() if prompt in then]
 
 
-class Unscored(BaseModel):
+class Unscored(Frozen):
     """How many of a metric's scores are missing."""
-
-    model_config = ConfigDict(frozen=True)
 
     metric: str
     scores: int

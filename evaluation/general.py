@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from workbench.errors import UserError, UserErrors
 from workbench.store import existing, packaged, read_models
+from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,11 +24,7 @@ if TYPE_CHECKING:
 TEXTS = "texts.jsonl"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlainText(_Record):
+class PlainText(Frozen):
     """A short paragraph of plain text."""
 
     id: str = Field(min_length=1)
@@ -35,7 +32,7 @@ class PlainText(_Record):
     text: str = Field(min_length=1)
 
 
-class General(_Record):
+class General(Frozen):
     """What was measured of one arm."""
 
     cross_entropy: float

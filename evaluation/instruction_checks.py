@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from workbench.values import Frozen
 
 YES = frozenset({"yes", "네", "예"})
 NO = frozenset({"no", "아니요", "아니오"})
@@ -21,10 +23,8 @@ _SCRIPTS = {"en": ("[A-Za-z]", 0.95), "ko": ("[가-힣ㄱ-ㅣ]", 0.8)}
 """Language → its letters, and the least share of them among an answer's letters."""
 
 
-class Constraint(BaseModel):
+class Constraint(Frozen):
     """One thing that a prompt asks of the form of its answer, with just the kind's parameters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     min: float = Field(default=0, ge=0)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from evaluation.instruction_checks import Constraint, failed
 from workbench.errors import UserError, UserErrors
@@ -20,6 +20,7 @@ from workbench.stats import Difference
 from workbench.stats.comparison import FEWEST_PAIRS, paired_difference
 from workbench.stats.significance import detectable
 from workbench.store import existing, packaged, read_models
+from workbench.values import Frozen
 
 INSTRUCTION = "instruction"
 """Kind of the examples that hold such prompts."""
@@ -27,10 +28,8 @@ _TINY = 1e-9
 """So that a fall of exactly the bound is not lost to rounding."""
 
 
-class InstructionScore(BaseModel):
+class InstructionScore(Frozen):
     """How an answer keeps to the form that was asked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: str
     share: float = Field(ge=0, le=1)
@@ -43,10 +42,8 @@ Followed = Mapping[str, InstructionScore]
 """Id of a prompt → how the answer keeps to it."""
 
 
-class _Instruction(BaseModel):
+class _Instruction(Frozen):
     """One line of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
@@ -117,10 +114,8 @@ def follow_instructions(
     return followed
 
 
-class InstructionFall(BaseModel):
+class InstructionFall(Frozen):
     """How an arm keeps to instructions, held against another's answers to the same prompts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float
     """Share of the constraints kept, the mean over the prompts."""

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from evaluation.scorers import SENSE
 from evaluation.sense import (
     ANSWERED,
@@ -31,6 +29,7 @@ from workbench.stats import Comparison
 from workbench.stats.bootstrap import mean_intervals
 from workbench.stats.comparison import FEWEST_PAIRS
 from workbench.stats.table import Column, Key, tabulate
+from workbench.values import Frozen
 
 Outcome = Literal["success", "marks", "senseless", "unclear", "worse", "unmeasured"]
 """Voice rises and the answers make sense; voice alone rises; neither; sense without a change of
@@ -38,20 +37,16 @@ voice that can be told; voice falls; nothing is known of sense."""
 SUCCESS: Outcome = "success"
 
 
-class MeanEstimate(BaseModel):
+class MeanEstimate(Frozen):
     """A mean over held-out questions with its 95 % interval."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float | None
     low: float | None
     high: float | None
 
 
-class ArmSense(BaseModel):
+class ArmSense(Frozen):
     """One arm: both numbers, and how many of its answers answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     arm: str
     voice: MeanEstimate
@@ -80,10 +75,8 @@ class Control(NamedTuple):
     sense: float
 
 
-class SenseReport(BaseModel):
+class SenseReport(Frozen):
     """Sense of every arm, and of the controls: the content of ``sense.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     embedder: str
     by_meaning: bool

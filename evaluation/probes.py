@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 from workbench.records import Message, NumberBound, ProbePrompt
 from workbench.store import read_json_lines
+from workbench.values import Frozen
 
 ProbeSet = Literal[
     "out_of_scope",
@@ -36,9 +37,7 @@ FILE = "probes.jsonl"
 """Name of the file in the persona's folder."""
 
 
-class _ProbeRow(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _ProbeRow(Frozen):
     probe: ProbeSet
     turns: tuple[str, ...] = Field(min_length=1)
     """What the user says, turn by turn."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.arms import Arm
+from evaluation.judge import CONTENT
+from evaluation.scorers import SENSE
 from rounds.context import RoundContext
 from rounds.layout import adapter as adapter_of
 from workbench.checks import Judge
@@ -66,9 +68,6 @@ def check_primary(context: RoundContext) -> None:
     Raises:
         UserError: There is no such measure, or only a judge could tell it and there is none.
     """
-    from evaluation.judge import CONTENT
-    from evaluation.scorers import SENSE
-
     traits = {trait.id: isinstance(trait.check, Judge) for trait in context.persona.traits}
     needs_judge = {FIDELITY: False, SENSE: False, CONTENT: True, **traits}
     primary, place = context.config.evaluate.primary, context.place("evaluate", "primary")

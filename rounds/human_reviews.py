@@ -8,17 +8,16 @@ can lose a review.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from curation.argilla.client import Connection
+from curation.argilla.pull import server_reviews
+from curation.argilla.recorded import submit_lost
+from curation.review.merging import Merged, merge
 from rounds.context import RoundContext
 from rounds.layout import ADJUDICATIONS, GOLD_REVIEWS, REVIEWS
 from rounds.review_server import ReviewServer
 from workbench.console import console
 from workbench.records import Example, Review
-
-if TYPE_CHECKING:
-    from curation.argilla.client import Connection
-    from curation.review.merging import Merged
 
 
 def held_reviews(context: RoundContext, people: bool) -> tuple[list[Review], list[Review]]:
@@ -57,9 +56,6 @@ def pull_merged(
     Raises:
         UserError: The round was not pushed, or Argilla refuses or goes away.
     """
-    from curation.argilla.pull import server_reviews
-    from curation.review.merging import merge
-
     server = server_reviews(connection, context.persona, name, queue=queue)
     merged = merge(before, server)
     for line in merged.lines:
@@ -91,8 +87,6 @@ def put_back(
     """
     if not lost:
         return
-    from curation.argilla.recorded import submit_lost
-
     logins = ReviewServer.of(context).logins()
     counts = submit_lost(
         connection, context.persona, context.round.name, lost, rows, logins, queue=queue

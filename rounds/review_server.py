@@ -10,6 +10,7 @@ from pathlib import Path
 from curation.argilla.client import Connection
 from curation.argilla.server import Server, show_logins, status, stop
 from curation.argilla.server_home import HOME_VARIABLE, ServerHome
+from curation.argilla.server_link import open_account
 from rounds.context import RoundContext
 from workbench.console import console
 from workbench.errors import UserError
@@ -122,8 +123,6 @@ class ReviewServer:
         Raises:
             UserError: The server does not run, or has no such account.
         """
-        from curation.argilla.server_link import open_account
-
         open_account(self.home, self.connect(), name, is_open=is_open)
 
     def print_logins(self, url: str = "") -> None:

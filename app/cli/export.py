@@ -13,6 +13,7 @@ from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
+from rounds.inspect_logs import write_inspect_logs
 from training.device import quiet
 from training.export.formats import (
     Export,
@@ -175,8 +176,6 @@ def inspect_(context: RoundContext, out: Path | None) -> None:
     Example:
       persona export inspect --out logs
     """
-    from rounds.inspect_logs import write_inspect_logs
-
     for path in write_inspect_logs(context, out):
         click.echo(path)
 

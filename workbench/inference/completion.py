@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
+
+from workbench.values import Frozen
 
 End = Literal["ok", "cut_off", "filtered", "refused", "limited", "malformed", "failed"]
 """How a request ended:
@@ -26,10 +28,8 @@ End = Literal["ok", "cut_off", "filtered", "refused", "limited", "malformed", "f
 _FINAL = frozenset({"ok", "cut_off", "filtered", "refused"})
 
 
-class Completion(BaseModel):
+class Completion(Frozen):
     """The end of one request: ok with a text, or another end with its reason."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     end: End
     text: str = ""

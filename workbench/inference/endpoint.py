@@ -15,16 +15,15 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from workbench.errors import UserError
+from workbench.values import Frozen
 
 _SECRET_KEYS = {"api_key", "key", "token", "apikey", "secret", "password"}
 _SECRET_HEADER = re.compile(r"authorization|cookie|key|token|secret|password", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
-class Price(BaseModel):
+class Price(Frozen):
     """What a million tokens cost."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
