@@ -26,9 +26,9 @@ class Earlier(Frozen):
     round: str
     arm: str
     general: General | None = None
-    instructions: dict[str, InstructionScore] = {}
+    instructions: dict[str, InstructionScore] = Field(default_factory=dict)
     """Prompt → how its answer kept to it."""
-    fidelity: dict[str, float] = {}
+    fidelity: dict[str, float] = Field(default_factory=dict)
     """Held-out prompt as text → persona fidelity."""
     not_compared: tuple[Why, ...] = ()
 
