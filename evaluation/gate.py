@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from evaluation.general import General
 from evaluation.instructions import Followed, InstructionFall, InstructionScore, instruction_fall
 from evaluation.scorers import NO_JUDGE
