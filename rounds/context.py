@@ -57,9 +57,6 @@ class RoundContext:
         """Return what tells the base from others of its name: template, tokenizer, weights' sizes.
 
         Of a base that is gone it is what the stage was made with: what is done stays done.
-
-        Args:
-            stage: Who asks for it.
         """
         if self.config.model == EMBEDDED:
             return f"{EMBEDDED_HASH}, bridge {BRIDGE}"
@@ -77,8 +74,7 @@ class RoundContext:
     def meaning(self, threshold: float | None) -> Meaning | None:
         """Return how questions are compared by meaning; None where the threshold is 1: not at all.
 
-        Args:
-            threshold: Likeness from which two ask the same; the embedder's own by default.
+        ``threshold`` is the likeness from which two ask the same; the embedder's own by default.
         """
         if threshold == 1:
             return None

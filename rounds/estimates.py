@@ -127,11 +127,6 @@ def estimate_training(
 def show_tokens(context: RoundContext, method: Method, count: int) -> TokenView:
     """Return some of a training stage's rows with their trained tokens; nothing is trained.
 
-    Args:
-        context: The round, split.
-        method: The stage.
-        count: Rows to show.
-
     Raises:
         UserError: No rows yet, a recipe with mistakes, a base that cannot be chatted with, or rows
             whose trained tokens are not known before: GRPO's own answers, images.

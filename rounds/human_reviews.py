@@ -24,10 +24,6 @@ def held_reviews(context: RoundContext, people: bool) -> tuple[list[Review], lis
     """Return the reviews and adjudications of people that the round holds.
 
     None where nobody but the persona's files has reviewed it: recorded reviews follow their files.
-
-    Args:
-        context: The round.
-        people: Whether people review it now.
     """
     manifest = context.round.manifest(REVIEWS.stage)
     if manifest is None or not (people or manifest.settings.get("people")):
@@ -46,12 +42,7 @@ def pull_merged(
 ) -> Merged:
     """Return the reviews of a dataset, merged with those pulled ``before``; tell what differs.
 
-    Args:
-        context: The round.
-        connection: With the owner's key.
-        name: The round's name, as it was pushed.
-        before: What the round holds of it.
-        queue: Of the disagreement queue.
+    ``name`` is the round's, as it was pushed; ``queue`` means its disagreement queue.
 
     Raises:
         UserError: The round was not pushed, or Argilla refuses or goes away.
@@ -75,12 +66,7 @@ def put_back(
 
     After a dataset was made anew, or on another server, nobody is then asked twice.
 
-    Args:
-        context: The round.
-        connection: With the owner's key.
-        lost: What :func:`pull_merged` missed on the server.
-        rows: The rows that are pushed; reviews of others are left out.
-        queue: To the disagreement queue.
+    Reviews of rows that are not pushed are left out; ``queue`` means the disagreement queue.
 
     Raises:
         UserError: Argilla refuses or goes away.

@@ -74,12 +74,7 @@ class RobustnessCheck:
     ) -> Robustness | None:
         """Return how the arm holds on the surfaces; None where nobody was asked.
 
-        Args:
-            comparison: Says what fidelity is made of.
-            plain: Answers of all arms.
-            crossed: Of :meth:`crossed`.
-            sense: What sense is measured with.
-            judging: As :func:`measure_robustness` takes it.
+        ``crossed`` are of :meth:`crossed`; ``comparison`` says what fidelity is made of.
         """
         answered = [one for one in crossed if not one.unanswered]
         if not answered:

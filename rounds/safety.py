@@ -52,11 +52,7 @@ class SafetyCheck:
     ) -> SafetyCase:
         """Return the safety case of the arm that would be shipped.
 
-        Args:
-            comparison: Of all arms.
-            gate: What general ability was lost.
-            answers: To the prompts, of those that were asked.
-            more: Lines that others measured.
+        ``answers`` are to those prompts that were asked; ``more`` are lines that others measured.
         """
         settings, language = self.context.config.evaluate, self.context.persona.language
         return build_case(

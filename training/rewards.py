@@ -140,11 +140,8 @@ def sense_reward(
 ) -> RewardFunction:
     """Return a reward function named :data:`SENSE`, over rows with :data:`REVIEWED` in them.
 
-    Args:
-        rows: The questions with their reviewed answers, two different ones or more.
-        persona: Whose language the answers are in.
-        settings: Name the embedder.
-        rewards: Where the values are kept while recording.
+    ``rows`` are the questions with their reviewed answers, two different ones or more; ``rewards``
+    keeps the values while recording.
     """
     setting = settings.embedder or (AUTO if settings.sense else NGRAMS)
     embedder = make_embedder(setting, persona.language, [row.answer for row in rows])

@@ -27,19 +27,16 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One prompt with one answer, as training sees it.
-
-    Attributes:
-        name: The row's id, or its line; with what the answer is where there are two.
-        ids: Tokens, cut at ``max_length``.
-        start: The first trained token.
-        whole: Tokens before the cut.
-    """
+    """One prompt with one answer, as training sees it."""
 
     name: str
+    """The row's id, or its line; with what the answer is where there are two."""
     ids: tuple[int, ...]
+    """Tokens, cut at ``max_length``."""
     start: int
+    """The first trained token."""
     whole: int
+    """Tokens before the cut."""
 
     @property
     def trained(self) -> int:
@@ -49,19 +46,16 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class TokenView:
-    """Rows and their trained tokens, as text.
-
-    Attributes:
-        texts: Row → the text that is read only, and the text that is trained.
-        trained: Trained tokens of all rows.
-        tokens: Tokens of all rows.
-        notes: What is told of rows that teach nothing, or less than they hold.
-    """
+    """Rows and their trained tokens, as text."""
 
     texts: dict[str, tuple[str, str]]
+    """Row → the text that is read only, and the text that is trained."""
     trained: int
+    """Trained tokens of all rows."""
     tokens: int
+    """Tokens of all rows."""
     notes: tuple[str, ...]
+    """What is told of rows that teach nothing, or less than they hold."""
 
 
 def token_view(
@@ -74,12 +68,8 @@ def token_view(
 ) -> TokenView:
     """Return some rows of a file with their trained tokens, and the share of all rows.
 
-    Args:
-        rows: As they were read.
-        tokenizer: The model's.
-        max_length: Where rows are cut; None for no cut.
-        count: Rows to show.
-        whole_rows: Prompts are trained as well (``completion_only_loss: false``).
+    ``max_length`` None is no cut; with ``whole_rows`` prompts are trained as well
+    (``completion_only_loss: false``).
     """
     fitting, notes = _sorted_out(rows, tokenizer, max_length)
     encoded = [

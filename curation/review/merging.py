@@ -61,10 +61,6 @@ def merge(before: Sequence[Review], server: ServerReviews) -> Merged:
     A review is known by its record and its reviewer. Of two, the newer one counts; where they say
     the same the round's own stays, so that a move to another server changes nothing. A reviewer
     whose account was renamed keeps the name that the round knows.
-
-    Args:
-        before: What the round holds.
-        server: What the server holds now.
     """
     names = _names(before, server.reviews)
     accounts = {names.get(name, name) for name in server.accounts}

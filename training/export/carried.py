@@ -37,12 +37,7 @@ def copy_adapter_config(file: Path, out: Path, base_name: str) -> None:
 
 
 def carry(base: Path, out: Path) -> None:
-    """Copy what goes along with a base's weights; the template is the bridged one.
-
-    Args:
-        base: Folder of the base.
-        out: An existing folder.
-    """
+    """Copy what goes along with a base's weights; the template is the bridged one."""
     files = {path for pattern in _CARRIED for path in base.glob(pattern)}
     for path in sorted(file for file in files if file.name not in _NOT_CARRIED):
         if path.suffix == ".json" and path.name not in _HOLDS_NO_PATH:
@@ -64,10 +59,7 @@ def carry(base: Path, out: Path) -> None:
 def write_ends(base: Path, out: Path, *, bare: bool = False) -> None:
     """Write a generation configuration in which every end of an answer ends it.
 
-    Args:
-        base: Folder of the base.
-        out: Where it goes.
-        bare: Leave out what else the base says, such as how it samples.
+    ``bare`` leaves out what else the base says, such as how it samples.
     """
     file = base / GENERATION
     config = {} if bare or not file.exists() else without_paths(read_json(file))
