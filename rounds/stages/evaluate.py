@@ -67,10 +67,10 @@ from rounds.runner import StageSpec, Work
 from rounds.safety import SafetyCheck, safety_files
 from workbench.config import dumped
 from workbench.errors import UserError
-from workbench.inference.answer_cache import CACHE, base_fingerprint
+from workbench.inference.answer_cache import CACHE, base_fingerprint, paid_by
 from workbench.inference.embedder import make_embedder
 from workbench.inference.endpoint import Endpoint
-from workbench.inference.judge import judge_paid
+from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.wire import check_reachable
 from workbench.records import Example, ProbePrompt, Response, Review, Score
 from workbench.stats import Comparison, compare
@@ -203,7 +203,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     work.write(STYLE, style)
     _write_pairs(context, work, answers.answered, judging)
     work.counts.update(
-        _bill(judging),
+        _bill(context, judging),
         prompts=len(prompts),
         probes=len(probes),
         primaries=_primaries(work, settings.primary),
@@ -385,15 +385,18 @@ def _counts(answers: ArmAnswers, scores: list[Score]) -> dict[str, object]:
     }
 
 
-def _bill(judging: _Judging) -> dict[str, object]:
-    """Return what the judge took for this round over all runs; kept answers cost nothing again."""
-    if judging.judge is None:
+def _bill(context: RoundContext, judging: _Judging) -> dict[str, object]:
+    """Return what judge and served arms took over all runs; kept answers cost nothing again."""
+    steps = {f"arm {a.name}": a.endpoint for a in named_arms(context, "") if a.endpoint}
+    steps |= {JUDGE_STEP: judging.judge} if judging.judge else {}
+    if not steps:
         return {}
-    paid, price = judge_paid(judging.cache, judging.judge), judging.judge.rate
+    rates = {step: endpoint.rate for step, endpoint in steps.items()}
+    paid = paid_by(judging.cache, steps)
     return {
-        "paid": {"judge": paid._asdict()},
-        "spent": round(paid.cost(price), 6),
-        "currency": price.currency if price else None,
+        "paid": {step: took._asdict() for step, took in paid.items()},
+        "spent": round(sum(took.cost(rates[step]) for step, took in paid.items()), 6),
+        "currency": next((rate.currency for rate in rates.values() if rate), None),
     }
 
 

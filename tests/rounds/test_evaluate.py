@@ -214,6 +214,7 @@ def test_a_served_arm_is_asked_several_at_a_time_and_again_for_what_failed(
 ) -> None:
     with ScriptedServer(lambda r: fails(400) if r.share < 0.3 else says("Champ!", delay=0.05)) as s:
         arm = {"base_url": s.url, "model": "m", "attempts": 1, "concurrency": 4}
+        arm |= {"price": {"input": 0, "output": 1000}}
         arms = {"evaluate": {"more": {"served": arm}, "max_unscored": 0.2}}
         first = evaluate(**arms)
         # What failed stays with its prompt, and is counted against a bound.
@@ -222,6 +223,9 @@ def test_a_served_arm_is_asked_several_at_a_time_and_again_for_what_failed(
         assert first.counts["unanswered"] == {"served": len(lost)}
         assert any("rejected" in line for line in first.counts["failures"])
         answered = ANSWERS - len(lost)
+        # Each answer is one word; a request that was turned away costs nothing.
+        assert first.counts["paid"]["arm served"]["output_tokens"] == answered
+        assert first.counts["spent"] == pytest.approx(answered / 1000)
         assert 0 < answered < ANSWERS and s.most_at_once > 1
         s.script, asked = lambda r: says("Champ!"), len(s.requests)
         assert evaluate(force=True, **arms).counts["failures"] == []

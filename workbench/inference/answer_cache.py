@@ -14,7 +14,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -204,3 +204,11 @@ class AnswerCache:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+
+def paid_by(cache: Path, steps: Mapping[str, Endpoint]) -> dict[str, Paid]:
+    """Return what each step took at its endpoint, over every run that used the file."""
+    if not cache.exists():
+        return dict.fromkeys(steps, Paid())
+    with AnswerCache(cache) as answers:
+        return {step: answers.paid(endpoint).get(step, Paid()) for step, endpoint in steps.items()}

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, create_model
 
 from workbench.checks import Judge
-from workbench.inference.answer_cache import AnswerCache
+from workbench.inference.answer_cache import paid_by
 from workbench.inference.client import EndpointClient, Put, complete_all
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid
@@ -272,7 +272,4 @@ async def trait_share(
 
 def judge_paid(cache: Path, endpoint: Endpoint) -> Paid:
     """Return what this judge took for a file of answers, over every run that used the file."""
-    if not cache.exists():
-        return Paid()
-    with AnswerCache(cache) as answers:
-        return answers.paid(endpoint).get(STEP, Paid())
+    return paid_by(cache, {STEP: endpoint})[STEP]
