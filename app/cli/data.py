@@ -160,12 +160,13 @@ def generate(
 ) -> None:
     """Ask the teacher for rows where one is configured, and the base for its baseline answers.
 
-    Killed or stopped at any moment, the same command goes on, and no answer is paid for twice.
+    Killed or stopped at any moment, the same command goes on, and no answer is paid for twice. At
+    the budget it ends with the rows that were paid for.
 
     \b
     Exit codes:
       0  done, with enough of the planned rows
-      2  a mistake to mend: endpoint, key, budget used up; nothing is half written
+      2  a mistake to mend: endpoint, key, a budget that pays for no row; nothing is half written
       3  done, but fewer rows came than --min-share asks for
 
     \b

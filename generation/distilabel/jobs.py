@@ -98,9 +98,13 @@ class Served(_Settings):
 
     def share(self, workers: int, bookkeeper: str) -> Served:
         """Return what one of several workers does, each with its part of the bounds."""
-        at_once = max(1, self.endpoint.concurrency // workers)
+        endpoint = self.endpoint
+        parts: dict[str, Any] = {"concurrency": max(1, endpoint.concurrency // workers)}
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            if limit := getattr(endpoint, name):
+                parts[name] = limit / workers
         changes: dict[str, Any] = {
-            "endpoint": self.endpoint.model_copy(update={"concurrency": at_once}),
+            "endpoint": endpoint.model_copy(update=parts),
             "budget": None if self.budget is None else self.budget / workers,
             "bookkeeper": bookkeeper,
         }
