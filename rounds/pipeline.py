@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from curation.argilla.dataset import check_guide
 from curation.review.resolve import check_policy
 from rounds.arms import check_primary, own_arms
 from rounds.context import RoundContext
@@ -100,6 +101,8 @@ def _checks(context: RoundContext, names: Sequence[str]) -> Iterator[Callable[[]
     """Yield what is checked before anything runs, as far as the named stages need it."""
     yield partial(check_policy, context.config.review.policy, context.persona)
     yield from recipe_checks(context, [method for method in METHODS if method in names])
+    if "review" in names:
+        yield partial(check_guide, context.persona)
     if "evaluate" in names:
         yield partial(own_arms, context)
         yield partial(check_primary, context)

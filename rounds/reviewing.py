@@ -42,8 +42,12 @@ def push_review(context: RoundContext) -> None:
     filtered first. How many review each record is kept in the round.
 
     Raises:
-        UserError: The server does not run, or what one of the stages says.
+        UserError: A guide that Argilla would refuse, the server does not run, or what one of the
+            stages says.
     """
+    from curation.argilla.dataset import check_guide
+
+    check_guide(context.persona)
     if context.round.has(FILTERED):
         check_splittable(context, review_rows(context, context.round, people=True))
     connection = ReviewServer.of(context).connect()

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from workbench.errors import UserError, unreadable
 from workbench.records import Record
+from workbench.text import normalize_all
 
 R = TypeVar("R", bound=Record)
 Model = TypeVar("Model", bound=BaseModel)
@@ -302,6 +303,7 @@ def read_models(
 ) -> Iterator[tuple[int, Model]]:
     """Yield the 1-based line number and value of each line of a JSONL file that people write.
 
+    Texts are normalized, as those of imported rows are.
     ``mistakes`` takes up the lines that are no ``model``, so that all are told at once.
 
     Raises:
@@ -309,7 +311,7 @@ def read_models(
     """
     for number, data in read_json_lines(path, mistakes=mistakes):
         try:
-            yield number, model.model_validate(data)
+            yield number, model.model_validate(normalize_all(data))
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])

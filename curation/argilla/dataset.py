@@ -9,24 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from curation.argilla.pictures import picture_field
 from curation.argilla.records import DIMENSIONS, VECTOR
+from workbench.errors import UserError
 from workbench.language import say
 from workbench.persona import Persona
 from workbench.records import Example
 from workbench.stats.agreement import RATINGS
 
 if TYPE_CHECKING:
-    from argilla import Settings, TextField
+    from argilla import ImageField, Settings, TextField
 
 Phrase = Callable[[str], str]
 """Key after ``review.`` → the text in the persona's language."""
 
 
 MAX_EXAMPLES = 3
+LONGEST_GUIDE = 10_000
+"""Characters of guidelines that Argilla takes."""
+LONGEST_LABEL = 500
+"""Characters of a label that Argilla takes."""
 
 
 def guidelines(
@@ -68,7 +74,7 @@ def guidelines(
     if few_shot:
         parts.append(f"## {phrase('examples')}")
         for example in few_shot[:MAX_EXAMPLES]:
-            parts.append(f"**{_line(example.question)}**\n\n> {_line(example.answer)}")
+            parts.append(f"**{_letters(example.question)}**\n\n> {_letters(example.answer)}")
     return "\n\n".join(parts)
 
 
@@ -89,11 +95,14 @@ def _numbered(items: Sequence[str]) -> str:
     return "\n".join(f"{number}. {item.strip()}" for number, item in enumerate(items, start=1))
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
+def _letters(text: str) -> str:
+    """Return a text in one line of Markdown that shows its letters as they are."""
+    return _LINE_START.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", " ".join(text.split())))
 
 
-_IMAGE = re.compile(r"!\[[^\]]*\]\([^)\s]+")
+_MARKUP = re.compile(r"[\\`*_\[\]<>#|~$&]")
+_LINE_START = re.compile(r"^(\d*)([-+.)])")
+"""What begins a list where a line begins with it."""
 _SEAL = re.compile(r"\(([0-9a-f]{16})\)\s*$")
 
 
@@ -103,27 +112,10 @@ class DatasetShape:
 
     pairs: bool = False
     """Some rows show two answers."""
-    images: bool = False
-    """Some rows hold an image as Markdown, which text fields then render."""
+    pictures: int = 0
+    """Most pictures that a row has."""
     queue: bool = False
     """The disagreement queue: opinions are shown beside each answer."""
-
-
-def shape_of(
-    examples: Sequence[Example], alternatives: Mapping[str, str], *, queue: bool
-) -> DatasetShape:
-    """Return what the rows need of the settings."""
-    texts = [*(conversation_text(example) for example in examples), *alternatives.values()]
-    return DatasetShape(
-        pairs=any(example.id in alternatives for example in examples),
-        images=any(_IMAGE.search(text) for text in texts),
-        queue=queue,
-    )
-
-
-def conversation_text(example: Example) -> str:
-    """Return the prompt's text as a whole, to look for images in it."""
-    return "\n".join(message.content for message in example.prompt)
 
 
 def settings(
@@ -159,10 +151,34 @@ def settings(
         seal=_hash(persona, made),
     )
     made.guidelines = f"{made.guidelines}\n\n---\n\n{seal}"
+    check_length(persona, made.guidelines)
     return made
 
 
-def _fields(phrase: Phrase, shape: DatasetShape) -> list[TextField]:
+def check_guide(persona: Persona) -> None:
+    """Raise a UserError for a guide that Argilla would refuse, before anything is spent on rows."""
+    check_length(persona, guidelines(persona, pairs=True, queue=True))
+    for problem, label in problem_labels(persona).items():
+        if len(label) > LONGEST_LABEL:
+            raise UserError(
+                f"the problem '{problem}' has a label of {len(label)} characters, and Argilla"
+                f" takes {LONGEST_LABEL}",
+                where=f"persona '{persona.id}'",
+                fix="give the trait a shorter name in persona.yaml",
+            )
+
+
+def check_length(persona: Persona, guide: str) -> None:
+    """Raise a UserError for a guide that is longer than Argilla takes."""
+    if len(guide) > LONGEST_GUIDE:
+        raise UserError(
+            f"the reviewers' guide has {len(guide)} characters, and Argilla takes {LONGEST_GUIDE}",
+            where=f"persona '{persona.id}'",
+            fix="shorten role, structure and the traits' `about` in persona.yaml",
+        )
+
+
+def _fields(phrase: Phrase, shape: DatasetShape) -> list[TextField | ImageField]:
     import argilla as rg
 
     required = {"question": True, "answer": not shape.pairs}
@@ -170,12 +186,21 @@ def _fields(phrase: Phrase, shape: DatasetShape) -> list[TextField]:
         required |= {"answer_a": False, "answer_b": False}
     if shape.queue:
         required["opinions"] = True
-    return [
-        rg.TextField(
-            name=name, title=phrase(f"field.{name}"), required=needed, use_markdown=shape.images
-        )
+    texts = [
+        # Never Markdown: it would render letters away.
+        rg.TextField(name=name, title=phrase(f"field.{name}"), required=needed)
         for name, needed in required.items()
     ]
+    title = phrase("field.picture")
+    pictures = [
+        rg.ImageField(
+            name=picture_field(number),
+            title=f"{title} {number + 1}" if number else title,
+            required=False,
+        )
+        for number in range(shape.pictures)
+    ]
+    return [*texts, *pictures]
 
 
 def _questions(phrase: Phrase, shape: DatasetShape, problems: dict[str, str]) -> list[Any]:

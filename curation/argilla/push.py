@@ -7,7 +7,8 @@ where it stopped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curation.argilla.client import (
@@ -18,8 +19,9 @@ from curation.argilla.client import (
     find_dataset,
     records_of,
 )
-from curation.argilla.dataset import problem_labels, seal_of, settings, shape_of
-from curation.argilla.records import JudgeOpinion, order_of, place_of, records
+from curation.argilla.dataset import DatasetShape, problem_labels, seal_of, settings
+from curation.argilla.pictures import pictures_of
+from curation.argilla.records import CANDIDATE_FIRST, JudgeOpinion, order_of, place_of, records
 from curation.review.resolve import folded
 from curation.review.votes import ReviewVote, by_record, votes_of
 from workbench.console import track
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 BATCH = 250
 """Records sent in one request; Argilla takes 500."""
+BATCH_OF_PICTURES = 10
+"""Records with pictures sent in one request: some megabytes."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def push(
     alternatives: Mapping[str, str] | None = None,
     judge_opinions: Mapping[str, JudgeOpinion] | None = None,
     opinions: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Pushed:
     """Make the round's dataset where it is missing and add the rows that it lacks.
 
@@ -64,35 +69,35 @@ def push(
         connection: With an owner's key, or an admin's of the workspace.
         persona: The specification, rendered as guidelines.
         round_name: Such as ``round-001``.
-        examples: The rows; a record's id is its example's.
+        examples: The rows; a record has its example's id.
         reviewers_per_record: Submitted reviews that complete a record.
         few_shot: Right answers for the guidelines.
-        alternatives: Example id → another answer to compare the candidate with; where both are the
-            same text there is nothing to compare. Those of rows that are not pushed yet count for
-            the dataset's questions.
+        alternatives: Example id → another answer to compare the candidate with, unless it is the
+            same. Those of rows that are not pushed yet count for the dataset's questions.
         judge_opinions: Example id → what a judge model suggests.
         opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
+        folder: What the pictures of rows are relative to.
 
     Raises:
-        UserError: The dataset was pushed with another specification or other settings, or
-            Argilla refuses, is too old or does not answer.
+        UserError: It was pushed with other settings, or Argilla refuses or does not answer.
     """
-    queue = opinions is not None
-    name = dataset_name(persona.id, round_name, queue=queue)
+    name = dataset_name(persona.id, round_name, queue=opinions is not None)
     pairs = _compared(examples, alternatives or {})
+    pictures = _pictures(examples, pairs, round_name, folder)
     # A later push may add the pairs: what reviewers are asked must not depend on it.
-    shape = replace(shape_of(examples, pairs, queue=queue), pairs=bool(alternatives))
+    most = max(map(len, pictures.values()), default=0)
+    shape = DatasetShape(bool(alternatives), most, queue=opinions is not None)
     with connected(connection) as client:
         wanted = settings(persona, few_shot, shape, min_submitted=reviewers_per_record)
         dataset = _dataset(client, connection, name, wanted)
         held = {item["external_id"] for item in records_of(client, dataset)}
         rows = {row.id: row for row in examples}
         new = [row for row in rows.values() if row.id not in held]
-        batches = [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
+        rest = pairs, judge_opinions or {}, opinions, pictures
+        size = BATCH_OF_PICTURES if shape.pictures else BATCH
         with track("sending rows to Argilla", len(new)) as advance:
-            for batch in batches:
-                made = records(persona, round_name, batch, pairs, judge_opinions or {}, opinions)
-                _add(client, dataset, made)
+            for batch in (new[at : at + size] for at in range(0, len(new), size)):
+                _add(client, dataset, records(persona, round_name, batch, *rest))
                 advance(len(batch))
     return Pushed(name, len(new), len(rows) - len(new))
 
@@ -104,6 +109,19 @@ def _compared(examples: Sequence[Example], alternatives: Mapping[str, str]) -> d
         for row in examples
         if (text := alternatives.get(row.id)) and folded(text) != folded(row.answer)
     }
+
+
+def _pictures(
+    examples: Sequence[Example], pairs: Mapping[str, str], round_name: str, folder: Path | None
+) -> dict[str, list[str]]:
+    """Return example id → its pictures, those of answers in the order in which they are shown."""
+    pictures = {}
+    for row in examples:
+        answers = [row.answer, *([pairs[row.id]] if row.id in pairs else [])]
+        if order_of(row, round_name) != CANDIDATE_FIRST:
+            answers.reverse()
+        pictures[row.id] = pictures_of(row, answers, folder)
+    return pictures
 
 
 def _add(client: Argilla, dataset: Dataset, records: Sequence[Record]) -> None:
@@ -154,6 +172,7 @@ def push_queue(
     *,
     few_shot: Sequence[Example] = (),
     alternatives: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Pushed | None:
     """Push the queued records to a dataset of their own; None where nothing is queued.
 
@@ -169,6 +188,7 @@ def push_queue(
         queue: What :func:`curation.review.resolve.resolve` left unsettled.
         few_shot: Right answers for the guidelines.
         alternatives: Example id → the other answer of a pair.
+        folder: What the pictures of rows are relative to.
 
     Raises:
         UserError: As :func:`curation.argilla.push.push` does.
@@ -186,6 +206,7 @@ def push_queue(
         reviewers_per_record=1,
         few_shot=few_shot,
         alternatives=alternatives,
+        folder=folder,
         opinions={
             row.id: opinions_of(persona, round_name, row, votes.get(row.id, ())) for row in rows
         },

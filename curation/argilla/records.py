@@ -7,10 +7,12 @@ a model, so that "find similar" works on any machine.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from curation.argilla.pictures import picture_field
 from workbench.language import say
 from workbench.parts import length
 from workbench.persona import Persona
@@ -44,6 +46,8 @@ def vectors(texts: Sequence[str]) -> list[list[float]]:
     return [[float(value) for value in row] for row in table]
 
 
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=[#\w])")
+"""What HTML takes for a tag or an entity; all else stays as it is, so that searches find it."""
 CANDIDATE_FIRST, CANDIDATE_SECOND = "ab", "ba"
 
 
@@ -68,6 +72,15 @@ def question_text(persona: Persona, example: Example) -> str:
     )
 
 
+def letters(text: str) -> str:
+    """Return what Argilla's page shows as the letters of ``text``.
+
+    Argilla 2.8.0 puts the value of a text field into its page as HTML, though the field is no
+    Markdown (``TextField.vue``): ``<b>`` would go, ``&lt;`` become ``<``, and a script run.
+    """
+    return _MARKUP.sub(lambda match: {"<": "&lt;", "&": "&amp;"}[match.group()], text)
+
+
 def order_of(example: Example, round_name: str) -> str:
     """Return which answer of a pair comes first, by a coin that the record's id throws."""
     coin = hashlib.sha256(f"{round_name}\0{example.id}".encode()).digest()[0] & 1
@@ -88,6 +101,7 @@ def records(
     alternatives: Mapping[str, str],
     judged: Mapping[str, JudgeOpinion],
     opinions: Mapping[str, str] | None = None,
+    pictures: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Record]:
     """Return the records of ``examples``, with suggestions, metadata and vectors.
 
@@ -98,19 +112,14 @@ def records(
         alternatives: Example id → the other answer of a pair.
         judged: Example id → what a judge suggests.
         opinions: Example id → the reviewers' opinions, for the disagreement queue.
+        pictures: Example id → addresses of its pictures.
     """
     import argilla as rg
 
     questions = [question_text(persona, example) for example in examples]
     made = []
     for example, question, vector in zip(examples, questions, vectors(questions), strict=True):
-        metadata: dict[str, Any] = {
-            "length": length(example.answer, persona.voice.length.unit),
-            "origin": example.origin,
-            "round": round_name,
-        }
-        if example.topic:
-            metadata["topic"] = persona.topic_name(example.topic)
+        metadata = _metadata(persona, round_name, example)
         fields = {"question": question, "answer": example.answer}
         if alternative := alternatives.get(example.id):
             metadata["order"] = order_of(example, round_name)
@@ -119,6 +128,9 @@ def records(
             fields = {"question": question, "answer_a": first, "answer_b": second}
         if opinions is not None:
             fields["opinions"] = opinions[example.id]
+        fields = {name: letters(text) for name, text in fields.items()}
+        for number, address in enumerate((pictures or {}).get(example.id, ())):
+            fields[picture_field(number)] = address
         made.append(
             rg.Record(
                 id=example.id,
@@ -131,6 +143,17 @@ def records(
             )
         )
     return made
+
+
+def _metadata(persona: Persona, round_name: str, example: Example) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "length": length(example.answer, persona.voice.length.unit),
+        "origin": example.origin,
+        "round": round_name,
+    }
+    if example.topic:
+        metadata["topic"] = persona.topic_name(example.topic)
+    return metadata
 
 
 def _suggestions(

@@ -266,6 +266,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
         reviewers_per_record=context.config.review.per_record,
         few_shot=context.few_shot_examples([*rows.decided, *rows.rows]),
         alternatives=rows.alternatives,
+        folder=context.round.path(FILTERED).parent,
         judge_opinions=judge_opinions(
             context.persona,
             context.config.judge,
@@ -345,6 +346,7 @@ def push_unsettled(
         resolved.queue,
         few_shot=context.few_shot_examples(rows),
         alternatives=alternatives,
+        folder=context.round.path(FILTERED).parent,
     )
 
 

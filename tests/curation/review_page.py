@@ -68,6 +68,27 @@ class ReviewPage:
     def question(self) -> str:
         return self.page.locator(".text_field_component .content-area").first.inner_text().strip()
 
+    def texts(self) -> list[str]:
+        """Return what the text fields show, with its spaces and line ends."""
+        areas = self.page.locator(".text_field_component .content-area")
+        return [area.inner_text().removesuffix("\n ") for area in areas.all()]
+
+    def next_row(self, seen: set[str]) -> int:
+        """Wait for a question that begins with ``Q``, a new digit and a colon; return the digit."""
+        from playwright.sync_api import expect
+
+        left = "".join(sorted(set("0123456789") - {name[1:] for name in seen}))
+        area = self.page.locator(".text_field_component .content-area").first
+        expect(area).to_have_text(re.compile(rf"^\s*Q[{left}]:"))
+        return int(area.inner_text().strip()[1])
+
+    def pictures(self) -> list[int]:
+        """Return the widths of the pictures beside the texts, in their own pixels."""
+        self.page.wait_for_function("[...document.images].every(one => one.complete)")
+        script = "all => all.map(one => one.naturalWidth)"
+        widths: list[int] = self.page.locator(".image_field_component img").evaluate_all(script)
+        return widths
+
     def search(self, words: str) -> None:
         box = self.page.get_by_placeholder("Introduce a query")
         if not box.is_visible():
@@ -101,6 +122,10 @@ class ReviewPage:
         box.click()
         self.page.keyboard.press("Control+A")
         self.page.keyboard.insert_text(text)
+
+    def written(self, question: str) -> str:
+        """Return what the question's box shows."""
+        return self.asked(question).get_by_role("textbox").inner_text()
 
     def has_done(self, kind: str, count: int) -> None:
         """Wait until the footer counts ``count`` records as done so."""

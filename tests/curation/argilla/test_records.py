@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curation.argilla.dataset import guidelines, problem_labels, shape_of
+import pytest
+
+from curation.argilla.dataset import guidelines, problem_labels
+from curation.argilla.pictures import pictures_of
 from curation.argilla.records import DIMENSIONS, JudgeOpinion, order_of, records, vectors
+from workbench.errors import UserError
 from workbench.language import phrases
 from workbench.persona import Persona
 from workbench.records import Example, Message, user_prompt
@@ -83,12 +87,23 @@ def test_several_turns_are_shown_with_their_speakers(coach: Persona) -> None:
     assert record.fields["question"] == shown
 
 
-def test_images_are_noticed() -> None:
-    plain = shape_of([example()], {}, queue=False)
-    image = shape_of(
-        [example("Is this right? ![squat](data:image/png;base64,AA)")], {}, queue=False
-    )
-    assert (plain.images, image.images) == (False, True)
+def test_pictures_are_files_as_data_and_what_texts_name_by_an_address_that_argilla_takes(
+    tmp_path: Path,
+) -> None:
+    from PIL import Image
+
+    noise = Image.effect_noise((1600, 1200), 90)
+    for name in ("small.png", "large.bmp"):
+        noise.resize((8, 6) if name == "small.png" else noise.size).save(tmp_path / name)
+    text = "Is ![this](data:image/png;base64,AA) as ![that](http://a.b/c.png)?"
+    row = example(text).evolve(images=("small.png", "large.bmp"))
+    small, large, *named = pictures_of(row, ["![x](no/path.png) ![y](http://a.b)"], tmp_path)
+    assert small.startswith("data:image/png;base64,") and large.startswith("data:image/png;base64,")
+    assert len(large) < 2_000_000 < (tmp_path / "large.bmp").stat().st_size * 2
+    assert named == ["data:image/png;base64,AA", "http://a.b/c.png"]
+    assert pictures_of(example("3*10 <b>")) == []
+    with pytest.raises(UserError, match="cannot be read"):
+        pictures_of(row.evolve(images=("gone.png",)), (), tmp_path)
 
 
 def test_similar_questions_have_near_vectors() -> None:
