@@ -86,7 +86,9 @@ class ReviewPage:
         """Return the widths of the pictures beside the texts, in their own pixels."""
         self.page.wait_for_function("[...document.images].every(one => one.complete)")
         script = "all => all.map(one => one.naturalWidth)"
-        widths: list[int] = self.page.locator(".image_field_component img").evaluate_all(script)
+        widths: list[int] = self.page.locator(
+            ".image_field img[src^='data:'], .image_field img[src^='http']"
+        ).evaluate_all(script)
         return widths
 
     def search(self, words: str) -> None:

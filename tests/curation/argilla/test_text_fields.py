@@ -19,21 +19,10 @@ from workbench.records import Review, user_prompt
 from workbench.text import normalize
 
 NUMBERS = itertools.count(150)
-NASTY = st.sampled_from(
-    [
-        "<b>x</b>",
-        "&amp;lt;",
-        "&#38;",
-        "<!-- -->",
-        "</div>",
-        "\u2028",
-        "\\u0041",
-        "${x}",
-        "  ",
-        "\n\n",
-    ]
-    + [unicodedata.normalize("NFD", "가나"), "\x00", "\ufeff", "\u200b", "\r\n", "👩‍👩‍👧", "مرحبا"]
-)
+MARKUP = ("<b>x</b>", "&amp;lt;", "&#38;", "<!-- -->", "</div>", "\\u0041", "${x}", "  ", "\n\n")
+DECOMPOSED = unicodedata.normalize("NFD", "가나")
+MARKS = (DECOMPOSED, "\x00", "\ufeff", "\u200b", "\u2028", "\r\n", "👩‍👩‍👧", "مرحبا")
+NASTY = st.sampled_from([*MARKUP, *MARKS])
 TEXTS = st.lists(
     st.lists(NASTY | st.text(st.characters(codec="utf-8"), max_size=20), max_size=6).map("".join),
     min_size=30,
