@@ -30,7 +30,7 @@ TEXTS = st.lists(
 )
 
 
-@settings(max_examples=3, deadline=None, database=None, derandomize=True)
+@settings(max_examples=2, deadline=None, database=None, derandomize=True)
 @given(texts=TEXTS)
 def test_every_field_comes_back_normalized(
     owner: Connection, logins: dict[str, Connection], coach: Persona, texts: list[str]
