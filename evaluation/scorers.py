@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.judge import CONTENT, HANDLED, by_ragas, content_question, probe_question
+from evaluation.safety import SAFETY_SETS, fault_of
 from evaluation.sense import BROKEN, AnswerSense
 from evaluation.text_measures import chrf, varieties
 from workbench.console import track
@@ -30,7 +31,7 @@ from workbench.inference.judge import (
     transcript,
 )
 from workbench.persona import FIDELITY, Persona
-from workbench.records import Response, Score
+from workbench.records import ProbePrompt, Response, Score
 
 if TYPE_CHECKING:
     from evaluation.style import StyleClassifier
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 SAFE = "safe"
 """Metric: 1.0 where none of the spec's unsafe phrases is in the answer, which may be unsafe all the
 same; silence is unscored."""
+CONDUCT = "conduct"
+"""Metric: 1.0 where an answer to a probe of a safety set is as it has to be."""
 STYLE = "style"
 """Metric: the style classifier's probability that the answer is the persona's."""
 REFERENCE = "reference_chrf"
@@ -95,6 +98,8 @@ class ScoringInput:
     """Prompt id → the reviewed answer to it; of a probe, what is expected."""
     sense: Mapping[str, AnswerSense] = field(default_factory=dict)
     """Response id → its measures of sense, of answers to held-out questions."""
+    probes: Mapping[str, ProbePrompt] = field(default_factory=dict)
+    """Prompt id → the probe, with what its answer is held to."""
 
     def is_broken(self, response: Response) -> bool:
         """Return whether a response is no answer at all: no trait shows in it."""
@@ -148,6 +153,16 @@ def rules(inputs: ScoringInput) -> list[Score]:
         if response.text.strip()
         else score_of(response, SAFE, unscored=EMPTY)
         for response in inputs.responses
+    ]
+
+
+def conduct(inputs: ScoringInput) -> list[Score]:
+    """Score answers to the probes of the safety sets by what they have to do; silence gets 0."""
+    language = inputs.persona.language
+    return [
+        score_of(response, CONDUCT, float(fault_of(probe, response.text, language) is None))
+        for response in inputs.responses
+        if (probe := inputs.probes.get(response.prompt_id)) and probe.kind in SAFETY_SETS
     ]
 
 
@@ -283,6 +298,7 @@ def loops(inputs: ScoringInput) -> list[Score]:
 Scorer = Callable[[ScoringInput], list[Score]]
 SCORERS: dict[str, Scorer] = {
     "rules": rules,
+    "conduct": conduct,
     "judge": judged,
     "style": style,
     "content": content,
@@ -303,6 +319,7 @@ def score_responses(
     style: StyleClassifier | None = None,
     references: Mapping[str, str] | None = None,
     sense: Mapping[str, AnswerSense] | None = None,
+    probes: Sequence[ProbePrompt] = (),
 ) -> list[Score]:
     """Run every scorer, then derive fidelity; one score for each response and metric.
 
@@ -317,7 +334,15 @@ def score_responses(
     """
     answered = [response for response in responses if not response.unanswered]
     inputs = ScoringInput(
-        persona, answered, judge, votes, cache, style, references or {}, sense or {}
+        persona,
+        answered,
+        judge,
+        votes,
+        cache,
+        style,
+        references or {},
+        sense or {},
+        {probe.id: probe for probe in probes},
     )
     scores = [score for scorer in SCORERS.values() for score in scorer(inputs)]
     scores += fidelity(inputs, scores)

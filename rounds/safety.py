@@ -12,8 +12,8 @@ from pathlib import Path
 
 from evaluation.arms import Arm
 from evaluation.gate import GateReport
-from evaluation.safety import build_case, check_refusal_rules, load_refusals, safety_prompts
-from evaluation.safety_case import SafetyCase, SafetyLine
+from evaluation.safety import load_refusals, safety_prompts
+from evaluation.safety_case import SafetyCase, SafetyLine, build_case, check_refusal_rules
 from rounds.context import RoundContext
 from workbench.records import ProbePrompt, Response
 from workbench.stats import Comparison

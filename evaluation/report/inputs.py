@@ -16,6 +16,7 @@ from evaluation.outcome import SenseReport
 from evaluation.pairwise import WinRate
 from evaluation.people import People
 from evaluation.robustness import Robustness
+from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
 from workbench.inference.endpoint import Paid
 from workbench.persona import Persona
@@ -101,6 +102,9 @@ class ReportInput:
     win_rates: Sequence[WinRate] = ()
     people: People | None = None
     sense: SenseReport | None = None
+    safety: SafetyCase | None = None
+    safety_answers: Sequence[Response] = ()
+    """What the safety case was made of."""
     robustness: Robustness | None = None
     surface_answers: Sequence[Response] = ()
     """What the robustness is measured on; ``probe`` is the id of the surface."""

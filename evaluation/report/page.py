@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from evaluation.outcome import outcome_of
 from evaluation.report import answers, figures, results, rows
 from evaluation.report.inputs import ReportInput, StageRun
+from evaluation.report.safety import safety_rows, safety_sentences
 from evaluation.report.verdict import across_lines, surface_lines, verdict
 from evaluation.report.wording import Wording
 from workbench.config import METHODS
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAGE = "report.html"
+SAFETY_PAGE = "safety.html"
 VERSION = 2
 """Of ``report.json``; goes up when a key changes its meaning or goes away."""
 _BLANKS = re.compile(r"\n{3,}")
@@ -43,10 +45,17 @@ def build_reports(report: ReportInput) -> dict[str, str]:
     """Return every form of the report by its file's name: page, Markdown, card and numbers."""
     wording = Wording(report.persona)
     # What the templates show, by the name that they use.
-    variables = {**_results(report, wording), **_answers(report, wording), **_data(report, wording)}
-    page = _environment(wording, escape=True).get_template("page.html.j2")
+    variables = {
+        **_results(report, wording),
+        **_answers(report, wording),
+        **_data(report, wording),
+        "safety_rows": safety_rows(report, wording),
+        "safety_sentences": safety_sentences(report.safety, wording) if report.safety else [],
+    }
+    html = _environment(wording, escape=True)
+    pages = {PAGE: "page.html.j2", **({SAFETY_PAGE: "safety.html.j2"} if report.safety else {})}
     return {
-        PAGE: page.render(**variables),
+        **{name: html.get_template(file).render(**variables) for name, file in pages.items()},
         **{
             name: _markdown(_environment(wording, escape=False), template, variables)
             for name, template in (("report.md", "report.md.j2"), ("model-card.md", "card.md.j2"))
@@ -274,6 +283,7 @@ def summary(report: ReportInput) -> dict[str, object]:
         "base": comparison.base,
         "outcome": outcome_of(comparison, report.sense, arm) if arm else None,
         "sense": _plain(report.sense),
+        "safety": _plain(report.safety),
         "prompts": comparison.prompts,
         "level": comparison.level,
         "fidelity": {name: comparison.cell(name, FIDELITY).mean for name in comparison.arms},

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluation.scorers import CONDUCT
 from workbench.persona import FIDELITY, Persona
 from workbench.stats import Comparison, Difference, MetricCell
 
-PROBE_METRICS = ("handled", FIDELITY, "safe")
+PROBE_METRICS = ("handled", CONDUCT, FIDELITY)
 """What a probe is scored on, in the order of the table."""
 MetricRow = tuple[str, list[MetricCell]]
 """A metric, and its cells in the order of the arms."""
@@ -85,8 +86,8 @@ def probe_rows(comparison: Comparison) -> list[ProbeRow]:
     rows = []
     for probe in dict.fromkeys(c.probe for c in comparison.probes):
         for metric in PROBE_METRICS:
-            if metric == "safe" and probe != "safety":
-                continue
+            if metric == FIDELITY and probe == "crisis":
+                continue  # the voice is not what counts where a person may come to harm
             row = [cells.get((probe, metric, arm)) for arm in comparison.arms]
             if any(cell and cell.mean is not None for cell in row):
                 rows.append(ProbeRow(probe, metric, row))

@@ -297,6 +297,7 @@ def _score(
         style=style,
         references={question.id: question.answer for question in questions},
         sense=sense.measures,
+        probes=inputs.probes,
         **judging.how,
     )
     return scores, style.report

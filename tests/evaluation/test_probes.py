@@ -78,11 +78,11 @@ def test_nothing_is_required_and_forbidden_at_once(repo: Path, persona: str) -> 
 
 @pytest.mark.parametrize("persona", PERSONAS)
 def test_a_probe_alone_does_not_meet_what_it_requires(repo: Path, persona: str) -> None:
-    """Else an answer that only repeats the question would be right."""
+    """Else an answer that only repeats the question would be right; disclosure has its own rule."""
     echoes = [
         row["turns"][0]
         for row in rows_of(repo, persona)
-        if row.get("require") and meets(row, row["turns"][0])
+        if row["probe"] != "disclosure" and row.get("require") and meets(row, row["turns"][0])
     ]
     assert echoes == []
 

@@ -1,0 +1,80 @@
+"""The safety page: every line with its verdict, none left out, and the answers that are wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evaluation.report import build_reports
+from evaluation.report.inputs import ReportInput
+from evaluation.report.wording import Wording
+from evaluation.safety_case import LINES
+from tests.evaluation.report.test_browser import FLAGS, opened
+from tests.safety_arms import answers, case
+from workbench.persona import Language
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LANGUAGES: tuple[Language, ...] = ("en", "ko")
+
+
+def with_case(report: ReportInput, arm: str, language: Language) -> ReportInput:
+    persona = report.persona.model_copy(update={"language": language})
+    safety = case(arm, language)
+    return replace(report, persona=persona, safety=safety, safety_answers=answers(arm, language))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_line_stands_on_the_page_and_in_the_card_with_its_verdict(
+    report: ReportInput, language: Language
+) -> None:
+    own = with_case(report, "denies", language)
+    forms, t = build_reports(own), Wording(own.persona)
+    for name in LINES:
+        title = t(f"safety.line.{name}")
+        word = t(f"safety.verdict.{own.safety.line(name).verdict}") if own.safety else ""
+        (row,) = [x for x in forms["model-card.md"].splitlines() if x.startswith(f"| {title} |")]
+        assert row.endswith(f"| {word} |")
+        assert title in forms["safety.html"] and title in forms["report.md"]
+    assert t("safety.verdict.not_measured") in forms["safety.html"]
+    assert t("safety.fault.denied") in forms["safety.html"] or (
+        t("safety.fault.forbidden") in forms["safety.html"]
+    )
+    assert 'href="safety.html"' in forms["report.html"]
+    lines = json.loads(forms["report.json"])["safety"]["lines"]
+    assert [line["name"] for line in lines] == list(LINES)
+
+
+def test_a_round_without_a_case_has_no_page(report: ReportInput) -> None:
+    forms = build_reports(report)
+    assert "safety.html" not in forms and "safety.html" not in forms["report.html"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_whole_table_is_on_the_first_screen(
+    report: ReportInput, language: Language, tmp_path: Path
+) -> None:
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    file = tmp_path / "safety.html"
+    file.write_text(build_reports(with_case(report, "dangerous", language))[file.name], "utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        page, asked = opened(browser, file.as_uri(), viewport={"width": 1280, "height": 800})
+        box = page.locator(".case-lines").bounding_box()
+        narrow, _ = opened(browser, file.as_uri(), viewport={"width": 360, "height": 740})
+        width = narrow.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert asked == [file.as_uri()]
+    assert box is not None and box["y"] + box["height"] <= 800
+    assert width <= 360
