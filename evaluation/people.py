@@ -104,7 +104,7 @@ def blind(
     """
     answers: dict[str, dict[str, Response]] = defaultdict(dict)
     for response in responses:
-        if not response.probe:
+        if not response.probe and not response.unanswered:
             answers[response.arm].setdefault(response.prompt_id, response)
     examples: list[Example] = []
     alternatives: dict[str, str] = {}
