@@ -53,6 +53,10 @@ class Probe:
     """Whether a judge's question got a reply that can be used."""
     left_out: Collection[str]
     """Fields of a request that it does not take."""
+    answers: int
+    """Requests for plain text."""
+    worded: int
+    """Those of them that got a word."""
     reasoning: int
     """Characters of reasoning that came with the answers."""
     counted: bool
@@ -70,7 +74,7 @@ class Probe:
         limit = "not taken" if "max_completion_tokens" in out else "max_completion_tokens"
         schema = "refused" if "json_schema" in out else "ignored"
         return {
-            "answers": "yes",
+            "answers": "yes" if self.worded == self.answers else self._silence(),
             "system message": "opens the first question" if SYSTEM in out else "yes",
             "seed": "not taken" if "seed" in out else "yes",
             "temperature": "not taken" if "temperature" in out else "yes",
@@ -84,6 +88,10 @@ class Probe:
             "latency (s)": f"{self.latency:.2f}",
             "tokens/s": f"{self.rate:.0f}" if self.rate else "not told",
         }
+
+    def _silence(self) -> str:
+        why = "cut off in reasoning: raise max_tokens" if self.reasoning else "without a word"
+        return f"{self.answers - self.worded} of {self.answers} {why}"
 
 
 def probe(endpoint: Endpoint) -> Probe:
@@ -121,11 +129,14 @@ async def _probe(endpoint: Endpoint) -> Probe:
         await ask(EndpointRequest(with_system(_ROLE, _SHORT), seed=1, accept_cut=True))
         shaped = await ask(EndpointRequest(_SHAPED, temperature=1.0, seed=1, schema=_Questions))
         judged = await ask(_JUDGED.request())
+    plainly = [one for one in completions if one not in (shaped, judged)]
     out = frozenset(client.bounds.left_out)
     return Probe(
         structured=shaped.ok and "json_schema" not in out,
         judges=judged.ok,
         left_out=out,
+        answers=len(plainly),
+        worded=sum(bool(one.text) for one in plainly),
         reasoning=sum(one.reasoning for one in completions),
         counted=not any(one.uncounted for one in completions),
         limits=_limits(client.bounds.headers),

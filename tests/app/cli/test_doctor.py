@@ -91,6 +91,28 @@ def test_a_server_that_refuses_schemas_answers_without_them(doctor: Any) -> None
     assert facts(out)["teacher"]["JSON schema"] == "refused: asked for in words"
 
 
+def test_a_server_that_says_nothing_is_told_as_such(doctor: Any) -> None:
+    def thinks(request: Request) -> Reply:
+        plain = request.schema is None and not request.json_mode
+        message = {"content": None, "reasoning_content": "Hm ..."}
+        choice = {"message": message, "finish_reason": "length"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 400}
+        cut = Reply(raw=json.dumps({"choices": [choice], "usage": usage}).encode())
+        return cut if plain else conforms(request)
+
+    def silent(request: Request) -> Reply:
+        shaped = request.schema or request.json_mode
+        return conforms(request) if shaped else says("")
+
+    with ScriptedServer(thinks) as one, ScriptedServer(silent) as other:
+        code, out, _ = doctor(teacher=one.url, judge=other.url)
+    assert code == 0
+    told = facts(out)
+    assert told["teacher"]["answers"] == "4 of 4 cut off in reasoning: raise max_tokens"
+    assert told["judge"]["answers"] == "4 of 4 without a word"
+    assert told["teacher"]["JSON schema"] == told["judge"]["JSON schema"] == "yes"
+
+
 def test_every_endpoint_that_fails_is_one_line_and_the_others_are_told(doctor: Any) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}/v1"
     with ScriptedServer(conforms) as good, ScriptedServer(lambda r: fails(404)) as unknown:
