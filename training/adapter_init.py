@@ -6,6 +6,7 @@ In: a recipe, or what a trainer is made of. Out: a model, or the trainer. Called
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from training.run import Recipe, TrainerParts
 from training.trl_patches import keep_float32, keep_gradients, reload_float32
 from workbench.errors import UserError
 from workbench.inference.adapters import WEIGHTS, load_adapter
-from workbench.inference.base_models import load_model
+from workbench.inference.base_models import load_model, resolve_model
+from workbench.inference.chat_template import tied_embeddings
 from workbench.meter import give_memory_back
 from workbench.store import whole_folder
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, Trainer
 
+_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out")
+"""What architectures call their embeddings and their output layer."""
 PISSA_START = "pissa-start"
 """Folder, beside the checkpoints, of a PiSSA adapter as it was before the first step."""
 
@@ -67,6 +71,34 @@ def check_engine(recipe: Recipe) -> None:
             "pip install unsloth" if "package" in missing else "train where there is one"
         )
         raise UserError(f"engine: unsloth needs {missing}, which is not here", fix=fix)
+
+
+def check_tied(recipe: Recipe, model: str) -> None:
+    """Refuse an adapter on embeddings that are the output layer, too: it would change one alone.
+
+    Args:
+        recipe: Whose adapter.
+        model: The base as its user names it; its weights are not read.
+
+    Raises:
+        UserError: The adapter names such a layer.
+    """
+    if recipe.lora is None:
+        return
+    targets = recipe.lora.get("target_modules") or ()
+    layers = [*(recipe.lora.get("modules_to_save") or ())]
+    if isinstance(targets, str):  # "all-linear", or a pattern
+        layers += [name for name in _EMBEDDINGS if re.fullmatch(targets, f"model.{name}")]
+    else:
+        layers += targets
+    named = [layer for layer in layers if layer.rpartition(".")[2] in _EMBEDDINGS]
+    if named and tied_embeddings(resolve_model(model, weights=False)):
+        raise UserError(
+            f"lora names {named[0]}, and this base's embeddings are its output layer, too (tied):"
+            " an adapter would change one of the two alone",
+            where=recipe.method,
+            fix=f"leave {named[0]} out, or take a base whose embeddings are not tied",
+        )
 
 
 def _unsloth(recipe: Recipe, folder: Path, max_length: int | None) -> PreTrainedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +16,9 @@ from app.airgap.collect import check_bundle, collect
 from app.airgap.contents import contents_of_checkout
 from app.cli.options import round_options
 from rounds.context import RoundContext
+from training.device import quiet
 from workbench.errors import UserError, UserErrors
+from workbench.inference.base_models import examine_model, resolve_model
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.probe import probe
 from workbench.persona import Language
@@ -88,12 +91,13 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
 @click.command("doctor")
 @round_options
 def doctor(context: RoundContext) -> None:
-    """Ask every configured endpoint a few short things, as jobs do, and tell what it takes.
+    """Examine the base's chat template, ask every configured endpoint a few short things, and tell.
 
     Teacher, student, judge and served arms are asked. The table says whether each takes a system
     message, a seed, a temperature, a limit and a JSON schema, whether it reasons aloud, counts
     tokens and tells its limits. docs/endpoints.md says what jobs do about each, and how to
-    configure the common servers. Exit code 2 if one of them does not answer.
+    configure the common servers. Exit code 2 if one of them does not answer, or if the base's
+    template cannot be bridged (`persona model` tells all of it).
 
     \b
     Example:
@@ -103,10 +107,30 @@ def doctor(context: RoundContext) -> None:
     more = context.config.evaluate.more
     endpoints |= {f"arm {name}": one for name, one in more.items() if isinstance(one, Endpoint)}
     endpoints = {role: endpoint for role, endpoint in endpoints.items() if endpoint}
-    if not endpoints:
+    errors = list[UserError]()
+    try:
+        for line in _base_lines(context.config.model):
+            click.echo(line)
+    except UserError as error:
+        errors.append(error)
+    if endpoints:
+        _print_endpoints(endpoints, errors)
+    else:
         click.echo("no endpoint is configured; teacher, student and judge are optional")
-        return
-    columns, errors = [], list[UserError]()
+    if errors:
+        raise UserErrors(errors)
+
+
+def _base_lines(name: str) -> list[str]:
+    """Return what is bridged of the base's chat template, a line each."""
+    with quiet():
+        lines = examine_model(resolve_model(name, weights=False)).bridged()
+    return [f"base {name}: {line}" for line in lines or ["its chat template is used as it is"]]
+
+
+def _print_endpoints(endpoints: Mapping[str, Endpoint], errors: list[UserError]) -> None:
+    """Print what was learnt of each endpoint; those that do not answer join the errors."""
+    columns = []
     for endpoint in endpoints.values():
         try:
             columns.append(_facts(endpoint))
@@ -120,8 +144,6 @@ def doctor(context: RoundContext) -> None:
         table.add_row(name, *(column.get(name, "—") for column in columns))
     # Where there is no terminal, as in a log, addresses shall stay whole.
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
-    if errors:
-        raise UserErrors(errors)
 
 
 def _facts(endpoint: Endpoint) -> dict[str, str]:

@@ -24,7 +24,7 @@ from rounds.layout import (
     write,
 )
 from rounds.runner import StageSpec, Work
-from training.adapter_init import check_engine
+from training.adapter_init import check_engine, check_tied
 from training.data import draw_replay
 from training.recipe import load_recipe
 from training.recipe import recipe_path as find
@@ -111,6 +111,7 @@ def _check_method(context: RoundContext, method: Method) -> None:
     recipe = load(context, method)
     start_round(context, method)
     check_engine(recipe)
+    check_tied(recipe, context.config.model)
     if settings.launch != SINGLE:
         recipe_per_process(
             recipe, settings.launch, check_launch(settings.launch, settings.processes)

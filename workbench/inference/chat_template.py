@@ -243,7 +243,7 @@ class _Examination:
             asked=asked,
             learnt=learnt,
             switch=switch,
-            tied=_tied(self.folder),
+            tied=tied_embeddings(self.folder),
         )
 
     def _refused(self, what: str, fix: str) -> UserError:
@@ -412,11 +412,13 @@ def _ids(token: int | None) -> tuple[int, ...]:
     return () if token is None else (token,)
 
 
-def _tied(folder: Path) -> bool | None:
-    file = folder / "config.json"
-    if not file.exists():
+def tied_embeddings(folder: Path) -> bool | None:
+    """Return whether a base's output layer is its embeddings; None where its files do not say."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):  # no configuration, or one of an unknown kind
         return None
-    config = json.loads(file.read_text(encoding="utf-8"))
-    text: dict[str, bool] = config.get("text_config") or {}
-    tied: bool | None = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
-    return tied
+    tied = getattr(config.get_text_config(), "tie_word_embeddings", None)
+    return None if tied is None else bool(tied)
