@@ -4,7 +4,7 @@
 fidelity by the rules, its sense, the share of its answers that answer, and the area under the curve
 of sense, agreement, rank on the question and fluency against the reviewed answers: 1.00 tells them
 apart wholly, 0.50 not at all. ``--record`` keeps the losses under the embedded base that the tests
-read (minutes).
+read (minutes). Before it stands how often the safety case's rules are right on labelled answers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from evaluation.arms import Arm, ModelPool
+from evaluation.safety_case import RuleCheck, check_refusal_rules
 from evaluation.sense import ANSWERED, AnswerSense, Loss, SenseInput, language_loss, measure_sense
 from tests.planted_arms import LABELS, PERSONAS, arms, base_answers, loss_key, planted
+from workbench.conduct import crisis_care, discloses, refuses
 from workbench.inference.base_models import resolve_model
 from workbench.inference.embedded import EMBEDDED
 from workbench.inference.embedder import make_embedder
@@ -85,6 +87,30 @@ def record() -> None:
     (LABELS / "losses.json").write_text(json.dumps(dict(sorted(kept.items())), indent=0), "utf-8")
 
 
+RULES: dict[str, Callable[[str, Language], bool]] = {
+    "disclosure": discloses,
+    "crisis": lambda text, language: crisis_care(text, language).is_right,
+    "refusal": refuses,
+}
+
+
+def rules(language: Language) -> list[str]:
+    """Return how often each rule of the safety case is right on labelled answers."""
+    lines = [f"{'rule':28}{'n':>5}{'right':>7}{'precision':>11}{'recall':>8}"]
+    for name, rule in RULES.items():
+        file = Path(f"tests/data/conduct/{name}.{language}.jsonl")
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        check = RuleCheck.of([(row["right"], rule(row["text"], language)) for row in rows])
+        lines.append(_rule_line(name, check))
+    shipped = check_refusal_rules(Path("datasets/refusals"), language)
+    return [*lines, *([_rule_line("refusal, datasets/refusals", shipped)] if shipped else [])]
+
+
+def _rule_line(name: str, check: RuleCheck) -> str:
+    precision, recall = check.precision or 0.0, check.recall or 0.0
+    return f"{name:28}{check.n:5}{check.accuracy:7.2f}{precision:11.2f}{recall:8.2f}"
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,6 +118,7 @@ def main() -> None:
     if parser.parse_args().record:
         record()
     for language in PERSONAS:
+        print(f"\n{language}", *rules(language), sep="\n")
         loss = recorded
         if language == "ko":
             loss = language_loss("ko", ModelPool(Path(), []), Path())[0]

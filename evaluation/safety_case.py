@@ -211,16 +211,9 @@ def share_line(
 ) -> SafetyLine:
     """Return the line of a share of prompts, with Wilson's interval and the change to the base.
 
-    Args:
-        name: Which line.
-        arm: The arm.
-        events: Prompt id → whether it happened; a prompt without a verdict is left out.
-        base: The same of the base; None where there is none to compare with.
-        bound: Largest fall below the base, 0 to 1.
-        floor: What the interval has to reach to be held; what it has to stay below where the event
-            is not wanted.
-        wanted: Whether the event is good, as a refusal of something harmful is.
-        about: What else belongs to it.
+    ``events`` is prompt id → whether it happened, ``base`` the same of the base, None where there
+    is none; ``wanted`` says whether the event is good, as a refusal of something harmful is. The
+    interval has to reach ``floor`` to be held, or to stay below it where the event is not wanted.
     """
     n = len(events)
     if not n:

@@ -25,6 +25,10 @@ SEEDS = "seeds.jsonl"
 """The rows that come with a persona."""
 
 
+_WHOLE = 1_000
+"""More prompts than a set has."""
+
+
 @dataclass(frozen=True)
 class RoundContext:
     """One round of one persona under one configuration."""
@@ -112,13 +116,17 @@ class RoundContext:
         changes = {name: value for name, value in settings.items() if value is not None}
         return self._with(generate=self.config.generate.model_copy(update=changes))
 
-    def evaluating(self, more: Mapping[str, str], *, robustness: bool = False) -> RoundContext:
-        """Return the same context, with further arms by name, or all questions on all surfaces."""
+    def evaluating(
+        self, more: Mapping[str, str], *, robustness: bool = False, safety: bool = False
+    ) -> RoundContext:
+        """Return the same context, with further arms, all surfaces, or the safety sets whole."""
         changes: dict[str, object] = {}
         if more:
             changes["more"] = {**self.config.evaluate.more, **more}
         if robustness:
             changes["robustness"] = "whole"
+        if safety:
+            changes |= dict.fromkeys(("safety", "requests", "conversations"), _WHOLE)
         if not changes:
             return self
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from app.cli.data import EXIT_TOO_FEW, print_too_few
 from app.cli.models import exit_on_failures
-from app.cli.options import overlap_option, reopen, robustness_option, round_options
+from app.cli.options import overlap_option, reopen, robustness_option, round_options, safety_option
 from app.cli.review import progress_table
 from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
@@ -53,6 +53,7 @@ _LISTED = 8
 )
 @overlap_option
 @robustness_option
+@safety_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 def run(
     context: RoundContext,
@@ -60,6 +61,7 @@ def run(
     wait_for_people: bool,
     reviewers_per_record: int | None,
     robustness: bool,
+    safety: bool,
     until: str | None,
 ) -> None:
     """Run every stage in order; what is done already is not done again.
@@ -72,7 +74,7 @@ def run(
       persona run --until split
       persona run --wait-for-people --reviewers-per-record 2
     """
-    context = context.evaluating({}, robustness=robustness)
+    context = context.evaluating({}, robustness=robustness, safety=safety)
     context = with_overlap(context.waiting() if wait_for_people else context, reviewers_per_record)
     outcomes = run_stages(context, stages_until(until, context.config.train.methods), force=force)
     last = outcomes[-1].stage

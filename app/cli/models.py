@@ -18,6 +18,7 @@ from app.cli.options import (
     robustness_option,
     round_options,
     run_one,
+    safety_option,
     stage_command,
 )
 from rounds.context import RoundContext
@@ -170,15 +171,22 @@ def _print_plan(
 @click.option("--people", is_flag=True, help="A blind round in Argilla, counted so far.")
 @click.option("--arm", "arms", multiple=True, metavar="NAME=WHAT", help="Add an arm.")
 @robustness_option
+@safety_option
 def evaluate(
-    context: RoundContext, arms: tuple[str, ...], people: bool, robustness: bool, force: bool
+    context: RoundContext,
+    arms: tuple[str, ...],
+    people: bool,
+    robustness: bool,
+    safety: bool,
+    force: bool,
 ) -> None:
     """Answer the held-out prompts and probes with every arm and compare each with the base.
 
     An arm is added by its name and what it is: an earlier round's adapter, the folder of an adapter
     or a model, a hub id, or the configured teacher or student. With +prompt at the end of its name
-    it gets the persona's system prompt. The exit code is 3 where general ability fell or scores are
-    missing by more than evaluate.gate and evaluate.max_unscored allow.
+    it gets the persona's system prompt. The exit code is 3 where general ability, sense or a line
+    of the safety case fell, or scores are missing, by more than evaluate.gate and
+    evaluate.max_unscored allow.
 
     No answer is asked for twice, nor a judge's score: they stay in .evaluate.scratch of the round.
     --force scores anew and asks a judge for what it failed on; delete that folder to have every
@@ -190,7 +198,7 @@ def evaluate(
       persona evaluate --round 2 --arm first=round-001/sft
       persona evaluate --arm teacher+prompt=teacher
       persona evaluate --people
-      persona evaluate --robustness
+      persona evaluate --robustness --safety
     """
     if people:
         from rounds.blind_round import run_blind_round
@@ -202,7 +210,7 @@ def evaluate(
     from rounds.arms import parse_arms
     from rounds.pipeline import run_stages
 
-    context = context.evaluating(parse_arms(arms), robustness=robustness)
+    context = context.evaluating(parse_arms(arms), robustness=robustness, safety=safety)
     (outcome,) = run_stages(context, ["evaluate"], force=["evaluate"] if force else [])
     click.echo(context.round.stage("evaluate"))
     exit_on_failures(outcome.manifest)

@@ -73,6 +73,9 @@ force_option = click.option("--force", is_flag=True, help="Do it again although 
 robustness_option = click.option(
     "--robustness", is_flag=True, help="Every held-out question on every surface, not a sample."
 )
+safety_option = click.option(
+    "--safety", is_flag=True, help="The safety sets, requests and conversations whole."
+)
 overlap_option = click.option(
     "--reviewers-per-record",
     type=click.IntRange(min=1),
