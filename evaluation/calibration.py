@@ -236,14 +236,14 @@ def _gate(
     bar = share * max(reached, 0.0)
     every = [one for own in labels.values() for one in own]
     shown = sum(every) / len(every) if every else 1.0
-    told = kappa.rows >= FEWEST_ROWS and 0 < shown < 1 and reached > bar
+    enough = kappa.rows >= FEWEST_ROWS and 0 < shown < 1 and reached > bar
     return JudgeGate(
         kappa=kappa,
         ceiling=ceiling,
         bar=bar,
         reason=_reason(kappa, ceiling, bar),
-        power=gate_power(reached, bar, kappa.rows, shown, seed=seed) if told else None,
-        rows_needed=rows_for_gate(reached, bar, shown, seed=seed) if told else None,
+        power=gate_power(reached, bar, kappa.rows, shown, seed=seed) if enough else None,
+        rows_needed=rows_for_gate(reached, bar, shown, seed=seed) if enough else None,
     )
 
 

@@ -88,7 +88,7 @@ def ablate(context: RoundContext, group: Group) -> Ablation:
         UserError: The round is not evaluated, or the group has no row or all of them.
     """
     one = context.round
-    plain = _unprompted(context)
+    plain = unprompted(context)
     arm = own_arms(plain)[-1].name
     if not any(name == arm for name, _ in columns_of(one, None)):
         fix = "run it to its evaluation first"
@@ -102,7 +102,7 @@ def ablate(context: RoundContext, group: Group) -> Ablation:
     train, preferences = one.read(TRAIN), one.read(PREFERENCES["train"])
     rows, pairs = leave_out(group, train, preferences, reviews, seed=context.config.seed)
     scratch = RoundFolder(one.folder / FOLDER / group.folder / one.name)
-    _prepare(one, scratch)
+    prepare_again(one, scratch)
     write(scratch.stage("split"), TRAIN, rows)
     write(scratch.stage("split"), PREFERENCES["train"], pairs)
     run_stages(replace(plain, round=scratch), [*context.config.train.methods, "evaluate"])
@@ -132,18 +132,18 @@ def as_made(context: RoundContext) -> RoundContext:
     return replace(context, config=load_config(saved, {"persona": context.config.persona}))
 
 
-def _unprompted(context: RoundContext) -> RoundContext:
-    """Return the context with the base and the trained arms alone."""
+def unprompted(context: RoundContext, **evaluate_settings: object) -> RoundContext:
+    """Return the context with the base and the trained arms alone, evaluated with the settings."""
 
     def evaluating(arms: Sequence[str]) -> RoundContext:
-        changes = {"arms": tuple(arms), "more": {}, "robustness": "off"}
+        changes = {"arms": tuple(arms), "more": {}, "robustness": "off", **evaluate_settings}
         evaluate = context.config.evaluate.model_copy(update=changes)
         return replace(context, config=context.config.model_copy(update={"evaluate": evaluate}))
 
     return evaluating([own.name for own in own_arms(evaluating(())) if PROMPT not in own.name])
 
 
-def _prepare(one: RoundFolder, scratch: RoundFolder) -> None:
+def prepare_again(one: RoundFolder, scratch: RoundFolder) -> None:
     """Make the folder: the round's other stages linked, its split and paid answers copied."""
     scratch.folder.mkdir(parents=True, exist_ok=True)
     links = {scratch.stage(name): one.stage(name) for name in _LINKED}

@@ -19,6 +19,7 @@ from rounds.layout import (
     EXAMPLES,
     RESPONSES,
     SCORES,
+    SEEDS,
     TRAIN,
     RoundFolder,
     recipe,
@@ -29,6 +30,8 @@ from workbench.records import Example, Response, Score
 from workbench.stats import Difference
 from workbench.stats.comparison import differences_of
 from workbench.stats.table import Column, tabulate
+from workbench.stats.training_seeds import SeedsReport
+from workbench.store import file_hash
 from workbench.values import Frozen
 from workbench.yamlfile import read_yaml
 
@@ -231,6 +234,14 @@ def evaluated_otherwise(a: RoundFolder, b: RoundFolder) -> list[str]:
         "traits that count": counted_traits([a]) == counted_traits([b]),
     }
     return [what for what, is_same in same.items() if not is_same]
+
+
+def seeds_of(one: RoundFolder) -> SeedsReport | None:
+    """Return what further trainings of a round came to; None where they are of other scores."""
+    manifest = one.manifest(SEEDS.stage)
+    if manifest is None or manifest.inputs.get(SCORES.path) != file_hash(one.path(SCORES)):
+        return None
+    return one.read(SEEDS)
 
 
 def columns_of(one: RoundFolder, traits: Sequence[str] | None) -> Columns:

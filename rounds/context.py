@@ -135,6 +135,10 @@ class RoundContext:
         """Return the same context, with its training curves shown by a tracker."""
         return self._with(train=self.config.train.model_copy(update={"tracker": tracker}))
 
+    def trained_with(self, seeds: int) -> RoundContext:
+        """Return the same context, its methods trained with so many seeds."""
+        return self._with(train=self.config.train.model_copy(update={"seeds": seeds}))
+
     def _with(self, **changes: object) -> RoundContext:
         return replace(self, config=self.config.model_copy(update=changes))
 

@@ -41,6 +41,7 @@ from workbench.records import (
     UnpairedPreference,
 )
 from workbench.stats import Comparison
+from workbench.stats.training_seeds import SeedsReport
 from workbench.store import atomic_file, locked, read_json, read_records, write_json, write_records
 from workbench.values import Frozen
 from workbench.yamlfile import read_text
@@ -202,6 +203,7 @@ BLIND_KEY = Json("people", "key.json")
 BLIND_PAIRS = Records("people", "pairs.jsonl", Example)
 BLIND_REVIEWS = Records("people", "reviews.jsonl", Review)
 PEOPLE = Document("people", "people.json", People)
+SEEDS = Document("seeds", "seeds.json", SeedsReport)
 
 REPORT_PAGE = Text("report", "report.html")
 MODEL_CARD = Text("report", "model-card.md")

@@ -24,8 +24,9 @@ from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext, open_context
 from rounds.layout import CONFIG, R, Records, RoundFolder, adapter
 from rounds.models import known_arm
-from rounds.pipeline import run_stages, stages_until
+from rounds.pipeline import stages_until
 from rounds.runner import Outcome
+from rounds.training_seeds import run_with_seeds
 from training.device import quiet
 from workbench.errors import UserError
 from workbench.inference.base_models import resolve_model
@@ -124,7 +125,7 @@ class Round(RoundFolder):
         """
         names = stages or stages_until(until, self.context.config.train.methods)
         again = [*names] if force is True else [*(force or ())]
-        return run_stages(self.context, names, force=again)
+        return run_with_seeds(self.context, names, force=again)
 
     def dataset(self, artifact: Records[R]) -> datasets.Dataset:
         """Return an artifact's records as a dataset in memory, a column a field.

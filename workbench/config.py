@@ -170,6 +170,9 @@ class TrainSettings(Frozen):
     dpo: str = "auto"
     grpo: str = "auto"
     kto: str = "auto"
+    seeds: int = Field(default=1, ge=1, le=20)
+    """Trainings of the same recipes, each with the next seed. With several, the verdict's interval
+    holds what another seed and other topics would change; each takes a training's time again."""
     tracker: Tracker = "none"
     launch: str = "single"
     """``ddp``, ``fsdp``, ``deepspeed-zero2`` or ``deepspeed-zero3``, or the path of a configuration

@@ -23,12 +23,13 @@ from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext
 from rounds.layout import REPORT_PAGE
-from rounds.pipeline import run_stages, stages_until
+from rounds.pipeline import stages_until
 from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
 from rounds.planning.page import render_page
 from rounds.runner import Outcome
 from rounds.stages.review import with_overlap
 from rounds.status import RoundStatus, StageStatus, round_status
+from rounds.training_seeds import run_with_seeds
 from workbench.console import PublishedProgress
 from workbench.errors import UserError
 from workbench.stats import Difference
@@ -55,6 +56,11 @@ _LISTED = 8
 @robustness_option
 @safety_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 20),
+    help="Train with so many seeds; the verdict's interval then holds seeds and topics.",
+)
 def run(
     context: RoundContext,
     force: tuple[str, ...],
@@ -63,6 +69,7 @@ def run(
     robustness: bool,
     safety: bool,
     until: str | None,
+    seeds: int | None,
 ) -> None:
     """Run every stage in order; what is done already is not done again.
 
@@ -72,11 +79,14 @@ def run(
       persona run --persona datasets/gym-trainer-ko --seed 1
       persona run --force sft
       persona run --until split
+      persona run --seeds 3
       persona run --wait-for-people --reviewers-per-record 2
     """
     context = context.evaluating({}, robustness=robustness, safety=safety)
     context = with_overlap(context.waiting() if wait_for_people else context, reviewers_per_record)
-    outcomes = run_stages(context, stages_until(until, context.config.train.methods), force=force)
+    context = context.trained_with(seeds) if seeds else context
+    names = stages_until(until, context.config.train.methods)
+    outcomes = run_with_seeds(context, names, force=force)
     last = outcomes[-1].stage
     is_report = last == REPORT_PAGE.stage
     result = context.round.path(REPORT_PAGE) if is_report else context.round.stage(last)

@@ -23,6 +23,7 @@ from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, Score, SplitName
 from workbench.stats import Comparison
 from workbench.stats.agreement import RaterAgreement, RuleAgreement
+from workbench.stats.training_seeds import CrossedMean, SeedsReport
 
 
 class WrittenFile(NamedTuple):
@@ -105,6 +106,10 @@ class ReportInput:
     safety: SafetyCase | None = None
     safety_answers: Sequence[Response] = ()
     """What the safety case was made of."""
+    seeds: SeedsReport | None = None
+    """Further trainings with other seeds; ``comparison`` has their means and intervals then."""
+    by_topic: CrossedMean | None = None
+    """The primary measure's difference of one training, with its interval over topics."""
     robustness: Robustness | None = None
     surface_answers: Sequence[Response] = ()
     """What the robustness is measured on; ``probe`` is the id of the surface."""

@@ -19,7 +19,7 @@ from evaluation.outcome import outcome_of
 from evaluation.report import answers, figures, results, rows
 from evaluation.report.inputs import ReportInput, StageRun
 from evaluation.report.safety import safety_rows, safety_sentences
-from evaluation.report.verdict import across_lines, surface_lines, verdict
+from evaluation.report.verdict import across_lines, surface_lines, trainings, verdict
 from evaluation.report.wording import Wording
 from workbench.config import METHODS
 from workbench.persona import FIDELITY
@@ -115,6 +115,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "controls": _controls(report, wording),
         "embedder": _embedder(report, wording),
         "judge_lead": _judge_lead(report, wording),
+        "trainings": trainings(report, wording),
         "table": traits,
         "others": [row for row in others if any(cell.mean is not None for cell in row[1])],
         "unasked": [name for name, cells in others if all(cell.mean is None for cell in cells)],
@@ -280,6 +281,8 @@ def summary(report: ReportInput) -> dict[str, object]:
         "primary": comparison.primary,
         "primary_change": _plain(comparison.primary_change(arm)) if arm else None,
         "primaries": list(report.primaries),
+        "seeds": _plain(report.seeds),
+        "by_topic": _plain(report.by_topic),
         "base": comparison.base,
         "outcome": outcome_of(comparison, report.sense, arm) if arm else None,
         "sense": _plain(report.sense),

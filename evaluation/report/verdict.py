@@ -187,8 +187,25 @@ def _prompt(report: ReportInput, cell: MetricCell, wording: Wording) -> str:
     )
 
 
+def trainings(report: ReportInput, wording: Wording) -> str:
+    """Return what is known of other trainings and other topics; empty where nothing is."""
+    metric, seeds = report.comparison.primary, report.seeds
+    own = seeds.measures.get(metric) if seeds else report.by_topic
+    if own is None:
+        return ""
+    ends = {
+        "metric": wording.metric(metric),
+        "topics": own.topics,
+        "interval": wording.point_range(own.low, own.high),
+    }
+    if seeds is None:
+        return wording("trainings.one", **ends)
+    means = ", ".join(wording.points(mean) for mean in own.seeds.values())
+    return wording("trainings.several", **ends, count=len(own.seeds), means=means)
+
+
 def _caveats(report: ReportInput, wording: Wording) -> list[str]:
-    caveats = []
+    caveats = [trainings(report, wording)] if report.seeds else []
     if len(report.primaries) > 1:
         names = ", ".join(map(wording.metric, report.primaries))
         caveats.append(wording("verdict.primary.changed", metrics=names))

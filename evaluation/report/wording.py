@@ -108,7 +108,13 @@ class Wording:
         if difference.method == "percentile" and difference.low == difference.high:
             # Resampling values that are all alike says nothing of what else could have come.
             return self("interval.same")
-        return self("interval", low=self.points(difference.low), high=self.points(difference.high))
+        return self.point_range(difference.low, difference.high)
+
+    def point_range(self, low: float | None, high: float | None) -> str:
+        """Return the interval of a difference in percentage points; a dash where there is none."""
+        if low is None or high is None:
+            return "–"
+        return self("interval", low=self.points(low), high=self.points(high))
 
     def range(self, low: float | None, high: float | None) -> str:
         """Return the interval of a share in whole percent; a dash where there is none."""

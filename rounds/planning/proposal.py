@@ -15,6 +15,7 @@ from evaluation.learning_curve import LearningCurve
 from evaluation.outcome import Outcome, outcome_of
 from evaluation.weakness import Gap, find_gaps
 from generation.cost import TeacherPlan
+from rounds.comparison import seeds_of
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, RESOLVED, RESPONSES, SCORES, SENSE, RoundFolder
 from rounds.planning.learning_curve import check_curve, curve_of
@@ -36,6 +37,7 @@ from workbench.config import RowRequest
 from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.records import Example
+from workbench.stats.training_seeds import with_seeds
 from workbench.values import Frozen
 
 VERSION = 2
@@ -163,7 +165,7 @@ def _about_sense(one: RoundFolder, arm: str) -> dict[str, Any]:
     """Return whether the arm is a success, which marks alone do not make it."""
     sense = one.read(SENSE) if one.has(SENSE) else None
     own = sense.arm(arm) if sense else None
-    outcome = outcome_of(one.read(COMPARISON), sense, arm)
+    outcome = outcome_of(with_seeds(one.read(COMPARISON), seeds_of(one)), sense, arm)
     return {"outcome": outcome, "senseless": (own.senseless, own.answers) if own else (0, 0)}
 
 

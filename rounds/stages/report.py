@@ -16,12 +16,14 @@ from evaluation.report.inputs import (
     WrittenFile,
 )
 from rounds import layout
+from rounds.comparison import seeds_of
 from rounds.context import RoundContext
 from rounds.layout import Artifact, Manifest, RoundFolder, Text, curve
 from rounds.runner import StageSpec, Work
 from workbench.config import METHODS
 from workbench.inference.endpoint import Paid
 from workbench.records import Example, SplitName
+from workbench.stats.training_seeds import by_topic, with_seeds
 from workbench.store import read_json_lines
 
 STAGE = "report"
@@ -42,6 +44,7 @@ OPTIONAL: tuple[Artifact, ...] = (
     layout.CARRY_OVER_EXAMPLES,
     layout.WIN_RATES,
     layout.PEOPLE,
+    layout.SEEDS,
     layout.SENSE,
     layout.ROBUSTNESS,
     layout.SURFACE_ANSWERS,
@@ -76,13 +79,17 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
     splits = {split: work.read(one) for split, one in layout.EXAMPLES.items()}
     agreement = work.read(layout.AGREEMENT)
     manifests = _manifests(work.round)
+    comparison, seeds = work.read(layout.COMPARISON), seeds_of(work.round)
+    scores, responses = work.read(layout.SCORES), work.read(layout.RESPONSES)
     counts = manifests["evaluate"].counts if "evaluate" in manifests else {}
     return ReportInput(
         round=work.round.name,
         persona=context.persona,
-        comparison=work.read(layout.COMPARISON),
-        responses=work.read(layout.RESPONSES),
-        scores=work.read(layout.SCORES),
+        comparison=with_seeds(comparison, seeds),
+        seeds=seeds,
+        by_topic=by_topic(comparison, scores, responses),
+        responses=responses,
+        scores=scores,
         stages=[_stage_run(manifest) for manifest in manifests.values()],
         rows=rows,
         steps=_steps(work, rows, splits),

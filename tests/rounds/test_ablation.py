@@ -8,10 +8,13 @@ import pytest
 import yaml
 
 from rounds.ablation import ablate, parse_group
+from rounds.comparison import seeds_of
 from rounds.context import RoundContext, open_context
+from rounds.layout import SCORES, SEEDS, RoundFolder
 from rounds.layout import TRAIN as TRAIN_ROWS
-from rounds.layout import RoundFolder
+from rounds.pipeline import run_spec
 from rounds.planning.learning_curve import SHARES, measure_curve
+from rounds.training_seeds import seeds_stage
 from tests.written_rounds import TRAIN, written_round
 from workbench.records import Example, Preference, Response
 from workbench.store import read_records, write_records
@@ -79,6 +82,27 @@ def test_a_group_is_left_out_trained_without_and_compared_on_the_same_prompts(
     assert not context.round.done("sft")
     assert ablate(context, group) == ablation
     assert again.manifest("sft") == manifest
+
+
+def test_further_seeds_are_trained_beside_the_round_and_taken_together(config: Path) -> None:
+    context = _context(config).trained_with(2)
+    run_spec(context, seeds_stage(context))
+
+    report = context.round.read(SEEDS)
+    fidelity = report.measures["fidelity"]
+    assert (report.arm, report.seeds, fidelity.prompts) == ("sft", (0, 1), 8)
+    # Seed 0 is the written round, which shows every trait; seed 1 an untrained tiny model.
+    assert fidelity.seeds[0] > fidelity.seeds[1] + 0.3
+    assert fidelity.low is not None and fidelity.low < fidelity.seeds[1]
+    again = RoundFolder(context.round.folder / ".seeds/seed-1/round-002")
+    manifest = again.manifest("sft")
+    assert manifest is not None and manifest.seed == 1
+    assert again.read(TRAIN_ROWS) == context.round.read(TRAIN_ROWS)
+    assert seeds_of(context.round) == report
+    rows = context.round.read(SCORES)
+    write_records(context.round.path(SCORES), rows[:-1])
+    assert seeds_of(context.round) is None, "they stand beside other scores now"
+    write_records(context.round.path(SCORES), rows)
 
 
 def test_a_learning_curve_trains_on_growing_parts_and_is_kept(config: Path) -> None:

@@ -26,8 +26,9 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 TIE = 1e-12
 """Two means this near are one: sums of the same numbers in another order differ by less."""
-IntervalMethod = Literal["bca", "percentile", "adjusted", "none"]
-"""How an interval came about; ``adjusted`` is that of yes/no differences."""
+IntervalMethod = Literal["bca", "percentile", "adjusted", "crossed", "none"]
+"""How an interval came about: ``adjusted`` is that of yes/no differences, ``crossed`` that over
+training seeds and topics."""
 COLUMNS = 128
 """Samples resampled at once: 10 000 resamples of them take 10 MB."""
 

@@ -55,20 +55,26 @@ class Column:
         return float(np.mean(self.values)) if self.units else None
 
     def minus(self, other: Column) -> Array:
-        """Return the differences on the prompts of both, each over the parts that both have.
+        """Return the differences on the prompts of both; see :meth:`changes`."""
+        import numpy as np
+
+        return np.array(list(self.changes(other).values()), dtype=np.float64)
+
+    def changes(self, other: Column) -> dict[str, float]:
+        """Return prompt → difference on the prompts of both, each over the parts that both have.
 
         Where a judge failed on a trait of one arm, that trait says nothing about the pair: counted
         for one arm only, it would look like a difference.
         """
-        import numpy as np
-
-        differences = []
+        differences = {}
         for prompt, own in self.units.items():
             others = other.units.get(prompt, {})
             both = own.keys() & others.keys()
             if both:
-                differences.append(sum(own[part] - others[part] for part in both) / len(both))
-        return np.array(differences, dtype=np.float64)
+                # In one order, so that sums do not move by a rounding from run to run.
+                change = sum(own[part] - others[part] for part in own if part in both)
+                differences[prompt] = change / len(both)
+        return differences
 
 
 def tabulate(

@@ -17,6 +17,7 @@ from tests.present import present
 from workbench.language import phrases
 from workbench.persona import Persona
 from workbench.stats import compare
+from workbench.stats.training_seeds import SeedsReport, by_topic, with_seeds
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 ADDRESSES = {"src", "href", "srcset", "data", "action"}
@@ -222,6 +223,27 @@ def test_the_measure_that_counts_leads_and_a_change_of_it_is_told(evaluated: Eva
     assert summary(other)["primary"] == "address"
     lead = verdict(report, Wording(report.persona))
     assert not any("which was named before" in sentence for sentence in lead)
+
+
+def test_trainings_with_other_seeds_are_told_and_decide_the_verdict(evaluated: Evaluated) -> None:
+    report = evaluated(["base", "sft"])
+    one = by_topic(report.comparison, report.scores, report.responses)
+    alone = Page(html_of(replace(report, by_topic=one)))
+    assert "One training stands behind it; how far another seed would move it" in alone.text
+    wide = present(one).model_copy(
+        update={"mean": 0.25, "low": -0.05, "high": 0.55, "seeds": {0: 0.3, 1: 0.2}}
+    )
+    seeds = SeedsReport(
+        arm="sft", seeds=(0, 1), measures={"fidelity": wide}, values={"fidelity": 0.5}
+    )
+    several = replace(report, seeds=seeds, comparison=with_seeds(report.comparison, seeds))
+    sentences = verdict(several, Wording(report.persona))
+    assert sentences[0].startswith("No difference can be told: with SFT, an answer shows 50%")
+    assert (
+        "2 trainings with other seeds stand behind the verdict: Persona fidelity +30.0, +20.0"
+        " points. Its interval is over seeds and"
+    ) in " ".join(sentences)
+    assert "−5.0 to +55.0" in Page(html_of(several)).text
 
 
 def test_an_arm_no_better_than_the_base_is_reported_so(evaluated: Evaluated) -> None:
