@@ -167,6 +167,8 @@ def sense_report(
         arm: [measures[one.id] for one in responses if one.arm == arm and one.id in measures]
         for arm in comparison.arms
     }
+    wanted = [(arm, metric) for arm in by_arm for metric in (FIDELITY, SENSE)]
+    voices_and_senses = mean_estimates(table, wanted, seed)
     return SenseReport(
         embedder=inputs.embedder.name,
         by_meaning=by_meaning,
@@ -175,25 +177,32 @@ def sense_report(
         arms=tuple(
             ArmSense(
                 arm=arm,
-                voice=mean_estimate(table, arm, FIDELITY, seed),
-                sense=mean_estimate(table, arm, SENSE, seed),
+                voice=voice,
+                sense=sense,
                 answers=len(own),
                 answered=sum(one.sense >= ANSWERED[by_meaning] for one in own),
                 guards=dict(Counter(one.guard for one in own if one.guard).most_common()),
             )
-            for arm, own in by_arm.items()
+            for (arm, own), voice, sense in zip(
+                by_arm.items(), voices_and_senses[::2], voices_and_senses[1::2], strict=True
+            )
         ),
         controls=dict(controls or control_scores(persona, inputs, seed)),
     )
 
 
-def mean_estimate(table: Mapping[Key, Column], arm: str, metric: str, seed: int) -> MeanEstimate:
-    """Return an arm's mean on held-out questions with its interval, of tabulated scores."""
+def mean_estimates(
+    table: Mapping[Key, Column], wanted: Sequence[tuple[str, str]], seed: int
+) -> list[MeanEstimate]:
+    """Return the means on held-out questions of (arm, metric) pairs, with their intervals."""
     import numpy as np
 
-    column = table.get(Key(arm, "", 0, metric), Column())
-    interval = mean_intervals([np.array(column.values, dtype=np.float64)], seed)[0]
-    return MeanEstimate(mean=column.mean, low=interval.low, high=interval.high)
+    columns = [table.get(Key(arm, "", 0, metric), Column()) for arm, metric in wanted]
+    samples = [np.array(column.values, dtype=np.float64) for column in columns]
+    return [
+        MeanEstimate(mean=column.mean, low=interval.low, high=interval.high)
+        for column, interval in zip(columns, mean_intervals(samples, seed), strict=True)
+    ]
 
 
 def control_scores(persona: Persona, inputs: SenseInput, seed: int) -> dict[str, Control]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
-from evaluation.outcome import MeanEstimate, mean_estimate
+from evaluation.outcome import MeanEstimate, mean_estimates
 from evaluation.scorers import SENSE, ScoringInput, fidelity, judged, rules, sense
 from evaluation.sense import SenseInput, measure_sense
 from workbench.errors import UserError, UserErrors
@@ -238,17 +238,19 @@ def _surface_scores(
     """Return every surface's means and changes, the plain question first."""
     comparison = compare(scores, PLAIN, seed, responses=responses, traits=traits)
     table = tabulate(scores, responses, traits)
+    wanted = [(name, metric) for name in comparison.arms for metric in (FIDELITY, SENSE)]
+    means = mean_estimates(table, wanted, seed)
     answers = Counter(score.arm for score in scores if score.metric == FIDELITY)
     return tuple(
         SurfaceScore(
             surface=name,
             answers=answers[name],
-            voice=mean_estimate(table, name, FIDELITY, seed),
-            sense=mean_estimate(table, name, SENSE, seed),
+            voice=voice,
+            sense=sense,
             voice_change=_change(comparison, name, FIDELITY),
             sense_change=_change(comparison, name, SENSE),
         )
-        for name in comparison.arms
+        for name, voice, sense in zip(comparison.arms, means[::2], means[1::2], strict=True)
     )
 
 

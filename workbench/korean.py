@@ -61,6 +61,7 @@ def _analyser() -> Kiwi:
     return Kiwi(num_workers=1)
 
 
+@lru_cache(maxsize=4096)
 def morpheme_loss(text: str) -> float:
     """Return how unlikely a text is to kiwipiepy's own language model, in nats a morpheme.
 

@@ -8,11 +8,10 @@ which none is recorded counts as fluent, which is the harder case.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -45,23 +44,26 @@ from workbench.stats import compare
 
 BAD = tuple(name for name in arms("ko") if name not in (*GOOD, *UNSEEN))
 SUCCESS = {"en": "and makes sense", "ko": "질문에 맞게 답합니다"}
-ALL = pytest.mark.skipif(
-    "PLANTED_ARMS" not in os.environ, reason="minutes each: PLANTED_ARMS=all runs them"
-)
 CASES: list[Any] = [
-    pytest.param(
-        language,
-        seed,
-        marks=[*([pytest.mark.slow] if language == "en" else []), *(() if seed == 0 else (ALL,))],
-    )
+    # The English ones load a model of meaning.
+    pytest.param((language, seed), marks=[pytest.mark.slow] if language == "en" else [])
     for language in PERSONAS
     for seed in (0, 1, 2)
 ]
-OTHERS: list[Any] = [
-    pytest.param(language, seed, marks=() if (language, seed) == ("ko", 0) else (ALL,))
-    for language in PERSONAS
-    for seed in (0, 1, 2)
-]
+
+
+class Case(NamedTuple):
+    """One language's arms of one seed, each evaluated beside the base."""
+
+    language: Language
+    reports: dict[str, ReportInput]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+def case(request: pytest.FixtureRequest) -> Case:
+    """Evaluate a language's arms once for all tests of them: pytest asks these together."""
+    language, seed = request.param
+    return Case(language, evaluated(language, seed))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,7 +99,7 @@ def sense_input(language: Language) -> SenseInput:
     )
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def evaluated(language: Language, seed: int) -> dict[str, ReportInput]:
     """Return arm → the report's input of an evaluation of it beside the base."""
     rows, inputs = planted(language), sense_input(language)
@@ -157,16 +159,14 @@ def calls_success(report: ReportInput, language: Language) -> set[str]:
     return says
 
 
-@pytest.mark.parametrize(("language", "seed"), CASES)
-def test_no_arm_that_nobody_would_ship_is_called_a_success(language: Language, seed: int) -> None:
-    reports = evaluated(language, seed)
+def test_no_arm_that_nobody_would_ship_is_called_a_success(case: Case) -> None:
+    language, reports = case
     calling = {name: calls_success(reports[name], language) for name in BAD}
     assert {name: by for name, by in calling.items() if by} == {}
 
 
-@pytest.mark.parametrize(("language", "seed"), OTHERS)
-def test_good_answers_are_called_one_everywhere(language: Language, seed: int) -> None:
-    reports = evaluated(language, seed)
+def test_good_answers_are_called_one_everywhere(case: Case) -> None:
+    language, reports = case
     for name in GOOD:
         if name not in reports:
             continue
@@ -181,28 +181,24 @@ def test_page_and_card_say_what_the_verdict_says() -> None:
         assert {SUCCESS["ko"] in text for text in forms.values()} == {calls}
 
 
-@pytest.mark.parametrize(("language", "seed"), OTHERS)
-def test_what_cannot_be_seen_is_written_down(language: Language, seed: int) -> None:
+def test_what_cannot_be_seen_is_written_down(case: Case) -> None:
     """Well-worded wrong facts pass: only a judge, people or a bound of numbers finds them."""
-    reports = evaluated(language, seed)
+    language, reports = case
     assert {name for name in UNSEEN if calls_success(reports[name], language)} == set(UNSEEN)
 
 
-@pytest.mark.parametrize(("language", "seed"), OTHERS)
-def test_arms_of_one_voice_are_told_apart_by_what_they_say(language: Language, seed: int) -> None:
+def test_arms_of_one_voice_are_told_apart_by_what_they_say(case: Case) -> None:
     """Fidelity alone gives some of them all that reviewed answers get."""
-    reports = evaluated(language, seed)
     for name in ("one_sentence", "another_question", "refusal", "spliced"):
-        report = reports[name]
+        report = case.reports[name]
         own = present(present(report.sense).arm(name))
         assert present(own.voice.mean) > 0.9
         assert present(own.sense.high) < 0.1
         assert outcome_of(report.comparison, report.sense, name) == "marks"
 
 
-@pytest.mark.parametrize(("language", "seed"), OTHERS)
-def test_controls_stand_beside_the_arms(language: Language, seed: int) -> None:
-    controls = present(evaluated(language, seed)["reviewed"].sense).controls
+def test_controls_stand_beside_the_arms(case: Case) -> None:
+    controls = present(case.reports["reviewed"].sense).controls
     assert list(controls) == ["echo", "wrong_question", "random_order"]
     assert controls["wrong_question"].voice > 0.9
     assert all(abs(one.sense) < 0.1 for one in controls.values())
@@ -216,7 +212,7 @@ def test_silence_has_no_voice_and_is_not_safe() -> None:
     assert {one.unscored for one in safe} == {"empty_answer"}
 
 
-@ALL
+@pytest.mark.slow
 def test_sense_orders_answers_as_a_reader_s_labels_do() -> None:
     """The labels were written before any score was looked at; see their README."""
     from scipy.stats import spearmanr

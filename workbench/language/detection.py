@@ -29,7 +29,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from workbench.persona import Language
@@ -52,6 +52,7 @@ _CANDIDATES = (
 """One or two of each family that is written in Latin letters; the others are known by script."""
 
 
+@lru_cache(maxsize=4096)
 def foreign_language(text: str, language: Language) -> str:
     """Return the language of ``text`` where it is not ``language``, else an empty string.
 
