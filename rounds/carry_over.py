@@ -119,10 +119,11 @@ def carry_over_inputs(context: RoundContext) -> tuple[tuple[RoundFolder, Artifac
     return tuple((one, source) for one in context.source_rounds for source in _SOURCES)
 
 
-def collect_carry_over(rounds: Sequence[RoundFolder], model: str) -> CarryOver:
+def collect_carry_over(rounds: Sequence[RoundFolder], model: str, base: str = "") -> CarryOver:
     """Return the kept rows of rounds, each once; of two words on a row the later round's counts.
 
-    Baseline answers of another base than ``model`` are left behind.
+    Baseline answers of another base than ``model``, or than ``base`` where that tells more than its
+    name (:meth:`RoundContext.base_key`), are left behind.
     """
     rows: dict[str, Example] = {}
     pairs: dict[str, Preference] = {}
@@ -146,7 +147,9 @@ def collect_carry_over(rounds: Sequence[RoundFolder], model: str) -> CarryOver:
         for artifact in (REVIEWS, ADJUDICATIONS, CARRY_OVER_REVIEWS):
             reviews |= {review.id: review for review in one.read_if_there(artifact)}
         manifest = one.manifest("generate")
-        if manifest and manifest.settings.get("model") == model:
+        settings = manifest.settings if manifest else {}
+        # Another template under the same name answers otherwise.
+        if (settings.get("model"), settings.get("base") or base) == (model, base):
             baseline = {own.prompt_id: own for own in one.read_if_there(BASELINE)} | baseline
     named = {one for row in rows.values() for one in (row.id, *row.parents)}
     return CarryOver(

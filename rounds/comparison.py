@@ -227,7 +227,7 @@ def evaluated_otherwise(a: RoundFolder, b: RoundFolder) -> list[str]:
     then, now = old.settings if old else {}, new.settings if new else {}
     persona = "persona.yaml"
     same = {
-        "base model": then.get("model") == now.get("model"),
+        "base model": all(then.get(name) == now.get(name) for name in ("model", "base")),
         "persona": (old and old.inputs.get(persona)) == (new and new.inputs.get(persona)),
         "decoding": all(then.get(name) == now.get(name) for name in DECODING),
         "judge": then.get("judge") == now.get("judge"),

@@ -68,7 +68,9 @@ def estimate_generation(context: RoundContext) -> GenerationEstimate:
     imported = context.round.read_if_there(IMPORTED)
     if not context.round.has(IMPORTED):
         imported = take_spread(_rows_of(context), context.config.rows)
-    carry_over = collect_carry_over(context.source_rounds, context.config.model)
+    carry_over = collect_carry_over(
+        context.source_rounds, context.config.model, context.base_key("generate")
+    )
     plan = teacher_plan(context, [*carry_over.rows, *imported])
     return GenerationEstimate(plan, len(imported), context.config.generate.budget)
 

@@ -148,8 +148,10 @@ def differences(context: RoundContext, then: Manifest) -> list[Why]:
         **dumped(context.config.evaluate),
     }
     files = {label: file_hash(path) for label, path in shared_files(context).items()}
+    base = context.base_key("evaluate")
     same: dict[Why, bool] = {
-        "base": now["model"] == then.settings.get("model"),
+        "base": (now["model"], base)
+        == (then.settings.get("model"), then.settings.get("base") or base),
         "general": all(
             then.inputs.get(label) == digest
             for label, digest in files.items()

@@ -21,6 +21,7 @@ def import_stage(context: RoundContext) -> StageSpec:
     """Rows of the persona's seed file, or of the files named; kept rows of earlier rounds."""
     earlier = carry_over_inputs(context)
     again = {"again": context.config.review.again, "model": context.config.model}
+    again |= {"base": context.base_key("import")} if earlier else {}
     return StageSpec(
         "import",
         partial(_import, context),
@@ -109,7 +110,9 @@ def _import(context: RoundContext, work: Work) -> None:
         shapes += imported.shapes
         _write_pictures(work, imported)
     read = len(rows) + len(preferences) + len(drops)
-    carry_over = collect_carry_over(context.source_rounds, context.config.model)
+    carry_over = collect_carry_over(
+        context.source_rounds, context.config.model, context.base_key("generate")
+    )
     known = {record.id for record in (*carry_over.rows, *carry_over.preferences)}
     new = [row for row in rows if row.id not in known]
     kept_rows = take_spread(new, context.config.rows)
