@@ -22,7 +22,7 @@ from curation.argilla.records import CANDIDATE_FIRST
 from curation.review.merging import ServerReviews
 from workbench.persona import Persona
 from workbench.records import Review
-from workbench.text import normalize
+from workbench.text import normalize_all
 
 _PLACES = {"a": 0, "b": 1}
 
@@ -84,16 +84,18 @@ def _reviewer_name(response: Json, names: Mapping[str, str]) -> str:
 
 
 def _review(record: Json, response: Json, names: Mapping[str, str]) -> Review:
-    values = {key: part["value"] for key, part in (response["values"] or {}).items()}
+    values = normalize_all({key: part["value"] for key, part in (response["values"] or {}).items()})
+    better = values.pop("better", "")
     answers: Json = {
+        **values,
         "fidelity": values.get("fidelity"),
         "problems": sorted(values.get("problems") or ()),
-        "corrected": normalize(values.get("corrected") or ""),
-        "note": normalize(values.get("note") or ""),
+        "corrected": values.get("corrected") or "",
+        "note": values.get("note") or "",
     }
     order = (record.get("metadata") or {}).get("order")
     if order:
-        answers["better"] = _better(values.get("better") or "", order)
+        answers["better"] = _better(better or "", order)
     return Review(
         reviewer=_reviewer_name(response, names),
         record=record["external_id"],
