@@ -1,8 +1,7 @@
 """The training methods: what each has of its own, in one table; all else they share.
 
-The recipe's checks, the plan and the trainer ask here by a method's name. A new method is a row of
-the table, its name in ``workbench.config.Method``, a reader in ``training/data.py`` where its rows
-are new, and its contradictions in ``training/recipe_rules.py``.
+The recipe's checks, the plan and the trainer ask here by a method's name. CONTRIBUTING tells what a
+new method takes beside its row of the table.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from training.data import (
@@ -38,7 +38,7 @@ class TrainingMethod:
     """One method, by the names that TRL gives its parts."""
 
     config: str
-    """Name of its configuration class in ``trl``."""
+    """Name of its configuration class in ``trl``, such as ``experimental.orpo.ORPOConfig``."""
     trainer: str
     """Name of its trainer class in ``trl``."""
     readers: Mapping[Data, Callable[[Path], Iterator[Row]]]
@@ -49,16 +49,12 @@ class TrainingMethod:
 
     def config_class(self) -> type[TrainingArguments]:
         """Return TRL's configuration class."""
-        import trl
-
-        config: type[TrainingArguments] = getattr(trl, self.config)
+        config: type[TrainingArguments] = resolve_name(f"trl.{self.config}")
         return config
 
     def trainer_class(self) -> type[Trainer]:
         """Return TRL's trainer class."""
-        import trl
-
-        trainer: type[Trainer] = getattr(trl, self.trainer)
+        trainer: type[Trainer] = resolve_name(f"trl.{self.trainer}")
         return trainer
 
 

@@ -25,7 +25,8 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
     yield from _adapter(recipe)
     yield from _rounds(recipe)
     yield from _sections(recipe)
-    yield from {"sft": _sft, "dpo": _dpo, "grpo": _grpo, "kto": _kto}[recipe.method](recipe.trainer)
+    if own := {"sft": _sft, "dpo": _dpo, "grpo": _grpo, "kto": _kto}.get(recipe.method):
+        yield from own(recipe.trainer)
 
 
 def _precision(trainer: dict[str, Any], quantization: dict[str, Any] | None) -> Iterator[Problem]:
