@@ -7,9 +7,11 @@ and the lists and transcripts that a cell holds as text.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,13 +134,24 @@ def listed(names: Iterable[str]) -> str:
 
 
 def as_list(value: Any) -> list[Any] | None:
-    """Return a list, also one that a cell of a table holds as JSON; None for anything else."""
+    """Return a list, also one that a cell of a table holds; None for anything else.
+
+    Such a cell holds JSON, or Python's own writing, as pandas writes lists into CSV.
+    """
     if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, RecursionError, SyntaxError, MemoryError, TypeError):
+                value = read(value.strip())
+                break
     return value if isinstance(value, list) else None
+
+
+def unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the row of a row that holds nothing but one object, as a column of structs does."""
+    inner = [value for value in data.values() if isinstance(value, Mapping)]
+    if len(inner) == 1 and not any(str(key).casefold() in COLUMNS for key in data):
+        return inner[0]
+    return data
 
 
 def spoken_turns(text: str) -> Messages:

@@ -21,6 +21,7 @@ from generation.row_columns import (
     as_list,
     listed,
     spoken_turns,
+    unwrapped,
 )
 from workbench.errors import nearest
 from workbench.records import Message, Messages, Role, user_prompt
@@ -68,6 +69,7 @@ def parse_row(data: Mapping[str, Any], columns: Columns | None = None) -> Parsed
         BadRow: All mistakes of the row, in one phrase.
     """
     columns = columns or Columns()
+    data = data if columns.mapping else unwrapped(data)
     row = _RowParser(columns, columns.named(data), data)
     try:
         parsed = row.parse()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,115 @@ def test_every_format_gives_the_same_rows(imports: Imports, name: str) -> None:
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 WORSE = [TURNS[0], {"role": "assistant", "content": "b"}]
+
+
+def _nested(path: Path) -> None:
+    turns = [
+        [
+            {"role": "user", "content": row["instruction"]},
+            {"role": "assistant", "content": row["output"]},
+        ]
+        for row in map(json.loads, (ONE, TWO))
+    ]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["messages"])
+        # As JSON, and as pandas writes a list into a cell.
+        writer.writerows([[json.dumps(turns[0])], [str(turns[1])]])
+
+
+def _structs(path: Path) -> None:
+    rows = [json.loads(ONE), json.loads(TWO)]
+    pq.write_table(pa.table({"row_idx": [0, 1], "row": rows}), path)
+
+
+def _two_sheets(path: Path) -> None:
+    book = openpyxl.Workbook()
+    for number, row in enumerate((ONE, TWO)):
+        sheet = book.create_sheet(f"sheet {number}", number)
+        sheet.append(["instruction", "output"])
+        sheet.append(list(json.loads(row).values()))
+        sheet.append([None, None])
+    book.save(path)
+
+
+def _dict_on_disk(path: Path) -> None:
+    import datasets
+
+    parts = {"train": json.loads(ONE), "test": json.loads(TWO)}
+    splits = {name: datasets.Dataset.from_list([row]) for name, row in parts.items()}
+    datasets.DatasetDict(splits).save_to_disk(path)
+
+
+NEIGHBOURS: dict[str, Callable[[Path], object]] = {
+    "nested.csv": _nested,
+    "structs.parquet": _structs,
+    "sheets.xlsx": _two_sheets,
+    "splits": _dict_on_disk,
+    "semicolons.csv": lambda path: path.write_text(
+        "instruction;output\nHow deep?;To the chair, champ.\nWhy so tired?;Lights out, champ.\n"
+    ),
+    "guarded.txt": lambda path: path.write_text(f"Sure!\n\nRow 1: {ONE}\n\nRow 2: {TWO}\n\nDone."),
+}
+
+
+@pytest.mark.parametrize("name", list(NEIGHBOURS))
+def test_tables_of_other_tools_give_the_same_rows(imports: Imports, name: str) -> None:
+    path = imports.folder / name
+    NEIGHBOURS[name](path)
+    assert imports(path) == 0
+    ids = [row.id for row in imports.rows]
+    assert imports(imports.write("plain.jsonl", f"{ONE}\n{TWO}")) == 0
+    assert ids == [row.id for row in imports.rows]
+    if path.is_file():
+        packed = imports.write(f"{name}.gz", gzip.compress(path.read_bytes()))
+        assert imports(packed) == 0
+        assert ids == [row.id for row in imports.rows]
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("latin-1", "Wie tief, Jörg? Größe egal"),
+        ("cp949", "무릎이 아파요"),
+        ("utf-16-le", "무릎이 아파요"),
+        ("utf-16-be", "Wie tief, Jörg?"),
+        ("utf-32", "무릎이 아파요"),
+    ],
+)
+def test_an_encoding_is_told_and_the_id_is_that_of_the_text(
+    imports: Imports, charset: str, text: str
+) -> None:
+    row = json.dumps({"instruction": text, "output": "Schön, Champ."}, ensure_ascii=False)
+    if charset == "cp949":
+        row = row.replace("Schön", "좋아요")
+    assert imports(imports.write("plain.jsonl", row)) == 0
+    (plain,) = imports.rows
+    assert imports(imports.write("coded.jsonl", row.encode(charset))) == 0
+    assert [one.id for one in imports.rows] == [plain.id]
+    assert "coded.jsonl: read as" in imports.err
+
+
+def test_a_decomposed_name_of_a_column_is_that_column(imports: Imports) -> None:
+    text = "질문,답변\n무릎이 아파요,회원님 쉬세요\n"
+    path = imports.write("mac.csv", unicodedata.normalize("NFD", text))
+    assert imports(path, "--map", "instruction=질문", "output=답변") == 0
+    other = imports.write("plain.csv", text)
+    ids = [row.id for row in imports.rows]
+    names = [unicodedata.normalize("NFD", name) for name in ("instruction=질문", "output=답변")]
+    assert imports(other, "--map", *names) == 0
+    assert [row.id for row in imports.rows] == ids
+
+
+def test_a_tool_amid_a_sharegpt_chat_is_told_and_the_rest_is_taken(imports: Imports) -> None:
+    turns = [("system", "s"), ("human", "q"), ("gpt", "a")]
+    good = {"conversations": [{"from": who, "value": text} for who, text in turns]}
+    bad = {"conversations": [*good["conversations"], {"from": "tool", "value": "42"}]}
+    path = imports.write("chat.jsonl", f"{json.dumps(bad)}\n{json.dumps(good)}")
+    assert imports(path) == 2
+    assert "chat.jsonl:1: conversations turn 4 is a tool call" in imports.err
+    assert imports(path, "--skip-bad") == 0
+    assert (imports.questions, imports.drops) == (["q"], [("chat.jsonl:1", "tool_call")])
 
 
 @pytest.mark.parametrize(
