@@ -7,10 +7,13 @@ read are rows kept and rows dropped. The stage ``import`` and ``persona import -
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from workbench.text import changes_line, normalize
 STAGE = "import"
 MOST_ERRORS = 20
 """Mistakes that are told of one file; the rest is counted."""
+_INLINE = re.compile(r"data:image/[a-z+]+;base64,")
 _REMOTE = ("http:", "https:", "data:", "s3:", "gs:", "hf:")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
@@ -245,6 +249,9 @@ class _SourceReader:
         """Return the name of a picture by its content, and take the picture up."""
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
+        if isinstance(value, str) and (inline := _INLINE.match(value)):
+            with suppress(ValueError):
+                value = base64.b64decode(value[inline.end() :], validate=True)
         if isinstance(value, str) and value:
             if value.startswith(_REMOTE):
                 fix = "save it beside the file and name its path"

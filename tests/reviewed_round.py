@@ -12,8 +12,13 @@ from workbench.config import Policy
 from workbench.records import Example, Response, Review
 
 
-def write_reviewed(workspace: Workspace) -> None:
-    """Write what the stages up to the review leave of the running example."""
+def write_reviewed(workspace: Workspace, recorded: Path | None = None) -> None:
+    """Write what the stages up to the review leave of the running example.
+
+    Args:
+        workspace: Where.
+        recorded: A file of reviews by row number; the running example's own by default.
+    """
     folder = workspace.repo / "datasets" / "gym-trainer"
     rows = seeds(folder)[:60]
     gold = dict(enumerate(read_gold(folder, Policy()).examples, start=1))
@@ -26,7 +31,7 @@ def write_reviewed(workspace: Workspace) -> None:
     ]
     workspace.put("generate/baseline.jsonl", baseline)
     workspace.put("generate/preferences.jsonl", [])
-    reviews = _recorded(folder / "reviews.jsonl", dict(enumerate(rows, start=1)))
+    reviews = _recorded(recorded or folder / "reviews.jsonl", dict(enumerate(rows, start=1)))
     workspace.put("review/reviews.jsonl", reviews)
     workspace.put("review/gold-reviews.jsonl", _recorded(folder / "gold-reviews.jsonl", gold))
     workspace.put("review/adjudications.jsonl", [])

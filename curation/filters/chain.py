@@ -7,7 +7,7 @@ what reviewers wrote; rows kept, pairs kept and a drop with its reason for every
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,10 +17,15 @@ from curation.filters.rules import DropReason, find_personal_data, mask_personal
 from workbench.config import FilterSettings
 from workbench.console import tracked
 from workbench.near_duplicates import LazyTexts, repeats
+from workbench.paraphrases import SAME_ANSWER, Meaning
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference
 
 STAGE = "filter"
+MOST_COMPARED = 2000
+"""Rows beyond which their meaning is not compared: embedding them takes longer than all else."""
+MOST_ASKING = 20
+"""Rows with one question whose answers are compared."""
 R = TypeVar("R", Example, Preference)
 
 
@@ -53,6 +58,7 @@ def filter_examples(
     *,
     preferences: Sequence[Preference] = (),
     stage: str = STAGE,
+    meaning: Meaning | None = None,
 ) -> Filtered:
     """Put every row through the filters, in the order of their cost.
 
@@ -66,6 +72,8 @@ def filter_examples(
     candidates = tracked("filtering rows", examples)
     rows = [row for example in candidates if (row := chain.passed(example))]
     rows = chain.without_near_duplicates(rows)
+    if meaning and len(rows) <= MOST_COMPARED:
+        rows = chain.without_reworded(rows, meaning)
     pairs = [passed for pair in preferences if (passed := chain.passed_pair(pair))]
     return Filtered(rows, chain.drops, pairs)
 
@@ -117,6 +125,32 @@ class _Chain:
             detail = f"{similarity:.2f} alike to {rows[earlier].source or rows[earlier].id}"
             self._drop(rows[later], ("near_duplicate", detail))
         return [row for index, row in enumerate(rows) if index not in gone]
+
+    def without_reworded(self, rows: list[Example], meaning: Meaning) -> list[Example]:
+        """Return the rows but for those that ask and answer the same as an earlier one."""
+        asking: dict[str, list[int]] = defaultdict(list)
+        for place, row in enumerate(rows):
+            asking[row.question].append(place)
+        questions = list(asking)
+        alike = [(place, place, 1.0) for place in range(len(questions))]
+        couples = {
+            (min(one, other), max(one, other)): by
+            for left, right, by in (*alike, *meaning.pairs(questions))
+            for one in asking[questions[left]][:MOST_ASKING]
+            for other in asking[questions[right]][:MOST_ASKING]
+            if one != other
+        }
+        gone: set[int] = set()
+        answers = {place: rows[place].answer for couple in couples for place in couple}
+        cosines = meaning.cosines(answers)
+        for (earlier, later), by in sorted(couples.items()):
+            if gone & {earlier, later} or (same := cosines(earlier, later)) < SAME_ANSWER:
+                continue
+            gone.add(later)
+            named = rows[earlier].source or rows[earlier].id
+            detail = f"says the same as {named}: question {by:.2f}, answer {same:.2f} alike"
+            self._drop(rows[later], ("near_duplicate", detail))
+        return [row for place, row in enumerate(rows) if place not in gone]
 
     def _first_objection(self, example: Example) -> DropReason:
         return next((reason for rule in self._rules if (reason := rule(example))), None)

@@ -17,6 +17,7 @@ from rounds.layout import (
 )
 from rounds.runner import StageSpec, Work
 from workbench.config import FilterSettings, dumped
+from workbench.paraphrases import PACKAGES, Meaning, meaning_settings
 from workbench.persona import Persona
 
 
@@ -27,20 +28,26 @@ def filter_stage(context: RoundContext) -> StageSpec:
     once, and the baseline answers come when decisions need them.
     """
     inputs = (IMPORTED, IMPORTED_PREFERENCES)
+    meaning = context.meaning(context.config.filter.meaning)
     return StageSpec(
         "filter",
-        partial(_filter, context.persona, context.config.filter),
+        partial(_filter, context.persona, context.config.filter, meaning),
         inputs=(*inputs, GENERATED) if context.config.teacher else inputs,
         optional=(CARRY_OVER_EXAMPLES,)
         if context.config.teacher
         else (CARRY_OVER_EXAMPLES, GENERATED),
         files=context.persona_files("persona.yaml"),
-        settings=dumped(context.config.filter),
-        packages=("datasketch", "lingua-language-detector", "phonenumbers", "python-stdnum"),
+        settings=dumped(context.config.filter) | meaning_settings(meaning),
+        packages=(
+            *("datasketch", "lingua-language-detector", "phonenumbers", "python-stdnum"),
+            *PACKAGES,
+        ),
     )
 
 
-def _filter(persona: Persona, settings: FilterSettings, work: Work) -> None:
+def _filter(
+    persona: Persona, settings: FilterSettings, meaning: Meaning | None, work: Work
+) -> None:
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
     rows = [
         *work.read_if_there(CARRY_OVER_EXAMPLES),
@@ -48,7 +55,7 @@ def _filter(persona: Persona, settings: FilterSettings, work: Work) -> None:
         *work.read_if_there(GENERATED),
     ]
     pairs = work.read(IMPORTED_PREFERENCES)
-    filtered = filter_examples(rows, persona, settings, preferences=pairs)
+    filtered = filter_examples(rows, persona, settings, preferences=pairs, meaning=meaning)
     work.counts.update(
         kept=len(filtered.examples),
         preferences=len(filtered.preferences),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import json
@@ -449,5 +450,11 @@ def test_a_picture_goes_with_its_row_by_its_content(imports: Imports, repo: Path
     assert imports(imports.write("rows.jsonl", json.dumps(row))) == 0
     (name,) = imports.rows[0].images
     assert (imports.stage / name).read_bytes() == (imports.folder / "me.png").read_bytes()
+    content = base64.b64encode((imports.folder / "me.png").read_bytes()).decode()
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{content}"}}
+    parts = [picture, {"type": "text", "text": "Is it right?"}]
+    chat = [{"role": "user", "content": parts}, {"role": "assistant", "content": "Yes, champ."}]
+    assert imports(imports.write("chat.jsonl", json.dumps({"messages": chat}))) == 0
+    assert imports.rows[0].images == (name,), "the picture inside of the text is the same one"
     assert imports(imports.write("bad.jsonl", json.dumps({**row, "image": "no.png"}))) == 2
     assert "there is no picture 'no.png'" in imports.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.commands import Commands
@@ -35,6 +37,21 @@ def test_agreement_is_printed_by_question_topic_pair_and_reviewer(reviewed: Comm
     gold = _cells(output.out.partition("Reviewers on the gold rows")[2])
     assert [gold[f"reviewer-{n}"][-1] for n in (1, 2)] == ["7 of 8", "7 of 8"]
     assert [gold[f"reviewer-{n}"][0][:2] for n in (1, 2)] == ["0.", "0."]
+
+
+@pytest.mark.parametrize("fidelity", [5, 1, 3])
+def test_reviewers_who_gave_one_value_get_no_number(
+    commands: Commands, tmp_path: Path, fidelity: int
+) -> None:
+    case = Path(__file__).resolve().parents[2] / "cases" / "39-one-value.reviews.jsonl"
+    text = case.read_text(encoding="utf-8").replace('"fidelity": 5', f'"fidelity": {fidelity}')
+    (tmp_path / "reviews.jsonl").write_text(text, encoding="utf-8")
+    write_reviewed(commands, tmp_path / "reviews.jsonl")
+    output = commands.on_round("review", "agreement")
+    assert output.code == 0
+    assert "No alpha where all gave the same answer: decision, fidelity" in output.out
+    cells = _cells(output.out)
+    assert "fidelity" not in cells and cells["reviewer-1 / reviewer-2"] == ["–", "–", "2"]
 
 
 def test_decisions_are_printed_by_reason(reviewed: Commands) -> None:

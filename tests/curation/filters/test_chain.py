@@ -15,6 +15,7 @@ from curation.filters.rules import find_personal_data, mask_personal_data
 from workbench.conduct import crisis_care, discloses
 from workbench.config import FilterSettings
 from workbench.near_duplicates import jaccard, repeats, shingles
+from workbench.paraphrases import Meaning
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, Preference, user_prompt
 from workbench.store import read_json_lines
@@ -228,6 +229,26 @@ def test_repeats_are_what_comparing_all_pairs_finds() -> None:
     assert later == [place for place in range(40) if place not in firsts] and len(firsts) > 1
 
 
+def test_the_later_of_two_rows_that_say_the_same_in_other_words_goes(persona: Persona) -> None:
+    reworded = (
+        "Champ, your neck is stiff because you type with the chin out all day. Right now sit up "
+        "and draw the chin back, ten repetitions: that wakes the small muscles deep in the neck. "
+        "Do two sets of ten rows instead of the plank today. On Monday I look at how high your "
+        "screen is. 💪"
+    )
+    asked = "All this typing leaves me barely able to turn my head."
+    rows = [
+        _example(GOOD, "My neck is stiff from typing all day, what now?"),
+        _example(reworded, asked, line=2),
+        _example(GOOD.replace("neck", "knee").replace("typing", "stairs"), asked, line=3),
+    ]
+    assert len(filter_examples(rows[:2], persona).examples) == 2, "their wording differs"
+    filtered = filter_examples(rows, persona, meaning=Meaning())
+    assert [drop.source for drop in filtered.drops] == ["s.jsonl:2"]
+    assert filtered.drops[0].reason == "near_duplicate"
+    assert "says the same as s.jsonl:1: question 0." in filtered.drops[0].detail
+
+
 CROWDS: dict[str, Callable[[int], str]] = {
     "alike": lambda n: f"{GOOD} That makes {n}.",
     "half alike": lambda n: f"{GOOD[: len(GOOD) // 2]} {sha256(str(n).encode()).hexdigest()}",
@@ -347,7 +368,7 @@ def test_on_the_shipped_seeds_only_planted_faults_are_dropped(repo: Path, name: 
     faults = {
         f"seeds.jsonl:{r['row']}": r["fault"] for _, r in read_json_lines(folder / "faults.jsonl")
     }
-    filtered = filter_examples(rows, persona)
+    filtered = filter_examples(rows, persona, meaning=Meaning(language=persona.language))
     wrongly = [drop.source for drop in filtered.drops if drop.source not in faults]
     reasons = Counter((faults[d.source], d.reason) for d in filtered.drops if d.source in faults)
     assert wrongly == []
