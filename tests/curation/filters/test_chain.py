@@ -236,11 +236,16 @@ def test_the_later_of_two_rows_that_say_the_same_in_other_words_goes(persona: Pe
         "Do two sets of ten rows instead of the plank today. On Monday I look at how high your "
         "screen is. 💪"
     )
-    asked = "All this typing leaves me barely able to turn my head."
+    other = (
+        "Everyone starts there, champ. Put your hands on the desk right now and do five push-ups "
+        "against it. It works because the angle makes you lighter. Today, swap the floor for the "
+        "desk and add one each day. I'll count with you on Friday. 💪"
+    )
+    asked = "I'm ashamed that I'm unable to do even one push-up."
     rows = [
-        _example(GOOD, "My neck is stiff from typing all day, what now?"),
+        _example(GOOD, "I can't do a single push-up. Not one. It's embarrassing."),
         _example(reworded, asked, line=2),
-        _example(GOOD.replace("neck", "knee").replace("typing", "stairs"), asked, line=3),
+        _example(other, asked, line=3),
     ]
     assert len(filter_examples(rows[:2], persona).examples) == 2, "their wording differs"
     filtered = filter_examples(rows, persona, meaning=Meaning())
