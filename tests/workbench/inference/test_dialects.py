@@ -6,6 +6,7 @@ take longer to start than all the requests do.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -26,8 +27,10 @@ from tests.small_round import SmallRound
 from tests.workbench.inference.dialect_table import DIALECTS
 from tests.workbench.inference.dialects import Dialect
 from workbench.inference.answer_cache import CACHE, AnswerCache
+from workbench.inference.client import EndpointClient
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid
+from workbench.inference.exchange import EndpointRequest
 from workbench.inference.judge import JudgeQuestion, ask_judge, judge_paid
 from workbench.records import Example, Messages, user_prompt
 
@@ -199,6 +202,29 @@ def diagnosed(asked: Asked, out: str) -> None:
     assert (teacher["system message"] == "yes") == ("system" not in dialect.left_out)
     assert (teacher["JSON schema"] == "yes") == ("json_schema" not in dialect.left_out)
     assert (teacher["reasoning"] != "none") == dialect.reasons
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_no_run_pays_more_than_its_budget(dialect: Dialect, small_round: SmallRound) -> None:
+    asked, budget = Asked(dialect, small_round), 1.0
+    asked.new_tokens()
+    requests = [
+        EndpointRequest(user_prompt(f"How about {n}?"), max_tokens=200, seed=1) for n in range(30)
+    ]
+
+    async def ask(endpoint: Endpoint) -> list[Completion]:
+        async with EndpointClient(endpoint, budget=budget) as client:
+            return list(await asyncio.gather(*map(client.complete, requests)))
+
+    with ScriptedServer(dialect.script, models=dialect.models) as server:
+        asked.config(server.url)
+        completions = asyncio.run(ask(asked.endpoint))
+    tokens = asked.new_tokens()
+    ours = Paid(0, *(sum(getattr(c, f"{n}put_tokens") for c in completions) for n in ("in", "out")))
+    assert ours.cost(asked.endpoint.rate) <= budget
+    assert any(one.ok for one in completions) and not completions[-1].ok
+    if dialect.bills:
+        assert (ours.input_tokens, ours.output_tokens) == tokens
 
 
 def test_there_are_thirty_of_them() -> None:
