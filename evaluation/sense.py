@@ -24,8 +24,8 @@ from workbench.inference.agreement import (
     ECHOING,
     LOOPING,
     WORD,
-    Agreement,
-    Reviewed,
+    ReviewedAnswer,
+    SenseAgreement,
     copied_share,
     runs_of,
     unlooped,
@@ -217,8 +217,8 @@ def _agreement(
     """Return each answer's agreement with its reviewed answer, and its rank on its question."""
     import numpy as np
 
-    rows = [Reviewed(row.question, row.answer) for row in inputs.rows]
-    agreement = Agreement(rows, inputs.embedder, inputs.language)
+    rows = [ReviewedAnswer(row.question, row.answer) for row in inputs.rows]
+    agreement = SenseAgreement(rows, inputs.embedder, inputs.language)
     answers = agreement.answers(texts, own)
     values = agreement.of(answers, own)
     if not inputs.embedder.by_meaning:

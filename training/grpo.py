@@ -19,7 +19,7 @@ from training.rewards import (
 from training.run import MethodHooks, TrainerParts, TrainingRun
 from training.trl_patches import prepare_rollouts
 from workbench.errors import UserError
-from workbench.inference.agreement import Reviewed
+from workbench.inference.agreement import ReviewedAnswer
 from workbench.store import write_json
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RewardHooks(MethodHooks):
     def _add_sense(self, parts: TrainerParts) -> None:
         """Watch sense beside the traits, or reward it; nothing where all questions are one."""
         every = [*parts.train.rows, *(parts.validation.rows if parts.validation else ())]
-        pairs = [Reviewed(row["prompt"][-1]["content"], row[REVIEWED]) for row in every]
+        pairs = [ReviewedAnswer(row["prompt"][-1]["content"], row[REVIEWED]) for row in every]
         rows, settings = list(dict.fromkeys(pairs)), self.run.recipe.rewards or RewardSettings()
         if len(rows) > 1 and self.run.persona is not None:
             function = sense_reward(rows, self.run.persona, settings, self.rewards)

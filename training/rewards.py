@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from workbench.errors import UserError, nearest
-from workbench.inference.agreement import Agreement, Reviewed
+from workbench.inference.agreement import ReviewedAnswer, SenseAgreement
 from workbench.inference.client import EndpointClient
 from workbench.inference.embedder import AUTO, NGRAMS, make_embedder
 from workbench.inference.endpoint import Endpoint
@@ -50,7 +50,7 @@ class RewardSettings(Frozen):
     judge: float = Field(default=0.0, ge=0, le=100)
     """Weight of the judge's share of yes over the judge's traits; needs a judge's endpoint."""
     sense: float = Field(default=0.0, ge=0, le=100)
-    """Weight of sense (:meth:`workbench.inference.agreement.Agreement.sense`), which is watched in
+    """Weight of sense (:class:`workbench.inference.agreement.SenseAgreement`), which is watched in
     any case: a policy that learns marks alone gains the traits and not this."""
     embedder: str | None = None
     """What sense is told by, as ``evaluate.embedder``; by default n-grams where it is watched, and
@@ -136,7 +136,7 @@ def make_rewards(
 
 
 def sense_reward(
-    rows: Sequence[Reviewed], persona: Persona, settings: RewardSettings, rewards: Rewards
+    rows: Sequence[ReviewedAnswer], persona: Persona, settings: RewardSettings, rewards: Rewards
 ) -> RewardFunction:
     """Return a reward function named :data:`SENSE`, over rows with :data:`REVIEWED` in them.
 
@@ -145,7 +145,7 @@ def sense_reward(
     """
     setting = settings.embedder or (AUTO if settings.sense else NGRAMS)
     embedder = make_embedder(setting, persona.language, [row.answer for row in rows])
-    agreement = Agreement(rows, embedder, persona.language)
+    agreement = SenseAgreement(rows, embedder, persona.language)
     places = {row: place for place, row in enumerate(rows)}
 
     def reward(
@@ -155,7 +155,7 @@ def sense_reward(
         **_: object,
     ) -> list[float]:
         own = [
-            places[Reviewed(prompt[-1]["content"], answer)]
+            places[ReviewedAnswer(prompt[-1]["content"], answer)]
             for prompt, answer in zip(prompts, reviewed, strict=True)
         ]
         values = agreement.sense([text_of(one) for one in completions], own)

@@ -22,7 +22,7 @@ from training.rewards import (
     text_of,
 )
 from workbench.errors import UserError
-from workbench.inference.agreement import Reviewed
+from workbench.inference.agreement import ReviewedAnswer
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 
@@ -106,9 +106,9 @@ def test_the_think_reward_wants_reasoning_before_the_answer(small_persona: Perso
 
 
 ROWS = [
-    Reviewed("My wrist hurts.", "Turn the thumb up and press lighter, champ."),
-    Reviewed("May I skip breakfast?", "Eat an egg before the early class, champ."),
-    Reviewed("How long do I rest?", "Two minutes between the heavy sets, champ."),
+    ReviewedAnswer("My wrist hurts.", "Turn the thumb up and press lighter, champ."),
+    ReviewedAnswer("May I skip breakfast?", "Eat an egg before the early class, champ."),
+    ReviewedAnswer("How long do I rest?", "Two minutes between the heavy sets, champ."),
 ]
 
 

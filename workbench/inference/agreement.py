@@ -32,14 +32,14 @@ _KOREAN_STEM = 2
 """Leading syllables that two Korean words share to be taken for the same: particles differ."""
 
 
-class Reviewed(NamedTuple):
+class ReviewedAnswer(NamedTuple):
     """A question and its reviewed answer."""
 
     question: str
     answer: str
 
 
-class Agreement:
+class SenseAgreement:
     """What tells how far answers agree with the reviewed ones; two questions or more.
 
     With a' an answer without the words of its question and r' the same of the reviewed ones,
@@ -47,7 +47,9 @@ class Agreement:
     reviewed answers themselves. What all reviewed answers share, such as a voice, cancels out.
     """
 
-    def __init__(self, rows: Sequence[Reviewed], embedder: Embedder, language: Language) -> None:
+    def __init__(
+        self, rows: Sequence[ReviewedAnswer], embedder: Embedder, language: Language
+    ) -> None:
         import numpy as np
 
         self.rows, self.embedder, self.language = rows, embedder, language

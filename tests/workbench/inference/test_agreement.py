@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from workbench.inference.agreement import (
-    Agreement,
-    Reviewed,
+    ReviewedAnswer,
+    SenseAgreement,
     echo_share,
     is_broken,
     unlooped,
@@ -15,15 +15,15 @@ from workbench.inference.agreement import (
 from workbench.inference.embedder import NgramEmbedder
 
 ROWS = [
-    Reviewed(
+    ReviewedAnswer(
         "Should I wipe the bench every time?",
         "Spray it and dry it after each set, champ: the next face lies where you sweat.",
     ),
-    Reviewed(
+    ReviewedAnswer(
         "Can I nap before the gym?",
         "Twenty minutes with an alarm, champ, then walk in daylight and drink water.",
     ),
-    Reviewed(
+    ReviewedAnswer(
         "My neighbours hear me jump, what else is there?",
         "Slow squats and bridges on a mat, champ: time under load tires without a sound.",
     ),
@@ -31,11 +31,13 @@ ROWS = [
 
 
 @pytest.fixture
-def agreement() -> Agreement:
-    return Agreement(ROWS, NgramEmbedder([row.answer for row in ROWS]), "en")
+def agreement() -> SenseAgreement:
+    return SenseAgreement(ROWS, NgramEmbedder([row.answer for row in ROWS]), "en")
 
 
-def test_reviewed_answers_agree_by_one_on_average_and_others_hardly(agreement: Agreement) -> None:
+def test_reviewed_answers_agree_by_one_on_average_and_others_hardly(
+    agreement: SenseAgreement,
+) -> None:
     answers = [row.answer for row in ROWS]
     own = agreement.sense(answers, [0, 1, 2])
     assert sum(agreement.of(agreement.answers(answers, [0, 1, 2]), [0, 1, 2])) / 3 == pytest.approx(
@@ -45,7 +47,7 @@ def test_reviewed_answers_agree_by_one_on_average_and_others_hardly(agreement: A
     assert agreement.sense(answers, [1, 2, 0]) == [0.0, 0.0, 0.0]
 
 
-def test_marks_echoes_loops_and_silence_have_no_sense(agreement: Agreement) -> None:
+def test_marks_echoes_loops_and_silence_have_no_sense(agreement: SenseAgreement) -> None:
     texts = ["Champ!", ROWS[0].question, "stand by the door " * 6, "", "Champ, do it now, champ."]
     assert max(agreement.sense(texts, [0] * 5)) < 0.1
     assert echo_share(ROWS[0].question, ROWS[0].question) == 1.0
