@@ -153,9 +153,12 @@ def settings(folder: Path, times: int) -> Path:
     (folder / "persona").mkdir()
     write_json(folder / "persona/persona.yaml", spec)
     path = folder / "config.yaml"
-    split = {"topics": "spread"}
+    # What embedding takes depends on the embedder, and is linear in the rows.
+    by_wording = {"meaning": 1}
+    split = {"topics": "spread"} | by_wording
     sources = [str(folder / "rows.jsonl")]
-    write_json(path, {"persona": str(folder / "persona"), "sources": sources, "split": split})
+    config = {"persona": str(folder / "persona"), "sources": sources, "split": split}
+    write_json(path, config | {"filter": by_wording})
     return path
 
 

