@@ -167,8 +167,7 @@ def sense_report(
         arm: [measures[one.id] for one in responses if one.arm == arm and one.id in measures]
         for arm in comparison.arms
     }
-    wanted = [(arm, metric) for arm in by_arm for metric in (FIDELITY, SENSE)]
-    voices_and_senses = mean_estimates(table, wanted, seed)
+    means = mean_estimates(table, [(a, m) for a in by_arm for m in (FIDELITY, SENSE)], seed)
     return SenseReport(
         embedder=inputs.embedder.name,
         by_meaning=by_meaning,
@@ -184,7 +183,7 @@ def sense_report(
                 guards=dict(Counter(one.guard for one in own if one.guard).most_common()),
             )
             for (arm, own), voice, sense in zip(
-                by_arm.items(), voices_and_senses[::2], voices_and_senses[1::2], strict=True
+                by_arm.items(), means[::2], means[1::2], strict=True
             )
         ),
         controls=dict(controls or control_scores(persona, inputs, seed)),
