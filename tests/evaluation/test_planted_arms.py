@@ -8,7 +8,6 @@ which none is recorded counts as fluent, which is the harder case.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from statistics import mean
@@ -45,16 +44,9 @@ from workbench.stats import compare
 
 BAD = tuple(name for name in arms("ko") if name not in (*GOOD, *UNSEEN))
 SUCCESS = {"en": "and makes sense", "ko": "질문에 맞게 답합니다"}
-ALL = pytest.mark.skipif("PLANTED_ARMS" not in os.environ, reason="PLANTED_ARMS=all runs them")
 CASES: list[Any] = [
     # The English ones load a model of meaning.
-    pytest.param(
-        (language, seed),
-        marks=[
-            *([pytest.mark.slow] if language == "en" else []),
-            *([ALL] if language == "en" and seed else []),
-        ],
-    )
+    pytest.param((language, seed), marks=[pytest.mark.slow] if language == "en" else [])
     for language in PERSONAS
     for seed in (0, 1, 2)
 ]
