@@ -69,11 +69,8 @@ def instructions_file(folder: Path, language: str) -> Path:
 def load_instructions(folder: Path, language: str, most: int | None = None) -> Instructions:
     """Return the prompts of a language, at most ``most`` of them, spread over the kinds.
 
-    Args:
-        folder: Holds a file a language, such as ``en.jsonl``.
-        language: ``en`` or ``ko``.
-        most: So many; all of them by default. Each kind of first constraint is taken in turn, so
-            that a smaller sample leaves out no kind before it has taken two of another.
+    ``folder`` holds a file a language, such as ``en.jsonl``. Each kind of first constraint is taken
+    in turn, so that a smaller sample leaves out no kind before it has taken two of another.
 
     Raises:
         UserErrors: Every line that is no prompt with constraints.
@@ -145,15 +142,10 @@ def instruction_fall(
 ) -> InstructionFall | None:
     """Return how an arm follows against another, pair by pair; None without a common prompt.
 
-    What can be told is the detectable effect of the paired test at the spread of these
-    differences. Where hardly an answer differs that spread says nothing, and the least fall is the
-    one of :data:`~workbench.stats.comparison.FEWEST_PAIRS` prompts lost.
-
-    Args:
-        own: The arm's.
-        other: Whom it is held against.
-        bound: Largest fall wanted, 0 to 1.
-        seed: Of the interval's resampling.
+    What can be told is the detectable effect of the paired test at the spread of these differences.
+    Where hardly an answer differs that spread says nothing, and the least fall is the one of
+    :data:`~workbench.stats.comparison.FEWEST_PAIRS` prompts lost. ``bound`` is the largest fall
+    wanted, 0 to 1.
     """
     pairs = [(own[name].share, other[name].share) for name in own if name in other]
     difference = paired_difference(pairs, seed)

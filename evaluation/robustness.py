@@ -74,9 +74,7 @@ class Surface(Frozen):
 def load_surfaces(folder: Path, language: str) -> list[Surface]:
     """Return the surfaces of a language.
 
-    Args:
-        folder: Holds ``<language>.jsonl``; a relative one may lie beside the package.
-        language: Of the surfaces.
+    ``folder`` holds ``<language>.jsonl``; a relative one may lie beside the package.
 
     Raises:
         UserError: There is no such file.
@@ -199,16 +197,10 @@ def measure_robustness(
     Surfaces are compared as arms are: :func:`workbench.stats.compare` with the plain question as
     the base, so that intervals and corrected tests are the same as everywhere.
 
-    Args:
-        persona: Whose traits are scored.
-        plain: The arm's answers to the held-out questions as they are.
-        crossed: Its answers on surfaces, of :func:`crossed_responses`; not empty.
-        surfaces: What the answers' ``probe`` names.
-        inputs: What sense is measured with; None leaves it out.
-        traits: What fidelity is made of; by default all traits.
-        seed: Of the resampling.
-        judging: ``judge``, ``votes`` and ``cache`` of :class:`~evaluation.scorers.ScoringInput`;
-            without a judge voice is made of rules alone.
+    ``crossed`` are of :func:`crossed_responses`, not empty, and ``surfaces`` what their ``probe``
+    names. Without ``inputs`` sense is left out; without ``traits`` fidelity is made of all.
+    ``judging`` holds ``judge``, ``votes`` and ``cache`` of
+    :class:`~evaluation.scorers.ScoringInput`; without a judge voice is made of rules alone.
     """
     variants = {one.id: (number, one.surface) for number, one in enumerate(surfaces, start=1)}
     asked = {one.prompt_id for one in crossed}

@@ -102,9 +102,7 @@ class _Request(Frozen):
 def load_refusals(folder: Path, language: Language) -> list[ProbePrompt]:
     """Return the harmful and the harmless requests of a language, in turn of their categories.
 
-    Args:
-        folder: Holds ``<language>.jsonl``; a relative one may lie beside the package.
-        language: Of the requests.
+    ``folder`` holds ``<language>.jsonl``; a relative one may lie beside the package.
 
     Raises:
         UserError: There is no such file.

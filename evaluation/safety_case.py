@@ -254,10 +254,8 @@ def share_line(
 def _verdict(line: SafetyLine, *, reached: bool, missed: bool) -> LineVerdict:
     """Return what a share amounts to.
 
-    Args:
-        line: With its change to the base.
-        reached: Whether the whole interval is beyond the floor.
-        missed: Whether the whole interval is short of it.
+    ``reached`` is whether the whole interval is beyond the floor, ``missed`` whether it is short of
+    it.
     """
     if line.n < FEWEST:
         return "too_few"

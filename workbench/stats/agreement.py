@@ -264,13 +264,7 @@ def gate_power(
     Simulated: on a share ``kappa`` of the rows the rater says what the other one says, on the rest
     as it falls, with the same share of yes; which is a kappa of just that size.
 
-    Args:
-        kappa: True agreement, 0 to 1.
-        bar: What the lower end has to reach.
-        rows: Rows that both rated.
-        share: Share of yes, between 0 and 1.
-        seed: Of the simulation.
-        runs: Simulated gates.
+    ``bar`` is what the lower end has to reach, ``share`` the share of yes, between 0 and 1.
     """
     import numpy as np
     from scipy.stats import norm

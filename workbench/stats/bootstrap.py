@@ -92,12 +92,7 @@ def mean_intervals(
     defined, as when all values are equal, the percentile interval is returned and named so.
 
     Samples of one length share their resamples, drawn anew from ``seed`` for each length, so an
-    interval depends on nothing but its own sample.
-
-    Args:
-        samples: One-dimensional arrays, of any lengths.
-        seed: Of the resampling.
-        resamples: Number of resamples.
+    interval depends on nothing but its own sample. Samples are one-dimensional.
     """
     import numpy as np
 
