@@ -47,7 +47,7 @@ def test_an_evaluation_that_fails_is_whole_and_exit_code_3(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = json.loads(Path(options[1]).read_text("utf-8"))
-    settings["evaluate"]["gate"] = {"cross_entropy": 0.0, "accuracy": 0.0}
+    settings["evaluate"]["gate"] = {"cross_entropy": 0.0}
     config = tmp_path / "strict.yaml"
     config.write_text(json.dumps(settings), encoding="utf-8")
     assert main(["evaluate", "--config", str(config), *options[2:]]) == 3
