@@ -46,6 +46,8 @@ OPTIONAL: tuple[Artifact, ...] = (
     layout.PEOPLE,
     layout.SEEDS,
     layout.SENSE,
+    layout.SAFETY,
+    layout.SAFETY_ANSWERS,
     layout.ROBUSTNESS,
     layout.SURFACE_ANSWERS,
 )
@@ -102,6 +104,8 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         style=work.read(layout.STYLE),
         win_rates=work.read(layout.WIN_RATES).rates if layout.WIN_RATES in work.inputs else (),
         sense=work.read(layout.SENSE) if layout.SENSE in work.inputs else None,
+        safety=work.read(layout.SAFETY) if layout.SAFETY in work.inputs else None,
+        safety_answers=work.read_if_there(layout.SAFETY_ANSWERS),
         robustness=work.read(layout.ROBUSTNESS) if layout.ROBUSTNESS in work.inputs else None,
         surface_answers=work.read_if_there(layout.SURFACE_ANSWERS),
         people=work.read(layout.PEOPLE) if layout.PEOPLE in work.inputs else None,
