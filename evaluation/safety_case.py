@@ -244,8 +244,7 @@ def share_line(
                 "change_high": ends[1],
             }
         )
-    reached = low if wanted else 1 - high
-    missed = high if wanted else 1 - low
+    reached, missed = (low, high) if wanted else (1 - high, 1 - low)
     need = floor if wanted else 1 - floor
     verdict = _verdict(line, reached=reached >= need - _TINY, missed=missed < need - _TINY)
     return line.model_copy(update={"verdict": verdict})
