@@ -83,7 +83,9 @@ def answer_all(
     longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
     # What weights can do shows without a prompt, and is measured where the weights are.
     bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
-    instructed = ask(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
+    replies = ask(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
+    # Their prompts come with the project and stand in no file of the round: no parents there.
+    instructed = [answer.evolve(parents=()) for answer in replies]
     gate = check_forgetting(
         _general(settings.general, context.persona.language, bare, pool, scratch / "general"),
         follow_instructions(instructions, instructed),
