@@ -34,8 +34,10 @@ def _compiles(pattern: str) -> str:
     pattern = normalize(pattern)
     try:
         compiled(pattern)
-    except re.error as error:
+    except (re.error, OverflowError) as error:
         raise ValueError(f"bad pattern {pattern!r}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"bad pattern {pattern[:40]!r}…: nested too deep") from None
     return pattern
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,37 @@ from workbench.errors import UserError, UserErrors, nearest, unreadable
 
 Model = TypeVar("Model", bound=BaseModel)
 Lines = dict[tuple[str | int, ...], int]
+_DEEPEST = 100
+"""Most levels of a file; what contains itself has no end of them."""
+_MOST_REPEATED = 10_000
+"""Most values that aliases may repeat: eight lines of aliases can stand for a billion values."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, whose every refusal knows its line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return the value of ``node``.
+
+        Raises:
+            ConstructorError: It is no value of its type, or none that a file of ours can hold.
+        """
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError):
+            kind = node.tag.rsplit(":", 1)[-1]
+            raise _refused(f"{str(node.value)[:40]!r} is no valid {kind}", node) from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _refused(f"'{node.value}' is no finite number", node)
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise _refused("a number of more than 64 bits", node)
+        if isinstance(value, str) and "\0" in value:
+            raise _refused("a text that holds a NUL character", node)
+        return value
+
+
+def _refused(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def read_text(path: Path) -> str:
@@ -41,11 +73,18 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
         UserError: Unreadable file, broken YAML, a duplicate key, or not a mapping at the top.
     """
     text = read_text(path)
+    lines: Lines = {}
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines: Lines = {}
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+        except RecursionError:
+            raise yaml.MarkedYAMLError(
+                problem="nested too deep", problem_mark=loader.get_mark()
+            ) from None
+        _check_size(node)
         duplicates = _collect_lines(node, (), lines)
-        data = yaml.safe_load(text)
+        data = loader.construct_document(node) if node else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -59,6 +98,25 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     if not isinstance(data, dict):
         raise UserError("is not a mapping of keys to values", where=str(path), fix="see the docs")
     return data, lines
+
+
+def _check_size(root: yaml.Node | None) -> None:
+    """Refuse what aliases make endless or huge, before anything walks through all of it."""
+    seen: set[int] = set()
+    repeated = 0
+    left = [(root, 0)] if root else []
+    while left:
+        node, depth = left.pop()
+        repeated += id(node) in seen
+        seen.add(id(node))
+        if depth > _DEEPEST:
+            raise _refused("nested too deep", node)
+        if repeated > _MOST_REPEATED:
+            raise _refused("too many aliases", node)
+        if isinstance(node, yaml.MappingNode):
+            left += [(part, depth + 1) for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            left += [(part, depth + 1) for part in node.value]
 
 
 def _collect_lines(

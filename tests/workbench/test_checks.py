@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from workbench.checks import Check, Judge
 from workbench.parts import length, part, sentences
@@ -61,3 +61,16 @@ def test_a_rule_draws_its_line(check: dict[str, object], expected: bool) -> None
 
 def test_korean_is_counted_in_characters_without_spaces() -> None:
     assert length("회원님, 물 드세요! 💪", "characters") == 10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("a(", "missing \\)"),
+        ("a{99999999999999999999}", "too large"),
+        ("(" * 3000 + ")" * 3000, "nested too deep"),
+    ],
+)
+def test_a_pattern_that_cannot_be_compiled_is_told(pattern: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=f"bad pattern .*{why}"):
+        _passes({"rule": "lacks", "patterns": [pattern]})
