@@ -296,7 +296,7 @@ class BatchWire:
             reply = RawReply(response.status_code, response.headers, response.content)
             raise _Refused(reply) from None
         except openai.APIConnectionError as error:
-            raise NoReply("connection", str(error), sent=True) from None
+            raise NoReply("connection", self._endpoint.redacted(str(error)), sent=True) from None
 
 
 class _Refused(Exception):

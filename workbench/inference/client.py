@@ -145,7 +145,7 @@ class EndpointClient:
             )
         except OpenAIError as error:
             raise UserError(
-                f"the endpoint gives no vectors ({error})",
+                f"the endpoint gives no vectors ({self.endpoint.redacted(str(error))})",
                 where=self.endpoint.base_url,
                 fix="name a model that answers /embeddings",
             ) from None

@@ -7,10 +7,12 @@ import os
 import re
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
+from html import escape
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +22,13 @@ from workbench.values import Frozen
 _SECRET_KEYS = {"api_key", "key", "token", "apikey", "secret", "password"}
 _SECRET_HEADER = re.compile(r"authorization|cookie|key|token|secret|password", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_SENDABLE = re.compile(r"[\t\x20-\x7e]*\Z")
+"""What a header can hold, as it is written here: ASCII without control characters."""
+_SCHEMES = {"bearer", "basic", "token", "digest", "apikey", "key"}
+"""Words before a key that are no part of it."""
+_SHORTEST_SECRET = 4
+"""Characters; what is shorter stands in every text."""
+_HIDDEN = "***"
 
 
 class Price(Frozen):
@@ -168,11 +177,55 @@ class Endpoint(BaseModel):
         """Return the headers of every request, the key among them.
 
         Raises:
-            UserError: The key, or a variable that a header names, cannot be had.
+            UserError: The key, or a variable that a header names, cannot be had, or cannot be sent:
+                it holds a line break or a letter that no header can hold.
         """
         key = self.api_key()
+        if not _SENDABLE.match(key):
+            raise UserError(
+                "the API key cannot be sent",
+                where=self.base_url,
+                fix="check the key for stray signs",
+            )
         own = {"api-key": key} if self.api_version else {"Authorization": f"Bearer {key}"}
-        return own | {name: _VARIABLE.sub(_variable, text) for name, text in self.headers.items()}
+        named = {name: _VARIABLE.sub(_variable, text) for name, text in self.headers.items()}
+        for name, text in named.items():
+            if not _SENDABLE.match(text):
+                raise UserError(
+                    f"the header '{name}' cannot be sent",
+                    where=self.base_url,
+                    fix="check it for stray signs",
+                )
+        return own | named
+
+    def redacted(self, text: str) -> str:
+        """Return what a server or a library said without the key and the secrets of headers.
+
+        Whatever is told of a request goes through it, since servers repeat what they were sent.
+        A beginning of a secret at the text's end, where somebody cut it, is hidden as well.
+        """
+        words = sorted(self._secrets(), key=len, reverse=True)
+        for word in words:
+            # As it is, and as Python, JSON, an address and a page write it.
+            forms = (word, repr(word)[1:-1], json.dumps(word)[1:-1], quote(word, ""), escape(word))
+            for form in dict.fromkeys(forms):
+                text = text.replace(form, _HIDDEN)
+        for word in words:
+            for size in range(len(word) - 1, _SHORTEST_SECRET - 1, -1):
+                if text.endswith(word[:size]):
+                    return text[:-size] + _HIDDEN
+        return text
+
+    def _secrets(self) -> set[str]:
+        names = [
+            match[1] or match[2] for t in self.headers.values() for match in _VARIABLE.finditer(t)
+        ]
+        texts = [os.environ.get(name, "") for name in names]
+        if self.api_key_env or self.api_key_file:
+            with suppress(UserError):
+                texts.append(self.api_key())
+        words = {word for text in texts for word in text.split() if len(word) >= _SHORTEST_SECRET}
+        return {word for word in words if word.lower() not in _SCHEMES}
 
     @property
     def query(self) -> dict[str, str]:

@@ -179,9 +179,11 @@ class Exchange:
             return self._ended(none.end, reason=none.reason, detail=none.detail, http=none.http)
         raise AssertionError("tenacity ends with a result or an error")
 
-    def _ended(self, end: End, **fields: Any) -> Completion:
+    def _ended(self, end: End, *, detail: str = "", **fields: Any) -> Completion:
         return Completion(
             end=end,
+            # Details go to people and to files; servers repeat the key in them.
+            detail=self.endpoint.redacted(detail),
             attempts=self.attempts,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,

@@ -139,7 +139,9 @@ async def _probe(endpoint: Endpoint) -> Probe:
         worded=sum(bool(one.text) for one in plainly),
         reasoning=sum(one.reasoning for one in completions),
         counted=not any(one.uncounted for one in completions),
-        limits=_limits(client.bounds.headers),
+        limits={
+            name: endpoint.redacted(value) for name, value in _limits(client.bounds.headers).items()
+        },
         latency=short.seconds,
         rate=0.0 if long.uncounted else long.output_tokens / max(long.seconds, 1e-6),
     )

@@ -106,7 +106,8 @@ def _no_reply(error: BaseException, endpoint: Endpoint) -> NoReply:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
     names = {type(one).__name__ for one in causes}
-    words = " ".join(str(causes[-1] if str(causes[-1]) else causes[0]).split())[:200]
+    words = " ".join(str(causes[-1] if str(causes[-1]) else causes[0]).split())
+    words = endpoint.redacted(words)[:200]
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes) or (
         "CERTIFICATE_VERIFY_FAILED" in words
     ):
@@ -154,7 +155,8 @@ def no_answer_error(endpoint: Endpoint, reason: str, detail: str) -> UserError:
 
 def _proxy_error(endpoint: Endpoint, error: Exception) -> UserError:
     return UserError(
-        f"the proxy of {proxy_of(endpoint) or 'the environment'} cannot be used ({error})",
+        f"the proxy of {proxy_of(endpoint) or 'the environment'} cannot be used"
+        f" ({endpoint.redacted(str(error))})",
         where=endpoint.base_url,
         fix=HOPELESS["proxy"].format(proxy=proxy_of(endpoint).lstrip("$") or "it"),
     )
@@ -229,15 +231,8 @@ def check_reachable(endpoint: Endpoint) -> None:
         none = _no_reply(error, endpoint)
         detail = f"within {_CHECK_SECONDS:.0f} s" if none.reason == "timeout" else none.detail
         raise no_answer_error(endpoint, none.reason, detail) from None
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise _proxy_error(endpoint, error) from None
-    except ValueError:
-        # A key with a line break or with letters that no header can hold.
-        raise UserError(
-            "the API key cannot be sent",
-            where=endpoint.base_url,
-            fix="check the key for stray signs",
-        ) from None
     if reply.status_code in (401, 403):
         refusal = read_refusal(reply.status_code, reply.headers, reply.content)
         if refusal.kind == "auth":

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from tests.scripted_server import ScriptedServer
+from tests.scripted_server import Reply, Request, ScriptedServer
 from workbench.errors import UserError
+from workbench.inference.client import complete_all
 from workbench.inference.endpoint import Endpoint, free_port
-from workbench.inference.wire import check_reachable
+from workbench.inference.exchange import EndpointRequest
+from workbench.inference.probe import probe
+from workbench.inference.wire import check_reachable, open_client
+from workbench.records import user_prompt
 
 SECRET = "sk-very-secret-4711"
 
@@ -73,3 +78,62 @@ def test_a_wrong_address_or_key_shows_at_once(monkeypatch: pytest.MonkeyPatch) -
         )
     with ScriptedServer(api_key=SECRET) as server:
         check_reachable(Endpoint(base_url=server.url, model="m", api_key_env="TEACHER_KEY"))
+
+
+@pytest.mark.parametrize("key", ["sk-SECRET\nline2", "sk-SECRET\0x", "sk-SECRET키"])
+def test_a_key_or_header_that_cannot_be_sent_is_told_without_it(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "key"
+    file.write_text(key, encoding="utf-8")
+    endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", model="m", api_key_file=file)
+    for ask in (check_reachable, open_client):
+        with pytest.raises(UserError) as unsent:
+            ask(endpoint)
+        assert unsent.value.line() == (
+            "http://127.0.0.1:9/v1: the API key cannot be sent — check the key for stray signs"
+        )
+    named = Endpoint(base_url="http://a", model="m", headers={"X-Team": "a\nb"})
+    with pytest.raises(UserError, match="the header 'X-Team' cannot be sent"):
+        named.sent_headers()
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_server_that_repeats_the_key_has_it_hidden(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+    monkeypatch.setenv("TEAM", 'Bearer te"am+token/1')
+
+    def echo(request: Request) -> Reply:
+        error = {"message": f"what is {request.headers['authorization']} in {request.headers}?"}
+        return Reply(status=status, raw=json.dumps({"error": error}).encode())
+
+    with ScriptedServer(echo) as server:
+        endpoint = Endpoint(
+            base_url=server.url,
+            model="m",
+            api_key_env="TEACHER_KEY",
+            headers={"X-Team": "${TEAM}"},
+            attempts=1,
+        )
+        (completion,) = complete_all(endpoint, [EndpointRequest(user_prompt("How deep?"))])
+        assert completion.detail.startswith("what is Bearer *** in {")
+        with pytest.raises(UserError) as told:
+            probe(endpoint)
+    assert "what is Bearer ***" in told.value.line()
+    for text in (completion.detail, told.value.line()):
+        assert SECRET not in text and "am+token" not in text
+
+
+def test_secrets_are_hidden_in_every_form_and_where_a_text_was_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+    monkeypatch.setenv("TEAM", 'Bearer te"am+token/1')
+    endpoint = Endpoint(
+        base_url="http://a", model="m", api_key_env="TEACHER_KEY", headers={"X-Team": "$TEAM"}
+    )
+    for form in ('te"am+token/1', 'te\\"am+token/1', "te%22am%2Btoken%2F1", "te&quot;am+token/1"):
+        assert endpoint.redacted(f"no Bearer {form}.") == "no Bearer ***."
+    assert endpoint.redacted(f"no {SECRET[:9]}") == "no ***"
+    assert endpoint.redacted("The bearer is unknown.") == "The bearer is unknown."
+    assert Endpoint(base_url="http://a", model="m").redacted("none is none") == "none is none"
