@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from curation.related_rows import SIMILARITY, questions, record_ids
+from workbench.console import console
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.near_duplicates import paraphrase_pairs
 from workbench.paraphrases import Meaning
@@ -117,6 +118,8 @@ def read_items(path: Path, split: SplitName) -> Iterator[Item]:
             yield Item(where, split, texts, tuple(record_ids(named)), str(data.get("topic") or ""))
         if reading.mistakes:
             raise UserErrors(mistake.error(reading.path) for mistake in reading.mistakes)
+        for note in reading.notes():
+            console.print(f"  {reading.path.name}: {note}", markup=False)
 
 
 def _user_turns(data: Mapping[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ from workbench.errors import UserError, UserErrors, nearest
 from workbench.inference.reasoning import separate
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Messages, Origin, Preference
-from workbench.row_files import row_files
+from workbench.row_files import FolderReading, row_files
 from workbench.row_text import Mistake, RawRow, Reading
 from workbench.text import changes_line, normalize
 
@@ -130,6 +130,8 @@ class _SourceReader:
         self.disliked: list[tuple[ParsedRow, str]] = []
         self.reasoned = 0
         """Rows whose reasoning was taken off."""
+        self.shown: set[Path] = set()
+        """Files of the pictures that rows name."""
 
     def read(self, reading: Reading, rows: Iterator[RawRow], name: str) -> None:
         """Take up the rows of one file."""
@@ -140,6 +142,8 @@ class _SourceReader:
             self._row(reading, row, f"{name}:{row.place}")
         self._mistakes(reading, name, done)
         self.result.formats.extend(reading.formats)
+        if isinstance(reading, FolderReading):
+            reading.beside = [one for one in reading.beside if one.resolve() not in self.shown]
         self.result.notes.extend(f"{reading.path.name}: {note}" for note in reading.notes())
 
     def _mistakes(self, reading: Reading, name: str, first: int) -> None:
@@ -261,6 +265,7 @@ class _SourceReader:
                 raise BadRow(f"there is no picture '{value[:60]}'", "check the path", "no_picture")
             content, suffix = file.read_bytes(), file.suffix.lower()
             picture: Path | bytes = file
+            self.shown.add(file.resolve())
         elif isinstance(value, bytes):
             content, suffix, picture = value, ".png", value
         else:

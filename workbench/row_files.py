@@ -15,6 +15,7 @@ import math
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,15 @@ from workbench.row_text import (
     text_rows,
     wrapped_rows,
 )
-from workbench.text import MARKS, decode
+from workbench.text import MARKS, decode, printable
 
 BATCH = 1000
 """Rows that are read of a Parquet or Arrow file at once."""
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".txt")
+_TEXTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".txt")
+SUFFIXES = (*_TEXTS, ".xlsx", ".parquet", ".arrow")
 """Of the files that are rows in a folder; ``.gz`` may follow."""
-_NOT_ROWS = ("dataset_info", "dataset_infos", "dataset_dict", "state", "manifest")
+_ABOUT = ("dataset_info", "dataset_infos", "dataset_dict", "state", "manifest")
+_NOT_ROWS = tuple(f"{name}.json" for name in _ABOUT)
 """Files of a dataset's folder that tell about its rows."""
 _DELIMITERS = {".csv": "?", ".tsv": "\t", ".tab": "\t"}
 _OTHERS = {
@@ -49,12 +52,27 @@ _OTHERS = {
 }
 
 
+@dataclass
+class FolderReading(Reading):
+    """A folder: what lies in it and is not read as rows."""
+
+    beside: list[Path] = field(default_factory=list)
+
+    def notes(self) -> Iterator[str]:
+        """Yield a line that names what was passed over."""
+        names = [printable(file.relative_to(self.path).as_posix()) for file in self.beside]
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        if names:
+            yield f"no files of rows, passed over: {', '.join(names[:10])}{more}"
+
+
 def row_files(
     path: Path, known: Collection[str] = ()
 ) -> Iterator[tuple[Reading, Iterator[RawRow]]]:
     """Yield the files of rows at a path, each with the rows that it holds.
 
-    Mistakes of a file are in its reading once its rows are read.
+    Mistakes of a file are in its reading once its rows are read. The last of a folder is a
+    :class:`FolderReading` without rows: it says what else lies there.
 
     Args:
         path: A file, or a folder: one that ``datasets`` saved, or one of files.
@@ -67,22 +85,39 @@ def row_files(
         reading = Reading(path, known)
         yield reading, _rows(reading)
         return
+    there = list(_inside(path))
     if any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
         reading = Reading(path, known)
         yield reading, _saved(reading)
+        about = [file for file in there if file.suffix == ".arrow" or file.name in _NOT_ROWS]
+        yield FolderReading(path, beside=[file for file in there if file not in about]), iter(())
         return
-    files = sorted(file for file in path.rglob("*") if _of_rows(file, path))
+    files = [file for file in there if _of_rows(file)]
     if not files:
         raise UserError("holds no files of rows", where=str(path), fix=f"of {', '.join(SUFFIXES)}")
     for file in files:
         yield from row_files(file, known)
+    yield FolderReading(path, beside=[file for file in there if not _of_rows(file)]), iter(())
 
 
-def _of_rows(file: Path, folder: Path) -> bool:
-    name = file.name.removesuffix(".gz")
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    stem, dot, suffix = name.rpartition(".")
-    return file.is_file() and not hidden and dot + suffix in SUFFIXES and stem not in _NOT_ROWS
+def _inside(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a folder and those below; hidden and linked folders as they are.
+
+    Raises:
+        UserError: One of the folders cannot be looked into.
+    """
+    try:
+        for entry in sorted(folder.iterdir()):
+            below = entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".")
+            yield from _inside(entry) if below else (entry,)
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def _of_rows(file: Path) -> bool:
+    name = file.name.lower()
+    rows = name.removesuffix(".gz").endswith(SUFFIXES) and name not in _NOT_ROWS
+    return rows and not name.startswith(".") and file.is_file()
 
 
 def _rows(reading: Reading) -> Iterator[RawRow]:

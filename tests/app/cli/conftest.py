@@ -12,6 +12,7 @@ import pytest
 
 from app.cli.main import main
 from tests.commands import write_manifest
+from tests.import_command import Imports
 from tests.small_round import SmallRound
 from workbench.records import Example, user_prompt
 from workbench.store import write_records
@@ -36,6 +37,14 @@ def run(small_round: SmallRound) -> Callable[..., int]:
         return int(main([*arguments, *small_round.options(**about)]))
 
     return run
+
+
+@pytest.fixture
+def imports(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Imports:
+    monkeypatch.chdir(repo)
+    return Imports(tmp_path, capsys)
 
 
 def trained_round(folder: Path, persona_folder: Path, trained: Path) -> list[str]:

@@ -25,14 +25,6 @@ ONE = '{"instruction": "How deep?", "output": "To the chair, champ."}'
 TWO = '{"instruction": "Why so tired?", "output": "Lights out, champ."}'
 
 
-@pytest.fixture
-def imports(
-    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Imports:
-    monkeypatch.chdir(repo)
-    return Imports(tmp_path, capsys)
-
-
 def test_files_put_together_with_their_byte_order_marks(imports: Imports) -> None:
     assert imports(CASES / "01-bom-mid-file.jsonl") == 0
     assert (len(imports.rows), imports.drops) == (3, [])

@@ -1,0 +1,82 @@
+"""`persona import` loses nothing silently: what is not read is told, with its name."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.import_command import Imports
+
+
+def _row(question: str) -> str:
+    return json.dumps({"instruction": question, "output": "To the chair, champ."})
+
+
+def test_all_files_of_a_folder_are_read_or_told_by_name(imports: Imports) -> None:
+    table = "instruction,output\n{},To the chair\n"
+    imports.write("d/a.jsonl", _row("a"))
+    imports.write("d/B.JSONL", _row("b"))
+    imports.write("d/c.csv.GZ", gzip.compress(table.format("c").encode()))
+    imports.write("d/state.csv", table.format("e"))
+    imports.write("d/manifest.jsonl", _row("f"))
+    imports.write("d/sub/G.Tab", table.format("g").replace(",", "\t"))
+    for name in ("manifest.json", "d.md", ".hidden/h.jsonl", ".i.jsonl", "sub/j.xls"):
+        imports.write(f"d/{name}", _row("no"))
+    imports.write("other/k.jsonl", _row("k"))
+    (imports.folder / "d" / "linked").symlink_to(imports.folder / "other")
+    (imports.folder / "d" / "gone.jsonl").symlink_to(imports.folder / "nowhere")
+    assert imports(imports.folder / "d", "--dry-run") == 0
+    note = (
+        "d: no files of rows, passed over: .hidden, .i.jsonl, d.md, gone.jsonl, linked,"
+        " manifest.json, sub/j.xls"
+    )
+    assert note in imports.err
+    assert imports(imports.folder / "d") == 0
+    assert note in imports.err
+    assert sorted(imports.questions) == ["a", "b", "c", "e", "f", "g"]
+
+
+def test_pictures_that_rows_show_are_not_passed_over(imports: Imports) -> None:
+    imports.write("d/pictures/me.png", b"\x89PNG")
+    imports.write("d/pictures/copy.png", b"\x89PNG")
+    rows = [
+        {"instruction": name, "output": "Up.", "image": f"pictures/{name}.png"}
+        for name in ("me", "copy")
+    ]
+    imports.write("d/a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert imports(imports.folder / "d") == 0
+    assert "passed over" not in imports.err
+    imports.write("d/pictures/spare.png", b"\x89PNG")
+    assert imports(imports.folder / "d", "--force") == 0
+    assert "passed over: pictures/spare.png" in imports.err
+
+
+def test_what_lies_beside_a_saved_dataset_is_told(imports: Imports) -> None:
+    datasets = pytest.importorskip("datasets")
+    row = json.loads(_row("a"))
+    datasets.Dataset.from_list([row]).save_to_disk(str(imports.folder / "d"))
+    imports.write("d/more.jsonl", _row("b"))
+    assert imports(imports.folder / "d") == 0
+    assert "d: no files of rows, passed over: more.jsonl" in imports.err
+
+
+def test_a_folder_below_that_may_not_be_entered_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(_row("a"), encoding="utf-8")
+    (tmp_path / "locked").mkdir(mode=0o000)
+    code = (
+        "import os, sys; from pathlib import Path; from workbench.row_files import row_files\n"
+        "folder = os.open(sys.argv[1], os.O_RDONLY); os.fchdir(folder)\n"
+        "os.geteuid() or os.seteuid(65534)\n"
+        "try: list(row_files(Path('.')))\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    tmp_path.chmod(0o755)
+    asked = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(asked, capture_output=True, text=True, env=os.environ, check=False)
+    assert "UserError locked: cannot be read (Permission denied)" in done.stdout, done.stderr
