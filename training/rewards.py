@@ -25,7 +25,7 @@ from workbench.inference.judge import judged_traits, trait_share
 from workbench.inference.reasoning import separate
 from workbench.persona import Persona, Trait
 from workbench.records import Message
-from workbench.values import Frozen
+from workbench.values import Frozen, Settings
 
 Turns = Sequence[Mapping[str, str]]
 """A conversation as TRL hands it over."""
@@ -40,7 +40,7 @@ SENSE = "sense"
 its mean as ``rewards/sense/mean``, at weight 0 too."""
 
 
-class RewardSettings(Frozen):
+class RewardSettings(Settings):
     """The ``rewards`` section of a recipe."""
 
     traits: dict[str, float] | None = None

@@ -26,7 +26,7 @@ from workbench.inference.answer_cache import model_fingerprint
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.store import file_hash
-from workbench.values import Frozen
+from workbench.values import Frozen, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
@@ -35,7 +35,7 @@ Engine = Literal["trl", "unsloth"]
 Data = Literal["chat", "instruction", "text", "images"]
 
 
-class RoundSettings(Frozen):
+class RoundSettings(Settings):
     """The ``rounds`` section of a recipe: whether a run goes on from an earlier round."""
 
     start: Literal["base", "last"] = "base"

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from workbench.errors import UserError, nearest
 from workbench.inference.embedded import EMBEDDED
 from workbench.inference.endpoint import Endpoint
-from workbench.values import Frozen
+from workbench.values import Settings
 from workbench.yamlfile import read_yaml, validate
 
 LOCAL = "local"
@@ -22,7 +22,7 @@ Kind = Literal["evolved", "adversarial", "out_of_scope", "follow_up"]
 ORDINARY = "ordinary"
 
 
-class RowRequest(Frozen):
+class RowRequest(Settings):
     """So many rows of one topic and kind, for a teacher or for people to write."""
 
     topic: str
@@ -32,7 +32,7 @@ class RowRequest(Frozen):
     count: int = Field(ge=1)
 
 
-class GenerateSettings(Frozen):
+class GenerateSettings(Settings):
     """How candidates are made."""
 
     per_topic: int = Field(default=3, ge=1)
@@ -70,7 +70,7 @@ class GenerateSettings(Frozen):
         return self
 
 
-class FilterSettings(Frozen):
+class FilterSettings(Settings):
     """What a team may decide about the filters."""
 
     near_duplicate: float = Field(default=0.7, gt=0, le=1)
@@ -83,7 +83,7 @@ class FilterSettings(Frozen):
     """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
 
 
-class SplitSettings(Frozen):
+class SplitSettings(Settings):
     """How large the held-out splits are, and which rows are related."""
 
     test: float = Field(default=0.2, gt=0, lt=1)
@@ -99,7 +99,7 @@ class SplitSettings(Frozen):
     the embedder's own threshold. 1 leaves meaning out."""
 
 
-class Policy(Frozen):
+class Policy(Settings):
     """How the reviewers' votes on a record become one decision."""
 
     rule: Literal["majority", "dawid-skene", "adjudication"] = "majority"
@@ -121,7 +121,7 @@ class Policy(Frozen):
     adjudicator. ``auto`` drops them in an unattended run and queues them where people review."""
 
 
-class ReviewSettings(Frozen):
+class ReviewSettings(Settings):
     """Who reviews, and how many of them each row needs."""
 
     reviewers: tuple[str, ...] = ("reviewer-1", "reviewer-2")
@@ -161,7 +161,7 @@ TRACKERS: tuple[Tracker, ...] = get_args(Tracker)
 """Where a run's curves are shown live; ``wandb`` writes on this machine, wandb-online sends."""
 
 
-class TrainSettings(Frozen):
+class TrainSettings(Settings):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
 
     methods: tuple[Method, ...] = ("sft", "dpo")
@@ -186,7 +186,7 @@ class TrainSettings(Frozen):
     """Stage → recipe keys to set otherwise, such as ``{sft: {trainer.max_steps: 4}}``."""
 
 
-class GateBounds(Frozen):
+class GateBounds(Settings):
     """How much worse a model may become; more fails the evaluation with exit code 3.
 
     It is held against the base, and against the last round's last adapter where there is one.
@@ -211,7 +211,7 @@ class GateBounds(Frozen):
     going in circles, copied, in another language, words without order. Six answers at least."""
 
 
-class EvaluateSettings(Frozen):
+class EvaluateSettings(Settings):
     """How the arms answer, how they are scored, and when the evaluation fails."""
 
     primary: str = "fidelity"
@@ -285,7 +285,7 @@ class EvaluateSettings(Frozen):
     """Of sampled decoding."""
 
 
-class RunConfig(Frozen):
+class RunConfig(Settings):
     """Everything that ``persona run`` needs to know."""
 
     persona: Path = Path("datasets/gym-trainer")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.options import (
+    FiniteRange,
     force_option,
     reopen,
     round_options,
@@ -133,12 +134,12 @@ def prompt(context: RoundContext, count: int, topics: tuple[str, ...]) -> None:
 @click.option("--plan", is_flag=True, help="Only tell requests, tokens and money; ask nothing.")
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="Stop before more is spent in all, in the currency of the teacher's price; resumable.",
 )
 @click.option(
     "--min-share",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="Least share of the planned rows that must come; exit code 3 below it.  [default: 0.9]",
 )
 @click.option(
@@ -230,7 +231,7 @@ resolve = stage_command(
 )
 @click.option(
     "--similarity",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     help="Jaccard similarity from which two questions are related; that of the split by default.",
 )
 @click.option("--most", type=int, default=100, show_default=True, help="Pairs to print at most.")

@@ -17,7 +17,14 @@ from rich.table import Table
 
 from app.cli.data import EXIT_TOO_FEW, print_too_few
 from app.cli.models import exit_on_failures
-from app.cli.options import overlap_option, reopen, robustness_option, round_options, safety_option
+from app.cli.options import (
+    FiniteRange,
+    overlap_option,
+    reopen,
+    robustness_option,
+    round_options,
+    safety_option,
+)
 from app.cli.review import progress_table
 from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
@@ -195,7 +202,7 @@ def _counts(counts: Mapping[str, Any]) -> str:
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="Plan no more than this pays for, in the currency of the teacher's price.",
 )
 @click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,22 @@ from rounds.pipeline import run_stages
 from workbench.config import presets
 
 _OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN and infinity, which no bound of click's own refuses.
+
+    Every option that takes a fraction is of this type.
+    """
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or tell that it is none."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 _PARAMS = (

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.options import force_option, overlap_option, round_options
+from app.cli.options import FiniteRange, force_option, overlap_option, round_options
 from curation.argilla import server_link
 from curation.argilla.pull import Progress, queue_progress, review_progress
 from curation.review.agreement import Agreement
@@ -228,7 +228,7 @@ def migrate(context: RoundContext) -> None:
 @_command
 @click.option(
     "--width",
-    type=click.FloatRange(0, 2, min_open=True),
+    type=FiniteRange(0, 2, min_open=True),
     default=0.2,
     show_default=True,
     help="Width of interval to aim at.",

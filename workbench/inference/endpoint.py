@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from workbench.errors import UserError
-from workbench.values import Frozen
+from workbench.values import Settings
 
 _SECRET_KEYS = {"api_key", "key", "token", "apikey", "secret", "password"}
 _SECRET_HEADER = re.compile(r"authorization|cookie|key|token|secret|password", re.IGNORECASE)
@@ -31,7 +31,7 @@ _SHORTEST_SECRET = 4
 _HIDDEN = "***"
 
 
-class Price(Frozen):
+class Price(Settings):
     """What a million tokens cost."""
 
     input: float = Field(ge=0)
@@ -60,10 +60,10 @@ class Paid(NamedTuple):
         return cls(*(sum(numbers) for numbers in zip(cls(), *parts, strict=True)))
 
 
-class Endpoint(BaseModel):
+class Endpoint(Settings):
     """An OpenAI-compatible endpoint. It names where the key is and never holds it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     base_url: str
     """Address up to and including the version, such as ``http://127.0.0.1:8000/v1``."""

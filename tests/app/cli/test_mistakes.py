@@ -6,12 +6,14 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from app.cli.main import main
+from app.cli.main import cli, main
+from app.cli.options import FiniteRange
 from tests.scripted_server import Reply, ScriptedServer
 from workbench.errors import EXIT_USER_ERROR
 
@@ -156,6 +158,59 @@ def test_a_wrong_word_is_told_with_the_nearest_right_one(
 ) -> None:
     (line,) = told(*arguments)
     assert what in line
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "--budget"],
+        ["generate", "--min-share"],
+        ["next", "--budget"],
+        ["split", "--check", "--similarity"],
+        ["review", "agreement", "--width"],
+    ],
+)
+def test_a_fraction_that_is_no_number_is_told_and_nothing_is_written(
+    told: Told, tmp_path: Path, arguments: list[str], number: str
+) -> None:
+    (line,) = told(*arguments, number)
+    assert f"Invalid value for '{arguments[-1]}'" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def _params(command: click.Command) -> Iterator[click.Parameter]:
+    yield from command.params
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if inner := command.get_command(context, name):
+                yield from _params(inner)
+
+
+def test_no_option_takes_a_fraction_that_may_be_no_number() -> None:
+    types = [param.type for param in _params(cli)]
+    fractions = [one for one in types if "float" in one.name]
+    assert len(fractions) >= 5
+    assert all(isinstance(one, FiniteRange) for one in fractions)
+
+
+def test_a_configuration_takes_no_fraction_that_is_no_number(told: Told, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "generate: {budget: 'nan', mix: {evolved: 'nan'}}\n"
+        "judge: {base_url: 'http://127.0.0.1:1/v1', model: m,\n  timeout: 'inf',\n"
+        "  price: {input: 1e999, output: 1}}\n",
+        encoding="utf-8",
+    )
+    lines = told("run", "--config", str(config))
+    assert [line.split(": ")[1] for line in lines] == [
+        "generate.mix.evolved",
+        "generate.budget",
+        "judge.timeout",
+        "judge.price.input",
+    ]
+    assert all("finite number" in line for line in lines)
 
 
 def test_a_taken_port_is_told(told: Told) -> None:
