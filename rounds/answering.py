@@ -8,6 +8,7 @@ setting loses none.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,8 @@ class ArmAnswers(NamedTuple):
     """What the arms answered and what their weights can still do."""
 
     responses: list[Response]
+    instructions: Sequence[Example]
+    """The instructions that were asked."""
     instructed: list[Response]
     """Answers to instructions, of the arms whose weights are here."""
     safety: list[Response]
@@ -83,9 +86,7 @@ def answer_all(
     longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
     # What weights can do shows without a prompt, and is measured where the weights are.
     bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
-    replies = ask(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
-    # Their prompts come with the project and stand in no file of the round: no parents there.
-    instructed = [answer.evolve(parents=()) for answer in replies]
+    instructed = ask(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
     gate = check_forgetting(
         _general(settings.general, context.persona.language, bare, pool, scratch / "general"),
         follow_instructions(instructions, instructed),
@@ -93,7 +94,16 @@ def answer_all(
         seed=context.config.seed,
     )
     loss = language_loss(context.persona.language, pool, scratch / "loss")
-    return ArmAnswers(responses, instructed, safe, robustness.crossed(crossed), gate, limit, loss)
+    return ArmAnswers(
+        responses,
+        instructions.examples,
+        instructed,
+        safe,
+        robustness.crossed(crossed),
+        gate,
+        limit,
+        loss,
+    )
 
 
 def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:

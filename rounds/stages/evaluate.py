@@ -46,6 +46,7 @@ from rounds.layout import (
     DIVERSITY,
     FILTERED,
     GENERAL,
+    INSTRUCTION_PROMPTS,
     INSTRUCTIONS,
     PROBES,
     RESPONSES,
@@ -53,6 +54,7 @@ from rounds.layout import (
     ROBUSTNESS,
     SAFETY,
     SAFETY_ANSWERS,
+    SAFETY_PROMPTS,
     SCORES,
     SENSE,
     STYLE,
@@ -194,7 +196,9 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     lines = _write_robustness(work, robustness, comparison, answers, sense, judging)
     case = safety.case(comparison, gate, answers.safety, lines)
     work.write(RESPONSES, answers.responses)
+    work.write(INSTRUCTION_PROMPTS, answers.instructions)
     work.write(INSTRUCTIONS, answers.instructed)
+    work.write(SAFETY_PROMPTS, safety.prompts)
     work.write(SAFETY_ANSWERS, answers.safety)
     work.write(SAFETY, case)
     work.write(SCORES, scores)

@@ -65,6 +65,7 @@ def test_clear_texts_do_not_load_the_large_models(
         built.append(thorough)
         return detector(thorough)
 
+    foreign_language.cache_clear()  # what an earlier test has asked would ask nobody
     monkeypatch.setattr(detection, "_detector", watched)
     for row in seeds(repo / "datasets" / "gym-trainer"):
         foreign_language(row.answer, "en")
