@@ -91,8 +91,7 @@ def import_rows(
         UserError: The file cannot be read, or rows are wrong: each with its line, up to
             :data:`MOST_ERRORS` at once. Nothing is imported then.
     """
-    if topic:
-        _check_topic(topic, persona, "topic")
+    topic = _known_topic(topic, persona, "topic")
     reader = _SourceReader(persona, topic, origin, Columns(dict(columns or {})), pictures)
     for reading, rows in row_files(path, reader.result.columns.known):
         inside = reading.path.relative_to(path).as_posix() if reading.path != path else ""
@@ -168,8 +167,7 @@ class _SourceReader:
     def _row(self, reading: Reading, raw: RawRow, source: str) -> None:
         try:
             row = self._without_reasoning(parse_row(raw.data, self.result.columns))
-            if row.topic:
-                _check_topic(row.topic, self.persona, "")
+            row = row._replace(topic=_known_topic(row.topic, self.persona, ""))
             row = row._replace(images=tuple(self._picture(reading.path, one) for one in row.images))
         except BadRow as error:
             self._bad(
@@ -298,13 +296,19 @@ def _answers(prompt: Messages) -> list[str]:
     return [message.content for message in prompt if message.role == "assistant"]
 
 
-def _check_topic(topic: str, persona: Persona | None, where: str) -> None:
+def _known_topic(topic: str, persona: Persona | None, where: str) -> str:
+    """Return the id of a topic that is named by its id or as a reader sees it."""
     topic = normalize(topic)
-    if persona and topic not in persona.topics:
-        fix = nearest(topic, persona.topics) or f"one of {', '.join(persona.topics)}"
-        if where:
-            raise UserError(f"unknown topic '{topic}'", where=where, fix=fix)
-        raise BadRow(f"unknown topic '{topic}'", fix, "unknown_topic")
+    if not (topic and persona) or topic in persona.topics:
+        return topic
+    names = {persona.topic_name(one): one for one in persona.topics}
+    if topic in names:
+        return names[topic]
+    known = [*persona.topics, *(name for name, one in names.items() if name != one)]
+    fix = nearest(topic, known) or f"one of {', '.join(known)}"
+    if where:
+        raise UserError(f"unknown topic '{topic}'", where=where, fix=fix)
+    raise BadRow(f"unknown topic '{topic}'", fix, "unknown_topic")
 
 
 def _first(mistakes: list[UserError], path: Path) -> list[UserError]:

@@ -130,7 +130,7 @@ class ReviewServer:
 
         ``url`` is where to review; the server's own address by default.
         """
-        url = url or status(self.home).url or "(not running)"
+        url = url or status(self.home).url
         console.print(f"  Review at {url}")
         for login in show_logins(self.home):
             if login.username in self.reviewers:

@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
         "arms": ["base", "sft"],
         # Two steps of training are held to nothing.
         "max_unscored": 1,
-        "gate": {"cross_entropy": 9, "accuracy": 1, "fidelity": 1},
+        "gate": {"cross_entropy": 9, "instructions": 1, "fidelity": 1},
     },
     "train": {
         "methods": ["sft"],

@@ -184,7 +184,7 @@ def load_persona(path: Path) -> Persona:
         raise UserError(
             "no persona.yaml there",
             where=str(path),
-            fix="name a folder such as datasets/gym-trainer",
+            fix="name a persona's folder by --persona; `persona new` makes one",
         )
     data, lines = read_yaml(file)
     # Rows are normalized where they enter; what they are held against has to be, too.

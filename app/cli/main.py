@@ -17,7 +17,7 @@ from workbench.errors import EXIT_USER_ERROR, UserError
 COMMANDS = {
     "new": ("setup", "new", "A new persona from a few answers."),
     "run": ("loop", "run", "The whole loop: every stage in order, done ones skipped."),
-    "import": ("data", "import_", "Read rows of JSONL into the round."),
+    "import": ("data", "import_", "Read files of rows into the round, in any format."),
     "prompt": ("data", "prompt", "Print a prompt that brings rows from any chat."),
     "generate": ("data", "generate", "Teacher's rows, and the baseline answers."),
     "filter": ("data", "filter_", "Drop faulty rows, each with its reason."),
@@ -83,6 +83,9 @@ def main(arguments: list[str] | None = None) -> Any:
         for line in error.lines():
             click.echo(f"persona: {line}", err=True)
         return EXIT_USER_ERROR
+    except click.exceptions.NoArgsIsHelpError as error:  # a group alone: its help is the answer
+        click.echo(error.format_message())
+        return 0
     except click.ClickException as error:
         click.echo(f"persona: {' '.join(error.format_message().split())}", err=True)
         return EXIT_USER_ERROR

@@ -129,7 +129,9 @@ def logins(context: RoundContext) -> None:
     Example:
       persona review logins
     """
-    ReviewServer.of(context).print_logins()
+    server = ReviewServer.of(context)
+    server.connect()
+    server.print_logins()
 
 
 @_command

@@ -85,7 +85,8 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
     rules = len(persona.rule_traits)
     click.echo(f"{target / 'persona.yaml'}: {len(persona.traits)} traits, {rules} with a rule")
     click.echo("next, rows: with a teacher's endpoint in a configuration, `persona generate`;")
-    click.echo(f"without, `persona prompt --persona {target}` for any chat, then `persona import`")
+    click.echo(f"without, `persona prompt --persona {target}` for any chat, then")
+    click.echo(f"`persona import rows.jsonl --persona {target}`")
 
 
 @click.command("doctor")

@@ -198,3 +198,10 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode())
     assert import_rows(path, None).examples[0].question == "How deep?"
+
+
+def test_a_topic_may_be_named_as_readers_see_it(tmp_path: Path, persona: Persona) -> None:
+    named = persona.model_copy(update={"topic_names": {"squat": "Deep squats"}})
+    path = write(tmp_path, {**ROW, "topic": "Deep squats"})
+    (row,) = import_rows(path, named).examples
+    assert row.topic == "squat"

@@ -121,7 +121,7 @@ def test_another_encoding_is_told(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_told_with_what_to_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no persona\.yaml there — name a folder such as"):
+    with pytest.raises(UserError, match=r"no persona\.yaml there — name a persona's folder"):
         load_persona(tmp_path)
 
 

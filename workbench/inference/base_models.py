@@ -58,10 +58,8 @@ def _from_hub(name: str, weights: bool) -> Path:
             fix=f"use {EMBEDDED}, a folder, or org/name",
         ) from None
     # What huggingface_hub raises for no network, a gated or an unknown repository.
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"model '{name}' cannot be reached ({type(error).__name__})", fix=_how_to_get(name)
-        ) from None
+    except (OSError, ValueError):
+        raise UserError(f"model '{name}' cannot be reached", fix=_how_to_get(name)) from None
     # A repository may hold pickled weights alone, which are never fetched.
     if weights and not any(folder.glob(_WEIGHTS)):
         raise UserError(f"model '{name}' has no weights as safetensors", fix=_how_to_get(name))

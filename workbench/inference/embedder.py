@@ -117,7 +117,9 @@ def _sentence_model(folder: Path) -> tuple[SentenceTransformer, dict[str, NDArra
     if not folder.is_dir():
         raise UserError("there is no such embedder", where=str(folder), fix=fix)
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a small model: it is there at once
     try:
         return SentenceTransformer(str(folder), local_files_only=True), {}
     except (OSError, ValueError, KeyError) as error:
