@@ -11,15 +11,46 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-_NAMES = "think|thinking|thought|thoughts|reasoning|reason|scratchpad|seed:think"
-_OPEN = rf"<(?:{_NAMES})\s*>|\[THINK\]|◁think▷|<\|begin_of_thought\|>"
-_CLOSE = rf"</(?:{_NAMES})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>"
-_MARK = re.compile(rf"(?<!`)(?:(?P<open>{_OPEN})|(?P<close>{_CLOSE}))", re.IGNORECASE)
+_NAMES = (
+    r"(?:\w{1,10}[:_-])?(?:think|thinking|thought)|thoughts|reasoning|reason|reflection|scratchpad"
+    r"|antthinking|thought_process|chain_of_thought|inner_monologue"
+)
+_TOKENS = r"(?:of_)?(?:think|thinking|thought|reasoning)\|>"
+_OPEN = (
+    rf"<(?:{_NAMES})\s*>|\[THINK\]|◁think▷|<\|(?:begin|start)_{_TOKENS}|<\|think(?:ing)?\|>"
+    r"|<\|inner_prefix\|>|(?:<\|channel>|<unused94>)(?:thought)?"
+)
+_CLOSE = (
+    rf"</(?:{_NAMES})\s*>|\[/THINK\]|◁/think▷|<\|end_{_TOKENS}|<\|/think(?:ing)?\|>"
+    r"|<\|inner_suffix\|>|<channel\|>|<unused95>"
+)
+_ANSWER = r"<\|begin_of_solution\|>|<\|START_RESPONSE\|>"
+_ANSWERED = r"<\|end_of_solution\|>|<\|END_RESPONSE\|>"
+_MARK = re.compile(
+    rf"(?P<open>{_OPEN})|(?P<close>{_CLOSE})|(?P<answer>{_ANSWER})|(?P<answered>{_ANSWERED})",
+    re.IGNORECASE,
+)
 _OPENS = re.compile(rf"(?:{_OPEN})\s*\Z", re.IGNORECASE)
-_PART = re.compile(r"(?:<[^<>\s]{0,22}|\[/?[A-Z]{0,5}|◁[^▷]{0,6})\Z")
-"""The beginning of what may become a mark, at the end of a text that is still coming."""
-_LONGEST_MARK = 24
+_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+"""A span of code within a line."""
+_QUOTE = re.compile(
+    rf"\s*(?:(?:{_OPEN})(?:.*(?:{_CLOSE}))?|{_CLOSE}|{_ANSWER}|{_ANSWERED})\s*", re.IGNORECASE
+)
+"""What a span of code holds that quotes a mark, or a pair with something between."""
+_WRAPPED = re.compile(
+    r"\s*<(?P<name>answer|response|output|solution)>(?P<text>.*?)(?:</(?P=name)>\s*)?",
+    re.DOTALL | re.IGNORECASE,
+)
+"""An answer that some models put between marks of its own, behind their reasoning."""
+_IN_A_SENTENCE = re.compile(r"(?:[\w,]\s+|[\"'(“‘「`])\Z")
+_SENTENCE_GOES_ON = re.compile(r"\Z|[,.;:!?)\"'”’」`]|[ \t]+[^\sA-Z]")
+_PART = re.compile(
+    rf"(?:<[^<>\s]{{0,30}}|\[/?[A-Z]{{0,5}}|◁[^▷]{{0,6}}|(?:{_OPEN})|`+)\Z", re.IGNORECASE
+)
+"""What is or may become a mark or its quote, at the end of a text that is still coming."""
+_LONGEST_MARK = 32
 """Characters of the longest mark, white space included."""
+_HARMONY = re.compile(r"<\|channel\|>(?!`)")
 _CHANNEL = re.compile(
     r"<\|channel\|>\s*(?P<name>\w+)(?:(?!<\|message\|>).)*<\|message\|>(?P<text>.*?)"
     r"(?=<\|(?:end|return|call|start|channel)\|>|\Z)",
@@ -47,45 +78,66 @@ def separate(text: str, *, inside: bool = False) -> Separated:
     """Return a text's answer and its reasoning apart.
 
     Reasoning stands between marks such as ``<think>`` and ``</think>``, before a closing mark whose
-    opening one stood in the prompt, behind an opening mark at the start of a line that is never
-    closed, or in harmony's channels other than ``final``. A mark in backticks is talked about.
+    opening one stood in the prompt, behind an opening mark that is never closed, or in harmony's
+    channels other than ``final``. A mark that is quoted as code is talked about, and so is one that
+    is never closed in the middle of a sentence.
 
     Args:
         text: The whole text.
         inside: Whether the prompt ended with an opening mark, so that reasoning comes first.
     """
-    if "<|channel|>" in text:
+    if _HARMONY.search(text):
         return _channels(text)
     if bare := _BARE_CHANNELS.match(text):
         answer = bare["answer"]
         return Separated((answer or "").strip(), bare["reasoning"].strip(), answer is None)
-    answer, reasoning, start = "", "", 0
-    for mark in _MARK.finditer(text):
+    marks = _marks(text)
+    last = max((mark.start() for mark in marks if mark["close"]), default=-1)
+    answer, reasoning, start, reasoned = "", "", 0, inside
+    for mark in marks:
         before = text[start : mark.start()]
-        if mark["open"] and not inside:
-            if (answer + before).strip() and not _begins(text, mark):
-                continue
-            answer += before
-            inside = True
-        elif mark["close"]:
+        if mark["close"] or (mark["answer"] and inside):
             # What stood before a closing mark was reasoning, wherever it was opened.
             reasoning += before if inside else answer + before
-            answer = answer if inside else ""
-            inside = False
-        else:
+            answer, inside, reasoned = answer if inside else "", False, True
+        elif inside:
             continue
+        elif mark["open"]:
+            if mark.start() > last and _is_mention(text, mark):
+                continue
+            answer, inside, reasoned = answer + before, True, True
+        else:
+            answer += before
         start = mark.end()
     if inside:
-        return Separated(answer.strip(), (reasoning + text[start:]).strip(), not answer.strip())
-    return Separated((answer + text[start:]).strip(), reasoning.strip())
+        reasoning, rest = reasoning + text[start:], ""
+    else:
+        rest = text[start:]
+    answer = (answer + rest).strip()
+    if reasoned and (wrapped := _WRAPPED.fullmatch(answer)):
+        answer = wrapped["text"].strip()
+    return Separated(answer, reasoning.strip(), inside and not answer)
 
 
-def _begins(text: str, mark: re.Match[str]) -> bool:
-    """Return whether an opening mark opens something: it is closed later, or begins a line."""
+def _marks(text: str) -> list[re.Match[str]]:
+    """Return the marks of a text that nobody quotes, in their order."""
+    marks = list(_MARK.finditer(text))
+    if not marks or "`" not in text:
+        return marks
+    quoted = {
+        mark.start()
+        for span in _SPAN.finditer(text)
+        if _QUOTE.fullmatch(span[2])
+        for mark in _MARK.finditer(text, *span.span())
+    }
+    return [mark for mark in marks if mark.start() not in quoted]
+
+
+def _is_mention(text: str, mark: re.Match[str]) -> bool:
+    """Return whether an opening mark that is never closed is a word of a sentence."""
     line = text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]
-    if not line.strip():
-        return True
-    return any(later["close"] for later in _MARK.finditer(text, mark.end()))
+    within = _IN_A_SENTENCE.search(line[-8:])
+    return within is not None and _SENTENCE_GOES_ON.match(text, mark.end()) is not None
 
 
 def _channels(text: str) -> Separated:

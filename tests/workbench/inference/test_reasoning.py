@@ -34,6 +34,37 @@ TEXTS = {
     "harmony without its marks": ("analysisPlan it.assistantfinalChamp.", "Champ.", "Plan it."),
     "talked about": ("The mark `<think>` opens it, `</think>` closes.", None, ""),
     "one in a sentence": ("They call it <think> in the docs.", None, ""),
+    "closed behind code": ("<think>use `x`</think>Champ.", "Champ.", "use `x`"),
+    "closed between code": ("<think>use `x`</think>`y`, Champ.", "`y`, Champ.", "use `x`"),
+    "an odd backtick": ("<think>a ` b</think>Champ, `y`.", "Champ, `y`.", "a ` b"),
+    "quoted within": ("<think>no `</think>` yet</think>Champ.", "Champ.", "no `</think>` yet"),
+    "a pair quoted": ("Write ``<think>plan</think>`` before it.", None, ""),
+    "a special token": ("<|START_THINKING|>Plan.<|END_THINKING|>Champ.", "Champ.", "Plan."),
+    "a response": (
+        "<|START_THINKING|>Plan.<|END_THINKING|><|START_RESPONSE|>Champ.<|END_RESPONSE|>",
+        "Champ.",
+        "Plan.",
+    ),
+    "a solution": (
+        "<|begin_of_thought|>Plan.<|end_of_thought|>\n\n<|begin_of_solution|>Champ."
+        "<|end_of_solution|>",
+        "Champ.",
+        "Plan.",
+    ),
+    "a solution alone": ("<|begin_of_solution|>Champ.<|end_of_solution|>", "Champ.", ""),
+    "a solution ends it": ("<|begin_of_thought|>Plan.<|begin_of_solution|>Up.", "Up.", "Plan."),
+    "wrapped": ("<think>Plan.</think>\n<answer>Champ.</answer>", "Champ.", "Plan."),
+    "an answer's own mark": ("<answer>Champ.</answer>", None, ""),
+    "reflection": ("<reflection>Plan.</reflection>Champ.", "Champ.", "Plan."),
+    "a name with a family": ("<longcat_think>Plan.</longcat_think>Champ.", "Champ.", "Plan."),
+    "one-sided bars": ("<|channel>thought\nPlan.<channel|>Champ.", "Champ.", "Plan."),
+    "inner": ("<|inner_prefix|>Plan.<|inner_suffix|>Champ.", "Champ.", "Plan."),
+    "never closed after words": ("Sure. <think>secret", "Sure.", "secret"),
+    "never closed after a word": ("Sure <think>secret", "Sure", "secret"),
+    "opened again": ("<think>a</think>Champ.<think>\nc", "Champ.", "a\nc"),
+    "harmony's mark quoted": ("It writes `<|channel|>` first.", None, ""),
+    "at a sentence's end": ("A model opens it with <think>.", None, ""),
+    "a comparison": ("Reps <think of 5> and sets < 3 > 2.", None, ""),
     "a word": ("analysis of your squat: deep enough.", None, ""),
 }
 UNENDED = {
@@ -41,6 +72,7 @@ UNENDED = {
     "open after a line": ("\n <think>\nOn and on", "On and on"),
     "harmony": ("<|channel|>analysis<|message|>On and on", "On and on"),
     "harmony without its marks": ("analysisOn and on", "On and on"),
+    "closed in a quote alone": ("<think>I close it by `</think>`", "I close it by `</think>`"),
     "unclosed behind closed": ("<think>a</think><think>b", "ab"),
 }
 
