@@ -44,9 +44,9 @@ class UserErrors(UserError):
         return [line for error in self.errors for line in error.lines()]
 
 
-def unreadable(path: Path, error: OSError) -> UserError:
-    """Return that a file cannot be read, and what the system says of it."""
-    what = f"cannot be read ({error.strerror or error})"
+def unreadable(path: Path, error: OSError | ValueError) -> UserError:
+    """Return that a file cannot be read, and what the system, or Python of a path, says of it."""
+    what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     return UserError(what, where=str(path), fix="check the path")
 
 

@@ -28,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 MIB = 1 << 20
 _DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
-    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.ELOOP),
 }
 _LOW_SPACE = 64 * MIB
 """Free bytes under which a failed write is taken for a full disk."""
@@ -65,6 +65,17 @@ def cannot_write(path: Path, error: OSError) -> UserError:
         where=str(error.filename or path),
         fix="free some space or choose another folder, then run the same command again",
     )
+
+
+def refused(error: OSError) -> UserError | None:
+    """Return the one-line error of a path that the system refuses, whatever was to be done there.
+
+    None for an error that is not of the disk or names no path.
+    """
+    if error.errno not in _DISK_ERRORS or not error.filename:
+        return None
+    what = f"the system refuses this path ({error.strerror})"
+    return UserError(what, where=os.fsdecode(error.filename), fix="check the path and its rights")
 
 
 @contextmanager
@@ -173,9 +184,13 @@ def existing(path: Path, *, folder: bool = False) -> Path:
     """Return ``path`` when it is a file, or a folder where one will do.
 
     Raises:
-        UserError: It is not there.
+        UserError: It is not there, or the system refuses to look.
     """
-    if not path.is_file() and not (folder and path.is_dir()):
+    try:
+        there = path.is_file() or (folder and path.is_dir())
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if not there:
         raise UserError("there is no such file", where=str(path), fix="check the path")
     return path
 
@@ -204,6 +219,14 @@ def write_json(path: Path, data: object, *, mode: int = 0o644) -> None:
         file.write("\n")
 
 
+def _decoded(raw: bytes) -> Any:
+    """Return a JSON value; what Python cannot hold is a ValueError as what is no JSON is."""
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object of a JSON file.
 
@@ -215,7 +238,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise unreadable(path, error) from None
     try:
-        value = json.loads(raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
+        value = _decoded(raw.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
         raise UserError(f"broken JSON: {error}", where=str(path), fix="make it anew") from None
     if not isinstance(value, dict):
@@ -261,17 +284,16 @@ def read_json_lines(
 def _parse_line(path: Path, number: int, raw: bytes) -> dict[str, Any]:
     where = f"{path}:{number}"
     try:
-        value = json.loads(raw.decode("utf-8"))
+        value = _decoded(raw)
     except UnicodeDecodeError as error:
         raise UserError(
             f"is not UTF-8 (byte {error.start} of the line)", where=where, fix="save it as UTF-8"
         ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"broken JSON: {error.msg} at column {error.colno}",
-            where=where,
-            fix="one JSON object a line",
-        ) from None
+    except ValueError as error:
+        what = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            what = f"{error.msg} at column {error.colno}"
+        raise UserError(f"broken JSON: {what}", where=where, fix="one JSON object a line") from None
     if not isinstance(value, dict):
         raise UserError("is not a JSON object", where=where, fix="one JSON object a line")
     return value

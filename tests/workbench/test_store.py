@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import UserError
-from workbench.store import check_space, disk_errors, whole_folder, write_json
+from workbench.store import (
+    check_space,
+    disk_errors,
+    existing,
+    locked,
+    read_json,
+    read_json_lines,
+    whole_folder,
+    write_json,
+)
 
 FULL = Path("/dev/full")
 
@@ -80,3 +89,43 @@ def test_a_disk_that_torch_finds_full_is_one_line(tmp_path: Path) -> None:
 def test_too_little_space_says_how_much_is_needed_and_where_else_to_go(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the export needs 1073741824 .* --out"):
         check_space(tmp_path / "not" / "there", 1 << 50, "the export", "--out")
+
+
+DEEP = "[" * 100_000
+DIGITS = '{"n": ' + "9" * 5000 + "}"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [(DEEP, "nested too deep"), (DIGITS, "Exceeds the limit"), ("{", "Expecting")]
+)
+def test_json_that_cannot_be_held_is_told_with_its_place(
+    tmp_path: Path, text: str, what: str
+) -> None:
+    file = tmp_path / "manifest.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"manifest.json: broken JSON: {what}"):
+        read_json(file)
+    lines = tmp_path / "examples.jsonl"
+    lines.write_text(f'{{"a": 1}}\n{text}\n{{"b": 2}}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=f"examples.jsonl:2: broken JSON: {what}"):
+        list(read_json_lines(lines))
+    mistakes: list[UserError] = []
+    rows = list(read_json_lines(lines, mistakes=mistakes))
+    assert (rows, len(mistakes)) == ([(1, {"a": 1}), (3, {"b": 2})], 1)
+
+
+def test_a_path_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be read \(File name too long"):
+        existing(tmp_path / ("a" * 300))
+    with pytest.raises(UserError, match="there is no such file"):
+        existing(tmp_path / "a\0b")
+
+
+def test_a_lock_is_not_taken_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "round-001").write_text("", encoding="utf-8")
+    file = tmp_path / "round-001" / ".lock"
+    with (
+        pytest.raises(UserError, match=r"cannot be written \(File exists"),
+        locked(file, tmp_path),
+    ):
+        pass
