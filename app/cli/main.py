@@ -7,6 +7,7 @@ A file here is a group of commands: it reads options and prints. What a command 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -42,6 +43,11 @@ COMMANDS = {
 }
 """Name → module of this folder, function, help: it is here so that --help imports nothing."""
 
+TRACEBACK = "PERSONA_TRACEBACK"
+"""Variable of the environment: where it is set, a fault of ours is raised as Python shows it."""
+EXIT_FAULT = 1
+"""Exit code of a command that stops on a fault of ours."""
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports one when it is called."""
@@ -76,7 +82,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; a user's mistake is one line and exit code 2."""
+    """Run the command line; a user's mistake is one line and exit code 2, a fault of ours 1."""
     try:
         return cli.main(arguments, standalone_mode=False) or 0
     except UserError as error:
@@ -92,6 +98,45 @@ def main(arguments: list[str] | None = None) -> Any:
     except (click.Abort, KeyboardInterrupt):
         click.echo("persona: stopped; the same command goes on from the last stage", err=True)
         return 130
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        return _stopped(error)
+
+
+def _stopped(error: Exception) -> int:
+    """Tell in one line what no command foresaw, and return the exit code."""
+    from workbench.store import refused
+
+    if isinstance(error, OSError) and (mistake := refused(error)):
+        click.echo(f"persona: {mistake.line()}", err=True)
+        return EXIT_USER_ERROR
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    if len(what) > 300:
+        what = f"{what[:300]}…"
+    click.echo(f"persona: a fault of ours: {what} — {_write_report()}", err=True)
+    return EXIT_FAULT
+
+
+def _write_report() -> str:
+    """Write the traceback where only its owner reads it, and return where it can be seen."""
+    import tempfile
+    import traceback
+
+    again = f"set {TRACEBACK}=1 and run the same command again to see where"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            prefix="persona-",
+            suffix=".txt",
+            delete=False,
+        ) as file:
+            file.write(traceback.format_exc())
+    except OSError:
+        return again
+    return f"the whole report is in {file.name}; {again}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from app.cli.main import cli, main
+from app.cli.main import EXIT_FAULT, TRACEBACK, cli, main
 from app.cli.options import FiniteRange
 from tests.scripted_server import Reply, ScriptedServer
 from workbench.errors import EXIT_USER_ERROR
@@ -211,6 +211,64 @@ def test_a_configuration_takes_no_fraction_that_is_no_number(told: Told, tmp_pat
         "judge.price.input",
     ]
     assert all("finite number" in line for line in lines)
+
+
+@pytest.mark.parametrize("option", ["--persona", "--runs", "--config"])
+def test_a_path_that_the_system_refuses_is_told(
+    repo: Path,
+    tmp_path: Path,
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(repo)
+    assert main(["watch", "--once", option, str(tmp_path / ("a" * 300))]) == EXIT_USER_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "File name too long" in line
+    assert "check the path" in line
+
+
+def test_a_file_in_a_place_that_no_path_can_name_is_told(told: Told, tmp_path: Path) -> None:
+    (line,) = told("import", str(tmp_path / ("a" * 300)))
+    assert "cannot be read (File name too long) — check the path" in line
+    config = tmp_path / "run.yaml"
+    config.write_text('rows: 3\nsources: ["a\\0b"]\n', encoding="utf-8")
+    (line,) = told("import", "--config", str(config))
+    assert line.startswith(f"{config}:2: ")
+    assert "NUL" in line
+
+
+def test_a_round_that_is_a_file_is_told(told: Told, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "gym-trainer"
+    folder.mkdir(parents=True)
+    (folder / "round-001").write_text("", encoding="utf-8")
+    (line,) = told("report")
+    assert str(folder / "round-001") in line
+
+
+def test_a_fault_of_ours_is_one_line_with_a_report_that_developers_can_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("left\nover" + "x" * 500)
+
+    monkeypatch.setattr(cli, "main", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["report"]) == EXIT_FAULT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("persona: a fault of ours: KeyError: 'left")
+    assert f"set {TRACEBACK}=1" in line
+    assert len(line) < 700
+    (report,) = tmp_path.iterdir()
+    assert str(report) in line
+    assert report.stat().st_mode & 0o077 == 0
+    assert "in broken" in report.read_text(encoding="utf-8")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    assert main(["report"]) == EXIT_FAULT, "a report that can't be written hides nothing"
+    assert "the whole report" not in capsys.readouterr().err
+    monkeypatch.setenv(TRACEBACK, "1")
+    with pytest.raises(KeyError, match="left"):
+        main(["report"])
 
 
 def test_a_taken_port_is_told(told: Told) -> None:
