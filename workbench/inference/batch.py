@@ -20,7 +20,7 @@ from pydantic_core import from_json
 
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.refusals import Body, read_refusal
-from workbench.inference.wire import CHAT, NoReply, RawReply, omitted_headers
+from workbench.inference.wire import CHAT, NoReply, RawReply, no_reply, omitted_headers
 
 if TYPE_CHECKING:
     import httpx2
@@ -296,7 +296,7 @@ class BatchWire:
             reply = RawReply(response.status_code, response.headers, response.content)
             raise _Refused(reply) from None
         except openai.APIConnectionError as error:
-            raise NoReply("connection", self._endpoint.redacted(str(error)), sent=True) from None
+            raise no_reply(error, self._endpoint) from None
 
 
 class _Refused(Exception):

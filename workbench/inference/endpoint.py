@@ -24,6 +24,8 @@ _SECRET_HEADER = re.compile(r"authorization|cookie|key|token|secret|password", r
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _SENDABLE = re.compile(r"[\t\x20-\x7e]*\Z")
 """What a header can hold, as it is written here: ASCII without control characters."""
+_UNWRITABLE = re.compile(r"[\x00-\x20\x7f]")
+"""What no address holds."""
 _SCHEMES = {"bearer", "basic", "token", "digest", "apikey", "key"}
 """Words before a key that are no part of it."""
 _SHORTEST_SECRET = 4
@@ -128,8 +130,12 @@ class Endpoint(Settings):
     @field_validator("base_url")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(value)
+            whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is no number, brackets around no address
+            whole = False
+        if not whole or _UNWRITABLE.search(value):
             raise ValueError("base_url is no address such as http://127.0.0.1:8000/v1")
         # What stands in an address ends in logs and in runs.
         if parts.username or parts.password or parts.query or parts.fragment:
@@ -154,9 +160,11 @@ class Endpoint(Settings):
             return "none"
         try:
             key = self.api_key_file.expanduser().read_text(encoding="utf-8").strip()
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            # Beside what the system says: bytes that are no text, a path or a home that is none.
+            why = "it is no text" if isinstance(error, UnicodeError) else "it is no path"
             raise UserError(
-                f"the API key cannot be read ({error.strerror})",
+                f"the API key cannot be read ({getattr(error, 'strerror', None) or why})",
                 where=str(self.api_key_file),
                 fix="check 'api_key_file'",
             ) from None

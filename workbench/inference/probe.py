@@ -113,7 +113,7 @@ async def _probe(endpoint: Endpoint) -> Probe:
         async def ask(request: EndpointRequest) -> Completion:
             completion = await client.complete(request)
             completions.append(completion)
-            if completion.end not in _ANSWERED:
+            if completion.end not in _ANSWERED or completion.reason == "malformed_reply":
                 _check(endpoint, completion)
             return completion
 

@@ -18,6 +18,7 @@ from workbench.inference.endpoint import Endpoint
 from workbench.inference.refusals import Body, read_refusal
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
 CHAT = "/chat/completions"
@@ -50,6 +51,7 @@ HOPELESS = {
     "certificate": "set SSL_CERT_FILE to the file of your organization's root certificates",
     "unknown_host": "mend the host in 'base_url', or connect to its network",
     "no_batches": "leave 'batch' out of its block",
+    "redirect": "mend 'base_url': it should lead to the server itself",
     "proxy": "unset {proxy}, or name the host in NO_PROXY",
 }
 """Reason → how to mend what no further try can."""
@@ -94,20 +96,29 @@ class OnlineWire:
         except openai.APIStatusError as error:
             reply = error.response
         except openai.APIConnectionError as error:
-            raise _no_reply(error, self._endpoint) from None
+            raise no_reply(error, self._endpoint) from None
         return RawReply(reply.status_code, reply.headers, reply.content)
 
 
-def _no_reply(error: BaseException, endpoint: Endpoint) -> NoReply:
+class _OtherHost(Exception):
+    """A server sends a request on to another one."""
+
+
+def no_reply(error: BaseException, endpoint: Endpoint) -> NoReply:
     """Return why nothing came back, by the causes of an error."""
     cause: BaseException | None = error
     causes = []
     while cause is not None and cause not in causes:
-        causes.append(cause)
+        # What an event loop's library asks of itself on the way is no cause.
+        if not isinstance(cause, RuntimeError):
+            causes.append(cause)
         cause = cause.__cause__ or cause.__context__
+    causes = causes or [error]
     names = {type(one).__name__ for one in causes}
     words = " ".join(str(causes[-1] if str(causes[-1]) else causes[0]).split())
     words = endpoint.redacted(words)[:200]
+    if names & {"_OtherHost", "TooManyRedirects"}:
+        return NoReply("redirect", words)
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes) or (
         "CERTIFICATE_VERIFY_FAILED" in words
     ):
@@ -142,6 +153,7 @@ def no_answer_error(endpoint: Endpoint, reason: str, detail: str) -> UserError:
         "unknown_host": f"the host's name is not known ({detail})",
         "proxy": f"the proxy of {proxy} lets nothing through ({detail})",
         "no_batches": f"takes no batches ({detail})",
+        "redirect": f"sends requests on, and they are not taken there ({detail})",
         "timeout": f"does not answer ({detail})",
     }
     fix = HOPELESS.get(reason, "start the server or mend 'base_url'").format(
@@ -160,6 +172,26 @@ def _proxy_error(endpoint: Endpoint, error: Exception) -> UserError:
         where=endpoint.base_url,
         fix=HOPELESS["proxy"].format(proxy=proxy_of(endpoint).lstrip("$") or "it"),
     )
+
+
+def _address_error(endpoint: Endpoint) -> UserError:
+    return UserError("is no address", where=endpoint.base_url, fix="mend 'base_url'")
+
+
+async def _stays(response: httpx2.Response) -> None:
+    """Refuse a redirect to another server: prompts and headers are meant for this one alone.
+
+    Raises:
+        _OtherHost: It leads away, or from https to http.
+    """
+    if not response.has_redirect_location:
+        return
+    here = response.request.url
+    there = here.join(response.headers["location"])
+    upgraded = (here.scheme, there.scheme) == ("http", "https") and not (here.port or there.port)
+    same = (there.scheme, there.port) == (here.scheme, here.port)
+    if there.host != here.host or not (same or upgraded):
+        raise _OtherHost(f"to {there.scheme}://{there.netloc.decode()}, another host")
 
 
 @lru_cache(maxsize=1)
@@ -183,23 +215,29 @@ def open_client(endpoint: Endpoint) -> openai.AsyncOpenAI:
     Raises:
         UserError: The key or a header cannot be had, or a proxy needs a package that is not there.
     """
+    from httpx2 import InvalidURL
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     headers = endpoint.sent_headers()
     try:
         # What the environment says of proxies is not meant for this machine's own loopback.
-        pool = DefaultAsyncHttpxClient(trust_env=not endpoint.loopback, verify=_trusted())
+        pool = DefaultAsyncHttpxClient(
+            trust_env=not endpoint.loopback, verify=_trusted(), event_hooks={"response": [_stays]}
+        )
     except (ImportError, ValueError) as error:
         raise _proxy_error(endpoint, error) from None
-    return AsyncOpenAI(
-        base_url=endpoint.base_url,
-        api_key=endpoint.api_key(),
-        max_retries=0,  # retries are ours, since a body of another shape needs them as well
-        timeout=endpoint.timeout,
-        http_client=pool,
-        default_headers=headers,
-        default_query=endpoint.query,
-    )
+    try:
+        return AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key(),
+            max_retries=0,  # retries are ours, since a body of another shape needs them as well
+            timeout=endpoint.timeout,
+            http_client=pool,
+            default_headers=headers,
+            default_query=endpoint.query,
+        )
+    except InvalidURL:
+        raise _address_error(endpoint) from None
 
 
 def check_reachable(endpoint: Endpoint) -> None:
@@ -227,8 +265,10 @@ def check_reachable(endpoint: Endpoint) -> None:
                 # No message is a mistake that costs nothing, and tells whether the key is good.
                 asked = {"model": endpoint.model, "messages": []}
                 reply = client.post(f"{endpoint.base_url}{CHAT}", json=asked)
+    except httpx2.InvalidURL:
+        raise _address_error(endpoint) from None
     except httpx2.TransportError as error:
-        none = _no_reply(error, endpoint)
+        none = no_reply(error, endpoint)
         detail = f"within {_CHECK_SECONDS:.0f} s" if none.reason == "timeout" else none.detail
         raise no_answer_error(endpoint, none.reason, detail) from None
     except (ImportError, ValueError) as error:

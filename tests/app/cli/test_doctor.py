@@ -129,6 +129,52 @@ def test_every_endpoint_that_fails_is_one_line_and_the_others_are_told(doctor: A
     assert second.startswith(f"persona: {unknown.url}: model 'm' gives no answer (not_found: HTTP")
 
 
+BODIES = [b"<html><body>Welcome</body></html>", b"[]", b"{}", b"null", b'{"choices": []}', b""]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_replies_that_are_no_chat_fail(doctor: Any, body: bytes) -> None:
+    with ScriptedServer(lambda _: Reply(raw=body)) as server:
+        code, out, err = doctor(teacher=server.url)
+    assert code == EXIT_USER_ERROR
+    assert facts(out)["teacher"]["answers"] == "no"
+    assert "model 'm' gives no answer (malformed_reply: HTTP 200, no JSON of a chat" in err
+
+
+def test_prompts_are_not_sent_on_to_another_host(doctor: Any) -> None:
+    with ScriptedServer(conforms) as other:
+
+        def away(request: Request) -> Reply:
+            return Reply(status=307, headers={"location": f"{other.url}/chat/completions"})
+
+        with ScriptedServer(away) as server:
+            code, _, err = doctor(teacher=server.url)
+        assert other.requests == [] and len(server.requests) == 1
+    (line,) = err.splitlines()
+    assert code == EXIT_USER_ERROR
+    assert f"(to {other.url.removesuffix('/v1')}, another host)" in line
+    assert line.startswith(f"persona: {server.url}: sends requests on")
+
+
+def test_a_redirect_on_the_same_host_is_followed_and_a_circle_is_told(doctor: Any) -> None:
+    def moved(request: Request) -> Reply:
+        there = request.path.endswith("?there")
+        return conforms(request) if there else Reply(status=307, headers=location("?there"))
+
+    def circle(request: Request) -> Reply:
+        return Reply(status=307, headers=location(""))
+
+    def location(query: str) -> dict[str, str]:
+        return {"location": f"/v1/chat/completions{query}"}
+
+    with ScriptedServer(moved) as server:
+        assert doctor(teacher=server.url)[0] == 0
+    with ScriptedServer(circle) as server:
+        code, _, err = doctor(teacher=server.url)
+    assert code == EXIT_USER_ERROR
+    assert "sends requests on" in err and "maximum allowed redirects" in err
+
+
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 NOWHERE = "http://127.0.0.1:9"
 UNREACHED = {

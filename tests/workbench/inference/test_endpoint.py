@@ -80,6 +80,28 @@ def test_a_wrong_address_or_key_shows_at_once(monkeypatch: pytest.MonkeyPatch) -
         check_reachable(Endpoint(base_url=server.url, model="m", api_key_env="TEACHER_KEY"))
 
 
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("binary", "it is no text"), ("~nobodyx/key", "it is no path"), ("a\0b", "it is no path")],
+)
+def test_a_file_that_holds_no_key_is_one_line(tmp_path: Path, path: str, why: str) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00sk")
+    file = tmp_path / path if path == "binary" else Path(path)
+    with pytest.raises(UserError) as caught:
+        Endpoint(base_url="http://a", model="m", api_key_file=file).api_key()
+    assert caught.value.what == f"the API key cannot be read ({why})"
+
+
+@pytest.mark.parametrize("url", ["http://a:abc/v1", "http://a:99999", "http://[::1", "http://a b"])
+def test_an_address_that_is_none_is_told_as_such(url: str) -> None:
+    with pytest.raises(ValidationError, match="is no address such as"):
+        Endpoint(base_url=url, model="m")
+    odd = Endpoint(base_url=f"http://{'a' * 70}é.b/v1", model="m")
+    for ask in (check_reachable, open_client):
+        with pytest.raises(UserError, match="is no address"):
+            ask(odd)
+
+
 @pytest.mark.parametrize("key", ["sk-SECRET\nline2", "sk-SECRET\0x", "sk-SECRET키"])
 def test_a_key_or_header_that_cannot_be_sent_is_told_without_it(tmp_path: Path, key: str) -> None:
     file = tmp_path / "key"
