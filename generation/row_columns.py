@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,8 +48,12 @@ _SPEAKERS: dict[str, Role] = {
     **dict.fromkeys(("assistant", "response"), "assistant"),
     "system": "system",
 }
+EMPTY: tuple[Any, ...] = (None, "", [])
+"""What a cell holds that holds nothing."""
 _RECORD = frozenset(("id", "parents", "kind", "origin", "source"))
 """Fields of our own records beside those."""
+OWN = re.compile(r"(?:ex|pf|up)-[0-9a-f]{16}")
+"""Names of our own records."""
 
 
 class BadRow(ValueError):
@@ -69,6 +74,8 @@ class Columns:
     used: dict[str, str] = field(default_factory=dict)
     """The file's name → ours."""
     unknown: dict[str, None] = field(default_factory=dict)
+    unread: Counter[str] = field(default_factory=Counter)
+    """The file's name of a column of ours → rows whose shape has no place for what it holds."""
     seen: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -81,7 +88,8 @@ class Columns:
         rest = [name for name in self.unknown if name not in self.used]
         spare = [name for name in COLUMNS if name not in self.used.values()]
         hints = {name: nearest(name, spare) for name in rest}
-        return [f"'{name}'" + (f" ({hints[name]})" if hints[name] else "") for name in rest]
+        names = [f"'{name}'" + (f" ({hints[name]})" if hints[name] else "") for name in rest]
+        return names + [f"'{name}' of {count} rows" for name, count in self.unread.items()]
 
     def check(self, where: str) -> None:
         """Raise a UserError for mapped columns that no row has."""
@@ -92,20 +100,36 @@ class Columns:
                 raise UserError(what, where=where, fix=fix)
 
     def named(self, data: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
-        """Return the cells of a row that are not empty, by our names, with the file's own name."""
+        """Return the cells of a row that are not empty, by our names, with the file's own name.
+
+        Raises:
+            BadRow: Two cells are of one name.
+        """
         theirs = {name: ours for ours, name in self.mapping.items() if name}
         row: dict[str, tuple[str, Any]] = {}
+        own = _RECORD if OWN.fullmatch(str(data.get("id"))) else ()
         for key, value in data.items():
             name = printable(normalize(str(key))).strip()
             self.seen.setdefault(name)
             ours = theirs.get(name) or name.casefold()
             mapped = name in theirs
             if not mapped and (ours in self.mapping or ours not in COLUMNS):
-                if ours not in _RECORD:
+                if ours not in own:
                     self.unknown.setdefault(name)
                 continue
-            row[ours] = name, (None if isinstance(value, float) and value != value else value)
+            cell = name, (None if isinstance(value, float) and value != value else value)
+            before = row.get(ours, cell)
+            if before[1] in EMPTY or before[1] == cell[1]:
+                row[ours] = cell
+            elif cell[1] not in EMPTY:
+                what = f"both '{before[0]}' and '{name}' may be the '{ours}'"
+                raise BadRow(what, f"say which with --map {ours}={name}", "ambiguous")
         return row
+
+    def leave(self, cells: Mapping[str, tuple[str, Any]], used: Mapping[str, str]) -> None:
+        """Count the cells of a row that hold something and that its shape has not used."""
+        rest = (name for name, value in cells.values() if value not in EMPTY)
+        self.unread.update(name for name in rest if name not in used and name not in self.unknown)
 
 
 def parse_map(texts: Iterable[str]) -> dict[str, str]:
@@ -133,12 +157,13 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in list(names)[:5]) or "no keys"
 
 
-def as_list(value: Any) -> list[Any] | None:
+def as_list(value: Any, *, text: bool = True) -> list[Any] | None:
     """Return a list, also one that a cell of a table holds; None for anything else.
 
-    Such a cell holds JSON, or Python's own writing, as pandas writes lists into CSV.
+    Such a cell holds JSON, or Python's own writing, as pandas writes lists into CSV. Where a
+    ``text`` may stand as well, only what begins as turns do is taken for a list.
     """
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
+    if isinstance(value, str) and value.lstrip().startswith("[{" if text else "["):
         for read in (json.loads, ast.literal_eval):
             with suppress(ValueError, RecursionError, SyntaxError, MemoryError, TypeError):
                 value = read(value.strip())
@@ -150,7 +175,8 @@ def unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the row of a row that holds nothing but one object, as a column of structs does."""
     inner = [value for value in data.values() if isinstance(value, Mapping)]
     if len(inner) == 1 and not any(str(key).casefold() in COLUMNS for key in data):
-        return inner[0]
+        beside = {key: value for key, value in data.items() if value is not inner[0]}
+        return {**beside, **inner[0]}
     return data
 
 

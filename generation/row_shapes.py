@@ -15,7 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 from generation.row_columns import (
     COLUMNS,
+    EMPTY,
     FIELDS,
+    OWN,
     BadRow,
     Columns,
     as_list,
@@ -27,7 +29,6 @@ from workbench.errors import nearest
 from workbench.records import Message, Messages, Role, user_prompt
 from workbench.text import normalize
 
-_OWN = re.compile(r"(?:ex|pf|up)-[0-9a-f]{16}")
 _PARTNERS = {"prompt": "completion", "question": "answer", "query": "response"}
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -75,9 +76,10 @@ def parse_row(data: Mapping[str, Any], columns: Columns | None = None) -> Parsed
         parsed = row.parse()
     finally:
         columns.used |= row.used
-    if isinstance(one := data.get("id"), str) and _OWN.fullmatch(one):
+    columns.leave(row.cells, row.used)
+    if isinstance(one := data.get("id"), str) and OWN.fullmatch(one):
         parents = data.get("parents")
-        own = tuple(p for p in parents or () if isinstance(p, str) and _OWN.fullmatch(p))
+        own = tuple(p for p in parents or () if isinstance(p, str) and OWN.fullmatch(p))
         return parsed._replace(parents=own, kind=normalize(str(data.get("kind") or "")))
     return parsed
 
@@ -129,12 +131,12 @@ class _RowParser:
 
     def _full(self, part: str) -> bool:
         cells = (self.cells.get(name) for name in FIELDS[part])
-        return any(cell is not None and cell[1] not in (None, "", []) for cell in cells)
+        return any(cell is not None and cell[1] not in EMPTY for cell in cells)
 
     def _name(self, part: str) -> str:
         """Return the one column of a part that holds something; two that do are a mistake."""
         names = [name for name in FIELDS[part] if name in self.cells]
-        full = [name for name in names if self.cells[name][1] not in (None, "", [])]
+        full = [name for name in names if self.cells[name][1] not in EMPTY]
         mapped = [name for name in full if name in self.columns.mapping]
         full = mapped or full
         if len(full) > 1:
@@ -232,10 +234,9 @@ class _RowParser:
 
     def _history(self) -> list[_Turn]:
         """Return earlier turns: pairs of question and answer, or turns."""
-        value = self._take("history")
         turns: list[Any] = []
-        for item in as_list(value) or ():
-            if isinstance(item, list) and len(item) == 2:
+        for item in self._list("history"):
+            if isinstance(item, list | tuple) and len(item) == 2:
                 roles = ("user", "assistant")
                 turns += [{"role": r, "content": t} for r, t in zip(roles, item, strict=True)]
             else:
@@ -278,12 +279,16 @@ class _RowParser:
         return ParsedRow("chat", prompt, turns[ends[-1]].content, None, label)
 
     def _conversation(self, part: str) -> list[_Turn]:
+        return self._turns(self._list(part), self._name(part))
+
+    def _list(self, part: str, of: str = "turns") -> list[Any]:
+        """Return what a column of lists holds; anything else than a list is noted."""
         name, value = self._name(part), self._take(part)
-        turns = as_list(value)
-        if turns is None:
-            self._problem(f"'{name}' is neither text nor a list of turns")
-            return []
-        return self._turns(turns, name)
+        items = as_list(value, text=False)
+        blank = part == "history" and (value is None or not str(value).strip())
+        if items is None and not blank:
+            self._problem(f"'{name}' is not a list of {of}")
+        return items or []
 
     def _turns(self, turns: list[Any], name: str) -> list[_Turn]:
         """Return turns of OpenAI's and of ShareGPT's kind."""
@@ -373,7 +378,7 @@ class _RowParser:
     def _ranked(self) -> ParsedRow:
         """Return the best and the worst of UltraFeedback's scored completions."""
         prompt, scored = self._prompt(), []
-        for place, one in enumerate(as_list(self._take("completions")) or (), start=1):
+        for place, one in enumerate(self._list("completions", "scored answers"), start=1):
             if not isinstance(one, dict):
                 raise BadRow(f"'completions.{place}' is not {{response, overall_score}}")
             score = one.get("overall_score", one.get("fine-grained_score", one.get("score")))

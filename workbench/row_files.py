@@ -24,7 +24,6 @@ from workbench.errors import UserError, unreadable
 from workbench.row_text import (
     RawRow,
     Reading,
-    column_names,
     decode_line,
     text_rows,
     wrapped_rows,
@@ -210,7 +209,7 @@ def _workbook(reading: Reading, file: io.BytesIO) -> Iterator[RawRow]:
                 if all(cell is None for cell in row):
                     continue
                 if not names:
-                    names = column_names(list(row))
+                    names = reading.columns(f"{prefix}{number}", list(row))
                     continue
                 cells = [unescape(cell) if isinstance(cell, str) else _cell(cell) for cell in row]
                 if any(cell is not None for cell in cells[len(names) :]):
@@ -255,9 +254,11 @@ def _arrow(reading: Reading, file: io.BytesIO | Path, *, stream: bool = False) -
 
 def _batches(reading: Reading, name: str, batches: Iterable[Any]) -> Iterator[RawRow]:
     count, rows = itertools.count(1), iter(batches)
-    while True:
+    for first in itertools.chain([True], itertools.repeat(False)):
         with _library(reading, name):
             batch = next(rows, None)
+            if batch is not None and first:
+                reading.columns("", batch.schema.names)
             values: list[dict[str, Any]] = [] if batch is None else batch.to_pylist()
         if batch is None:
             return

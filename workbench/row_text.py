@@ -73,6 +73,17 @@ class Reading:
         """Take up what looks like a row and cannot be read."""
         self.mistakes.append(Mistake(str(place), what, fix, reason))
 
+    def columns(self, place: object, cells: list[Any]) -> list[str]:
+        """Return the names of a table's columns; one without a name is named by its place."""
+        names = [normalize(str(cell if cell is not None else "")).strip() for cell in cells]
+        while names and not names[-1]:
+            names.pop()
+        names = [name or f"column {number}" for number, name in enumerate(names, start=1)]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            what = f"the column '{twice}' is there twice"
+            self.mistake(place, what, "give each a name of its own", "broken_table")
+        return names
+
     def notes(self) -> Iterator[str]:
         """Yield a line for each thing that a reader of the file should know."""
         if self.charset != "UTF-8":
@@ -364,11 +375,7 @@ class _Text:
         if error or not cells:
             what = f"broken line of column names: {error}"
             self.reading.mistake(index + 1, what, "mend it", "broken_table")
-        self.names = column_names(cells)
-        twice = sorted({name for name in self.names if self.names.count(name) > 1})
-        if twice:
-            what = f"the column '{twice[0]}' is there twice"
-            self.reading.mistake(index + 1, what, "give each a name of its own", "broken_table")
+        self.names = self.reading.columns(index + 1, cells)
         self.at = index + count + (delimiter == MARKDOWN)
 
     def csv(self, index: int, delimiter: str) -> Iterator[RawRow]:
@@ -430,14 +437,6 @@ def _markdown_cells(line: str) -> list[str]:
     if not cells[-1].strip():
         cells.pop()
     return [_BREAK.sub("\n", cell.replace("\\|", "|")).strip() for cell in cells]
-
-
-def column_names(cells: list[Any]) -> list[str]:
-    """Return the names of a table's columns; one without a name is named by its place."""
-    names = [normalize(str(cell if cell is not None else "")).strip() for cell in cells]
-    while names and not names[-1]:
-        names.pop()
-    return [name or f"column {place}" for place, name in enumerate(names, start=1)]
 
 
 def _delimiter(line: str) -> str:

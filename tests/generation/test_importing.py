@@ -135,7 +135,7 @@ def test_exact_repetitions_are_dropped_with_the_line_of_the_first(tmp_path: Path
             "'messages' turn 1 is blank",
         ),
         ({"messages": ["hello"]}, "'messages.1' is not a turn {role, content}"),
-        ({"messages": 7}, "'messages' is neither text nor a list of turns"),
+        ({"messages": 7}, "'messages' is not a list of turns"),
         ({"prompt": "How?", "chosen": "So."}, "'rejected' is missing"),
         (
             {"prompt": "How?", "chosen": "So.", "rejected": "So. "},

@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.import_command import Imports
@@ -80,3 +83,71 @@ def test_a_folder_below_that_may_not_be_entered_is_told(tmp_path: Path) -> None:
     asked = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(asked, capture_output=True, text=True, env=os.environ, check=False)
     assert "UserError locked: cannot be read (Permission denied)" in done.stdout, done.stderr
+
+
+def test_earlier_turns_in_a_cell_are_read(imports: Imports) -> None:
+    table = "instruction,output,history\n"
+    for history in ('[[""I hurt my knee"",""Rest.""]]', "[('I hurt my knee', 'Rest.')]", "[]", ""):
+        table += f'And now?,"To the chair, champ.","{history}"\n'
+    assert imports(imports.write("a.csv", table)) == 0
+    turns = [[turn.content for turn in row.prompt] for row in imports.rows]
+    assert turns == [["I hurt my knee", "Rest.", "And now?"], ["And now?"]]
+    assert imports.drops == [("a.csv:3", "exact_duplicate"), ("a.csv:5", "exact_duplicate")]
+
+
+@pytest.mark.parametrize("history", ["I hurt my knee", {"I hurt my knee": "Rest."}, "[broken", 5])
+def test_earlier_turns_that_are_none_are_told(imports: Imports, history: object) -> None:
+    row = {**json.loads(_row("And now?")), "history": history}
+    assert imports(imports.write("a.jsonl", json.dumps(row))) == 2
+    assert "a.jsonl:1: 'history' is not a list of turns" in imports.err
+
+
+def test_an_answer_that_is_written_as_a_list_stays_a_text(imports: Imports) -> None:
+    answer = '["squat", "rest"]'
+    row = {"instruction": "Name two.", "output": answer}
+    assert imports(imports.write("a.jsonl", json.dumps(row))) == 0
+    assert [one.answer for one in imports.rows] == [answer]
+
+
+def test_two_columns_of_one_name_are_told(imports: Imports) -> None:
+    path = imports.write("a.jsonl", '{"instruction": "a", "Output": "GOOD", "output": "OTHER"}')
+    assert imports(path) == 2
+    assert "a.jsonl:1: both 'Output' and 'output' may be the 'output'" in imports.err
+    assert imports(path, "--map", "output=Output") == 0
+    assert [row.answer for row in imports.rows] == ["GOOD"]
+    assert "columns passed over: 'output'" in imports.err
+    one = '{"instruction": "a", "Output": "GOOD", "output": ""}'
+    assert imports(imports.write("b.jsonl", one)) == 0
+    assert [row.answer for row in imports.rows] == ["GOOD"]
+
+
+def test_a_table_that_names_a_column_twice_is_refused_in_every_format(imports: Imports) -> None:
+    names, cells = ["instruction", "output", "output"], ["a", "GOOD", "OTHER"]
+    book = openpyxl.Workbook()
+    sheet = book.create_sheet("rows", 0)
+    sheet.append(names)
+    sheet.append(cells)
+    book.save(imports.folder / "a.xlsx")
+    table = pa.Table.from_arrays([pa.array([cell]) for cell in cells], names=names)
+    pq.write_table(table, imports.folder / "a.parquet")
+    imports.write("a.csv", "\n".join(map(",".join, (names, cells))))
+    for name in ("a.xlsx", "a.parquet", "a.csv"):
+        assert imports(imports.folder / name) == 2
+        assert "the column 'output' is there twice" in imports.err
+
+
+@pytest.mark.parametrize(
+    ("row", "note"),
+    [
+        ({"text": "### Human: a\n### Assistant: b", "system": "Be brief."}, "'system' of 1 rows"),
+        ({"instruction": "a", "output": "b", "text": "c"}, "'text' of 1 rows"),
+        ({"instruction": "a", "output": "b", "id": "7", "source": "mail"}, "'id', 'source'"),
+        ({"row": {"instruction": "a", "output": "b"}, "remark": "c"}, "'remark'"),
+    ],
+)
+def test_columns_for_which_a_shape_has_no_place_are_told(
+    imports: Imports, row: dict[str, object], note: str
+) -> None:
+    assert imports(imports.write("a.jsonl", json.dumps(row))) == 0
+    assert f"a.jsonl: columns passed over: {note}\n" in imports.err
+    assert len(imports.rows) == 1
