@@ -259,9 +259,14 @@ class _SourceReader:
                 fix = "save it beside the file and name its path"
                 raise BadRow(f"the picture '{value[:60]}' is no file", fix, "no_picture")
             file = path.parent / value
-            if file.suffix.lower() not in _PICTURES or not file.is_file():
-                raise BadRow(f"there is no picture '{value[:60]}'", "check the path", "no_picture")
-            content, suffix = file.read_bytes(), file.suffix.lower()
+            try:
+                if file.suffix.lower() not in _PICTURES or not file.is_file():
+                    what = f"there is no picture '{value[:60]}'"
+                    raise BadRow(what, "check the path", "no_picture")
+                content, suffix = file.read_bytes(), file.suffix.lower()
+            except OSError as error:
+                what = f"the picture '{value[:60]}' cannot be read ({error.strerror or error})"
+                raise BadRow(what, "check the path", "no_picture") from None
             picture: Path | bytes = file
             self.shown.add(file.resolve())
         elif isinstance(value, bytes):

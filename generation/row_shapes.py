@@ -78,8 +78,9 @@ def parse_row(data: Mapping[str, Any], columns: Columns | None = None) -> Parsed
         columns.used |= row.used
     columns.leave(row.cells, row.used)
     if isinstance(one := data.get("id"), str) and OWN.fullmatch(one):
-        parents = data.get("parents")
-        own = tuple(p for p in parents or () if isinstance(p, str) and OWN.fullmatch(p))
+        if not isinstance(parents := data.get("parents") or [], list):
+            raise BadRow("'parents' is not a list of names")
+        own = tuple(p for p in parents if isinstance(p, str) and OWN.fullmatch(p))
         return parsed._replace(parents=own, kind=normalize(str(data.get("kind") or "")))
     return parsed
 

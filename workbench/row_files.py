@@ -80,6 +80,8 @@ def row_files(
     Raises:
         UserError: Unreadable, empty, or of a format that is none of rows.
     """
+    if printable(name := str(path.absolute())) != name:
+        raise UserError("its name is not UTF-8", where=printable(str(path)), fix="rename it")
     if not path.is_dir():
         reading = Reading(path, known)
         yield reading, _rows(reading)

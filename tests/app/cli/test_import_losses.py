@@ -151,3 +151,32 @@ def test_columns_for_which_a_shape_has_no_place_are_told(
     assert imports(imports.write("a.jsonl", json.dumps(row))) == 0
     assert f"a.jsonl: columns passed over: {note}\n" in imports.err
     assert len(imports.rows) == 1
+
+
+def test_parents_that_are_no_list_are_told(imports: Imports) -> None:
+    row = {**json.loads(_row("a")), "id": "ex-0123456789abcdef", "parents": 5}
+    path = imports.write("a.jsonl", json.dumps(row) + "\n" + _row("b"))
+    assert imports(path) == 2
+    assert "a.jsonl:1: 'parents' is not a list of names" in imports.err
+    assert imports(path, "--skip-bad") == 0
+    assert imports.drops == [("a.jsonl:1", "wrong_shape")]
+
+
+def test_pictures_that_cannot_be_read_are_told(imports: Imports) -> None:
+    (imports.folder / "loop.png").symlink_to(imports.folder / ("b" * 300 + ".png"))
+    for name in ("a" * 300 + ".png", "loop.png", "half\ud800.png", "nul\0.png"):
+        row = {**json.loads(_row("a")), "image": name}
+        path = imports.write("a.jsonl", json.dumps(row) + "\n" + _row("b"))
+        assert imports(path) == 2
+        assert "a.jsonl:1: " in imports.err
+        assert "picture" in imports.err
+        assert imports(path, "--skip-bad", "--force") == 0
+        assert imports.drops == [("a.jsonl:1", "no_picture")]
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_file_whose_name_is_no_text_is_told(imports: Imports, options: tuple[str, ...]) -> None:
+    path = imports.write(os.fsdecode(b"b\xff.jsonl"), _row("a"))
+    assert imports(path, *options) == 2
+    assert "b?.jsonl: its name is not UTF-8 — rename it" in imports.err
+    assert not imports.stage.exists()
