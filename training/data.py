@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
+NAME = "name"
+"""Key of what a reader calls a row: its id where the file has one, else its line."""
 REVIEWED = "reviewed"
 """Column of GRPO's rows: the reviewed answer, which TRL hands to the rewards."""
 
@@ -69,7 +71,7 @@ def _assistant(text: str) -> dict[str, str]:
 
 def read_examples(path: Path) -> Iterator[Row]:
     """Yield the rows of a file of examples."""
-    return map(prompt_completion, read_records(path, Example))
+    return ({**prompt_completion(row), NAME: row.id} for row in read_records(path, Example))
 
 
 def read_preferences(path: Path) -> Iterator[Row]:
@@ -79,13 +81,14 @@ def read_preferences(path: Path) -> Iterator[Row]:
             "prompt": as_messages(pair.prompt),
             "chosen": [_assistant(pair.chosen)],
             "rejected": [_assistant(pair.rejected)],
+            NAME: pair.id,
         }
 
 
 def read_prompts(path: Path) -> Iterator[Row]:
     """Yield the prompts of a file of examples; their answers go to the rewards alone."""
     return (
-        {"prompt": as_messages(row.prompt), REVIEWED: row.answer}
+        {"prompt": as_messages(row.prompt), REVIEWED: row.answer, NAME: row.id}
         for row in read_records(path, Example)
     )
 
@@ -103,6 +106,7 @@ def read_unpaired(path: Path) -> Iterator[Row]:
             "prompt": as_messages(row.prompt),
             "completion": [_assistant(row.answer)],
             "label": row.label,
+            NAME: row.id,
         }
     if len(labels) == 1:
         kind, more = (
@@ -126,7 +130,8 @@ def read_instructions(path: Path) -> Iterator[Row]:
         prompt = user_prompt(
             row["instruction"], "" if more is None else _text_of(more, where, "input")
         )
-        yield {"prompt": as_messages(prompt), "completion": [_assistant(row["output"])]}
+        completion = [_assistant(row["output"])]
+        yield {"prompt": as_messages(prompt), "completion": completion, NAME: _name(where, row)}
 
 
 def read_texts(path: Path) -> Iterator[Row]:
@@ -141,7 +146,8 @@ def read_texts(path: Path) -> Iterator[Row]:
         parts = (part.strip() for part in re.split(r"\n\s*\n", text))
         yield from ({"text": part} for part in parts if part)
     else:
-        yield from ({"text": row["text"]} for _, row in _rows_with(path, "text"))
+        for where, row in _rows_with(path, "text"):
+            yield {"text": row["text"], NAME: _name(where, row)}
 
 
 def read_images(path: Path) -> Iterator[Row]:
@@ -165,15 +171,12 @@ def read_images(path: Path) -> Iterator[Row]:
                 where=where,
                 fix="put the image beside the file of rows",
             )
-        yield {**prompt_completion(example), "images": [str(file) for file in files]}
+        images = [str(file) for file in files]
+        yield {**prompt_completion(example), "images": images, NAME: example.id}
 
 
-def row_names(path: Path, count: int) -> tuple[str, ...]:
-    """Return what the rows of a file are called: ids where the file has them, else their lines."""
-    lines = [] if path.suffix == ".txt" else list(read_json_lines(path))
-    if len(lines) != count:
-        return tuple(f"row {number}" for number in range(1, count + 1))
-    return tuple(str(row.get("id") or f"line {number}") for number, row in lines)
+def _name(where: str, row: Row) -> str:
+    return str(row.get("id") or f"line {where.rpartition(':')[2]}")
 
 
 def _rows_with(path: Path, *needed: str) -> Iterator[tuple[str, Row]]:

@@ -13,6 +13,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from training.data import (
+    NAME,
     Row,
     Rows,
     read_examples,
@@ -22,7 +23,6 @@ from training.data import (
     read_prompts,
     read_texts,
     read_unpaired,
-    row_names,
 )
 from training.grpo import RewardHooks
 from training.run import Data, MethodHooks, Recipe
@@ -108,4 +108,5 @@ def read_rows(recipe: Recipe, path: Path) -> Rows:
     if not rows:
         fix = "look at what the review and the split left over"
         raise UserError("has no rows to train on", where=str(path), fix=fix)
-    return Rows(path, rows, row_names(path, len(rows)))
+    names = tuple(row.pop(NAME, f"row {number}") for number, row in enumerate(rows, 1))
+    return Rows(path, rows, names)
