@@ -185,10 +185,8 @@ def _evaluate(context: RoundContext, work: Work) -> None:
         check_reachable(judging.judge)  # before the hours, not after them
     safety = SafetyCheck.of(context, inputs.probes)
     robustness = RobustnessCheck.of(context, prompts)
-    answers = answer_all(
-        context, work, inputs.train, [*prompts, *probes], safety, robustness, scratch
-    )
     questions = [*prompts, *probes]
+    answers = answer_all(context, work, inputs.train, questions, safety, robustness, scratch)
     sense = _sense(context, inputs, prompts, answers)
     scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
     calibration = _calibrate(context, inputs, judging, scores)
