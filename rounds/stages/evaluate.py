@@ -194,9 +194,8 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     lines = _write_robustness(work, robustness, comparison, answers, sense, judging)
     case = safety.case(comparison, gate, answers.safety, lines)
     work.write(RESPONSES, answers.responses)
-    work.write(INSTRUCTION_PROMPTS, answers.instructions)
+    _write_prompts(context, work, answers, safety)
     work.write(INSTRUCTIONS, answers.instructed)
-    work.write(SAFETY_PROMPTS, safety.prompts)
     work.write(SAFETY_ANSWERS, answers.safety)
     work.write(SAFETY, case)
     work.write(SCORES, scores)
@@ -218,6 +217,16 @@ def _evaluate(context: RoundContext, work: Work) -> None:
             *_unscored(scores, settings.max_unscored),
         ],
     )
+
+
+def _write_prompts(
+    context: RoundContext, work: Work, answers: ArmAnswers, safety: SafetyCheck
+) -> None:
+    """Write the prompts that stand in no other file; they were asked for this persona's version."""
+    version = (context.persona.record_id,)
+    asked = ((INSTRUCTION_PROMPTS, answers.instructions), (SAFETY_PROMPTS, safety.prompts))
+    for artifact, rows in asked:
+        work.write(artifact, [row.evolve(parents=row.parents or version) for row in rows])
 
 
 def _sense(
