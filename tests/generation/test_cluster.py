@@ -69,7 +69,11 @@ def test_two_workers_ask_at_once_and_their_answers_are_kept_on_this_machine(
         for prompt, completion in zip(prompts, first, strict=True)
         if completion.ok
     ]
-    assert asked.total() == len(asked) == len(prompts)
+    assert len(asked) == len(prompts)
+    answered = {prompt[0].content for prompt, one in zip(prompts, first, strict=True) if one.ok}
+    assert all(asked[prompt] == 1 for prompt in answered)
+    # A worker's first refusal without a reason is tried without one field after another.
+    assert asked.total() - len(prompts) <= 2 * 7
     # What two other processes were answered is not asked again, by whomever.
     assert len(again) == lost < 40
     assert all(completion.ok for completion in second)
