@@ -6,13 +6,14 @@ prints. It only reads: it may be asked for at any time, as often as one likes.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from curation.argilla.pull import Progress, review_progress
 from rounds.context import RoundContext
-from rounds.layout import PROGRESS, STAGES, Manifest
+from rounds.layout import PROGRESS, STAGES, Manifest, RoundFolder, curve
 from rounds.review_server import ReviewServer
 from workbench.config import METHODS
 from workbench.console import PublishedProgress, read_progress
@@ -48,8 +49,8 @@ class RoundStatus:
     """How far reviewers are, or why nobody knows; None unless the round waits for them."""
 
 
-def round_status(context: RoundContext) -> RoundStatus:
-    """Return the state of a round as it is now.
+def round_status(context: RoundContext, *, review: bool = True) -> RoundStatus:
+    """Return the state of a round as it is now; ``review`` asks the review server as well.
 
     Training methods that the configuration leaves out are named only where they were trained.
 
@@ -65,10 +66,12 @@ def round_status(context: RoundContext) -> RoundStatus:
         begun = one.partial(stage).exists()
         progress = read_progress(one.folder / PROGRESS) if begun else None
         stages.append(StageStatus(stage, manifest, begun, progress))
-    return RoundStatus(context.persona.name, one.folder, tuple(stages), _review(context))
+    return RoundStatus(
+        context.persona.name, one.folder, tuple(stages), review_state(context) if review else None
+    )
 
 
-def _review(context: RoundContext) -> Progress | UserError | None:
+def review_state(context: RoundContext) -> Progress | UserError | None:
     """Return the reviewers' progress while the round waits for them."""
     server = ReviewServer.of(context)
     if not context.round.partial("review").exists() or not list(server.pids()):
@@ -77,3 +80,35 @@ def _review(context: RoundContext) -> Progress | UserError | None:
         return review_progress(server.connect(), context.persona, context.round.name)
     except UserError as error:
         return error
+
+
+def live_curves(one: RoundFolder) -> dict[str, list[dict[str, float]]]:
+    """Return training method → what its logged steps held so far, of a run under way too."""
+    curves: dict[str, list[dict[str, float]]] = {}
+    for method in METHODS:
+        own = curve(method)
+        paths = (one.partial(method) / own.name, one.path(own))
+        path = next((path for path in paths if path.exists()), None)
+        # The last line may be half written.
+        lines = path.read_text(encoding="utf-8").splitlines() if path else []
+        if steps := [json.loads(line) for line in lines if line.endswith("}")]:
+            curves[method] = [step for step in steps if "step" in step]
+    return curves
+
+
+def dependents(one: RoundFolder, *, stage: str = "", file: str = "") -> list[str]:
+    """Return the finished stages that hang on a stage, or on a file from outside, in their order.
+
+    A stage hangs on what its manifest names among its inputs, and on what that hangs on. ``file``
+    is the label that manifests give it, such as ``persona.yaml``.
+    """
+    changed = {stage} if stage else set[str]()
+    names = []
+    for name in STAGES:
+        manifest = one.manifest(name)
+        inputs = manifest.inputs if manifest else {}
+        own = {path.partition("/")[0] for path in inputs if "/" in path}
+        if name != stage and (own & changed or (file and file in inputs)):
+            changed.add(name)
+            names.append(name)
+    return names

@@ -6,17 +6,19 @@ gone astray. ``training/trainer.py`` puts :class:`TrainingMonitor` into the trai
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from training.device import environment
+from training.device import environment, is_writer
 from training.rewards import DISTINCT, HELD_OUT, REWARDED
 from training.trl_patches import add_earlier_tokens, move_trackio
 from workbench.config import TRACKERS
@@ -116,8 +118,9 @@ def _moved(values: Sequence[float]) -> float:
 class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
     """Shows the progress, stamps the log with seconds, warns, and stops a run that went astray."""
 
-    def __init__(self, label: str, stack: ExitStack) -> None:
+    def __init__(self, label: str, stack: ExitStack, curve: Path | None = None) -> None:
         self.label = label
+        self._curve = curve
         self.warnings: list[str] = []
         self._stack = stack
         self._advance: Advance | None = None
@@ -142,6 +145,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         for entry in state.log_history:
             self._tokens = max(self._tokens, entry.get("num_tokens", 0))
             self._look(entry, entry["step"])
+        self._publish(state.log_history, "w")
         self._advance = self._stack.enter_context(track(self.label, state.max_steps))
         if state.global_step:
             self._advance(state.global_step)
@@ -181,6 +185,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
                     fix="lower learning_rate or raise warmup_steps in the recipe and run again",
                 )
         self._look(entry, state.global_step)
+        self._publish([entry], "a")
         if "loss" in entry:
             names = {"loss": "loss", "reward": "reward", "rewards/margins": "margin"}
             self._note = ", ".join(
@@ -205,6 +210,15 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
                 f"trainer.metric_for_best_model is {name}, which no evaluation measures",
                 fix=nearest(name, measured) or f"one of {', '.join(measured)}",
             )
+
+    def _publish(self, entries: Sequence[dict[str, float]], mode: Literal["w", "a"]) -> None:
+        """Write the curve as it grows, for whoever watches; the whole one replaces it at the end.
+
+        A curve that cannot be written must not stop the training that it is of.
+        """
+        if self._curve and is_writer():
+            with suppress(OSError), self._curve.open(mode, encoding="utf-8") as file:
+                file.writelines(json.dumps(entry) + "\n" for entry in entries)
 
     def _look(self, entry: dict[str, float], step: int) -> None:
         for text in self._health.warnings(entry, step):

@@ -219,7 +219,8 @@ def _monitor(trainer: Trainer, run: TrainingRun, progress: ExitStack) -> Trainin
     from transformers import EarlyStoppingCallback, PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    monitor = TrainingMonitor(f"Training {run.method.upper()}", progress)
+    curve = run.out / "curve.jsonl"
+    monitor = TrainingMonitor(f"Training {run.method.upper()}", progress, curve)
     trainer.add_callback(monitor)
     if run.recipe.early_stopping is not None:
         if trainer.eval_dataset is None:

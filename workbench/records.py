@@ -283,6 +283,74 @@ class Drop(Record):
         )
 
 
+class Contest(Record):
+    """Somebody's word against a drop: the row waits in the queue for another look."""
+
+    prefix: ClassVar[str] = "ct"
+
+    record: str = Field(min_length=1)
+    """Id of the row that was dropped."""
+    reason: str = ""
+    """Why it was dropped."""
+    note: str = Field(min_length=1)
+    """Why it should not have been."""
+    by: str = ""
+    at: str = ""
+    """ISO 8601 in UTC."""
+
+
+class MendedAnswer(Row):
+    """An arm's answer in a conversation, and what somebody made of it: a candidate row and a pair.
+
+    ``prompt`` is the conversation up to the answer.
+    """
+
+    prefix: ClassVar[str] = "md"
+    provenance: ClassVar[frozenset[str]] = Row.provenance | {"note"}
+
+    arm: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    """As it should have been."""
+    rejected: str = Field(min_length=1)
+    """As the arm gave it."""
+    note: str = ""
+    at: str = ""
+    """ISO 8601 in UTC."""
+
+    @model_validator(mode="after")
+    def _mended(self) -> Self:
+        if self.answer.strip() == self.rejected.strip():
+            raise ValueError("the answer is as the arm gave it")
+        return self
+
+
+class Rating(Record):
+    """Whether one answer of an arm in a conversation was good."""
+
+    prefix: ClassVar[str] = "rt"
+
+    arm: str = Field(min_length=1)
+    prompt: Messages = Field(min_length=1)
+    text: str = Field(min_length=1)
+    good: bool
+    at: str = ""
+    """ISO 8601 in UTC."""
+
+
+class AnswerVote(Record):
+    """Which of two rounds' answers to one question somebody found better."""
+
+    prefix: ClassVar[str] = "vt"
+
+    arm: str = Field(min_length=1)
+    before: str = Field(min_length=1)
+    """Id of the earlier round's response."""
+    after: str = Field(min_length=1)
+    better: Literal["before", "after", "tie"]
+    at: str = ""
+    """ISO 8601 in UTC."""
+
+
 ExampleT = TypeVar("ExampleT", bound=Example)
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": ("models", "train", "Train one stage: sft, dpo, grpo or kto."),
     "evaluate": ("models", "evaluate", "Answer held-out prompts and score them."),
     "report": ("models", "report", "Write the report as one HTML file."),
+    "ui": ("ui", "ui", "Personas and rounds as pages, on this machine."),
     "watch": ("loop", "watch", "A running round in the terminal."),
     "next": ("loop", "next_", "Open the next round from the last one's report."),
     "compare": ("loop", "compare", "What changed from one round to another."),

@@ -185,7 +185,7 @@ def _data(report: ReportInput, wording: Wording) -> dict[str, object]:
     return {
         "style": Markup(files("evaluation.report").joinpath("style.css").read_text("utf-8")),
         "date": max(started, default="")[:10],
-        "charts": charts(report, wording),
+        "charts": charts(report.curves, wording),
         "edited": rows.edited(report),
         "topics": rows.topics(report),
         "drops": rows.drop_groups(report),
@@ -246,11 +246,16 @@ def _drift(report: ReportInput, wording: Wording) -> Markup | None:
     return figures.curves(lines, title, turn, legend=False, first=1)
 
 
-def charts(report: ReportInput, wording: Wording) -> list[tuple[str, str, Markup]]:
-    """Return (stage, panel, figure) for every curve that the round's training logged."""
+def charts(
+    curves: Mapping[str, Sequence[Mapping[str, float]]], wording: Wording
+) -> list[tuple[str, str, Markup]]:
+    """Return (stage, panel, figure) for every curve that was logged.
+
+    ``curves`` is training method → what each logged step held, by TRL's names.
+    """
     every: list[tuple[str, str, Markup]] = []
     for stage in METHODS:
-        steps = report.curves.get(stage, ())
+        steps = curves.get(stage, ())
         for panel, keys in _CURVES.items():
             lines = [
                 figures.Line(wording(f"curve.{split}"), split, points)

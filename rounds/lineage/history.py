@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, TypeVar
 
 from curation.review.reliability import read_gold
 from rounds import layout
@@ -18,7 +19,7 @@ from rounds.layout import Records, trained_rows
 from workbench.config import Method
 from workbench.errors import UserError, nearest
 from workbench.records import Record, Review, Row, Score
-from workbench.store import file_hash
+from workbench.store import file_hash, read_json_lines
 from workbench.text import shortened
 
 R = TypeVar("R", bound=Record)
@@ -41,16 +42,30 @@ def history(context: RoundContext, name: str) -> list[str]:
     Raises:
         UserError: Nothing or more than one record is meant, or a file cannot be read.
     """
+    return list(RowHistory(context, name).lines())
+
+
+Lines = dict[Records[Any], list[dict[str, Any]]]
+"""File of records → its lines as plain JSON: most are of other rows and never become records."""
+
+
+def _read(context: RoundContext) -> Lines:
     one = context.round
     every = [artifact for artifacts in layout.RECORDS.values() for artifact in artifacts]
-    files = {artifact: one.read_if_there(artifact) for artifact in every}
-    start = _named(files, name, str(one.folder))
-    return list(_History(context, files, start).lines())
+    paths = {artifact: one.path(artifact) for artifact in every}
+    return {
+        artifact: [row for _, row in read_json_lines(path)] if _has_lines(path) else []
+        for artifact, path in paths.items()
+    }
 
 
-def _named(files: dict[Records[Any], list[Record]], name: str, where: str) -> Record:
+def _has_lines(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _named(files: Lines, name: str, where: str) -> dict[str, Any]:
     # The first file that holds a record has it as it came.
-    every = {record.id: record for records in reversed(files.values()) for record in records}
+    every = {row["id"]: row for rows in reversed(files.values()) for row in rows}
     sources: dict[str, set[str]] = defaultdict(set)
     for artifact in (
         layout.IMPORT_DROPS,
@@ -58,8 +73,8 @@ def _named(files: dict[Records[Any], list[Record]], name: str, where: str) -> Re
         layout.IMPORTED,
         layout.GOLD,
     ):
-        for record in files[artifact]:
-            sources[getattr(record, "source", "")].add(record.id)
+        for row in files[artifact]:
+            sources[row.get("source", "")].add(row["id"])
     matches = {name} & every.keys() or sources.get(name, set())
     matches = matches or {one for one in every if one.startswith(name)}
     if len(matches) == 1:
@@ -72,31 +87,41 @@ def _named(files: dict[Records[Any], list[Record]], name: str, where: str) -> Re
     raise UserError(f"no record is meant by '{name}'", where=where, fix=fix)
 
 
-def _subject(record: Record) -> str:
+def _subject(row: dict[str, Any]) -> str:
     """Return the row that a record is about, itself where it is one."""
-    return str(getattr(record, "prompt_id", "") or getattr(record, "record", "") or record.id)
+    return str(row.get("prompt_id") or row.get("record") or row["id"])
 
 
-class _History:
-    """A row, what it was made from, and what was made of it."""
+class RowHistory:
+    """A row, what it was made from, and what was made of it.
 
-    def __init__(
-        self, context: RoundContext, files: dict[Records[Any], list[Record]], start: Record
-    ) -> None:
-        self._context, self._files = context, files
+    ``name`` is as in :func:`history`.
+
+    Raises:
+        UserError: As :func:`history`.
+    """
+
+    def __init__(self, context: RoundContext, name: str) -> None:
+        self._context, self._files = context, _read(context)
         import networkx as nx
 
-        rows: dict[str, Row] = {}
+        rows: dict[str, tuple[Records[Any], dict[str, Any]]] = {}
         graph: nx.DiGraph[str] = nx.DiGraph()
-        subject = _subject(start)
+        subject = _subject(_named(self._files, name, str(context.round.folder)))
         graph.add_node(subject)
-        for record in (record for records in files.values() for record in records):
-            if isinstance(record, Row):
-                rows.setdefault(record.id, record)
-                graph.add_edges_from((parent, record.id) for parent in record.parents)
+        for artifact, lines in self._files.items():
+            if issubclass(artifact.model, Row):
+                for line in lines:
+                    rows.setdefault(line["id"], (artifact, line))
+                    graph.add_edges_from((parent, line["id"]) for parent in line.get("parents", ()))
         related = {subject} | nx.ancestors(graph, subject) | nx.descendants(graph, subject)
-        self._rows = [row for row in rows.values() if row.id in related]
-        self._known = {*(row.id for row in self._rows), subject}
+        self.rows: list[Row] = [
+            artifact.model.model_validate(line)
+            for name, (artifact, line) in rows.items()
+            if name in related
+        ]
+        """The row as it came, and what became of it, in the order of stages."""
+        self._known = {*(row.id for row in self.rows), subject}
 
     def lines(self) -> Iterator[str]:
         """Yield the history."""
@@ -110,24 +135,25 @@ class _History:
         yield from self._used()
         yield from self._evaluated()
 
-    def _about(self, artifact: Records[R]) -> Iterator[R]:
+    def about(self, artifact: Records[R]) -> Iterator[R]:
         """Yield the records of a file that are about the row."""
-        records = cast("list[R]", self._files[artifact])
-        return (record for record in records if _subject(record) in self._known)
+        model = artifact.model
+        lines = (line for line in self._files[artifact] if _subject(line) in self._known)
+        return (model.model_validate(line) for line in lines)
 
     def _origin(self) -> Iterator[str]:
-        for row in self._rows[:1]:
+        for row in self.rows[:1]:
             topic = f", topic {self._context.persona.topic_name(row.topic)}" if row.topic else ""
             yield f"{row.id}: {row.origin} row from {row.source or 'no named source'}{topic}"
             yield f"  question: {_short(row.prompt[-1].content)}"
             for key in ("answer", "chosen", "rejected"):
                 if text := getattr(row, key, ""):
                     yield f"  {key}: {_short(text)}"
-        for gold in self._about(layout.GOLD):
+        for gold in self.about(layout.GOLD):
             outcome = self._gold_outcomes.get(gold.id, "no longer among the gold rows")
             use = "it tests reviewers and is never trained on"
             yield f"gold: the known outcome is {outcome}; {use}"
-        for answer in self._about(layout.BASELINE):
+        for answer in self.about(layout.BASELINE):
             yield f"generate: the base model answered {answer.id}: {_short(answer.text)}"
 
     @cached_property
@@ -136,14 +162,14 @@ class _History:
         return read_gold(context.persona_folder, context.config.review.policy).outcomes
 
     def _dropped(self, artifact: Records[Any]) -> Iterator[str]:
-        for drop in self._about(artifact):
-            source = f" ({drop.source})" if not self._rows and drop.source else ""
+        for drop in self.about(artifact):
+            source = f" ({drop.source})" if not self.rows and drop.source else ""
             yield f"{drop.stage}: {drop.record}{source} dropped: {drop.reason}, {drop.detail}"
 
     def _filtered(self) -> Iterator[str]:
         rows: Iterable[Row] = (
-            *self._about(layout.FILTERED),
-            *self._about(layout.FILTERED_PREFERENCES),
+            *self.about(layout.FILTERED),
+            *self.about(layout.FILTERED_PREFERENCES),
         )
         for row in rows:
             masked = any(parent in self._known for parent in row.parents)
@@ -151,31 +177,31 @@ class _History:
 
     def _reviewed(self) -> Iterator[str]:
         for artifact, verb in _REVIEWS.items():
-            for review in self._about(artifact):
+            for review in self.about(artifact):
                 yield f"{verb}: {review.id} {review.reviewer} at {review.at}:"
                 yield f"  {_review_text(review)}"
 
     def _decided(self) -> Iterator[str]:
-        decisions = list(self._about(layout.DECISIONS))
+        decisions = list(self.about(layout.DECISIONS))
         for decision in decisions:
             reason = f" ({decision.reason})" if decision.reason else ""
             yield f"resolve: {decision.outcome}{reason}: {decision.detail}"
         decided = {decision.record for decision in decisions if decision.reason}
-        for drop in self._about(layout.RESOLVE_DROPS):
+        for drop in self.about(layout.RESOLVE_DROPS):
             if drop.record not in decided:
                 yield f"resolve: {drop.record} dropped: {drop.reason}, {drop.detail}"
-        for row in self._about(layout.RESOLVED):
+        for row in self.about(layout.RESOLVED):
             if row.origin == "edit":
                 yield f"resolve: corrected, now {row.id}: {_short(row.answer)}"
-        for pair in self._about(layout.RESOLVED_PREFERENCES):
+        for pair in self.about(layout.RESOLVED_PREFERENCES):
             yield f"resolve: pair {pair.id}, preferred to: {_short(pair.rejected)}"
 
     def _used(self) -> Iterator[str]:
         """Yield the row's split, and the adapters that were trained on it."""
-        for assignment in self._about(layout.ASSIGNMENTS):
+        for assignment in self.about(layout.ASSIGNMENTS):
             yield f"split: {assignment.record} in {assignment.split}, group {assignment.group}"
         for method, artifact in _TRAINED_ON.items():
-            if any(True for _ in self._about(artifact)) and self._was_input(method, artifact):
+            if any(True for _ in self.about(artifact)) and self._was_input(method, artifact):
                 own = trained_rows(method)
                 one = self._context.round
                 direct = not one.has(own) or any(row.id in self._known for row in one.read(own))
@@ -192,9 +218,9 @@ class _History:
 
     def _evaluated(self) -> Iterator[str]:
         scores: dict[str, list[Score]] = defaultdict(list)
-        for score in self._about(layout.SCORES):
+        for score in self.about(layout.SCORES):
             scores[score.response].append(score)
-        for response in self._about(layout.RESPONSES):
+        for response in self.about(layout.RESPONSES):
             values = [
                 f"{score.metric} {score.value:.2f}"
                 for score in scores[response.id]

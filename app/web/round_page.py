@@ -1,0 +1,167 @@
+"""A round, live: its stages, what the running one does, curves as they grow, the last log lines.
+
+Everything that moves comes as server-sent events, a part at a time and only where it changed. What
+is started runs as a process of its own (:mod:`rounds.processes`), so that neither a closed page nor
+an ended server stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+
+from app.web.home_page import step_command
+from app.web.library import Command
+from app.web.page import Form, Page, ThisPage
+from evaluation.report.page import charts
+from rounds import processes
+from rounds.context import RoundContext
+from rounds.layout import STAGES
+from rounds.overview import next_step
+from rounds.status import dependents, live_curves, review_state, round_status
+from workbench.config import presets
+from workbench.errors import UserError, nearest
+
+router = APIRouter(prefix="/round/{persona}/{number}")
+EVERY = 1.5
+"""Seconds between two looks at a round."""
+LOG = 60
+"""Log lines that are shown."""
+OLD = 120.0
+"""Seconds after which progress may be what a killed command has left."""
+_COUNTS = 5
+
+
+@router.get("")
+def show(page: ThisPage, persona: str, number: int) -> HTMLResponse:
+    """Show the round as it is now; what moves follows by events."""
+    context = page.round(persona, number, made=False)
+    values = {"live": _parts(page, context), "presets": presets(), "stages": STAGES}
+    again = {one: dependents(context.round, stage=one) for one in STAGES if context.round.done(one)}
+    commands = {one: Command(context, ("run", "--force", one)).typed for one in again}
+    return page.of_round(context, "round", again=again, commands=commands, **values)
+
+
+@router.get("/live")
+async def live(page: ThisPage, persona: str, number: int) -> StreamingResponse:
+    """Send the parts of the page that changed, until it is closed."""
+
+    def look() -> dict[str, Markup]:
+        return _parts(page, page.round(persona, number, made=False))
+
+    async def events() -> AsyncIterator[str]:
+        seen: dict[str, Markup] = {}
+        while not await page.request.is_disconnected():
+            try:
+                parts = await run_in_threadpool(look)
+            except (UserError, OSError):  # a stage that ends takes its files away: look again
+                parts = seen
+            changed = {name: own for name, own in parts.items() if seen.get(name) != own}
+            for name, own in changed.items():
+                yield event(name, own)
+            if not changed:
+                yield ": nothing new\n\n"
+            seen = parts
+            await asyncio.sleep(EVERY)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def event(name: str, data: str) -> str:
+    """Return a server-sent event."""
+    lines = "".join(f"data: {line}\n" for line in data.splitlines() or [""])
+    return f"event: {name}\n{lines}\n"
+
+
+def _parts(page: Page, context: RoundContext) -> dict[str, Markup]:
+    one = context.round
+    status = round_status(context, review=False)
+    process = processes.last_process(one)
+    at_work = process is not None and process.alive
+    step = next_step(context)
+    values: dict[str, Any] = {
+        **page.about(context),
+        "status": status,
+        "process": process,
+        "at_work": at_work,
+        "code": None if at_work else processes.exit_code(one),
+        "busy": at_work or processes.is_busy(one),
+        "memory": processes.memory_mib(process) if process and at_work else None,
+        "progress": next((s.progress for s in status.stages if s.progress), None),
+        "step": step,
+        "command": step_command(context, step),
+        "old": OLD,
+        "counts": counts,
+        "charts": charts(live_curves(one), page.t.report(context.persona)),
+        "log": processes.log_lines(one, LOG),
+        "presets": presets(),
+        "stages": STAGES,
+    }
+    names = ("now", "stages", "curves", "log")
+    return {name: page.html(f"live_{name}", **values) for name in names}
+
+
+def counts(values: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of a stage that a person asks after, the first few of them."""
+    numbers = {
+        name: own
+        for name, own in values.items()
+        if isinstance(own, int) and not isinstance(own, bool) and own
+        if name not in ("seed", "resumed_from", "trainable_parameters")
+    }
+    return dict(list(numbers.items())[:_COUNTS])
+
+
+@router.post("/start")
+def start(page: ThisPage, form: Form, persona: str, number: int) -> Response:
+    """Start the round's stages, all that is to do, up to one, or one again."""
+    context = page.round(persona, number, made=False)
+    words: list[str] = ["run"]
+    for name, option in (("until", "--until"), ("force", "--force")):
+        if value := form.get(name):
+            words += [option, _stage(value)]
+    if (preset := form.get("preset")) and preset in presets():
+        words += ["--preset", preset]
+    return _started(page, Command(context, tuple(words)))
+
+
+@router.post("/plan")
+def plan(page: ThisPage, persona: str, number: int) -> Response:
+    """Open the next round from this one."""
+    return _started(page, Command(page.round(persona, number), ("next",)))
+
+
+@router.post("/stop")
+def stop(page: ThisPage, persona: str, number: int) -> Response:
+    """Stop the command at work; what is finished stays."""
+    context = page.round(persona, number)
+    if not processes.stop(context.round):
+        raise HTTPException(409, page.t("error.nothing_runs"))
+    return page.go(f"/round/{persona}/{number}")
+
+
+@router.get("/waiting")
+def waiting(page: ThisPage, persona: str, number: int) -> HTMLResponse:
+    """Show whom the round waits for: a part of a page."""
+    context = page.round(persona, number)
+    state = review_state(context)
+    error = state if isinstance(state, UserError) else None
+    return page.of_round(context, "waiting", progress=None if error else state, error=error)
+
+
+def _started(page: Page, command: Command) -> Response:
+    command.start()
+    one = command.context
+    return page.go(f"/round/{one.persona.id}/{one.round.number}")
+
+
+def _stage(name: str) -> str:
+    if name not in STAGES:
+        raise UserError(f"there is no stage '{name}'", fix=nearest(name, STAGES))
+    return name
