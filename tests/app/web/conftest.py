@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -31,6 +32,7 @@ from rounds.layout import (
     REVIEWS,
     SCORES,
     SENSE,
+    Records,
     RoundFolder,
     write,
 )
@@ -98,7 +100,7 @@ def written(one: RoundFolder, persona: Path, *, changed: bool = False) -> None:
     decisions = [
         Decision(record=row.id, outcome="queue" if row is queue else "keep") for row in own[:22]
     ]
-    parts = {
+    parts: dict[Records[Any], list[Any]] = {
         IMPORTED: own,
         FILTERED: [row for row in own if row is not dropped],
         FILTER_DROPS: [drop],
