@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 
 from rounds.layout import CONFIG, RoundFolder, round_number
 from workbench.config import RunConfig, load_config, preset_path
+from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.answer_cache import base_fingerprint
 from workbench.inference.base_models import resolve_model
@@ -103,13 +105,32 @@ class RoundContext:
         return self._with(review=self.config.review.model_copy(update={"people": True}))
 
     def importing(
-        self, files: tuple[Path, ...], columns: Mapping[str, str], *, skip_bad: bool = False
+        self,
+        files: tuple[Path, ...],
+        columns: Mapping[str, str],
+        *,
+        skip_bad: bool = False,
+        replace: bool = False,
     ) -> RoundContext:
-        """Return the same context, with other files of rows, and how they are read."""
-        changes: dict[str, object] = {"sources": files} if files else {}
-        changes |= {"columns": dict(columns)} if columns or files else {}
-        changes |= {"skip_bad": skip_bad} if skip_bad or files else {}
-        return self._with(**changes)
+        """Return the same context, with more files of rows, and how these are read.
+
+        What the round has already stays, and is read as it was; ``replace`` leaves it out.
+        """
+        if not files and not replace:
+            changes = {"columns": dict(columns)} if columns else {}
+            return self._with(**changes, **({"skip_bad": True} if skip_bad else {}))
+        config = self.config
+        held = () if replace else config.sources or _seeds_taken_in(self.round, self.persona_folder)
+        others = without(held, files)
+        if not others:
+            return self._with(sources=files, columns=dict(columns), skip_bad=skip_bad)
+        read = {path: config.columns_of(path) for path in others} | dict.fromkeys(files, columns)
+        bad = [*filter(config.skips_bad, others), *(files if skip_bad else ())]
+        return self._with(
+            sources=(*others, *files),
+            columns={str(path): dict(own) for path, own in read.items() if own},
+            skip_bad=tuple(bad) or False,
+        )
 
     def generating(self, **settings: object) -> RoundContext:
         """Return the same context, with the settings of ``generate`` that are not None."""
@@ -142,6 +163,22 @@ class RoundContext:
     def _with(self, **changes: object) -> RoundContext:
         return replace(self, config=self.config.model_copy(update=changes))
 
+    @contextmanager
+    def remembered(self, *, undo: bool) -> Iterator[None]:
+        """Write the configuration into the round; with ``undo``, take a mistake's back."""
+        file = self.round.folder / CONFIG
+        before = file.read_text(encoding="utf-8") if file.exists() else None
+        self.remember()
+        try:
+            yield
+        except UserError:
+            if undo and before is None:
+                file.unlink()
+            elif undo and before is not None:
+                with atomic_file(file) as old:
+                    old.write(before)
+            raise
+
     def remember(self) -> None:
         """Write the configuration into the round; endpoints name where a key is, never the key."""
         data = self.config.model_dump(mode="json", exclude_defaults=True)
@@ -163,7 +200,8 @@ def open_context(
     """Return the round that the options name.
 
     The configuration comes from the file or preset given, else from the round if it has one, else
-    from the default preset; ``changes`` that are not None go on top.
+    from the default preset; ``changes`` that are not None go on top. What was put into the round
+    stays under a file, too: its sources beside those that the file names, its plan of rows.
 
     Raises:
         UserError: A broken configuration or persona, with every mistake of it.
@@ -178,4 +216,54 @@ def open_context(
     settings = load_config(file, options)
     own = load_persona(settings.persona)
     one = RoundFolder.open(runs / own.id, round_number)
+    if file != one.folder / CONFIG:
+        settings = _with_what_is_there(settings, file, options, one)
     return RoundContext(settings, own, one, runs, file)
+
+
+_STAYS = ("columns", "skip_bad")
+"""Keys of how a round's files are read."""
+
+
+def _with_what_is_there(
+    settings: RunConfig, file: Path, options: Mapping[str, object], one: RoundFolder
+) -> RunConfig:
+    """Return a file's configuration with what people put into the round: its files, its plan.
+
+    Rows are added and never replaced by this; where the file names others, it is told.
+    """
+    saved = one.folder / CONFIG
+    if not saved.exists() or "sources" in options:
+        return settings
+    data, _ = read_yaml(saved)
+    reviews, plan = data.get("review"), data.get("generate")
+    below: dict[str, object] = {key: data[key] for key in _STAYS if key in data}
+    if isinstance(plan, dict) and "plan" in plan:
+        below["generate"] = {"plan": plan["plan"]}
+    if isinstance(reviews, dict) and "per_record" in reviews:
+        below["review"] = {"per_record": reviews["per_record"]}
+    named, folder = settings.sources, persona_file(settings.persona).parent
+    held = tuple(Path(str(path)) for path in data.get("sources", ()))
+    held = held or (_seeds_taken_in(one, folder) if named else ())
+    settings = load_config(file, options, below)
+    more = without(held, named)
+    if more and named:
+        console.print(
+            f"  {one.name} keeps its rows of {', '.join(map(str, more))}, which {file} does not"
+            " name; `persona import FILE --replace` takes them out",
+            markup=False,
+        )
+    return settings.model_copy(update={"sources": (*more, *named)})
+
+
+def _seeds_taken_in(one: RoundFolder, persona_folder: Path) -> tuple[Path, ...]:
+    """Return the persona's own seeds where a round has imported them."""
+    manifest = one.manifest("import")
+    taken = manifest is not None and f"source:{SEEDS}" in manifest.inputs
+    return (persona_folder / SEEDS,) if taken else ()
+
+
+def without(paths: Iterable[Path], others: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the paths that are none of the others, whichever way these are written."""
+    known = {path.resolve() for path in others}
+    return tuple(path for path in paths if path.resolve() not in known)

@@ -16,7 +16,7 @@ from curation.argilla.dataset import check_guide
 from curation.review.resolve import check_policy
 from rounds.arms import check_primary, own_arms
 from rounds.context import RoundContext
-from rounds.layout import STAGES
+from rounds.layout import IMPORTED, STAGES
 from rounds.review_server import ReviewServer
 from rounds.runner import Outcome, StageSpec, run_stage
 from rounds.stages.evaluate import evaluate_stage
@@ -74,11 +74,12 @@ def run_stages(
     with context.round.locked():
         if any(context.round.manifest(name) is None for name in names):
             every_mistake(_checks(context, names))
-        context.remember()
-        return [
-            _run(context, _SPECS[name](context), name in force or _unfinished(context, name))
-            for name in names
-        ]
+        outcomes = []
+        for name in names:
+            again = name in force or _unfinished(context, name)
+            with context.remembered(undo=name == IMPORTED.stage):
+                outcomes.append(_run(context, _SPECS[name](context), again))
+        return outcomes
 
 
 def stages_until(last: str | None, methods: Sequence[str] = ("sft", "dpo")) -> list[str]:

@@ -87,8 +87,9 @@ class StageSpec:
     """What it reads too where the round has it."""
     earlier: tuple[tuple[RoundFolder, Artifact], ...] = ()
     """What it reads of earlier rounds."""
-    files: Mapping[str, Path] = field(default_factory=dict)
-    """Files from outside of the rounds, by the label that the manifest gives them."""
+    files: Mapping[str, Path | str] = field(default_factory=dict)
+    """Files from outside of the rounds, by the label that the manifest gives them; the hash of one
+    that is gone."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Everything else that the outcome depends on; JSON values."""
     packages: tuple[str, ...] = ()
@@ -172,7 +173,10 @@ def _input_hashes(
         hashes[artifact.path] = file_hash(round_.path(artifact))
     for other, artifact in spec.earlier:
         hashes[f"{other.name}/{artifact.path}"] = file_hash(other.path(artifact))
-    return hashes | {label: file_hash(path) for label, path in spec.files.items()}
+    return hashes | {
+        label: file if isinstance(file, str) else file_hash(file)
+        for label, file in spec.files.items()
+    }
 
 
 def _difference(before: Manifest, identity: dict[str, Any], key: str) -> str:

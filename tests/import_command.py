@@ -19,7 +19,8 @@ class Imports:
         self.out = self.err = ""
 
     def __call__(self, *arguments: object) -> int:
-        runs = ("--runs", self.folder / "runs", "--persona", "datasets/gym-trainer")
+        # Each file stands for itself.
+        runs = ("--replace", "--runs", self.folder / "runs", "--persona", "datasets/gym-trainer")
         code: int = main(["import", *map(str, arguments), *map(str, runs)])
         self.out, self.err = self.capsys.readouterr()
         return code

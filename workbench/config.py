@@ -294,11 +294,12 @@ class RunConfig(Settings):
     sources: tuple[Path, ...] = ()
     """Files of rows to import; the persona's own ``seeds.jsonl`` by default. An earlier round, such
     as ``round-001``, gives its kept rows with their reviews, decisions and pairs."""
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
     """Our name of an imported column → the file's, such as ``{instruction: 질문}``; an empty one
-    leaves ours out."""
-    skip_bad: bool = False
-    """Drop imported rows that are wrong, each with its reason, instead of importing nothing."""
+    leaves ours out. Of files that differ, ``{a.csv: {instruction: 질문}, b.csv: …}``."""
+    skip_bad: bool | tuple[Path, ...] = False
+    """Drop imported rows that are wrong, each with its reason, instead of importing nothing; or the
+    files of which."""
     rows: int | None = Field(default=None, ge=12)
     """Take about so many of the imported rows, spread over the topics; all by default."""
     teacher: Endpoint | None = None
@@ -319,6 +320,16 @@ class RunConfig(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
+    def columns_of(self, path: Path) -> dict[str, str]:
+        """Return our name of a column → that in one of the sources."""
+        own = self.columns.get(str(path))
+        every = {ours: name for ours, name in self.columns.items() if isinstance(name, str)}
+        return own if isinstance(own, dict) else every
+
+    def skips_bad(self, path: Path) -> bool:
+        """Return whether wrong rows of a source are dropped."""
+        return self.skip_bad if isinstance(self.skip_bad, bool) else path in self.skip_bad
+
 
 def presets() -> list[str]:
     """Return the names of the configurations that come with the project."""
@@ -338,8 +349,12 @@ def preset_path(name: str) -> Path:
     return Path(str(files("workbench").joinpath(f"presets/{name}.yaml")))
 
 
-def load_config(path: Path, changes: Mapping[str, object] | None = None) -> RunConfig:
-    """Return the configuration of a file, with ``changes`` on top.
+def load_config(
+    path: Path,
+    changes: Mapping[str, object] | None = None,
+    below: Mapping[str, object] | None = None,
+) -> RunConfig:
+    """Return the configuration of a file, with ``changes`` on top and ``below`` where it is silent.
 
     Of a section only what is named in ``changes`` changes.
 
@@ -347,7 +362,8 @@ def load_config(path: Path, changes: Mapping[str, object] | None = None) -> RunC
         UserError: Unreadable file; all of its mistakes at once, each with its line.
     """
     data, lines = read_yaml(path)
-    return validate(RunConfig, _merged(data, changes or {}), lines, path)
+    merged = _merged(_merged(below or {}, data), changes or {})
+    return validate(RunConfig, merged, lines, path)
 
 
 def _merged(data: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:

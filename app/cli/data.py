@@ -50,6 +50,7 @@ EXIT_TOO_FEW = 3
     " in one. An empty THEIRS leaves a column out.",
 )
 @click.option("--skip-bad", is_flag=True, help="Drop wrong rows, each with its reason.")
+@click.option("--replace", is_flag=True, help="Leave out what the round had imported before.")
 @click.option("--dry-run", is_flag=True, help="Show what would come of it, and write nothing.")
 @round_options
 @force_option
@@ -58,10 +59,11 @@ def import_(
     files: tuple[Path, ...],
     maps: tuple[str, ...],
     skip_bad: bool,
+    replace: bool,
     dry_run: bool,
     force: bool,
 ) -> None:
-    """Read rows of any FILE into the round; the persona's own seeds where none is given.
+    """Read rows of any FILE into the round, beside those it has; the persona's seeds without any.
 
     Formats: JSON and JSONL, CSV, TSV, Excel, Parquet, Markdown tables, a chat's whole reply, .gz of
     any, and folders of the library datasets. Shapes: {instruction, output} and relatives of Alpaca,
@@ -79,7 +81,7 @@ def import_(
     pairs = [str(f) for f in files if str(f).split("=")[0] in COLUMNS and not f.exists()]
     paths = tuple(file for file in files if str(file) not in pairs) if maps else files
     columns = parse_map([*maps, *(pairs if maps else ())])
-    context = context.importing(paths, columns, skip_bad=skip_bad)
+    context = context.importing(paths, columns, skip_bad=skip_bad, replace=replace)
     if dry_run:
         _print_preview(context)
         return

@@ -29,14 +29,13 @@ def import_stage(context: RoundContext) -> StageSpec:
         files={
             "persona.yaml": context.persona_folder / "persona.yaml",
             **{
-                f"source:{_key(context, path)}": existing(path, folder=True)
-                for path in context.sources
+                f"source:{_key(context, path)}": _content(context, path) for path in context.sources
             },
         },
         settings={
             "rows": context.config.rows,
             **({"columns": context.config.columns} if context.config.columns else {}),
-            **({"skip_bad": True} if context.config.skip_bad else {}),
+            **({"skip_bad": context.config.skip_bad} if context.config.skip_bad else {}),
             **(again if earlier else {}),
         },
     )
@@ -60,8 +59,8 @@ def read_sources(
             existing(path, folder=True),
             context.persona,
             origin="seed" if _own(context, path) else "imported",
-            columns=context.config.columns,
-            skip_bad=context.config.skip_bad,
+            columns=context.config.columns_of(path),
+            skip_bad=context.config.skips_bad(path),
             label=labels[path],
             pictures=f"../{PICTURES.path}",
         )
@@ -96,6 +95,13 @@ def _own(context: RoundContext, path: Path) -> bool:
 def _key(context: RoundContext, path: Path) -> str:
     """Return the whole path: two files of one name are two sources."""
     return SEEDS if _own(context, path) else str(path.resolve())
+
+
+def _content(context: RoundContext, path: Path) -> Path | str:
+    """Return a source, or the hash of one that is gone: the rows that it gave stay."""
+    manifest = context.round.manifest("import")
+    before = manifest.inputs.get(f"source:{_key(context, path)}") if manifest else None
+    return before if before and not path.exists() else existing(path, folder=True)
 
 
 def _import(context: RoundContext, work: Work) -> None:
