@@ -26,7 +26,7 @@ from workbench.inference.reasoning import separate
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Messages, Origin, Preference
 from workbench.row_files import FolderReading, row_files
-from workbench.row_text import Mistake, RawRow, Reading
+from workbench.row_reading import Mistake, RawRow, Reading
 from workbench.text import changes_line, normalize
 
 STAGE = "import"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from evaluation.arms import Arm
@@ -13,11 +14,12 @@ from rounds.context import RoundContext
 from rounds.layout import adapter as adapter_of
 from workbench.checks import Judge
 from workbench.config import METHODS
-from workbench.errors import UserError, nearest
+from workbench.errors import UserError, every_mistake, nearest
 from workbench.inference.adapters import CONFIG, check_made_for
 from workbench.inference.base_models import resolve_model
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import FIDELITY
+from workbench.store import expanded
 
 PROMPT = "+prompt"
 """What the name of an arm with the persona's system prompt ends with."""
@@ -106,6 +108,18 @@ def parse_arms(texts: tuple[str, ...]) -> dict[str, str]:
     return arms
 
 
+def check_arms(context: RoundContext) -> None:
+    """Check that the named arms are to be had; those of this very round are made on the way.
+
+    Raises:
+        UserError: All that are not, before anything is spent.
+    """
+    arms = context.config.evaluate.more.items()
+    own = f"{context.round.name}/"
+    others = ((n, what) for n, what in arms if not (isinstance(what, str) and what.startswith(own)))
+    every_mistake(partial(_arm, context, name, what, "") for name, what in others)
+
+
 def named_arms(context: RoundContext, system: str) -> list[Arm]:
     """Return the arms that are named beside the round's own, ready to answer.
 
@@ -132,7 +146,7 @@ def _arm(context: RoundContext, name: str, what: str | Endpoint, system: str) ->
         return Arm(name, system=prompt, endpoint=what)
     if (adapter := _round_adapter(context, what)) is not None:
         return Arm(name, adapter, prompt)
-    folder = Path(what).expanduser()
+    folder = expanded(what)
     if not (folder / CONFIG).exists():
         folder = resolve_model(what)
     if (folder / CONFIG).exists():

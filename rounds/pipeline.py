@@ -14,7 +14,7 @@ from functools import partial
 
 from curation.argilla.dataset import check_guide
 from curation.review.resolve import check_policy
-from rounds.arms import check_primary, own_arms
+from rounds.arms import check_arms, check_primary, own_arms
 from rounds.context import RoundContext
 from rounds.layout import IMPORTED, STAGES
 from rounds.review_server import ReviewServer
@@ -107,6 +107,7 @@ def _checks(context: RoundContext, names: Sequence[str]) -> Iterator[Callable[[]
     if "evaluate" in names:
         yield partial(own_arms, context)
         yield partial(check_primary, context)
+        yield partial(check_arms, context)
     if _WITH_MODEL & set(names):
         yield partial(_check_base, context, names)
 

@@ -27,7 +27,7 @@ from workbench.console import console, publishing
 from workbench.errors import EXIT_USER_ERROR, UserError, UserErrors, nearest
 from workbench.inference.base_models import has_gpu
 from workbench.inference.hub import hub_offline
-from workbench.store import write_json
+from workbench.store import expanded, write_json
 
 if TYPE_CHECKING:
     from accelerate.commands.config.config_args import ClusterConfig
@@ -54,7 +54,7 @@ def launch_file(launch: str) -> Path:
     Raises:
         UserError: Neither; the line names the nearest word.
     """
-    path = Path(launch).expanduser()
+    path = expanded(launch)
     if path.suffix in (".yaml", ".yml", ".json") and path.is_file():
         return path
     shipped = {file.stem: file for file in sorted(CONFIGS.glob("*.yaml"))}

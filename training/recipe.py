@@ -17,6 +17,7 @@ from training.rewards import RewardSettings
 from training.run import Data, Engine, Recipe, RoundSettings
 from workbench.config import METHODS
 from workbench.errors import UserError, UserErrors, nearest
+from workbench.store import expanded
 from workbench.yamlfile import line_of, read_yaml
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -32,7 +33,7 @@ def recipe_path(name: str) -> Path:
     Raises:
         UserError: Neither; the line names the nearest shipped recipe.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     # A round's folder has folders named sft, dpo and so on.
     if path.is_file():
         return path

@@ -21,13 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError, unreadable
-from workbench.row_text import (
-    RawRow,
-    Reading,
-    decode_line,
-    text_rows,
-    wrapped_rows,
-)
+from workbench.row_reading import RawRow, Reading
+from workbench.row_text import decode_line, text_rows, wrapped_rows
 from workbench.text import MARKS, decode, printable
 
 BATCH = 1000
@@ -218,7 +213,7 @@ def _workbook(reading: Reading, file: io.BytesIO) -> Iterator[RawRow]:
                     what = f"has cells beyond the {len(names)} named columns"
                     reading.mistake(f"{prefix}{number}", what, "name them", "broken_table")
                 else:
-                    yield RawRow(f"{prefix}{number}", dict(zip(names, cells, strict=False)))
+                    yield from reading.row(f"{prefix}{number}", names, cells)
 
 
 def _cell(value: Any) -> Any:
@@ -255,16 +250,18 @@ def _arrow(reading: Reading, file: io.BytesIO | Path, *, stream: bool = False) -
 
 
 def _batches(reading: Reading, name: str, batches: Iterable[Any]) -> Iterator[RawRow]:
-    count, rows = itertools.count(1), iter(batches)
-    for first in itertools.chain([True], itertools.repeat(False)):
+    count, rows, names = itertools.count(1), iter(batches), list[str]()
+    while True:
         with _library(reading, name):
             batch = next(rows, None)
-            if batch is not None and first:
-                reading.columns("", batch.schema.names)
-            values: list[dict[str, Any]] = [] if batch is None else batch.to_pylist()
+            if batch is not None and not names:
+                names = reading.columns("", batch.schema.names)
+            # By their places: two columns may be of one name.
+            columns = [] if batch is None else [column.to_pylist() for column in batch.columns]
         if batch is None:
             return
-        yield from (RawRow(str(next(count)), _plain(value)) for value in values)
+        for values in zip(*columns, strict=True):
+            yield from reading.row(next(count), names, map(_plain, values))
 
 
 def _saved(reading: Reading) -> Iterator[RawRow]:

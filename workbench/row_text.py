@@ -11,13 +11,12 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
-from workbench.errors import UserError, nearest
-from workbench.text import MARKS, normalize, printable
+from workbench.errors import nearest
+from workbench.row_reading import RawRow, Reading
+from workbench.text import MARKS
 
 csv.field_size_limit(sys.maxsize)  # a cell may be as long as an answer
 
@@ -46,73 +45,6 @@ MARKDOWN = "markdown"
 LONGEST_HEAD = 400
 """Characters of a line of column names amid prose."""
 ONE_A_LINE = "one JSON object a line"
-
-
-class RawRow(NamedTuple):
-    """A row as its file has it."""
-
-    place: str
-    """Where in the file: a 1-based line, or what else finds it."""
-    data: dict[str, Any]
-
-
-@dataclass
-class Reading:
-    """One file on its way: what it is, and what was passed over, mended and not understood."""
-
-    path: Path
-    known: Collection[str] = ()
-    """Names of columns by which the head of a table is told from prose, in small letters."""
-    formats: dict[str, None] = field(default_factory=dict)
-    charset: str = "UTF-8"
-    passed: list[int] = field(default_factory=list)
-    mended: list[int] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)
-
-    def mistake(self, place: object, what: str, fix: str = "", reason: str = "broken_json") -> None:
-        """Take up what looks like a row and cannot be read."""
-        self.mistakes.append(Mistake(str(place), what, fix, reason))
-
-    def columns(self, place: object, cells: list[Any]) -> list[str]:
-        """Return the names of a table's columns; one without a name is named by its place."""
-        names = [normalize(str(cell if cell is not None else "")).strip() for cell in cells]
-        while names and not names[-1]:
-            names.pop()
-        names = [name or f"column {number}" for number, name in enumerate(names, start=1)]
-        if twice := next((name for name in names if names.count(name) > 1), ""):
-            what = f"the column '{twice}' is there twice"
-            self.mistake(place, what, "give each a name of its own", "broken_table")
-        return names
-
-    def notes(self) -> Iterator[str]:
-        """Yield a line for each thing that a reader of the file should know."""
-        if self.charset != "UTF-8":
-            yield f"read as {self.charset}"
-        if self.mended:
-            yield f"quotes or commas mended in line {numbers(self.mended)}"
-        if self.passed:
-            yield f"no row, passed over: line {numbers(self.passed)}"
-
-
-class Mistake(NamedTuple):
-    """Why one row of a file can't be taken."""
-
-    place: str
-    what: str
-    fix: str
-    reason: str
-    """One word, as drops name it."""
-
-    def error(self, path: Path) -> UserError:
-        """Return it as a line that names file and place."""
-        where = f"{path}:{self.place}" if self.place else str(path)
-        return UserError(printable(self.what), where=where, fix=printable(self.fix))
-
-
-def numbers(lines: list[int]) -> str:
-    """Return the numbers of lines, ten at the most."""
-    shown = ", ".join(str(number) for number in lines[:10])
-    return f"{shown} and {len(lines) - 10} more" if len(lines) > 10 else shown
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -416,7 +348,7 @@ class _Text:
                 fix = "write a bar inside of a cell as \\|"
             self.reading.mistake(number, what, fix, "broken_table")
         else:
-            yield RawRow(str(number), dict(zip(names, cells, strict=False)))
+            yield from self.reading.row(number, names, cells)
 
     def _record(self, index: int) -> tuple[list[str], int, str]:
         """Return the cells of the record at an index, its count of lines, and what is wrong."""

@@ -180,6 +180,14 @@ def replace_folder(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home that its ``~`` means; as it is where nobody has such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def existing(path: Path, *, folder: bool = False) -> Path:
     """Return ``path`` when it is a file, or a folder where one will do.
 

@@ -22,6 +22,7 @@ from curation.argilla.server import server_python
 from workbench.errors import UserError
 from workbench.inference.base_models import resolve_model
 from workbench.inference.embedded import DISTRIBUTION
+from workbench.store import expanded
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _model_folders(models: Sequence[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for model in models:
         path = resolve_model(model)
-        own = Path(model).expanduser()
+        own = expanded(model)
         name = own.resolve().name if own.is_dir() else model.rsplit("/", 1)[-1]
         if name in folders:
             fix = "name one of them alone"

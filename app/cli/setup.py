@@ -97,7 +97,7 @@ def doctor(context: RoundContext) -> None:
     Teacher, student, judge and served arms are asked. The table says whether each takes a system
     message, a seed, a temperature, a limit and a JSON schema, whether it reasons aloud, counts
     tokens and tells its limits. docs/endpoints.md says what jobs do about each, and how to
-    configure the common servers. Exit code 2 if one of them does not answer, or if the base's
+    configure the common servers. Exit code 2 if one of them gives no word, or if the base's
     template cannot be bridged (`persona model` tells all of it).
 
     \b
@@ -130,14 +130,17 @@ def _base_lines(name: str) -> list[str]:
 
 
 def _print_endpoints(endpoints: Mapping[str, Endpoint], errors: list[UserError]) -> None:
-    """Print what was learnt of each endpoint; those that do not answer join the errors."""
+    """Print what was learnt of each endpoint; those that give no word join the errors."""
     columns = []
     for endpoint in endpoints.values():
+        facts = {"answers": "no"}
         try:
-            columns.append(_facts(endpoint))
+            result = probe(endpoint)
+            facts = result.facts()
+            result.check(endpoint)
         except UserError as error:
             errors.append(error)
-            columns.append({"answers": "no"})
+        columns.append(facts)
     table = Table("", *endpoints, show_lines=False)
     table.add_row("model", *(endpoint.model for endpoint in endpoints.values()))
     table.add_row("address", *(endpoint.base_url for endpoint in endpoints.values()))
@@ -145,11 +148,6 @@ def _print_endpoints(endpoints: Mapping[str, Endpoint], errors: list[UserError])
         table.add_row(name, *(column.get(name, "—") for column in columns))
     # Where there is no terminal, as in a log, addresses shall stay whole.
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
-
-
-def _facts(endpoint: Endpoint) -> dict[str, str]:
-
-    return probe(endpoint).facts()
 
 
 @click.command("bundle")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from curation.argilla.client import WORKSPACE, Json
 from workbench.errors import UserError
-from workbench.store import atomic_file
+from workbench.store import atomic_file, expanded
 
 if TYPE_CHECKING:
     import httpx
@@ -51,7 +51,7 @@ class ServerHome:
     def default(cls) -> ServerHome:
         """Return the home named by PERSONA_ARGILLA_HOME, else the one in the user's data folder."""
         if named := os.environ.get(HOME_VARIABLE):
-            return cls(Path(named).expanduser())
+            return cls(expanded(named))
         import platformdirs
 
         return cls(

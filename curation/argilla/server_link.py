@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from curation.argilla.client import WORKSPACE, Connection, connected
 from curation.argilla.server_home import Login, ServerHome
 from workbench.errors import UserError, nearest
-from workbench.store import atomic_file, write_json
+from workbench.store import atomic_file, expanded, write_json
 
 KEY_VARIABLE = "PERSONA_ARGILLA_API_KEY"
 _FILE = "connected.json"
@@ -79,7 +79,7 @@ def connect(home: ServerHome, url: str, *, key: str = "", key_file: Path | None 
     if key:
         _check_owner(Connection(address, key))
         key_file = _keep(address, key)
-    link = Link(address, str(key_file.expanduser().absolute()) if key_file else "")
+    link = Link(address, str(expanded(key_file).absolute()) if key_file else "")
     if not key:
         _check_owner(link.connection())
     home.create()
@@ -155,7 +155,7 @@ def read_key(file: Path) -> str:
         UserError: It cannot be read or is no key.
     """
     try:
-        key = file.expanduser().read_text(encoding="utf-8").strip()
+        key = expanded(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
         raise UserError(

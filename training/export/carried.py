@@ -13,7 +13,7 @@ from typing import Any
 
 from workbench.inference.base_models import load_tokenizer
 from workbench.inference.chat_template import ends, examine
-from workbench.store import read_json, write_json
+from workbench.store import expanded, read_json, write_json
 
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
@@ -26,7 +26,7 @@ _HOLDS_NO_PATH = {"tokenizer.json", "vocab.json", "added_tokens.json"}
 
 def public_name(base_name: str) -> str:
     """Return a base's name without the path of this machine: of a folder, its last part."""
-    path = Path(base_name).expanduser()
+    path = expanded(base_name)
     return path.resolve().name if path.is_absolute() or path.is_dir() else base_name
 
 

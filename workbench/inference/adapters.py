@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
 from workbench.inference.base_models import load_model, load_tokenizer
-from workbench.store import replace_folder
+from workbench.store import expanded, replace_folder
 
 if TYPE_CHECKING:
     import torch
@@ -219,7 +219,7 @@ def same_base(one: str, other: str) -> bool:
     """Return whether two names mean one base: the same name, or two paths of one folder."""
     if one == other:
         return True
-    paths = Path(one).expanduser(), Path(other).expanduser()
+    paths = expanded(one), expanded(other)
     return all(path.is_dir() for path in paths) and paths[0].resolve() == paths[1].resolve()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import UserError
 from workbench.inference.chat_template import TemplateReport, bridge, examine
 from workbench.inference.embedded import EMBEDDED, embedded_model
+from workbench.store import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ def resolve_model(name: str, *, weights: bool = True) -> Path:
     """
     if name == EMBEDDED:
         return embedded_model()
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         if not (folder / "config.json").exists():
             raise UserError(

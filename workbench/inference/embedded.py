@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from workbench.errors import UserError
-from workbench.store import cannot_write, file_hash, read_json, replace_folder, write_json
+from workbench.store import cannot_write, expanded, file_hash, read_json, replace_folder, write_json
 
 EMBEDDED = "smollm2-135m"
 """The name that configurations use for the embedded base model."""
@@ -29,7 +29,7 @@ _FORMAT = 1
 def cache_folder() -> Path:
     """Return the folder of converted models: ``$PERSONA_CACHE``, else the user's cache."""
     if named := os.environ.get("PERSONA_CACHE"):
-        return Path(named).expanduser()
+        return expanded(named)
     from platformdirs import user_cache_path
 
     return user_cache_path("persona-workbench")

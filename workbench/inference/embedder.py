@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from workbench.errors import UserError
 from workbench.inference.client import EndpointClient
 from workbench.inference.endpoint import Endpoint
+from workbench.store import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,7 +182,7 @@ def make_embedder(setting: str | Endpoint, language: str, corpus: Sequence[str])
         return NgramEmbedder(corpus)
     if setting == MINILM:
         return FolderEmbedder(_packaged(), embedder_name(setting))
-    return FolderEmbedder(Path(setting).expanduser())
+    return FolderEmbedder(expanded(setting))
 
 
 def named(setting: str | Endpoint, language: str) -> str | Endpoint:

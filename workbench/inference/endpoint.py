@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from workbench.errors import UserError
+from workbench.store import expanded
 from workbench.values import Settings
 
 _SECRET_KEYS = {"api_key", "key", "token", "apikey", "secret", "password"}
@@ -159,9 +160,9 @@ class Endpoint(Settings):
         if self.api_key_file is None:
             return "none"
         try:
-            key = self.api_key_file.expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, ValueError, RuntimeError) as error:
-            # Beside what the system says: bytes that are no text, a path or a home that is none.
+            key = expanded(self.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            # Beside what the system says: bytes that are no text, a path that is none.
             why = "it is no text" if isinstance(error, UnicodeError) else "it is no path"
             raise UserError(
                 f"the API key cannot be read ({getattr(error, 'strerror', None) or why})",

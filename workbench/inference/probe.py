@@ -89,6 +89,22 @@ class Probe:
             "tokens/s": f"{self.rate:.0f}" if self.rate else "not told",
         }
 
+    def check(self, endpoint: Endpoint) -> None:
+        """Raise for an endpoint that answers, and never says a word.
+
+        Raises:
+            UserError: No job would get anything from it.
+        """
+        if self.worded:
+            return
+        raise UserError(
+            f"model '{endpoint.model}' says no word ({self._silence()})",
+            where=endpoint.base_url,
+            fix="raise 'max_tokens', or turn its reasoning off by extra_body"
+            if self.reasoning
+            else "mend 'model', or see its own log",
+        )
+
     def _silence(self) -> str:
         why = "cut off in reasoning: raise max_tokens" if self.reasoning else "without a word"
         return f"{self.answers - self.worded} of {self.answers} {why}"

@@ -43,6 +43,13 @@ _WRAPPED = re.compile(
 )
 """An answer that some models put between marks of its own, behind their reasoning."""
 _IN_A_SENTENCE = re.compile(r"(?:[\w,]\s+|[\"'(“‘「`])\Z")
+_NAMES_IT = re.compile(
+    r"\b(?:an?|the|th[ei]se?|that|those|your|its|no|and|or|in|of|with|by|as|is|are|after|before"
+    r"|between|(?:use|write|type|put|add|open|emit|print|output|call|say|see|insert|begin|start)s?"
+    r"|tags?|marks?|tokens?)\b",
+    re.IGNORECASE,
+)
+"""A word that makes of a mark behind it the name of a thing, where few stand before it."""
 _SENTENCE_GOES_ON = re.compile(r"\Z|[,.;:!?)\"'”’」`]|[ \t]+[^\sA-Z]")
 _PART = re.compile(
     rf"(?:<[^<>\s]{{0,30}}|\[/?[A-Z]{{0,5}}|◁[^▷]{{0,6}}|(?:{_OPEN})|`+)\Z", re.IGNORECASE
@@ -136,8 +143,10 @@ def _marks(text: str) -> list[re.Match[str]]:
 def _is_mention(text: str, mark: re.Match[str]) -> bool:
     """Return whether an opening mark that is never closed is a word of a sentence."""
     line = text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]
-    within = _IN_A_SENTENCE.search(line[-8:])
-    return within is not None and _SENTENCE_GOES_ON.match(text, mark.end()) is not None
+    if not _IN_A_SENTENCE.search(line[-8:]) or not _SENTENCE_GOES_ON.match(text, mark.end()):
+        return False
+    # "Okay, champ" is no sentence yet that a mark could be a word of.
+    return len(line.split()) > 2 or _NAMES_IT.search(line) is not None
 
 
 def _channels(text: str) -> Separated:

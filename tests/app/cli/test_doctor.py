@@ -105,8 +105,15 @@ def test_a_server_that_says_nothing_is_told_as_such(doctor: Any) -> None:
         return conforms(request) if shaped else says("")
 
     with ScriptedServer(thinks) as one, ScriptedServer(silent) as other:
-        code, out, _ = doctor(teacher=one.url, judge=other.url)
-    assert code == 0
+        code, out, err = doctor(teacher=one.url, judge=other.url)
+    assert code == EXIT_USER_ERROR
+    first, second = err.splitlines()
+    assert first.startswith(f"persona: {one.url}: model 'm' says no word (4 of 4 cut off in reason")
+    assert first.endswith(" — raise 'max_tokens', or turn its reasoning off by extra_body")
+    assert second == (
+        f"persona: {other.url}: model 'm' says no word (4 of 4 without a word)"
+        " — mend 'model', or see its own log"
+    )
     told = facts(out)
     assert told["teacher"]["answers"] == "4 of 4 cut off in reasoning: raise max_tokens"
     assert told["judge"]["answers"] == "4 of 4 without a word"

@@ -134,6 +134,9 @@ def test_a_table_that_names_a_column_twice_is_refused_in_every_format(imports: I
     for name in ("a.xlsx", "a.parquet", "a.csv"):
         assert imports(imports.folder / name) == 2
         assert "the column 'output' is there twice" in imports.err
+        assert imports(imports.folder / name, "--skip-bad") == 0
+        assert imports.rows == []
+        assert [reason for _, reason in imports.drops] == ["broken_table", "ambiguous"]
 
 
 @pytest.mark.parametrize(
@@ -180,3 +183,16 @@ def test_a_file_whose_name_is_no_text_is_told(imports: Imports, options: tuple[s
     assert imports(path, *options) == 2
     assert "b?.jsonl: its name is not UTF-8 — rename it" in imports.err
     assert not imports.stage.exists()
+
+
+def test_two_columns_of_one_name_are_read_where_they_say_one_thing(imports: Imports) -> None:
+    table = "instruction,output,note,note,output\na,GOOD,x,y,GOOD\nb,,x,y,BACK\nc,GOOD,x,y,OTHER\n"
+    path = imports.write("a.csv", table)
+    assert imports(path) == 2
+    assert imports(path, "--skip-bad") == 0
+    assert [(row.question, row.answer) for row in imports.rows] == [("a", "GOOD"), ("b", "BACK")]
+    assert imports.drops == [("a.csv:1", "broken_table"), ("a.csv:4", "ambiguous")]
+    assert "columns passed over: 'note', 'note (2)'" in imports.err
+    apart = imports.write("b.csv", "instruction,output,note,note\na,GOOD,x,y\n")
+    assert imports(apart) == 0
+    assert imports.drops == []

@@ -228,6 +228,24 @@ def test_a_path_that_the_system_refuses_is_told(
     assert "check the path" in line
 
 
+def test_a_home_that_nobody_has_is_told(told: Told, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    arms = "evaluate: {more: {other: ~nobodyhere/adapter}}"
+    # All of them before anything runs, arms too.
+    for text, what in {
+        "model: ~nobodyhere/base": "model '~nobodyhere/base' is neither a folder nor a hub id",
+        "train: {sft: ~nobodyhere/sft.yaml}": "'~nobodyhere/sft.yaml'",
+        "train: {launch: ~nobodyhere/a.yaml}": "'~nobodyhere/a.yaml'",
+        arms: "model '~nobodyhere/adapter' is neither a folder nor a hub id",
+    }.items():
+        config.write_text(text, encoding="utf-8")
+        assert what in told("run", "--config", str(config))[0]
+    assert main(["import", "--runs", str(tmp_path / "runs")]) == 0
+    config.write_text("embedder: ~nobodyhere/embedder", encoding="utf-8")
+    (line,) = told("filter", "--config", str(config))
+    assert line.startswith("~nobodyhere/embedder: there is no such embedder")
+
+
 def test_a_file_in_a_place_that_no_path_can_name_is_told(told: Told, tmp_path: Path) -> None:
     (line,) = told("import", str(tmp_path / ("a" * 300)))
     assert "cannot be read (File name too long) — check the path" in line

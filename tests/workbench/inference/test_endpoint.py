@@ -82,7 +82,11 @@ def test_a_wrong_address_or_key_shows_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("path", "why"),
-    [("binary", "it is no text"), ("~nobodyx/key", "it is no path"), ("a\0b", "it is no path")],
+    [
+        ("binary", "it is no text"),
+        ("~nobodyx/key", "No such file or directory"),
+        ("a\0b", "it is no path"),
+    ],
 )
 def test_a_file_that_holds_no_key_is_one_line(tmp_path: Path, path: str, why: str) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00sk")
