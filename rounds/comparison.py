@@ -24,6 +24,7 @@ from rounds.layout import (
     RoundFolder,
     recipe,
 )
+from rounds.lineage.account import account
 from workbench.config import METHODS, Method
 from workbench.errors import UserError
 from workbench.records import Example, Response, Score
@@ -74,6 +75,8 @@ class RoundComparison(Frozen):
     rows: tuple[int, int]
     added: dict[str, str]
     """Id → question of rows that only B has, and that are no edit of a row of A."""
+    left_out: dict[str, str]
+    """Id → reason of rows that came to B alone, and went into no split of it."""
     dropped: dict[str, str]
     """Id → reason in B; ``not in the round`` where B never had the row."""
     edited: tuple[RowEdit, ...]
@@ -122,6 +125,7 @@ def compare_rounds(a: RoundFolder, b: RoundFolder, seed: int) -> RoundComparison
         after=b.name,
         rows=(len(old), len(new)),
         added={row.id: row.question for row in new.values() if row.id in added},
+        left_out=_left_out(a, b),
         dropped={
             row.id: reasons.get(row.id, "not in the round") for row in gone if row.id not in edited
         },
@@ -135,6 +139,13 @@ def compare_rounds(a: RoundFolder, b: RoundFolder, seed: int) -> RoundComparison
         ),
         evaluated_otherwise=tuple(evaluated_otherwise(a, b)),
     )
+
+
+def _left_out(a: RoundFolder, b: RoundFolder) -> dict[str, str]:
+    """Return id → reason of the rows that only ``b`` was given and that are in no split of it."""
+    known = {fate.record for fate in account(a).fates}
+    out = (fate for fate in account(b).fates if fate.state not in ("kept", "held_out"))
+    return {one.record: one.why for one in out if one.record not in known}
 
 
 def _curated(one: RoundFolder) -> dict[str, Example]:

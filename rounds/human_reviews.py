@@ -26,7 +26,8 @@ def held_reviews(context: RoundContext, people: bool) -> tuple[list[Review], lis
     None where nobody but the persona's files has reviewed it: recorded reviews follow their files.
     """
     manifest = context.round.manifest(REVIEWS.stage)
-    if manifest is None or not (people or manifest.settings.get("people")):
+    asked = manifest and (manifest.settings.get("people") or manifest.counts.get("unrecorded"))
+    if manifest is None or not (people or asked):
         return [], []
     reviews = [*context.round.read_if_there(REVIEWS), *context.round.read_if_there(GOLD_REVIEWS)]
     return reviews, context.round.read_if_there(ADJUDICATIONS)

@@ -44,6 +44,7 @@ def _recorded(path: Path, rows: dict[int, Example]) -> list[Review]:
     for line in path.read_text(encoding="utf-8").splitlines():
         answers = json.loads(line)
         number, reviewer = answers.pop("row"), answers.pop("reviewer")
+        answers.pop("record", None)
         if number in rows:
             reviews.append(Review(reviewer=reviewer, record=rows[number].id, answers=answers))
     return reviews

@@ -128,6 +128,9 @@ class ReviewSettings(Settings):
     per_record: int = Field(default=2, ge=1)
     people: bool = False
     """Wait for people to review, instead of submitting the persona's recorded reviews."""
+    unreviewed: Literal["wait", "leave_out"] = "wait"
+    """What becomes of rows that no recorded review knows, where the others have some: they ``wait``
+    for people, or are left out, which is told before anything is trained."""
     again: bool = False
     """Put the rows of earlier rounds before reviewers again, instead of taking over what was
     decided there."""

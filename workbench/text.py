@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 T = TypeVar("T")
@@ -37,6 +37,12 @@ MARKS = "\ufeff\u200b\u2060\u200e\u200f\u00ad"
 """Marks that stand before a line and say nothing; for ``str.strip``."""
 Changes = Counter[str]
 """What was changed in texts: ``composed`` texts, and characters of the other kinds."""
+
+
+def some_of(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names with commas between, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def normalize(text: str, changes: Changes | None = None) -> str:

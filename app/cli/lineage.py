@@ -11,6 +11,7 @@ from rich.table import Table
 
 from app.cli.options import round_options
 from rounds.context import RoundContext
+from rounds.lineage.account import account
 from rounds.lineage.audit import Audit, audit, draw
 from rounds.lineage.forget import forget_lines
 from rounds.lineage.graph import read_lineage
@@ -32,6 +33,7 @@ _LISTED = 20
     metavar="N",
     help="Check the chains of N ids, drawn over all kinds with the seed; exit 1 on a gap.",
 )
+@click.option("--account", "of_rows", is_flag=True, help="What became of every row of the round.")
 @round_options
 def trace(
     context: RoundContext,
@@ -39,6 +41,7 @@ def trace(
     as_json: bool,
     picture: Path | None,
     sample: int | None,
+    of_rows: bool,
 ) -> None:
     """Walk a row, answer or score back to its sources, and on to what it touched.
 
@@ -50,7 +53,11 @@ def trace(
       persona trace sc-10d6f1ce34d3e9e0
       persona trace round-001/dpo --picture dpo.svg
       persona trace --sample 1000
+      persona trace --account
     """
+    if of_rows:
+        click.echo("\n".join(account(context.round).lines()))
+        return
     if (record is None) == (sample is None):
         raise UserError("name an id, or how many to draw", fix="such as `persona trace --sample 9`")
     lineage = read_lineage(context.round.folder.parent)

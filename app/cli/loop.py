@@ -303,6 +303,7 @@ def _print_rows(console: Console, comparison: RoundComparison) -> None:
     console.print(f"[bold]Rows[/bold]: {old} in {comparison.before}, {new} after")
     lists: dict[str, list[str]] = {
         "added": [f"{one} {question}" for one, question in comparison.added.items()],
+        "added and left out": [f"{one}: {why}" for one, why in comparison.left_out.items()],
         "dropped": [f"{one}: {reason}" for one, reason in comparison.dropped.items()],
         "edited": [f"{edit.before} → {edit.after} {edit.question}" for edit in comparison.edited],
         "relabelled": [f"{m.id}: {m.before} → {m.after}" for m in comparison.relabelled],

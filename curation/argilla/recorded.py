@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 FILE = "reviews.jsonl"
 GOLD_REVIEWS = "gold-reviews.jsonl"
 """The same for the lines of ``gold.jsonl``; optional, as these are."""
-SEEDS = "seeds.jsonl"
 BULK = 100
 """Responses that Argilla takes in one request."""
 
@@ -48,7 +47,9 @@ class RecordedReview(Frozen):
     """One line of a persona's ``reviews.jsonl`` or ``gold-reviews.jsonl``."""
 
     row: int = Field(ge=1)
-    """1-based line of ``seeds.jsonl``, or of ``gold.jsonl``."""
+    """1-based line of ``seeds.jsonl``, or of ``gold.jsonl``, where a reader finds it."""
+    record: str = Field(pattern=r"^ex-[0-9a-f]{16}$")
+    """Id of the row that was reviewed: what stands on its line by now may be another one."""
     reviewer: str = Field(min_length=1)
     fidelity: int = Field(ge=1, le=5)
     problems: tuple[str, ...] = ()
@@ -57,7 +58,7 @@ class RecordedReview(Frozen):
 
     def values(self) -> dict[str, dict[str, Any]]:
         """Return the answers as Argilla takes them; it refuses empty ones, so they are left out."""
-        return _values(self.model_dump(mode="json", exclude={"row", "reviewer"}))
+        return _values(self.model_dump(mode="json", exclude={"row", "record", "reviewer"}))
 
 
 def _values(answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -72,7 +73,7 @@ class Submitted:
     already: int
     """Reviews that were submitted before and were left as they are."""
     left_out: int
-    """Reviews of rows that were dropped before the push."""
+    """Reviews of rows that are not there, such as those dropped before the push."""
 
 
 def read_recorded(path: Path, problems: Mapping[str, str]) -> list[RecordedReview]:
@@ -106,10 +107,37 @@ def gold_with_reviews(persona_folder: Path, persona: Persona, gold: Gold, review
     path = persona_folder / GOLD_REVIEWS
     if not path.exists():
         return Gold()
-    counts = Counter(review.row for review in read_recorded(path, persona.problems))
-    full = {f"{GOLD_FILE}:{row}" for row, count in counts.items() if count >= reviews}
-    rows = tuple(example for example in gold.examples if example.source in full)
+    counts = Counter(review.record for review in read_recorded(path, persona.problems))
+    rows = tuple(example for example in gold.examples if counts[example.id] >= reviews)
     return Gold(rows, {example.id: gold.outcomes[example.id] for example in rows})
+
+
+def recorded_of(
+    persona_folder: Path, persona: Persona, examples: Sequence[Example]
+) -> dict[str, list[RecordedReview]]:
+    """Return example's id → the recorded reviews of it; an example without any is not in it.
+
+    A review is of the row whose id it names, and of the same row with personal data masked. Those
+    of ``gold-reviews.jsonl`` are of gold rows alone.
+    """
+    own = _by_record(persona_folder / FILE, persona)
+    gold = _by_record(persona_folder / GOLD_REVIEWS, persona)
+    found: dict[str, list[RecordedReview]] = {}
+    for example in examples:
+        reviews = gold if example.source.startswith(f"{GOLD_FILE}:") else own
+        # A filter's masked row has its origin alone as parent; what was made of a row has more.
+        origin = example.parents[0] if len(example.parents) == 1 else ""
+        if named := reviews.get(example.id) or reviews.get(origin):
+            found[example.id] = list(named.values())
+    return found
+
+
+def _by_record(path: Path, persona: Persona) -> dict[str, dict[str, RecordedReview]]:
+    """Return record → reviewer → review; of two that a reviewer gave the first."""
+    reviews: dict[str, dict[str, RecordedReview]] = defaultdict(dict)
+    for review in read_recorded(path, persona.problems) if path.exists() else ():
+        reviews[review.record].setdefault(review.reviewer, review)
+    return reviews
 
 
 def submit_recorded(
@@ -121,9 +149,6 @@ def submit_recorded(
 ) -> Submitted:
     """Submit the recorded reviews through Argilla's API, each by its own reviewer.
 
-    A line's row is the example whose source is that line of ``seeds.jsonl``; where gold rows are
-    among the examples, those of ``gold-reviews.jsonl`` are submitted too.
-
     Args:
         persona_folder: Holds ``reviews.jsonl``.
         persona: Its problems are those that a review may name.
@@ -134,32 +159,24 @@ def submit_recorded(
     Raises:
         UserError: A broken file, a reviewer without a login, or Argilla refuses.
     """
-    path = persona_folder / FILE
-    recorded = [(f"{SEEDS}:{one.row}", one) for one in read_recorded(path, persona.problems)]
-    by_source = {example.source: example.id for example in examples}
-    known_rows = {source for source in by_source if source.startswith(f"{GOLD_FILE}:")}
-    if known_rows and (persona_folder / GOLD_REVIEWS).exists():
-        others = read_recorded(persona_folder / GOLD_REVIEWS, persona.problems)
-        named = ((f"{GOLD_FILE}:{one.row}", one) for one in others)
-        recorded += [(source, one) for source, one in named if source in known_rows]
-    names = sorted({review.reviewer for _, review in recorded})
+    known = recorded_of(persona_folder, persona, examples)
+    recorded = read_recorded(persona_folder / FILE, persona.problems)
+    here = {review for reviews in known.values() for review in reviews}
+    names = sorted({one.reviewer for one in (*recorded, *here)})
     if unknown := [name for name in names if name not in logins]:
         raise UserError(
             f"no account for the reviewer {', '.join(unknown)}",
-            where=str(path),
+            where=str(persona_folder / FILE),
             fix=f"there are {', '.join(sorted(logins))}; name the reviewers in review.reviewers",
         )
     work: dict[str, list[Json]] = {name: [] for name in names}
-    left_out = 0
-    for source, review in recorded:
-        record = by_source.get(source)
-        if record is None:
-            left_out += 1
-        else:
+    for record, reviews in known.items():
+        for review in reviews:
             item = {"record_id": record, "status": "submitted", "values": review.values()}
             work[review.reviewer].append(item)
+    total = sum(map(len, work.values()))
     new = sum(_submit_all(logins, dataset_name(persona.id, round_name), work).values())
-    return Submitted(new, len(recorded) - left_out - new, left_out)
+    return Submitted(new, total - new, sum(review not in here for review in recorded))
 
 
 def submit_lost(

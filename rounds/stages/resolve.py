@@ -14,6 +14,7 @@ from curation.review.agreement import Agreement, agreement, rules_beside_reviewe
 from curation.review.pairs import NOT_KEPT, pairs_of, unreviewed, with_their_rows
 from curation.review.reliability import read_gold
 from curation.review.resolve import Resolved, resolve
+from curation.review.votes import NOT_REVIEWED
 from rounds.carry_over import CarryOver, read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import (
@@ -40,6 +41,7 @@ from workbench.config import FilterSettings, Policy, dumped
 from workbench.console import console
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference, Response, Review
+from workbench.text import some_of
 
 
 def resolve_stage(context: RoundContext) -> StageSpec:
@@ -83,6 +85,7 @@ def _resolve(context: RoundContext, work: Work) -> None:
         queue=len(resolved.queue),
         **carry_over.counts(),
     )
+    _tell_unreviewed(resolved)
     work.write(RESOLVED, filtered.examples)
     work.write(RESOLVED_PREFERENCES, preferences)
     work.write(DECISIONS, [*carry_over.decisions, *resolved.decisions])
@@ -90,6 +93,17 @@ def _resolve(context: RoundContext, work: Work) -> None:
     agreement = measure(context, reviewed)
     work.counts["rules_in_doubt"] = _tell_rules(agreement)
     work.write(AGREEMENT, agreement)
+
+
+def _tell_unreviewed(resolved: Resolved) -> None:
+    """Say which rows go no further since nobody has reviewed them."""
+    names = [drop.source or drop.record for drop in resolved.drops if drop.reason == NOT_REVIEWED]
+    if names:
+        console.print(
+            f"  {len(names)} rows are left out, since too few have reviewed them: {some_of(names)};"
+            " `persona review push` puts them before people",
+            markup=False,
+        )
 
 
 def _tell_rules(agreement: Agreement) -> list[str]:

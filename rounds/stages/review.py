@@ -17,7 +17,7 @@ from statistics import fmean
 from curation.argilla.client import Connection
 from curation.argilla.pull import queue_progress, review_progress
 from curation.argilla.push import Pushed, push, push_queue
-from curation.argilla.recorded import gold_with_reviews, submit_recorded
+from curation.argilla.recorded import gold_with_reviews, recorded_of, submit_recorded
 from curation.argilla.records import JudgeOpinion
 from curation.review.merging import Merged
 from curation.review.pairs import pairs_of
@@ -47,6 +47,7 @@ from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import ask_judge, trait_questions
 from workbench.persona import Persona
 from workbench.records import Example, Review
+from workbench.text import some_of
 
 FEW_ROWS = 500
 """Rows up to which it is tried out whether they can be split; of more, topics are counted."""
@@ -59,7 +60,8 @@ def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
     """Reviews of the filtered rows, pulled from Argilla.
 
     People's where the round waits for them or none are recorded; else the persona's recorded ones,
-    submitted by the reviewers' own accounts. Without ``wait`` people's are pulled as they are.
+    submitted by the reviewers' own accounts, and people's of rows that these do not know. Without
+    ``wait`` people's are pulled as they are.
     """
     people = by_people(context)
     names = ("gold.jsonl",) if people else ("reviews.jsonl", "gold.jsonl", "gold-reviews.jsonl")
@@ -73,6 +75,7 @@ def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
             "reviewers": list(context.config.review.reviewers),
             "per_record": context.config.review.per_record,
             "people": people,
+            **_unreviewed_setting(context),
         },
         packages=("argilla",),
     )
@@ -81,6 +84,11 @@ def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
 def by_people(context: RoundContext) -> bool:
     """Return whether people review: asked for, or no reviews are recorded."""
     return context.config.review.people or not (context.persona_folder / "reviews.jsonl").exists()
+
+
+def _unreviewed_setting(context: RoundContext) -> dict[str, str]:
+    unreviewed = context.config.review.unreviewed
+    return {} if unreviewed == "wait" else {"unreviewed": unreviewed}
 
 
 def with_overlap(context: RoundContext, per_record: int | None) -> RoundContext:
@@ -216,28 +224,48 @@ def _collect(
     connection = server.connect(start=True)
     before, words = held_reviews(context, people)
     pull = partial(pull_merged, context, connection, context.round.name)
+    unrecorded = [] if people else _unrecorded(context, rows)
+    if unrecorded:
+        work.counts["unrecorded"] = len(unrecorded)
+    asks = people or (bool(unrecorded) and context.config.review.unreviewed == "wait")
     try:
         push_rows(context, connection, rows)
-        if people:
-            reviews = pull(before)
-            put_back(context, connection, reviews.lost, rows.pushed(context.round.name))
-            if wait and _wait(context, connection, "waiting for reviews", queue=False):
-                reviews = pull(before)
-        else:
+        if not people:
             _submit(context, server, rows, work)
+        reviews = pull(before)
+        put_back(context, connection, reviews.lost, rows.pushed(context.round.name))
+        _tell_unrecorded(unrecorded, reviews.reviews, waits=asks)
+        if asks and wait and _wait(context, connection, "waiting for reviews", queue=False):
             reviews = pull(before)
         adjudications = pull(words, queue=True)
         put_back(context, connection, adjudications.lost, rows.candidates, queue=True)
         if people and wait:
             _wait_for_adjudicator(context, connection, rows, reviews.reviews, adjudications.reviews)
             adjudications = pull(words, queue=True)
-        # Nobody is waited for in an unattended round: what has no recorded review gets none.
-        complete = not people or _complete(context, connection, rows, reviews)
+        # Where nobody is asked, what has no recorded review gets none.
+        complete = not asks or _complete(context, connection, rows, reviews)
         return CollectedReviews(reviews.reviews, adjudications.reviews, complete)
     finally:
         # An unattended run leaves nothing behind, also when it goes on after a kill.
-        if not people and not server.stays:
+        if not asks and not server.stays:
             server.stop()
+
+
+def _unrecorded(context: RoundContext, rows: ReviewRows) -> list[Example]:
+    """Return the rows that no recorded review knows: added ones, a teacher's, changed ones."""
+    known = recorded_of(context.persona_folder, context.persona, rows.candidates)
+    return [row for row in rows.candidates if row.id not in known]
+
+
+def _tell_unrecorded(rows: Sequence[Example], reviews: Sequence[Review], *, waits: bool) -> None:
+    """Say which rows nobody has reviewed yet, and what becomes of them."""
+    reviewed = {review.record for review in reviews}
+    if still := [row for row in rows if row.id not in reviewed]:
+        what = "wait for people" if waits else "are left out (review.unreviewed: leave_out)"
+        names = some_of([row.source or row.id for row in still])
+        console.print(
+            f"  {len(still)} rows that no recorded review knows {what}: {names}", markup=False
+        )
 
 
 def _complete(

@@ -94,6 +94,25 @@ def test_rows_are_told_as_added_dropped_with_the_reason_and_edited(runs: Path) -
     assert comparison.rows == (8, 8)
 
 
+def test_rows_that_were_added_and_left_out_are_told_with_the_reason(runs: Path) -> None:
+    first, second = (runs / f"gym-trainer/round-00{number}" for number in (1, 2))
+    old, new, masked, waits = (_row(f"imported {n}?") for n in range(4))
+    after = masked.evolve(answer="Masked.", parents=(masked.id,))
+    write_records(first / "import/examples.jsonl", [old])
+    write_records(second / "import/examples.jsonl", [old, new, masked, waits])
+    reasons = {new: "not_reviewed", after: "low_fidelity"}
+    write_records(second / "filter/examples.jsonl", [old, new, after, waits])
+    drops = [Drop.of(row, "resolve", reason, "") for row, reason in reasons.items()]
+    asked = [Decision(record=waits.id, outcome="queue")]
+    write_records(second / "resolve/decisions.jsonl", asked)
+    write_records(second / "resolve/drops.jsonl", drops)
+    assert _compared(runs).left_out == {
+        new.id: "not_reviewed",
+        masked.id: "low_fidelity",
+        waits.id: "an adjudicator",
+    }
+
+
 def test_a_recipe_differs_by_its_dotted_key(runs: Path) -> None:
     assert _compared(runs).recipes == {"sft": {"trainer.learning_rate": (0.002, 0.001)}}
 

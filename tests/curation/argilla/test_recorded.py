@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from curation.argilla.recorded import gold_with_reviews, read_recorded
+from curation.argilla.recorded import gold_with_reviews, read_recorded, recorded_of
 from curation.review.reliability import read_gold, with_gold_rows
+from tests.curation.review_team import seeds
 from workbench.config import Policy
 from workbench.errors import UserErrors
 from workbench.near_duplicates import paraphrase_pairs
 from workbench.persona import load_persona
 from workbench.records import Example, user_prompt
 
+ROW = "ex-" + "0" * 16
 PROBLEMS = {"address": "Address", "unsafe_advice": "Unsafe advice"}
 
 
@@ -33,7 +35,7 @@ def test_every_seed_row_has_a_recorded_review_of_both_reviewers(repo: Path, name
 
 
 def test_empty_answers_are_left_out_since_argilla_refuses_them(tmp_path: Path) -> None:
-    row = {"row": 1, "reviewer": "a", "fidelity": 4, "problems": [], "corrected": "", "note": "ok"}
+    row = {"row": 1, "record": ROW, "reviewer": "a", "fidelity": 4, "corrected": "", "note": "ok"}
     (review,) = read_recorded(lines(tmp_path / "reviews.jsonl", row), PROBLEMS)
     assert review.values() == {"fidelity": {"value": 4}, "note": {"value": "ok"}}
 
@@ -41,9 +43,10 @@ def test_empty_answers_are_left_out_since_argilla_refuses_them(tmp_path: Path) -
 def test_all_mistakes_of_the_file_are_told_with_their_lines(tmp_path: Path) -> None:
     path = lines(
         tmp_path / "reviews.jsonl",
-        {"row": 1, "reviewer": "a", "fidelity": 9},
-        {"row": 2, "reviewer": "a", "fidelity": 3, "problems": ["adress"]},
-        {"row": 3, "reviewer": "a"},
+        {"row": 1, "record": ROW, "reviewer": "a", "fidelity": 9},
+        {"row": 2, "record": ROW, "reviewer": "a", "fidelity": 3, "problems": ["adress"]},
+        {"row": 3, "record": ROW, "reviewer": "a"},
+        {"row": 4, "reviewer": "a", "fidelity": 3},
     )
     with pytest.raises(UserErrors) as error:
         read_recorded(path, PROBLEMS)
@@ -51,6 +54,7 @@ def test_all_mistakes_of_the_file_are_told_with_their_lines(tmp_path: Path) -> N
         f"{path}:1: fidelity: Input should be less than or equal to 5",
         f"{path}:2: problems: unknown adress — one of address, unsafe_advice",
         f"{path}:3: fidelity: Field required",
+        f"{path}:4: record: Field required",
     ]
 
 
@@ -90,10 +94,29 @@ def test_only_gold_rows_with_recorded_reviews_go_into_a_round_that_nobody_review
     assert gold_with_reviews(folder, persona, gold, 2) == gold
     assert gold_with_reviews(folder, persona, gold, 3).examples == ()
     assert gold_with_reviews(tmp_path, persona, gold, 1).examples == ()
-    said = [{"row": 3, "reviewer": "a", "fidelity": 5}]
+    third = gold.examples[2].id
+    said = [{"row": 3, "record": third, "reviewer": "a", "fidelity": 5}]
     lines(tmp_path / "gold-reviews.jsonl", *said)
     (only,) = gold_with_reviews(tmp_path, persona, gold, 1).examples
     assert only.source == "gold.jsonl:3"
+
+
+def test_a_recorded_review_is_taken_for_no_row_but_its_own(repo: Path) -> None:
+    folder = repo / "datasets" / "gym-trainer"
+    persona = load_persona(folder)
+    first, second = seeds(folder)[:2]
+    known = recorded_of(folder, persona, [first])
+    assert [review.reviewer for review in known[first.id]] == ["reviewer-1", "reviewer-2"]
+    on_its_line = second.evolve(source=first.source, answer="Another answer, champ.")
+    edited = first.evolve(answer="Corrected, champ.", origin="edit", parents=(first.id, "rv-1"))
+    made_of = first.evolve(answer="Taught, champ.", origin="teacher", parents=(first.id, "qu-1"))
+    assert recorded_of(folder, persona, [on_its_line, edited, made_of]) == {}
+    masked = first.evolve(answer="Call [phone], champ.", parents=(first.id,))
+    moved = first.evolve(source="seeds.jsonl:99")
+    assert recorded_of(folder, persona, [masked, moved]) == {
+        masked.id: known[first.id],
+        moved.id: known[first.id],
+    }
 
 
 def test_the_shipped_gold_set_is_far_from_every_seed_and_its_right_answers_keep_the_rules(
