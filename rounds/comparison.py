@@ -27,7 +27,7 @@ from rounds.layout import (
 from rounds.lineage.account import account
 from workbench.config import METHODS, Method
 from workbench.errors import UserError
-from workbench.records import Example, Response, Score
+from workbench.records import Example, Response, Score, last_user_turn
 from workbench.stats import Difference
 from workbench.stats.comparison import differences_of
 from workbench.stats.table import Column, tabulate
@@ -283,6 +283,47 @@ def means_of(columns: Mapping[tuple[str, str], Column], arm: str, metric: str) -
     """Return prompt as text → an arm's value of a metric; empty where it has none."""
     column = columns.get((arm, metric))
     return dict(zip(column.units, column.values, strict=True)) if column else {}
+
+
+class AnswerPair(NamedTuple):
+    """One arm's answers to one question in two rounds."""
+
+    arm: str
+    question: str
+    before: Response
+    after: Response
+    change: float
+    """0 for the same text, 1 for nothing in common; by the characters that stay."""
+
+
+def answers_beside(a: RoundFolder, b: RoundFolder, arm: str = "") -> list[AnswerPair]:
+    """Return the answers to what both rounds asked, the most changed first.
+
+    ``arm`` leaves out the others. Of several seeds the first counts.
+    """
+    from rapidfuzz.distance import Indel
+
+    old, new = (_held_out(one, arm) for one in (a, b))
+    pairs = [
+        AnswerPair(
+            key[0],
+            last_user_turn(new[key].prompt),
+            old[key],
+            new[key],
+            Indel.normalized_distance(old[key].text, new[key].text),
+        )
+        for key in new
+        if key in old
+    ]
+    return sorted(pairs, key=lambda pair: -pair.change)
+
+
+def _held_out(one: RoundFolder, arm: str) -> dict[tuple[str, str], Response]:
+    responses: dict[tuple[str, str], Response] = {}
+    for own in one.read_if_there(RESPONSES):
+        if not own.probe and not own.unanswered and arm in ("", own.arm):
+            responses.setdefault((own.arm, asked_text(own)), own)
+    return responses
 
 
 def asked_text(row: Response | Example) -> str:

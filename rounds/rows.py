@@ -202,6 +202,8 @@ class _Fates:
     def line(self, own: str, row: Json, last: Json) -> RowLine:
         """Return the line of a row as it came (``row``), and as it is now (``last``)."""
         decision, drop = self.decisions.get(own, {}), self.drops.get(own, {})
+        if drop.get("stage") == layout.DECISIONS.stage and decision:
+            drop = {}  # of a row that was decided on, the decision says it better
         question = next((m["content"] for m in reversed(row["prompt"]) if m["role"] == "user"), "")
         answer = last.get("answer") or last.get("chosen") or ""
         source = row.get("source", "")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from workbench.errors import UserError, UserErrors, nearest, unreadable
 
@@ -161,14 +162,8 @@ def validate(model: type[Model], data: Mapping[str, object], lines: Lines, path:
         return model.model_validate(data)
     except ValidationError as error:
         errors = []
-        mistakes = error.errors()
-        for item in mistakes:
+        for item in mistakes_of(error):
             location = tuple(item["loc"])
-            # A list all of whose items are wrong is called too short as well: once is enough.
-            if item["type"] == "too_short" and any(
-                other["loc"][: len(location)] == location != other["loc"] for other in mistakes
-            ):
-                continue
             keys = ".".join(str(part) for part in location if part != "[key]")
             line = line_of(lines, location)
             message, fix = item["msg"].removeprefix("Value error, "), ""
@@ -181,6 +176,21 @@ def validate(model: type[Model], data: Mapping[str, object], lines: Lines, path:
                 (line, UserError(shown, where=f"{path}:{line}" if lines else str(path), fix=fix))
             )
         raise UserErrors(e for _, e in sorted(errors, key=lambda pair: pair[0])) from None
+
+
+def mistakes_of(error: ValidationError) -> list[ErrorDetails]:
+    """Return what pydantic found, each mistake once.
+
+    A list all of whose items are wrong is called too short as well: the items say it.
+    """
+    every = error.errors()
+
+    def is_echo(item: ErrorDetails) -> bool:
+        place = tuple(item["loc"])
+        inside = (o["loc"] for o in every if o["loc"][: len(place)] == place != o["loc"])
+        return item["type"] == "too_short" and any(inside)
+
+    return [item for item in every if not is_echo(item)]
 
 
 def _all_fields(model: type[BaseModel]) -> set[str]:

@@ -16,9 +16,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from markupsafe import Markup
 
 from app.web.guard import Session, read_form, session_of
-from app.web.library import Command, Library
+from app.web.library import Library
 from evaluation.report.wording import Wording
 from rounds.context import RoundContext
+from rounds.talks import TalkRoom
 from workbench.errors import UserError
 from workbench.language import phrases as report_phrases
 from workbench.persona import Language, Persona
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 LANGUAGES: tuple[Language, ...] = get_args(Language)
-TABS = ("", "rows")
+TABS = ("", "rows", "talk", "compare", "review", "report")
 """Pages of a round, by the end of their address."""
 
 
@@ -81,7 +82,9 @@ class Page:
         self.request = request
         self.session: Session = session_of(request)
         self.library: Library = request.app.state.library
+        self.talks: TalkRoom = request.app.state.talks
         self.t = Words(self._language())
+        self.talks.close(idle=True)
 
     def _language(self) -> Language:
         if self.session.language in LANGUAGES:
@@ -127,15 +130,6 @@ class Page:
         if made and not context.round.folder.is_dir():
             raise HTTPException(404, self.t("error.no_round", round=context.round.name))
         return context
-
-    def start(self, command: Command, then: str) -> Response:
-        """Start a command and go on to a page.
-
-        Raises:
-            UserError: Another command is at work on the round.
-        """
-        command.start()
-        return self.go(then)
 
     def go(self, address: str) -> Response:
         """Send the browser on to another page."""

@@ -22,7 +22,7 @@ from app.web.page import Form, Page, ThisPage
 from evaluation.report.page import charts
 from rounds import processes
 from rounds.context import RoundContext
-from rounds.layout import STAGES
+from rounds.layout import IMPORTED, STAGES
 from rounds.overview import next_step
 from rounds.status import dependents, live_curves, review_state, round_status
 from workbench.config import presets
@@ -42,10 +42,14 @@ _COUNTS = 5
 def show(page: ThisPage, persona: str, number: int) -> HTMLResponse:
     """Show the round as it is now; what moves follows by events."""
     context = page.round(persona, number, made=False)
-    values = {"live": _parts(page, context), "presets": presets(), "stages": STAGES}
+    values: dict[str, Any] = {"live": _parts(page, context), "presets": presets(), "stages": STAGES}
     again = {one: dependents(context.round, stage=one) for one in STAGES if context.round.done(one)}
     commands = {one: Command(context, ("run", "--force", one)).typed for one in again}
-    return page.of_round(context, "round", again=again, commands=commands, **values)
+    values |= {"again": again, "commands": commands}
+    # Rows can be brought until something was made of them.
+    values["uploads"] = not set(again) - {IMPORTED.stage}
+    values["upload_command"] = Command(context, ("import", page.t("upload.file"))).typed
+    return page.of_round(context, "round", **values)
 
 
 @router.get("/live")
@@ -156,6 +160,7 @@ def waiting(page: ThisPage, persona: str, number: int) -> HTMLResponse:
 
 
 def _started(page: Page, command: Command) -> Response:
+    page.talks.close()  # a stage needs the memory more
     command.start()
     one = command.context
     return page.go(f"/round/{one.persona.id}/{one.round.number}")

@@ -16,16 +16,33 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.middleware import Middleware
 
-from app.web import home_page, round_page, rows_page
+from app.web import (
+    compare_page,
+    home_page,
+    persona_page,
+    report_page,
+    round_page,
+    rows_page,
+    talk_page,
+)
 from app.web.guard import Guard, check_change
 from app.web.library import Library
 from app.web.page import http_mistake, user_mistake
+from rounds.talks import TalkRoom
 from workbench.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 PORT = 8765
 ALL = ("0.0.0.0", "::")
-_PAGES = (home_page, round_page, rows_page)
+_PAGES = (
+    home_page,
+    persona_page,
+    round_page,
+    rows_page,
+    talk_page,
+    compare_page,
+    report_page,
+)
 _STATIC = {
     "htmx.min.js": "text/javascript",
     "htmx-sse.min.js": "text/javascript",
@@ -56,6 +73,7 @@ def site(library: Library, *, token: str, host: str = LOOPBACK, port: int = PORT
         openapi_url=None,
     )
     app.state.library = library
+    app.state.talks = TalkRoom()
     app.add_exception_handler(UserError, user_mistake)
     app.add_exception_handler(HTTPException, http_mistake)
     app.add_exception_handler(404, http_mistake)

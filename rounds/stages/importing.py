@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from generation.importing import Imported, import_rows
 from rounds.carry_over import CarryOver, carry_over_inputs, collect_carry_over
 from rounds.context import SEEDS, RoundContext
 from rounds.layout import IMPORT_DROPS, IMPORTED, IMPORTED_PREFERENCES, PICTURES
 from rounds.runner import StageSpec, Work
-from workbench.errors import every_mistake
+from workbench.errors import UserError, every_mistake
 from workbench.records import Drop, Example, Preference, take_spread
-from workbench.store import existing
+from workbench.store import disk_errors, existing
 
 
 def import_stage(context: RoundContext) -> StageSpec:
@@ -68,6 +69,36 @@ def read_sources(
     there = (path for path in labels if not missing or path.exists())
     every_mistake(partial(read, path) for path in there)
     yield from imported.items()
+
+
+def keep_upload(context: RoundContext, name: str, content: bytes) -> Path:
+    """Keep a file of rows that somebody brought in the persona's folder ``rows/``, once it is read.
+
+    Another file of the same name stays: the new one gets a number.
+
+    Raises:
+        UserError: The name is none of a file, or the rows are wrong; nothing is kept then.
+    """
+    bare = Path(name.replace("\\", "/")).name.strip().lstrip(".")
+    if not bare or not bare.isprintable():
+        raise UserError(f"'{name}' is no name of a file", fix="rename it")
+    folder = context.persona_folder / "rows"
+    path = folder / bare
+    number = 1
+    while path.exists() and path.read_bytes() != content:
+        number += 1
+        path = folder / f"{Path(bare).stem}-{number}{Path(bare).suffix}"
+    with TemporaryDirectory() as temporary:
+        draft = Path(temporary) / bare
+        draft.write_bytes(content)
+        for _ in read_sources(context.importing((draft,), context.config.columns)):
+            pass  # every mistake is told, or none
+    with disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{path.name}.new"
+        draft.write_bytes(content)
+        draft.replace(path)
+    return path
 
 
 def source_labels(context: RoundContext) -> dict[Path, str]:

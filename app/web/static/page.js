@@ -33,10 +33,23 @@ for (const area of document.querySelectorAll("[data-to]")) {
   });
 }
 
+// J and K go from one card to the next; the current one has the keys.
+function step(by) {
+  const cards = [...document.querySelectorAll(".voting")];
+  const at = cards.findIndex((one) => one.classList.contains("current"));
+  const next = cards[at + by];
+  if (!next) return;
+  cards[at].classList.remove("current");
+  next.classList.add("current");
+  next.focus();
+  next.scrollIntoView({ block: "nearest" });
+}
+
 // A key presses the button that names it, unless somebody is writing.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, textarea, select")) return;
+  if (event.key === "j" || event.key === "k") { step(event.key === "j" ? 1 : -1); return; }
   const current = document.querySelector(".current") || document;
   const button = [...current.querySelectorAll("[data-key]")].find((one) => one.dataset.key === event.key);
   if (button) { event.preventDefault(); button.click(); }

@@ -1,0 +1,181 @@
+"""Conversations with the arms of a round, side by side: asked, branched, and given back.
+
+In: a round, its arms and a question. Out: every arm's answer, piece by piece, and the conversation
+that each arm has had. One base is in memory at a time, and it goes when another round is talked to,
+when nobody asked for a while, or when a stage needs the memory. The pages call it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import NamedTuple
+
+from rounds.context import RoundContext
+from rounds.layout import RoundFolder
+from rounds.models import known_arm
+from rounds.overview import BASE, trained_methods
+from rounds.round import Chat, open_chats
+from workbench.errors import UserError
+from workbench.prompts import system_prompt
+from workbench.records import Message, Messages
+
+IDLE = 600.0
+"""Seconds without a question after which the models are given back."""
+MOST_TALKS = 50
+"""Conversations that are remembered; the oldest goes first."""
+
+
+class Piece(NamedTuple):
+    """What an arm has answered so far."""
+
+    arm: str
+    text: str
+    done: bool
+
+
+@dataclass
+class Talk:
+    """A conversation with several arms, each with its own history."""
+
+    id: str
+    round: RoundFolder
+    messages: dict[str, Messages]
+    """Arm → its conversation, a system prompt first where it has one."""
+    asked: str = ""
+    """A question that is not answered yet, or not by all."""
+    answered: set[str] = field(default_factory=set)
+    """Arms that answered it already, where an answer broke off."""
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms, in their order."""
+        return list(self.messages)
+
+    def branch(self, arm: str, turns: int) -> None:
+        """Go on from an earlier turn of one arm, for all of them: ``turns`` messages stay.
+
+        Raises:
+            UserError: There is no such arm or turn.
+        """
+        own = self.messages.get(arm)
+        if own is None or not 0 <= turns <= len(_said(own)):
+            raise UserError(f"there is no turn {turns} of '{arm}'")
+        for name, messages in self.messages.items():
+            self.messages[name] = (*_system(messages), *_said(own)[:turns])
+
+
+def _system(messages: Messages) -> Messages:
+    return tuple(message for message in messages if message.role == "system")
+
+
+def _said(messages: Messages) -> Messages:
+    return tuple(message for message in messages if message.role != "system")
+
+
+def arms_of(context: RoundContext) -> list[str]:
+    """Return the arms that can be talked to: the base, prompted too, and each trained stage."""
+    return [BASE, f"{BASE}+prompt", *trained_methods(context.round)]
+
+
+@dataclass
+class TalkRoom:
+    """The one place of a server that holds models: one round's arms at a time."""
+
+    max_new_tokens: int = 200
+    _talks: dict[str, Talk] = field(default_factory=dict)
+    _loaded: tuple[RoundFolder, str] | None = None
+    _chats: dict[str, Chat] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _busy: Lock = field(default_factory=Lock)
+    _used: float = 0.0
+
+    def begin(self, context: RoundContext, arms: Sequence[str]) -> Talk:
+        """Begin a conversation with some arms; no model is loaded yet.
+
+        Raises:
+            UserError: There is no such arm, or none is named.
+        """
+        if not arms:
+            raise UserError("no arm is chosen", fix="choose at least one to talk to")
+        system = (Message(role="system", content=system_prompt(context.persona)),)
+        own = {known_arm(context, name).name: known_arm(context, name).prompted for name in arms}
+        messages: dict[str, Messages] = {
+            name: system if prompted else () for name, prompted in own.items()
+        }
+        talk = Talk(secrets.token_urlsafe(9), context.round, messages)
+        self._talks[talk.id] = talk
+        while len(self._talks) > MOST_TALKS:
+            self._talks.pop(next(iter(self._talks)))
+        return talk
+
+    def talk(self, name: str) -> Talk:
+        """Return a conversation that was begun.
+
+        Raises:
+            UserError: It is not known: the server was started anew.
+        """
+        if name not in self._talks:
+            raise UserError("this conversation is over", fix="begin a new one")
+        return self._talks[name]
+
+    def answer(self, context: RoundContext, talk: Talk) -> Iterator[Piece]:
+        """Yield what each arm answers to the question that was asked, one arm after the other.
+
+        Raises:
+            UserError: Somebody else's answer is under way, a model is not there, or a conversation
+                leaves no room for an answer.
+        """
+        if not self._busy.acquire(blocking=False):
+            raise UserError("another answer is under way", fix="ask again in a moment")
+        try:
+            question = talk.asked
+            if not question:
+                return
+            for name, chat in self._open(context, talk.arms).items():
+                if name in talk.answered:
+                    continue
+                chat.messages, text = talk.messages[name], ""
+                for piece in chat.stream(question):
+                    text += piece
+                    yield Piece(name, text, False)
+                talk.messages[name] = chat.messages
+                talk.answered.add(name)
+                yield Piece(name, chat.messages[-1].content, True)
+            talk.asked, talk.answered = "", set()
+            self._used = time.monotonic()
+        finally:
+            self._busy.release()
+
+    def _open(self, context: RoundContext, arms: Sequence[str]) -> dict[str, Chat]:
+        every = arms_of(context)
+        key = (context.round, ",".join(every))
+        if self._loaded != key:
+            self._give_back()
+            opened = open_chats(context, every, self.max_new_tokens)
+            self._chats = self._stack.enter_context(opened)
+            self._loaded = key
+        return {name: self._chats[name] for name in arms}
+
+    def _give_back(self) -> None:
+        self._stack.close()
+        self._chats, self._loaded = {}, None
+
+    def close(self, *, idle: bool = False) -> bool:
+        """Give the models' memory back; ``idle`` only where nobody asked for :data:`IDLE` seconds.
+
+        Return whether there was any; an answer that is under way is not disturbed.
+        """
+        if idle and time.monotonic() - self._used < IDLE:
+            return False
+        if self._loaded is None or not self._busy.acquire(blocking=False):
+            return False
+        try:
+            self._give_back()
+        finally:
+            self._busy.release()
+        return True
