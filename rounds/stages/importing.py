@@ -91,7 +91,7 @@ def keep_upload(context: RoundContext, name: str, content: bytes) -> Path:
     with TemporaryDirectory() as temporary:
         draft = Path(temporary) / bare
         draft.write_bytes(content)
-        for _ in read_sources(context.importing((draft,), context.config.columns)):
+        for _ in read_sources(context.importing((draft,), {}, replace=True)):
             pass  # every mistake is told, or none
     with disk_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
