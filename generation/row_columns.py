@@ -27,8 +27,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt"),
     "history": ("history",),
     "turns": ("messages", "conversations", "conversation"),
-    "chosen": ("chosen",),
-    "rejected": ("rejected",),
+    "chosen": ("chosen", "preferred_output"),
+    "rejected": ("rejected", "non_preferred_output"),
     "completions": ("completions",),
     "label": ("label", "kto_tag"),
     "images": ("images", "image"),
@@ -39,15 +39,38 @@ FIELDS: dict[str, tuple[str, ...]] = {
 COLUMNS = {name: part for part, names in FIELDS.items() for name in names}
 _MARK = re.compile(
     r"<\|im_start\|>(?P<chatml>system|user|assistant)\n"
+    r"|<\|start_header_id\|>(?P<llama>system|user|assistant)<\|end_header_id\|>\s*"
+    r"|<start_of_turn>(?P<gemma>user|model)\n"
+    r"|(?:^|\n)<\|(?P<zephyr>system|user|assistant)\|>\s*"
     r"|### ?(?P<inline>Human|User|Assistant): "
     r"|(?:^|\n)\s*#{2,3} ?(?P<hash>Human|User|Instruction|Input|Assistant|Response|System):?"
     r"|(?:^|\n\n)(?P<plain>Human|User|Assistant|System): ",
 )
+_TOKEN = re.compile(
+    r"<\|(?:im_end|endoftext|eot_id|end|begin_of_text|end_of_text)\|>|<end_of_turn>|</s>\s*(?=\Z)"
+)
+"""What ends a turn in such a text."""
+ROLES: dict[str, Role] = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "chatbot"), "assistant"),
+    **dict.fromkeys(("bing", "bard"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
+"""Who speaks a turn, in small letters."""
 _SPEAKERS: dict[str, Role] = {
     **dict.fromkeys(("human", "user", "instruction", "input"), "user"),
-    **dict.fromkeys(("assistant", "response"), "assistant"),
+    **dict.fromkeys(("assistant", "response", "model"), "assistant"),
     "system": "system",
 }
+LABELS = {
+    **dict.fromkeys(("true", "1", "1.0", "+1", "yes", "y", "t", "good", "up", "👍"), True),
+    **dict.fromkeys(("desirable", "chosen", "accepted", "positive", "like", "liked"), True),
+    **dict.fromkeys(
+        ("false", "0", "0.0", "-1", "-1.0", "no", "n", "f", "bad", "down", "👎"), False
+    ),
+    **dict.fromkeys(("undesirable", "rejected", "negative", "dislike", "disliked"), False),
+}
+"""What KTO's label says of an answer, in small letters."""
 EMPTY: tuple[Any, ...] = (None, "", [])
 """What a cell holds that holds nothing."""
 _RECORD = frozenset(("id", "parents", "kind", "origin", "source"))
@@ -86,7 +109,7 @@ class Columns:
     def passed_over(self) -> list[str]:
         """Return the columns that no row was read from, with what they may have been meant for."""
         rest = [name for name in self.unknown if name not in self.used]
-        spare = [name for name in COLUMNS if name not in self.used.values()]
+        spare = [n for n in COLUMNS if n not in self.used.values() and n not in self.unknown]
         hints = {name: nearest(name, spare) for name in rest}
         names = [f"'{name}'" + (f" ({hints[name]})" if hints[name] else "") for name in rest]
         return names + [f"'{name}' of {count} rows" for name, count in self.unread.items()]
@@ -173,6 +196,9 @@ def as_list(value: Any, *, text: bool = True) -> list[Any] | None:
 
 def unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the row of a row that holds nothing but one object, as a column of structs does."""
+    asked = data.get("input")
+    if isinstance(asked, Mapping) and "preferred_output" in data:  # OpenAI's preferences
+        return {**{key: value for key, value in data.items() if key != "input"}, **asked}
     inner = [value for value in data.values() if isinstance(value, Mapping)]
     if len(inner) == 1 and not any(str(key).casefold() in COLUMNS for key in data):
         beside = {key: value for key, value in data.items() if value is not inner[0]}
@@ -188,7 +214,7 @@ def spoken_turns(text: str) -> Messages:
         after = marks[place + 1] if place + 1 < len(marks) else None
         role = _SPEAKERS[next(name for name in mark.groups() if name).casefold()]
         content = text[mark.end() : after.start() if after else len(text)]
-        content = content.replace("<|im_end|>", "").replace("<|endoftext|>", "").strip()
+        content = _TOKEN.sub("", content).strip()
         if turns and turns[-1][0] == role and content:  # ### Instruction, then ### Input
             turns[-1] = role, f"{turns[-1][1]}\n\n{content}"
         elif content:

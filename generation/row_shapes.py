@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from generation.row_columns import (
     COLUMNS,
     EMPTY,
     FIELDS,
+    LABELS,
     OWN,
+    ROLES,
     BadRow,
     Columns,
     as_list,
@@ -30,11 +33,6 @@ from workbench.records import Message, Messages, Role, user_prompt
 from workbench.text import normalize
 
 _PARTNERS = {"prompt": "completion", "question": "answer", "query": "response"}
-_ROLES: dict[str, Role] = {
-    **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "bing", "bard"), "assistant"),
-    **dict.fromkeys(("system", "developer"), "system"),
-}
 _TOOLS = ("tool", "function", "function_call", "function_response", "observation", "ipython")
 LONGEST_NAME = 40
 """Characters of a column's name beyond which it is a row, and the names are missing."""
@@ -165,6 +163,9 @@ class _RowParser:
         """Return a text normalized; problems are noted."""
         if value is None:
             return self._problem(f"'{name}' is empty")
+        if isinstance(value, bytes):  # Parquet of writers that do not say what is text
+            with suppress(UnicodeDecodeError):
+                value = value.decode()
         if not isinstance(value, str):
             return self._problem(f"'{name}' is not text but {type(value).__name__}")
         if any("\ud800" <= character <= "\udfff" for character in value):
@@ -204,8 +205,7 @@ class _RowParser:
         if not (name := self._name("label")):
             return None
         theirs, value = self.cells[name]
-        words = {"true": True, "false": False, "1": True, "0": False}
-        label = words.get(str(value).strip().casefold()) if value is not None else None
+        label = LABELS.get(str(value).strip().casefold()) if value is not None else None
         if label is None or not (isinstance(value, bool) or name in self.columns.mapping):
             trl = {"prompt", "completion"} <= set(self.cells) or isinstance(value, bool)
             if label is None or not trl:
@@ -301,7 +301,7 @@ class _RowParser:
                 continue
             role = str(turn.get("role") or turn.get("from") or "").casefold()
             _refuse_tools(turn, role, name, number)
-            if role not in _ROLES:
+            if role not in ROLES:
                 self._problem(f"'{place}.role' is '{role}', not 'system', 'user' or 'assistant'")
                 continue
             content = next((turn[key] for key in ("content", "value", "text") if key in turn), None)
@@ -311,7 +311,7 @@ class _RowParser:
             text = self._text(self._parts(content, place), place)
             counts = turn.get("weight") not in (0, "0") or isinstance(turn.get("weight"), bool)
             if text:
-                parsed.append(_Turn(_ROLES[role], text, counts))
+                parsed.append(_Turn(ROLES[role], text, counts))
         return parsed
 
     def _parts(self, content: Any, place: str) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 
 from workbench.errors import UserError, unreadable
 from workbench.row_reading import RawRow, Reading
-from workbench.row_text import decode_line, text_rows, wrapped_rows
+from workbench.row_text import HEAD_LINES, decode_line, text_rows, wrapped_rows
 from workbench.text import MARKS, decode, printable
 
 BATCH = 1000
@@ -124,7 +124,7 @@ def _rows(reading: Reading) -> Iterator[RawRow]:
             head = file.read(16)
         if (suffix := path.suffix.lower()) in (".jsonl", ".ndjson", ".json", ".txt"):
             reading.formats["JSONL"] = None
-            if _is_jsonl(path):
+            if _is_jsonl(path, reading.known):
                 yield from _jsonl(path)
                 return
             reading.formats.clear()
@@ -163,14 +163,14 @@ def _rows_of_bytes(reading: Reading, head: bytes, raw: bytes, suffix: str) -> It
         yield from text_rows(reading, decoded.text, delimiter=_DELIMITERS.get(suffix, ""))
 
 
-def _is_jsonl(path: Path) -> bool:
+def _is_jsonl(path: Path, known: Collection[str]) -> bool:
     """Return whether every line of a file is an object, in UTF-8: then none is held for another."""
     some = False
     with path.open("rb") as file:
         for raw in file:
             if not (line := _line(raw)):
                 continue
-            if (data := decode_line(line)) is None or wrapped_rows(data):
+            if (data := decode_line(line)) is None or wrapped_rows(data, known):
                 return False
             some = True
     return some
@@ -202,12 +202,19 @@ def _workbook(reading: Reading, file: io.BytesIO) -> Iterator[RawRow]:
         names: list[str] = []
         with _library(reading, "Excel"):
             sheet.reset_dimensions()  # some programs write a wrong one
-            for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
-                if all(cell is None for cell in row):
-                    continue
-                if not names:
-                    names = reading.columns(f"{prefix}{number}", list(row))
-                    continue
+            rows = enumerate(sheet.iter_rows(values_only=True), start=1)
+            full = (one for one in rows if any(cell is not None for cell in one[1]))
+            first = list(itertools.islice(full, HEAD_LINES))
+            head = reading.head(row for _, row in first)
+            for number, row in first[:head]:
+                if sum(cell is not None for cell in row) > 1:
+                    what = "stands above the column names"
+                    reading.mistake(f"{prefix}{number}", what, reason="broken_table")
+                else:
+                    reading.passed.append(number)
+            if first:
+                names = reading.columns(f"{prefix}{first[head][0]}", list(first[head][1]))
+            for number, row in itertools.chain(first[head + 1 :], full):
                 cells = [unescape(cell) if isinstance(cell, str) else _cell(cell) for cell in row]
                 if any(cell is not None for cell in cells[len(names) :]):
                     what = f"has cells beyond the {len(names)} named columns"

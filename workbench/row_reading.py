@@ -42,6 +42,17 @@ class Reading:
         """Take up what looks like a row and cannot be read."""
         self.mistakes.append(Mistake(str(place), what, fix, reason))
 
+    def head(self, rows: Iterable[Iterable[Any]]) -> int:
+        """Return which of a table's first rows names its columns; above it there may be a title."""
+        short = True
+        for index, row in enumerate(rows):
+            names = [name for cell in row if (name := normalize(str(cell or "")).strip())]
+            known = sum(name.casefold() in self.known for name in names)
+            if known > (not short):
+                return index
+            short = short and len(names) < 2
+        return 0
+
     def columns(self, place: object, cells: list[Any]) -> list[str]:
         """Return the names of a table's columns; one without a name is named by its place.
 

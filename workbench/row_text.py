@@ -11,7 +11,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from workbench.errors import nearest
@@ -38,8 +38,11 @@ _AFTER = " \t\n,]`*|>_.;" + MARKS
 _RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
 """The line of dashes under the head of a Markdown table."""
 _CELL_END = re.compile(r"(?<!\\)\|")
+_SEPARATOR = re.compile(r"\s*\"?sep=([,;\t|])\"?\s*\Z", re.IGNORECASE)
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 DELIMITERS = ",\t;|"
+HEAD_LINES = 10
+"""Lines of a table among which its column names are looked for."""
 MARKDOWN = "markdown"
 """Instead of a delimiter: the cells are those of a Markdown table."""
 LONGEST_HEAD = 400
@@ -84,32 +87,79 @@ def text_rows(reading: Reading, text: str, *, delimiter: str = "") -> Iterator[R
         delimiter: Of its cells, where the file is a table whatever its head says; ``?`` where the
             head has to tell it.
     """
-    if (rows := _document(text)) is not None:
+    if (rows := _document(text, reading.known)) is not None:
         reading.formats["JSON"] = None
         yield from _dictionaries(reading, rows)
         return
     lines = [line.strip("\ufeff") for line in re.split("\r\n|\n|\r", text)]
     if delimiter and not next((line for line in lines if line.strip()), "").startswith("{"):
-        head = next((i for i, line in enumerate(lines) if line.strip()), 0)
-        if delimiter == "?":
-            delimiter = _delimiter(lines[head])
+        head, delimiter = _table_head(reading, lines, delimiter)
         yield from _Text(reading, lines).csv(head, delimiter)
         return
     yield from _Text(reading, lines).rows()
 
 
-def wrapped_rows(value: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the rows of an object that is but a list of them, such as ``{"rows": […]}``."""
-    if len(value) != 1:
-        return None
-    (rows,) = value.values()
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        return None
-    # The turns of one conversation are no rows.
-    return None if {"role", "from"} & set(rows[0]) else rows
+def _table_head(reading: Reading, lines: list[str], delimiter: str) -> tuple[int, str]:
+    """Return the line that names a table's columns, and what stands between its cells."""
+    full = [place for place, line in enumerate(lines) if line.strip(MARKS + " \t" + DELIMITERS)]
+    if full and (match := _SEPARATOR.match(lines[full[0]])):  # as Excel writes it for itself
+        return full[1] if full[1:] else full[0], match[1]
+    first = full[:HEAD_LINES]
+    by = [_delimiter(lines[place]) if delimiter == "?" else delimiter for place in first]
+    cells = [lines[place].replace('"', "").split(one) for place, one in zip(first, by, strict=True)]
+    head = reading.head(cells)
+    for place in first[:head]:
+        if any(one in lines[place] for one in f'"{by[head]}'):
+            reading.mistake(place + 1, "stands above the column names", reason="broken_table")
+        else:
+            reading.passed.append(place + 1)
+    return (first[head], by[head]) if first else (0, DELIMITERS[0])
 
 
-def _document(text: str) -> list[tuple[int, Any]] | None:
+def wrapped_rows(value: dict[str, Any], known: Collection[str] = ()) -> list[Any] | None:
+    """Return the rows of an object that is a whole file; None of one that is a row itself.
+
+    A list of rows under one name or beside what is told about it, ``{"rows": […]}``, rows by their
+    ids, and tables as pandas writes them: a list a column, a column by its index, columns and data.
+    """
+    cells = list(value.values())
+    if len(value) == 1 and _are_rows(cells[0]):
+        return list(cells[0])
+    if not any(str(name).casefold() in known for name in value):
+        rows, names = value.get("rows", value.get("data")), value.get("columns")
+        if isinstance(rows, list) and isinstance(names, list) and _as_long(rows, names):
+            return [dict(zip(map(str, names), row, strict=True)) for row in rows]
+        if isinstance(rows, list) and _are_rows(rows):
+            return rows
+        inner = [one for one in cells if isinstance(one, dict)]
+        by_id = len(inner) == len(cells) > 1 and all(_names_one(one, known) for one in inner)
+        return inner if by_id else None
+    if len(value) < 2:
+        return None
+    if all(isinstance(one, dict) and one and all(map(str.isdigit, one)) for one in cells):
+        index = list(cells[0])
+        return [{name: column.get(n) for name, column in value.items()} for n in index]
+    lists = all(isinstance(one, list) and one and isinstance(one[0], str | None) for one in cells)
+    if lists and _as_long(cells, cells[0]):
+        return [dict(zip(value, row, strict=True)) for row in zip(*cells, strict=True)]
+    return None
+
+
+def _are_rows(value: Any) -> bool:
+    """Return whether a value is a list of rows; the turns of one conversation are none."""
+    rows = isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+    return rows and not {"role", "from"} & set(value[0])
+
+
+def _names_one(row: dict[str, Any], known: Collection[str]) -> bool:
+    return any(str(name).casefold() in known for name in row)
+
+
+def _as_long(rows: list[Any], row: list[Any]) -> bool:
+    return all(isinstance(one, list) and len(one) == len(row) for one in rows)
+
+
+def _document(text: str, known: Collection[str]) -> list[tuple[int, Any]] | None:
     """Return the values of a JSON array, or the one object, with their lines; else None."""
     start = len(text) - len(text.lstrip(" \t\r\n" + MARKS))
     if text[start : start + 1] not in ("[", "{"):
@@ -122,8 +172,9 @@ def _document(text: str) -> list[tuple[int, Any]] | None:
         return None
     line = text.count("\n", 0, start) + 1
     if isinstance(value, dict):
-        if wrapped_rows(value) is None or "[" in next(iter(value)):
-            return [(line, value)]
+        rows = wrapped_rows(value, known)
+        if rows is None or len(value) > 1 or "[" in next(iter(value)):
+            return [(line, row) for row in ([value] if rows is None else rows)]
         start = text.index("[", start)
     places: list[tuple[int, Any]] = []
     at = start + 1
@@ -235,7 +286,7 @@ class _Text:
     def _values(self, value: Any, number: int) -> Iterator[RawRow]:
         items = value if isinstance(value, list) else [value]
         if isinstance(value, dict):
-            items = wrapped_rows(value) or items
+            items = wrapped_rows(value, self.reading.known) or items
         if not all(isinstance(item, dict) for item in items):
             self.reading.mistake(number, "is not a JSON object", ONE_A_LINE)
             return
@@ -338,6 +389,8 @@ class _Text:
         number, names = self.at + 1, self.names
         cells, count, error = self._record(self.at)
         self.at += count
+        while len(cells) > len(names) and not cells[-1].strip():
+            cells.pop()
         if error:
             fix = 'a quote inside of a quoted cell is written twice: ""'
             self.reading.mistake(number, f"broken CSV: {error}", fix, "broken_csv")
