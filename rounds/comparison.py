@@ -154,7 +154,7 @@ def _curated(one: RoundFolder) -> dict[str, Example]:
         fix = f"there are {names}" if names else "`persona run` makes the first"
         raise UserError(f"there is no round {one.number}", where=str(one.folder), fix=fix)
     if not one.has(TRAIN):
-        fix = "run it at least to the stage 'split'"
+        fix = f"`persona run --until split --round {one.number}` comes first"
         raise UserError("has no split yet", where=str(one.folder), fix=fix)
     return {row.id: row for split in EXAMPLES.values() for row in one.read(split)}
 

@@ -23,6 +23,7 @@ from evaluation.people import People
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
+from rounds.order import not_yet
 from workbench.config import METHODS, Method
 from workbench.errors import UserError
 from workbench.records import (
@@ -395,11 +396,7 @@ class RoundFolder:
         """
         path = self.path(artifact)
         if not path.exists():
-            raise UserError(
-                f"{artifact.path} is not there yet",
-                where=str(self.folder),
-                fix=f"run the stage '{artifact.stage}' first, or `persona run`",
-            )
+            raise not_yet(f"{artifact.path} is not there yet", artifact.stage, self.folder)
         return artifact._load(path)
 
     def read_if_there(self, artifact: Records[R]) -> list[R]:

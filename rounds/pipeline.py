@@ -17,6 +17,7 @@ from curation.review.resolve import check_policy
 from rounds.arms import check_arms, check_primary, own_arms
 from rounds.context import RoundContext
 from rounds.layout import IMPORTED, STAGES
+from rounds.order import not_yet
 from rounds.review_server import ReviewServer
 from rounds.runner import Outcome, StageSpec, run_stage
 from rounds.stages.evaluate import evaluate_stage
@@ -71,6 +72,7 @@ def run_stages(
     for name in force:
         _known(name, "--force")
     check_space(context.runs, SPACE, "a round", "--runs")
+    _check_order(context, names)
     with context.round.locked():
         if any(context.round.manifest(name) is None for name in names):
             every_mistake(_checks(context, names))
@@ -110,6 +112,27 @@ def _checks(context: RoundContext, names: Sequence[str]) -> Iterator[Callable[[]
         yield partial(check_arms, context)
     if _WITH_MODEL & set(names):
         yield partial(_check_base, context, names)
+
+
+def _check_order(context: RoundContext, names: Sequence[str]) -> None:
+    """Raise a UserError where the first stage cannot run yet: it says what comes first of all.
+
+    A stage that is named later is made by then, or says itself what it misses.
+    """
+    name = names[0]
+    if first := _first_missing(context, name):
+        what = f"{name} needs {first}, which is not done yet"
+        rows = all(path.exists() for path in context.sources)
+        raise not_yet(what, first, context.round.folder, has_rows=rows)
+
+
+def _first_missing(context: RoundContext, name: str) -> str:
+    """Return the first stage in order that ``name`` needs and that is not done; empty for none."""
+    spec = _SPECS[name](context)
+    missing = {one.stage for one in spec.inputs if not context.round.has(one)}
+    return min(
+        (_first_missing(context, stage) or stage for stage in missing), key=STAGES.index, default=""
+    )
 
 
 def _check_base(context: RoundContext, names: Sequence[str]) -> None:

@@ -18,7 +18,8 @@ from curation.argilla.server_link import link_of
 from curation.review.agreement import Agreement
 from rounds.context import RoundContext
 from rounds.human_reviews import held_reviews, pull_merged, put_back
-from rounds.layout import DECISIONS, FILTERED, RESOLVE_DROPS, REVIEWS, RoundFolder
+from rounds.layout import DECISIONS, FILTERED, IMPORTED, RESOLVE_DROPS, REVIEWS, RoundFolder
+from rounds.order import not_yet
 from rounds.pipeline import run_spec, run_stages
 from rounds.review_server import ReviewServer
 from rounds.stages.resolve import Reviewed, measure
@@ -71,6 +72,7 @@ def pull_reviews(context: RoundContext) -> None:
     Raises:
         UserError: The server does not run.
     """
+    check_pushed(context.round)
     ReviewServer.of(context).connect()
     waiting = context.waiting()
     run_spec(waiting, review_stage(waiting, wait=False))
@@ -82,8 +84,8 @@ def adjudicate(context: RoundContext) -> Pushed | None:
     Raises:
         UserError: The server does not run, or no reviews are pulled yet.
     """
-    connection = ReviewServer.of(context).connect()
     reviewed = _pulled(context.round)
+    connection = ReviewServer.of(context).connect()
     return push_unsettled(
         context,
         connection,
@@ -104,13 +106,18 @@ def measure_agreement(context: RoundContext) -> Agreement:
 
 
 def _pulled(one: RoundFolder) -> Reviewed:
+    check_pushed(one)
     if not one.has(REVIEWS):
-        raise UserError(
-            "no reviews are pulled yet",
-            where=str(one.folder),
-            fix="run `persona review pull` first, or `persona run`",
-        )
+        fix = "`persona review pull` comes first, or `persona run`"
+        raise UserError("no reviews are pulled yet", where=str(one.folder), fix=fix)
     return Reviewed.read(one)
+
+
+def check_pushed(one: RoundFolder) -> None:
+    """Raise a UserError where a round has nothing yet that could be reviewed."""
+    if not one.has(FILTERED):
+        stage = FILTERED.stage if one.done(IMPORTED.stage) else IMPORTED.stage
+        raise not_yet("nothing is there to review yet", stage, one.folder)
 
 
 @dataclass(frozen=True)

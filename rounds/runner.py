@@ -26,6 +26,7 @@ from rounds.layout import (
     Value,
     write,
 )
+from rounds.order import not_yet
 from workbench.console import console, publishing
 from workbench.errors import UserError
 from workbench.meter import Meter
@@ -165,11 +166,8 @@ def _input_hashes(
     hashes = {}
     for artifact in inputs:
         if not round_.has(artifact):
-            raise UserError(
-                f"{spec.name} needs {artifact.path}, which is not there yet",
-                where=str(round_.folder),
-                fix=f"run the stage '{artifact.stage}' first, or `persona run`",
-            )
+            what = f"{spec.name} needs {artifact.path}, which is not there yet"
+            raise not_yet(what, artifact.stage, round_.folder)
         hashes[artifact.path] = file_hash(round_.path(artifact))
     for other, artifact in spec.earlier:
         hashes[f"{other.name}/{artifact.path}"] = file_hash(other.path(artifact))

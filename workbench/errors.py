@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+_COMMAND = re.compile("`(persona [^`]*)`")
 EXIT_USER_ERROR = 2
 """Exit code of every command that stops on a user's mistake."""
 
@@ -30,6 +32,16 @@ class UserError(Exception):
     def lines(self) -> list[str]:
         """Return one line for each mistake that this error holds."""
         return [self.line()]
+
+
+def with_commands(error: UserError, change: Callable[[str], str]) -> UserError:
+    """Return the same mistake, each command that it says to run changed by ``change``.
+
+    A command stands between backticks, such as ```persona import FILE```.
+    """
+    for one in error.errors if isinstance(error, UserErrors) else (error,):
+        one.fix = _COMMAND.sub(lambda match: f"`{change(match[1])}`", one.fix)
+    return error
 
 
 class UserErrors(UserError):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rounds.context import RoundContext, open_context
 from rounds.pipeline import run_stages
 from workbench.config import presets
+from workbench.errors import UserError, with_commands
 
 _OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")
 
@@ -58,10 +61,40 @@ _PARAMS = (
 
 
 def round_params(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that name a round, which :func:`reopen` takes up."""
+    """Give a command the options that name a round, which :func:`reopen` takes up.
+
+    What a mistake says to run next then names the same round.
+    """
+
+    @functools.wraps(command)
+    def of_round(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except UserError as error:
+            raise with_commands(error, _of_this_round) from None
+
+    wrapped: Callable[..., Any] = of_round
     for option in reversed(_PARAMS):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _of_this_round(text: str) -> str:
+    """Return a command with the running command's options of the round, where it takes them."""
+    here = click.get_current_context()
+    command: click.Command | None = here.find_root().command
+    for word in text.split()[1:]:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(here, word)
+    taken = {param.name: param.opts[0] for param in command.params} if command else {}
+    for name in (*_OPTIONS, "round_number"):
+        option = taken.get(name, "")
+        if option and here.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            value = here.params[name]
+            if f" {option} " not in text and value is not None:
+                text += f" {option} {shlex.quote(str(value))}"
+    return text
 
 
 def round_options(command: Callable[..., Any]) -> Callable[..., Any]:

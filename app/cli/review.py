@@ -93,6 +93,7 @@ def status(context: RoundContext) -> None:
     Example:
       persona review status
     """
+    reviewing.check_pushed(context.round)
     at = ReviewServer.of(context).connect(), context.persona, context.round.name
     console = Console(soft_wrap=True)
     console.print(progress_table(review_progress(*at), "complete"))

@@ -48,7 +48,7 @@ def test_agreement_has_intervals_by_question_topic_pair_and_reviewer(reviewed: W
 
 
 def test_there_is_no_agreement_before_reviews_are_pulled(workspace: Workspace) -> None:
-    with pytest.raises(UserError, match="no reviews are pulled yet"):
+    with pytest.raises(UserError, match="nothing is there to review yet"):
         measure_agreement(workspace.context())
 
 

@@ -153,7 +153,7 @@ def test_half_work_for_other_inputs_is_thrown_away(round_: RoundFolder, source: 
 
 def test_a_missing_input_names_the_stage_to_run(round_: RoundFolder) -> None:
     spec = StageSpec("split", _write, inputs=(RESOLVED,))
-    with pytest.raises(UserError, match="run the stage 'resolve' first"):
+    with pytest.raises(UserError, match="`persona resolve` comes first"):
         _run(round_, spec)
 
 

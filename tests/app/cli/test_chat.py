@@ -28,7 +28,7 @@ def test_arms_that_are_not_there_are_one_line(
 ) -> None:
     for arguments, told in (
         (["--arm", "stf"], "there is no arm 'stf' — did you mean 'sft'?"),
-        (["--arm", "dpo"], "run `persona train dpo` first"),
+        (["--arm", "dpo"], "run `persona train dpo --"),
         (["--vs", "sft"], "both arms are 'sft'"),
     ):
         assert main(["chat", *arguments, *options]) == EXIT_USER_ERROR

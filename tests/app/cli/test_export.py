@@ -69,7 +69,7 @@ def test_bad_input_is_one_line(
     assert "no stage 'sftt' with an adapter — did you mean 'sft'?" in said(
         "merged", "--stage", "sftt"
     )
-    assert "run `persona train dpo` first" in said("merged", "--stage", "dpo")
+    assert "run `persona train dpo --" in said("merged", "--stage", "dpo")
     assert "'so/so' is no name for an export" in said("adapter", "--name", "so/so")
     assert "'nowhere' is no name on the Hub — give OWNER/NAME" in said("hub", "nowhere")
     assert "'sp ace' is no name for an export" in said("hub", "me/sp ace")
@@ -85,7 +85,7 @@ def test_nothing_is_exported_from_an_untrained_round(
 ) -> None:
     options = of_round("http://127.0.0.1:1/v1")
     assert main(["export", "merged", *options]) == EXIT_USER_ERROR
-    assert "no adapter 'sft' — run `persona train sft` first" in capsys.readouterr().err
+    assert "no adapter 'sft' — run `persona train sft --" in capsys.readouterr().err
 
 
 def test_the_hub_gets_cards_that_link_and_a_bound_licence_is_asked_for(

@@ -148,8 +148,10 @@ def test_a_model_that_cannot_be_reached_says_how_to_get_it(
         (["run", "--until", "spit"], "there is no stage 'spit' — did you mean 'split'?"),
         (["run", "--preset", "smok"], "there is no preset 'smok' — did you mean 'smoke'?"),
         (["run", "--persona", "datasets"], "no persona.yaml there"),
-        (["split"], "run the stage 'resolve' first"),
-        (["review", "push"], "the Argilla server is not running — run `persona review up` first"),
+        (["split"], "split needs import, which is not done yet — `persona import --runs"),
+        (["report"], "report needs import, which is not done yet — `persona import --runs"),
+        (["review", "adjudicate"], "nothing is there to review yet — `persona import FILE"),
+        (["review", "push"], "the Argilla server is not running — run `persona review up --runs"),
         (["train", "ppo"], "'ppo' is not one of"),
     ],
 )

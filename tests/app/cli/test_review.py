@@ -73,7 +73,7 @@ def test_a_rows_history_is_printed(reviewed: Commands) -> None:
 def test_mistakes_are_one_line(commands: Commands) -> None:
     output = commands.on_round("review", "agreement")
     assert (output.code, output.err.count("\n")) == (2, 1)
-    assert "no reviews are pulled yet" in output.err
+    assert "nothing is there to review yet" in output.err
 
 
 @pytest.mark.parametrize("command", [["run"], ["review", "push"]])

@@ -1,0 +1,22 @@
+"""What comes first: the command that makes what a stage misses.
+
+In: a stage that is not done. Out: the mistake in one line, with the command to run. The layout, the
+runner and the pipeline tell it alike.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.config import METHODS
+from workbench.errors import UserError
+
+
+def not_yet(what: str, stage: str, folder: Path, *, has_rows: bool = False) -> UserError:
+    """Return that something needs a stage that is not done, and the command that makes it.
+
+    ``has_rows`` means that rows to import are named already: no file has to be given.
+    """
+    named = {"import": "import" if has_rows else "import FILE", "review": "run --until review"}
+    command = named.get(stage) or (f"train {stage}" if stage in METHODS else stage)
+    return UserError(what, where=str(folder), fix=f"`persona {command}` comes first")
