@@ -130,9 +130,7 @@ def test_what_cannot_be_served_is_told(
 ) -> None:
     options = of_round("http://127.0.0.1:1/v1")
     assert main(["serve", "--adapter", "dpo", *options]) == EXIT_USER_ERROR
-    assert (
-        "the round has no adapter 'dpo' — run `persona train dpo --" in capsys.readouterr().err
-    )
+    assert "the round has no adapter 'dpo' — run `persona train dpo --" in capsys.readouterr().err
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
