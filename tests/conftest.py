@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +33,31 @@ CHATML = (
 )
 
 
-SERVERS = {"argilla_server", "source"}
+SERVERS = {"argilla_server", "source_server"}
 """Fixtures that start a server."""
+LONGEST = ("loop", "test_docs.py", "argilla", "test_grpo_learns.py", "test_generate_killed.py")
+"""Groups of tests that take longest, in the order in which they begin: the processes that share
+the tests are through at about the same time only if no long group comes last."""
+_many_modules = 0
+"""Modules that were imported when the collector was last told to pass over them."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the groups begin in our order, where pytest-xdist would sort them by their size."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_runtest_teardown() -> None:
+    """Let the collector pass over what was imported: some million objects that stay for good.
+
+    Each stage ends with a collection, which walks through all of them, half a second each time.
+    """
+    global _many_modules
+    if len(sys.modules) - _many_modules > 100:
+        gc.collect()
+        gc.freeze()
+        _many_modules = len(sys.modules)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,16 +70,29 @@ def pytest_collection_modifyitems(
     those that need the server stay with the one that has it.
     """
     for item in items:
-        served = SERVERS.intersection(getattr(item, "fixturenames", ()))
-        if served:
+        if _group(item) == "argilla":
             item.add_marker(pytest.mark.slow)
-        name = "loop" if "loop" in getattr(item, "fixturenames", ()) else item.path.name
-        item.add_marker(pytest.mark.xdist_group("argilla" if served else name))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    if getattr(config.option, "loadgroup", False):
+        slow = {_group(item) for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: _rank(_group(item), slow))
     yield  # a wrapper, since pytest-xdist reads the groups before any other hook of this name
     if getattr(config.option, "loadgroup", False):
         loose = [item.nodeid for item in items if "@" not in item.nodeid.rpartition("]")[2]]
         if loose:
             raise pytest.UsageError(f"pytest-xdist takes no notice of the group of {loose[0]}")
+
+
+def _group(item: pytest.Item) -> str:
+    fixtures = getattr(item, "fixturenames", ())
+    if SERVERS.intersection(fixtures):
+        return "argilla"
+    return "loop" if "loop" in fixtures else item.path.name
+
+
+def _rank(group: str, slow: set[str]) -> int:
+    """Return when a group begins: the longest, then those with slow tests, then the others."""
+    return LONGEST.index(group) if group in LONGEST else len(LONGEST) + (group not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from tests.offline import LoopbackOnly
 LOOP = [stage for stage in STAGES if stage not in ("grpo", "kto")]
 """The stages of a run that asks for nothing else."""
 SIDES = ("train", "validation", "test")
-KILLS = int(os.environ.get("KILLS", "3"))
-"""Random moments at which the run is killed, besides the two that are named."""
+KILLS = int(os.environ.get("KILLS", "1"))
+"""How often the run is killed at a random moment, besides the two moments that are named."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,12 @@ class Loop:
     attempts: int | None
 
 
+def options(runs: Path) -> list[str]:
+    return ["--preset", "smoke", "--runs", str(runs)]
+
+
 def persona(runs: Path, *arguments: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "app.cli.main",
-        *arguments,
-        *("--preset", "smoke", "--runs", str(runs)),
-    ]
+    return [sys.executable, "-m", "app.cli.main", *arguments, *options(runs)]
 
 
 @dataclass

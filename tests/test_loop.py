@@ -1,7 +1,7 @@
 """The loop at its smallest size, for real: embedded model, real Argilla server, no network.
 
-It is killed five times on its way, once among people's reviews, once as training begins, and at
-random moments; KILLS=20 in the environment makes that twenty random ones (`make prove-kills`).
+It is killed three times on its way: among people's reviews, as training begins, and at a random
+moment; KILLS=20 in the environment makes that twenty random ones (`make prove-kills`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
+from app.cli.main import main
 from rounds.layout import MANIFEST, STAGES
 from rounds.lineage.graph import read_lineage
-from tests.loop_round import KILLS, LOOP, SIDES, Loop, persona
+from tests.loop_round import KILLS, LOOP, SIDES, Loop, options, persona
 from tests.offline import LoopbackOnly
 from workbench.records import Example, Preference, Response, Review, Score, SplitAssignment
 from workbench.store import file_hash, read_records
@@ -187,9 +188,8 @@ def test_the_review_server_is_gone_after_an_unattended_run(loop: Loop) -> None:
     assert not psutil.pid_exists(int(state["pid"]))
 
 
-def test_forcing_a_stage_redoes_it_and_what_hangs_on_it(loop: Loop, repo: Path) -> None:
-    done = subprocess.run(
-        persona(loop.runs, "split", "--force"), cwd=repo, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "already done" not in done.stderr
+def test_forcing_a_stage_redoes_it_and_what_hangs_on_it(
+    loop: Loop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["split", "--force", *options(loop.runs)]) == 0
+    assert "already done" not in capsys.readouterr().err

@@ -84,7 +84,7 @@ def test_it_goes_on_from_the_first_adapter_and_hears_a_share_of_its_rows_again(
 
 
 def test_compare_shows_the_paired_difference(second: Second) -> None:
-    found = json.loads(second.persona("compare", "1", "2", "--json"))
+    found = json.loads(second.read("compare", "1", "2", "--json"))
     # What a split dropped, since it would join two splits, was added to nothing.
     drops = read_records(second.folder / "split/drops.jsonl", Drop)
     now = _rows(second.folder, "resolve/examples.jsonl")
@@ -100,12 +100,12 @@ def test_compare_shows_the_paired_difference(second: Second) -> None:
     (score,) = (s for s in found["scores"] if (s["arm"], s["metric"]) == ("sft", "fidelity"))
     assert score["pairs"] == 4
     assert score["low"] <= score["mean"] <= score["high"]
-    told = second.persona("compare", "1", "2")
+    told = second.read("compare", "1", "2")
     assert "fidelity: round-002 minus round-001" in told
 
 
 def test_no_held_out_row_of_either_round_is_trained_on_in_the_other(second: Second) -> None:
-    said = second.persona("split", "--check", "--round", "2")
+    said = second.read("split", "--check", "--round", "2")
     assert said.startswith("no leak: ") and "round-001, round-002" in said
     for held, learned in ((second.first, second.folder), (second.folder, second.first)):
         out = _rows(held, "split/test.jsonl")
@@ -121,15 +121,15 @@ def test_a_row_is_traced_over_both_rounds_and_through_the_adapter_it_started_fro
 ) -> None:
     trained = _rows(second.folder, "sft/trained.jsonl")
     new = next(one for one in trained if one in _rows(second.folder, "generate/examples.jsonl"))
-    chain = json.loads(second.persona("trace", new, "--json"))
+    chain = json.loads(second.read("trace", new, "--json"))
     assert (chain["gaps"], chain["adapters"]) == ([], ["round-002/sft"])
     before = _rows(second.first, "split/train.jsonl")
     old = next(one for one in before if one not in trained)
-    chain = json.loads(second.persona("trace", old, "--json"))
+    chain = json.loads(second.read("trace", old, "--json"))
     assert chain["gaps"] == []
     assert set(chain["adapters"]) == {"round-001/sft", "round-001/dpo", "round-002/sft"}
     assert "round-002/sft: its adapter was also trained on them, through round-001/sft" in (
-        second.persona("forget", old)
+        second.read("forget", old)
     )
 
 

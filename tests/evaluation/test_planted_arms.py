@@ -44,12 +44,19 @@ from workbench.stats import compare
 
 BAD = tuple(name for name in arms("ko") if name not in (*GOOD, *UNSEEN))
 SUCCESS = {"en": "and makes sense", "ko": "질문에 맞게 답합니다"}
-CASES: list[Any] = [
+
+
+def _cases(*seeds: int) -> list[Any]:
     # The English ones load a model of meaning.
-    pytest.param((language, seed), marks=[pytest.mark.slow] if language == "en" else [])
-    for language in PERSONAS
-    for seed in (0, 1, 2)
-]
+    return [
+        pytest.param((language, seed), marks=[pytest.mark.slow] if language == "en" else [])
+        for language in PERSONAS
+        for seed in seeds
+    ]
+
+
+every_arm = pytest.mark.parametrize("case", _cases(0), indirect=True, ids=list(PERSONAS))
+"""What concerns arms that are no one's draw is tried with one seed."""
 
 
 class Case(NamedTuple):
@@ -59,9 +66,12 @@ class Case(NamedTuple):
     reports: dict[str, ReportInput]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.fixture(scope="module", params=_cases(0, 1, 2), ids=lambda case: "-".join(map(str, case)))
 def case(request: pytest.FixtureRequest) -> Case:
-    """Evaluate a language's arms once for all tests of them: pytest asks these together."""
+    """Evaluate a language's arms once for all tests of them: pytest asks these together.
+
+    Of further seeds those that are drawn by them, and the reviewed answers.
+    """
     language, seed = request.param
     return Case(language, evaluated(language, seed))
 
@@ -104,6 +114,13 @@ def evaluated(language: Language, seed: int) -> dict[str, ReportInput]:
     """Return arm → the report's input of an evaluation of it beside the base."""
     rows, inputs = planted(language), sense_input(language)
     texts = {"base": base_answers(language), **arms(language, seed)}
+    if seed:
+        first = arms(language)
+        texts = {
+            name: own
+            for name, own in texts.items()
+            if name in ("base", "reviewed") or own != first[name]
+        }
     every = {arm: rows.responses(arm, own) for arm, own in texts.items()}
     responses = [one for own in every.values() for one in own]
     measures = measure_sense(responses, inputs)
@@ -161,10 +178,12 @@ def calls_success(report: ReportInput, language: Language) -> set[str]:
 
 def test_no_arm_that_nobody_would_ship_is_called_a_success(case: Case) -> None:
     language, reports = case
-    calling = {name: calls_success(reports[name], language) for name in BAD}
+    calling = {name: calls_success(reports[name], language) for name in BAD if name in reports}
+    assert len(calling) >= 8
     assert {name: by for name, by in calling.items() if by} == {}
 
 
+@every_arm
 def test_good_answers_are_called_one_everywhere(case: Case) -> None:
     language, reports = case
     for name in GOOD:
@@ -181,12 +200,14 @@ def test_page_and_card_say_what_the_verdict_says() -> None:
         assert {SUCCESS["ko"] in text for text in forms.values()} == {calls}
 
 
+@every_arm
 def test_what_cannot_be_seen_is_written_down(case: Case) -> None:
     """Well-worded wrong facts pass: only a judge, people or a bound of numbers finds them."""
     language, reports = case
     assert {name for name in UNSEEN if calls_success(reports[name], language)} == set(UNSEEN)
 
 
+@every_arm
 def test_arms_of_one_voice_are_told_apart_by_what_they_say(case: Case) -> None:
     """Fidelity alone gives some of them all that reviewed answers get."""
     for name in ("one_sentence", "another_question", "refusal", "spliced"):

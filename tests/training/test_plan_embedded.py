@@ -22,7 +22,7 @@ from training.run import TrainingRun
 from training.trainer import train
 from workbench.inference.base_models import resolve_model
 rows, out = map(Path, sys.argv[1:])
-recipe = load_recipe(recipe_path("sft-embedded"), {"trainer.max_steps": 3, "trainer.save_steps": 3})
+recipe = load_recipe(recipe_path("sft-embedded"), {"trainer.max_steps": 2, "trainer.save_steps": 2})
 base = resolve_model("smollm2-135m")
 train(TrainingRun(recipe=recipe, model=base, base_name=str(base), train=rows, out=out, seed=0))
 """

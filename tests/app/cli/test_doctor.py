@@ -17,19 +17,23 @@ from app.cli.main import main
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails, says
 from workbench.config import load_config
 from workbench.errors import EXIT_USER_ERROR
+from workbench.inference.embedded import EMBEDDED
 from workbench.inference.endpoint import free_port
 
 
 @pytest.fixture
-def doctor(repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(**endpoints: str) -> tuple[int, str, str]:
+def doctor(repo: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the command with a tiny base: its template is examined each time."""
+
+    def run(model: str = str(tiny_model), **endpoints: str) -> tuple[int, str, str]:
         blocks = {
             role: {"base_url": url, "model": "m", "backoff": 0, "timeout": 2}
             for role, url in endpoints.items()
         }
         file = tmp_path / "run.yaml"
         persona = str(repo / "datasets" / "gym-trainer")
-        file.write_text(json.dumps({"persona": persona, **blocks}), encoding="utf-8")
+        config = {"persona": persona, "model": model, **blocks}
+        file.write_text(json.dumps(config), encoding="utf-8")
         code = main(["doctor", "--config", str(file), "--runs", str(tmp_path / "runs")])
         return int(code), *capsys.readouterr()
 
@@ -264,7 +268,7 @@ def test_a_certificate_that_nobody_signed_is_told_as_such(doctor: Any, tmp_path:
 
 
 def test_without_endpoints_there_is_nothing_to_check(doctor: Any) -> None:
-    code, out, _ = doctor()
+    code, out, _ = doctor(model=EMBEDDED)
     assert (code, out.splitlines()) == (
         0,
         [

@@ -19,18 +19,18 @@ import yaml
 from safetensors.torch import load_file
 
 from app.cli.main import main
-from generation.baseline import baseline_answers
 from rounds.context import RoundContext, open_context
 from rounds.models import linked_model, model_folder
 from rounds.runner import StageSpec, Work, run_stage
 from tests.training.export.conftest import make_adapter, make_base
-from workbench.config import GenerateSettings
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.adapters import AdaptedModel
 from workbench.inference.base_models import load_model, load_tokenizer
+from workbench.inference.client import complete_all
 from workbench.inference.endpoint import Endpoint, free_port
+from workbench.inference.exchange import EndpointRequest
 from workbench.inference.wire import check_reachable
-from workbench.records import Example, user_prompt
+from workbench.records import user_prompt
 
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
@@ -93,16 +93,16 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
                 if httpx.get(f"{url}/health").status_code == 200:
                     break
             except httpx.TransportError:
-                time.sleep(0.5)
+                time.sleep(0.1)
         check_reachable(student)
-        asked = [Example(prompt=user_prompt(question), answer="Up.") for question in QUESTIONS]
-        baseline = baseline_answers(
-            asked, student, GenerateSettings(max_new_tokens=8), workdir=tmp_path / "work"
-        )
+        asked = [
+            EndpointRequest(user_prompt(question), temperature=0, max_tokens=8, accept_cut=True)
+            for question in QUESTIONS
+        ]
+        texts = [completion.text for completion in complete_all(student, asked)]
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
-    texts = [response.text for response in baseline.responses]
     # Merged once: the second time the folder is there already.
     merged = model_folder(context, "sft")
     assert merged.stat().st_mtime < time.time() - 1

@@ -46,7 +46,7 @@ def source_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHome
 
 
 @pytest.fixture(scope="module")
-def source(source_home: ServerHome) -> Server:
+def source_server(source_home: ServerHome) -> Server:
     return start(source_home, REVIEWERS)
 
 
@@ -109,9 +109,9 @@ def moved(counts: Any) -> dict[str, int]:
 
 
 def test_everything_arrives_once_and_later_work_on_both_sides_is_kept(
-    source: Server, team: Server, coach: Persona, tmp_path: Path
+    source_server: Server, team: Server, coach: Persona, tmp_path: Path
 ) -> None:
-    owner, logins = owner_of(source), reviewers_of(source)
+    owner, logins = owner_of(source_server), reviewers_of(source_server)
     one, two = (logins[name] for name in REVIEWERS)
     rows = few(5)
     name = push(owner, coach, ROUND, rows, reviewers_per_record=2, few_shot=rows[:1]).dataset
@@ -120,7 +120,7 @@ def test_everything_arrives_once_and_later_work_on_both_sides_is_kept(
     answer(one, name, rows[1].id, "draft", note="later")
     answer(two, name, rows[2].id, "discarded")
     answer(owner, name, rows[3].id, fidelity=5)  # the owner becomes the connected owner
-    api = Api(source, "owner")
+    api = Api(source_server, "owner")
     other = api.dataset("of-all-kinds", SETTINGS, overlap=1)
     api.push(other, [{"external_id": key, **row} for key, row in ROWS.items()])
     api.call("PUT", f"datasets/{other}/records/bulk", {"items": [{"fields": {"question": "?"}}]})
@@ -132,7 +132,7 @@ def test_everything_arrives_once_and_later_work_on_both_sides_is_kept(
 
     passwords = NewLogins(tmp_path / "new-logins.json", team.url)
     done = migrate(owner, owner_of(team), passwords)
-    here = holdings(source)
+    here = holdings(source_server)
     there = holdings(team, here)
     assert there == here
     assert all(count.add_up for count in done.counts.values())
@@ -150,7 +150,7 @@ def test_everything_arrives_once_and_later_work_on_both_sides_is_kept(
     joined = theirs.call("GET", f"workspaces/{moved_room}/users")["items"]
     assert [user["username"] for user in joined] == [REVIEWERS[0]]
     assert done.counts["records"].moved == sum(len(kept[2]) for kept in here.values())
-    assert set(done.logins) == set(source.logins) - {"owner"}
+    assert set(done.logins) == set(source_server.logins) - {"owner"}
     assert stat.S_IMODE(passwords.path.stat().st_mode) == 0o600
     signed_in = httpx.post(
         f"{team.url}/api/v1/token",
@@ -183,14 +183,18 @@ def test_everything_arrives_once_and_later_work_on_both_sides_is_kept(
 
 
 def test_a_move_that_breaks_off_goes_on_where_it_was(
-    source: Server, team: Server, coach: Persona, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source_server: Server,
+    team: Server,
+    coach: Persona,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    owner = owner_of(source)
+    owner = owner_of(source_server)
     rows = few(7, answer="Sit down.")
     name = push(owner, coach, "round-031", rows, reviewers_per_record=1).dataset
-    answer(reviewers_of(source)[REVIEWERS[0]], name, rows[0].id, fidelity=4)
+    answer(reviewers_of(source_server)[REVIEWERS[0]], name, rows[0].id, fidelity=4)
     newcomer = "late-reviewer"
-    late = Api(source, "owner")
+    late = Api(source_server, "owner")
     account = {"username": newcomer, "first_name": "late", "password": "12345678-first"}
     late.call("POST", "users", {**account, "role": "annotator"})
     monkeypatch.setattr(migrate_dataset, "BATCH", 3)
@@ -201,7 +205,7 @@ def test_a_move_that_breaks_off_goes_on_where_it_was(
             migrate(owner, to, NewLogins(passwords.path, team.url))
         assert error.value.where == url and "nothing is lost" in error.value.line()
     noted = passwords.pending()
-    here = holdings(source)
+    here = holdings(source_server)
     assert set(noted) == {newcomer}, "not shown yet, so not lost"
     rest = migrate(owner, owner_of(team), passwords)
     assert moved(rest.counts)["records"] == 4, "three of seven were there"
@@ -211,24 +215,24 @@ def test_a_move_that_breaks_off_goes_on_where_it_was(
 
 
 def test_what_contradicts_the_target_is_one_line(
-    source: Server, team: Server, tmp_path: Path
+    source_server: Server, team: Server, tmp_path: Path
 ) -> None:
     passwords = NewLogins(tmp_path / "new-logins.json", team.url)
     with pytest.raises(UserError, match="that is the embedded server itself"):
-        migrate(owner_of(source), owner_of(source), passwords)
-    here, there = Api(source, "owner"), Api(team, "owner")
+        migrate(owner_of(source_server), owner_of(source_server), passwords)
+    here, there = Api(source_server, "owner"), Api(team, "owner")
     here.dataset("contradicted", SETTINGS, overlap=1)
     fewer = {**SETTINGS, "questions": SETTINGS["questions"][:1]}
     made = there.dataset("contradicted", fewer, overlap=1)
     with pytest.raises(UserError, match="'contradicted' is there already, and its questions are"):
-        migrate(owner_of(source), owner_of(team), passwords)
+        migrate(owner_of(source_server), owner_of(team), passwords)
     there.call("DELETE", f"datasets/{made}")
     made = there.dataset("contradicted", SETTINGS, overlap=1)
     there.push(made, [{"external_id": "same", "fields": {"question": "there"}}])
     mine = {one["name"]: one["id"] for one in here.call("GET", "me/datasets")["items"]}
     here.push(mine["contradicted"], [{"external_id": "same", "fields": {"question": "here"}}])
     with pytest.raises(UserError, match="contradicted: another record 'same' is there already"):
-        migrate(owner_of(source), owner_of(team), passwords)
+        migrate(owner_of(source_server), owner_of(team), passwords)
     there.call("DELETE", f"datasets/{made}")
 
 
@@ -252,7 +256,7 @@ def invoke(*words: str) -> Output:
 
 
 def test_connected_commands_talk_to_the_team_and_back(
-    source: Server,
+    source_server: Server,
     source_home: ServerHome,
     team: Server,
     coach: Persona,
@@ -266,8 +270,8 @@ def test_connected_commands_talk_to_the_team_and_back(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     at = ("--runs", str(runs), "--persona", str(repo / "datasets/gym-trainer"), "--round", "32")
     rows = few(2, answer="Walk.")
-    name = push(owner_of(source), coach, "round-032", rows, reviewers_per_record=1).dataset
-    answer(reviewers_of(source)[REVIEWERS[0]], name, rows[0].id, fidelity=4)
+    name = push(owner_of(source_server), coach, "round-032", rows, reviewers_per_record=1).dataset
+    answer(reviewers_of(source_server)[REVIEWERS[0]], name, rows[0].id, fidelity=4)
     try:
         done = invoke("connect", team.url + "/", *at)
         assert (done.exit_code, done.output) == (0, f"connected to {team.url}\n")
@@ -292,7 +296,7 @@ def test_connected_commands_talk_to_the_team_and_back(
         assert lost.exit_code == 2 and f"{KEY_VARIABLE} is not set" in lost.output
         back = invoke("connect", "--embedded", *at)
         assert back.output == "back to the embedded server\n"
-        assert start(source_home, [], reuse=True).url == source.url
+        assert start(source_home, [], reuse=True).url == source_server.url
     finally:
         disconnect(source_home)
     secret = team.owner_api_key
@@ -301,7 +305,7 @@ def test_connected_commands_talk_to_the_team_and_back(
 
 
 def test_a_connection_is_saved_only_when_it_works(
-    source: Server, team: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source_server: Server, team: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
@@ -311,7 +315,7 @@ def test_a_connection_is_saved_only_when_it_works(
         "an address with a password": ("https://me:pw@argilla.example.org", "key"),
         "the API key is not valid there": (team.url, "wrong"),
         "does not answer": ("http://127.0.0.1:9", "key"),
-        "with the role 'annotator'": (source.url, source.login(REVIEWERS[0]).api_key),
+        "with the role 'annotator'": (source_server.url, source_server.login(REVIEWERS[0]).api_key),
     }
     for what, (url, key) in refused.items():
         with pytest.raises(UserError, match=what) as error:
