@@ -59,6 +59,7 @@ PROGRESS = ".progress.json"
 """What the running stage is doing, for whoever watches; gone when it ends."""
 CONFIG = "config.yaml"
 """The round's own configuration: what later commands on the same round start from."""
+LOCK = ".lock"
 _DATA = ("import", "generate", "filter", "review", "resolve", "split")
 STAGES = (*_DATA, *METHODS, "evaluate", "report")
 """Names of the stages' folders, in the order in which a reader meets them."""
@@ -418,7 +419,7 @@ class RoundFolder:
         Raises:
             UserError: Another command holds it, or the folder cannot be written.
         """
-        return locked(self.folder / ".lock", self.folder)
+        return locked(self.folder / LOCK, self.folder)
 
 
 def round_number(name: str | Path) -> int | None:

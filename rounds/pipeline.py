@@ -30,7 +30,7 @@ from rounds.stages.review import review_stage
 from rounds.stages.split import split_stage
 from rounds.stages.train import reads_texts, recipe_checks, training_stage
 from workbench.config import METHODS
-from workbench.console import console
+from workbench.console import console, in_words
 from workbench.errors import UserError, every_mistake, nearest
 from workbench.inference.base_models import examine_model, resolve_model
 from workbench.inference.hub import hub_offline
@@ -176,4 +176,4 @@ def _summary(outcome: Outcome) -> str:
     text = ", ".join(f"{key} {value}" for key, value in counts.items())
     if not outcome.ran:
         return f"already done ({text})" if text else "already done"
-    return f"{text + '; ' if text else ''}{outcome.manifest.seconds:.0f} s"
+    return f"{text + '; ' if text else ''}{in_words(outcome.manifest.seconds)}"

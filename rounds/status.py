@@ -13,11 +13,12 @@ from typing import Literal
 
 from curation.argilla.pull import Progress, review_progress
 from rounds.context import RoundContext
-from rounds.layout import PROGRESS, STAGES, Manifest, RoundFolder, curve
+from rounds.layout import LOCK, PROGRESS, REPORT_PAGE, STAGES, Manifest, RoundFolder, curve
 from rounds.review_server import ReviewServer
 from workbench.config import METHODS
 from workbench.console import PublishedProgress, read_progress
 from workbench.errors import UserError
+from workbench.store import is_locked
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class RoundStatus:
     """Its name."""
     folder: Path
     stages: tuple[StageStatus, ...]
+    is_running: bool
+    """Whether a command is at work on it."""
+    report: Path | None
+    """The page, where it was made of all that is there now."""
     review: Progress | UserError | None
     """How far reviewers are, or why nobody knows; None unless the round waits for them."""
 
@@ -66,8 +71,14 @@ def round_status(context: RoundContext, *, review: bool = True) -> RoundStatus:
         begun = one.partial(stage).exists()
         progress = read_progress(one.folder / PROGRESS) if begun else None
         stages.append(StageStatus(stage, manifest, begun, progress))
+    is_done = all(stage.state == "done" for stage in stages)
     return RoundStatus(
-        context.persona.name, one.folder, tuple(stages), review_state(context) if review else None
+        context.persona.name,
+        one.folder,
+        tuple(stages),
+        is_locked(one.folder / LOCK),
+        one.path(REPORT_PAGE) if is_done else None,
+        review_state(context) if review else None,
     )
 
 

@@ -20,10 +20,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 Advance = Callable[..., None]
 """``advance(count=1, note="")`` moves the progress on; ``note`` is shown beside it."""
@@ -36,6 +38,29 @@ LOG_EVERY = 15.0
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where progress and notes go; results go to standard output."""
+
+
+def in_words(seconds: float) -> str:
+    """Return a time as people say it: ``33 s``, ``4 min``, ``1 h 20 min``, ``2 days 3 h``."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        hours, rest = divmod(10 * round(minutes / 10) if minutes > 90 else minutes, 60)
+        return f"{hours} h" + (f" {rest} min" if rest and hours < 10 else "")
+    days, hours = divmod(round(minutes / 60), 24)
+    return f"{days} days" + (f" {hours} h" if hours else "")
+
+
+def time_left(seconds: float, done: int, total: int | None) -> float | None:
+    """Return the seconds that what is left takes at the pace so far.
+
+    None where nothing is done yet, so that there is no pace; where all is; or where nobody knows
+    how much there is.
+    """
+    return seconds / done * (total - done) if total and 0 < done < total else None
 
 
 @contextmanager
@@ -74,7 +99,7 @@ def _display(label: str, total: int | None) -> Iterator[Advance]:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _Left(),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console, transient=True) as bar:
@@ -120,9 +145,8 @@ class PublishedProgress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that what is left will take at this pace; None where nobody knows how much."""
-        each = self.seconds / max(self.done, 1)
-        return each * (self.total - self.done) if self.total else None
+        """Seconds that what is left will take at this pace, as :func:`time_left` has it."""
+        return time_left(self.seconds, self.done, self.total)
 
     @property
     def silent(self) -> float:
@@ -156,6 +180,14 @@ def read_progress(path: Path) -> PublishedProgress | None:
         return None
 
 
+class _Left(ProgressColumn):
+    """The time that is left, in words; nothing before anything is done."""
+
+    def render(self, task: Task) -> Text:
+        left = time_left(task.elapsed or 0.0, int(task.completed), int(task.total or 0))
+        return Text("" if left is None else f"about {in_words(left)} left")
+
+
 class _Lines:
     """Progress as a line every :data:`LOG_EVERY` seconds and at the end."""
 
@@ -172,6 +204,7 @@ class _Lines:
         spent = now - self.started
         text = f"  {self.label}: {self.done}"
         if self.total:
-            left = spent / max(self.done, 1) * (self.total - self.done)
-            text += f"/{self.total} ({spent:.0f} s, {left:.0f} s left)"
+            left = time_left(spent, self.done, self.total)
+            about = "" if left is None else f", about {in_words(left)} left"
+            text += f"/{self.total} ({in_words(spent)}{about})"
         console.print(f"{text} {note}".rstrip())

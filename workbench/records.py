@@ -182,6 +182,11 @@ class Review(Record):
             return None
         return frozenset(self.answers.get("problems") or ())
 
+    def correction(self, answer: str) -> str:
+        """Return the corrected answer; empty where it only repeats ``answer``, as pre-filled."""
+        corrected = str(self.answers.get("corrected") or "").strip()
+        return "" if corrected.split() == answer.split() else corrected
+
 
 class Decision(Record):
     """What became of one reviewed record; its reviews are among its parents."""

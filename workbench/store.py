@@ -126,6 +126,23 @@ def check_space(folder: Path, needed: int, what: str, option: str = "") -> None:
         )
 
 
+_MOMENT = 0.2
+"""Seconds to wait for a lock."""
+
+
+def is_locked(file: Path) -> bool:
+    """Return whether a command holds ``file``; nothing is made on disk."""
+    from filelock import FileLock, Timeout
+
+    if not file.exists():
+        return False
+    try:
+        with FileLock(file, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
 @contextmanager
 def locked(file: Path, where: Path) -> Iterator[None]:
     """Hold ``file``, so that two commands do not write ``where`` at once.
@@ -135,7 +152,8 @@ def locked(file: Path, where: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(file, timeout=0)
+    # Whoever only looks whether it is held, holds it for a moment.
+    lock = FileLock(file, timeout=_MOMENT)
     try:
         with disk_errors(where):
             file.parent.mkdir(parents=True, exist_ok=True)

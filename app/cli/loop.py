@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from rounds.runner import Outcome
 from rounds.stages.review import with_overlap
 from rounds.status import RoundStatus, StageStatus, round_status
 from rounds.training_seeds import run_with_seeds
-from workbench.console import PublishedProgress
+from workbench.console import PublishedProgress, in_words
 from workbench.errors import UserError
 from workbench.stats import Difference
 
@@ -45,6 +45,8 @@ EVERY = 2.0
 """Seconds between two looks at a running round."""
 OLD = 120.0
 """Seconds after which progress may be what a killed command has left."""
+_IDLE = 2
+"""Looks at a round that nobody runs after which the run has ended: seeds are run one by one."""
 _COUNTS = 4
 """Counts of a stage that are printed."""
 _LISTED = 8
@@ -133,22 +135,37 @@ def _print_summary(outcomes: list[Outcome], label: str, result: Path) -> None:
 def watch(context: RoundContext, once: bool) -> None:
     """Show a round while it runs: stages, what the running one does, reviewers, losses, cost.
 
-    It only reads: it may be started and stopped at any time.
+    It only reads: it may be started and stopped at any time. It ends when the run has, and names
+    the report.
 
     \b
     Example:
       persona watch
     """
     console = Console(soft_wrap=True, highlight=False)
+    status = round_status(context)
     if once or not console.is_terminal:
-        console.print(_status(round_status(context)))
-        return
-    with Live(_status(round_status(context)), console=console, refresh_per_second=1) as live:
-        while True:
-            time.sleep(EVERY)
-            # A stage that ends between two reads takes its files away: look again then.
-            with suppress(FileNotFoundError):
-                live.update(_status(round_status(context)))
+        console.print(_status(status))
+    else:
+        with Live(_status(status), console=console, refresh_per_second=1) as live:
+            for now in _looks(context, status):
+                live.update(_status(now))
+                status = now
+    if status.report:
+        console.print(f"Report: {status.report}", markup=False)
+
+
+def _looks(context: RoundContext, status: RoundStatus) -> Iterator[RoundStatus]:
+    """Yield the state until a run that was seen has ended, or all is done."""
+    seen, idle = status.is_running, 0
+    while idle < _IDLE and not (status.report and not status.is_running):
+        time.sleep(EVERY)
+        # A stage that ends between two reads takes its files away: look again then.
+        with suppress(FileNotFoundError):
+            status = round_status(context)
+            yield status
+        seen |= status.is_running
+        idle = idle + 1 if seen and not status.is_running else 0
 
 
 def _status(status: RoundStatus) -> RenderableType:
@@ -175,10 +192,12 @@ def _stage_cells(one: StageStatus) -> tuple[str, ...]:
 def _doing(progress: PublishedProgress) -> str:
     """Return what a begun stage does now, in one line."""
     text = f"{progress.label}: {progress.done}"
+    if progress.total:
+        text += f"/{progress.total}, {in_words(progress.seconds)}"
     if progress.seconds_left is not None:
-        text += f"/{progress.total}, {progress.seconds:.0f} s, {progress.seconds_left:.0f} s left"
+        text += f", about {in_words(progress.seconds_left)} left"
     text = f"{text} {progress.note}".strip()
-    return f"{text}; silent for {progress.silent / 60:.0f} min" if progress.silent > OLD else text
+    return f"{text}; silent for {in_words(progress.silent)}" if progress.silent > OLD else text
 
 
 def _counts(counts: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ COMMANDS = {
 
 TRACEBACK = "PERSONA_TRACEBACK"
 """Variable of the environment: where it is set, a fault of ours is raised as Python shows it."""
+_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
 EXIT_FAULT = 1
 """Exit code of a command that stops on a fault of ours."""
 
@@ -84,6 +85,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a user's mistake is one line and exit code 2, a fault of ours 1."""
+    if not sys.stderr.isatty():
+        # A log gets our own lines; the libraries' bars would fill it. Read when they are imported.
+        os.environ.update(dict.fromkeys(_BARS, "1"))
     try:
         return cli.main(arguments, standalone_mode=False) or 0
     except UserError as error:

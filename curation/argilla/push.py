@@ -232,7 +232,7 @@ def opinions_of(
         if vote.problems:
             names = [labels.get(problem, problem) for problem in sorted(vote.problems)]
             lines.append(phrase(".problems", problems=", ".join(names)))
-        if vote.corrected and vote.corrected != example.answer:
+        if vote.corrected.split() not in ([], example.answer.split()):
             lines.append(phrase(".corrected", corrected=vote.corrected))
         if vote.note:
             lines.append(phrase(".note", note=vote.note))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from curation.review.reliability import Reliability, dawid_skene
@@ -89,14 +89,13 @@ def resolve(
     votes = about(votes_of(reviews), examples)
     newest = sorted(adjudications, key=lambda one: one.at)
     words = {one.record: one for one in newest if one.status == "submitted"}
-    grouped, final = by_record(votes), by_record(votes_of(words.values()))
+    grouped, final = by_record(votes), by_record(about(votes_of(words.values()), examples))
     trust = dawid_skene(votes, policy) if policy.rule == "dawid-skene" else Reliability()
     declined = {review.record for review in reviews if review.status == "discarded"}
     known = {example.id for example in examples}
     resolved = Resolved(strangers=sum(review.record not in known for review in reviews))
     for example in examples:
-        own = [_without_prefilled(vote, example) for vote in grouped.get(example.id, [])]
-        last = [_without_prefilled(vote, example) for vote in final.get(example.id, [])]
+        own, last = grouped.get(example.id, []), final.get(example.id, [])
         ruling = decide(
             last or own, _final(policy) if last else policy, trust.posteriors.get(example.id, {})
         )
@@ -137,12 +136,6 @@ class _Case:
     def detail(self, *notes: str) -> str:
         votes = "; ".join(vote.summary() for vote in self.every)
         return ". ".join(part for part in (self.ruling.why, votes, *notes) if part)
-
-
-def _without_prefilled(vote: ReviewVote, example: Example) -> ReviewVote:
-    """Return the vote without a correction that only repeats what it was pre-filled with."""
-    same = folded(vote.corrected) == folded(example.answer)
-    return replace(vote, corrected="") if same else vote
 
 
 def _final(policy: Policy) -> Policy:

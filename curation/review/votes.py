@@ -7,7 +7,7 @@ three mean the same. The policy's fields are :class:`workbench.config.Policy`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.config import Policy
 from workbench.records import Example, Review
@@ -93,9 +93,16 @@ def by_record(votes: Iterable[ReviewVote]) -> dict[str, list[ReviewVote]]:
 
 
 def about(votes: Iterable[ReviewVote], examples: Collection[Example]) -> list[ReviewVote]:
-    """Return the votes about ``examples``: gold and rows of other rounds are left out."""
-    known = {example.id for example in examples}
-    return [vote for vote in votes if vote.record in known]
+    """Return the votes about ``examples``: gold and rows of other rounds are left out.
+
+    A correction that only repeats what it was pre-filled with is none.
+    """
+    answers = {example.id: example.answer.split() for example in examples}
+    return [
+        replace(vote, corrected="") if vote.corrected.split() == answers[vote.record] else vote
+        for vote in votes
+        if vote.record in answers
+    ]
 
 
 @dataclass(frozen=True)

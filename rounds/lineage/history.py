@@ -122,6 +122,7 @@ class RowHistory:
         ]
         """The row as it came, and what became of it, in the order of stages."""
         self._known = {*(row.id for row in self.rows), subject}
+        self._answers = {row.id: str(getattr(row, "answer", "")) for row in self.rows}
 
     def lines(self) -> Iterator[str]:
         """Yield the history."""
@@ -179,7 +180,7 @@ class RowHistory:
         for artifact, verb in _REVIEWS.items():
             for review in self.about(artifact):
                 yield f"{verb}: {review.id} {review.reviewer} at {review.at}:"
-                yield f"  {_review_text(review)}"
+                yield f"  {_review_text(review, self._answers.get(review.record, ''))}"
 
     def _decided(self) -> Iterator[str]:
         decisions = list(self.about(layout.DECISIONS))
@@ -191,7 +192,8 @@ class RowHistory:
             if drop.record not in decided:
                 yield f"resolve: {drop.record} dropped: {drop.reason}, {drop.detail}"
         for row in self.about(layout.RESOLVED):
-            if row.origin == "edit":
+            before = self._answers.get(row.parents[0] if row.parents else "", row.answer)
+            if row.origin == "edit" and row.answer.split() != before.split():
                 yield f"resolve: corrected, now {row.id}: {_short(row.answer)}"
         for pair in self.about(layout.RESOLVED_PREFERENCES):
             yield f"resolve: pair {pair.id}, preferred to: {_short(pair.rejected)}"
@@ -231,7 +233,7 @@ class RowHistory:
             yield f"  {', '.join(values) or 'not scored'}"
 
 
-def _review_text(review: Review) -> str:
+def _review_text(review: Review, answer: str) -> str:
     if review.status != "submitted":
         return review.status
     answers = review.answers
@@ -239,7 +241,7 @@ def _review_text(review: Review) -> str:
         f"fidelity {answers.get('fidelity')}",
         f"better: {answers['better']}" if answers.get("better") else "",
         f"problems: {', '.join(answers['problems'])}" if answers.get("problems") else "",
-        f"corrected: {_short(answers['corrected'])}" if answers.get("corrected") else "",
+        f"corrected: {_short(text)}" if (text := review.correction(answer)) else "",
         f"note: {_short(answers['note'])}" if answers.get("note") else "",
     )
     return "; ".join(part for part in parts if part)

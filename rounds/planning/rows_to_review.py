@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from curation.label_issues import LabelledAnswer, label_quality
-from curation.review.votes import by_record, votes_of
+from curation.review.votes import about, by_record, votes_of
 from evaluation.weakness import Gap, by_group
 from rounds.arms import own_arms
 from rounds.context import RoundContext
@@ -120,8 +120,9 @@ def disputed_rows(inputs: PlanInputs, policy: Policy) -> list[DisputedRow]:
     outcomes = {decision.record: decision.outcome for decision in inputs.decisions}
     settled = {review.record for review in inputs.reviewed.adjudications}
     disputed = []
-    for record, votes in by_record(votes_of(inputs.reviewed.reviews)).items():
-        if record not in rows or record in settled:
+    votes_about = about(votes_of(inputs.reviewed.reviews), rows.values())
+    for record, votes in by_record(votes_about).items():
+        if record in settled:
             continue
         ratings = [vote.fidelity for vote in votes]
         apart = max(ratings) - min(ratings)

@@ -68,6 +68,7 @@ def test_what_a_killed_command_has_left_is_known_by_its_silence(workspace: Works
     assert alive and dead
     assert (round(alive.seconds), round(alive.seconds_left or 0)) == (11, 33)
     assert alive.silent < OLD
+    assert PublishedProgress("Training SFT", 44, 0, started=0, at=9).seconds_left is None
     assert round(dead.silent / 60) == 60
     (workspace.folder() / PROGRESS).unlink()
     begun = _stage(round_status(workspace.context()), "sft")

@@ -27,6 +27,7 @@ from training.plan.model_shapes import measure_shapes, planned_adapter, read_con
 from training.plan.timing import estimate_step
 from training.run import Recipe, TrainingRun
 from training.tokens import splits_rows
+from workbench.console import in_words
 from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
 from workbench.values import Frozen
@@ -274,9 +275,7 @@ def against(planned_mib: float, measured_mib: float) -> str:
 def _time(plan: Plan) -> str:
     if plan.seconds is None or plan.step_seconds is None:
         return "not measured: the device is not here"
-    minutes = plan.seconds / 60
-    whole = f"{minutes:.0f} min" if minutes >= 2 else f"{plan.seconds:.0f} s"
-    return f"{whole} ({plan.step_seconds:.2f} s a step)"
+    return f"{in_words(plan.seconds)} ({plan.step_seconds:.2f} s a step)"
 
 
 def _yaml(value: object) -> str:

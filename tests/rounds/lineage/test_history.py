@@ -14,6 +14,7 @@ from tests.commands import Workspace
 from tests.reviewed_round import write_reviewed
 from workbench.config import Policy
 from workbench.errors import UserError
+from workbench.records import Review
 
 
 @pytest.fixture
@@ -36,6 +37,22 @@ def test_it_goes_from_the_source_to_the_split(reviewed: Workspace) -> None:
     review = next(line for line in lines if line.startswith("review: ")).split()[1]
     for name in (edit.record[:12], review):
         assert history(reviewed.context(), name) == lines
+
+
+def test_a_correction_that_changes_nothing_is_none(reviewed: Workspace) -> None:
+    row = reviewed.round().read(FILTERED)[0]
+    answers = {"fidelity": 5, "corrected": f"  {row.answer}\n"}
+    reviews = [Review(reviewer="reviewer-1", record=row.id, answers=answers)]
+    reviewed.put("review/reviews.jsonl", reviews)
+    run_stages(reviewed.context(), ["resolve"])
+    assert not any("corrected" in line for line in history(reviewed.context(), row.id))
+    answers["corrected"] = f"{row.answer} Up now, champ."
+    changed = reviews[0].evolve(answers=answers)
+    reviewed.put("review/reviews.jsonl", [changed])
+    run_stages(reviewed.context(), ["resolve"], force=["resolve"])
+    lines = history(reviewed.context(), row.id)
+    assert any(line.startswith("  fidelity 5; corrected: ") for line in lines)
+    assert any(line.startswith("resolve: corrected, now ex-") for line in lines)
 
 
 def test_a_dropped_row_has_its_reason_and_no_split(reviewed: Workspace) -> None:
