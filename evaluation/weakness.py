@@ -14,7 +14,7 @@ from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Response, Score
 from workbench.stats.bootstrap import RESAMPLES
 from workbench.stats.comparison import ALPHA, DRIFT, FEWEST_PAIRS, differences_of
-from workbench.stats.significance import holm_within, two_samples
+from workbench.stats.significance import holm_within, two_samples, units_for
 from workbench.stats.table import Column, Key, tabulate
 from workbench.values import Frozen
 
@@ -50,6 +50,8 @@ class Gap(Frozen):
     p: float | None
     p_adjusted: float | None = None
     """After Holm's correction within the family."""
+    needed: int | None = None
+    """About how many prompts would settle it, where it is sure before the correction alone."""
 
     @property
     def is_sure(self) -> bool:
@@ -146,13 +148,24 @@ def corrected(gaps: Sequence[Gap]) -> list[Gap]:
     )
     families: dict[str, list[Gap]] = {gap.family: [] for gap in gaps}
     for place, gap in enumerate(gaps):
-        families[gap.family].append(gap.model_copy(update={"p_adjusted": adjusted.get(place)}))
+        one = gap.model_copy(update={"p_adjusted": adjusted.get(place)})
+        families[gap.family].append(one.model_copy(update={"needed": _needed(one)}))
     # Of gaps of one size, those that were tested stand first.
     return [
         gap
         for members in families.values()
         for gap in sorted(members, key=lambda one: (one.gap, one.p is None))
     ]
+
+
+def _needed(gap: Gap) -> int | None:
+    """Return about how many prompts settle a gap that only the correction makes unsure."""
+    if gap.is_sure or not gap.is_enough or not gap.p or not gap.p_adjusted:
+        return None
+    if gap.p >= ALPHA or gap.high is None or gap.high >= 0:
+        return None
+    comparisons = gap.p_adjusted / gap.p
+    return units_for(gap.p, ALPHA / comparisons, min(gap.prompts, gap.others or gap.prompts))
 
 
 def _reviewed_values(persona: Persona, rows: Sequence[Example]) -> dict[str, dict[str, float]]:

@@ -25,6 +25,8 @@ TAUGHT = 0.9
 _short = partial(shortened, characters=90)
 _HEAD = ("name", "value", "against", "gap", "verdict")
 _LABELLED = {True: "label_issues.kept", False: "label_issues.dropped"}
+_ASKED_BY = {"probe": "probes", "turn": "conversations"}
+"""Family of a place → the setting of ``evaluate`` that says how many are asked; ``rows`` else."""
 _FAMILIES = ("trait", "topic", "probe", "turn", "learned")
 
 
@@ -70,7 +72,8 @@ class _Page:
         if sure:
             lines += [self.say("weak.lead", count=len(sure)), ""]
             lines += [f"- {self.sentence(gap)}" for gap in sure]
-        elif not senseless:
+        lines += self.nearly(any_sure=bool(sure))
+        if len(lines) == 2:
             lines += [self.say("weak.none")]
         if any(not gap.is_enough for gap in self.proposal.gaps):
             lines += ["", self.say("weak.few")]
@@ -82,6 +85,24 @@ class _Page:
                 lines += [self.say(f"note.{family}"), ""]
                 lines += _table(head, map(self._cells, gaps))
         return lines
+
+    def nearly(self, *, any_sure: bool) -> list[str]:
+        """Return the gaps that only the correction leaves open, and what settles them."""
+        nearly = [gap for gap in self.proposal.gaps if gap.needed]
+        if not nearly:
+            return []
+        lead = self.say("weak.nearly" if any_sure else "weak.nearly.alone", count=len(nearly))
+        lines = [
+            self.say(
+                f"weak.nearly.{'rows' if gap.family == 'learned' else 'one'}",
+                gap=self.sentence(gap),
+                prompts=gap.prompts,
+                needed=gap.needed,
+                setting=_ASKED_BY.get(gap.family, "rows"),
+            )
+            for gap in nearly
+        ]
+        return ["", lead, "", *(f"- {line}" for line in lines)]
 
     def senseless(self) -> str:
         """Return that the arm makes too little sense; empty where it makes enough, or is old."""
@@ -95,13 +116,14 @@ class _Page:
     def _cells(self, gap: Gap) -> list[str]:
         interval = f" [{_interval(gap)}]" if gap.low is not None and gap.is_enough else ""
         prompts = f"{gap.prompts}" + (f" / {gap.others}" if gap.others else "")
-        verdict = "sure" if gap.is_sure else "unclear" if gap.is_enough else "few"
+        unsure = "nearly" if gap.needed else "unclear" if gap.is_enough else "few"
+        verdict = "sure" if gap.is_sure else unsure
         return [
             self.name(gap),
             f"{_value(gap, gap.value)} ({prompts})",
             f"{_value(gap, gap.reference)} {self.say(f'against.{gap.against}')}",
             f"{_difference(gap, gap.gap)}{interval}",
-            self.say(f"verdict.{verdict}"),
+            self.say(f"verdict.{verdict}", needed=gap.needed),
         ]
 
     def sentence(self, gap: Gap) -> str:

@@ -233,6 +233,24 @@ def needed(effect: float, sd: float) -> int:
     return high // 2 + bisect_left(range(high // 2, high), True, key=reaches)
 
 
+def units_for(p: float, target: float, n: int) -> int:
+    """Return about how many units would bring an effect's p down to ``target``, if it stays as big.
+
+    The standardised effect grows with the root of the number of units, so that many are needed as
+    the squared ratio of the two normal deviates says; and no fewer than with which the sign-flip
+    test can reach that at all, whose least p is 2 / 2**n.
+
+    Args:
+        p: Two-sided, of ``n`` units, above 0.
+        target: Below ``p``.
+        n: Units, at least 1.
+    """
+    from scipy.stats import norm
+
+    grown = n * float(norm.isf(target / 2) / norm.isf(p / 2)) ** 2
+    return max(math.ceil(grown), math.floor(2 - math.log2(target)), n + 1)
+
+
 class PairedShares(NamedTuple):
     """Two shares on the same prompts, and what is known of their difference."""
 

@@ -21,6 +21,7 @@ from training.row_loss import RowLoss
 from training.run import Recipe
 from workbench.config import load_config
 from workbench.errors import UserError
+from workbench.persona import load_persona
 from workbench.records import Example, Response
 from workbench.store import read_records, write_records
 
@@ -55,6 +56,26 @@ def priced(tmp_path: Path) -> Path:
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"persona": "datasets/gym-trainer", "teacher": PRICED}))
     return config
+
+
+def test_what_only_the_correction_leaves_open_says_how_many_prompts_would_settle_it(
+    workspace: Workspace, first: Path
+) -> None:
+    # 0 of 8 against 8 of 8 has p 0.0078 alone; with the other traits it is above 0.05.
+    persona = load_persona(Path("datasets/gym-trainer"))
+    traits = [trait.id for trait in persona.rule_traits]
+    written_round(first, per_topic=4, missed={traits[0]: 8, **dict.fromkeys(traits[1:], 1)})
+    proposal = _planned(workspace)
+    (gap,) = (one for one in proposal.gaps if one.family == "trait" and one.name == traits[0])
+    assert (gap.value, gap.reference, gap.prompts, gap.p) == (0, 1, 8, 2 / 2**8)
+    assert not gap.is_sure and gap.p_adjusted == pytest.approx(len(traits) * 2 / 2**8)
+    assert gap.needed == 9
+    assert len(traits) * 2 / 2**9 < 0.05, "nine of nine would be sure"
+    page = _page(workspace)
+    assert "Nothing is sure after correction for the number of comparisons; 1 taken alone" in page
+    assert "8 prompts were asked; if it stays so, about 9 would settle it (`evaluate.rows`" in page
+    assert "| sure before correction; about 9 prompts would settle it |" in page
+    assert "cannot be told from chance" not in page
 
 
 def test_a_planted_weak_trait_is_found_and_three_quarters_of_the_rows_go_to_it(
