@@ -21,6 +21,7 @@ from workbench.config import SplitSettings
 from workbench.errors import UserError
 from workbench.paraphrases import Meaning
 from workbench.records import SPLITS, Drop, Example, Preference, SplitAssignment, SplitName
+from workbench.text import counted
 
 STAGE = "split"
 JOINS_TWO_SPLITS = "joins_two_splits"
@@ -170,7 +171,7 @@ def assign_groups(
     rest = [group for group in order if group not in splits]
     if not rest and not any(group in members for group in _of("train", fixed)):
         raise UserError(
-            f"{len(members)} groups of rows are too few for train, validation and test",
+            f"too few for train, validation and test: {counted(len(members), 'group')} of rows",
             fix="bring rows of at least three topics, each named in its row,"
             " or many rows of one with split: {topics: spread} in the configuration",
         )

@@ -14,6 +14,7 @@ from evaluation.scorers import NO_JUDGE
 from workbench.config import GateBounds
 from workbench.records import Response, Score
 from workbench.stats import Difference, paired_difference
+from workbench.text import counted
 from workbench.values import Frozen
 
 Why = Literal["base", "general", "persona", "decoding", "judge", "no_prompt"]
@@ -121,8 +122,9 @@ def _fall_line(fall: InstructionFall | None) -> str:
     if fall is None:
         return "instructions not compared"
     return (
-        f"instructions kept {fall.difference.mean:+.0%} on {fall.difference.pairs} prompts (bound"
-        f" -{fall.bound:.0%}; falls from {fall.detectable:.0%} are told from chance)"
+        f"instructions kept {fall.difference.mean:+.0%} on"
+        f" {counted(fall.difference.pairs, 'prompt')} (bound -{fall.bound:.0%};"
+        f" falls from {fall.detectable:.0%} are told from chance)"
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
 from workbench.records import Example, Response
+from workbench.text import counted
 from workbench.values import Frozen
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _check_rows(labels: Sequence[int], topics: Sequence[str]) -> None:
     if len(set(topics)) < 2 or len(set(labels)) < 2:
         raise UserError(
             f"too few rows for a style classifier ({sum(labels)} of the persona,"
-            f" {len(labels) - sum(labels)} baseline, {len(set(topics))} topics)",
+            f" {len(labels) - sum(labels)} baseline, {counted(len(set(topics)), 'topic')})",
             where="the training split",
             fix="train on two topics or more, with the base's baseline answers to them",
         )

@@ -17,6 +17,7 @@ from workbench.inference.judge import trait_questions
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
 from workbench.records import Example, user_prompt
+from workbench.text import counted
 
 PER_CHARACTER = {"en": (0.2, 0.3), "ko": (0.4, 1.1)}
 """Tokens a character, lowest and highest, over the tokenizers of today's large models."""
@@ -106,7 +107,7 @@ class TeacherPlan:
 
     def lines(self) -> list[str]:
         """Return the plan for people to read: one line a step, and the sum."""
-        lines = [f"{self.rows} rows over {len(self.topics)} topics"]
+        lines = [f"{counted(self.rows, 'row')} over {counted(len(self.topics), 'topic')}"]
         for step in self.steps:
             lines.append(
                 f"{step.name}: {_span(step.requests)} requests,"
@@ -244,7 +245,7 @@ def account_lines(plan: TeacherPlan, taught: Taught) -> list[str]:
     for step in plan.steps:
         took = taught.paid.get(step.name, Paid())
         lines.append(
-            f"{step.name}: {took.attempts:,} requests ({_span(step.requests)} planned),"
+            f"{step.name}: {counted(took.attempts, 'request')} ({_span(step.requests)} planned),"
             f" {took.input_tokens:,} tokens in ({_span(step.input_tokens)}),"
             f" {took.output_tokens:,} out ({_span(step.output_tokens)})"
         )
@@ -280,7 +281,7 @@ def _rows(taught: Taught) -> str:
     ]
     if taught.missing:
         parts.append(f"{sum(taught.missing.values())} without a question")
-    return f"{taught.planned} rows planned = {' + '.join(parts)}"
+    return f"{counted(taught.planned, 'row')} planned = {' + '.join(parts)}"
 
 
 def _kinds(kinds: Mapping[str, int]) -> str:

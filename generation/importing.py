@@ -27,7 +27,7 @@ from workbench.persona import Persona
 from workbench.records import Drop, Example, Messages, Origin, Preference
 from workbench.row_files import FolderReading, row_files
 from workbench.row_reading import Mistake, RawRow, Reading
-from workbench.text import changes_line, normalize
+from workbench.text import changes_line, counted, normalize
 
 STAGE = "import"
 MOST_ERRORS = 20
@@ -289,7 +289,7 @@ class _SourceReader:
                 self._drop(record, "unpaired_rejected", "no liked answer to the same question")
         columns = self.result.columns
         if self.reasoned:
-            self.result.notes.append(f"{name}: reasoning taken off {self.reasoned} rows")
+            self.result.notes.append(f"{name}: reasoning taken off {counted(self.reasoned, 'row')}")
         if changes := changes_line(columns.changes):
             self.result.notes.append(f"{name}: {changes}")
         if unknown := ", ".join(columns.passed_over()):

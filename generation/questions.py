@@ -170,16 +170,23 @@ def find_questions(client: TeacherClient, pool: Pool) -> None:
         requests = pool.requests(turn)
         if not requests:
             return
-        completions = client.ask(
-            "questions",
-            [request.prompt for request in requests],
-            label=f"the teacher writes questions (round {turn})",
-            part=turn,
-            temperature=QUESTION_TEMPERATURE,
-            schema_name=QUESTIONS,
-        )
-        for request, completion in zip(requests, completions, strict=True):
-            pool.take(request, completion, client.teacher.model)
+        _ask_for(client, pool, requests, "questions", turn)
+
+
+def _ask_for(
+    client: TeacherClient, pool: Pool, requests: Sequence[QuestionRequest], what: str, turn: int
+) -> None:
+    """Ask the teacher for questions, and take those that are new into the pool."""
+    completions = client.ask(
+        what.replace("-", "_"),
+        [request.prompt for request in requests],
+        label=f"the teacher writes {what} (round {turn})",
+        part=turn,
+        temperature=QUESTION_TEMPERATURE,
+        schema_name=QUESTIONS,
+    )
+    for request, completion in zip(requests, completions, strict=True):
+        pool.take(request, completion, client.teacher.model)
 
 
 class Opening(NamedTuple):
@@ -216,16 +223,8 @@ def follow_up(
         if not chosen:
             break
         requests = [_follow_up_request(pool, place, chosen[place], turn) for place in chosen]
-        completions = client.ask(
-            "follow_ups",
-            [request.prompt for request in requests],
-            label=f"the teacher writes follow-ups (round {turn})",
-            part=turn,
-            temperature=QUESTION_TEMPERATURE,
-            schema_name=QUESTIONS,
-        )
-        for request, completion in zip(requests, completions, strict=True):
-            pool.take(request, completion, client.teacher.model)
+        _ask_for(client, pool, requests, "follow-ups", turn)
+        for request in requests:
             (place,) = request.slots
             if question := pool.taken.get(place):
                 answer = Message(role="assistant", content=chosen[place].answer)

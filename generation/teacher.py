@@ -37,6 +37,7 @@ from workbench.records import (
     last_user_turn,
     user_prompt,
 )
+from workbench.text import counted
 
 ANSWER_TEMPERATURE = 0.7
 
@@ -139,7 +140,7 @@ def _tell_budget(client: TeacherClient, rows: int) -> None:
     """
     if not client.unmade:
         return
-    what = f"stopped at the budget, with {client.unmade} requests not made"
+    what = f"stopped at the budget, with {counted(client.unmade, 'request')} not made"
     if not rows:
         fix = "raise the budget; finished answers are kept"
         raise UserError(what, where=client.teacher.base_url, fix=fix)

@@ -55,7 +55,7 @@ def _blind_round(context: RoundContext, work: Work) -> None:
         reviewers_per_record=context.config.review.per_record,
         alternatives=blind.alternatives,
     )
-    console.print(f"  {pushed.dataset}: {pushed.new} pairs pushed, {pushed.already} were there")
+    console.print(f"  {pushed.line('pair')}")
     before = context.round.read_if_there(BLIND_REVIEWS)
     reviews = pull_merged(context, connection, name, before).reviews
     people = count(blind, reviews)

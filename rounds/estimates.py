@@ -28,6 +28,7 @@ from rounds.stages.train import (
     training_stage,
 )
 from training.data import Rows
+from training.device import quiet
 from training.methods import TRAINING_METHODS, read_rows
 from training.recipe import load_recipe
 from training.recipe import recipe_path as named_recipe
@@ -113,6 +114,7 @@ def estimate_training(
     Raises:
         UserError: No rows yet, a recipe with mistakes, a model whose configuration is not there.
     """
+    _require_rows(context, method)
     from training.plan.plan import EstimateRequest, make_plan
 
     # The embedded recipes are for a processor: for a GPU that is not here its own one is meant.
@@ -133,18 +135,20 @@ def show_tokens(context: RoundContext, method: Method, count: int) -> TokenView:
         UserError: No rows yet, a recipe with mistakes, a base that cannot be chatted with, or rows
             whose trained tokens are not known before: GRPO's own answers, images.
     """
+    _require_rows(context, method)
     recipe = load(context, method)
     if method == "grpo" or recipe.data == "images":
         what = "learns from its own answers" if method == "grpo" else "looks at images"
         fix = "rows of sft, dpo and kto with text can be shown"
         raise UserError(f"{method} {what}, which no file of rows holds", fix=fix)
-    rows = _training_rows(context, recipe)
-    folder = resolve_model(context.config.model, weights=False)
-    tokenizer = load_tokenizer(folder, chat=recipe.data != "text")
-    default = TRAINING_METHODS[method].config_class().__dataclass_fields__["max_length"].default
-    longest = recipe.trainer.get("max_length", default)
-    whole = recipe.trainer.get("completion_only_loss") is False
-    return token_view(rows, tokenizer, longest, count=count, whole_rows=whole)
+    with quiet():
+        rows = _training_rows(context, recipe)
+        folder = resolve_model(context.config.model, weights=False)
+        tokenizer = load_tokenizer(folder, chat=recipe.data != "text")
+        default = TRAINING_METHODS[method].config_class().__dataclass_fields__["max_length"].default
+        longest = recipe.trainer.get("max_length", default)
+        whole = recipe.trainer.get("completion_only_loss") is False
+        return token_view(rows, tokenizer, longest, count=count, whole_rows=whole)
 
 
 def _first_adapter(context: RoundContext, recipe: Recipe) -> Path | None:
@@ -157,11 +161,13 @@ def _first_adapter(context: RoundContext, recipe: Recipe) -> Path | None:
     return start.path(adapter(stage)) if start else None
 
 
+def _require_rows(context: RoundContext, method: Method) -> None:
+    """Check that a training's rows are there, before the libraries that read them are loaded."""
+    inputs = training_stage(method, context).inputs
+    context.round.require(*(one for one in inputs if one.stage == "split"), by=method)
+
+
 def _training_rows(context: RoundContext, recipe: Recipe) -> Rows:
-    for artifact in training_stage(recipe.method, context).inputs:
-        if artifact.stage == "split" and not context.round.has(artifact):
-            fix = "run `persona run --until split` first"
-            raise UserError("is not there yet", where=str(context.round.path(artifact)), fix=fix)
     own = context.config.train.files.get(recipe.method)
     with tempfile.TemporaryDirectory() as folder:
         path, _ = learning_files(context.round, recipe.method, own, Path(folder))

@@ -18,6 +18,7 @@ from rounds.layout import ADJUDICATIONS, GOLD_REVIEWS, REVIEWS
 from rounds.review_server import ReviewServer
 from workbench.console import console
 from workbench.records import Example, Review
+from workbench.text import counted
 
 
 def held_reviews(context: RoundContext, people: bool) -> tuple[list[Review], list[Review]]:
@@ -80,4 +81,4 @@ def put_back(
     )
     if total := sum(counts.values()):
         whose = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        console.print(f"  {total} reviews put back on the server: {whose}", markup=False)
+        console.print(f"  {counted(total, 'review')} put back on the server: {whose}", markup=False)

@@ -7,7 +7,9 @@ The only module that spells the path of a stage's file; others name it, as ``rou
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -385,6 +387,17 @@ class RoundFolder:
         """Return whether an artifact is there."""
         return self.path(artifact).exists()
 
+    def check_there(self) -> None:
+        """Check that the round was begun.
+
+        Raises:
+            UserError: It was not; names the rounds that were.
+        """
+        if not self.folder.exists():
+            names = ", ".join(one.name for one in self.all_rounds)
+            fix = f"there: {names}" if names else "`persona run` makes it"
+            raise UserError("there is no such round", where=str(self.folder), fix=fix)
+
     def done(self, stage: str) -> bool:
         """Return whether a stage is finished."""
         return (self.stage(stage) / MANIFEST).exists()
@@ -395,10 +408,19 @@ class RoundFolder:
         Raises:
             UserError: It is not there, or no valid one; names the line.
         """
-        path = self.path(artifact)
-        if not path.exists():
-            raise not_yet(f"{artifact.path} is not there yet", artifact.stage, self.folder)
-        return artifact._load(path)
+        self.require(artifact)
+        return artifact._load(self.path(artifact))
+
+    def require(self, *artifacts: Artifact, by: str = "") -> None:
+        """Check that artifacts are there; ``by`` names the stage that needs them.
+
+        Raises:
+            UserError: One is not; names the stage that makes it.
+        """
+        for artifact in artifacts:
+            if not self.has(artifact):
+                what = f"{by} needs {artifact.path}, which" if by else artifact.path
+                raise not_yet(f"{what} is not there yet", artifact.stage, self.folder)
 
     def read_if_there(self, artifact: Records[R]) -> list[R]:
         """Return an artifact's records; none where it is not there."""
@@ -413,13 +435,26 @@ class RoundFolder:
         path = self.stage(stage) / MANIFEST
         return Manifest.load(path) if path.exists() else None
 
-    def locked(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def locked(self) -> Iterator[None]:
         """Hold the round, so that two commands do not write it at once.
+
+        A round that was not there before goes again where a mistake comes before anything is done.
 
         Raises:
             UserError: Another command holds it, or the folder cannot be written.
         """
-        return locked(self.folder / LOCK, self.folder)
+        is_new = not self.folder.exists()
+        try:
+            with locked(self.folder / LOCK, self.folder):
+                yield
+        except UserError:
+            if is_new and not (self.folder / CONFIG).exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                with suppress(OSError):  # other rounds and personas are there
+                    self.folder.parent.rmdir()
+                    self.folder.parent.parent.rmdir()
+            raise
 
 
 def round_number(name: str | Path) -> int | None:

@@ -22,6 +22,7 @@ from training.export.hub import Provenance
 from training.export.merged import write_merged
 from training.export.source import ExportSource, base_licence, check_name
 from workbench.config import METHODS
+from workbench.console import console
 from workbench.errors import UserError, nearest
 from workbench.inference.answer_cache import model_fingerprint
 from workbench.inference.base_models import compute_dtype, resolve_model
@@ -47,8 +48,11 @@ def known_arm(context: RoundContext, name: str | None) -> OwnArm:
         UserError: There is none of that name, or it was not trained.
     """
     trained = [method for method in METHODS if context.round.manifest(method)]
+    if name is None and not trained:
+        console.print(f"  {context.round.folder} has no trained adapter: the base answers")
+        return OwnArm("base")
     if name is None:
-        return OwnArm(trained[-1], trained[-1]) if trained else OwnArm("base")
+        return OwnArm(trained[-1], trained[-1])
     bare = name.removesuffix(PROMPT).removeprefix("sft+")
     if bare in METHODS and bare not in trained:
         raise _untrained(context, bare)

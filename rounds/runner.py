@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -26,7 +26,6 @@ from rounds.layout import (
     Value,
     write,
 )
-from rounds.order import not_yet
 from workbench.console import console, publishing
 from workbench.errors import UserError
 from workbench.meter import Meter
@@ -161,14 +160,10 @@ def run_stage(
 
 
 def _input_hashes(
-    round_: RoundFolder, spec: StageSpec, inputs: Iterable[Artifact]
+    round_: RoundFolder, spec: StageSpec, inputs: Sequence[Artifact]
 ) -> dict[str, str]:
-    hashes = {}
-    for artifact in inputs:
-        if not round_.has(artifact):
-            what = f"{spec.name} needs {artifact.path}, which is not there yet"
-            raise not_yet(what, artifact.stage, round_.folder)
-        hashes[artifact.path] = file_hash(round_.path(artifact))
+    round_.require(*inputs, by=spec.name)
+    hashes = {one.path: file_hash(round_.path(one)) for one in inputs}
     for other, artifact in spec.earlier:
         hashes[f"{other.name}/{artifact.path}"] = file_hash(other.path(artifact))
     return hashes | {

@@ -7,6 +7,7 @@ moment; KILLS=20 in the environment makes that twenty random ones (`make prove-k
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,15 @@ def test_no_topic_is_on_two_sides(loop: Loop) -> None:
         for row in _rows(loop, f"split/preferences-{side}.jsonl", Preference):
             topics.setdefault(row.topic, set()).add(side)
     assert {topic: sides for topic, sides in topics.items() if len(sides) > 1} == {}
+
+
+def test_the_row_whose_walk_is_documented_is_held_out(loop: Loop, repo: Path) -> None:
+    text = (repo / "docs/architecture.md").read_text(encoding="utf-8")
+    source = re.search(r'`source` "(seeds\.jsonl:\d+)"', text)
+    assert source is not None
+    row = next(row for row in _rows(loop, "split/test.jsonl", Example) if row.source == source[1])
+    pairs = _rows(loop, "resolve/preferences.jsonl", Preference)
+    assert [pair for pair in pairs if pair.chosen == row.answer], "it is chosen in a pair"
 
 
 def test_rejected_answers_are_really_the_base_models_own(loop: Loop) -> None:

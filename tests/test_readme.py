@@ -6,9 +6,10 @@ import importlib
 import re
 from pathlib import Path
 
+import click
 import pytest
 
-from app.cli.main import COMMANDS
+from app.cli.main import COMMANDS, cli
 from tests.docs_site import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +30,28 @@ def test_every_command_that_is_named_exists(text: str) -> None:
 
 def test_every_command_is_in_the_list_of_commands() -> None:
     assert set(COMMANDS) - set(_COMMAND.findall(LIST)) == set()
+
+
+def _named_in_rows() -> dict[str, tuple[set[str], set[str]]]:
+    """Return command → the commands below it and the options that its rows of the list name."""
+    rows: dict[str, tuple[set[str], set[str]]] = {}
+    for line in LIST.splitlines():
+        if match := re.match(r"\| `persona ([\w-]+)", line):
+            below, options = rows.setdefault(match[1], (set(), set()))
+            below.update(re.findall(r"`(?:persona [\w-]+ )?([a-z][\w-]*)(?: [A-Z]+)?`", line))
+            options.update(re.findall(r"`(--[a-z-]+)", line))
+    return rows
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_row_names_all_commands_below_it_and_no_option_that_is_none(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    below, options = _named_in_rows().get(name, (set(), set()))
+    commands = dict(command.commands) if isinstance(command, click.Group) else {}
+    assert set(commands) - below == set()
+    params = (param for one in (command, *commands.values()) for param in one.params)
+    assert options - {option for param in params for option in param.opts} == set()
 
 
 def test_every_file_and_folder_that_the_readme_names_is_there() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -60,6 +61,11 @@ def unreadable(path: Path, error: OSError | ValueError) -> UserError:
     """Return that a file cannot be read, and what the system, or Python of a path, says of it."""
     what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     return UserError(what, where=str(path), fix="check the path")
+
+
+def column_of(error: json.JSONDecodeError) -> str:
+    """Return what is wrong with a line of JSON, and at which column; some words end in "at"."""
+    return f"{error.msg.removesuffix(' at')} at column {error.colno}"
 
 
 def every_mistake(checks: Iterable[Callable[[], object]]) -> None:

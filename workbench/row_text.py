@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from workbench.errors import nearest
+from workbench.errors import column_of, nearest
 from workbench.row_reading import RawRow, Reading
 from workbench.text import MARKS
 
@@ -306,7 +306,7 @@ class _Text:
                 except RecursionError:
                     error = error or "nested too deeply"
                 except json.JSONDecodeError as broken:
-                    error = error or f"{broken.msg} at column {broken.colno}"
+                    error = error or column_of(broken)
                 except ValueError as broken:
                     error = error or str(broken)
                 else:

@@ -14,6 +14,7 @@ import yaml
 from workbench.errors import UserError
 from workbench.persona import Language, Persona, load_persona
 from workbench.store import atomic_file
+from workbench.text import counted
 from workbench.yamlfile import validate
 
 _MOST_TOPIC_CHARACTERS = 40
@@ -113,7 +114,7 @@ def _identified(topics: Sequence[str]) -> dict[str, str]:
     topics = list(dict.fromkeys(topics))
     if len(topics) < FEWEST_TOPICS:
         raise UserError(
-            f"{len(topics)} topics are too few for splits that keep topics apart",
+            f"too few for splits that keep topics apart: {counted(len(topics), 'topic')}",
             where="--topics",
             fix=f"name at least {FEWEST_TOPICS}, with commas between",
         )

@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from workbench.errors import UserError, unreadable
+from workbench.errors import UserError, column_of, unreadable
 from workbench.records import Record
 from workbench.text import normalize_all
 
@@ -318,7 +318,7 @@ def _parse_line(path: Path, number: int, raw: bytes) -> dict[str, Any]:
     except ValueError as error:
         what = str(error)
         if isinstance(error, json.JSONDecodeError):
-            what = f"{error.msg} at column {error.colno}"
+            what = column_of(error)
         raise UserError(f"broken JSON: {what}", where=where, fix="one JSON object a line") from None
     if not isinstance(value, dict):
         raise UserError("is not a JSON object", where=where, fix="one JSON object a line")

@@ -45,6 +45,11 @@ def some_of(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 row``, ``2 rows``: a count with its noun, an English one that takes an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def normalize(text: str, changes: Changes | None = None) -> str:
     """Return ``text`` composed (Unicode's NFC), without control and invisible characters.
 

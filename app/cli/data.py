@@ -34,6 +34,7 @@ from workbench.config import LOCAL
 from workbench.errors import UserError
 from workbench.records import SPLITS, SplitName
 from workbench.store import existing
+from workbench.text import counted
 
 EXIT_TOO_FEW = 3
 """Exit code when fewer of the planned rows came than ``--min-share`` asks for."""
@@ -99,7 +100,8 @@ def _print_preview(context: RoundContext) -> None:
         table.add_row("columns", used)
         table.add_row("passed over", ", ".join(columns.passed_over()))
         table.add_row("rows read", str(imported.rows))
-        table.add_row("kept", f"{len(imported.examples)}, {len(imported.preferences)} pairs")
+        pairs = counted(len(imported.preferences), "pair")
+        table.add_row("kept", f"{len(imported.examples)}, {pairs}")
         drops = Counter(drop.reason for drop in imported.dropped)
         table.add_row("dropped", ", ".join(f"{n} {reason}" for reason, n in drops.items()) or "0")
         output = Console(soft_wrap=True, highlight=False, markup=False)
@@ -296,13 +298,14 @@ def _print_leaks(check: LeakCheck, most: int) -> None:
     """Print the leaks and exit 1, or say in one line what was compared."""
     sizes = Counter(item.split for item in check.items)
     counts = ", ".join(f"{split} {sizes[split]}" for split in SPLITS)
-    where = f"{check.files} files" + (f" of {', '.join(check.rounds)}" if check.rounds else "")
-    compared = f"{len(check.items)} rows in {where} ({counts}), similarity {check.similarity:.2f}"
-    compared += f", meaning by {check.compared}"
+    of = f" of {', '.join(check.rounds)}" if check.rounds else ""
+    where = counted(check.files, "file") + of
+    compared = f"{counted(len(check.items), 'row')} in {where} ({counts}),"
+    compared += f" similarity {check.similarity:.2f}, meaning by {check.compared}"
     if not check.leaks:
         click.echo(f"no leak: {compared}")
         return
-    title = f"Related rows in two splits: {len(check.leaks)} pairs"
+    title = f"Related rows in two splits: {counted(len(check.leaks), 'pair')}"
     table = Table(title=title, title_justify="left")
     for name in ("row", "split", "related to", "in split", "why"):
         table.add_column(name, overflow="fold")
@@ -316,7 +319,7 @@ def _print_leaks(check: LeakCheck, most: int) -> None:
     Console(width=width, highlight=False).print(table)
     if len(check.leaks) > most:
         click.echo(f"{len(check.leaks) - most} more pairs; --most shows more")
-    click.echo(f"{len(check.leaks)} leaks: {compared}")
+    click.echo(f"{counted(len(check.leaks), 'leak')}: {compared}")
     click.get_current_context().exit(1)
 
 
@@ -335,8 +338,10 @@ def _print_sizes(context: RoundContext) -> None:
     table.add_row("preference pairs", *(str(sizes.pairs[split]) for split in SPLITS))
     table.add_row("groups", *(str(sizes.groups[split]) for split in SPLITS))
     Console(soft_wrap=True).print(table)
-    for drop in context.round.read(SPLIT_DROPS):
-        click.echo(f"dropped {drop.source or drop.record}: {drop.reason}, {drop.detail}")
+    drops = context.round.read(SPLIT_DROPS)
+    lines = (f"{drop.source or drop.record}: {drop.reason}, {drop.detail}" for drop in drops)
+    for line in dict.fromkeys(lines):  # a row's pairs go with it, for the same reason
+        click.echo(f"dropped {line}")
 
 
 @click.command("push-dataset")

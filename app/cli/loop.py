@@ -21,6 +21,7 @@ from app.cli.options import (
     FiniteRange,
     overlap_option,
     reopen,
+    result_of,
     robustness_option,
     round_options,
     safety_option,
@@ -29,7 +30,6 @@ from app.cli.review import progress_table
 from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext
-from rounds.layout import REPORT_PAGE
 from rounds.pipeline import stages_until
 from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
 from rounds.planning.page import render_page
@@ -40,6 +40,7 @@ from rounds.training_seeds import run_with_seeds
 from workbench.console import PublishedProgress, in_words
 from workbench.errors import UserError
 from workbench.stats import Difference
+from workbench.text import counted
 
 EVERY = 2.0
 """Seconds between two looks at a running round."""
@@ -97,9 +98,7 @@ def run(
     names = stages_until(until, context.config.train.methods)
     outcomes = run_with_seeds(context, names, force=force)
     last = outcomes[-1].stage
-    is_report = last == REPORT_PAGE.stage
-    result = context.round.path(REPORT_PAGE) if is_report else context.round.stage(last)
-    _print_summary(outcomes, "Report" if is_report else "Files", result)
+    _print_summary(outcomes, "Report" if last == "report" else "Files", result_of(context, last))
     short = [print_too_few(context, one.manifest) for one in outcomes if one.stage == "generate"]
     for outcome in outcomes:
         exit_on_failures(outcome.manifest)
@@ -142,6 +141,7 @@ def watch(context: RoundContext, once: bool) -> None:
     Example:
       persona watch
     """
+    context.round.check_there()
     console = Console(soft_wrap=True, highlight=False)
     status = round_status(context)
     if once or not console.is_terminal:
@@ -380,7 +380,8 @@ def _print_ablation(console: Console, ablation: Ablation, names: dict[str, str])
         table.add_row(names.get(metric, metric), *cells)
     console.print(table)
     console.print(
-        f"Left out: {ablation.rows_out} rows and {ablation.pairs_out} pairs; {ablation.rows_left}"
+        f"Left out: {counted(ablation.rows_out, 'row')} and"
+        f" {counted(ablation.pairs_out, 'pair')}; {ablation.rows_left}"
         " rows were left. One training each, of the same recipes and seed: how far another seed"
         " would move these is not in the intervals, and fewer rows alone move them too (--without"
         f" random={ablation.rows_out} shows by how much).",

@@ -119,11 +119,9 @@ def _print_tokens(context: RoundContext, method: Method, count: int) -> None:
     from rich.text import Text
 
     from rounds.estimates import show_tokens
-    from training.device import quiet
 
     screen = Console(highlight=False, soft_wrap=True)
-    with quiet():
-        view = show_tokens(context, method, count)
+    view = show_tokens(context, method, count)
     start, end = ("", "") if screen.color_system else ("[", "]")
     for name, (read, trained) in view.texts.items():
         screen.print(name, style="bold", markup=False)

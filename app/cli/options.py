@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from rounds.context import RoundContext, open_context
+from rounds.layout import REPORT_PAGE
 from rounds.pipeline import run_stages
 from workbench.config import presets
 from workbench.errors import UserError, with_commands
@@ -36,19 +37,27 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+runs_option = click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where rounds are kept.",
+)
+personas_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("datasets"),
+    show_default=True,
+    help="Where personas are kept.",
+)
 _PARAMS = (
     click.option("--persona", type=click.Path(path_type=Path), help="Folder of the persona."),
     click.option("--model", help="Base model: smollm2-135m, a folder, or a hub id."),
     click.option("--seed", type=int, help="Seed of everything drawn at random."),
     click.option("--config", type=click.Path(path_type=Path), help="Configuration (YAML)."),
     click.option("--preset", help=f"A configuration that comes along: {', '.join(presets())}."),
-    click.option(
-        "--runs",
-        type=click.Path(path_type=Path),
-        default=Path("runs"),
-        show_default=True,
-        help="Where rounds are kept.",
-    ),
+    runs_option,
     click.option(
         "--round",
         "round_number",
@@ -134,9 +143,14 @@ overlap_option = click.option(
 
 
 def run_one(context: RoundContext, stage: str, force: bool) -> None:
-    """Run one stage and print its folder."""
+    """Run one stage and print where its result is: its folder, the page of a report."""
     run_stages(context, [stage], force=[stage] if force else [])
-    click.echo(context.round.stage(stage))
+    click.echo(result_of(context, stage))
+
+
+def result_of(context: RoundContext, stage: str) -> Path:
+    """Return what people open when a stage is done: its folder, or the page of a report."""
+    return context.round.path(REPORT_PAGE) if stage == "report" else context.round.stage(stage)
 
 
 def stage_command(stage: str, text: str) -> click.Command:

@@ -32,6 +32,7 @@ from rounds.reviewing import (
 from rounds.stages.review import with_overlap
 from workbench.errors import UserError
 from workbench.stats.agreement import RaterAgreement
+from workbench.text import counted
 
 _CELLS = ": alpha, and its 95% interval"
 """What the cells of a table hold."""
@@ -250,7 +251,8 @@ def agreement(context: RoundContext, width: float) -> None:
     measured = measure_agreement(context)
     console = Console(soft_wrap=True)
     click.echo(
-        f"{measured.records} records reviewed, {measured.overlapping} of them by two or more;"
+        f"{counted(measured.records, 'record')} reviewed,"
+        f" {measured.overlapping} of them by two or more;"
         f" {measured.resamples} resamples, seed {measured.seed}"
     )
     console.print(_by_question(measured, width))
@@ -372,7 +374,7 @@ def adjudicate(context: RoundContext) -> None:
     if pushed is None:
         click.echo("nothing is unsettled")
         return
-    click.echo(f"{pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
+    click.echo(pushed.line())
     server = ReviewServer.of(context)
     at = server.connect(), context.persona, context.round.name
     server.print_logins(review_progress(*at, queue=True).url)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from app.airgap.collect import check_bundle, collect
 from app.airgap.contents import contents_of_checkout
-from app.cli.options import round_options
+from app.cli.options import personas_option, round_options
 from rounds.context import RoundContext
 from training.device import quiet
 from workbench.errors import UserError, UserErrors
@@ -23,6 +23,7 @@ from workbench.inference.endpoint import Endpoint
 from workbench.inference.probe import probe
 from workbench.persona import Language
 from workbench.starter import starter, write_persona
+from workbench.text import counted
 
 PROMPTS = {
     "id": "Identifier, also the folder's name (lower case, a-z 0-9 -)",
@@ -48,13 +49,7 @@ _LANGUAGES = click.Choice(get_args(Language))
 @click.option("--address", help="How it calls the person who asks.")
 @click.option("--topics", help="What it is asked about, with commas between.")
 @click.option("--register", help="How it speaks; a plain manner by default.")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=Path("datasets"),
-    show_default=True,
-    help="Where personas are kept.",
-)
+@personas_option
 def new(folder: Path, register: str | None, id_: str | None, **options: str | None) -> None:
     """Write a new persona: a valid specification with checks that can be scored offline.
 
@@ -173,7 +168,7 @@ def bundle(folder: Path, check: bool, models: tuple[str, ...]) -> None:
       persona bundle persona-bundle --check
     """
     if check:
-        click.echo(f"{folder}: whole ({check_bundle(folder)} files)")
+        click.echo(f"{folder}: whole ({counted(check_bundle(folder), 'file')})")
         return
     began = time.monotonic()
     manifest = collect(contents_of_checkout(models), folder)

@@ -6,22 +6,12 @@ from pathlib import Path
 
 import click
 
+from app.cli.options import personas_option, runs_option
+
 
 @click.command("ui")
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Where rounds are kept.",
-)
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=Path("datasets"),
-    show_default=True,
-    help="Where personas are kept.",
-)
+@runs_option
+@personas_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8765, show_default=True)
 def ui(runs: Path, folder: Path, host: str, port: int) -> None:

@@ -29,6 +29,7 @@ from workbench.errors import UserError
 from workbench.language import say
 from workbench.persona import Persona
 from workbench.records import Decision, Example, Review
+from workbench.text import counted
 
 if TYPE_CHECKING:
     from argilla import Argilla, Dataset, Record, Settings
@@ -48,6 +49,10 @@ class Pushed:
     new: int
     already: int
     """Records that were there before and were left as they are."""
+
+    def line(self, noun: str = "row") -> str:
+        """Return in one line what was pushed where."""
+        return f"{self.dataset}: {counted(self.new, noun)} pushed, {self.already} there before"
 
 
 def push(

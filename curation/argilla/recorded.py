@@ -31,6 +31,7 @@ from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 from workbench.records import Example, Review
 from workbench.store import read_models
+from workbench.text import counted
 from workbench.values import Frozen
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def _submit(connection: Connection, name: str, reviews: Sequence[Json]) -> int:
             refused = [one["error"]["detail"] for one in response.json()["items"] if one["error"]]
             if refused:
                 raise UserError(
-                    f"Argilla refused {len(refused)} reviews, the first: {refused[0]}",
+                    f"Argilla refused {counted(len(refused), 'review')}, the first: {refused[0]}",
                     where=connection.url,
                     fix="mend the reviews and run the same command again",
                 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from workbench.records import Review
+from workbench.text import counted
 
 Place = tuple[str, str]
 """A record's id and a reviewer's name: where there is one review."""
@@ -135,5 +136,5 @@ def _lines(names: Mapping[str, str], differences: Mapping[str, list[Review]]) ->
     for why, text in _LINES.items():
         if counts := Counter(one.reviewer for one in differences.get(why, ())):
             whose = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-            lines.append(f"{counts.total()} reviews {text}: {whose}")
+            lines.append(f"{counted(counts.total(), 'review')} {text}: {whose}")
     return lines

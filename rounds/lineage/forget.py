@@ -13,6 +13,7 @@ from rounds.layout import TRAIN
 from rounds.lineage.graph import Lineage, kind_of
 from workbench.errors import UserError
 from workbench.store import read_json_lines
+from workbench.text import counted
 
 _HEAVY = ("adapter", "answer", "score")
 _LOOKS = (f".ablation/*/round-*/{TRAIN.path}", ".next.scratch/curve-*/rows.jsonl")
@@ -30,10 +31,13 @@ def forget_lines(lineage: Lineage, names: Sequence[str]) -> list[str]:
     start = {node for name in names for node in _meant(lineage, name)}
     touched = {node for one in start for node in lineage.after(one)} - start
     adapters = sorted(node for node in touched if kind_of(node) == "adapter")
-    lines = [f"{len(start)} records are meant: {', '.join(sorted(start)[:6])}"]
+    lines = [f"{counted(len(start), 'record')} meant: {', '.join(sorted(start)[:6])}"]
     rows = start | {node for node in touched if kind_of(node) not in _HEAVY}
     for round_name, files in _files(lineage, rows):
-        lines += [f"{round_name}/{file}: {count} records" for file, count in sorted(files.items())]
+        lines += [
+            f"{round_name}/{file}: {counted(count, 'record')}"
+            for file, count in sorted(files.items())
+        ]
     if not adapters:
         return [*lines, "no adapter was trained on them"]
     lines += [_trained(lineage, adapter, start | touched) for adapter in adapters]

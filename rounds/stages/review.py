@@ -302,11 +302,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
             cache=context.round.scratch(STAGE) / CACHE,
         ),
     )
-    _print_pushed(pushed)
-
-
-def _print_pushed(pushed: Pushed) -> None:
-    console.print(f"  {pushed.dataset}: {pushed.new} rows pushed, {pushed.already} were there")
+    console.print(f"  {pushed.line()}")
 
 
 def _submit(context: RoundContext, server: ReviewServer, rows: ReviewRows, work: Work) -> None:
@@ -339,7 +335,7 @@ def _wait_for_adjudicator(
         context, connection, rows.candidates, reviews, adjudications, rows.alternatives
     )
     if pushed is not None:
-        _print_pushed(pushed)
+        console.print(f"  {pushed.line()}")
         _wait(context, connection, "waiting for an adjudicator", queue=True)
 
 

@@ -129,7 +129,7 @@ def test_rows_without_a_topic_are_groups_of_their_own() -> None:
 
 def test_too_few_groups_is_told() -> None:
     rows = [_example(topic, n) for topic in TOPICS[:2] for n in range(9)]
-    with pytest.raises(UserError, match="2 groups of rows are too few"):
+    with pytest.raises(UserError, match="too few for train, validation and test: 2 groups of rows"):
         _split(rows)
 
 

@@ -86,7 +86,7 @@ def test_a_form_of_address_that_ends_in_a_full_stop_is_found(tmp_path: Path) -> 
     ("change", "problem"),
     [
         ({"topics": "wine"}, "too few for splits"),
-        ({"topics": "wine, wine, wine"}, "1 topics are too few"),
+        ({"topics": "wine, wine, wine"}, "keep topics apart: 1 topic "),
         ({"id": "Wine Friend"}, "match pattern"),
     ],
 )

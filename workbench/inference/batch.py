@@ -21,6 +21,7 @@ from pydantic_core import from_json
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.refusals import Body, read_refusal
 from workbench.inference.wire import CHAT, NoReply, RawReply, no_reply, omitted_headers
+from workbench.text import counted
 
 if TYPE_CHECKING:
     import httpx2
@@ -143,7 +144,7 @@ class BatchWire:
         for key in [key for key in new if key in self._earlier]:
             earlier.setdefault(self._earlier.pop(key), []).append(key)
         for batch, keys in earlier.items():
-            self._tell(f"batch {batch} of an earlier run: {len(keys)} requests are in it")
+            self._tell(f"batch {batch} of an earlier run: {counted(len(keys), 'request')} in it")
             self._start(self._collect(batch, {key: new.pop(key) for key in keys}))
         for part in _parts(new):
             self._start(self._made(part))
@@ -165,7 +166,7 @@ class BatchWire:
         except _Refused as refused:
             self._fail(bodies, self._no_batches(refused.reply) or refused.reply)
             return
-        self._tell(f"batch {made['id']}: {len(bodies)} requests sent")
+        self._tell(f"batch {made['id']}: {counted(len(bodies), 'request')} sent")
         await self._collect(made["id"], bodies)
 
     async def _lost(self, digest: str) -> dict[str, Any] | None:

@@ -38,6 +38,7 @@ from workbench.inference.wire import (
     omitted_headers,
     open_client,
 )
+from workbench.text import counted
 
 if TYPE_CHECKING:
     import openai
@@ -297,7 +298,7 @@ def raise_if_hopeless(
     kinds = ", ".join(f"{kind} {number}" for kind, number in failures.most_common())
     if any(one.reason == STOPPED and one.detail != OVER_BUDGET for one in completions):
         raise UserError(
-            f"is down: stopped after {kinds}, with {unmade} requests not made",
+            f"is down: stopped after {kinds}, with {counted(unmade, 'request')} not made",
             where=endpoint.base_url,
             fix=f"when it is up, {_KEPT.format(count=count)}",
         )

@@ -112,7 +112,7 @@ def test_reviews_outlive_accounts_records_and_datasets(
         "DELETE", f"datasets/{dataset.id}/records", params={"ids": records[rows[0].id]}
     ).raise_for_status()
     missing = "reviews are gone from the server and stay as they were pulled: stayer"
-    unchanged(gone, "1 rows pushed", f"1 {missing} 1")
+    unchanged(gone, "1 row pushed", f"1 {missing} 1")
 
     api.delete(f"datasets/{dataset.id}").raise_for_status()
     unchanged(f"{total} rows pushed", f"{total} {missing} {total}")

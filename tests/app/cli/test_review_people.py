@@ -96,7 +96,7 @@ def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
         commands.on_round("review", "push", "--reviewers-per-record", "2", number=ROUND).code == 0
     )
     again = commands.on_round("review", "push", number=ROUND)
-    assert "0 rows pushed, 12 were there" in again.err
+    assert "0 rows pushed, 12 there before" in again.err
     gold = read_gold(commands.repo / "datasets" / "gym-trainer", Policy()).outcomes
     shown = as_candidate(pair)
     fields = _fields(owner, NAME)
@@ -120,7 +120,7 @@ def test_people_review_rows_pairs_and_gold_and_an_adjudicator_settles_the_rest(
     assert len(on_gold) == 2 * len(gold)
 
     said = commands.on_round("review", "adjudicate", number=ROUND)
-    assert f"{NAME}-queue: 1 rows pushed, 0 were there" in said.out
+    assert f"{NAME}-queue: 1 row pushed, 0 there before" in said.out
     assert (
         f"{NAME}-queue: 0 of 1 adjudicated"
         in commands.on_round("review", "status", number=ROUND).out

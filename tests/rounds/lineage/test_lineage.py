@@ -126,7 +126,7 @@ def test_forgetting_a_training_row_names_its_adapter_and_a_held_out_one_names_no
 
 
 def test_a_reviewer_can_be_forgotten_by_name(runs: Path) -> None:
-    assert forget_lines(read_lineage(runs), ["reviewer-1"])[0].startswith("2 records are meant")
+    assert forget_lines(read_lineage(runs), ["reviewer-1"])[0].startswith("2 records meant")
 
 
 def test_the_picture_shows_every_step_of_the_way_back(runs: Path) -> None:
