@@ -45,7 +45,9 @@ def test_plain_values_come_back_too(one: RoundFolder) -> None:
 
 
 def test_what_is_missing_names_the_stage_that_makes_it(one: RoundFolder) -> None:
-    with pytest.raises(UserError, match=r"resolve/examples\.jsonl is not there yet — `persona resolve` comes first"):
+    with pytest.raises(
+        UserError, match=r"resolve/examples\.jsonl is not there yet — `persona resolve`"
+    ):
         one.read(RESOLVED)
     assert one.read_if_there(RESOLVED) == []
 
