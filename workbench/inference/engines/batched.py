@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING
 
 from workbench.inference.engines.chats import (
@@ -37,7 +38,9 @@ from workbench.inference.engines.shared_prefix import (
     RowsCache,
     attending,
     keys_values,
+    prefix_attention,
 )
+from workbench.inference.engines.streams import Halted, answer_in_streams
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 
 SHORTEST_PREFIX = 64
 """Tokens from which a shared prefix is computed apart; below it the gain is less than the cost."""
+_MOST_STREAMED = 500_000_000
+"""Weights of a model that is answered by several threads; a larger one keeps them busy together."""
 _MOST_PADDING = 128
 """Padding tokens that one call may compute: about what a call of its own would cost."""
 
@@ -97,11 +102,32 @@ class BatchedEngine:
         marks = self.tokenizer.added_tokens_decoder
         batch = _Batch(self.model, ends, how.max_new_tokens, self.batch_size, how.temperature)
         opening = list(rows(requests))
-        with torch.inference_mode():
-            if attends_to_all(self.model):
+        if not attends_to_all(self.model):
+            with torch.inference_mode():
+                batch.generate(opening, ended, self.tokenizer)
+            return
+        streams = self._streams(len(opening))
+        with prefix_attention(self.model), torch.inference_mode():
+            if streams == 1:
                 batch.answer(opening, ended)
             else:
-                batch.generate(opening, ended, self.tokenizer)
+                opening.sort(key=lambda row: -len(row.ids))
+                parts = [opening[start::streams] for start in range(streams)]
+                answer_in_streams(parts, batch.answer, ended, batch.halt)
+
+    def _streams(self, rows: int) -> int:
+        """Return how many threads answer so many rows, each with a full batch."""
+        import torch
+
+        if self.model.device.type != "cpu" or self.model.num_parameters() > _MOST_STREAMED:
+            return 1
+        # Such rotary embeddings keep what the last prompt needed.
+        if any(
+            hasattr(one, "long_inv_freq") or getattr(one, "rope_type", "") == "dynamic"
+            for one in self.model.modules()
+        ):
+            return 1
+        return max(1, min(torch.get_num_threads(), rows // self.batch_size))
 
 
 def attends_to_all(model: PreTrainedModel) -> bool:
@@ -146,6 +172,8 @@ class _Batch:
     """Rows answered at once, at most."""
     temperature: float
     """Divides the logits of rows that are drawn."""
+    halt: Event = field(default_factory=Event)
+    """Ends the answering."""
 
     def answer(self, rows: Sequence[_BatchRow], ended: _Ended) -> None:
         """Answer all rows, and those that ``ended`` returns for an answered one."""
@@ -153,7 +181,7 @@ class _Batch:
         while waiting:
             length = _shared(waiting)
             prefix = waiting[0].ids[:length]
-            with attending(self.model, self._encode(prefix) if prefix else []):
+            with attending(self._encode(prefix) if prefix else []):
                 waiting = self._drain(waiting, prefix, ended)
 
     def generate(
@@ -206,6 +234,8 @@ class _Batch:
         others: list[_BatchRow] = []
         running = _RunningRows(self, len(prefix))
         while queue or running.rows:
+            if self.halt.is_set():
+                raise Halted
             free = min(self.size - len(running.rows), len(queue))
             # One call for several new rows; a turn that others hang on does not wait for them.
             if free and (free * 8 >= self.size or free == len(queue)):

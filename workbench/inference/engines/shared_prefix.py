@@ -11,6 +11,7 @@ first rows are answered, never when this module is.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -101,31 +102,41 @@ def keys_values(states: Cache) -> list[KeysValues]:
     return [(layer.keys, layer.values) for layer in states.layers]
 
 
-_prefix: Sequence[KeysValues] = ()
+class _Prefix(threading.local):
+    """What the rows of this thread share."""
+
+    layers: Sequence[KeysValues] = ()
+
+
+_prefix = _Prefix()
 
 
 @contextmanager
-def attending(model: PreTrainedModel, prefix: Sequence[KeysValues]) -> Iterator[None]:
-    """Let ``model`` attend to ``prefix``, one pair a layer, before each row's own tokens.
-
-    Within the context every call brings a four-dimensional mask that begins with the prefix. An
-    empty prefix changes nothing.
-    """
-    global _prefix
-    if not prefix:
-        yield
-        return
-    if _prefix:
-        raise RuntimeError("a prefix is being attended to already")
+def prefix_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let ``model`` attend as this module does, in every thread, until the context ends."""
     _register()
     before = model.config._attn_implementation
     model.set_attn_implementation(NAME)
-    _prefix = prefix
     try:
         yield
     finally:
-        _prefix = ()
         model.set_attn_implementation(before)
+
+
+@contextmanager
+def attending(prefix: Sequence[KeysValues]) -> Iterator[None]:
+    """Attend to ``prefix``, one pair a layer, before each row's own tokens, in this thread.
+
+    The model is in :func:`prefix_attention`, and every call brings a four-dimensional mask that
+    begins with the prefix. An empty prefix changes nothing.
+    """
+    if _prefix.layers:
+        raise RuntimeError("a prefix is being attended to already")
+    _prefix.layers = prefix
+    try:
+        yield
+    finally:
+        _prefix.layers = ()
 
 
 @cache
@@ -151,16 +162,18 @@ def _attend(
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    keys, values = _prefix[module.layer_idx]
-    if query.shape[2] > 1:
-        rows = key.shape[0]
-        key = torch.cat([keys.expand(rows, -1, -1, -1), key], 2)
-        value = torch.cat([values.expand(rows, -1, -1, -1), value], 2)
+    if not _prefix.layers or query.shape[2] > 1:
+        if _prefix.layers:
+            keys, values = _prefix.layers[module.layer_idx]
+            rows = key.shape[0]
+            key = torch.cat([keys.expand(rows, -1, -1, -1), key], 2)
+            value = torch.cat([values.expand(rows, -1, -1, -1), value], 2)
         attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return attended
     assert attention_mask is not None
+    keys, values = _prefix.layers[module.layer_idx]
     rows, heads, _, size = query.shape
     shared = key.shape[1]
     groups = heads // shared

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from workbench.inference.engines.batched import BatchedEngine, attends_to_all
 from workbench.inference.engines.chats import ChatAnswer, ChatRequest, Decoding, greedy_answers
@@ -61,7 +62,13 @@ def test_answers_are_those_of_generate_whoever_shares_the_batch(
 ) -> None:
     asked = chats(system)
     expected = [plain(loaded, chat) for chat in asked]
-    few, many = answers(loaded, asked, 3), answers(loaded, asked, 50)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        few = answers(loaded, asked, 3)  # by two threads, each with a batch of its own
+    finally:
+        torch.set_num_threads(before)
+    many = answers(loaded, asked, 50)
 
     assert [answer and answer.text for answer in few] == expected
     assert few == many

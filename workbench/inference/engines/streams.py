@@ -1,0 +1,80 @@
+"""Rows answered by several threads of Python, each with a batch and processor threads of its own.
+
+A small model's products are too short to be shared by two processor threads: they wait for one
+another at the end of each, and beside another process they nearly stop. Threads that answer rows of
+their own wait for nobody. Called by :mod:`.batched`; torch is imported when rows are answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Event
+from typing import TypeVar
+
+Row = TypeVar("Row")
+Ended = Callable[[Row], Iterable[Row]]
+"""Called with an answered row; returns the rows that follow it."""
+
+
+class Halted(Exception):
+    """Rows need no answer any more: another thread has failed, or was interrupted."""
+
+
+def answer_in_streams(
+    parts: Sequence[Sequence[Row]],
+    answer: Callable[[Sequence[Row], Ended[Row]], object],
+    ended: Ended[Row],
+    halt: Event,
+) -> None:
+    """Answer each part in a thread of its own; ``ended`` is called in this one.
+
+    Processor threads are dealt out evenly, at least one each. Where this thread or another fails,
+    ``halt`` is set, and ``answer`` raises :class:`Halted` soon after it is.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    events: SimpleQueue[tuple[Row, SimpleQueue[list[Row]]] | None] = SimpleQueue()
+
+    def run(part: Sequence[Row], following: SimpleQueue[list[Row]]) -> None:
+        def ask(row: Row) -> list[Row]:
+            events.put((row, following))
+            rows = following.get()
+            if halt.is_set():
+                raise Halted
+            return rows
+
+        torch.set_num_threads(max(1, threads // len(parts)))
+        ends_well = False
+        try:
+            with torch.inference_mode():
+                answer(part, ask)
+            ends_well = True
+        finally:
+            if not ends_well:
+                halt.set()
+            events.put(None)
+
+    running = len(parts)
+    replies: list[SimpleQueue[list[Row]]] = [SimpleQueue() for _ in parts]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        results = [pool.submit(run, *one) for one in zip(parts, replies, strict=True)]
+        try:
+            while running:
+                if (event := events.get()) is None:
+                    running -= 1
+                else:
+                    event[1].put(list(ended(event[0])))
+        finally:
+            halt.set()
+            while running:
+                for reply in replies:
+                    reply.put([])  # whoever waits for one sees that it is over
+                running -= events.get() is None
+            # A thread's count is also that of threads begun later.
+            torch.set_num_threads(threads)
+    for result in results:
+        if (error := result.exception()) and not isinstance(error, Halted):
+            raise error
