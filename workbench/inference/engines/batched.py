@@ -127,7 +127,8 @@ class BatchedEngine:
             for one in self.model.modules()
         ):
             return 1
-        return max(1, min(torch.get_num_threads(), rows // self.batch_size))
+        threads: int = torch.get_num_threads()
+        return max(1, min(threads, rows // self.batch_size))
 
 
 def attends_to_all(model: PreTrainedModel) -> bool:
