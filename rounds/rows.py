@@ -16,7 +16,7 @@ from evaluation.report.answers import Piece, marked
 from rounds import layout
 from rounds.context import RoundContext
 from rounds.layout import Artifact, RoundFolder
-from rounds.lineage.history import RowHistory
+from rounds.lineage.history import Lines, RowHistory
 from rounds.notes import CONTESTS
 from workbench.records import Contest, Decision, Drop, Messages, Response, Review, Row, Score
 from workbench.store import read_json_lines
@@ -265,13 +265,15 @@ class RowStory:
     """The same as ``persona review why`` prints it."""
 
 
-def row_story(context: RoundContext, name: str) -> RowStory:
+def row_story(context: RoundContext, name: str, files: Lines | None = None) -> RowStory:
     """Return all that a round knows of a row; ``name`` is an id, the beginning of one, or a source.
+
+    ``files`` is what :func:`rounds.lineage.history.read_lines` read of the round already.
 
     Raises:
         UserError: Nothing or more than one record is meant, or a file cannot be read.
     """
-    history, persona = RowHistory(context, name), context.persona
+    history, persona = RowHistory(context, name, files), context.persona
     rows = history.rows
     texts = {_answer(row): row for row in reversed(rows) if _answer(row)}
     last = next(reversed([_answer(row) for row in rows if _answer(row)]), "")

@@ -50,6 +50,8 @@ class Talk:
     """A question that is not answered yet, or not by all."""
     answered: set[str] = field(default_factory=set)
     """Arms that answered it already, where an answer broke off."""
+    troubles: dict[str, str] = field(default_factory=dict)
+    """Arm → why it could not answer the last question."""
 
     @property
     def arms(self) -> list[str]:
@@ -127,8 +129,7 @@ class TalkRoom:
         """Yield what each arm answers to the question that was asked, one arm after the other.
 
         Raises:
-            UserError: Somebody else's answer is under way, a model is not there, or a conversation
-                leaves no room for an answer.
+            UserError: Somebody else's answer is under way, or a model is not there.
         """
         if not self._busy.acquire(blocking=False):
             raise UserError("another answer is under way", fix="ask again in a moment")
@@ -140,12 +141,16 @@ class TalkRoom:
                 if name in talk.answered:
                     continue
                 chat.messages, text = talk.messages[name], ""
-                for piece in chat.stream(question):
-                    text += piece
-                    yield Piece(name, text, False)
-                talk.messages[name] = chat.messages
+                try:
+                    for piece in chat.stream(question):
+                        text += piece
+                        yield Piece(name, text, False)
+                    talk.messages[name] = chat.messages
+                    talk.troubles.pop(name, None)
+                except UserError as error:  # the other arms may have room
+                    talk.troubles[name] = error.line()
                 talk.answered.add(name)
-                yield Piece(name, chat.messages[-1].content, True)
+                yield Piece(name, talk.troubles.get(name) or chat.messages[-1].content, True)
             talk.asked, talk.answered = "", set()
             self._used = time.monotonic()
         finally:

@@ -37,6 +37,8 @@ def ui(runs: Path, folder: Path, host: str, port: int) -> None:
             " change all, and nothing on the way is encrypted",
             err=True,
         )
+    library = Library(runs, folder)
+    library.warm()
+    app = server.site(library, token=token, host=host, port=port)
     click.echo(server.link(host, port, token))
-    app = server.site(Library(runs, folder), token=token, host=host, port=port)
     server.serve(app, host, port)

@@ -17,7 +17,17 @@ from typing import NamedTuple, TypeVar
 
 from rounds import processes
 from rounds.context import RoundContext, open_context
-from rounds.layout import CONFIG, MANIFEST, RESOLVED, SENSE, STAGES, RoundFolder, round_number
+from rounds.layout import (
+    CONFIG,
+    MANIFEST,
+    RECORDS,
+    RESOLVED,
+    SENSE,
+    STAGES,
+    RoundFolder,
+    round_number,
+)
+from rounds.lineage.history import Lines, read_lines
 from rounds.overview import RoundOverview
 from rounds.processes import RoundProcess
 from rounds.rows import RowTable, table_files
@@ -63,12 +73,13 @@ class FileCache:
         return value
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[str, int, int]:
+    # With its path: a copied round has the times and sizes of the other one.
     try:
         own = path.stat()
     except OSError:
-        return None
-    return own.st_mtime_ns, own.st_size
+        return str(path), 0, -1
+    return str(path), own.st_mtime_ns, own.st_size
 
 
 @dataclass
@@ -169,6 +180,17 @@ class Library:
         files += [one.path(SENSE), one.path(RESOLVED)]
         name = ("overview", str(one.folder))
         return self.cache.get(name, files, lambda: RoundOverview.read(one))
+
+    def lines(self, one: RoundFolder) -> Lines:
+        """Return the records of a round as lines; of the last round that was asked for alone."""
+        files = [one.path(artifact) for own in RECORDS.values() for artifact in own]
+        return self.cache.get("lines", [one.folder / CONFIG, *files], lambda: read_lines(one))
+
+    def warm(self) -> None:
+        """Look at every round once, so that the first page need not."""
+        for own in self.personas():
+            for one in own.rounds:
+                self.overview(one)
 
     def table(self, one: RoundFolder) -> RowTable:
         """Return all rows of a round."""

@@ -41,7 +41,9 @@ def rows(page: ThisPage, persona: str, number: int, at: int = 1) -> HTMLResponse
 def story(page: ThisPage, persona: str, number: int, row: str) -> HTMLResponse:
     """Show one row's whole story."""
     context = page.round(persona, number)
-    return page.of_round(context, "row", story=row_story(context, row))
+    return page.of_round(
+        context, "row", story=row_story(context, row, page.library.lines(context.round))
+    )
 
 
 @router.post("/contest")

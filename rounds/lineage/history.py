@@ -7,7 +7,7 @@ from, who said what of it, and what became of it. ``persona review why`` prints 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from curation.review.reliability import read_gold
 from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import Records, trained_rows
+from rounds.layout import Records, RoundFolder, trained_rows
 from workbench.config import Method
 from workbench.errors import UserError, nearest
 from workbench.records import Record, Review, Row, Score
@@ -49,8 +49,8 @@ Lines = dict[Records[Any], list[dict[str, Any]]]
 """File of records → its lines as plain JSON: most are of other rows and never become records."""
 
 
-def _read(context: RoundContext) -> Lines:
-    one = context.round
+def read_lines(one: RoundFolder) -> Lines:
+    """Read every file of records of a round, for :class:`RowHistory` to look at more than once."""
     every = [artifact for artifacts in layout.RECORDS.values() for artifact in artifacts]
     paths = {artifact: one.path(artifact) for artifact in every}
     return {
@@ -92,29 +92,40 @@ def _subject(row: dict[str, Any]) -> str:
     return str(row.get("prompt_id") or row.get("record") or row["id"])
 
 
+def _reached(start: str, steps: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return all that is reached from ``start``, itself too."""
+    reached, left = {start}, [start]
+    while left:
+        for one in steps.get(left.pop(), ()):
+            if one not in reached:
+                reached.add(one)
+                left.append(one)
+    return reached
+
+
 class RowHistory:
     """A row, what it was made from, and what was made of it.
 
-    ``name`` is as in :func:`history`.
+    ``name`` is as in :func:`history`; ``files`` is what :func:`read_lines` read already.
 
     Raises:
         UserError: As :func:`history`.
     """
 
-    def __init__(self, context: RoundContext, name: str) -> None:
-        self._context, self._files = context, _read(context)
-        import networkx as nx
-
+    def __init__(self, context: RoundContext, name: str, files: Lines | None = None) -> None:
+        self._context, self._files = context, files or read_lines(context.round)
         rows: dict[str, tuple[Records[Any], dict[str, Any]]] = {}
-        graph: nx.DiGraph[str] = nx.DiGraph()
+        before: dict[str, list[str]] = defaultdict(list)
+        after: dict[str, list[str]] = defaultdict(list)
         subject = _subject(_named(self._files, name, str(context.round.folder)))
-        graph.add_node(subject)
         for artifact, lines in self._files.items():
             if issubclass(artifact.model, Row):
                 for line in lines:
                     rows.setdefault(line["id"], (artifact, line))
-                    graph.add_edges_from((parent, line["id"]) for parent in line.get("parents", ()))
-        related = {subject} | nx.ancestors(graph, subject) | nx.descendants(graph, subject)
+                    before[line["id"]] += line.get("parents", ())
+                    for parent in line.get("parents", ()):
+                        after[parent].append(line["id"])
+        related = _reached(subject, before) | _reached(subject, after)
         self.rows: list[Row] = [
             artifact.model.model_validate(line)
             for name, (artifact, line) in rows.items()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,21 +229,27 @@ class Served:
     link: str
 
 
-@pytest.fixture
-def served(pages: Pages) -> Iterator[Served]:
-    """The pages on a free port of loopback."""
-    import socket
-
+@contextmanager
+def served_pages(runs: Path, datasets: Path, rows: list[Example] | None = None) -> Iterator[Served]:
+    """Serve pages on a free port of loopback."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
-        pages.port = probe.getsockname()[1]
-    app = site(pages.library, token=TOKEN, port=pages.port)
-    config = uvicorn.Config(app, port=pages.port, log_level="warning", timeout_graceful_shutdown=1)
+        port = probe.getsockname()[1]
+    pages = Pages(runs, datasets, port, rows or [])
+    app = site(pages.library, token=TOKEN, port=port)
+    config = uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.02)
-    yield Served(pages, f"http://{LOOPBACK}:{pages.port}", link(LOOPBACK, pages.port, TOKEN))
+    yield Served(pages, f"http://{LOOPBACK}:{port}", link(LOOPBACK, port, TOKEN))
     server.should_exit = True
     thread.join(timeout=5)
+
+
+@pytest.fixture
+def served(pages: Pages) -> Iterator[Served]:
+    """The small rounds behind a real port."""
+    with served_pages(pages.runs, pages.datasets, pages.rows) as own:
+        yield own

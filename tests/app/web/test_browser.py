@@ -1,0 +1,306 @@
+"""The pages in a real browser: a whole path, the keyboard, a phone, both themes, axe, no stranger.
+
+With ``PERSONA_PICTURES`` set to a folder, the pages are taken there as pictures for the docs;
+``PERSONA_RUNS`` and ``PERSONA_DATASETS`` then name finished rounds to take instead of small ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from rounds import processes
+from rounds.layout import CONFIG, RoundFolder
+from rounds.notes import CONTESTS, MENDED, RATINGS, VOTES
+from tests.app.web.conftest import SCRIPT, Served, served_pages
+from tests.app.web.test_forms import ANSWERS
+from tests.curation.review_page import FLAGS
+from tests.rounds.test_processes import waited
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.slow
+PATHS = ("", "/rows", "/talk", "/compare", "/review", "/report")
+SERIOUS = ("serious", "critical")
+DROP = """([name, text]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([text], name, {type: "text/csv"}));
+  document.querySelector("[data-to]").dispatchEvent(
+    new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        warnings.warn("NO BROWSER: the pages in a browser are NOT tested", stacklevel=1)
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Reader:
+    """Somebody at the pages, and all that went wrong while they were read."""
+
+    page: Page
+    served: Served
+    strangers: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, browser: Browser, served: Served, **context: Any) -> Reader:
+        """Open the first link."""
+        page = browser.new_context(**context).new_page()
+        own = cls(page, served)
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: own._asked(request.url))
+        page.on("console", lambda m: own.faults.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: own.faults.append(str(error)))
+        page.goto(served.link)
+        return own
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith((self.served.address, "data:")):
+            self.strangers.append(url)
+
+    def open(self, path: str) -> Page:
+        """Open a page by its path."""
+        self.page.goto(self.served.address + path)
+        return self.page
+
+    def check(self) -> None:
+        """Nothing was asked of another machine, and nothing failed."""
+        assert self.strangers == []
+        assert self.faults == []
+
+
+def wide(page: Page) -> int:
+    width: int = page.evaluate("document.documentElement.scrollWidth")
+    return width
+
+
+def serious(page: Page) -> list[str]:
+    """Return what axe-core finds serious or worse on a page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {[node['html'][:120] for node in one['nodes']][:3]}"
+        for one in found
+        if one["impact"] in SERIOUS
+    ]
+
+
+def test_a_domain_experts_whole_path(browser: Browser, served: Served, tiny_model: Path) -> None:
+    """New persona, rows dropped, a run watched, a row's story, an answer mended."""
+    reader = Reader.at(browser, served)
+    page = reader.page
+    page.get_by_role("link", name="New persona").click()
+    for name, value in ANSWERS.items():
+        if name == "language":
+            page.select_option("select[name=language]", value)
+        else:
+            page.fill(f"[name={name}]", value)
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("heading", name="Round 1").wait_for()
+    rows = "".join(f'Question {n}?,"Any glass number {n}, friend.",food\n' for n in range(12))
+    page.evaluate(DROP, ["wines.csv", "instruction,output,topic\n" + rows])
+    page.get_by_role("cell", name="read 12, kept 12").wait_for(timeout=60_000)
+    one = RoundFolder.open("runs/wine-friend", 1)
+    waited(lambda: processes.exit_code(one) == 0, 60)
+    config = yaml.safe_load((one.folder / CONFIG).read_text(encoding="utf-8"))
+    config |= {"model": str(tiny_model), "generate": {"max_new_tokens": 8}}
+    (one.folder / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    page.get_by_text("Choose what to run").click()
+    page.select_option("select[name=until]", "filter")
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Stop").wait_for()
+    page.get_by_text("persona run --until filter --persona datasets/wine-friend").first.wait_for()
+    page.get_by_text("Next: Review, and the stages after it.").wait_for(timeout=120_000)
+    assert "12/12" in page.locator(".log").inner_text()
+    page.get_by_role("link", name="Rows", exact=True).click()
+    page.get_by_role("link", name="Question 7?").click()
+    page.get_by_role("heading", name="Checks of its answer").wait_for()
+    assert page.locator("mark").first.inner_text() == "friend"
+    page.get_by_role("link", name="Talk").click()
+    # The small base has no room for the whole system prompt: that arm says so, the other answers.
+    page.get_by_label("Your question").fill("Which glass?")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("Mend it").first.wait_for(timeout=60_000)
+    page.get_by_text("the conversation leaves no room for").wait_for()
+    page.get_by_role("button", name="Good").first.click()
+    page.get_by_text("Rated as good.").wait_for()
+    page.get_by_text("Mend it").first.click()
+    page.get_by_label("As it should have been").first.fill(f"Any, friend. {SCRIPT}")
+    page.get_by_role("button", name="Keep as a candidate row").first.click()
+    page.get_by_text("Kept as a candidate row.").wait_for()
+    (mended,), (rating,) = one.read(MENDED), one.read(RATINGS)
+    assert (mended.answer, mended.question, mended.arm) == (
+        f"Any, friend. {SCRIPT}",
+        "Which glass?",
+        "base",
+    )
+    assert (rating.good, rating.arm) == (True, "base")
+    assert page.evaluate("window.attacked") is None
+    page.get_by_role("button", name="Go on from here").first.click()
+    page.get_by_label("Your question").fill("And white wine?")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("And white wine?").first.wait_for()
+    waited(lambda: page.get_by_text("Mend it").count() == 2, 60)
+    reader.check()
+
+
+def test_attacks_are_letters_and_a_drop_is_contested_by_keyboard_alone(
+    browser: Browser, served: Served
+) -> None:
+    reader = Reader.at(browser, served)
+    page = reader.open("/round/tester/1/rows?decision=drop")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    _tab_to(page, "a[href*='/row/']")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Why it was dropped").wait_for()
+    _tab_to(page, "textarea[name=note]")
+    page.keyboard.type("It is right.")
+    _tab_to(page, "button:has-text('Contest')")
+    page.keyboard.press("Enter")
+    page.get_by_text("Contested: It is right.").wait_for()
+    assert [own.note for own in served.pages.round().read(CONTESTS)] == ["It is right."]
+    for row in served.pages.rows[-4:]:
+        page = reader.open(f"/round/tester/1/row/{row.id}")
+        said = [own.replace("\r\n", "\n") for own in page.locator(".said").all_text_contents()]
+        assert row.question in said
+        assert row.answer in said
+    reader.open("/round/tester/1/rows")
+    assert page.evaluate("window.attacked") is None
+    reader.check()
+
+
+def _tab_to(page: Page, selector: str, most: int = 60) -> None:
+    """Press Tab until what is wanted has the focus."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.locator(f"{selector}:focus").count():
+            return
+    raise AssertionError(f"the keyboard does not reach {selector}")
+
+
+def test_a_search_narrows_the_table_as_one_types_and_votes_come_by_keys(
+    browser: Browser, served: Served
+) -> None:
+    reader = Reader.at(browser, served)
+    page = reader.open("/round/tester/1/rows")
+    page.get_by_label("Search").press_sequentially("어깨")
+    page.get_by_text("1 of 30 rows").wait_for()
+    assert "text=" in page.url
+    page.select_option("select[name=decision]", "keep")
+    page.get_by_text("No row is like that.").wait_for()
+    page = reader.open("/round/tester/2/compare")
+    page.keyboard.press("2")
+    page.locator("output", has_text="The second is better").wait_for()
+    page.keyboard.press("j")
+    page.keyboard.press("3")
+    waited(lambda: served.pages.round(2).has(VOTES), 10)
+    waited(lambda: len(served.pages.round(2).read(VOTES)) == 2, 10)
+    assert [own.better for own in served.pages.round(2).read(VOTES)] == ["after", "tie"]
+    reader.check()
+
+
+def test_a_running_stage_is_followed_and_another_sites_frame_stays_empty(
+    browser: Browser, served: Served
+) -> None:
+    reader = Reader.at(browser, served)
+    page = reader.open("/round/tester/1")
+    one = served.pages.round()
+    script = "for n in 1 2 3 4 5 6; do echo line $n; sleep 0.3; done"
+    processes.start(one, ("sh", "-c", script), ("persona", "run"))
+    page.get_by_role("button", name="Stop").wait_for(timeout=4_000)
+    waited(lambda: processes.exit_code(one) == 0, 10)
+    page.get_by_text("line 6").wait_for(timeout=2_000)
+    page.get_by_role("button", name="Stop").wait_for(state="detached", timeout=4_000)
+    reader.check()
+    stranger = browser.new_context().new_page()
+    stranger.set_content(f"<iframe src='{served.link}'></iframe>")
+    stranger.wait_for_timeout(500)
+    assert "Personas" not in "".join(frame.content() for frame in stranger.frames)
+
+
+@pytest.mark.parametrize("language", ["en-US", "ko-KR"])
+def test_every_page_fits_a_phone_in_both_themes_and_axe_finds_nothing_serious(
+    browser: Browser, served: Served, language: str
+) -> None:
+    phone = {"viewport": {"width": 360, "height": 740}, "locale": language}
+    reader = Reader.at(browser, served, color_scheme="dark", **phone)
+    korean = language == "ko-KR"
+    served.pages.round().stage("report").mkdir()
+    (served.pages.round().stage("report") / "report.html").write_text("<h1>R</h1>", "utf-8")
+    rounds = [f"/round/tester/{2 if path == '/compare' else 1}{path}" for path in PATHS]
+    row = f"/round/tester/1/row/{served.pages.rows[-3].id}"
+    for path in ("/", "/new", "/persona/tester", *rounds, row):
+        page = reader.open(path)
+        assert page.locator("html").get_attribute("lang") == language[:2]
+        assert wide(page) <= 360, path
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert wide(page) <= 360, path
+        assert serious(page) == [], path
+        page.emulate_media(color_scheme="light")
+        assert serious(page) == [], path
+        page.emulate_media(color_scheme="dark")
+        words = page.locator("main").inner_text()
+        assert bool(re.search("[가-힣]", words)) or not korean
+    reader.check()
+
+
+def test_a_short_path_in_korean(browser: Browser, served: Served) -> None:
+    reader = Reader.at(browser, served)
+    page = reader.page
+    page.get_by_role("button", name="한국어").click()
+    page.get_by_role("heading", name="페르소나", exact=True).wait_for()
+    page.get_by_role("link", name="1번째 라운드").click()
+    page.get_by_role("link", name="행", exact=True).click()
+    page.get_by_label("검색").press_sequentially("뻐근")
+    page.get_by_text("30개 행 중 1개").wait_for()
+    page.get_by_role("link", name="어깨가 뻐근해요").click()
+    page.get_by_role("heading", name="답변의 점검").wait_for()
+    reader.check()
+
+
+PICTURES = {
+    "ui-home": "/",
+    "ui-round": "/round/{id}/1",
+    "ui-rows": "/round/{id}/1/rows",
+    "ui-row": "/round/{id}/1/row/{row}",
+    "ui-persona": "/persona/{id}#traits.0",
+    "ui-talk": "/round/{id}/1/talk",
+    "ui-compare": "/round/{id}/2/compare",
+    "ui-review": "/round/{id}/1/review",
+    "ui-report": "/round/{id}/1/report",
+}
+
+
+@pytest.mark.skipif("PERSONA_PICTURES" not in os.environ, reason="only for the docs' pictures")
+def test_pictures_for_the_docs(browser: Browser, tmp_path: Path) -> None:
+    runs, datasets = Path(os.environ["PERSONA_RUNS"]), Path(os.environ["PERSONA_DATASETS"])
+    with served_pages(runs, datasets) as served:
+        reader = Reader.at(browser, served, viewport={"width": 1280, "height": 800})
+        values = {"id": "gym-trainer", "row": "seeds.jsonl:27"}
+        for name, path in PICTURES.items():
+            page = reader.open(path.format(**values))
+            page.wait_for_timeout(400)
+            page.screenshot(path=f"{os.environ['PERSONA_PICTURES']}/{name}.png")
