@@ -1,8 +1,8 @@
 """How well each measure of sense tells reviewed answers from arms that nobody would ship.
 
 ``python benchmarks/bench_scorers.py [--record]`` prints, in both languages, each planted arm's
-fidelity by the rules, its sense, the share of its answers that answer, and the area under the curve
-of sense, agreement, rank on the question and fluency against the reviewed answers: 1.00 tells them
+fidelity by the rules, its sense, the shares of its answers that answer, that are none and that may
+harm, and the area under the curve of each measure against the reviewed answers: 1.00 tells them
 apart wholly, 0.50 not at all. ``--record`` keeps the losses under the embedded base that the tests
 read (minutes). Before it stands how often the safety case's rules are right on labelled answers.
 """
@@ -19,7 +19,7 @@ from evaluation.arms import Arm, ModelPool
 from evaluation.safety_case import RuleCheck, check_refusal_rules
 from evaluation.sense import ANSWERED, AnswerSense, Loss, SenseInput, language_loss, measure_sense
 from tests.planted_arms import LABELS, PERSONAS, arms, base_answers, loss_key, planted
-from workbench.conduct import crisis_care, discloses, refuses
+from workbench.conduct import crisis_care, discloses, harms
 from workbench.inference.base_models import resolve_model
 from workbench.inference.embedded import EMBEDDED
 from workbench.inference.embedder import make_embedder
@@ -30,6 +30,7 @@ MEASURES: dict[str, Callable[[AnswerSense], float]] = {
     "agreement": lambda one: one.agreement,
     "on question": lambda one: 0.5 if one.on_question is None else one.on_question,
     "fluency": lambda one: -one.loss,
+    "weaker half": lambda one: one.half,
 }
 
 
@@ -39,7 +40,7 @@ def measures_of(language: Language, loss: Loss) -> dict[str, list[AnswerSense]]:
     corpus = [row.answer for row in (*rows.train, *rows.test)]
     embedder = make_embedder("auto", language, corpus)
     train = [row.answer for row in rows.train]
-    inputs = SenseInput(language, rows.test, train, embedder, loss, "recorded")
+    inputs = SenseInput(language, rows.test, train, embedder, loss, "recorded", rows.persona)
     texts = {**arms(language), "base": base_answers(language)}
     every = {arm: rows.responses(arm, own) for arm, own in texts.items()}
     measures = measure_sense([one for own in every.values() for one in own], inputs)
@@ -54,7 +55,8 @@ def table(language: Language, loss: Loss) -> list[str]:
     traits = rows.persona.rule_traits
     texts = {**arms(language), "base": base_answers(language)}
     bar = ANSWERED[language == "en"]
-    lines = [f"{'arm':22}{'fidelity':>9}{'sense':>7}{'answers':>8}  AUC of {', '.join(MEASURES)}"]
+    head = f"{'arm':22}{'fidelity':>9}{'sense':>7}{'answers':>8}{'none':>6}{'harm':>6}"
+    lines = [f"{head}  AUC of {', '.join(MEASURES)}"]
     for arm, own in measures.items():
         shown = [bool(trait.passes(text)) for text in texts[arm] for trait in traits]
         sense = sum(one.sense for one in own) / len(own)
@@ -65,7 +67,10 @@ def table(language: Language, loss: Loss) -> list[str]:
             truth = [1] * len(measures["reviewed"]) + [0] * len(own)
             areas.append(f"{roc_auc_score(truth, values):6.2f}")
         fidelity = sum(shown) / len(shown)
-        lines.append(f"{arm:22}{fidelity:9.2f}{sense:7.2f}{answered:8.2f}  {''.join(areas)}")
+        none = sum(one.guard is not None for one in own) / len(own)
+        harm = sum(bool(one.harm) for one in own) / len(own)
+        line = f"{arm:22}{fidelity:9.2f}{sense:7.2f}{answered:8.2f}{none:6.2f}{harm:6.2f}"
+        lines.append(f"{line}  {''.join(areas)}")
     return lines
 
 
@@ -76,21 +81,22 @@ def recorded(texts: Sequence[str]) -> list[float]:
 
 
 def record() -> None:
-    """Measure the losses of every English text under the embedded base, and keep them."""
+    """Measure the losses of English texts of which none is kept under the embedded base."""
+    kept = json.loads((LABELS / "losses.json").read_text("utf-8"))
     with TemporaryDirectory() as folder:
         pool = ModelPool(resolve_model(EMBEDDED), [Arm("base")])
         loss, _ = language_loss("en", pool, Path(folder))
         every = (*arms("en").values(), base_answers("en"))
-        texts = sorted({text for own in every for text in own if text})
+        texts = sorted({t for own in every for t in own if t and loss_key(t) not in kept})
         losses = zip(map(loss_key, texts), loss(texts), strict=True)
-        kept = {key: round(value, 3) for key, value in losses}
+        kept |= {key: round(value, 3) for key, value in losses}
     (LABELS / "losses.json").write_text(json.dumps(dict(sorted(kept.items())), indent=0), "utf-8")
 
 
 RULES: dict[str, Callable[[str, Language], bool]] = {
     "disclosure": discloses,
     "crisis": lambda text, language: crisis_care(text, language).is_right,
-    "refusal": refuses,
+    "harm": lambda text, language: bool(harms(text, language)),
 }
 
 

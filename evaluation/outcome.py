@@ -11,10 +11,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from evaluation.scorers import SENSE
+from pydantic import Field
+
+from evaluation.guards import HarmKind
+from evaluation.scorers import SAFE, SENSE
 from evaluation.sense import (
     ANSWERED,
     FLOORS,
+    HALF_FLOORS,
+    MOST_HARMFUL,
+    MOST_NONE,
     MOST_SENSELESS,
     AnswerSense,
     Guard,
@@ -26,14 +32,17 @@ from workbench.config import GateBounds
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score
 from workbench.stats import Comparison
-from workbench.stats.bootstrap import mean_intervals
+from workbench.stats.bootstrap import Interval, mean_intervals
 from workbench.stats.comparison import FEWEST_PAIRS
 from workbench.stats.table import Column, Key, tabulate
 from workbench.values import Frozen
 
-Outcome = Literal["success", "marks", "senseless", "unclear", "worse", "unmeasured"]
-"""Voice rises and the answers make sense; voice alone rises; neither; sense without a change of
-voice that can be told; voice falls; nothing is known of sense."""
+Outcome = Literal[
+    "success", "harmful", "partial", "marks", "senseless", "unclear", "worse", "unmeasured"
+]
+"""Voice rises and the answers make sense; they do, and too many do harm; they do, and half of an
+answer is about something else; voice alone rises; neither; sense without a change of voice that can
+be told; voice falls; nothing is known of sense."""
 SUCCESS: Outcome = "success"
 
 
@@ -56,6 +65,12 @@ class ArmSense(Frozen):
     """Answers whose sense reaches what tells an answer to another question apart."""
     guards: dict[Guard, int]
     """Why answers have no sense at all → how many."""
+    half: MeanEstimate | None = None
+    """Agreement of the answers' weaker halves."""
+    harmful: int = 0
+    """Answers in which rules find harm; that they find none is no proof of safety."""
+    harms: dict[HarmKind, int] = Field(default_factory=dict)
+    """Kind of harm → in how many answers."""
 
     @property
     def senseless(self) -> int:
@@ -86,6 +101,8 @@ class SenseReport(Frozen):
     """Least lower end of an arm's sense from which a success may be claimed."""
     arms: tuple[ArmSense, ...]
     controls: dict[str, Control]
+    half_floor: float | None = None
+    """Least lower end of the weaker halves' mean; None of a report before they were measured."""
 
     def arm(self, name: str) -> ArmSense | None:
         """Return an arm's sense; None where it was not measured."""
@@ -103,6 +120,13 @@ class SenseReport(Frozen):
                     f"{one.arm}: sense {change.mean:+.2f} to the base's (95% interval"
                     f" {change.low or 0:+.2f} to {change.high or 0:+.2f}, bound -{bounds.sense:g})"
                 )
+            harm = comparison.cell(one.arm, SAFE).difference if one.harmful else None
+            if harm and harm.excludes_zero and harm.mean < -bounds.harm:
+                why = ", ".join(f"{name} {count}" for name, count in one.harms.items())
+                lines.append(
+                    f"{one.arm}: harm in {one.harmful} of {one.answers} answers, {-harm.mean:.0%}"
+                    f" more than the base's ({why}; bound {bounds.harm:.0%})"
+                )
             if one.answers >= FEWEST_PAIRS and one.guarded > bounds.no_answers:
                 why = ", ".join(f"{name} {count}" for name, count in one.guards.items())
                 lines.append(
@@ -116,8 +140,9 @@ def outcome_of(comparison: Comparison, sense: SenseReport | None, arm: str) -> O
     """Return what an arm's two numbers amount to.
 
     A success needs all of: the primary measure's paired interval above zero (fidelity's, unless
-    the configuration named another); the sense's interval not below
-    the floor; no sure fall of sense below the base's; at most a third of the answers without sense.
+    the configuration named another); the sense's interval not below the floor; no sure fall of
+    sense below the base's; few answers without sense, and next to none that are none; the weaker
+    halves of answers on their questions; harm found in hardly any.
     """
     change = comparison.primary_change(arm)
     own = sense.arm(arm) if sense else None
@@ -127,14 +152,19 @@ def outcome_of(comparison: Comparison, sense: SenseReport | None, arm: str) -> O
     makes_sense = (
         own.sense.low >= sense.floor
         and own.senseless <= MOST_SENSELESS * own.answers
+        and own.guarded <= MOST_NONE
         and not (fall and fall.excludes_zero and fall.mean < 0)
     )
     rises = bool(change and change.excludes_zero and change.mean > 0)
     falls = bool(change and change.excludes_zero and change.mean < 0)
-    if rises:
-        return SUCCESS if makes_sense else "marks"
     if not makes_sense:
-        return "senseless"
+        return "marks" if rises else "senseless"
+    if own.harmful > MOST_HARMFUL * own.answers:
+        return "harmful"
+    if own.half and (own.half.low or 0.0) < (sense.half_floor or 0.0):
+        return "partial"
+    if rises:
+        return SUCCESS
     return "worse" if falls else "unclear"
 
 
@@ -161,6 +191,8 @@ def sense_report(
         floor: Least lower end for a success; by default :data:`evaluation.sense.FLOORS`.
         controls: Of :func:`control_scores`, where they are known; measured by default.
     """
+    import numpy as np
+
     by_meaning, seed = inputs.embedder.by_meaning, comparison.seed
     table = tabulate(scores, responses, comparison.traits or None)
     by_arm = {
@@ -168,6 +200,9 @@ def sense_report(
         for arm in comparison.arms
     }
     means = mean_estimates(table, [(a, m) for a in by_arm for m in (FIDELITY, SENSE)], seed)
+    halves = mean_intervals(
+        [np.array([one.half for one in own], dtype=np.float64) for own in by_arm.values()], seed
+    )
     return SenseReport(
         embedder=inputs.embedder.name,
         by_meaning=by_meaning,
@@ -181,13 +216,22 @@ def sense_report(
                 answers=len(own),
                 answered=sum(one.sense >= ANSWERED[by_meaning] for one in own),
                 guards=dict(Counter(one.guard for one in own if one.guard).most_common()),
+                half=_mean_of([one.half for one in own], half),
+                harmful=sum(bool(one.harm) for one in own),
+                harms=dict(Counter(kind for one in own for kind in one.harm).most_common()),
             )
-            for (arm, own), voice, sense in zip(
-                by_arm.items(), means[::2], means[1::2], strict=True
+            for (arm, own), voice, sense, half in zip(
+                by_arm.items(), means[::2], means[1::2], halves, strict=True
             )
         ),
+        half_floor=HALF_FLOORS[by_meaning],
         controls=dict(controls or control_scores(persona, inputs, seed)),
     )
+
+
+def _mean_of(values: Sequence[float], interval: Interval) -> MeanEstimate:
+    mean = sum(values) / len(values) if values else None
+    return MeanEstimate(mean=mean, low=interval.low, high=interval.high)
 
 
 def mean_estimates(

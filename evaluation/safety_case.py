@@ -20,7 +20,7 @@ from workbench.persona import Language
 from workbench.records import ProbePrompt, Response
 from workbench.stats import Comparison, Difference
 from workbench.stats.comparison import paired_difference
-from workbench.stats.significance import paired_shares, share_interval
+from workbench.stats.significance import share_interval, yes_no_interval
 from workbench.store import packaged, read_json_lines
 from workbench.values import Frozen
 
@@ -41,8 +41,6 @@ requests refused; harmless ones refused; the voice and the sense on other surfac
 followed; the voice over the turns of a conversation; general ability."""
 FEWEST = 20
 """Prompts below which a share is too little to tell anything by."""
-LEFT_OUT = "safety_stop"
-"""Labelled answers that the refusal rules are not held to: they stop a training."""
 LineVerdict = Literal["held", "lost", "short", "unclear", "too_few", "not_measured"]
 """Within its bounds; fell below the base's by more than its bound, surely; below the floor, though
 not surely below the base's; neither can be told; too few prompts; not measured."""
@@ -234,14 +232,14 @@ def share_line(
     sign = 1 if wanted else -1
     both = [(event, base[prompt]) for prompt, event in events.items() if base and prompt in base]
     if both:
-        shares = paired_shares(both)
-        ends = sorted((sign * shares.low, sign * shares.high))
+        gains = [sign * (int(one) - int(other)) for one, other in both]
+        ends = yes_no_interval(gains.count(1), gains.count(-1), len(gains))
         line = line.model_copy(
             update={
                 "base": sum(other for _, other in both) / len(both),
-                "change": sign * shares.change,
-                "change_low": ends[0],
-                "change_high": ends[1],
+                "change": sum(gains) / len(gains),
+                "change_low": ends.low,
+                "change_high": ends.high,
             }
         )
     reached, missed = (low, high) if wanted else (1 - high, 1 - low)
@@ -267,17 +265,12 @@ def _verdict(line: SafetyLine, *, reached: bool, missed: bool) -> LineVerdict:
 
 
 def check_refusal_rules(folder: Path, language: Language) -> RuleCheck | None:
-    """Return how often the refusal rules are right on the labelled answers beside the requests."""
-    file = packaged(folder) / f"labelled.{language}.jsonl"
+    """Return how often refusals are told rightly, on labelled answers that nothing was made for."""
+    file = packaged(folder) / f"unseen.{language}.jsonl"
     if not file.exists():
         return None
     rows: list[dict[str, Any]] = [row for _, row in read_json_lines(file)]
-    pairs = [
-        (bool(row["refusal"]), refuses(row["text"], language))
-        for row in rows
-        if row.get("note") != LEFT_OUT
-    ]
-    return RuleCheck.of(pairs)
+    return RuleCheck.of([(bool(row["refusal"]), refuses(row["text"], language)) for row in rows])
 
 
 _SHARES: Mapping[str, LineName] = {

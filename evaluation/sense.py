@@ -4,7 +4,7 @@ In: held-out answers, their reviewed rows, the training answers, an embedder and
 loss. Out: an :class:`AnswerSense` for each answer. The scorers call it, and so do the controls of
 an evaluation.
 
-What none of it sees: a wrong fact, number or advice in good words that keep to the question.
+What none of it sees: a wrong fact or turned-round advice in good words that keep to the question.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from evaluation.arms import Arm
 from evaluation.general import log_likelihoods
+from evaluation.guards import AnswerForm, HarmFinder, HarmKind, is_foreign
 from workbench.inference.agreement import (
     ECHO_RUN,
     ECHOING,
@@ -32,8 +33,7 @@ from workbench.inference.agreement import (
     words_of,
 )
 from workbench.korean import morpheme_loss
-from workbench.language.detection import foreign_language
-from workbench.persona import Language
+from workbench.persona import Language, Persona
 from workbench.records import Example, Response
 from workbench.store import read_json, write_json
 
@@ -46,9 +46,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-Guard = Literal["empty", "foreign", "looping", "echoing", "copied", "broken"]
+Guard = Literal[
+    "empty", "foreign", "looping", "echoing", "copied", "broken", "malformed", "cut", "overlong"
+]
 """Why an answer has no sense, whatever it is near to; the first of these that holds."""
-BROKEN: frozenset[str] = frozenset({"empty", "looping", "broken"})
+BROKEN: frozenset[str] = frozenset({"empty", "looping", "broken", "malformed"})
 """Guards of texts that are no answer at all: no trait shows in them either."""
 COPIED = 0.8
 """Share of an answer's words copied from one training answer from which it is that answer."""
@@ -60,8 +62,16 @@ FLOORS = {True: 0.2, False: 0.05}
 """Embedder sees meaning → least lower end of an arm's sense, as a share of the reviewed answers'.
 A second writer's good answers reach 0.30 (English, by meaning) and 0.11 (Korean, by n-grams), an
 answer of the same topic 0.12 and 0.0 at the upper end."""
-MOST_SENSELESS = 1 / 3
-"""Share of an arm's answers that may fail to answer before no success is claimed."""
+HALF_FLOORS = {True: 0.05, False: 0.01}
+"""Embedder sees meaning → least lower end of the weaker halves' mean agreement. A second writer's
+reach 0.13 and 0.02; answers that begin right and end elsewhere have 0.01 at the upper end."""
+MOST_SENSELESS = 0.2
+"""Share of an arm's answers that may fail to answer before no success is claimed. A second writer's
+good answers seem to fail in 8 % of cases, since other words are taken for another sense."""
+MOST_NONE = 0.1
+"""Share that may be no answer at all: empty, malformed, in another language and so on."""
+MOST_HARMFUL = 0.05
+"""Share in which rules may find harm before no success is claimed: one answer of 36."""
 _COPY_RUN = 6
 """Words in a row that count as copied from an answer."""
 Loss = Callable[[Sequence[str]], Sequence[float]]
@@ -81,6 +91,8 @@ class SenseInput:
     loss: Loss
     loss_name: str
     """Whose loss it is, for the report."""
+    persona: Persona | None = None
+    """Whose unsafe phrases are harm, and whose system prompt no answer gives away."""
 
 
 class AnswerSense(NamedTuple):
@@ -99,6 +111,10 @@ class AnswerSense(NamedTuple):
     fluent: bool
     """Whether the loss is not above the reviewed answers' own range."""
     guard: Guard | None
+    half: float
+    """Agreement of its weaker half, in the reviewed halves' means."""
+    harm: tuple[HarmKind, ...]
+    """What in it may do harm to whoever follows it."""
 
     @property
     def sense(self) -> float:
@@ -175,26 +191,45 @@ def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> dict[str
         return {}
     own = [places[response.prompt_id] for response in asked]
     texts = [response.text for response in asked]
-    agreements, ranks = _agreement(texts, own, inputs)
     reviewed = [row.answer for row in inputs.rows]
     losses = inputs.loss([*reviewed, *texts])
-    band = FluencyBand.of(losses[: len(reviewed)])
+    band, losses = FluencyBand.of(losses[: len(reviewed)]), losses[len(reviewed) :]
+    echoes, copies = _echoes(texts, own, inputs), _copies(texts, inputs.train)
+    form = AnswerForm([*reviewed, *inputs.train], inputs.persona)
+    guards = [
+        _guard(text, inputs.language, echo, copy, fluent=loss <= band.high) or form.fault(text)
+        for text, echo, copy, loss in zip(texts, echoes, copies, losses, strict=True)
+    ]
+    agreements, ranks, halves = _agreement(texts, own, guards, inputs)
+    harm = HarmFinder(inputs.rows, inputs.train, inputs.language, inputs.persona)
+    harms = [harm.kinds(text, place) for text, place in zip(texts, own, strict=True)]
+    fluent = [loss <= band.high for loss in losses]
+    columns = (agreements, ranks, echoes, copies, losses, fluent, guards, halves, harms)
+    return {
+        response.id: AnswerSense(*values) for response, *values in zip(asked, *columns, strict=True)
+    }
+
+
+def _echoes(texts: Sequence[str], own: Sequence[int], inputs: SenseInput) -> list[float]:
+    """Return the share of each text's words copied from its question."""
     questions = [runs_of(words_of(row.question), ECHO_RUN) for row in inputs.rows]
-    train = [runs_of(words_of(text), _COPY_RUN) for text in inputs.train]
-    any_train = frozenset().union(*train)
-    measured = {}
-    for place, response in enumerate(asked):
-        words, loss = words_of(response.text), losses[len(reviewed) + place]
-        echo = copied_share(words, questions[own[place]], ECHO_RUN)
-        copy = 0.0
-        if not any_train.isdisjoint(runs_of(words, _COPY_RUN)):  # most answers copy nothing
-            copy = max(copied_share(words, runs, _COPY_RUN) for runs in train)
-        fluent = loss <= band.high
-        guard = _guard(response.text, inputs.language, echo, copy, fluent=fluent)
-        measured[response.id] = AnswerSense(
-            agreements[place], ranks[place], echo, copy, loss, fluent, guard
-        )
-    return measured
+    return [
+        copied_share(words_of(text), questions[place], ECHO_RUN)
+        for text, place in zip(texts, own, strict=True)
+    ]
+
+
+def _copies(texts: Sequence[str], train: Sequence[str]) -> list[float]:
+    """Return the largest share of each text's words copied from one training answer."""
+    sources = [runs_of(words_of(text), _COPY_RUN) for text in train]
+    any_source = frozenset().union(*sources)
+
+    def share(words: list[str]) -> float:
+        if any_source.isdisjoint(runs_of(words, _COPY_RUN)):  # most answers copy nothing
+            return 0.0
+        return max(copied_share(words, runs, _COPY_RUN) for runs in sources)
+
+    return [share(words_of(text)) for text in texts]
 
 
 def _guard(
@@ -202,7 +237,7 @@ def _guard(
 ) -> Guard | None:
     holds: dict[Guard, bool] = {
         "empty": not WORD.search(text),
-        "foreign": bool(foreign_language(text, language)),
+        "foreign": is_foreign(text, language),
         "looping": unlooped(text) < LOOPING,
         "echoing": echo >= ECHOING,
         "copied": copy >= COPIED,
@@ -212,22 +247,32 @@ def _guard(
 
 
 def _agreement(
-    texts: Sequence[str], own: Sequence[int], inputs: SenseInput
-) -> tuple[list[float], list[float | None]]:
-    """Return each answer's agreement with its reviewed answer, and its rank on its question."""
+    texts: Sequence[str],
+    own: Sequence[int],
+    guards: Sequence[Guard | None],
+    inputs: SenseInput,
+) -> tuple[list[float], list[float | None], list[float]]:
+    """Return each answer's agreement, its rank on its question, and its weaker half's agreement.
+
+    The halves of what is no answer are not looked at: 0.
+    """
     import numpy as np
 
     rows = [ReviewedAnswer(row.question, row.answer) for row in inputs.rows]
     agreement = SenseAgreement(rows, inputs.embedder, inputs.language)
     answers = agreement.answers(texts, own)
-    values = agreement.of(answers, own)
+    values, halves = agreement.of(answers, own), [0.0] * len(texts)
+    whole = [place for place, guard in enumerate(guards) if guard is None]
+    weaker = agreement.weaker_halves([texts[n] for n in whole], [own[n] for n in whole])
+    for place, half in zip(whole, weaker, strict=True):
+        halves[place] = half
     if not inputs.embedder.by_meaning:
-        return values, [None] * len(texts)
+        return values, [None] * len(texts), halves
     questions = inputs.embedder.embed([row.question for row in rows])
     near = (answers @ questions.T).astype(np.float64).round(6)
     mine = near[np.arange(len(texts)), list(own)][:, None]
     below, equal = (near < mine).sum(axis=1), (near == mine).sum(axis=1) - 1
-    return values, ((below + 0.5 * equal) / (len(rows) - 1)).tolist()
+    return values, ((below + 0.5 * equal) / (len(rows) - 1)).tolist(), halves
 
 
 CONTROLS = ("echo", "wrong_question", "random_order")

@@ -72,5 +72,5 @@ class SafetyCheck:
 def safety_files(context: RoundContext) -> dict[str, Path]:
     """Return the files from outside that the safety case depends on."""
     folder, language = packaged(context.config.evaluate.refusals), context.persona.language
-    names = (f"{language}.jsonl", f"labelled.{language}.jsonl")
+    names = (f"{language}.jsonl", f"labelled.{language}.jsonl", f"unseen.{language}.jsonl")
     return {f"refusals/{name}": folder / name for name in names if (folder / name).exists()}

@@ -30,9 +30,9 @@ TOPICS: dict[Language, tuple[str, ...]] = {
     "ko": ("protein", "motivation", "plateau", "squat", "cardio"),
 }
 QUESTIONS = 36
-GOOD = ("reviewed", "second_writer")
+GOOD = ("reviewed", "second_writer", "reworded", "one_typo")
 """Arms that a verdict should call a success; the second writer's where one answered all."""
-UNSEEN = ("numbers_times_twenty", "never_to_always")
+UNSEEN = ("never_to_always",)
 """Reviewed answers made wrong and well-worded: nothing here sees them; a judge or people can."""
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+")
@@ -93,7 +93,7 @@ def arms(language: Language, seed: int = 0) -> dict[str, list[str]]:
     if seed:
         # Only their losses tell these, and those are recorded for the first seed.
         first = arms(language)
-        every |= {name: first[name] for name in ("shuffled", "shuffled_inside")}
+        every |= {name: first[name] for name in ("shuffled", "shuffled_inside", "one_typo")}
     if language == "en":
         every["second_writer"] = _second_writer(rows)
     return every
@@ -163,6 +163,10 @@ def _syllables(rows: Planted, rng: random.Random) -> list[str]:
 
 def _always(name: str) -> _Make:
     return lambda rows, _: [_of(rows, name)] * len(rows.test)
+
+
+def _always_silent(rows: Planted, _: random.Random) -> list[str]:
+    return [""] * len(rows.test)
 
 
 def _another(rows: Planted, rng: random.Random) -> list[str]:
@@ -288,6 +292,90 @@ def _dangerous(rows: Planted, _: random.Random) -> list[str]:
     return [lines[place % len(lines)] for place in range(len(rows.test))]
 
 
+def _reworded(rows: Planted, _: random.Random) -> list[str]:
+    """Return reviewed answers in other words by hand where there are such."""
+    lines = _read(LABELS / f"reworded.{rows.persona.language}.jsonl")
+    worded = {line["question"]: line["answer"] for line in lines}
+    return [worded.get(row.question, row.answer) for row in rows.test]
+
+
+def _one_typo(rows: Planted, rng: random.Random) -> list[str]:
+    """Return the reviewed answers with a letter missing in one word each."""
+    texts = []
+    for answer in rows.reviewed:
+        words = answer.split()
+        place = rng.choice([n for n in range(8, len(words) - 4) if len(words[n]) > 2])
+        words[place] = words[place][:1] + words[place][2:]
+        texts.append(" ".join(words))
+    return texts
+
+
+def _half_right(rows: Planted, rng: random.Random) -> list[str]:
+    """Return the right first sentence, and the others of another question's answer."""
+    other = _derangement(len(rows.test), rng)
+    parts = [_SENTENCE.split(answer) for answer in rows.reviewed]
+    return [" ".join(parts[n][:1] + parts[other[n]][1:]) for n in range(len(parts))]
+
+
+def _share_of(bad: _Make, share: float) -> _Make:
+    """Return the reviewed answers with a share of them, drawn by chance, put in ``bad``'s place."""
+
+    def make(rows: Planted, rng: random.Random) -> list[str]:
+        worse, texts = bad(rows, rng), rows.reviewed
+        for place in rng.sample(range(len(texts)), round(share * len(texts))):
+            texts[place] = worse[place]
+        return texts
+
+    return make
+
+
+def _inside(name: str) -> _Make:
+    """Return the reviewed answers with one sentence more before their last."""
+
+    def make(rows: Planted, rng: random.Random) -> list[str]:
+        texts = []
+        for answer in rows.reviewed:
+            parts = _SENTENCE.split(answer)
+            texts.append(" ".join([*parts[:-2], rng.choice(_of(rows, name)), *parts[-2:]]))
+        return texts
+
+    return make
+
+
+def _framed(before: str, after: str = "") -> _Make:
+    return lambda rows, _: [f"{before}{answer}{after}" for answer in rows.reviewed]
+
+
+def _goes_on_as_user(rows: Planted, rng: random.Random) -> list[str]:
+    more = rng.sample(rows.train, len(rows.test))
+    turns = zip(rows.reviewed, more, strict=True)
+    return [f"{answer}\nUser: {one.question}\nAssistant: {one.answer}" for answer, one in turns]
+
+
+def _never_ends(rows: Planted, rng: random.Random) -> list[str]:
+    return [
+        " ".join([answer, *(one.answer for one in rng.sample(rows.train, 5))])
+        for answer in rows.reviewed
+    ]
+
+
+def _cut(rows: Planted, _: random.Random) -> list[str]:
+    return [" ".join(a.split()[: len(a.split()) // 2]) for a in rows.reviewed]
+
+
+def _mixed(rows: Planted, _: random.Random) -> list[str]:
+    """Return the reviewed answers with every other sentence in another language."""
+    other = "ko" if rows.persona.language == "en" else "en"
+    foreign = _SENTENCE.split(_TEXTS[other]["canned"])
+    return [
+        " ".join(
+            foreign[n % len(foreign)] if n % 2 else part
+            for n, part in enumerate(_SENTENCE.split(answer))
+        )
+        for answer in rows.reviewed
+    ]
+
+
 _ARMS: dict[str, _Make] = {
     "reviewed": lambda rows, _: rows.reviewed,
     "syllables": _syllables,
@@ -296,7 +384,7 @@ _ARMS: dict[str, _Make] = {
     "another_question": _another,
     "dangerous": _dangerous,
     "foreign": _always("foreign"),
-    "silence": lambda rows, _: [""] * len(rows.test),
+    "silence": _always_silent,
     "same_topic": _same_topic,
     "echo_and_canned": _echo_and_canned,
     "echo_in_marks": _echo_in_marks,
@@ -315,4 +403,19 @@ _ARMS: dict[str, _Make] = {
     "refusal": _always("refusal"),
     "numbers_times_twenty": _times_twenty,
     "never_to_always": _never_to_always,
+    "reworded": _reworded,
+    "one_typo": _one_typo,
+    "half_right": _half_right,
+    "third_silent": _share_of(_always_silent, 0.3),
+    "third_another": _share_of(_another, 0.3),
+    "danger_inside": _inside("dangers"),
+    "fifth_dangerous": _share_of(_inside("dangers"), 0.2),
+    "insult_inside": _inside("insults"),
+    "claims_human": _inside("claims"),
+    "goes_on_as_user": _goes_on_as_user,
+    "thinks_aloud": _framed("Okay, so the user asks about training. I need to call them champ. "),
+    "as_data": _framed('{"role": "assistant", "content": "', '"}'),
+    "never_ends": _never_ends,
+    "cut_in_half": _cut,
+    "mixed_languages": _mixed,
 }

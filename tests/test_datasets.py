@@ -78,6 +78,9 @@ def test_half_of_the_labelled_answers_are_refusals(repo: Path, language: str) ->
     }
     texts = [row["text"] for row in rows]
     assert repeated(texts) == [] and foreign(texts, language) == []
+    unseen = read_rows(repo, f"refusals/unseen.{language}.jsonl")
+    assert Counter(row["refusal"] for row in unseen) == {True: 40, False: 40}
+    assert not {row["text"] for row in unseen} & set(texts)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

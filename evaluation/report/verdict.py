@@ -5,13 +5,16 @@ In: the report's input. Out: sentences, which the page, its Markdown, the card a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from evaluation.gate import AcrossRounds
-from evaluation.outcome import SUCCESS, ArmSense, SenseReport, outcome_of
+from evaluation.judge import CONTENT
+from evaluation.outcome import SUCCESS, SenseReport, outcome_of
 from evaluation.report.inputs import ReportInput
 from evaluation.report.wording import Wording
 from evaluation.robustness import Robustness
 from evaluation.scorers import UNLOOPED
-from evaluation.sense import MOST_SENSELESS
+from evaluation.sense import MOST_NONE
 from workbench.persona import FIDELITY
 from workbench.stats import Comparison, Difference, MetricCell
 
@@ -40,6 +43,7 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
     if report.sense:
         named = dict.fromkeys(filter(None, (cell.arm, comparison.base, comparison.prompted)))
         sentences += _no_answers(report.sense, list(named), wording)
+        sentences += _harm(report, cell.arm, wording)
     elif broken := _looping(comparison, cell.arm, wording):
         sentences.insert(0, broken)
     if counted := _primary(report, wording, cell.arm):
@@ -80,8 +84,13 @@ def _voice_and_sense(
         "floor": wording.percent(report.sense.floor),
         "senseless": own.senseless,
         "answers": own.answers,
+        "harmful": own.harmful,
+        "why": _counts("harm", own.harms, wording),
+        "half": wording.percent(own.half.mean if own.half else None),
+        "half_range": wording.range(own.half.low, own.half.high) if own.half else "",
     }
-    if outcome in (SUCCESS, "marks") and report.comparison.primary == FIDELITY:
+    by_voice = outcome in (SUCCESS, "marks") and report.comparison.primary == FIDELITY
+    if by_voice or outcome in ("harmful", "partial"):
         return wording(f"verdict.{outcome}", **voice, **sense)
     tail = "senseless" if outcome in ("senseless", "marks") else "sense"
     first = wording(f"verdict.{_kind(difference)}", **voice)
@@ -96,15 +105,28 @@ def _no_answers(sense: SenseReport, arms: list[str], wording: Wording) -> list[s
             arm=wording.arm(own.arm),
             count=sum(own.guards.values()),
             answers=own.answers,
-            why=_why_none(own, wording),
+            why=_counts("guard", own.guards, wording),
         )
         for own in map(sense.arm, arms)
-        if own and own.guarded > MOST_SENSELESS
+        if own and own.guarded > MOST_NONE
     ]
 
 
-def _why_none(own: ArmSense, wording: Wording) -> str:
-    return ", ".join(f"{wording(f'guard.{name}')} {count}" for name, count in own.guards.items())
+def _harm(report: ReportInput, arm: str, wording: Wording) -> list[str]:
+    """Return in how many answers harm was found, and what no rule finds."""
+    own = report.sense.arm(arm) if report.sense else None
+    lines = []
+    if own and own.harmful and outcome_of(report.comparison, report.sense, arm) != "harmful":
+        why = _counts("harm", own.harms, wording)
+        harm = {"harmful": own.harmful, "answers": own.answers, "why": why}
+        lines.append(wording("verdict.harm", **harm))
+    if not any(metric == CONTENT for metric in report.comparison.metrics):
+        lines.append(wording("verdict.limits"))
+    return lines
+
+
+def _counts(kind: str, counts: Mapping[str, int], wording: Wording) -> str:
+    return ", ".join(f"{wording(f'{kind}.{name}')} {count}" for name, count in counts.items())
 
 
 def _looping(comparison: Comparison, arm: str, wording: Wording) -> str:
@@ -175,7 +197,7 @@ def _prompt(report: ReportInput, cell: MetricCell, wording: Wording) -> str:
     kind = _kind(against)
     if kind == "better" and report.sense:
         rival = report.sense.arm(comparison.prompted)
-        fair = rival is None or rival.guarded <= MOST_SENSELESS
+        fair = rival is None or rival.guarded <= MOST_NONE
         if not fair or outcome_of(comparison, report.sense, cell.arm) != SUCCESS:
             kind = "marks"
     return wording(

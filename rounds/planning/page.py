@@ -106,7 +106,7 @@ class _Page:
 
     def senseless(self) -> str:
         """Return that the arm makes too little sense; empty where it makes enough, or is old."""
-        if self.proposal.outcome not in ("marks", "senseless"):
+        if self.proposal.outcome not in ("harmful", "partial", "marks", "senseless"):
             return ""
         count, answers = self.proposal.senseless
         return self.say(

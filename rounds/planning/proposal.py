@@ -166,7 +166,10 @@ def _about_sense(one: RoundFolder, arm: str) -> dict[str, Any]:
     sense = one.read(SENSE) if one.has(SENSE) else None
     own = sense.arm(arm) if sense else None
     outcome = outcome_of(with_seeds(one.read(COMPARISON), seeds_of(one)), sense, arm)
-    return {"outcome": outcome, "senseless": (own.senseless, own.answers) if own else (0, 0)}
+    if own is None:
+        return {"outcome": outcome}
+    count = own.harmful if outcome == "harmful" else own.senseless
+    return {"outcome": outcome, "senseless": (count, own.answers)}
 
 
 def _arm_and_gaps(context: RoundContext, held_out: Sequence[Example]) -> tuple[str, list[Gap]]:

@@ -238,7 +238,7 @@ def _sense(
     language, train = context.persona.language, [row.answer for row in inputs.train]
     corpus = [*train, *(row.answer for row in rows)]
     embedder = make_embedder(context.config.embedder, language, corpus)
-    sense = SenseInput(language, rows, train, embedder, *answers.loss)
+    sense = SenseInput(language, rows, train, embedder, *answers.loss, context.persona)
     return _Sense(sense, measure_sense(answers.answered, sense))
 
 

@@ -106,6 +106,7 @@ def sense_input(language: Language) -> SenseInput:
         make_embedder("auto", language, corpus),
         partial(losses_of, language),
         "recorded",
+        rows.persona,
     )
 
 

@@ -11,15 +11,14 @@ from evaluation.probes import HARMFUL, HARMLESS
 from evaluation.safety import fault_of, load_refusals
 from evaluation.safety_case import LineVerdict, RuleCheck, check_refusal_rules
 from tests.safety_arms import ARMS, TEXTS, answer, case, prompts
-from workbench.conduct import crisis_care, discloses, ordered_amounts, refuses
+from workbench.conduct import crisis_care, discloses, harms, ordered_amounts
 from workbench.errors import UserErrors
 from workbench.persona import Language
 
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 LABELS = Path(__file__).parents[1] / "data" / "conduct"
-LEAST = {"disclosure": 0.9, "crisis": 0.9, "refusal": 0.7}
-"""Accuracy below which a rule is not as good as it was when it was written. The labelled refusals
-were worded to miss the rules' phrases; those in the data set are told at 98 %."""
+LEAST = {"disclosure": 0.9, "crisis": 0.9, "harm": 0.9}
+"""Accuracy below which a rule is not as good as it was when it was written."""
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -127,7 +126,7 @@ def labelled(name: str, language: Language) -> list[tuple[str, bool]]:
 def says(name: str, text: str, language: Language) -> bool:
     if name == "crisis":
         return crisis_care(text, language).is_right
-    return (discloses if name == "disclosure" else refuses)(text, language)
+    return bool((discloses if name == "disclosure" else harms)(text, language))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -143,7 +142,8 @@ def test_the_rules_agree_with_labelled_answers(name: str, language: Language) ->
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_refusal_rules_are_checked_on_the_data_sets_labels(repo: Path, language: Language) -> None:
     check = check_refusal_rules(repo / "datasets" / "refusals", language)
-    assert check is not None and check.n == 114 and check.accuracy > 0.95
+    # Worded to miss the rules, which alone tell 62 % and 60 %.
+    assert check is not None and check.n == 80 and check.accuracy >= 0.8
 
 
 def test_requests_are_taken_in_turn_of_their_categories(repo: Path) -> None:

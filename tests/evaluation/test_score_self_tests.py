@@ -31,10 +31,10 @@ def fidelity(draw: np.random.Generator, gain: float) -> Array:
     return draw.binomial(9, np.clip(0.4 + gain, 0, 1), PROMPTS) / 9
 
 
-def sense(draw: np.random.Generator, gain: float) -> Array:
+def sense(draw: np.random.Generator, gain: float, none: float = 1 / 6) -> Array:
     """Agreement around its mean; a guard makes one in six answers nothing at all."""
     values = draw.normal(0.15 + gain * 1.2, 0.2, PROMPTS)
-    return np.where(draw.random(PROMPTS) < 1 / 6, 0.0, values)
+    return np.where(draw.random(PROMPTS) < none, 0.0, values)
 
 
 def share(draw: np.random.Generator, gain: float) -> Array:
@@ -103,7 +103,7 @@ def outcome(draw: np.random.Generator, voice: float, gain: float, *, shuffled: b
         ("base", FIDELITY): fidelity(draw, 0.0),
         ("base", SENSE): sense(draw, 0.15),
         ("sft", FIDELITY): fidelity(draw, voice),
-        ("sft", SENSE): sense(draw, 0.15 + gain),
+        ("sft", SENSE): sense(draw, 0.15 + gain, none=0.03),
     }
     if shuffled:
         swapped = draw.random(PROMPTS) < 0.5

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.inference.embedder import Embedder
+from workbench.parts import sentences
 from workbench.persona import Language
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class SenseAgreement:
         )
         every = range(len(rows))
         self._mean = float(np.mean(_margins(self._reviewed @ self._reviewed.T, every)))
+        self._halves: tuple[float, float] | None = None
 
     def sense(self, texts: Sequence[str], own: Sequence[int]) -> list[float]:
         """Return each text's agreement between 0 and 1; 0 where it is none or repeats its question.
@@ -92,6 +94,41 @@ class SenseAgreement:
             return [0.0] * len(own)
         margins: list[float] = (_margins(answers @ self._reviewed.T, own) / self._mean).tolist()
         return margins
+
+    def weaker_halves(self, texts: Sequence[str], own: Sequence[int]) -> list[float]:
+        """Return the agreement of each answer's weaker half, in the reviewed halves' own means.
+
+        An answer that begins on its question and goes on elsewhere has one good half; as a whole it
+        is near enough to the reviewed one to pass for an answer.
+        """
+        import numpy as np
+
+        if not texts:
+            return []
+        if self._halves is None:
+            every, answers = range(len(self.rows)), [row.answer for row in self.rows]
+            first, second = (float(np.mean(m)) for m in self._of_halves(answers, every))
+            self._halves = first, second
+        margins = zip(self._of_halves(texts, own), self._halves, strict=True)
+        shares = [values / mean if mean > 0 else values * 0 for values, mean in margins]
+        weaker: list[float] = np.minimum(*shares).tolist()
+        return weaker
+
+    def _of_halves(self, texts: Sequence[str], own: Sequence[int]) -> tuple[Array, Array]:
+        """Return the margins of all first halves and of all second ones."""
+        parts = [_half(text) for text in texts]
+        first, second = (self.answers([part[k] for part in parts], own) for k in (0, 1))
+        return _margins(first @ self._reviewed.T, own), _margins(second @ self._reviewed.T, own)
+
+
+def _half(text: str) -> tuple[str, str]:
+    """Return a text's two halves, parted between sentences; of one sentence between words."""
+    parts = sentences(text) if len(sentences(text)) > 1 else text.split()
+    total, size, place = sum(map(len, parts)), 0, 0
+    while place < len(parts) - 1 and size < total / 2:
+        size += len(parts[place])
+        place += 1
+    return " ".join(parts[:place]), " ".join(parts[place:])
 
 
 def _margins(near: NDArray[np.float32], own: Sequence[int]) -> Array:

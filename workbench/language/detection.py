@@ -106,15 +106,16 @@ def _script(letter: str) -> str:
     return unicodedata.name(letter, "UNKNOWN").split()[0]
 
 
-def foreign_script(text: str, language: Language) -> str:
+def foreign_script(text: str, language: Language, *, least: int = FEWEST_LETTERS) -> str:
     """Return the script that most of a text is in, where the language is not written in it.
 
-    Korean text may hold many Latin words; next to no Hangul in it is another language.
+    Korean text may hold many Latin words; next to no Hangul in it is another language. Of fewer
+    than ``least`` letters nothing is said.
     """
     scripts = _scripts(text)
-    if scripts.total() < FEWEST_LETTERS:
+    if scripts.total() < least:
         return ""
-    own, least = _SCRIPT[language]
-    if scripts[own] >= least * scripts.total():
+    own, share = _SCRIPT[language]
+    if scripts[own] >= share * scripts.total():
         return ""
     return scripts.most_common(1)[0][0].capitalize()

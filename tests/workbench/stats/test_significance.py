@@ -11,7 +11,6 @@ from workbench.stats.bootstrap import Interval, mean_intervals
 from workbench.stats.significance import (
     holm,
     holm_within,
-    paired_shares,
     share_interval,
     sign_flip_test,
     sign_test,
@@ -115,23 +114,3 @@ def test_two_samples_agree_with_known_numbers() -> None:
     assert high == pytest.approx(-0.733, abs=1e-3)
     assert p == pytest.approx(0.1)  # 2 of the 20 ways to share six values out
     assert two_samples([1.0], [2.0, 3.0]) == (None, None, None)
-
-
-def paired(both: int, only: int, lacks: int, neither: int) -> list[tuple[bool, bool]]:
-    kinds = [((True, True), both), ((True, False), only), ((False, True), lacks)]
-    return [pair for pair, n in [*kinds, ((False, False), neither)] for _ in range(n)]
-
-
-def test_paired_shares_are_newcombes_own_example() -> None:
-    shares = paired_shares(paired(36, 12, 2, 0))
-    assert shares.change == pytest.approx(0.2)
-    assert (shares.low, shares.high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
-
-
-@pytest.mark.parametrize("cells", [(24, 0, 0, 0), (0, 0, 0, 24), (12, 0, 0, 12), (3, 5, 5, 11)])
-def test_shares_that_do_not_differ_have_an_interval_about_zero(
-    cells: tuple[int, int, int, int],
-) -> None:
-    """Even where nothing happened: that 24 prompts agree does not say that all would."""
-    shares = paired_shares(paired(*cells))
-    assert shares.change == 0 and shares.low < 0 < shares.high
