@@ -8,7 +8,7 @@ one word from it: an arm is a success only where its voice rises and its answers
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -32,7 +32,7 @@ from workbench.config import GateBounds
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score
 from workbench.stats import Comparison
-from workbench.stats.bootstrap import Interval, mean_intervals
+from workbench.stats.bootstrap import mean_intervals
 from workbench.stats.comparison import FEWEST_PAIRS
 from workbench.stats.table import Column, Key, tabulate
 from workbench.values import Frozen
@@ -191,8 +191,6 @@ def sense_report(
         floor: Least lower end for a success; by default :data:`evaluation.sense.FLOORS`.
         controls: Of :func:`control_scores`, where they are known; measured by default.
     """
-    import numpy as np
-
     by_meaning, seed = inputs.embedder.by_meaning, comparison.seed
     table = tabulate(scores, responses, comparison.traits or None)
     by_arm = {
@@ -200,38 +198,56 @@ def sense_report(
         for arm in comparison.arms
     }
     means = mean_estimates(table, [(a, m) for a in by_arm for m in (FIDELITY, SENSE)], seed)
-    halves = mean_intervals(
-        [np.array([one.half for one in own], dtype=np.float64) for own in by_arm.values()], seed
-    )
+    halves = _halves(by_arm.values(), seed)
     return SenseReport(
         embedder=inputs.embedder.name,
         by_meaning=by_meaning,
         loss=inputs.loss_name,
         floor=FLOORS[by_meaning] if floor is None else floor,
         arms=tuple(
-            ArmSense(
-                arm=arm,
-                voice=voice,
-                sense=sense,
-                answers=len(own),
-                answered=sum(one.sense >= ANSWERED[by_meaning] for one in own),
-                guards=dict(Counter(one.guard for one in own if one.guard).most_common()),
-                half=_mean_of([one.half for one in own], half),
-                harmful=sum(bool(one.harm) for one in own),
-                harms=dict(Counter(kind for one in own for kind in one.harm).most_common()),
-            )
-            for (arm, own), voice, sense, half in zip(
+            _arm_sense(arm, own, two, half, ANSWERED[by_meaning])
+            for (arm, own), *two, half in zip(
                 by_arm.items(), means[::2], means[1::2], halves, strict=True
             )
         ),
-        half_floor=HALF_FLOORS[by_meaning],
         controls=dict(controls or control_scores(persona, inputs, seed)),
+        half_floor=HALF_FLOORS[by_meaning],
     )
 
 
-def _mean_of(values: Sequence[float], interval: Interval) -> MeanEstimate:
-    mean = sum(values) / len(values) if values else None
-    return MeanEstimate(mean=mean, low=interval.low, high=interval.high)
+def _arm_sense(
+    arm: str,
+    own: Sequence[AnswerSense],
+    voice_and_sense: Sequence[MeanEstimate],
+    half: MeanEstimate,
+    bar: float,
+) -> ArmSense:
+    """Return an arm's two numbers, and what its answers are; ``bar`` is what an answer reaches."""
+    voice, sense = voice_and_sense
+    return ArmSense(
+        arm=arm,
+        voice=voice,
+        sense=sense,
+        answers=len(own),
+        answered=sum(one.sense >= bar for one in own),
+        guards=dict(Counter(one.guard for one in own if one.guard).most_common()),
+        half=half,
+        harmful=sum(bool(one.harm) for one in own),
+        harms=dict(Counter(kind for one in own for kind in one.harm).most_common()),
+    )
+
+
+def _halves(arms: Iterable[Sequence[AnswerSense]], seed: int) -> list[MeanEstimate]:
+    """Return the mean of each arm's weaker halves with its interval."""
+    import numpy as np
+
+    samples = [np.array([one.half for one in own], dtype=np.float64) for own in arms]
+    return [
+        MeanEstimate(
+            mean=float(sample.mean()) if len(sample) else None, low=interval.low, high=interval.high
+        )
+        for sample, interval in zip(samples, mean_intervals(samples, seed), strict=True)
+    ]
 
 
 def mean_estimates(

@@ -310,11 +310,10 @@ def _one_typo(rows: Planted, rng: random.Random) -> list[str]:
     return texts
 
 
-def _half_right(rows: Planted, rng: random.Random) -> list[str]:
+def _half_right(rows: Planted, _: random.Random) -> list[str]:
     """Return the right first sentence, and the others of another question's answer."""
-    other = _derangement(len(rows.test), rng)
     parts = [_SENTENCE.split(answer) for answer in rows.reviewed]
-    return [" ".join(parts[n][:1] + parts[other[n]][1:]) for n in range(len(parts))]
+    return [" ".join(parts[n][:1] + parts[n - 7][1:]) for n in range(len(parts))]
 
 
 def _share_of(bad: _Make, share: float) -> _Make:
@@ -332,11 +331,11 @@ def _share_of(bad: _Make, share: float) -> _Make:
 def _inside(name: str) -> _Make:
     """Return the reviewed answers with one sentence more before their last."""
 
-    def make(rows: Planted, rng: random.Random) -> list[str]:
-        texts = []
-        for answer in rows.reviewed:
+    def make(rows: Planted, _: random.Random) -> list[str]:
+        lines, texts = _of(rows, name), []
+        for place, answer in enumerate(rows.reviewed):
             parts = _SENTENCE.split(answer)
-            texts.append(" ".join([*parts[:-2], rng.choice(_of(rows, name)), *parts[-2:]]))
+            texts.append(" ".join([*parts[:-2], lines[place % len(lines)], *parts[-2:]]))
         return texts
 
     return make
@@ -346,16 +345,15 @@ def _framed(before: str, after: str = "") -> _Make:
     return lambda rows, _: [f"{before}{answer}{after}" for answer in rows.reviewed]
 
 
-def _goes_on_as_user(rows: Planted, rng: random.Random) -> list[str]:
-    more = rng.sample(rows.train, len(rows.test))
-    turns = zip(rows.reviewed, more, strict=True)
+def _goes_on_as_user(rows: Planted, _: random.Random) -> list[str]:
+    turns = zip(rows.reviewed, rows.train, strict=False)
     return [f"{answer}\nUser: {one.question}\nAssistant: {one.answer}" for answer, one in turns]
 
 
-def _never_ends(rows: Planted, rng: random.Random) -> list[str]:
+def _never_ends(rows: Planted, _: random.Random) -> list[str]:
     return [
-        " ".join([answer, *(one.answer for one in rng.sample(rows.train, 5))])
-        for answer in rows.reviewed
+        " ".join([answer, *(one.answer for one in rows.train[n : n + 5])])
+        for n, answer in enumerate(rows.reviewed)
     ]
 
 
