@@ -6,6 +6,7 @@ In: the report's input. Out: sentences, which the page, its Markdown, the card a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from evaluation.gate import AcrossRounds
 from evaluation.judge import CONTENT
@@ -125,7 +126,7 @@ def _harm(report: ReportInput, arm: str, wording: Wording) -> list[str]:
     return lines
 
 
-def _counts(kind: str, counts: Mapping[str, int], wording: Wording) -> str:
+def _counts(kind: str, counts: Mapping[Any, int], wording: Wording) -> str:
     return ", ".join(f"{wording(f'{kind}.{name}')} {count}" for name, count in counts.items())
 
 
