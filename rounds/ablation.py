@@ -13,21 +13,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
+from rounds import layout
 from rounds.arms import PROMPT, own_arms
 from rounds.comparison import columns_of, counted_traits
 from rounds.context import RoundContext
-from rounds.layout import (
-    ADJUDICATIONS,
-    CARRY_OVER_REVIEWS,
-    CONFIG,
-    MANIFEST,
-    PREFERENCES,
-    REVIEWS,
-    STAGES,
-    TRAIN,
-    RoundFolder,
-    write,
-)
+from rounds.layout import RoundFolder, write
 from rounds.pipeline import run_stages
 from workbench.config import load_config
 from workbench.errors import UserError, nearest
@@ -39,7 +29,7 @@ from workbench.store import write_json
 from workbench.values import Frozen
 
 FOLDER = ".ablation"
-_LINKED = STAGES[: STAGES.index("split")]
+_LINKED = layout.STAGES[: layout.STAGES.index("split")]
 """Stages whose results are the same without the group."""
 Kind = Literal["topic", "origin", "source", "reviewer", "random"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -96,15 +86,15 @@ def ablate(context: RoundContext, group: Group) -> Ablation:
         raise UserError(what, where=str(one.folder), fix=fix)
     reviews = [
         review
-        for artifact in (REVIEWS, ADJUDICATIONS, CARRY_OVER_REVIEWS)
+        for artifact in (layout.REVIEWS, layout.ADJUDICATIONS, layout.CARRY_OVER_REVIEWS)
         for review in one.read_if_there(artifact)
     ]
-    train, preferences = one.read(TRAIN), one.read(PREFERENCES["train"])
+    train, preferences = one.read(layout.TRAIN), one.read(layout.PREFERENCES["train"])
     rows, pairs = leave_out(group, train, preferences, reviews, seed=context.config.seed)
     scratch = RoundFolder(one.folder / FOLDER / group.folder / one.name)
     prepare_again(one, scratch)
-    write(scratch.stage("split"), TRAIN, rows)
-    write(scratch.stage("split"), PREFERENCES["train"], pairs)
+    write(scratch.stage("split"), layout.TRAIN, rows)
+    write(scratch.stage("split"), layout.PREFERENCES["train"], pairs)
     run_stages(replace(plain, round=scratch), [*context.config.train.methods, "evaluate"])
     ablation = Ablation(
         group=str(group),
@@ -126,7 +116,7 @@ def as_made(context: RoundContext) -> RoundContext:
     Raises:
         UserError: That configuration is broken.
     """
-    saved = context.round.folder / CONFIG
+    saved = context.round.folder / layout.CONFIG
     if not saved.exists():
         return context
     return replace(context, config=load_config(saved, {"persona": context.config.persona}))
@@ -154,7 +144,7 @@ def prepare_again(one: RoundFolder, scratch: RoundFolder) -> None:
             link.symlink_to(target.resolve(), target_is_directory=True)
     split = scratch.stage("split")
     shutil.rmtree(split, ignore_errors=True)  # the round may have been split anew
-    shutil.copytree(one.stage("split"), split, ignore=shutil.ignore_patterns(MANIFEST))
+    shutil.copytree(one.stage("split"), split, ignore=shutil.ignore_patterns(layout.MANIFEST))
     answers, copied = one.scratch("evaluate"), scratch.scratch("evaluate")
     if answers.exists() and not copied.exists():
         shutil.copytree(answers, copied)

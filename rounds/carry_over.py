@@ -10,34 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import (
-    ADJUDICATIONS,
-    BASELINE,
-    CARRY_OVER_BASELINE,
-    CARRY_OVER_DECISIONS,
-    CARRY_OVER_EXAMPLES,
-    CARRY_OVER_PREFERENCES,
-    CARRY_OVER_REVIEWS,
-    DECISIONS,
-    RESOLVED,
-    RESOLVED_PREFERENCES,
-    REVIEWS,
-    Artifact,
-    Reader,
-    RoundFolder,
-    write,
-)
+from rounds.layout import Artifact, Reader, RoundFolder, write
 from workbench.errors import UserError
 from workbench.records import Decision, Example, Preference, Response, Review
 
 _SOURCES: tuple[Artifact, ...] = (
-    RESOLVED,
-    RESOLVED_PREFERENCES,
-    DECISIONS,
-    REVIEWS,
-    ADJUDICATIONS,
-    BASELINE,
+    layout.RESOLVED,
+    layout.RESOLVED_PREFERENCES,
+    layout.DECISIONS,
+    layout.REVIEWS,
+    layout.ADJUDICATIONS,
+    layout.BASELINE,
 )
 """What is read of an earlier round."""
 
@@ -90,11 +75,11 @@ class CarryOver:
 
     def write(self, folder: Path) -> None:
         """Write it into the folder that the import fills."""
-        write(folder, CARRY_OVER_EXAMPLES, self.rows)
-        write(folder, CARRY_OVER_PREFERENCES, self.preferences)
-        write(folder, CARRY_OVER_DECISIONS, self.decisions)
-        write(folder, CARRY_OVER_REVIEWS, self.reviews)
-        write(folder, CARRY_OVER_BASELINE, self.baseline)
+        write(folder, layout.CARRY_OVER_EXAMPLES, self.rows)
+        write(folder, layout.CARRY_OVER_PREFERENCES, self.preferences)
+        write(folder, layout.CARRY_OVER_DECISIONS, self.decisions)
+        write(folder, layout.CARRY_OVER_REVIEWS, self.reviews)
+        write(folder, layout.CARRY_OVER_BASELINE, self.baseline)
 
 
 def carry_over_inputs(context: RoundContext) -> tuple[tuple[RoundFolder, Artifact], ...]:
@@ -135,22 +120,22 @@ def collect_carry_over(rounds: Sequence[RoundFolder], model: str, base: str = ""
         decided = set(decisions)
         rows |= {
             row.id: row
-            for row in one.read_if_there(RESOLVED)
+            for row in one.read_if_there(layout.RESOLVED)
             if decided.isdisjoint((row.id, *row.parents))
         }
         pairs |= {
             pair.id: pair
-            for pair in one.read_if_there(RESOLVED_PREFERENCES)
+            for pair in one.read_if_there(layout.RESOLVED_PREFERENCES)
             if decided.isdisjoint(pair.parents)
         }
-        decisions = {own.record: own for own in one.read_if_there(DECISIONS)} | decisions
-        for artifact in (REVIEWS, ADJUDICATIONS, CARRY_OVER_REVIEWS):
+        decisions = {own.record: own for own in one.read_if_there(layout.DECISIONS)} | decisions
+        for artifact in (layout.REVIEWS, layout.ADJUDICATIONS, layout.CARRY_OVER_REVIEWS):
             reviews |= {review.id: review for review in one.read_if_there(artifact)}
         manifest = one.manifest("generate")
         settings = manifest.settings if manifest else {}
         # Another template under the same name answers otherwise.
         if (settings.get("model"), settings.get("base") or base) == (model, base):
-            baseline = {own.prompt_id: own for own in one.read_if_there(BASELINE)} | baseline
+            baseline = {own.prompt_id: own for own in one.read_if_there(layout.BASELINE)} | baseline
     named = {one for row in rows.values() for one in (row.id, *row.parents)}
     return CarryOver(
         list(rows.values()),
@@ -164,9 +149,9 @@ def collect_carry_over(rounds: Sequence[RoundFolder], model: str, base: str = ""
 def read_carry_over(reader: Reader) -> CarryOver:
     """Return what the import of a round took over, as far as the reader has it."""
     return CarryOver(
-        reader.read_if_there(CARRY_OVER_EXAMPLES),
-        reader.read_if_there(CARRY_OVER_PREFERENCES),
-        reader.read_if_there(CARRY_OVER_DECISIONS),
-        reader.read_if_there(CARRY_OVER_REVIEWS),
-        reader.read_if_there(CARRY_OVER_BASELINE),
+        reader.read_if_there(layout.CARRY_OVER_EXAMPLES),
+        reader.read_if_there(layout.CARRY_OVER_PREFERENCES),
+        reader.read_if_there(layout.CARRY_OVER_DECISIONS),
+        reader.read_if_there(layout.CARRY_OVER_REVIEWS),
+        reader.read_if_there(layout.CARRY_OVER_BASELINE),
     )

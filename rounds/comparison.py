@@ -11,19 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rounds.layout import (
-    ASSIGNMENTS,
-    COMPARISON,
-    DECISIONS,
-    DROPS,
-    EXAMPLES,
-    RESPONSES,
-    SCORES,
-    SEEDS,
-    TRAIN,
-    RoundFolder,
-    recipe,
-)
+from rounds import layout
+from rounds.layout import RoundFolder, recipe
 from rounds.lineage.account import account
 from workbench.config import METHODS, Method
 from workbench.errors import UserError
@@ -117,7 +106,9 @@ def compare_rounds(a: RoundFolder, b: RoundFolder, seed: int) -> RoundComparison
     }
     added = {one for ids in unmatched.values() for one in ids}
     reasons = {
-        drop.record: drop.reason for drops in DROPS.values() for drop in b.read_if_there(drops)
+        drop.record: drop.reason
+        for drops in layout.DROPS.values()
+        for drop in b.read_if_there(drops)
     }
     both = [row for row in new.values() if row.id in old]
     return RoundComparison(
@@ -153,18 +144,18 @@ def _curated(one: RoundFolder) -> dict[str, Example]:
         names = ", ".join(other.name for other in one.all_rounds)
         fix = f"there are {names}" if names else "`persona run` makes the first"
         raise UserError(f"there is no round {one.number}", where=str(one.folder), fix=fix)
-    if not one.has(TRAIN):
+    if not one.has(layout.TRAIN):
         fix = f"`persona run --until split --round {one.number}` comes first"
         raise UserError("has no split yet", where=str(one.folder), fix=fix)
-    return {row.id: row for split in EXAMPLES.values() for row in one.read(split)}
+    return {row.id: row for split in layout.EXAMPLES.values() for row in one.read(split)}
 
 
 def _decisions(one: RoundFolder) -> dict[str, str]:
-    return {decision.record: decision.outcome for decision in one.read_if_there(DECISIONS)}
+    return {decision.record: decision.outcome for decision in one.read_if_there(layout.DECISIONS)}
 
 
 def _splits(one: RoundFolder) -> dict[str, str]:
-    return {own.record: own.split for own in one.read_if_there(ASSIGNMENTS)}
+    return {own.record: own.split for own in one.read_if_there(layout.ASSIGNMENTS)}
 
 
 def _changes(
@@ -225,7 +216,7 @@ def counted_traits(rounds: Iterable[RoundFolder]) -> list[str] | None:
     """
     counted: list[str] | None = None
     for one in rounds:
-        own = one.read(COMPARISON).traits if one.has(COMPARISON) else ()
+        own = one.read(layout.COMPARISON).traits if one.has(layout.COMPARISON) else ()
         if not own:
             return None
         counted = [trait for trait in own if counted is None or trait in counted]
@@ -249,10 +240,12 @@ def evaluated_otherwise(a: RoundFolder, b: RoundFolder) -> list[str]:
 
 def seeds_of(one: RoundFolder) -> SeedsReport | None:
     """Return what further trainings of a round came to; None where they are of other scores."""
-    manifest = one.manifest(SEEDS.stage)
-    if manifest is None or manifest.inputs.get(SCORES.path) != file_hash(one.path(SCORES)):
+    manifest = one.manifest(layout.SEEDS.stage)
+    if manifest is None or manifest.inputs.get(layout.SCORES.path) != file_hash(
+        one.path(layout.SCORES)
+    ):
         return None
-    return one.read(SEEDS)
+    return one.read(layout.SEEDS)
 
 
 def columns_of(one: RoundFolder, traits: Sequence[str] | None) -> Columns:
@@ -260,9 +253,9 @@ def columns_of(one: RoundFolder, traits: Sequence[str] | None) -> Columns:
 
     ``traits`` are what fidelity is made of; see :func:`counted_traits`.
     """
-    if not one.has(SCORES):
+    if not one.has(layout.SCORES):
         return {}
-    return columns_by_prompt(one.read(RESPONSES), one.read(SCORES), traits)
+    return columns_by_prompt(one.read(layout.RESPONSES), one.read(layout.SCORES), traits)
 
 
 def columns_by_prompt(
@@ -320,7 +313,7 @@ def answers_beside(a: RoundFolder, b: RoundFolder, arm: str = "") -> list[Answer
 
 def _held_out(one: RoundFolder, arm: str) -> dict[tuple[str, str], Response]:
     responses: dict[tuple[str, str], Response] = {}
-    for own in one.read_if_there(RESPONSES):
+    for own in one.read_if_there(layout.RESPONSES):
         if not own.probe and not own.unanswered and arm in ("", own.arm):
             responses.setdefault((own.arm, asked_text(own)), own)
     return responses

@@ -15,17 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rounds.layout import (
-    MANIFEST,
-    PROGRESS,
-    Artifact,
-    Manifest,
-    OutputFile,
-    Records,
-    RoundFolder,
-    Value,
-    write,
-)
+from rounds import layout
+from rounds.layout import Artifact, Manifest, OutputFile, Records, RoundFolder, Value, write
 from workbench.console import console, publishing
 from workbench.errors import UserError
 from workbench.meter import Meter
@@ -140,7 +131,7 @@ def run_stage(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with disk_errors(partial):
         _prepare(partial, key, keep=spec.resumable and not force)
-        with Meter(others) as meter, publishing(round_.folder / PROGRESS):
+        with Meter(others) as meter, publishing(round_.folder / layout.PROGRESS):
             spec.run(work)
         (partial / ".key").unlink()
         manifest = Manifest(
@@ -153,7 +144,7 @@ def run_stage(
             seconds=round(meter.seconds, 2),
             peak_mib=round(meter.peak_mib),
         )
-        write_json(partial / MANIFEST, manifest.model_dump(mode="json"))
+        write_json(partial / layout.MANIFEST, manifest.model_dump(mode="json"))
         # Killed from here on, the next run finds the stage whole, or does it again.
         replace_folder(partial, round_.stage(spec.name))
     return Outcome(spec.name, True, manifest)

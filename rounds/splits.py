@@ -12,16 +12,9 @@ from pathlib import Path
 
 from curation.leaks import Item, Leak, find_leaks, read_items
 from curation.related_rows import SIMILARITY
+from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import (
-    ASSIGNMENTS,
-    EXAMPLES,
-    PREFERENCES,
-    PROBES,
-    RESPONSES,
-    Artifact,
-    RoundFolder,
-)
+from rounds.layout import Artifact, RoundFolder
 from workbench.errors import UserError
 from workbench.language.detection import language_of
 from workbench.paraphrases import Meaning
@@ -46,13 +39,13 @@ def split_sizes(one: RoundFolder) -> SplitSizes:
     Raises:
         UserError: The round is not split yet.
     """
-    examples = {split: one.read(EXAMPLES[split]) for split in SPLITS}
+    examples = {split: one.read(layout.EXAMPLES[split]) for split in SPLITS}
     topics: dict[str, Counter[SplitName]] = defaultdict(Counter)
     for split, rows in examples.items():
         for row in rows:
             topics[row.topic][split] += 1
     groups: dict[SplitName, set[str]] = {split: set() for split in SPLITS}
-    for assignment in one.read(ASSIGNMENTS):
+    for assignment in one.read(layout.ASSIGNMENTS):
         groups[assignment.split].add(assignment.group)
 
     def place(topic: str) -> tuple[int, str]:
@@ -61,7 +54,7 @@ def split_sizes(one: RoundFolder) -> SplitSizes:
     return SplitSizes(
         topics={topic: topics[topic] for topic in sorted(topics, key=place)},
         rows={split: len(rows) for split, rows in examples.items()},
-        pairs={split: len(one.read(PREFERENCES[split])) for split in SPLITS},
+        pairs={split: len(one.read(layout.PREFERENCES[split])) for split in SPLITS},
         groups={split: len(names) for split, names in groups.items()},
     )
 
@@ -129,9 +122,9 @@ def split_rounds(one: RoundFolder) -> list[RoundFolder]:
 def _files(one: RoundFolder) -> Iterator[tuple[Path, SplitName]]:
     """Yield every file of a round whose rows are in a split, evaluation prompts among them."""
     for split in SPLITS:
-        both: tuple[Artifact, ...] = (EXAMPLES[split], PREFERENCES[split])
+        both: tuple[Artifact, ...] = (layout.EXAMPLES[split], layout.PREFERENCES[split])
         yield from ((one.path(artifact), split) for artifact in both)
-    for artifact in (PROBES, RESPONSES):
+    for artifact in (layout.PROBES, layout.RESPONSES):
         if one.has(artifact):
             yield one.path(artifact), "test"
 

@@ -15,18 +15,9 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, TypeVar
 
-from rounds import processes
+from rounds import layout, processes
 from rounds.context import RoundContext, open_context
-from rounds.layout import (
-    CONFIG,
-    MANIFEST,
-    RECORDS,
-    RESOLVED,
-    SENSE,
-    STAGES,
-    RoundFolder,
-    round_number,
-)
+from rounds.layout import RoundFolder, round_number
 from rounds.lineage.history import Lines, read_lines
 from rounds.overview import RoundOverview
 from rounds.processes import RoundProcess
@@ -154,7 +145,7 @@ class Library:
         if not _IDENTIFIER.fullmatch(name):
             raise UserError(f"there is no persona '{name}'", where=str(self.datasets))
         one = RoundFolder.open(self.runs / name, number)
-        config = one.folder / CONFIG
+        config = one.folder / layout.CONFIG
         folder = None if config.exists() else self.persona(name).folder
         context = self.cache.get(
             ("context", str(one.folder)),
@@ -169,22 +160,24 @@ class Library:
         return context
 
     def _opened(self, one: RoundFolder, folder: Path | None) -> RoundContext:
-        config = one.folder / CONFIG
+        config = one.folder / layout.CONFIG
         if config.exists():
             return open_context(config=config, runs=self.runs, round_number=one.number)
         return open_context(persona=folder, runs=self.runs, round_number=one.number)
 
     def overview(self, one: RoundFolder) -> RoundOverview:
         """Return a round at one look."""
-        files = [one.stage(stage) / MANIFEST for stage in STAGES]
-        files += [one.path(SENSE), one.path(RESOLVED)]
+        files = [one.stage(stage) / layout.MANIFEST for stage in layout.STAGES]
+        files += [one.path(layout.SENSE), one.path(layout.RESOLVED)]
         name = ("overview", str(one.folder))
         return self.cache.get(name, files, lambda: RoundOverview.read(one))
 
     def lines(self, one: RoundFolder) -> Lines:
         """Return the records of a round as lines; of the last round that was asked for alone."""
-        files = [one.path(artifact) for own in RECORDS.values() for artifact in own]
-        return self.cache.get("lines", [one.folder / CONFIG, *files], lambda: read_lines(one))
+        files = [one.path(artifact) for own in layout.RECORDS.values() for artifact in own]
+        return self.cache.get(
+            "lines", [one.folder / layout.CONFIG, *files], lambda: read_lines(one)
+        )
 
     def warm(self) -> None:
         """Look at every round once, so that the first page need not."""

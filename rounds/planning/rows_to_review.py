@@ -16,17 +16,10 @@ from pydantic import TypeAdapter
 from curation.label_issues import LabelledAnswer, label_quality
 from curation.review.votes import about, by_record, votes_of
 from evaluation.weakness import Gap, by_group
+from rounds import layout
 from rounds.arms import own_arms
 from rounds.context import RoundContext
-from rounds.layout import (
-    BASELINE,
-    DECISIONS,
-    EXAMPLES,
-    TRAIN,
-    VALIDATION,
-    RoundFolder,
-    adapter,
-)
+from rounds.layout import RoundFolder, adapter
 from rounds.stages.resolve import Reviewed
 from training.row_loss import RowLoss, row_losses, unlearned
 from workbench.config import Policy
@@ -93,10 +86,10 @@ class PlanInputs:
             UserError: Reviews or decisions are not there, or a broken file.
         """
         return cls(
-            splits={split: one.read_if_there(rows) for split, rows in EXAMPLES.items()},
+            splits={split: one.read_if_there(rows) for split, rows in layout.EXAMPLES.items()},
             reviewed=Reviewed.read(one),
-            decisions=one.read(DECISIONS),
-            baseline=one.read_if_there(BASELINE),
+            decisions=one.read(layout.DECISIONS),
+            baseline=one.read_if_there(layout.BASELINE),
         )
 
     @property
@@ -149,7 +142,7 @@ def losses_of(context: RoundContext, arm: str, rows: Sequence[Example]) -> list[
     weights = one.path(adapter(stage))
     if not stage or not (weights / CONFIG).exists() or not rows:
         return []
-    files = (weights, one.path(TRAIN), one.path(VALIDATION))
+    files = (weights, one.path(layout.TRAIN), one.path(layout.VALIDATION))
     memo = one.scratch("next") / f"losses-{'-'.join(file_hash(path)[:12] for path in files)}.json"
     losses = TypeAdapter(list[RowLoss])
     if not memo.exists():

@@ -24,6 +24,7 @@ from evaluation.scorers import score_responses
 from evaluation.sense import AnswerSense, SenseInput, measure_sense
 from evaluation.style import StyleReport, train_style
 from evaluation.text_measures import diversity_by_arm
+from rounds import layout
 from rounds.answering import ArmAnswers, answer_all
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
@@ -36,34 +37,7 @@ from rounds.last_evaluation import (
     last_evaluated,
     shared_files,
 )
-from rounds.layout import (
-    BASELINE,
-    BLIND_PAIRS,
-    BLIND_REVIEWS,
-    CALIBRATION,
-    CARRY_OVER_REVIEWS,
-    COMPARISON,
-    DIVERSITY,
-    FILTERED,
-    GENERAL,
-    INSTRUCTION_PROMPTS,
-    INSTRUCTIONS,
-    PROBES,
-    RESPONSES,
-    REVIEWS,
-    ROBUSTNESS,
-    SAFETY,
-    SAFETY_ANSWERS,
-    SAFETY_PROMPTS,
-    SCORES,
-    SENSE,
-    STYLE,
-    SURFACE_ANSWERS,
-    TEST,
-    TRAIN,
-    WIN_RATES,
-    adapter,
-)
+from rounds.layout import adapter
 from rounds.robustness import RobustnessCheck, robustness_files
 from rounds.runner import StageSpec, Work
 from rounds.safety import SafetyCheck, safety_files
@@ -90,10 +64,18 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
     return StageSpec(
         STAGE,
         partial(_evaluate, context),
-        inputs=(TEST, TRAIN, PROBES, BASELINE, FILTERED, REVIEWS, *trained),
+        inputs=(
+            layout.TEST,
+            layout.TRAIN,
+            layout.PROBES,
+            layout.BASELINE,
+            layout.FILTERED,
+            layout.REVIEWS,
+            *trained,
+        ),
         optional=(
-            CARRY_OVER_REVIEWS,
-            *((BLIND_PAIRS, BLIND_REVIEWS) if context.config.judge else ()),
+            layout.CARRY_OVER_REVIEWS,
+            *((layout.BLIND_PAIRS, layout.BLIND_REVIEWS) if context.config.judge else ()),
         ),
         earlier=tuple((last, one) for one in READ) if last else (),
         files={
@@ -136,14 +118,14 @@ class EvaluateInputs:
         """Read the inputs of the stage."""
         last = last_evaluated(work.round)
         return cls(
-            work.read(TRAIN),
-            work.read(TEST),
-            work.read(PROBES),
-            work.read(BASELINE),
-            work.read(FILTERED),
-            [*work.read(REVIEWS), *work.read_if_there(CARRY_OVER_REVIEWS)],
-            work.read_if_there(BLIND_PAIRS),
-            work.read_if_there(BLIND_REVIEWS),
+            work.read(layout.TRAIN),
+            work.read(layout.TEST),
+            work.read(layout.PROBES),
+            work.read(layout.BASELINE),
+            work.read(layout.FILTERED),
+            [*work.read(layout.REVIEWS), *work.read_if_there(layout.CARRY_OVER_REVIEWS)],
+            work.read_if_there(layout.BLIND_PAIRS),
+            work.read_if_there(layout.BLIND_REVIEWS),
             LastEvaluation.read(last) if last else None,
         )
 
@@ -175,7 +157,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     if not prompts:
         raise UserError(
             "there is no held-out prompt to answer",
-            where=str(work.path(TEST)),
+            where=str(work.path(layout.TEST)),
             fix="split with a test share above 0",
         )
     probes = take_probes(inputs.probes, settings.probes, settings.conversations)
@@ -193,15 +175,15 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
     lines = _write_robustness(work, robustness, comparison, answers, sense, judging)
     case = safety.case(comparison, gate, answers.safety, lines)
-    work.write(RESPONSES, answers.responses)
+    work.write(layout.RESPONSES, answers.responses)
     _write_prompts(context, work, answers, safety)
-    work.write(INSTRUCTIONS, answers.instructed)
-    work.write(SAFETY_ANSWERS, answers.safety)
-    work.write(SAFETY, case)
-    work.write(SCORES, scores)
-    work.write(CALIBRATION, calibration)
-    work.write(GENERAL, gate)
-    work.write(STYLE, style)
+    work.write(layout.INSTRUCTIONS, answers.instructed)
+    work.write(layout.SAFETY_ANSWERS, answers.safety)
+    work.write(layout.SAFETY, case)
+    work.write(layout.SCORES, scores)
+    work.write(layout.CALIBRATION, calibration)
+    work.write(layout.GENERAL, gate)
+    work.write(layout.STYLE, style)
     _write_pairs(context, work, answers.answered, judging)
     work.counts.update(
         _bill(context, judging),
@@ -224,7 +206,10 @@ def _write_prompts(
 ) -> None:
     """Write the prompts that stand in no other file; they were asked for this persona's version."""
     version = (context.persona.record_id,)
-    asked = ((INSTRUCTION_PROMPTS, answers.instructions), (SAFETY_PROMPTS, safety.prompts))
+    asked = (
+        (layout.INSTRUCTION_PROMPTS, answers.instructions),
+        (layout.SAFETY_PROMPTS, safety.prompts),
+    )
     for artifact, rows in asked:
         work.write(artifact, [row.evolve(parents=row.parents or version) for row in rows])
 
@@ -263,7 +248,7 @@ def _write_sense(
         sense.inputs,
         floor=floor,
     )
-    work.write(SENSE, report)
+    work.write(layout.SENSE, report)
     return report.failures(comparison, context.config.evaluate.gate)
 
 
@@ -286,8 +271,8 @@ def _write_robustness(
     )
     if result is None:
         return []
-    work.write(SURFACE_ANSWERS, answers.crossed)
-    work.write(ROBUSTNESS, result)
+    work.write(layout.SURFACE_ANSWERS, answers.crossed)
+    work.write(layout.ROBUSTNESS, result)
     return robustness.lines(result)
 
 
@@ -356,9 +341,9 @@ def _compare(
         left_out=left_out,
         primary=context.config.evaluate.primary,
     )
-    work.write(COMPARISON, comparison)
+    work.write(layout.COMPARISON, comparison)
     by_arm = diversity_by_arm(answers.answered)
-    work.write(DIVERSITY, {arm: dumped(diversity) for arm, diversity in by_arm.items()})
+    work.write(layout.DIVERSITY, {arm: dumped(diversity) for arm, diversity in by_arm.items()})
     if last is None:
         return comparison, answers.gate
     different = differences(context, last.manifest)
@@ -375,7 +360,7 @@ def _write_pairs(
         return
     seed = context.config.seed
     result = compare_pairs(context.persona, responses, judging.judge, seed=seed, **judging.how)
-    work.write(WIN_RATES, result)
+    work.write(layout.WIN_RATES, result)
 
 
 def _primaries(work: Work, primary: str) -> list[str]:

@@ -5,16 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from curation.filters import filter_examples
+from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import (
-    CARRY_OVER_EXAMPLES,
-    FILTER_DROPS,
-    FILTERED,
-    FILTERED_PREFERENCES,
-    GENERATED,
-    IMPORTED,
-    IMPORTED_PREFERENCES,
-)
 from rounds.runner import StageSpec, Work
 from workbench.config import FilterSettings, dumped
 from workbench.paraphrases import PACKAGES, Meaning, meaning_settings
@@ -27,15 +19,15 @@ def filter_stage(context: RoundContext) -> StageSpec:
     Without a teacher there are no generated rows to wait for: what is imported can be reviewed at
     once, and the baseline answers come when decisions need them.
     """
-    inputs = (IMPORTED, IMPORTED_PREFERENCES)
+    inputs = (layout.IMPORTED, layout.IMPORTED_PREFERENCES)
     meaning = context.meaning(context.config.filter.meaning)
     return StageSpec(
         "filter",
         partial(_filter, context.persona, context.config.filter, meaning),
-        inputs=(*inputs, GENERATED) if context.config.teacher else inputs,
-        optional=(CARRY_OVER_EXAMPLES,)
+        inputs=(*inputs, layout.GENERATED) if context.config.teacher else inputs,
+        optional=(layout.CARRY_OVER_EXAMPLES,)
         if context.config.teacher
-        else (CARRY_OVER_EXAMPLES, GENERATED),
+        else (layout.CARRY_OVER_EXAMPLES, layout.GENERATED),
         files=context.persona_files("persona.yaml"),
         settings=dumped(context.config.filter) | meaning_settings(meaning),
         packages=(
@@ -50,11 +42,11 @@ def _filter(
 ) -> None:
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
     rows = [
-        *work.read_if_there(CARRY_OVER_EXAMPLES),
-        *work.read(IMPORTED),
-        *work.read_if_there(GENERATED),
+        *work.read_if_there(layout.CARRY_OVER_EXAMPLES),
+        *work.read(layout.IMPORTED),
+        *work.read_if_there(layout.GENERATED),
     ]
-    pairs = work.read(IMPORTED_PREFERENCES)
+    pairs = work.read(layout.IMPORTED_PREFERENCES)
     filtered = filter_examples(rows, persona, settings, preferences=pairs, meaning=meaning)
     work.counts.update(
         kept=len(filtered.examples),
@@ -62,6 +54,6 @@ def _filter(
         dropped=len(filtered.drops),
         reasons=filtered.reasons,
     )
-    work.write(FILTERED, filtered.examples)
-    work.write(FILTERED_PREFERENCES, filtered.preferences)
-    work.write(FILTER_DROPS, filtered.drops)
+    work.write(layout.FILTERED, filtered.examples)
+    work.write(layout.FILTERED_PREFERENCES, filtered.preferences)
+    work.write(layout.FILTER_DROPS, filtered.drops)

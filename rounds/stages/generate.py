@@ -17,22 +17,10 @@ from generation.card import dataset_card
 from generation.cost import TeacherPlan, account_lines, plan_teacher
 from generation.prompts import prompt_versions
 from generation.teacher import Taught, teacher_rows
+from rounds import layout
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
-from rounds.layout import (
-    BASELINE,
-    CARRY_OVER_BASELINE,
-    CARRY_OVER_EXAMPLES,
-    COVERAGE,
-    DATASET_CARD,
-    GENERATE_DROPS,
-    GENERATED,
-    GENERATED_PREFERENCES,
-    GENERATED_SCORES,
-    IMPORTED,
-    Records,
-    RoundFolder,
-)
+from rounds.layout import Records, RoundFolder
 from rounds.runner import StageSpec, Work
 from workbench.console import console
 from workbench.inference.base_models import resolve_model
@@ -51,8 +39,8 @@ def generate_stage(context: RoundContext) -> StageSpec:
     return StageSpec(
         STAGE,
         partial(_generate, context),
-        inputs=(IMPORTED,),
-        optional=(CARRY_OVER_EXAMPLES, CARRY_OVER_BASELINE),
+        inputs=(layout.IMPORTED,),
+        optional=(layout.CARRY_OVER_EXAMPLES, layout.CARRY_OVER_BASELINE),
         earlier=_earlier_rows(context),
         settings={
             "model": context.config.model,
@@ -83,7 +71,7 @@ def _earlier_rows(context: RoundContext) -> tuple[tuple[RoundFolder, Records[Exa
     return tuple(
         (one, artifact)
         for one in context.round.earlier
-        for artifact in (IMPORTED, GENERATED)
+        for artifact in (layout.IMPORTED, layout.GENERATED)
         if one.has(artifact)
     )
 
@@ -108,7 +96,7 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | N
 
 
 def _generate(context: RoundContext, work: Work) -> None:
-    seeds, carry_over = work.read(IMPORTED), read_carry_over(work)
+    seeds, carry_over = work.read(layout.IMPORTED), read_carry_over(work)
     scratch = work.round.scratch(STAGE)
     taught = _teach(context, work, [*carry_over.rows, *seeds], scratch / "teacher")
     rows = taught.examples if taught else []
@@ -123,13 +111,16 @@ def _generate(context: RoundContext, work: Work) -> None:
     preferences = taught.preferences if taught else []
     work.counts.update(taught=len(rows), baseline=len(baseline.responses), dropped=len(drops))
     work.counts["prompts"] = prompt_versions(context.persona)
-    work.write(GENERATED, rows)
-    work.write(GENERATED_PREFERENCES, preferences)
-    work.write(GENERATED_SCORES, taught.scores if taught else [])
-    work.write(BASELINE, [*carry_over.baseline, *baseline.responses])
-    work.write(GENERATE_DROPS, drops)
+    work.write(layout.GENERATED, rows)
+    work.write(layout.GENERATED_PREFERENCES, preferences)
+    work.write(layout.GENERATED_SCORES, taught.scores if taught else [])
+    work.write(layout.BASELINE, [*carry_over.baseline, *baseline.responses])
+    work.write(layout.GENERATE_DROPS, drops)
     if rows:
-        counts = {GENERATED.name: len(rows), GENERATED_PREFERENCES.name: len(preferences)}
+        counts = {
+            layout.GENERATED.name: len(rows),
+            layout.GENERATED_PREFERENCES.name: len(preferences),
+        }
         _write_card(context, work, counts)
 
 
@@ -142,7 +133,7 @@ def _write_card(context: RoundContext, work: Work, records: Mapping[str, int]) -
         "seed": context.config.seed,
         "started": datetime.now(UTC).date().isoformat(),
     }
-    work.write(DATASET_CARD, dataset_card(context.persona, facts))
+    work.write(layout.DATASET_CARD, dataset_card(context.persona, facts))
 
 
 def _teach(context: RoundContext, work: Work, seeds: list[Example], workdir: Path) -> Taught | None:
@@ -165,7 +156,7 @@ def _teach(context: RoundContext, work: Work, seeds: list[Example], workdir: Pat
     )
     for line in account_lines(plan, taught):
         console.print(f"  {line}")
-    work.write(COVERAGE, taught.coverage.to_dict())
+    work.write(layout.COVERAGE, taught.coverage.to_dict())
     work.counts.update(
         taught.usage,
         planned=taught.planned,

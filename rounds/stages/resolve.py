@@ -15,27 +15,10 @@ from curation.review.pairs import NOT_KEPT, pairs_of, unreviewed, with_their_row
 from curation.review.reliability import read_gold
 from curation.review.resolve import Resolved, resolve
 from curation.review.votes import NOT_REVIEWED
+from rounds import layout
 from rounds.carry_over import CarryOver, read_carry_over
 from rounds.context import RoundContext
-from rounds.layout import (
-    ADJUDICATIONS,
-    AGREEMENT,
-    BASELINE,
-    CARRY_OVER_DECISIONS,
-    CARRY_OVER_EXAMPLES,
-    CARRY_OVER_PREFERENCES,
-    DECISIONS,
-    FILTERED,
-    FILTERED_PREFERENCES,
-    GENERATED_PREFERENCES,
-    GOLD_REVIEWS,
-    RESOLVE_DROPS,
-    RESOLVED,
-    RESOLVED_PREFERENCES,
-    REVIEWED_PAIRS,
-    REVIEWS,
-    Reader,
-)
+from rounds.layout import Reader
 from rounds.runner import StageSpec, Work
 from workbench.config import FilterSettings, Policy, dumped
 from workbench.console import console
@@ -50,16 +33,20 @@ def resolve_stage(context: RoundContext) -> StageSpec:
         "resolve",
         partial(_resolve, context),
         inputs=(
-            FILTERED,
-            FILTERED_PREFERENCES,
-            REVIEWS,
-            GOLD_REVIEWS,
-            ADJUDICATIONS,
-            REVIEWED_PAIRS,
-            BASELINE,
-            GENERATED_PREFERENCES,
+            layout.FILTERED,
+            layout.FILTERED_PREFERENCES,
+            layout.REVIEWS,
+            layout.GOLD_REVIEWS,
+            layout.ADJUDICATIONS,
+            layout.REVIEWED_PAIRS,
+            layout.BASELINE,
+            layout.GENERATED_PREFERENCES,
         ),
-        optional=(CARRY_OVER_EXAMPLES, CARRY_OVER_PREFERENCES, CARRY_OVER_DECISIONS),
+        optional=(
+            layout.CARRY_OVER_EXAMPLES,
+            layout.CARRY_OVER_PREFERENCES,
+            layout.CARRY_OVER_DECISIONS,
+        ),
         files=context.persona_files("persona.yaml", "gold.jsonl"),
         settings={
             "policy": dumped(context.config.review.policy),
@@ -72,8 +59,8 @@ def resolve_stage(context: RoundContext) -> StageSpec:
 def _resolve(context: RoundContext, work: Work) -> None:
     reviewed = Reviewed.read(work)
     policy = context.config.review.policy
-    resolved = decide(context.persona, policy, reviewed, work.read(BASELINE))
-    hard_negatives = work.read(GENERATED_PREFERENCES)
+    resolved = decide(context.persona, policy, reviewed, work.read(layout.BASELINE))
+    hard_negatives = work.read(layout.GENERATED_PREFERENCES)
     carry_over = reviewed.remaining
     filtered, preferences, drops = _gather(
         context.persona, context.config.filter, reviewed, carry_over, resolved, hard_negatives
@@ -86,13 +73,13 @@ def _resolve(context: RoundContext, work: Work) -> None:
         **carry_over.counts(),
     )
     _tell_unreviewed(resolved)
-    work.write(RESOLVED, filtered.examples)
-    work.write(RESOLVED_PREFERENCES, preferences)
-    work.write(DECISIONS, [*carry_over.decisions, *resolved.decisions])
-    work.write(RESOLVE_DROPS, drops)
+    work.write(layout.RESOLVED, filtered.examples)
+    work.write(layout.RESOLVED_PREFERENCES, preferences)
+    work.write(layout.DECISIONS, [*carry_over.decisions, *resolved.decisions])
+    work.write(layout.RESOLVE_DROPS, drops)
     agreement = measure(context, reviewed)
     work.counts["rules_in_doubt"] = _tell_rules(agreement)
-    work.write(AGREEMENT, agreement)
+    work.write(layout.AGREEMENT, agreement)
 
 
 def _tell_unreviewed(resolved: Resolved) -> None:
@@ -137,12 +124,12 @@ class Reviewed:
     def read(cls, reader: Reader) -> Reviewed:
         """Read what was pulled into a round so far."""
         return cls(
-            reader.read(FILTERED),
-            reader.read(FILTERED_PREFERENCES),
-            reader.read(REVIEWED_PAIRS),
-            reader.read(REVIEWS),
-            reader.read(GOLD_REVIEWS),
-            reader.read(ADJUDICATIONS),
+            reader.read(layout.FILTERED),
+            reader.read(layout.FILTERED_PREFERENCES),
+            reader.read(layout.REVIEWED_PAIRS),
+            reader.read(layout.REVIEWS),
+            reader.read(layout.GOLD_REVIEWS),
+            reader.read(layout.ADJUDICATIONS),
             read_carry_over(reader),
         )
 

@@ -24,20 +24,11 @@ from curation.review.pairs import pairs_of
 from curation.review.reliability import Gold, read_gold, with_gold_rows
 from curation.review.resolve import resolve
 from curation.split import assign_groups, split_rows
+from rounds import layout
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.human_reviews import held_reviews, pull_merged, put_back
-from rounds.layout import (
-    ADJUDICATIONS,
-    CARRY_OVER_EXAMPLES,
-    FILTERED,
-    FILTERED_PREFERENCES,
-    GOLD,
-    GOLD_REVIEWS,
-    REVIEWED_PAIRS,
-    REVIEWS,
-    Reader,
-)
+from rounds.layout import Reader
 from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
 from workbench.console import console, track
@@ -68,8 +59,8 @@ def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
     return StageSpec(
         STAGE,
         partial(_review, context, people, wait),
-        inputs=(FILTERED, FILTERED_PREFERENCES),
-        optional=(CARRY_OVER_EXAMPLES,),
+        inputs=(layout.FILTERED, layout.FILTERED_PREFERENCES),
+        optional=(layout.CARRY_OVER_EXAMPLES,),
         files=context.persona_files(*names),
         settings={
             "reviewers": list(context.config.review.reviewers),
@@ -127,13 +118,13 @@ def _review(context: RoundContext, people: bool, wait: bool, work: Work) -> None
         complete=collected.complete,
         **({"carry_over": len(rows.decided)} if rows.decided else {}),
     )
-    work.write(REVIEWS, reviews)
-    work.write(GOLD_REVIEWS, gold_reviews)
-    work.write(ADJUDICATIONS, collected.adjudications)
-    work.write(REVIEWED_PAIRS, rows.pairs)
+    work.write(layout.REVIEWS, reviews)
+    work.write(layout.GOLD_REVIEWS, gold_reviews)
+    work.write(layout.ADJUDICATIONS, collected.adjudications)
+    work.write(layout.REVIEWED_PAIRS, rows.pairs)
     # As rows of the round they name the persona, so that their chain back is whole.
     parents = (context.persona.record_id,)
-    work.write(GOLD, [row.evolve(parents=parents) for row in rows.gold.examples])
+    work.write(layout.GOLD, [row.evolve(parents=parents) for row in rows.gold.examples])
 
 
 @dataclass(frozen=True)
@@ -169,9 +160,9 @@ def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> Revie
     Raises:
         UserError: The rows are not filtered yet, or a broken ``gold.jsonl``.
     """
-    filtered = reader.read(FILTERED)
+    filtered = reader.read(layout.FILTERED)
     decided = {row.id: row for row in read_carry_over(reader).of(filtered).rows}
-    imported = pairs_of(reader.read(FILTERED_PREFERENCES))
+    imported = pairs_of(reader.read(layout.FILTERED_PREFERENCES))
     pairs = imported.candidates if people else []
     known = {row.id for row in (*filtered, *pairs)}
     gold = read_gold(context.persona_folder, context.config.review.policy)
@@ -294,7 +285,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
         reviewers_per_record=context.config.review.per_record,
         few_shot=context.few_shot_examples([*rows.decided, *rows.rows]),
         alternatives=rows.alternatives,
-        folder=context.round.path(FILTERED).parent,
+        folder=context.round.path(layout.FILTERED).parent,
         judge_opinions=judge_opinions(
             context.persona,
             context.config.judge,
@@ -370,7 +361,7 @@ def push_unsettled(
         resolved.queue,
         few_shot=context.few_shot_examples(rows),
         alternatives=alternatives,
-        folder=context.round.path(FILTERED).parent,
+        folder=context.round.path(layout.FILTERED).parent,
     )
 
 

@@ -11,18 +11,9 @@ from curation.leaks import Item, find_leaks
 from curation.related_rows import Placed, questions_of
 from curation.split import split_rows
 from evaluation.probes import FILE, read_probes
+from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import (
-    ASSIGNMENTS,
-    DROPPED_PROBES,
-    EXAMPLES,
-    PREFERENCES,
-    PROBES,
-    RESOLVED,
-    RESOLVED_PREFERENCES,
-    SPLIT_DROPS,
-    RoundFolder,
-)
+from rounds.layout import RoundFolder
 from rounds.runner import StageSpec, Work
 from rounds.splits import split_rounds
 from workbench.config import SplitSettings, dumped
@@ -40,9 +31,9 @@ def split_stage(context: RoundContext) -> StageSpec:
     return StageSpec(
         "split",
         partial(_split, context, probes if probes.exists() else None),
-        inputs=(RESOLVED, RESOLVED_PREFERENCES),
+        inputs=(layout.RESOLVED, layout.RESOLVED_PREFERENCES),
         # The ids of rows are hashes of their content, so the assignment stands for the rows too.
-        earlier=tuple((one, ASSIGNMENTS) for one in _earlier(context.round)),
+        earlier=tuple((one, layout.ASSIGNMENTS) for one in _earlier(context.round)),
         files=context.persona_files(FILE),
         settings=dumped(context.config.split)
         | {"train_only": list(context.persona.train_only)}
@@ -57,8 +48,8 @@ def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
     placed = [row for one in _earlier(context.round) for row in _placed_rows(one)]
     probes = hold_probes(probe_file, context.persona, placed, settings, meaning)
     rows = split_rows(
-        work.read(RESOLVED),
-        work.read(RESOLVED_PREFERENCES),
+        work.read(layout.RESOLVED),
+        work.read(layout.RESOLVED_PREFERENCES),
         seed=context.config.seed,
         settings=settings,
         earlier=[*placed, *probes.placed()],
@@ -68,14 +59,14 @@ def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
     for split, examples in rows.examples.items():
         work.counts[split] = len(examples)
         work.counts[f"{split}_topics"] = rows.groups(split)
-        work.write(EXAMPLES[split], examples)
-        work.write(PREFERENCES[split], rows.preferences[split])
+        work.write(layout.EXAMPLES[split], examples)
+        work.write(layout.PREFERENCES[split], rows.preferences[split])
     drops = [*rows.drops, *probes.drops]
     work.counts.update(probes=len(probes.asked), dropped=len(drops))
-    work.write(PROBES, probes.asked)
-    work.write(DROPPED_PROBES, probes.dropped)
-    work.write(ASSIGNMENTS, rows.assignments)
-    work.write(SPLIT_DROPS, drops)
+    work.write(layout.PROBES, probes.asked)
+    work.write(layout.DROPPED_PROBES, probes.dropped)
+    work.write(layout.ASSIGNMENTS, rows.assignments)
+    work.write(layout.SPLIT_DROPS, drops)
 
 
 def _earlier(round_: RoundFolder) -> list[RoundFolder]:
@@ -87,8 +78,8 @@ def _placed_rows(round_: RoundFolder) -> Iterator[Placed]:
     """Yield the rows of a round with the split that each is in."""
     for split in SPLITS:
         rows: list[Example | Preference] = [
-            *round_.read(EXAMPLES[split]),
-            *round_.read(PREFERENCES[split]),
+            *round_.read(layout.EXAMPLES[split]),
+            *round_.read(layout.PREFERENCES[split]),
         ]
         yield from (Placed(row, split, round_.name) for row in rows)
 

@@ -11,18 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import (
-    EXAMPLES,
-    PREFERENCES,
-    PROGRESS,
-    Records,
-    RoundFolder,
-    adapter,
-    trained_rows,
-    unpaired,
-    write,
-)
+from rounds.layout import Records, RoundFolder, adapter, trained_rows, unpaired, write
 from rounds.runner import StageSpec, Work
 from training.adapter_init import check_engine, check_tied
 from training.data import draw_replay
@@ -39,10 +30,10 @@ from workbench.yamlfile import read_yaml
 
 Split = dict[SplitName, Records[Example]] | dict[SplitName, Records[Preference]]
 _ROWS: dict[Method, tuple[Split, ...]] = {
-    "sft": (EXAMPLES,),
-    "dpo": (PREFERENCES,),
-    "grpo": (EXAMPLES,),
-    "kto": (EXAMPLES, PREFERENCES),
+    "sft": (layout.EXAMPLES,),
+    "dpo": (layout.PREFERENCES,),
+    "grpo": (layout.EXAMPLES,),
+    "kto": (layout.EXAMPLES, layout.PREFERENCES),
 }
 """Method → what of the split it is trained on."""
 LEARNING: tuple[SplitName, ...] = ("train", "validation")
@@ -228,7 +219,7 @@ def _train(context: RoundContext, method: Method, start: RoundFolder | None, wor
         persona=context.persona if method == "grpo" else None,
         judge=context.config.judge if method == "grpo" else None,
     )
-    progress = work.round.folder / PROGRESS
+    progress = work.round.folder / layout.PROGRESS
     summary = run_training(run, settings.launch, settings.processes, progress)
     work.counts.update(summary.model_dump(mode="json"))
 
@@ -305,7 +296,7 @@ def _unpaired(round_: RoundFolder, split: SplitName) -> list[UnpairedPreference]
         UnpairedPreference(
             prompt=row.prompt, answer=row.answer, label=True, topic=row.topic, parents=(row.id,)
         )
-        for row in round_.read(EXAMPLES[split])
+        for row in round_.read(layout.EXAMPLES[split])
     ] + [
         UnpairedPreference(
             prompt=pair.prompt,
@@ -314,7 +305,7 @@ def _unpaired(round_: RoundFolder, split: SplitName) -> list[UnpairedPreference]
             topic=pair.topic,
             parents=(pair.id,),
         )
-        for pair in round_.read(PREFERENCES[split])
+        for pair in round_.read(layout.PREFERENCES[split])
     ]
 
 
