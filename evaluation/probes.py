@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 from workbench.records import Message, NumberBound, ProbePrompt
-from workbench.store import read_json_lines
+from workbench.store import first_mistake, read_json_lines
 from workbench.values import Frozen
 
 ProbeSet = Literal[
@@ -77,15 +77,9 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[ProbePrompt]
         try:
             row = _ProbeRow.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            mistakes.append(
-                UserError(
-                    f"no valid probe: {field} {first['msg']}".replace("  ", " "),
-                    where=f"{path}:{number}",
-                    fix="give probe, turns and expect",
-                )
-            )
+            what = f"no valid probe: {first_mistake(error)}"
+            fix = "give probe, turns and expect"
+            mistakes.append(UserError(what, where=f"{path}:{number}", fix=fix))
             continue
         probes.append(
             ProbePrompt(

@@ -7,14 +7,12 @@ The only module that spells the path of a stage's file; others name it, as ``rou
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from curation.review.agreement import Agreement
 from evaluation.calibration import Calibration
@@ -25,7 +23,8 @@ from evaluation.people import People
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
-from rounds.order import not_yet
+from rounds.order import no_round, not_yet
+from workbench import store
 from workbench.config import METHODS, Method
 from workbench.errors import UserError
 from workbench.records import (
@@ -45,7 +44,6 @@ from workbench.records import (
 )
 from workbench.stats import Comparison
 from workbench.stats.training_seeds import SeedsReport
-from workbench.store import atomic_file, locked, read_json, read_records, write_json, write_records
 from workbench.values import Frozen
 from workbench.yamlfile import read_text
 
@@ -96,10 +94,10 @@ class Json(Value[dict[str, Any]]):
     """A JSON file that holds one plain object."""
 
     def _load(self, path: Path) -> dict[str, Any]:
-        return read_json(path)
+        return store.read_json(path)
 
     def _dump(self, path: Path, value: dict[str, Any]) -> None:
-        write_json(path, value)
+        store.write_json(path, value)
 
 
 class Text(Value[str]):
@@ -109,7 +107,7 @@ class Text(Value[str]):
         return read_text(path)
 
     def _dump(self, path: Path, value: str) -> None:
-        with atomic_file(path) as file:
+        with store.atomic_file(path) as file:
             file.write(value)
 
 
@@ -120,10 +118,10 @@ class Records(Value[list[R]], Generic[R]):
     model: type[R]
 
     def _load(self, path: Path) -> list[R]:
-        return list(read_records(path, self.model))
+        return list(store.read_records(path, self.model))
 
     def _dump(self, path: Path, value: list[R]) -> None:
-        write_records(path, value)
+        store.write_records(path, value)
 
 
 @dataclass(frozen=True)
@@ -133,10 +131,10 @@ class Document(Value[M], Generic[M]):
     model: type[M]
 
     def _load(self, path: Path) -> M:
-        return _valid(self.model, read_json(path), self.path, path)
+        return store.as_model(self.model, store.read_json(path), self.path, path)
 
     def _dump(self, path: Path, value: M) -> None:
-        write_json(path, value.model_dump(mode="json"))
+        store.write_json(path, value.model_dump(mode="json"))
 
 
 IMPORTED = Records("import", "examples.jsonl", Example)
@@ -213,8 +211,6 @@ PEOPLE = Document("people", "people.json", People)
 SEEDS = Document("seeds", "seeds.json", SeedsReport)
 
 REPORT_PAGE = Text("report", "report.html")
-MODEL_CARD = Text("report", "model-card.md")
-REPORT_JSON = Text("report", "report.json")
 
 DROPS: dict[str, Records[Drop]] = {
     one.stage: one
@@ -293,14 +289,14 @@ class Manifest(Frozen):
         Raises:
             UserError: It is of another format, or was changed by hand.
         """
-        data = read_json(path)
+        data = store.read_json(path)
         if data.get("format") != FORMAT:
             raise UserError(
                 f"the round is of format {data.get('format', 1)}, this version reads {FORMAT}",
                 where=str(path),
                 fix="make the round anew, or read it with the version that made it",
             )
-        return _valid(cls, data, "manifest", path)
+        return store.as_model(cls, data, "manifest", path)
 
 
 class Reader(Protocol):
@@ -388,15 +384,9 @@ class RoundFolder:
         return self.path(artifact).exists()
 
     def check_there(self) -> None:
-        """Check that the round was begun.
-
-        Raises:
-            UserError: It was not; names the rounds that were.
-        """
+        """Raise a UserError where the round was never begun; it names the rounds that were."""
         if not self.folder.exists():
-            names = ", ".join(one.name for one in self.all_rounds)
-            fix = f"there: {names}" if names else "`persona run` makes it"
-            raise UserError("there is no such round", where=str(self.folder), fix=fix)
+            raise no_round(self.folder, [one.name for one in self.all_rounds])
 
     def done(self, stage: str) -> bool:
         """Return whether a stage is finished."""
@@ -435,8 +425,7 @@ class RoundFolder:
         path = self.stage(stage) / MANIFEST
         return Manifest.load(path) if path.exists() else None
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the round, so that two commands do not write it at once.
 
         A round that was not there before goes again where a mistake comes before anything is done.
@@ -444,17 +433,7 @@ class RoundFolder:
         Raises:
             UserError: Another command holds it, or the folder cannot be written.
         """
-        is_new = not self.folder.exists()
-        try:
-            with locked(self.folder / LOCK, self.folder):
-                yield
-        except UserError:
-            if is_new and not (self.folder / CONFIG).exists():
-                shutil.rmtree(self.folder, ignore_errors=True)
-                with suppress(OSError):  # other rounds and personas are there
-                    self.folder.parent.rmdir()
-                    self.folder.parent.parent.rmdir()
-            raise
+        return store.locked(self.folder / LOCK, self.folder, undo=CONFIG)
 
 
 def round_number(name: str | Path) -> int | None:
@@ -468,15 +447,3 @@ def write(folder: Path, artifact: Value[Any], value: Any) -> Path:
     path = folder / artifact.name
     artifact._dump(path, value)
     return path
-
-
-def _valid(model: type[M], data: dict[str, object], what: str, path: Path) -> M:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"no valid {what}: {'.'.join(map(str, first['loc']))} {first['msg']}",
-            where=str(path),
-            fix=f"make it anew with --force {path.parent.name}",
-        ) from None

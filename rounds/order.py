@@ -6,6 +6,7 @@ runner and the pipeline tell it alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.config import METHODS
@@ -20,3 +21,9 @@ def not_yet(what: str, stage: str, folder: Path, *, has_rows: bool = False) -> U
     named = {"import": "import" if has_rows else "import FILE", "review": "run --until review"}
     command = named.get(stage) or (f"train {stage}" if stage in METHODS else stage)
     return UserError(what, where=str(folder), fix=f"`persona {command}` comes first")
+
+
+def no_round(folder: Path, others: Sequence[str]) -> UserError:
+    """Return that a round was never begun, with the names of the persona's others."""
+    fix = f"there: {', '.join(others)}" if others else "`persona run` makes it"
+    return UserError("there is no such round", where=str(folder), fix=fix)

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -144,8 +144,11 @@ def is_locked(file: Path) -> bool:
 
 
 @contextmanager
-def locked(file: Path, where: Path) -> Iterator[None]:
+def locked(file: Path, where: Path, *, undo: str = "") -> Iterator[None]:
     """Hold ``file``, so that two commands do not write ``where`` at once.
+
+    With ``undo``, a folder that was not there before goes again, with parents that hold nothing
+    else, where a UserError comes before it has a file of that name.
 
     Raises:
         UserError: Another command holds it, or the system refuses to write there.
@@ -153,7 +156,7 @@ def locked(file: Path, where: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     # Whoever only looks whether it is held, holds it for a moment.
-    lock = FileLock(file, timeout=_MOMENT)
+    lock, is_new = FileLock(file, timeout=_MOMENT), not where.exists()
     try:
         with disk_errors(where):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -163,6 +166,13 @@ def locked(file: Path, where: Path) -> Iterator[None]:
         raise UserError(what, where=str(where), fix="wait for it, or stop it") from None
     try:
         yield
+    except UserError:
+        if undo and is_new and not (where / undo).exists():
+            shutil.rmtree(where, ignore_errors=True)
+            with suppress(OSError):  # others are there
+                where.parent.rmdir()
+                where.parent.parent.rmdir()
+        raise
     finally:
         lock.release()
 
@@ -337,13 +347,31 @@ def read_records(path: Path, model: type[R]) -> Iterator[R]:
         try:
             yield model.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
             raise UserError(
-                f"no valid {model.__name__}: {field} {first['msg']}".replace("  ", " "),
+                f"no valid {model.__name__}: {first_mistake(error)}",
                 where=f"{path}:{number}",
                 fix="run the stage that wrote it again",
             ) from None
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a value: its field, and what is wrong."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
+
+
+def as_model(model: type[Model], data: object, what: str, path: Path) -> Model:
+    """Return what a stage wrote into ``path`` as a value.
+
+    Raises:
+        UserError: It is no valid one; calls it ``what``.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        fix = f"make it anew with --force {path.parent.name}"
+        what = f"no valid {what}: {first_mistake(error)}"
+        raise UserError(what, where=str(path), fix=fix) from None
 
 
 def read_models(
@@ -361,9 +389,7 @@ def read_models(
         try:
             yield number, model.model_validate(normalize_all(data))
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            mistakes.append(UserError(f"{field}: {first['msg']}", where=f"{path}:{number}"))
+            mistakes.append(UserError(first_mistake(error), where=f"{path}:{number}"))
 
 
 def file_hash(path: Path) -> str:
