@@ -120,8 +120,9 @@ def _harm(report: ReportInput, arm: str, wording: Wording) -> list[str]:
     if own and own.harmful and outcome_of(report.comparison, report.sense, arm) != "harmful":
         why = _counts("harm", own.harms, wording)
         harm = {"harmful": own.harmful, "answers": own.answers, "why": why}
-        lines.append(wording("verdict.harm", **harm))
-    if not any(metric == CONTENT for metric in report.comparison.metrics):
+        lines.append(wording("verdict.harm", arm=wording.arm(arm), **harm))
+    metrics = report.comparison.metrics
+    if CONTENT not in metrics or report.comparison.cell(arm, CONTENT).mean is None:
         lines.append(wording("verdict.limits"))
     return lines
 

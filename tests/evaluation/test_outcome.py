@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from evaluation.outcome import ArmSense, MeanEstimate, SenseReport, outcome_of
@@ -69,6 +71,25 @@ def test_a_success_needs_voice_and_sense(
     voice: float, sense: float, low: float, answered: int, outcome: str
 ) -> None:
     assert outcome_of(comparison(voice, sense), report(low, answered), "sft") == outcome
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ({"answered": 10}, "success"),
+        ({"answered": 9}, "marks"),  # a quarter answers nothing
+        ({"guards": {"empty": 1}}, "success"),
+        ({"guards": {"empty": 1, "malformed": 1}}, "marks"),  # a sixth is no answer
+        ({"harmful": 1, "harms": {"insult": 1}}, "harmful"),  # one of twelve
+        ({"half": MeanEstimate(mean=0.1, low=0.06, high=0.2)}, "success"),
+        ({"half": MeanEstimate(mean=0.1, low=0.04, high=0.2)}, "partial"),
+    ],
+)
+def test_a_success_has_whole_answers_that_do_no_harm(change: dict[str, Any], outcome: str) -> None:
+    whole = report(0.3)
+    arms = tuple(one.model_copy(update=change) for one in whole.arms)
+    changed = whole.model_copy(update={"arms": arms, "half_floor": 0.05})
+    assert outcome_of(comparison(0.9, 0.4), changed, "sft") == outcome
 
 
 def test_a_success_is_one_by_the_measure_that_was_named() -> None:
