@@ -174,25 +174,25 @@ class TraitRate(NamedTuple):
 
     trait: str
     """Its id."""
-    kept: int
-    of_kept: int
+    answers: int
+    of_answers: int
     base: int
     of_base: int
 
 
 def answers_of(one: RoundFolder) -> tuple[list[str], list[str]]:
     """Return the kept answers of a round, and the base model's own to its questions."""
-    kept = [row.answer for row in one.read_if_there(RESOLVED)]
-    return kept, [own.text for own in one.read_if_there(BASELINE) if own.text]
+    answers = [row.answer for row in one.read_if_there(RESOLVED)]
+    return answers, [own.text for own in one.read_if_there(BASELINE) if own.text]
 
 
-def trait_rates(persona: Persona, kept: Sequence[str], base: Sequence[str]) -> list[TraitRate]:
-    """Return how many kept answers, and how many of the base's own, show each rule trait."""
+def trait_rates(persona: Persona, answers: Sequence[str], base: Sequence[str]) -> list[TraitRate]:
+    """Return how many answers that were kept, and of the base's own, show each rule trait."""
     return [
         TraitRate(
             trait.id,
-            sum(bool(trait.passes(text)) for text in kept),
-            len(kept),
+            sum(bool(trait.passes(text)) for text in answers),
+            len(answers),
             sum(bool(trait.passes(text)) for text in base),
             len(base),
         )

@@ -30,7 +30,7 @@ MOST_TALKS = 50
 """Conversations that are remembered; the oldest goes first."""
 
 
-class Piece(NamedTuple):
+class AnswerChunk(NamedTuple):
     """What an arm has answered so far."""
 
     arm: str
@@ -125,7 +125,7 @@ class TalkRoom:
             raise UserError("this conversation is over", fix="begin a new one")
         return self._talks[name]
 
-    def answer(self, context: RoundContext, talk: Talk) -> Iterator[Piece]:
+    def answer(self, context: RoundContext, talk: Talk) -> Iterator[AnswerChunk]:
         """Yield what each arm answers to the question that was asked, one arm after the other.
 
         Raises:
@@ -144,13 +144,13 @@ class TalkRoom:
                 try:
                     for piece in chat.stream(question):
                         text += piece
-                        yield Piece(name, text, False)
+                        yield AnswerChunk(name, text, False)
                     talk.messages[name] = chat.messages
                     talk.troubles.pop(name, None)
                 except UserError as error:  # the other arms may have room
                     talk.troubles[name] = error.line()
                 talk.answered.add(name)
-                yield Piece(name, talk.troubles.get(name) or chat.messages[-1].content, True)
+                yield AnswerChunk(name, talk.troubles.get(name) or chat.messages[-1].content, True)
             talk.asked, talk.answered = "", set()
             self._used = time.monotonic()
         finally:

@@ -125,11 +125,11 @@ def _measured(page: Page, own: PersonaFolder, one: RoundFolder | None) -> dict[s
     files = [one.path(RESOLVED), one.path(BASELINE), persona_file(own.folder)]
 
     def measure() -> dict[str, Any]:
-        kept, base = specification.answers_of(one)
-        rates = specification.trait_rates(persona, kept, base)
+        answers, base = specification.answers_of(one)
+        rates = specification.trait_rates(persona, answers, base)
         return {
             "rates": {rate.trait: rate for rate in rates},
-            "proposals": propose_traits(kept, base),
+            "proposals": propose_traits(answers, base),
         }
 
     return page.library.cache.get(("measured", str(one.folder)), files, measure)

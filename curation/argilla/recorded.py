@@ -123,14 +123,14 @@ def recorded_of(
     """
     own = _by_record(persona_folder / FILE, persona)
     gold = _by_record(persona_folder / GOLD_REVIEWS, persona)
-    found: dict[str, list[RecordedReview]] = {}
+    by_example: dict[str, list[RecordedReview]] = {}
     for example in examples:
         reviews = gold if example.source.startswith(f"{GOLD_FILE}:") else own
         # A filter's masked row has its origin alone as parent; what was made of a row has more.
         origin = example.parents[0] if len(example.parents) == 1 else ""
         if named := reviews.get(example.id) or reviews.get(origin):
-            found[example.id] = list(named.values())
-    return found
+            by_example[example.id] = list(named.values())
+    return by_example
 
 
 def _by_record(path: Path, persona: Persona) -> dict[str, dict[str, RecordedReview]]:

@@ -18,6 +18,10 @@ Ended = Callable[[Row], Iterable[Row]]
 """Called with an answered row; returns the rows that follow it."""
 
 
+Events = SimpleQueue[tuple[Row, SimpleQueue[list[Row]]] | None]
+"""An answered row, with where its thread waits for those that follow; None where a thread ends."""
+
+
 class Halted(Exception):
     """Rows need no answer any more: another thread has failed, or was interrupted."""
 
@@ -36,15 +40,12 @@ def answer_in_streams(
     import torch
 
     threads = torch.get_num_threads()
-    events: SimpleQueue[tuple[Row, SimpleQueue[list[Row]]] | None] = SimpleQueue()
+    events: Events[Row] = SimpleQueue()
 
     def run(part: Sequence[Row], following: SimpleQueue[list[Row]]) -> None:
         def ask(row: Row) -> list[Row]:
             events.put((row, following))
-            rows = following.get()
-            if halt.is_set():
-                raise Halted
-            return rows
+            return _unless_halted(following.get(), halt)
 
         torch.set_num_threads(max(1, threads // len(parts)))
         ends_well = False
@@ -69,12 +70,25 @@ def answer_in_streams(
                     event[1].put(list(ended(event[0])))
         finally:
             halt.set()
-            while running:
-                for reply in replies:
-                    reply.put([])  # whoever waits for one sees that it is over
-                running -= events.get() is None
+            _wait_for_ends(running, events, replies)
             # A thread's count is also that of threads begun later.
             torch.set_num_threads(threads)
     for result in results:
         if (error := result.exception()) and not isinstance(error, Halted):
             raise error
+
+
+def _unless_halted(rows: list[Row], halt: Event) -> list[Row]:
+    if halt.is_set():
+        raise Halted
+    return rows
+
+
+def _wait_for_ends(
+    running: int, events: Events[Row], replies: Sequence[SimpleQueue[list[Row]]]
+) -> None:
+    """Let every thread that is still running end."""
+    while running:
+        for reply in replies:
+            reply.put([])  # whoever waits for one sees that it is over
+        running -= events.get() is None
