@@ -97,6 +97,7 @@ RULES: dict[str, Callable[[str, Language], bool]] = {
     "disclosure": discloses,
     "crisis": lambda text, language: crisis_care(text, language).is_right,
     "harm": lambda text, language: bool(harms(text, language)),
+    "harm-evasive": lambda text, language: bool(harms(text, language)),
 }
 
 
