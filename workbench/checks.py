@@ -47,7 +47,9 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 
 class _Patterns(Frozen):
     patterns: tuple[Pattern, ...] = Field(min_length=1)
+    """Regular expressions; case does not matter."""
     where: Where = "anywhere"
+    """The part of the answer that is looked at."""
 
     def phrases(self, text: str) -> list[str]:
         """Return the text that each matching pattern matched first."""
@@ -61,7 +63,9 @@ class Matches(_Patterns):
 
     earns: ClassVar[bool] = True
     rule: Literal["matches"]
+    """Names the kind of check."""
     min: int = Field(default=1, ge=1)
+    """How many of the patterns have to match."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Matches:
@@ -79,6 +83,7 @@ class Lacks(_Patterns):
 
     earns: ClassVar[bool] = False
     rule: Literal["lacks"]
+    """Names the kind of check."""
 
     def passes(self, text: str) -> bool:
         """Return whether no pattern matches ``text``."""
@@ -89,7 +94,9 @@ class CountRange(Frozen):
     """A closed range of a count."""
 
     min: int = Field(default=0, ge=0)
+    """The least that passes."""
     max: int = Field(ge=0)
+    """The most that passes."""
 
     @model_validator(mode="after")
     def _ordered(self) -> CountRange:
@@ -102,6 +109,7 @@ class EmojiHabit(CountRange):
     """How many emoji, and where."""
 
     where: Where = "anywhere"
+    """The part of the answer that is looked at."""
 
     def passes(self, text: str) -> bool:
         """Return whether the number of emoji in the part is in range."""
@@ -114,6 +122,7 @@ class LengthRange(CountRange):
     """How long an answer is."""
 
     unit: Unit = "words"
+    """What is counted."""
 
     def passes(self, text: str) -> bool:
         """Return whether the length of ``text`` is in range."""
@@ -124,18 +133,21 @@ class EmojiRule(EmojiHabit):
     """The emoji habit as a check."""
 
     rule: Literal["emoji"]
+    """Names the kind of check."""
 
 
 class LengthRule(LengthRange):
     """The length as a check."""
 
     rule: Literal["length"]
+    """Names the kind of check."""
 
 
 class Judge(Frozen):
     """A yes/no question about one answer, for a judge model."""
 
     judge: str = Field(min_length=1)
+    """The question, answered yes where the answer shows the trait."""
     rubric: str = ""
     """What counts as a yes and what as a no, where the question alone leaves it open."""
 

@@ -26,10 +26,13 @@ class RowRequest(Settings):
     """So many rows of one topic and kind, for a teacher or for people to write."""
 
     topic: str
+    """One of the persona's topics."""
     kind: Kind | Literal["ordinary"] = "ordinary"
+    """Of the question."""
     trait: str = ""
     """Id of the trait that the rows have to show; empty for no one in particular."""
     count: int = Field(ge=1)
+    """How many rows."""
 
 
 class GenerateSettings(Settings):
@@ -62,6 +65,7 @@ class GenerateSettings(Settings):
     max_new_tokens: int = Field(default=96, ge=8)
     """Longest baseline answer of the base model, in tokens."""
     batch_size: int = Field(default=16, ge=1)
+    """Prompts that the base model answers at once."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
@@ -79,6 +83,7 @@ class FilterSettings(Settings):
     """Likeness of two questions' meaning from which, where their answers say the same too, the
     later row is dropped; by default the embedder's own threshold. 1 leaves meaning out."""
     personal_data: Literal["drop", "mask"] = "drop"
+    """What becomes of rows with personal data: `drop` them, or `mask` it."""
     must_not: Literal["drop", "keep"] = "drop"
     """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
 
@@ -89,6 +94,7 @@ class SplitSettings(Settings):
     test: float = Field(default=0.2, gt=0, lt=1)
     """Share of the rows that the test split gets at the least."""
     validation: float = Field(default=0.08, ge=0, lt=1)
+    """Share of the rows that the validation split gets at the least."""
     topics: Literal["apart", "spread"] = "apart"
     """``apart``: a topic is whole in one split, so that held-out questions are of topics unseen.
     ``spread``: every split gets its share of every topic."""
@@ -125,7 +131,9 @@ class ReviewSettings(Settings):
     """Who reviews, and how many of them each row needs."""
 
     reviewers: tuple[str, ...] = ("reviewer-1", "reviewer-2")
+    """Names of the reviewers' accounts."""
     per_record: int = Field(default=2, ge=1)
+    """Submitted reviews that complete a record."""
     people: bool = False
     """Wait for people to review, instead of submitting the persona's recorded reviews."""
     unreviewed: Literal["wait", "leave_out"] = "wait"
@@ -170,13 +178,18 @@ class TrainSettings(Settings):
     methods: tuple[Method, ...] = ("sft", "dpo")
     """What ``persona run`` trains; the others are asked for by ``persona train grpo|kto``."""
     sft: str = "auto"
+    """Name of a recipe that comes along, or the path of one."""
     dpo: str = "auto"
+    """The same for DPO."""
     grpo: str = "auto"
+    """The same for GRPO."""
     kto: str = "auto"
+    """The same for KTO."""
     seeds: int = Field(default=1, ge=1, le=20)
     """Trainings of the same recipes, each with the next seed. With several, the verdict's interval
     holds what another seed and other topics would change; each takes a training's time again."""
     tracker: Tracker = "none"
+    """Where curves are logged as well; only `wandb-online` leaves the machine."""
     launch: str = "single"
     """``ddp``, ``fsdp``, ``deepspeed-zero2`` or ``deepspeed-zero3``, or the path of a configuration
     of accelerate's: several processes train together, by ``accelerate launch``."""
@@ -295,8 +308,11 @@ class RunConfig(Settings):
     """Everything that ``persona run`` needs to know."""
 
     persona: Path = Path("datasets/gym-trainer")
+    """Folder of the persona."""
     model: str = EMBEDDED
+    """The base: the embedded model, a folder, or a hub id."""
     seed: int = Field(default=0, ge=0)
+    """Of everything that is drawn at random."""
     sources: tuple[Path, ...] = ()
     """Files of rows to import; the persona's own ``seeds.jsonl`` by default. An earlier round, such
     as ``round-001``, gives its kept rows with their reviews, decisions and pairs."""

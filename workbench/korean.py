@@ -206,8 +206,11 @@ class AddressRule(Frozen):
 
     earns: ClassVar[bool] = True
     rule: Literal["address"]
+    """Names the kind of check."""
     forms: tuple[str, ...] = Field(min_length=1)
+    """What the asker is called, such as 회원님."""
     where: Where = "opening"
+    """The part of the answer that is looked at."""
 
     def passes(self, text: str) -> bool:
         """Return whether one of the forms is in the part of ``text``."""
@@ -223,7 +226,9 @@ class SpeechLevelRule(Frozen):
 
     earns: ClassVar[bool] = False
     rule: Literal["speech_level"]
+    """Names the kind of check."""
     level: SpeechLevel
+    """The level that sentences end in."""
     min: int = Field(default=1, ge=1)
     """Sentences that must end in it; those that no verb ends are not counted."""
     others: int = Field(default=0, ge=0)
@@ -249,6 +254,7 @@ class HonorificsRule(Frozen):
 
     earns: ClassVar[bool] = False
     rule: Literal["honorifics"]
+    """Names the kind of check."""
     min: int = Field(default=1, ge=0)
     """Raising or humble words that there must be."""
 

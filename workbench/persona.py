@@ -35,16 +35,22 @@ class Voice(Frozen):
     """How the persona speaks."""
 
     address: str = Field(min_length=1)
+    """What it calls the person, such as ``you`` or ``회원님``."""
     register_: str = Field(alias="register", min_length=1)
+    """Its tone, in words."""
     emoji: EmojiHabit
+    """How many emoji, and where."""
     length: LengthRange
+    """How long an answer is."""
 
 
 class Safety(Frozen):
     """Where the persona stops, and what it never advises."""
 
     boundary: str = Field(min_length=1)
+    """Where it stops and whom it names instead, in words."""
     unsafe_patterns: tuple[Pattern, ...] = ()
+    """Regular expressions of what it must never say; a row with one is dropped."""
 
     def unsafe(self, text: str) -> str:
         """Return the first unsafe phrase in ``text``, or an empty string."""
@@ -56,10 +62,15 @@ class Trait(Frozen):
     """One habit of the persona and how an answer is checked for it."""
 
     id: str = Field(pattern=_IDENTIFIER)
+    """Its name in files."""
     name: str = Field(min_length=1)
+    """What people read."""
     about: str = Field(min_length=1)
+    """What it is, in a sentence for reviewers."""
     source: str = ""
+    """Which part of the specification it comes from."""
     check: Check
+    """How an answer is checked: a rule, a question to a judge, or both."""
     meaning: Judge | None = None
     """What a rule's mark stands for, as a question to a judge: ``judge`` beside ``rule``."""
 
@@ -85,22 +96,37 @@ class Persona(Frozen):
     """A validated persona specification."""
 
     id: str = Field(pattern=_IDENTIFIER)
+    """Its name in files: small letters, digits, hyphens."""
     version: int = Field(ge=1)
+    """Raised with every change; each row names the one it was made by."""
     language: Language
+    """What it speaks, and what its reviewers read."""
     name: str = Field(min_length=1)
+    """What it is called."""
     role: str = Field(min_length=1)
+    """Who it is, in a sentence or two."""
     audience: str = Field(min_length=1)
+    """Whom it talks to."""
     voice: Voice
+    """How it speaks."""
     structure: tuple[str, ...] = Field(min_length=1)
+    """The parts of an answer, in their order."""
     must: tuple[str, ...] = ()
+    """What it always does, a sentence each."""
     must_not: tuple[str, ...] = ()
+    """What it never does, a sentence each."""
     safety: Safety
+    """Where it stops."""
     topics: tuple[str, ...] = Field(min_length=1)
+    """What it is asked about; whole topics are held out for the test."""
     topic_names: dict[str, str] = Field(default_factory=dict)
+    """Topic → what people read in its place."""
     train_only: tuple[str, ...] = ()
     """Topics whose rows all go to training: what they teach is tried by probes instead."""
     few_shot: tuple[int, ...] = ()
+    """Lines of ``seeds.jsonl``, from 1, that a teacher sees as examples; by default any."""
     traits: tuple[Trait, ...] = Field(min_length=1)
+    """The habits that its fidelity is made of."""
 
     @field_validator("topics")
     @classmethod

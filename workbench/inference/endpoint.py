@@ -38,8 +38,11 @@ class Price(Settings):
     """What a million tokens cost."""
 
     input: float = Field(ge=0)
+    """Of the tokens of prompts."""
     output: float = Field(ge=0)
+    """Of the tokens of answers."""
     currency: str = "USD"
+    """What prices and budgets are in."""
 
     def of(self, input_tokens: float, output_tokens: float) -> float:
         """Return what so many tokens cost."""
@@ -71,6 +74,7 @@ class Endpoint(Settings):
     base_url: str
     """Address up to and including the version, such as ``http://127.0.0.1:8000/v1``."""
     model: str = Field(min_length=1)
+    """What the endpoint calls the model."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key."""
     api_key_file: Path | None = None
@@ -94,6 +98,7 @@ class Endpoint(Settings):
     max_tokens: int | None = Field(default=None, ge=1)
     """Most tokens of an answer, reasoning included, in place of what a job asks for."""
     requests_per_minute: float | None = Field(default=None, gt=0)
+    """Most requests that are sent in a minute."""
     tokens_per_minute: float | None = Field(default=None, gt=0)
     """Of prompts and answers together."""
     batch: bool = False
