@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.argilla.client import Connection
-from curation.argilla.server import Server, show_logins, status, stop
+from curation.argilla.server import Server, shared_url, show_logins, status, stop
 from curation.argilla.server_home import HOME_VARIABLE, ServerHome
 from curation.argilla.server_link import open_account
 from rounds.context import RoundContext
@@ -125,12 +125,17 @@ class ReviewServer:
         """
         open_account(self.home, self.connect(), name, is_open=is_open)
 
+    def print_link(self, url: str) -> None:
+        """Print where to review; the same address opens each reviewer's own first row."""
+        console.print(f"  Review at {shared_url(self.home, url)}")
+        console.print("  It opens at the first row that whoever signs in has not done yet")
+
     def print_logins(self, url: str = "") -> None:
         """Print the address and the reviewers' logins: asked for, and the one place to show them.
 
         ``url`` is where to review; the server's own address by default.
         """
-        url = url or status(self.home).url
+        url = shared_url(self.home, url or status(self.home).url)
         console.print(f"  Review at {url}")
         for login in show_logins(self.home):
             if login.username in self.reviewers:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from curation.argilla.client import Connection
 from curation.argilla.migrate import Migrated, NewLogins, migrate
+from curation.argilla.pull import review_progress
 from curation.argilla.push import Pushed
 from curation.argilla.server import start, status, stop
 from curation.argilla.server_link import link_of
@@ -64,6 +65,8 @@ def push_review(context: RoundContext) -> None:
         put_back(context, connection, merged.lost, rows.pushed(context.round.name))
     with context.round.locked():
         context.remember()
+    at = connection, context.persona, context.round.name
+    ReviewServer.of(context).print_link(review_progress(*at).url)
 
 
 def pull_reviews(context: RoundContext) -> None:

@@ -16,8 +16,10 @@ NAMESERVER = "192.0.2.53"
 class LoopbackOnly:
     """A namespace held open by a sleeping process; commands enter it with :meth:`command`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, drops: bool = False) -> None:
         self.folder = folder
+        self.drops = drops
+        """Whether what would leave is lost in silence, as behind a firewall, not refused."""
 
     @staticmethod
     def missing() -> str:
@@ -33,8 +35,8 @@ class LoopbackOnly:
         resolver = self.folder / "resolv.conf"
         resolver.write_text(f"nameserver {NAMESERVER}\n", encoding="utf-8")
         script = (
-            f"mount --bind {resolver} /etc/resolv.conf && ip link set lo up && echo ready"
-            " && exec sleep 100000"
+            f"mount --bind {resolver} /etc/resolv.conf && ip link set lo up"
+            f"{_NOWHERE if self.drops else ''} && echo ready && exec sleep 100000"
         )
         self.holder = subprocess.Popen(
             [*_unshare(), "-m", "sh", "-c", script], stdout=subprocess.PIPE, text=True
@@ -54,6 +56,14 @@ class LoopbackOnly:
         here = ["env", "--chdir", str(Path.cwd())]
         return ["nsenter", "-t", str(self.holder.pid), "-n", "-m", *user, "--", *here, *command]
 
+    def dropped(self) -> int:
+        """Return how many packets went where nothing answers, with ``drops``."""
+        text = subprocess.run(
+            self.command("cat", "/proc/net/dev"), capture_output=True, text=True, check=True
+        ).stdout
+        (line,) = re.findall(r"^ *nowhere: *(.*)$", text, re.M)
+        return int(line.split()[11])
+
     def attempts_to_leave(self) -> int:
         """Return how often the kernel had no route: connections, datagrams and name look-ups."""
         files = ("/proc/net/snmp", "/proc/net/snmp6")
@@ -65,6 +75,15 @@ class LoopbackOnly:
         return int(dict(zip(names, values, strict=True))["OutNoRoutes"]) + int(
             six.group(1) if six else 0
         )
+
+
+_NOWHERE = (
+    " && ip tuntap add dev nowhere mode tun"
+    " && echo 1 > /proc/sys/net/ipv6/conf/nowhere/disable_ipv6"
+    " && ip addr add 198.51.100.2/24 dev nowhere && ip link set nowhere up"
+    " && ip route add default dev nowhere"
+)
+"""A tunnel that nobody reads, with documentation addresses (RFC 5737): each packet is dropped."""
 
 
 def _unshare() -> list[str]:

@@ -31,6 +31,8 @@ Phrase = Callable[[str], str]
 MAX_EXAMPLES = 3
 LONGEST_GUIDE = 10_000
 """Characters of guidelines that Argilla takes."""
+LABELS_IN_SIGHT = 8
+"""Problems that a reviewer sees before asking for more; those that a rule suspects come first."""
 LONGEST_LABEL = 500
 """Characters of a label that Argilla takes."""
 
@@ -79,12 +81,16 @@ def guidelines(
 
 
 def problem_labels(persona: Persona) -> dict[str, str]:
-    """Return problem id → what a reviewer reads; a trait is named as missed, not as a wish."""
-    missed = {
+    """Return problem id → what a reviewer reads, what only people can tell first.
+
+    A trait is named as broken, not as a wish.
+    """
+    broken = {
         trait.id: say(persona.language, "review.problem.trait", trait=trait.name)
         for trait in persona.traits
     }
-    return {**persona.problems, **missed}
+    general = {key: name for key, name in persona.problems.items() if key not in broken}
+    return {**general, **broken}
 
 
 def _bullets(items: Iterable[str]) -> str:
@@ -221,7 +227,13 @@ def _questions(phrase: Phrase, shape: DatasetShape, problems: dict[str, str]) ->
     return [
         rg.RatingQuestion(values=list(RATINGS), **about("fidelity")),
         *better,
-        rg.MultiLabelQuestion(labels=problems, required=False, **about("problems")),
+        rg.MultiLabelQuestion(
+            labels=problems,
+            visible_labels=LABELS_IN_SIGHT if len(problems) > LABELS_IN_SIGHT else None,
+            labels_order="suggestion",
+            required=False,
+            **about("problems"),
+        ),
         rg.TextQuestion(required=False, **about("corrected")),
         rg.TextQuestion(required=False, **about("note")),
     ]

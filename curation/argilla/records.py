@@ -172,11 +172,8 @@ def _suggestions(
     if persona.safety.unsafe(example.answer):
         failed.append("unsafe_advice")
     if failed:
-        # A rule that failed is certain of what it looks at.
-        scores = [1.0] * len(failed)
-        suggestions.append(
-            rg.Suggestion("problems", failed, score=scores, agent="rules", type="model")
-        )
+        # Without a score: a rule is always certain, and a number beside each label says nothing.
+        suggestions.append(rg.Suggestion("problems", failed, agent="rules", type="model"))
     if opinion:
         suggestions.append(
             rg.Suggestion(

@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ __all__ = [
     "Server",
     "ServerHome",
     "Status",
+    "shared_url",
     "show_logins",
     "start",
     "status",
@@ -313,6 +315,21 @@ def _held(home: ServerHome) -> UserError:
 def _url(host: str, port: int) -> str:
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
+def shared_url(home: ServerHome, url: str) -> str:
+    """Return ``url`` as other machines open it, where the embedded server listens to all of them.
+
+    The first address of an interface stands in for loopback; without one nothing changes.
+    """
+    if link_of(home) or home.state().get("host") not in ("0.0.0.0", "::"):
+        return url
+    import psutil
+
+    addresses = (one for part in psutil.net_if_addrs().values() for one in part)
+    hosts = (one.address for one in addresses if one.family == socket.AF_INET)
+    host = next((host for host in hosts if not _is_loopback(host)), "127.0.0.1")
+    return re.sub(r"//(127\.0\.0\.1|\[::1\])", f"//{host}", url, count=1)
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from curation.argilla.server import Login
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, ViewportSize
 
 FLAGS = [
     "--no-sandbox",
@@ -20,17 +20,22 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # The browser's own calls home; what a page asks for is seen in its requests all the same.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 
 
 @contextmanager
-def browsing(chromium: str, url: str, size: tuple[int, int] = (1440, 1000)) -> Iterator[ReviewPage]:
+def browsing(
+    chromium: str, url: str, size: tuple[int, int] = (1440, 1000), locale: str = "en-US"
+) -> Iterator[ReviewPage]:
     """Open a browser window of a width and a height in pixels on the Argilla at ``url``."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_context(viewport={"width": size[0], "height": size[1]}).new_page()
+        viewport: ViewportSize = {"width": size[0], "height": size[1]}
+        page = browser.new_context(viewport=viewport, locale=locale).new_page()
         page.set_default_timeout(20_000)
         yield ReviewPage(page, url)
         browser.close()
@@ -67,6 +72,20 @@ class ReviewPage:
 
     def question(self) -> str:
         return self.page.locator(".text_field_component .content-area").first.inner_text().strip()
+
+    def new_question(self, seen: set[str]) -> str:
+        """Wait for a question that is not among ``seen``; return it, its spaces made one."""
+        area = ".text_field_component .content-area"
+        handle = self.page.wait_for_function(
+            """([area, seen]) => {
+                const one = document.querySelector(area);
+                const text = one ? one.innerText.trim().replace(/\\s+/g, " ") : "";
+                return text && !seen.includes(text) ? text : null;
+            }""",
+            arg=[area, sorted(seen)],
+        )
+        self.page.wait_for_timeout(150)  # the focus goes to the first question
+        return str(handle.json_value())
 
     def texts(self) -> list[str]:
         """Return what the text fields show, with its spaces and line ends."""

@@ -68,6 +68,7 @@ def _serve(home: Path, host: str, listener: socket.socket, redis: Redis, lock: i
     _publish(home, stage="argilla", **at)
     import database
     import jobs
+    import pages
     import uvicorn
 
     _publish(home, stage="database", **at)
@@ -88,8 +89,10 @@ def _serve(home: Path, host: str, listener: socket.socket, redis: Redis, lock: i
                     _publish(home, **ready, worker=worker.pid)
                     worker.watch()
 
+        from argilla_server import app  # after the fork, which must not hold its connections
+
         config = uvicorn.Config(
-            "argilla_server:app",
+            pages.adapt(app),
             access_log=False,
             log_level="warning",
             timeout_graceful_shutdown=5,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from curation.argilla.client import Connection, connected
-from curation.argilla.dataset import DatasetShape, seal_of, settings
+from curation.argilla.dataset import DatasetShape, problem_labels, seal_of, settings
 from workbench.persona import Persona, load_persona
 
 
@@ -24,7 +24,9 @@ def test_guide_and_titles_are_in_the_language_of_the_persona(
         assert made.guidelines.startswith(f"# {korean.name}: 검토 안내")
         assert made.fields["question"].title == "질문"
         assert made.questions["problems"].title == "무엇이 잘못됐나요?"
-        assert made.questions["problems"].labels == list(korean.problems)
+        assert made.questions["problems"].labels == list(problem_labels(korean))
+        assert made.questions["problems"].visible_labels == 8
+        assert made.questions["problems"].labels_order == "suggestion"
         assert made.metadata["topic"].title == "주제"
 
 

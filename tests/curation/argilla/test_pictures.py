@@ -71,7 +71,8 @@ def test_the_labelers_pictures_are_of_the_real_server(
     owner = Connection(server.url, server.owner_api_key)
     shown = [weak, *rows[:2], *rows[3:]]
     push(owner, persona, round_name, shown, reviewers_per_record=1, few_shot=rows[3:5])
-    with browsing(chromium, server.url, SIZE) as ui:
+    locale = "ko-KR" if suffix == "ko" else "en-US"
+    with browsing(chromium, server.url, SIZE, locale) as ui:
         ui.page.goto(f"{server.url}/sign-in")
         ui.page.wait_for_selector("input[type=password]")
         picture(ui, folder, "sign-in")

@@ -28,9 +28,10 @@ def test_guide_holds_every_trait_the_boundary_and_the_examples(coach: Persona) -
 
 def test_a_trait_is_named_as_missed_where_reviewers_say_what_is_wrong(coach: Persona) -> None:
     labels = problem_labels(coach)
-    assert labels["emoji"] == f"Missed: {coach.problems['emoji']}"
+    assert labels["emoji"] == f"Breaks: {coach.problems['emoji']}"
     assert labels["wrong_fact"] == coach.problems["wrong_fact"]
-    assert list(labels) == list(coach.problems)
+    assert sorted(labels) == sorted(coach.problems)
+    assert list(labels)[-1] == coach.traits[-1].id and next(iter(labels)) == "unsafe_advice"
 
 
 def test_review_phrases_exist_in_both_languages() -> None:
@@ -63,7 +64,7 @@ def test_rules_and_judge_suggest_with_agent_and_score(coach: Persona) -> None:
     assert set(found) == {"corrected", "problems", "fidelity"}
     assert found["corrected"].value == row.answer
     problems = found["problems"]
-    assert problems.agent == "rules" and problems.score == [1.0] * len(problems.value)
+    assert problems.agent == "rules" and problems.score is None
     assert {"address", "no_encyclopedia", "unsafe_advice"} <= set(problems.value)
     assert (found["fidelity"].value, found["fidelity"].score) == (2, 0.7)
     assert found["fidelity"].agent == "judge-model"
