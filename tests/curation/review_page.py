@@ -111,7 +111,7 @@ class ReviewPage:
         return widths
 
     def search(self, words: str) -> None:
-        box = self.page.get_by_placeholder("Introduce a query")
+        box = self.page.get_by_placeholder(re.compile("Introduce a query|찾을 말을 넣으세요"))
         if not box.is_visible():
             self.page.locator(".search-area__icon.--search").first.click()
         box.fill(words)
@@ -132,7 +132,10 @@ class ReviewPage:
         self.page.locator(f'label[for="fidelity_{value}"]').click()
 
     def mark(self, problem: str) -> None:
-        self.page.locator(f'label[for="problems_{problem}"]').click()
+        label = self.page.locator(f'label[for="problems_{problem}"]')
+        if not label.is_visible():  # beyond those in sight
+            self.asked("problems").get_by_text(re.compile(r"^\s*\+\d+\s*$")).first.click()
+        label.click()
 
     def is_marked(self, problem: str) -> bool:
         return self.page.locator(f"#problems_{problem}").is_checked()

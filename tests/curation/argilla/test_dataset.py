@@ -26,7 +26,6 @@ def test_guide_and_titles_are_in_the_language_of_the_persona(
         assert made.questions["problems"].title == "무엇이 잘못됐나요?"
         assert made.questions["problems"].labels == list(problem_labels(korean))
         assert made.questions["problems"].visible_labels == 8
-        assert made.questions["problems"].labels_order == "suggestion"
         assert made.metadata["topic"].title == "주제"
 
 
