@@ -14,13 +14,7 @@ from workbench.console import Advance, console, track
 from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache, answer_key
 from workbench.inference.completion import Completion
-from workbench.inference.engines.chats import (
-    NO_ROOM,
-    ChatAnswer,
-    ChatRequest,
-    Decoding,
-    completion_of,
-)
+from workbench.inference.engines import chats
 from workbench.records import Example, Response, as_messages
 
 if TYPE_CHECKING:
@@ -118,25 +112,27 @@ class _AnswerStore:
             about = {"decoding": how, "seed": turn.draw, "messages": chat, "ids": ids}
             return answer_key(weights=weights, **about)
 
-        def unanswered(turn: Turn | None) -> Iterator[ChatRequest]:
+        def unanswered(turn: Turn | None) -> Iterator[chats.ChatRequest]:
             """File what is known of a conversation, and yield its first turn that is not."""
             while turn is not None:
                 known = self.cache.get(key(turn))
                 if known is None:
                     # A conversation's turns wait for each other; the rest fills the batch.
-                    yield ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)
+                    yield chats.ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)
                     return
                 turn = self._file(turn, known)
 
-        def on_answer(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
+        def on_answer(
+            request: chats.ChatRequest, answer: chats.ChatAnswer | None
+        ) -> Iterable[chats.ChatRequest]:
             turn: Turn = request.tag
-            completion = completion_of(answer)
+            completion = chats.completion_of(answer)
             self.cache.put(key(turn), completion, f"arm {arm.name}", served)
             return unanswered(self._file(turn, completion))
 
         requests = [request for turn in turns for request in unanswered(turn)]
         if requests:
-            how = Decoding(self.max_new_tokens, self.temperature)
+            how = chats.Decoding(self.max_new_tokens, self.temperature)
             self.pool.engine(arm, batch_size).answer(requests, on_answer, how)
         self._tell(arm)
 
@@ -154,7 +150,7 @@ class _AnswerStore:
         """
         own = [response for response in self.responses if response.arm == arm.name]
         reasons = Counter(response.unanswered for response in own if response.unanswered)
-        if reasons[NO_ROOM] == len(own):
+        if reasons[chats.NO_ROOM] == len(own):
             raise UserError(
                 f"no prompt of arm '{arm.name}' leaves room for {self.max_new_tokens} new tokens",
                 fix="shorten the system prompt, or lower evaluate.max_new_tokens",

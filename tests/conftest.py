@@ -5,18 +5,27 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from curation.argilla.server import Server, ServerHome, start, stop
+from curation.argilla.server_home import HOME_VARIABLE
 from tests.commands import Commands, Workspace
+from tests.curation.review_page import FLAGS
+from tests.curation.review_team import REVIEWERS
 from tests.loop_round import Loop, looped
 from tests.small_round import SmallRound
 from tests.template_families import Families
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Inherited where tests run in the background; the commands that they interrupt would, too.
@@ -106,6 +115,34 @@ def argilla_server(argilla_home: ServerHome) -> Iterator[Server]:
     server = start(argilla_home, ["reviewer-a", "reviewer-b"])
     yield server
     stop(argilla_home)
+
+
+@pytest.fixture
+def reviewed_server(
+    argilla_home: ServerHome, argilla_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> Server:
+    """The server as commands find it, with the accounts of the team of the tests."""
+    monkeypatch.setenv(HOME_VARIABLE, str(argilla_home.path))
+    return start(argilla_home, REVIEWERS, reuse=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    warnings.warn("NO BROWSER: pages, report and review in a browser are NOT tested", stacklevel=1)
+    pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

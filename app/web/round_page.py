@@ -153,7 +153,7 @@ def stop(page: ThisPage, persona: str, number: int) -> Response:
 @router.get("/waiting")
 def waiting(page: ThisPage, persona: str, number: int) -> HTMLResponse:
     """Show whom the round waits for: a part of a page."""
-    context = page.round(persona, number)
+    context = page.round(persona, number, made=False)
     state = review_state(context)
     error = state if isinstance(state, UserError) else None
     return page.of_round(context, "waiting", progress=None if error else state, error=error)

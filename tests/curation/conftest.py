@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import warnings
 from pathlib import Path
 
 import pytest
@@ -27,19 +25,3 @@ def logins(argilla_home: ServerHome, argilla_server: Server) -> dict[str, Connec
 @pytest.fixture(scope="module")
 def coach(repo: Path) -> Persona:
     return load_persona(repo / "datasets" / "gym-trainer")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    path = next(
-        (
-            found
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (found := shutil.which(name))
-        ),
-        "",
-    )
-    if not path:
-        warnings.warn("NO BROWSER: the review in a browser is NOT tested", stacklevel=1)
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    return path

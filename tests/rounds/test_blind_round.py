@@ -7,8 +7,7 @@ import json
 import pytest
 
 from curation.argilla.client import connected, existing_dataset, records_of
-from curation.argilla.server import Server, ServerHome, start
-from curation.argilla.server_home import HOME_VARIABLE
+from curation.argilla.server import Server
 from evaluation.people import Blind
 from evaluation.scorers import score_responses
 from rounds.blind_round import run_blind_round
@@ -24,17 +23,6 @@ from workbench.store import write_json
 ROUND = 131  # the server is that of all tests, which have other rounds of this persona
 DATASET = f"gym-trainer-round-{ROUND}-people"
 TEXTS = {"base": "There are several causes. {}", "sft": "Champ, stand up right now. {} 💪"}
-
-
-@pytest.fixture
-def server(
-    argilla_home: ServerHome,
-    argilla_server: Server,
-    commands: Commands,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Server:
-    monkeypatch.setenv(HOME_VARIABLE, str(argilla_home.path))
-    return start(argilla_home, REVIEWERS, reuse=True)
 
 
 @pytest.fixture
@@ -67,14 +55,14 @@ def test_a_round_that_was_not_evaluated_has_no_pairs(commands: Commands) -> None
 
 
 def test_reviewers_choose_without_names_and_their_choices_become_a_win_rate(
-    server: Server, evaluated: Commands
+    reviewed_server: Server, evaluated: Commands
 ) -> None:
     context = evaluated.context(ROUND)
     run_blind_round(context)
 
     rows = context.round.read(BLIND_PAIRS)
-    with connected(owner_of(server)) as client:
-        records = records_of(client, existing_dataset(client, owner_of(server), DATASET))
+    with connected(owner_of(reviewed_server)) as client:
+        records = records_of(client, existing_dataset(client, owner_of(reviewed_server), DATASET))
     assert {one["external_id"] for one in records} == {row.id for row in rows}
     for one in records:
         starts = {one["fields"]["answer_a"][:5], one["fields"]["answer_b"][:5]}
@@ -87,7 +75,7 @@ def test_reviewers_choose_without_names_and_their_choices_become_a_win_rate(
     places = {one["external_id"]: one["fields"] for one in records}
     for number, pair in enumerate(blind.pairs):
         place = "a" if places[pair.record]["answer_a"].startswith("Champ") else "b"
-        login = reviewers_of(server)[REVIEWERS[0]]
+        login = reviewers_of(reviewed_server)[REVIEWERS[0]]
         better = place if number < 2 else "tie"
         answer(login, DATASET, pair.record, better=better, fidelity=4)
 

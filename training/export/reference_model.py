@@ -8,16 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from workbench.inference.adapters import AdaptedModel
+from workbench.inference.engines import chats
 from workbench.inference.engines.batched import BatchedEngine
-from workbench.inference.engines.chats import (
-    ChatAnswer,
-    ChatRequest,
-    Decoding,
-    OnAnswer,
-    RenderedPrompt,
-    end_tokens,
-    prompt_ids,
-)
 from workbench.records import Messages, as_messages
 
 if TYPE_CHECKING:
@@ -45,7 +37,7 @@ class ReferenceModel:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.ends = end_tokens(model, tokenizer)
+        self.ends = chats.end_tokens(model, tokenizer)
 
     @classmethod
     def open(cls, folder: Path, dtype: torch.dtype, adapter: Path | None = None) -> Self:
@@ -53,24 +45,28 @@ class ReferenceModel:
         adapted = AdaptedModel(folder, [adapter] if adapter else [], dtype=dtype, merge=False)
         return cls(adapted.use(adapter), adapted.tokenizer)
 
-    def render(self, chat: Messages) -> RenderedPrompt:
+    def render(self, chat: Messages) -> chats.RenderedPrompt:
         """Return a prompt under the tokenizer's template."""
         text = self.tokenizer.apply_chat_template(
             as_messages(chat), add_generation_prompt=True, tokenize=False
         )
-        return RenderedPrompt(text, tuple(prompt_ids(self.tokenizer, chat)))
+        return chats.RenderedPrompt(text, tuple(chats.prompt_ids(self.tokenizer, chat)))
 
-    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
+    def answer(
+        self, requests: Iterable[chats.ChatRequest], on_answer: chats.OnAnswer, how: chats.Decoding
+    ) -> None:
         """Answer by the code path of evaluation, each token of the text with its log-prob."""
 
-        def scored(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
+        def scored(
+            request: chats.ChatRequest, answer: chats.ChatAnswer | None
+        ) -> Iterable[chats.ChatRequest]:
             if answer is None:
                 return on_answer(request, None)
             ids = self.ids(answer.text)
             logprobs = tuple(token.logprob for token in self.score(request.chat, ids)[:-1])
             ended = answer.tokens < how.max_new_tokens or answer.tokens > len(ids)
             tokens = (answer.text, answer.tokens, answer.prompt_tokens, tuple(ids), logprobs)
-            return on_answer(request, ChatAnswer(*tokens, ended))
+            return on_answer(request, chats.ChatAnswer(*tokens, ended))
 
         BatchedEngine(self.model, self.tokenizer).answer(requests, scored, how)
 
@@ -86,7 +82,7 @@ class ReferenceModel:
         """
         import torch
 
-        prompt = prompt_ids(self.tokenizer, chat)
+        prompt = chats.prompt_ids(self.tokenizer, chat)
         # Any end token stands for the end; it is only scored, never read.
         whole = torch.tensor([[*prompt, *ids]], device=self.model.device)
         with torch.inference_mode():

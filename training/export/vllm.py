@@ -18,14 +18,7 @@ from training.export.gate import ExportAnswers, ParityPrompts, ask
 from training.export.source import ExportSource
 from workbench.errors import UserError
 from workbench.inference.endpoint import free_port
-from workbench.inference.engines.chats import (
-    ChatAnswer,
-    ChatRequest,
-    Decoding,
-    OnAnswer,
-    RenderedPrompt,
-    answer_concurrently,
-)
+from workbench.inference.engines import chats
 from workbench.records import Messages, as_messages
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -113,19 +106,21 @@ class VllmServer:
     def __init__(self, http: httpx.Client, model: str) -> None:
         self._http, self._model = http, model
 
-    def render(self, chat: Messages) -> RenderedPrompt:
+    def render(self, chat: Messages) -> chats.RenderedPrompt:
         """Return a prompt as vLLM tokenizes it; it does not tell its text."""
         body = {"model": self._model, "messages": as_messages(chat), "add_generation_prompt": True}
         reply = self._http.post("/tokenize", json=body).raise_for_status().json()
         ids = reply["tokens"]
         text = self._http.post("/detokenize", json={"model": self._model, "tokens": ids})
-        return RenderedPrompt(text.raise_for_status().json()["prompt"], tuple(ids))
+        return chats.RenderedPrompt(text.raise_for_status().json()["prompt"], tuple(ids))
 
-    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
+    def answer(
+        self, requests: Iterable[chats.ChatRequest], on_answer: chats.OnAnswer, how: chats.Decoding
+    ) -> None:
         """Answer chats one after the other, so that no batch changes a token."""
-        answer_concurrently(requests, on_answer, partial(self._complete, how), workers=1)
+        chats.answer_concurrently(requests, on_answer, partial(self._complete, how), workers=1)
 
-    def _complete(self, how: Decoding, request: ChatRequest) -> ChatAnswer:
+    def _complete(self, how: chats.Decoding, request: chats.ChatRequest) -> chats.ChatAnswer:
         body = {
             "model": self._model,
             "messages": as_messages(request.chat),
@@ -138,7 +133,7 @@ class VllmServer:
         reply = self._http.post("/v1/chat/completions", json=body).raise_for_status().json()
         choice = reply["choices"][0]
         tokens = choice["logprobs"]["content"]
-        return ChatAnswer(
+        return chats.ChatAnswer(
             text=choice["message"]["content"].strip(),
             tokens=reply["usage"]["completion_tokens"],
             prompt_tokens=reply["usage"]["prompt_tokens"],

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
 from workbench.inference.adapters import AdaptedModel
-from workbench.inference.engines.chats import (
-    end_tokens,
-    longest_context,
-    prompt_ids,
-    prompt_opens_reasoning,
-)
+from workbench.inference.engines import chats
 from workbench.inference.reasoning import without_reasoning
 from workbench.records import Messages
 
@@ -48,8 +43,8 @@ class ChatSession:
             UserError: The conversation leaves no room for an answer.
         """
         tokenizer, model = self.adapted.tokenizer, self.adapted.model
-        ids = prompt_ids(tokenizer, chat)
-        if len(ids) + max_new_tokens > longest_context(model):
+        ids = chats.prompt_ids(tokenizer, chat)
+        if len(ids) + max_new_tokens > chats.longest_context(model):
             raise UserError(
                 f"the conversation leaves no room for {max_new_tokens} new tokens",
                 fix="start a new one",
@@ -59,7 +54,7 @@ class ChatSession:
         try:
             self.adapted.use(self._adapters.get(arm))
             pieces = self._generate(ids, max_new_tokens)
-            inside = prompt_opens_reasoning(tokenizer, ids)
+            inside = chats.prompt_opens_reasoning(tokenizer, ids)
             yield from without_reasoning(pieces, inside=inside)
         finally:
             self._busy.release()
@@ -84,7 +79,7 @@ class ChatSession:
                     temperature=None,
                     top_p=None,
                     top_k=None,
-                    eos_token_id=end_tokens(model, tokenizer),
+                    eos_token_id=chats.end_tokens(model, tokenizer),
                     pad_token_id=tokenizer.pad_token_id,
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([lambda *_, **__: closed.is_set()]),

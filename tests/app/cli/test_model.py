@@ -81,7 +81,8 @@ def test_a_template_without_an_end_is_refused_before_anything_runs(
 ) -> None:
     base = changed(CASES / "23-no-end.jinja")
     rows = [Example(prompt=user_prompt("why"), answer="Up, champ.")]
-    commands.put("split/train.jsonl", rows)
+    for split in ("train", "validation"):
+        commands.put(f"split/{split}.jsonl", rows)
     if command == "model":
         output = commands.run("model", base)
     else:
@@ -111,6 +112,8 @@ def test_lora_on_tied_embeddings_is_refused_before_training(
     overrides = {"sft": {"lora.target_modules": targets}}
     about = {"model": changed(tie_word_embeddings=True), "train": {"overrides": overrides}}
     config.write_text(json.dumps(about), encoding="utf-8")
+    for split in ("train", "validation"):
+        commands.put(f"split/{split}.jsonl", [Example(prompt=user_prompt("why"), answer="Up.")])
     output = commands.on_round("train", "sft", "--config", str(config))
     bridged, line = output.err.splitlines()
     assert output.code == 2 and bridged.endswith("it joins")

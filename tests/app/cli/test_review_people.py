@@ -14,8 +14,7 @@ from curation.argilla.client import (
     find_dataset,
     records_of,
 )
-from curation.argilla.server import Server, ServerHome, start
-from curation.argilla.server_home import HOME_VARIABLE
+from curation.argilla.server import Server
 from curation.review.pairs import as_candidate
 from curation.review.reliability import read_gold
 from rounds.context import RoundContext, open_context
@@ -33,15 +32,9 @@ NAME = f"gym-trainer-round-{ROUND}"
 
 
 @pytest.fixture
-def server(
-    argilla_home: ServerHome,
-    argilla_server: Server,
-    commands: Commands,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Server:
-    monkeypatch.setenv(HOME_VARIABLE, str(argilla_home.path))
+def server(reviewed_server: Server, commands: Commands) -> Server:
     assert commands.on_round("review", "up").code == 0
-    return start(argilla_home, REVIEWERS, reuse=True)
+    return reviewed_server
 
 
 def _fields(owner: Connection, dataset: str) -> dict[str, set[str]]:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +20,6 @@ from rounds.layout import CONFIG, RoundFolder
 from rounds.notes import CONTESTS, MENDED, RATINGS, VOTES
 from tests.app.web.conftest import SCRIPT, Served, served_pages
 from tests.app.web.test_forms import ANSWERS
-from tests.curation.review_page import FLAGS
 from tests.rounds.test_processes import waited
 
 if TYPE_CHECKING:
@@ -38,20 +34,6 @@ DROP = """([name, text]) => {
   document.querySelector("[data-to]").dispatchEvent(
     new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        warnings.warn("NO BROWSER: the pages in a browser are NOT tested", stacklevel=1)
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @dataclass

@@ -12,12 +12,14 @@ from evaluation.report import build_reports
 from evaluation.report.inputs import ReportInput
 from evaluation.report.wording import Wording
 from evaluation.safety_case import LINES
-from tests.evaluation.report.test_browser import FLAGS, opened
+from tests.evaluation.report.test_browser import opened
 from tests.safety_arms import answers, case
 from workbench.persona import Language
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from playwright.sync_api import Browser
 
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 
@@ -57,24 +59,14 @@ def test_a_round_without_a_case_has_no_page(report: ReportInput) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_whole_table_is_on_the_first_screen(
-    report: ReportInput, language: Language, tmp_path: Path
+    report: ReportInput, language: Language, tmp_path: Path, browser: Browser
 ) -> None:
-    import shutil
-
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine")
     file = tmp_path / "safety.html"
     file.write_text(build_reports(with_case(report, "dangerous", language))[file.name], "utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        page, asked = opened(browser, file.as_uri(), viewport={"width": 1280, "height": 800})
-        box = page.locator(".case-lines").bounding_box()
-        narrow, _ = opened(browser, file.as_uri(), viewport={"width": 360, "height": 740})
-        width = narrow.evaluate("document.documentElement.scrollWidth")
-        browser.close()
+    page, asked = opened(browser, file.as_uri(), viewport={"width": 1280, "height": 800})
+    box = page.locator(".case-lines").bounding_box()
+    narrow, _ = opened(browser, file.as_uri(), viewport={"width": 360, "height": 740})
+    width = narrow.evaluate("document.documentElement.scrollWidth")
     assert asked == [file.as_uri()]
     assert box is not None and box["y"] + box["height"] <= 800
     assert width <= 360

@@ -121,7 +121,7 @@ def test_forgetting_a_training_row_names_its_adapter_and_a_held_out_one_names_no
     lineage = read_lineage(runs)
     lines = forget_lines(lineage, ["seeds.jsonl:1"])
     assert "round-001/sft: its adapter was trained on them; train it again" in lines
-    assert "round-001/split/train.jsonl: 1 records" in lines
+    assert "round-001/split/train.jsonl: 1 record" in lines
     assert forget_lines(lineage, ["seeds.jsonl:2"])[-1] == "no adapter was trained on them"
 
 

@@ -23,16 +23,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
-from workbench.inference.engines.chats import (
-    ChatAnswer,
-    ChatRequest,
-    Decoding,
-    OnAnswer,
-    end_tokens,
-    longest_context,
-    prompt_ids,
-    without_reasoning,
-)
+from workbench.inference.engines import chats
 from workbench.inference.engines.shared_prefix import (
     KeysValues,
     RowsCache,
@@ -66,17 +57,19 @@ class BatchedEngine:
     ) -> None:
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
 
-    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
+    def answer(
+        self, requests: Iterable[chats.ChatRequest], on_answer: chats.OnAnswer, how: chats.Decoding
+    ) -> None:
         """Answer ``requests`` and what follows; see :meth:`.chats.Engine.answer`."""
         import torch
 
-        limit = longest_context(self.model) - how.max_new_tokens
+        limit = chats.longest_context(self.model) - how.max_new_tokens
 
-        def rows(asked: Iterable[ChatRequest]) -> Iterator[_BatchRow]:
+        def rows(asked: Iterable[chats.ChatRequest]) -> Iterator[_BatchRow]:
             waiting = deque(asked)
             while waiting:
                 request = waiting.popleft()
-                ids = prompt_ids(self.tokenizer, request.chat)
+                ids = chats.prompt_ids(self.tokenizer, request.chat)
                 if len(ids) > limit:
                     waiting.extend(on_answer(request, None))
                     continue
@@ -87,8 +80,8 @@ class BatchedEngine:
             has_end = row.new[-1] in ends
             # An added token that ends an answer is no text, be it among the special ones or not.
             text_ids = row.new[:-1] if has_end and row.new[-1] in marks else row.new
-            apart = without_reasoning(self.tokenizer, row.ids, text_ids)
-            answer = ChatAnswer(
+            apart = chats.without_reasoning(self.tokenizer, row.ids, text_ids)
+            answer = chats.ChatAnswer(
                 text=apart.text,
                 reasoning=len(apart.reasoning),
                 tokens=len(row.new),
@@ -98,7 +91,7 @@ class BatchedEngine:
             )
             return list(rows(on_answer(row.request, answer)))
 
-        ends = frozenset(end_tokens(self.model, self.tokenizer))
+        ends = frozenset(chats.end_tokens(self.model, self.tokenizer))
         marks = self.tokenizer.added_tokens_decoder
         batch = _Batch(self.model, ends, how.max_new_tokens, self.batch_size, how.temperature)
         opening = list(rows(requests))
@@ -149,7 +142,7 @@ def attends_to_all(model: PreTrainedModel) -> bool:
 class _BatchRow:
     """A prompt's tokens and those of its answer."""
 
-    request: ChatRequest
+    request: chats.ChatRequest
     ids: list[int]
     new: list[int] = field(default_factory=list)
     generator: torch.Generator | None = None

@@ -26,14 +26,7 @@ import httpx
 
 from workbench.errors import UserError
 from workbench.inference.endpoint import free_port
-from workbench.inference.engines.chats import (
-    ChatAnswer,
-    ChatRequest,
-    Decoding,
-    OnAnswer,
-    RenderedPrompt,
-    answer_concurrently,
-)
+from workbench.inference.engines import chats
 from workbench.inference.reasoning import opens_reasoning, separate
 from workbench.records import Messages, as_messages
 
@@ -109,24 +102,28 @@ class LlamaCpp:
         self._client.close()
         self._stop()
 
-    def render(self, chat: Messages) -> RenderedPrompt:
+    def render(self, chat: Messages) -> chats.RenderedPrompt:
         """Return a prompt as the server renders and tokenizes it for a chat."""
         text = self._post("/apply-template", {"messages": as_messages(chat)})["prompt"]
         body = {"content": text, "add_special": True, "parse_special": True}
-        return RenderedPrompt(text, tuple(self._post("/tokenize", body)["tokens"]))
+        return chats.RenderedPrompt(text, tuple(self._post("/tokenize", body)["tokens"]))
 
-    def answer(self, requests: Iterable[ChatRequest], on_answer: OnAnswer, how: Decoding) -> None:
+    def answer(
+        self, requests: Iterable[chats.ChatRequest], on_answer: chats.OnAnswer, how: chats.Decoding
+    ) -> None:
         """Answer the prompts that the server itself renders; see :meth:`.chats.Engine.answer`."""
 
-        def answer_one(request: ChatRequest) -> ChatAnswer | None:
+        def answer_one(request: chats.ChatRequest) -> chats.ChatAnswer | None:
             prompt = self.render(request.chat)
             if len(prompt.ids) + how.max_new_tokens > self.context:
                 return None
             return self._complete(prompt, request.seed, how)
 
-        answer_concurrently(requests, on_answer, answer_one, _SLOTS)
+        chats.answer_concurrently(requests, on_answer, answer_one, _SLOTS)
 
-    def _complete(self, prompt: RenderedPrompt, seed: int, how: Decoding) -> ChatAnswer:
+    def _complete(
+        self, prompt: chats.RenderedPrompt, seed: int, how: chats.Decoding
+    ) -> chats.ChatAnswer:
         body = {
             "prompt": prompt.text,
             "n_predict": how.max_new_tokens,
@@ -148,7 +145,7 @@ class LlamaCpp:
             else:
                 logprobs.append(math.nan)
         apart = separate(reply["content"], inside=opens_reasoning(prompt.text))
-        return ChatAnswer(
+        return chats.ChatAnswer(
             text=apart.text,
             reasoning=len(apart.reasoning),
             tokens=len(ids),
