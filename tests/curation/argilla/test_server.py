@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
-from curation.argilla.server import Server, ServerHome, show_logins, start, status, stop
+from curation.argilla.server import Server, ServerHome, shared_url, show_logins, start, status, stop
 from curation.argilla.server_home import HOME_VARIABLE
 from tests.curation.argilla_api import Api, terms
 from workbench.errors import UserError
@@ -244,6 +246,12 @@ def test_a_taken_port_is_refused_or_avoided_and_an_open_host_warned_of(
     assert server.port != port
     assert server.url == f"http://127.0.0.1:{server.port}"
     assert "Argilla will listen on 0.0.0.0, open to other machines" in caplog.text
+    addresses = [one.address for part in psutil.net_if_addrs().values() for one in part]
+    shared = shared_url(home, f"{server.url}/dataset/1")
+    host = urlsplit(shared).hostname or ""
+    assert shared == f"http://{host}:{server.port}/dataset/1" and host in addresses
+    others = [one for one in addresses if re.fullmatch(r"[\d.]+", one) and one[:4] != "127."]
+    assert host in (others or ["127.0.0.1"]), "others can open it"
 
 
 def test_a_clean_stop_leaves_nothing_and_a_new_start_knows_the_new_reviewer(
