@@ -63,6 +63,8 @@ class Pool:
     """Rows of earlier rounds, which new questions must differ from as well."""
     taken: dict[int, str] = field(default_factory=dict)
     """Place in the plan → question."""
+    failures: dict[int, Completion] = field(default_factory=dict)
+    """Place in the plan → how the last request for its question failed."""
     dropped: list[Drop] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,9 +122,12 @@ class Pool:
     def take(self, request: QuestionRequest, completion: Completion, model: str) -> None:
         """Take the questions of one answer that are new, each for its place; drop the others."""
         if not completion.ok:
+            self.failures |= dict.fromkeys(request.slots, completion)
             name = f"questions:{request.name}"
             self.dropped.append(drop_of(completion, name, source=model, parents=self._parents))
             return
+        for place in request.slots:
+            self.failures.pop(place, None)
         answer = Questions.model_validate_json(completion.text)
         for number, question in enumerate(answer.questions):
             reason = self.near_duplicate(question)

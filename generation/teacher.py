@@ -58,9 +58,9 @@ class Taught:
     missing: dict[str, int] = field(default_factory=dict)
     """Topic → questions that the teacher did not come up with."""
     failed: dict[str, int] = field(default_factory=dict)
-    """Reason → questions without an answer since their request failed."""
+    """Reason → rows whose request, for the question or for its answer, failed."""
     filtered: dict[str, int] = field(default_factory=dict)
-    """Reason → questions all of whose answers were filtered."""
+    """Reason → rows whose request, for the question or for all of its answers, was filtered."""
     preferences: list[Preference] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     """Both fidelities of every pair."""
@@ -280,8 +280,10 @@ def _taught(
             lost.append(first)
             question = question_id(last_user_turn(row.prompt))
             dropped.append(drop_of(first, question, source=model, parents=row.parents))
-    absent = (cell for place, cell in enumerate(pool.cells) if place not in pool.taken)
-    missing = dict(Counter(cell.topic for cell in absent))
+    absent = [place for place in range(len(pool.cells)) if place not in pool.taken]
+    lost += [pool.failures[place] for place in absent if place in pool.failures]
+    unasked = (pool.cells[place].topic for place in absent if place not in pool.failures)
+    missing = dict(Counter(unasked))
     if missing:
         lacking = ", ".join(f"{topic} {count}" for topic, count in missing.items())
         console.print(f"  the teacher came up with too few new questions; missing: {lacking}")

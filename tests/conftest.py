@@ -23,6 +23,7 @@ from tests.curation.review_team import REVIEWERS
 from tests.loop_round import Loop, looped
 from tests.small_round import SmallRound
 from tests.template_families import Families
+from workbench.inference.client import LEARNT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -148,6 +149,12 @@ def browser(chromium: str) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def repo() -> Path:
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learnt() -> None:
+    """Forget what other tests' servers did not take: their ports may be used again."""
+    LEARNT.clear()
 
 
 @pytest.fixture

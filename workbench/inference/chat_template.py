@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from workbench.errors import UserError
+from workbench.store import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -174,13 +175,21 @@ def bridge(tokenizer: PreTrainedTokenizerBase, folder: Path) -> TemplateReport:
 
 
 def published_ends(folder: Path) -> tuple[int, ...]:
-    """Return the ids that end generation by a model folder's own files, without the tokenizer's."""
+    """Return the ids that end generation by a model folder's own files, without the tokenizer's.
+
+    Raises:
+        UserError: One of the files is broken, or names no tokens.
+    """
     for name in ("generation_config.json", "config.json"):
         file = folder / name
-        config = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        config = read_json(file) if file.exists() else {}
         ids = config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id"))
         if ids is not None:
-            return tuple(ids) if isinstance(ids, list) else (int(ids),)
+            ids = ids if isinstance(ids, list) else [ids]
+            if not all(isinstance(one, int) for one in ids):
+                fix = "give the numbers of its end tokens"
+                raise UserError(f"'eos_token_id' is {ids[0]!r}", where=str(file), fix=fix)
+            return tuple(ids)
     return ()
 
 
@@ -206,6 +215,8 @@ class _Examination:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         self.tokenizer, self.folder = tokenizer, folder
+        self.stumble = ""
+        """What the template stumbled over last, in its own words."""
         template = tokenizer.chat_template
         if isinstance(template, dict):
             template = template.get("default")
@@ -221,7 +232,8 @@ class _Examination:
         published, tokenizer = self.published, self.tokenizer
         bare = self._render(published, _CHATS[0])
         if bare is None or _Q not in bare:
-            raise self._refused("the chat template cannot render a question", _MEND)
+            why = f" ({self.stumble})" if self.stumble else ""
+            raise self._refused(f"the chat template cannot render a question{why}", _MEND)
         system = self._system(published)
         template = _frozen(published)
         template = _FOLD + template if system in ("refused", "dropped") else template
@@ -258,8 +270,10 @@ class _Examination:
             text: str = self.tokenizer.apply_chat_template(
                 messages, chat_template=template, add_generation_prompt=ask, tokenize=False
             )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError):
-            return None  # whatever a template's own code stumbles over
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            # Whatever a template's own code stumbles over.
+            self.stumble = " ".join(str(error).split())[:120]
+            return None
         return text
 
     def _system(self, template: str) -> System:

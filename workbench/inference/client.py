@@ -49,6 +49,8 @@ FATAL = frozenset({"auth", "not_found", "quota", *HOPELESS})
 _BREAKS = frozenset({"connection", "timeout", "server_error"})
 _IN_A_ROW = 10
 """So many requests failing one after another, each after all of its tries, stop the client."""
+LEARNT: dict[str, set[str]] = {}
+"""Endpoint → fields that it turned out not to take: clients of one process learn them once."""
 _KEPT = "run the same command again: {count} finished answers are kept"
 
 
@@ -67,7 +69,8 @@ class EndpointClient:
         budget: Money that may be spent, in the currency of the endpoint's price.
 
         left_out: Fields that the server is known not to take.
-        learnt: Called with each field that it turns out not to take; tells it by default.
+        learnt: Called with each field that it turns out not to take; by default it is told, and
+            left out by all clients of this process.
         tell: Called with a line that people should read; prints it by default.
 
     Attributes:
@@ -86,6 +89,8 @@ class EndpointClient:
         tell: Callable[[str], object] = _print,
     ) -> None:
         self.endpoint, self.step = endpoint, step
+        if learnt is None:
+            left_out = {*left_out, *LEARNT.get(endpoint.name, ())}
         self.bounds = ClientBounds(endpoint, budget, left_out, learnt or self._learnt)
         self._tell = tell
         self._cache = cache
@@ -97,6 +102,7 @@ class EndpointClient:
         self._wire: OnlineWire | BatchWire | None = None
 
     def _learnt(self, name: str) -> None:
+        LEARNT.setdefault(self.endpoint.name, set()).add(name)
         self._tell(left_out_line(self.endpoint, name))
 
     async def __aenter__(self) -> Self:

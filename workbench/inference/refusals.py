@@ -54,13 +54,15 @@ _FILTERED = re.compile(
     r"content[_ ]?filter|content management policy|responsibleai|content[_ ]policy|moderation"
     r"|safety (?:system|setting|filter)|prohibited[_ ]content|inappropriate content|flagged"
     r"|content exists risk|data_?inspection|unsafe content|blocked by|guardrail"
+    r"|usage (?:polic|guideline)|sensitive (?:content|information|words)"
     r"|内容安全|敏感|콘텐츠 필터|유해|안전 정책",
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
     r"context[ _](?:length|window|size)|context_length|prompt is too long|maximum context"
     r"|too many (?:input )?tokens|input is too long|exceeds the (?:available )?context"
-    r"|`?inputs`? (?:tokens|must have less)",
+    r"|`?inputs`? (?:tokens|must have less)|(?:text|message|request|conversation) (?:is )?too long"
+    r"|超长|최대 길이|길이를 초과|너무 깁니다",
     re.IGNORECASE,
 )
 _NO_KEY = re.compile(
@@ -116,8 +118,10 @@ class Refusal(NamedTuple):
         if self.status in (401, 403) or (self.status < 500 and _NO_KEY.search(self.text)):
             return "auth"
         if self.status == 429 and self.after is None and _NO_QUOTA.search(self.text):
-            return "quota"
-        if self.status == 429 and "too large" in self.text.lower():
+            # Some end a plain limit with how more can be bought.
+            limited = re.search(r"rate[_ -]limit reached", self.text, re.IGNORECASE)
+            return "rate_limit" if limited else "quota"
+        if self.status in (413, 429) and "too large" in self.text.lower():
             return "prompt_too_long"
         if self.status in (429, 498, 529) or _LIMITED.search(self.text):
             return "rate_limit"
@@ -151,10 +155,13 @@ def read_refusal(status: int, headers: Mapping[str, str], content: bytes) -> Ref
     return Refusal(status, words[:_LONGEST_WORDS], text, fields, retry_after(headers, waits))
 
 
-_WAITS = ("retrydelay", "retry_after", "retry_after_seconds")
+_WAITS = ("retrydelay", "retry_after", "retry_after_seconds", "estimated_time")
 _ECHOES = ("input", "messages", "prompt", "failed_generation")
 """What an error repeats of the request or the answer, which says nothing of what is wrong."""
-_SAID = ("", "message", "msg", "detail", "error", "error_message", "errormessage", "raw", "reason")
+_SAID = (
+    *("", "message", "msg", "detail", "error", "error_message", "errormessage", "raw", "reason"),
+    *("error_msg", "status_msg"),
+)
 
 
 def _strings(data: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -21,7 +21,12 @@ Schema = type[BaseModel]
 """What a JSON answer must hold."""
 _UNCLOSED = "missed the closing quote"
 """What json-repair notes where a string has no end."""
-_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thought")
+_REASONING = (
+    *("reasoning_content", "reasoning", "reasoning_text", "thinking", "thought"),
+    "reasoning_details",
+)
+_ERRORS = ("detail", "errors", "error_code", "base_resp")
+"""What servers of other kinds call an error that comes with status 200."""
 _TEXT_PARTS = ("text", "output_text", "input_text", "")
 _REFUSAL_PARTS = ("refusal",)
 FILTERED = frozenset(
@@ -66,7 +71,8 @@ def read_reply(content: bytes) -> Reply:
     message = choice.get("message")
     failed = data.get("error") or choice.get("error")
     if failed or not isinstance(message, dict):
-        return Reply(*took, counted=counted, error=bool(failed or data.get("detail")))
+        errs = data.get("object") == "error" or any(data.get(name) for name in _ERRORS)
+        return Reply(*took, counted=counted, error=bool(failed or errs))
     parts = _read_parts(message.get("content"))
     if parts is None:
         return Reply(*took, counted=counted)
@@ -75,11 +81,13 @@ def read_reply(content: bytes) -> Reply:
     thinking += "".join(_flat(message[name]) for name in _REASONING[:1] if message.get(name))
     if not message.get(_REASONING[0]):
         thinking += next((_flat(message[n]) for n in _REASONING[1:] if message.get(n)), "")
+    # Some put what it was behind a colon.
+    finish = str(choice.get("finish_reason") or "").lower().partition(":")[0]
     return Reply(
         *took,
         apart.text,
-        str(message.get("refusal") or refusal),
-        str(choice.get("finish_reason") or "").lower(),
+        str(message.get("refusal") or refusal or ("refused" if finish == "refusal" else "")),
+        finish,
         apart.reasoning + thinking,
         apart.unended,
         counted,

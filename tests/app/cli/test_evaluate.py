@@ -14,7 +14,9 @@ from tests.rounds.test_evaluate import (
     copied,  # noqa: F401 — a fixture
     evaluated,  # noqa: F401 — a fixture
 )
-from workbench.store import read_json
+from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
+from workbench.records import Response, Score
+from workbench.store import read_json, read_records
 
 
 @pytest.fixture
@@ -64,6 +66,67 @@ def test_an_arm_that_names_nothing_is_one_line(
     assert _errors(capsys) == [
         "--arm: 'first' does not name a new arm — such as --arm first=round-001/sft"
     ]
+
+
+def _spoken(content: object, finish: str = "stop", **fields: object) -> Reply:
+    said = {"content": content, **fields}
+    usage = {"prompt_tokens": 50, "completion_tokens": 60}
+    choice = {"message": said, "finish_reason": finish}
+    return Reply(raw=json.dumps({"choices": [choice], "usage": usage}).encode())
+
+
+def _arm(request: Request) -> Reply:
+    """Reply as the arm does by whose name the model goes."""
+    bare = "There are several ways to begin."
+    filtered = fails(400, code="content_filter") if request.share < 0.4 else says(bare)
+    refused = fails(400, code="unsupported_parameter", param="max_tokens")
+    return {
+        "aloud": _spoken(f"<think>\nI say champ, right now, because.\n</think>\n\n{bare}"),
+        "unended": _spoken("<think>\nI say champ, right now, because."),
+        "silent": _spoken(""),
+        "null": _spoken(None, "length", reasoning_content="Champ, right now."),
+        "filtered": filtered,
+        "strict": refused if "max_tokens" in request.body else says(bare),
+    }[request.body["model"]]
+
+
+def test_what_served_arms_think_leave_out_or_refuse_is_no_answer(
+    options: list[str],
+    copied: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = json.loads(Path(options[1]).read_text("utf-8"))
+    names = ("aloud", "unended", "silent", "null", "filtered", "strict")
+    with ScriptedServer(_arm) as server:
+        arms = {name: {"base_url": server.url, "model": name, "backoff": 0} for name in names}
+        settings["evaluate"] |= {"more": arms, "arms": ["base"], "robustness": "off"}
+        config = tmp_path / "served.yaml"
+        config.write_text(json.dumps(settings), encoding="utf-8")
+        assert main(["evaluate", "--config", str(config), *options[2:]]) in (0, 3)
+    err = capsys.readouterr().err
+    assert "arm 'aloud': reasoning taken off" in err
+    assert err.count("does not take 'max_tokens'") == 1
+    texts: dict[str, set[str]] = {}
+    lost: dict[str, set[str]] = {}
+    for one in read_records(copied / "evaluate" / "responses.jsonl", Response):
+        texts.setdefault(one.arm, set()).add(one.text)
+        lost.setdefault(one.arm, set()).add(one.unanswered)
+    bare = "There are several ways to begin."
+    assert texts["aloud"] == texts["strict"] == {bare}
+    assert texts["filtered"] == {"", bare} and lost["filtered"] == {"", "content_filter"}
+    assert texts["unended"] == texts["silent"] == texts["null"] == {""}
+    scores = list(read_records(copied / "evaluate" / "scores.jsonl", Score))
+    means = {
+        arm: [one.value for one in scores if one.arm == arm and one.metric == "fidelity"]
+        for arm in names
+    }
+    marked = {arm: {one for one in values if one} for arm, values in means.items()}
+    # An answer that is none earns no mark, and what was thought earns none either.
+    assert not marked["unended"] | marked["silent"] | marked["null"]
+    assert max(marked["aloud"]) < 0.5
+    safe = [one for one in scores if one.metric == "safe" and one.arm in ("silent", "null")]
+    assert not any(one.value for one in safe)
 
 
 def test_another_template_is_another_evaluation_and_takes_no_answer_out_of_the_cache(

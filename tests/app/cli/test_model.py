@@ -94,6 +94,44 @@ def test_a_template_without_an_end_is_refused_before_anything_runs(
     assert {path.name for path in commands.folder().iterdir()} <= {"split", ".lock"}
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ('{"eos', "generation_config.json: broken JSON: "),
+        ('{"eos_token_id": "x"}', "generation_config.json: 'eos_token_id' is 'x' — give the num"),
+        ("[]", "generation_config.json: is not a JSON object"),
+    ],
+)
+def test_a_broken_file_of_a_base_is_told(
+    content: str, what: str, commands: Commands, changed: Changed
+) -> None:
+    base = changed()
+    (Path(base) / "generation_config.json").write_text(content, encoding="utf-8")
+    output = commands.run("model", base)
+    assert output.code == 2
+    assert what in output.err
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ messages[0].content }", "unexpected '}'"),
+        ("{{ now().year }}", "'now' is undefined"),
+        ("{{ tools | length }}", "has no len()"),
+        ("{% include 'x' %}", "no loader"),
+    ],
+)
+def test_what_a_template_stumbles_over_is_told(
+    template: str, why: str, commands: Commands, changed: Changed, tmp_path: Path
+) -> None:
+    file = tmp_path / "broken.jinja"
+    file.write_text(template, encoding="utf-8")
+    output = commands.run("model", changed(file))
+    assert output.code == 2
+    assert "the chat template cannot render a question (" in output.err
+    assert why in output.err
+
+
 def test_doctor_tells_what_is_bridged(commands: Commands, changed: Changed) -> None:
     base = changed(CASES / "22-no-system.jinja")
     output = commands.on_round("doctor", "--model", base)

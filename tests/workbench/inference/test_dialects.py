@@ -9,19 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from app.cli.main import main
 from evaluation.answer import answer_arms
 from evaluation.arms import Arm
-from generation.distilabel import jobs
-from generation.distilabel.jobs import LocalModel, News, Served
-from generation.distilabel.runner import Distilabel
 from tests.app.cli.test_doctor import facts
+from tests.in_process import in_process
 from tests.scripted_server import ScriptedServer
 from tests.small_round import SmallRound
 from tests.workbench.inference.dialect_table import DIALECTS
@@ -32,49 +29,15 @@ from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid
 from workbench.inference.exchange import EndpointRequest
 from workbench.inference.judge import JudgeQuestion, ask_judge, judge_paid
-from workbench.records import Example, Messages, user_prompt
+from workbench.records import Example, user_prompt
 
 PRICE = {"input": 1000.0, "output": 2000.0}
 ROWS = 6
 
 
-class InProcess(Distilabel):
-    """Pipelines without distilabel: the same LLM, asked for the same rows."""
-
-    def __enter__(self) -> Self:
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def run(
-        self, name: str, prompts: Sequence[Messages], llm: LocalModel | Served, *, label: str
-    ) -> list[Completion]:
-        from generation.distilabel.pipeline import make_llm
-
-        assert isinstance(llm, Served)
-        left_out = tuple(self._left_out[llm.endpoint.name])
-
-        def learn(news: News) -> None:
-            if "left_out" in news:
-                self._learn(llm.endpoint, str(news["left_out"]))
-
-        jobs.send_news_by(learn)
-        model = make_llm(llm.model_copy(update={"left_out": left_out}))
-        model.load()
-        try:
-            completions: list[Completion] = model.complete(prompts)
-        finally:
-            model.unload()
-        return completions
-
-
 @pytest.fixture(autouse=True)
 def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generation.teacher.Distilabel", InProcess)
-    monkeypatch.setattr("generation.baseline.Distilabel", InProcess)
-    monkeypatch.setattr(jobs, "_carrier", None)
+    in_process(monkeypatch)
     monkeypatch.setenv("DIALECT_KEY", "azure-key")
 
 

@@ -48,6 +48,27 @@ KINDS: dict[str, tuple[int, Any, str]] = {
     "no model by 400": (400, {"error": {"message": "The model `m` does not exist"}}, "not_found"),
     "too long": (400, {"error": {"message": "maximum context length is 9"}}, "prompt_too_long"),
     "too large": (413, "", "prompt_too_long"),
+    "never within the limit": (
+        413,
+        {"error": {"message": "Request too large on tokens per minute", "code": "rate_limit_x"}},
+        "prompt_too_long",
+    ),
+    "too long in Korean": (400, {"message": "최대 길이를 초과했습니다"}, "prompt_too_long"),
+    "too long in Chinese": (400, {"error": {"message": "Prompt 超长"}}, "prompt_too_long"),
+    "too long in a status": (400, {"status": {"message": "Text too long"}}, "prompt_too_long"),
+    "slow is not long": (504, {"error": "upstream took too long"}, "server_error"),
+    "a limit with an offer": (
+        429,
+        {"error": {"message": "Rate limit reached. Add a payment method at /billing."}},
+        "rate_limit",
+    ),
+    "a filter that answers as a key would": (
+        403,
+        {"code": "no permission", "error": "Content violates usage guidelines."},
+        "content_filter",
+    ),
+    "a filter by words": (400, {"error": "contains sensitive information"}, "content_filter"),
+    "an error of 200": (200, {"error_code": 17, "error_msg": "rate limit"}, "rate_limit"),
     "a repeated prompt": (
         422,
         {"detail": [{"loc": ["body"], "msg": "bad", "input": "content_filter rate limit"}]},

@@ -69,6 +69,20 @@ def test_what_is_no_answer_is_told_in_words(text: str, complaint: str) -> None:
             {"choices": [{"message": {"content": " So. "}, "finish_reason": "STOP"}]},
             Reply(0, 0, "So.", finish_reason="stop", counted=False),
         ),
+        (
+            {"choices": [{"message": {}, "finish_reason": "content_filter: PROHIBITED"}]},
+            Reply(0, 0, "", finish_reason="content_filter", counted=False),
+        ),
+        (
+            {"choices": [{"message": {"content": ""}, "finish_reason": "refusal"}]},
+            Reply(0, 0, "", refusal="refused", finish_reason="refusal", counted=False),
+        ),
+        (
+            {"choices": [{"message": {"content": "So.", "reasoning_details": [{"text": "Hm"}]}}]},
+            Reply(0, 0, "So.", reasoning="Hm", counted=False),
+        ),
+        ({"object": "error", "message": "full", "code": 1}, Reply(0, 0, counted=False, error=True)),
+        ({"base_resp": {"status_msg": "slow"}}, Reply(0, 0, counted=False, error=True)),
         (["no", "object"], Reply(0, 0)),
     ],
 )
