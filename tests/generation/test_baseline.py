@@ -80,7 +80,7 @@ def test_no_examples_start_nothing(tmp_path: Path) -> None:
     assert (baseline.responses, baseline.dropped) == ([], [])
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_process")
 def test_a_student_that_is_served_answers_without_persona_and_once(tmp_path: Path) -> None:
     asked = [example("How deep?"), example("How deep?", "Else."), example("So what?")]
     with ScriptedServer(lambda r: says("It depends on", finish_reason="length")) as server:

@@ -33,7 +33,7 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train": {"methods": ["sft"], "overrides": {"sft": sft}},
         "evaluate": {
             **{"max_new_tokens": 8, "probes": 0, "conversations": 0},
-            **{"safety": 0, "requests": 0},
+            **{"safety": 0, "requests": 0, "instructed": 2, "robustness": "off"},
         },
     }
     (home / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")

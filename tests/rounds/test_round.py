@@ -101,7 +101,7 @@ def test_of_a_section_only_what_is_named_changes(gym: Path, tmp_path: Path) -> N
         gym, runs=tmp_path, preset="smoke", generate={"batch_size": 4}, train={"methods": ["sft"]}
     )
     config = Round.open(tmp_path / "gym-trainer", 1).context.config
-    assert (config.generate.max_new_tokens, config.generate.batch_size) == (32, 4)
+    assert (config.generate.max_new_tokens, config.generate.batch_size) == (24, 4)
     assert config.train.overrides["sft"] == {"trainer.max_steps": 6}
     assert one.context.config == config
 

@@ -154,7 +154,7 @@ def test_stages_of_a_model_read_no_file_of_a_round_twice(
         train={"methods": ["sft"], "overrides": {"sft": SHORT}},
         evaluate={
             **{"rows": 2, "probes": 0, "conversations": 0, "max_new_tokens": 8},
-            **{"safety": 0, "requests": 0},
+            **{"safety": 0, "requests": 0, "instructed": 2},
             "arms": ["base", "sft"],  # the persona's prompt fills this model's whole context
         },
     )

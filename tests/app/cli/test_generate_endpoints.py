@@ -12,6 +12,8 @@ import pytest
 
 from tests.scripted_server import Batches, Reply, Request, ScriptedServer, conforms, fails
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 FORMS: dict[str, dict[str, Any]] = {
     "closed": {"content": "<think>\nChamp has to stand there.\n</think>\n\n{answer}"},
     "not opened": {"content": "Plan: champ.\n</think>\n\n{answer}"},
@@ -45,7 +47,6 @@ def records(tmp_path: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.slow
 def test_reasoning_is_taken_off_in_every_form_and_a_filtered_topic_costs_its_own_rows_alone(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,7 +89,6 @@ def test_reasoning_is_taken_off_in_every_form_and_a_filtered_topic_costs_its_own
     assert re.search(r"reasoning taken off \d+ of \d+ replies", err)
 
 
-@pytest.mark.slow
 def test_what_is_refused_is_told_once_and_a_cut_off_answer_is_asked_for_once(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,7 +116,6 @@ def test_what_is_refused_is_told_once_and_a_cut_off_answer_is_asked_for_once(
     assert len(drops) == 2 and "after 200 tokens of reasoning alone" in drops[0]["detail"]
 
 
-@pytest.mark.slow
 def test_a_teacher_in_batches_gives_the_same_account_at_half_the_price(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,6 @@ import pytest
 
 from app.cli.main import main
 from tests.app.cli.test_doctor import facts
-from tests.in_process import in_process
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms
 from tests.small_round import SmallRound
 from tests.workbench.inference.dialects import error, openai
@@ -239,14 +238,13 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_a_job_comes_to_its_end_and_the_doctor_says_what_it_met(
     name: str,
     small_round: SmallRound,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    in_process(monkeypatch)
     scenario, bill, answers = SCENARIOS[name], [0, 0], 0
 
     def script(request: Request) -> Reply:

@@ -18,7 +18,6 @@ from app.cli.main import main
 from evaluation.answer import answer_arms
 from evaluation.arms import Arm
 from tests.app.cli.test_doctor import facts
-from tests.in_process import in_process
 from tests.scripted_server import ScriptedServer
 from tests.small_round import SmallRound
 from tests.workbench.inference.dialect_table import DIALECTS
@@ -36,8 +35,7 @@ ROWS = 6
 
 
 @pytest.fixture(autouse=True)
-def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_process(monkeypatch)
+def _key(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIALECT_KEY", "azure-key")
 
 
