@@ -32,6 +32,11 @@ TOPICS: dict[Language, tuple[str, ...]] = {
 QUESTIONS = 36
 GOOD = ("reviewed", "second_writer", "reworded", "one_typo")
 """Arms that a verdict should call a success; the second writer's where one answered all."""
+FORM = (
+    *("goes_on_as_user", "thinks_aloud", "as_data", "never_ends", "cut_in_half"),
+    *("mixed_languages", "loop", "question_alone", "first_words"),
+)
+"""Arms whose answers are none, whatever they are about: a guard tells each of them."""
 UNSEEN = ("never_to_always",)
 """Reviewed answers made wrong and well-worded: nothing here sees them; a judge or people can."""
 _WORD = re.compile(r"\w+")

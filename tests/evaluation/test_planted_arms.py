@@ -24,6 +24,7 @@ from evaluation.report.wording import Wording
 from evaluation.scorers import score_responses
 from evaluation.sense import SenseInput, measure_sense
 from tests.planted_arms import (
+    FORM,
     GOOD,
     LABELS,
     PERSONAS,
@@ -115,6 +116,8 @@ def evaluated(language: Language, seed: int) -> dict[str, ReportInput]:
     """Return arm → the report's input of an evaluation of it beside the base."""
     rows, inputs = planted(language), sense_input(language)
     texts = {"base": base_answers(language), **arms(language, seed)}
+    if language == "en":  # told by their form, which needs no meaning: the Korean ones show it
+        texts = {name: own for name, own in texts.items() if name not in FORM}
     if seed:
         first = arms(language)
         texts = {
