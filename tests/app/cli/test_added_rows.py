@@ -43,8 +43,8 @@ def test_rows_added_to_a_second_round_reach_a_split_and_compare_counts_them(
         output = run_light(*words, *about)
         assert output.code == 0, output.err
     second = account(RoundFolder(runs / "light" / "round-002"))
-    rows = [fate for fate in second.fates if fate.record.startswith("ex-")]
-    assert len(rows) == 16, "those of the first round and the added ones, beside its pairs"
+    examples = [fate for fate in second.fates if fate.record.startswith("ex-")]
+    assert len(examples) == 16, "those of the first round and the added ones, beside its pairs"
     assert {fate.state for fate in second.fates} <= {"kept", "held_out", "dropped"}
     found = json.loads(run_light("compare", "1", "2", "--json", *about).out)
     assert len(found["added"]) + len(found["left_out"]) == 8
