@@ -106,7 +106,7 @@ def light_stages(patch: pytest.MonkeyPatch) -> LightServer:
         patch.setattr(f"{module}.push_rows", server.push)
         patch.setattr(f"{module}.pull_merged", server.pull)
         patch.setattr(f"{module}.put_back", lambda *_, **__: None)
-    patch.setattr("rounds.stages.review.review_progress", lambda *_, **__: done)
+        patch.setattr(f"{module}.review_progress", lambda *_, **__: done)
     patch.setattr("rounds.stages.review.queue_progress", lambda *_, **__: None)
     connection = Connection("http://127.0.0.1:1", "key")
     patch.setattr(ReviewServer, "connect", lambda *_, **__: connection)
