@@ -167,16 +167,39 @@ def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
     assert (counts["reviews"], counts["adjudications"], counts["complete"]) == (6, 1, True)
 
 
-def test_an_unattended_review_is_done_though_a_row_has_no_recorded_review(
+def test_a_row_that_no_recorded_review_knows_is_left_out_where_that_is_wanted(
     commands: Commands, server: Server
 ) -> None:
     recorded = seeds(commands.repo / "datasets" / "gym-trainer")[:2]
-    context = _ready(commands, ROUND + 2, [*recorded, *few(1)])
+    _ready(commands, ROUND + 2, [*recorded, *few(1)])
+    context = commands.context(ROUND + 2, review={"unreviewed": "leave_out"})
     first = run_spec(context, review_stage(context))
     reviewed = {review.record for review in _reviews(commands, ROUND + 2)}
     assert reviewed == {row.id for row in recorded}
     (again,) = run_stages(context, ["review"])
     assert (first.ran, again.ran) == (True, False)
+
+
+def test_a_row_that_no_recorded_review_knows_waits_for_people(
+    commands: Commands, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_review, "POLL_SECONDS", 0.2)
+    recorded, added = seeds(commands.repo / "datasets" / "gym-trainer")[:2], few(1)
+    context = _ready(commands, ROUND + 4, [*recorded, *added])
+    name, owner, logins = f"gym-trainer-round-{ROUND + 4}", owner_of(server), reviewers_of(server)
+
+    def label() -> None:
+        _open(owner, name)
+        for reviewer in REVIEWERS:
+            answer(logins[reviewer], name, added[0].id, fidelity=5)
+
+    people = threading.Thread(target=label)
+    people.start()
+    counts = run_spec(context, review_stage(context)).manifest.counts
+    people.join()
+    reviewed = [review.record for review in _reviews(commands, ROUND + 4)]
+    assert sorted(reviewed) == sorted(2 * [row.id for row in (*recorded, *added)])
+    assert (counts["unrecorded"], counts["complete"]) == (1, True)
 
 
 def test_a_fresh_round_can_be_pushed_at_once(commands: Commands, server: Server) -> None:
