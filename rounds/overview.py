@@ -71,7 +71,8 @@ def next_step(context: RoundContext) -> NextStep:
     """Return the one step that comes next in a round."""
     one = context.round
     names = stages_until(None, context.config.train.methods)
-    missing = [name for name in names if not one.done(name)]
+    begun = {name for name in names if one.partial(name).exists()}  # stopped halfway
+    missing = [name for name in names if name in begun or not one.done(name)]
     manifest = one.manifest("review")
     if manifest and not manifest.counts.get("complete", True):
         return NextStep("review", "review", missing)

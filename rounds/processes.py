@@ -126,6 +126,9 @@ def start(
             )
         with one.locked():
             (one.folder / EXIT).unlink(missing_ok=True)
+        # For its owner alone: `persona review up` prints logins.
+        (one.folder / LOG).unlink(missing_ok=True)
+        (one.folder / LOG).touch(mode=0o600)
         paths = {"LOG": str(one.folder / LOG), "EXIT": str(one.folder / EXIT)}
         paths = {name: str(Path(path).absolute()) for name, path in paths.items()}
         process = subprocess.Popen(

@@ -45,6 +45,8 @@ def test_it_prints_into_the_round_and_says_how_it_ended(one: RoundFolder) -> Non
     assert processes.exit_code(one) == 3
     assert processes.log_lines(one) == ["one", "two"]
     assert processes.log_lines(one, most=1) == ["two"]
+    # What it prints may hold logins: only the owner reads it.
+    assert (one.folder / processes.LOG).stat().st_mode & 0o077 == 0
     last = processes.last_process(one)
     assert last and (last.line, last.pid) == ("persona run --round 1", state.pid)
     assert not processes.is_busy(one)

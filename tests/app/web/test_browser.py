@@ -1,7 +1,7 @@
 """The pages in a real browser: a whole path, the keyboard, a phone, both themes, axe, no stranger.
 
-With ``PERSONA_PICTURES`` set to a folder, the pages are taken there as pictures for the docs;
-``PERSONA_RUNS`` and ``PERSONA_DATASETS`` then name finished rounds to take instead of small ones.
+With ``PERSONA_PICTURES`` set to a folder, pages of a finished round of the running example are put
+there as pictures for the docs; ``PERSONA_RUNS`` and ``PERSONA_DATASETS`` say where it lies.
 """
 
 from __future__ import annotations
@@ -268,16 +268,12 @@ PICTURES = {
     "ui-round": "/round/{id}/1",
     "ui-rows": "/round/{id}/1/rows",
     "ui-row": "/round/{id}/1/row/{row}",
-    "ui-persona": "/persona/{id}#traits.0",
-    "ui-talk": "/round/{id}/1/talk",
-    "ui-compare": "/round/{id}/2/compare",
-    "ui-review": "/round/{id}/1/review",
-    "ui-report": "/round/{id}/1/report",
+    "ui-persona": "/persona/{id}#traits.2",
 }
 
 
 @pytest.mark.skipif("PERSONA_PICTURES" not in os.environ, reason="only for the docs' pictures")
-def test_pictures_for_the_docs(browser: Browser, tmp_path: Path) -> None:
+def test_pictures_for_the_docs(browser: Browser) -> None:
     runs, datasets = Path(os.environ["PERSONA_RUNS"]), Path(os.environ["PERSONA_DATASETS"])
     with served_pages(runs, datasets) as served:
         reader = Reader.at(browser, served, viewport={"width": 1280, "height": 800})
