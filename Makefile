@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: report-picture run ui test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean
+.PHONY: report-picture run ui ui-pictures bench-ui test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -38,6 +38,9 @@ check: $(VENV)/.ready
 	$(BIN)/mkdocs build --quiet
 
 # Measure on a quiet machine: each prints a table with a ratio or a limit beside every figure.
+bench-ui: setup
+	$(BIN)/python benchmarks/bench_ui.py
+
 bench-review: setup
 	$(BIN)/python benchmarks/bench_review.py
 
@@ -87,6 +90,11 @@ docs: $(VENV)/.ready
 # The labelers' pictures, taken anew from the real Argilla by its browser test.
 docs-pictures: setup
 	PERSONA_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/curation/argilla/test_pictures.py
+
+# Pictures of the pages, of the finished round that `make run` leaves.
+ui-pictures: setup
+	PERSONA_PICTURES=$(CURDIR)/docs/pictures PERSONA_RUNS=runs PERSONA_DATASETS=datasets \
+		$(BIN)/python -m pytest -q tests/app/web/test_browser.py -k pictures
 
 # The README's picture: the first screen of a finished round's report.
 report-picture:
