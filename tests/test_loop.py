@@ -158,7 +158,8 @@ def test_every_arm_answers_every_held_out_prompt_and_is_scored_or_says_why(loop:
     )
     scores = _rows(loop, "evaluate/scores.jsonl", Score)
     unscored = {(s.metric, s.unscored) for s in scores if s.value is None and not s.probe}
-    judged = ("tough_kind", "fits_question", "content")
+    meanings = ("action_now:meaning", "why:meaning", "promise:meaning")
+    judged = ("tough_kind", "fits_question", "content", *meanings)
     assert unscored == {(metric, "no_judge") for metric in judged}
 
 

@@ -18,11 +18,11 @@ from workbench.text import counted
 Place = tuple[str, str]
 """A record's id and a reviewer's name: where there is one review."""
 _LINES = {
-    "account": "of accounts that are gone from the server stay as they were pulled",
-    "missing": "are gone from the server and stay as they were pulled",
-    "draft": "are drafts again on the server and stay as they were submitted",
-    "older": "are older on the server than in the round, whose own stay",
-    "edited": "were changed since the last pull: the newer ones count",
+    "account": "of accounts that are gone from the server: kept as pulled",
+    "missing": "gone from the server: kept as pulled",
+    "draft": "in draft again on the server: kept as submitted",
+    "older": "older on the server than in the round: the round's own kept",
+    "edited": "changed since the last pull: the newer counts",
 }
 """Why two sides differ → what becomes of the reviews."""
 

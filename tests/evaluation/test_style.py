@@ -90,7 +90,7 @@ def test_answers_to_prompts_beyond_the_training_side_are_not_learned_from() -> N
 def test_too_few_rows_are_one_line() -> None:
     examples, baseline = rows("Champ, {topic} and {thing}!", "The {thing} is a part of {topic}.")
     one_topic = [example for example in examples if example.topic == "sleep"]
-    with pytest.raises(UserError, match=r"too few rows for a style classifier .*1 topics"):
+    with pytest.raises(UserError, match=r"too few rows for a style classifier .*1 topic"):
         train_style(one_topic, baseline)
     with pytest.raises(UserError, match="36 of the persona, 0 baseline"):
         train_style(examples, [])

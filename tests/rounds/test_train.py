@@ -70,7 +70,7 @@ def context(config: Path) -> RoundContext:
 
 
 def test_grpo_before_sft_says_what_is_missing(context: RoundContext) -> None:
-    with pytest.raises(UserError, match="grpo needs sft/adapter, which is not there yet"):
+    with pytest.raises(UserError, match="grpo needs sft, which is not done yet"):
         run_stages(context, ["grpo"])
 
 

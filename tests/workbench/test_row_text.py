@@ -78,7 +78,7 @@ def test_what_was_passed_over_or_mended_is_said(
     [
         (
             f"Here:\n{ONE}\n" + '{"instruction": "Why", "outp',
-            ["reply.txt:3: broken JSON: Unterminated string starting at at column 24"],
+            ["reply.txt:3: broken JSON: Unterminated string starting at column 24"],
         ),
         (
             '{"instruction": "a "quoted" word", "output": "b"}\n' + ONE,

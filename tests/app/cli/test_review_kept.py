@@ -103,19 +103,18 @@ def test_reviews_outlive_accounts_records_and_datasets(
 
     api.delete(f"users/{leaver}").raise_for_status()
     gone = (
-        f"{total} reviews of accounts that are gone from the server stay as they were pulled:"
-        f" leaver {total}"
+        f"{total} reviews of accounts that are gone from the server: kept as pulled: leaver {total}"
     )
     unchanged(gone)
 
     api.request(
         "DELETE", f"datasets/{dataset.id}/records", params={"ids": records[rows[0].id]}
     ).raise_for_status()
-    missing = "reviews are gone from the server and stay as they were pulled: stayer"
-    unchanged(gone, "1 row pushed", f"1 {missing} 1")
+    missing = "gone from the server: kept as pulled: stayer"
+    unchanged(gone, "1 row pushed", f"1 review {missing} 1")
 
     api.delete(f"datasets/{dataset.id}").raise_for_status()
-    unchanged(f"{total} rows pushed", f"{total} {missing} {total}")
+    unchanged(f"{total} rows pushed", f"{total} reviews {missing} {total}")
     assert "already done" in commands.on_round("resolve", number=ROUND).err
 
 

@@ -47,7 +47,7 @@ def test_a_deleted_accounts_reviews_stay_and_nobody_can_be_asked_for_more() -> N
     merged = merge(BEFORE, server(*BEFORE[:2], accounts=frozenset({"ann"})))
     assert places(merged) == ALL
     assert merged.lines == [
-        "2 reviews of accounts that are gone from the server stay as they were pulled: bob 2"
+        "2 reviews of accounts that are gone from the server: kept as pulled: bob 2"
     ]
     assert merged.lost == [] and merged.gone == {"bob"}
     assert merged.cover(ROWS, 2) and not merged.cover([*ROWS, "ex-3"], 1)
@@ -56,9 +56,7 @@ def test_a_deleted_accounts_reviews_stay_and_nobody_can_be_asked_for_more() -> N
 def test_an_empty_server_takes_nothing_away() -> None:
     merged = merge(BEFORE, server())
     assert merged.reviews == sorted(BEFORE, key=lambda one: (one.record, one.reviewer))
-    assert merged.lines == [
-        "4 reviews are gone from the server and stay as they were pulled: ann 2, bob 2"
-    ]
+    assert merged.lines == ["4 reviews gone from the server: kept as pulled: ann 2, bob 2"]
     assert merged.lost == BEFORE
 
 
@@ -67,8 +65,8 @@ def test_of_two_answers_the_newer_counts_whichever_side_it_is_on() -> None:
     merged = merge(BEFORE, server(newer, BEFORE[1], BEFORE[2], older))
     assert newer in merged.reviews and older not in merged.reviews and BEFORE[3] in merged.reviews
     assert merged.lines == [
-        "1 reviews are older on the server than in the round, whose own stay: bob 1",
-        "1 reviews were changed since the last pull: the newer ones count: ann 1",
+        "1 review older on the server than in the round: the round's own kept: bob 1",
+        "1 review changed since the last pull: the newer counts: ann 1",
     ]
 
 
@@ -80,9 +78,7 @@ def test_a_copy_of_the_same_answers_changes_nothing() -> None:
 def test_a_draft_after_a_submission_leaves_the_submission() -> None:
     merged = merge(BEFORE, server(*BEFORE[1:], drafts=frozenset({("ex-1", "ann")})))
     assert places(merged) == ALL and merged.lost == []
-    assert merged.lines == [
-        "1 reviews are drafts again on the server and stay as they were submitted: ann 1"
-    ]
+    assert merged.lines == ["1 review in draft again on the server: kept as submitted: ann 1"]
 
 
 def test_a_renamed_account_is_the_same_reviewer_and_its_old_name_may_become_anothers() -> None:
