@@ -265,7 +265,10 @@ def _verdict(line: SafetyLine, *, reached: bool, missed: bool) -> LineVerdict:
 
 
 def check_refusal_rules(folder: Path, language: Language) -> RuleCheck | None:
-    """Return how often refusals are told rightly, on labelled answers that nothing was made for."""
+    """Return how often refusals are told rightly, on labelled answers that nothing learns from.
+
+    The classifier's threshold was chosen with them in view, so the share is on the kind side.
+    """
     file = packaged(folder) / f"unseen.{language}.jsonl"
     if not file.exists():
         return None
