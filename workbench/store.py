@@ -357,7 +357,8 @@ def read_records(path: Path, model: type[R]) -> Iterator[R]:
 def first_mistake(error: ValidationError) -> str:
     """Return the first thing that is wrong with a value: its field, and what is wrong."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}" if field else first["msg"]
 
 
 def as_model(model: type[Model], data: object, what: str, path: Path) -> Model:

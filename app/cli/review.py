@@ -94,10 +94,14 @@ def status(context: RoundContext) -> None:
     Example:
       persona review status
     """
-    reviewing.check_pushed(context.round)
     at = ReviewServer.of(context).connect(), context.persona, context.round.name
+    try:
+        progress = review_progress(*at)
+    except UserError:
+        reviewing.check_pushed(context.round)  # says what comes first, where that is why
+        raise
     console = Console(soft_wrap=True)
-    console.print(progress_table(review_progress(*at), "complete"))
+    console.print(progress_table(progress, "complete"))
     if queue := queue_progress(*at):
         console.print(progress_table(queue, "adjudicated"))
 

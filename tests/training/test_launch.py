@@ -122,7 +122,7 @@ def test_a_mistake_that_a_process_finds_is_the_users_one_line(
     with pytest.raises(UserError) as raised:
         run_command(rank, dict(os.environ), tmp_path / "log.txt")
     assert raised.value.lines() == [
-        f"{rows}:1: no valid Example: prompt Field required — run the stage that wrote it again"
+        f"{rows}:1: no valid Example: prompt: Field required — run the stage that wrote it again"
     ]
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from workbench.inference.reasoning import separate
+from workbench.store import first_mistake
 from workbench.text import normalize
 
 Schema = type[BaseModel]
@@ -274,8 +275,6 @@ def _repaired(text: str, error: str) -> list[Any]:
 
 
 def _wrong_shape(error: ValidationError) -> WrongShape:
-    first = error.errors(include_input=False)[0]
     kinds = {problem["type"] for problem in error.errors()}
-    place = ".".join(str(part) for part in first["loc"])
     reason = "out_of_range" if kinds == {"literal_error"} else "wrong_shape"
-    return WrongShape(f"{place}: {first['msg']}", reason)
+    return WrongShape(first_mistake(error), reason)

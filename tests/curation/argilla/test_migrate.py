@@ -31,7 +31,6 @@ from tests.curation.review_team import answer, few, owner_of, reviewers_of
 from tests.curation.search_rows import ROWS, SETTINGS
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona
-from workbench.store import write_records
 
 ROUND = "round-030"
 REVIEWERS = ("moving-1", "moving-2")
@@ -288,9 +287,6 @@ def test_connected_commands_talk_to_the_team_and_back(
         }
         assert all(row[0] == row[1] + row[2] + row[3] == row[4] for row in table.values())
         assert set(table) == set(KEYS)
-        filtered = runs / "gym-trainer" / "round-032" / "filter" / "examples.jsonl"
-        filtered.parent.mkdir(parents=True)
-        write_records(filtered, rows)
         shown = invoke("status", *at)
         assert shown.exit_code == 0, shown.output
         assert "gym-trainer-round-032: 1 of 2 complete" in shown.output

@@ -51,10 +51,10 @@ def test_all_mistakes_of_the_file_are_told_with_their_lines(tmp_path: Path) -> N
     with pytest.raises(UserErrors) as error:
         read_recorded(path, PROBLEMS)
     assert error.value.lines() == [
-        f"{path}:1: fidelity Input should be less than or equal to 5",
+        f"{path}:1: fidelity: Input should be less than or equal to 5",
         f"{path}:2: problems: unknown adress — one of address, unsafe_advice",
-        f"{path}:3: fidelity Field required",
-        f"{path}:4: record Field required",
+        f"{path}:3: fidelity: Field required",
+        f"{path}:4: record: Field required",
     ]
 
 
