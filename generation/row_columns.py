@@ -58,9 +58,9 @@ ROLES: dict[str, Role] = {
 }
 """Who speaks a turn, in small letters."""
 _SPEAKERS: dict[str, Role] = {
-    **dict.fromkeys(("human", "user", "instruction", "input"), "user"),
-    **dict.fromkeys(("assistant", "response", "model"), "assistant"),
-    "system": "system",
+    **ROLES,
+    **dict.fromkeys(("instruction", "input"), "user"),
+    "response": "assistant",
 }
 LABELS = {
     **dict.fromkeys(("true", "1", "1.0", "+1", "yes", "y", "t", "good", "up", "👍"), True),

@@ -6,8 +6,8 @@ folder ``notes/``, which no stage makes and none replaces. What is said twice st
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Literal, TypeVar
 
 from rounds.layout import DROPS, Records, RoundFolder, write
@@ -21,13 +21,13 @@ CONTESTS = Records("notes", "contests.jsonl", Contest)
 MENDED = Records("notes", "mended.jsonl", MendedAnswer)
 RATINGS = Records("notes", "ratings.jsonl", Rating)
 VOTES = Records("notes", "votes.jsonl", AnswerVote)
-_SAME: dict[type[Record], Callable[[Record], object]] = {
-    Contest: lambda one: (getattr(one, "record", ""), getattr(one, "by", "")),
-    MendedAnswer: lambda one: (getattr(one, "prompt", ()), getattr(one, "rejected", "")),
-    Rating: lambda one: (getattr(one, "arm", ""), getattr(one, "prompt", ())),
-    AnswerVote: lambda one: (getattr(one, "before", ""), getattr(one, "after", "")),
+_SAME: dict[type[Record], tuple[str, str]] = {
+    Contest: ("record", "by"),
+    MendedAnswer: ("prompt", "rejected"),
+    Rating: ("arm", "prompt"),
+    AnswerVote: ("before", "after"),
 }
-"""Model → what a record is about: a later word about the same takes the place of the first."""
+"""Model → fields that say what a record is about: of two about the same the later one counts."""
 
 
 def keep(one: RoundFolder, artifact: Records[R], record: R) -> R:
@@ -36,7 +36,7 @@ def keep(one: RoundFolder, artifact: Records[R], record: R) -> R:
     Raises:
         UserError: The folder cannot be written, or somebody writes there at this moment.
     """
-    about = _SAME[artifact.model]
+    about = attrgetter(*_SAME[artifact.model])
     with locked(one.folder / ".notes.lock", one.folder):
         before = [other for other in one.read_if_there(artifact) if about(other) != about(record)]
         write(one.stage(artifact.stage), artifact, [*before, record])

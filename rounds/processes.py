@@ -90,19 +90,6 @@ def exit_code(one: RoundFolder) -> int | None:
         return None
 
 
-def is_busy(one: RoundFolder) -> bool:
-    """Return whether a command holds the round, wherever it was started."""
-    if running(one):
-        return True
-    if not one.folder.is_dir():
-        return False
-    try:
-        with one.locked():
-            return False
-    except UserError:
-        return True
-
-
 def start(
     one: RoundFolder, argv: Sequence[str], command: Sequence[str], cwd: Path | None = None
 ) -> RoundProcess:

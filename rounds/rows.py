@@ -16,10 +16,9 @@ from evaluation.report.answers import Piece, marked
 from rounds import layout
 from rounds.context import RoundContext
 from rounds.layout import Artifact, RoundFolder
-from rounds.lineage.history import Lines, RowHistory
+from rounds.lineage.history import Lines, RowHistory, json_lines
 from rounds.notes import CONTESTS
 from workbench.records import Contest, Decision, Drop, Messages, Response, Review, Row, Score
-from workbench.store import read_json_lines
 from workbench.text import normalize
 
 Json = dict[str, Any]
@@ -148,19 +147,12 @@ def folded(text: str) -> str:
     return normalize(text).casefold()
 
 
-def _json(one: RoundFolder, artifact: Artifact) -> Iterator[Json]:
-    path = one.path(artifact)
-    if path.exists() and path.stat().st_size:
-        for _, row in read_json_lines(path):
-            yield row
-
-
 def _lines(one: RoundFolder) -> Iterator[RowLine]:
     first: dict[str, Json] = {}
     last: dict[str, Json] = {}
     root: dict[str, str] = {}
     for artifact in _ROWS:
-        for row in _json(one, artifact):
+        for row in json_lines(one, artifact):
             own = next((root[i] for i in (row["id"], *row["parents"]) if i in root), row["id"])
             root[row["id"]] = own
             first.setdefault(own, row)
@@ -181,7 +173,7 @@ class _Fates:
         self.strangers: list[Json] = []
         """Drops of what no file holds, such as a broken line of an import."""
         for artifact in layout.DROPS.values():
-            for drop in _json(one, artifact):
+            for drop in json_lines(one, artifact):
                 unknown = drop["record"] not in root and drop["record"] not in self.drops
                 if unknown and artifact in _BEFORE:
                     self.strangers.append(drop)
@@ -189,14 +181,14 @@ class _Fates:
         self.decisions = {
             root.get(own["record"], ""): own
             for artifact in _DECISIONS
-            for own in _json(one, artifact)
+            for own in json_lines(one, artifact)
         }
         self.reviewers: dict[str, dict[str, None]] = defaultdict(dict)
         for reviews in _REVIEWS:
-            for review in _json(one, reviews):
+            for review in json_lines(one, reviews):
                 self.reviewers[root.get(review["record"], "")][review["reviewer"]] = None
         self.splits = {
-            root.get(own["record"], ""): own["split"] for own in _json(one, layout.ASSIGNMENTS)
+            root.get(own["record"], ""): own["split"] for own in json_lines(one, layout.ASSIGNMENTS)
         }
 
     def line(self, own: str, row: Json, last: Json) -> RowLine:

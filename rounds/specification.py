@@ -79,14 +79,16 @@ def read_fields(folder: Path) -> dict[str, str]:
     return fields
 
 
-def write_fields(folder: Path, fields: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+def write_fields(
+    folder: Path, fields: Mapping[str, str]
+) -> tuple[dict[str, Any], FieldMistake | None]:
     """Return the data of a specification with the fields of a form in it, and its mistake in YAML.
 
     What a form has no field for stays as it is in the file. A trait whose name is empty is left
-    out; new ones follow the last number. The mistake is ``field: words``, or empty.
+    out; new ones follow the last number.
     """
     data, _ = read_yaml(persona_file(folder))
-    data, mistake = copy.deepcopy(data), ""
+    data, mistake = copy.deepcopy(data), None
     for name in TEXTS:
         if name in fields:
             _put(data, name, _value(name, fields[name]))
@@ -102,7 +104,8 @@ def write_fields(folder: Path, fields: Mapping[str, str]) -> tuple[dict[str, Any
         try:
             check = yaml.safe_load(own["check"])
         except yaml.YAMLError as error:
-            mistake = mistake or f"traits.{number}.check: {getattr(error, 'problem', '')}"
+            words = str(getattr(error, "problem", ""))
+            mistake = mistake or FieldMistake(f"traits.{number}.check", words)
             check = None
         traits.append({**before, "name": own["name"], "about": own["about"], "check": check})
     data["traits"] = traits
@@ -116,8 +119,7 @@ def check_fields(folder: Path, fields: Mapping[str, str]) -> list[FieldMistake]:
     """Return every mistake of a form, with the field that it is about."""
     data, mistake = write_fields(folder, fields)
     if mistake:
-        name, _, text = mistake.partition(": ")
-        return [FieldMistake(name, text)]
+        return [mistake]
     try:
         Persona.model_validate(normalize_all(data))
     except ValidationError as error:

@@ -65,17 +65,17 @@ class Talk:
             UserError: There is no such arm or turn.
         """
         own = self.messages.get(arm)
-        if own is None or not 0 <= turns <= len(_said(own)):
+        if own is None or not 0 <= turns <= len(_turns(own)):
             raise UserError(f"there is no turn {turns} of '{arm}'")
         for name, messages in self.messages.items():
-            self.messages[name] = (*_system(messages), *_said(own)[:turns])
+            self.messages[name] = (*_system(messages), *_turns(own)[:turns])
 
 
 def _system(messages: Messages) -> Messages:
     return tuple(message for message in messages if message.role == "system")
 
 
-def _said(messages: Messages) -> Messages:
+def _turns(messages: Messages) -> Messages:
     return tuple(message for message in messages if message.role != "system")
 
 
@@ -105,10 +105,8 @@ class TalkRoom:
         if not arms:
             raise UserError("no arm is chosen", fix="choose at least one to talk to")
         system = (Message(role="system", content=system_prompt(context.persona)),)
-        own = {known_arm(context, name).name: known_arm(context, name).prompted for name in arms}
-        messages: dict[str, Messages] = {
-            name: system if prompted else () for name, prompted in own.items()
-        }
+        own = [known_arm(context, name) for name in arms]
+        messages: dict[str, Messages] = {arm.name: system if arm.prompted else () for arm in own}
         talk = Talk(secrets.token_urlsafe(9), context.round, messages)
         self._talks[talk.id] = talk
         while len(self._talks) > MOST_TALKS:

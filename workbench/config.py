@@ -83,7 +83,7 @@ class FilterSettings(Settings):
     """Likeness of two questions' meaning from which, where their answers say the same too, the
     later row is dropped; by default the embedder's own threshold. 1 leaves meaning out."""
     personal_data: Literal["drop", "mask"] = "drop"
-    """What becomes of rows with personal data: `drop` them, or `mask` it."""
+    """What becomes of rows with personal data: ``drop`` them, or ``mask`` it."""
     must_not: Literal["drop", "keep"] = "drop"
     """``keep`` leaves answers that break a ``must_not`` of the spec to the reviewers."""
 
@@ -189,7 +189,7 @@ class TrainSettings(Settings):
     """Trainings of the same recipes, each with the next seed. With several, the verdict's interval
     holds what another seed and other topics would change; each takes a training's time again."""
     tracker: Tracker = "none"
-    """Where curves are logged as well; only `wandb-online` leaves the machine."""
+    """Where curves are logged as well; only ``wandb-online`` leaves the machine."""
     launch: str = "single"
     """``ddp``, ``fsdp``, ``deepspeed-zero2`` or ``deepspeed-zero3``, or the path of a configuration
     of accelerate's: several processes train together, by ``accelerate launch``."""

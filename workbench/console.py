@@ -36,6 +36,8 @@ MANY = 2000
 LOG_EVERY = 15.0
 """Seconds between two lines where output is not a terminal."""
 
+OLD = 120.0
+"""Seconds after which published progress may be what a killed command has left."""
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where progress and notes go; results go to standard output."""
 

@@ -23,7 +23,7 @@ from typing import Any
 from workbench.errors import UserError, unreadable
 from workbench.row_reading import RawRow, Reading
 from workbench.row_text import HEAD_LINES, decode_line, text_rows, wrapped_rows
-from workbench.text import MARKS, decode, printable
+from workbench.text import MARKS, decode, printable, some_of
 
 BATCH = 1000
 """Rows that are read of a Parquet or Arrow file at once."""
@@ -55,9 +55,8 @@ class FolderReading(Reading):
     def notes(self) -> Iterator[str]:
         """Yield a line that names what was passed over."""
         names = [printable(file.relative_to(self.path).as_posix()) for file in self.beside]
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         if names:
-            yield f"no files of rows, passed over: {', '.join(names[:10])}{more}"
+            yield f"no files of rows, passed over: {some_of(names, 10)}"
 
 
 def row_files(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.errors import UserError
-from workbench.text import normalize, printable
+from workbench.text import normalize, printable, some_of
 
 
 class RawRow(NamedTuple):
@@ -91,9 +91,9 @@ class Reading:
         if self.charset != "UTF-8":
             yield f"read as {self.charset}"
         if self.mended:
-            yield f"quotes or commas mended in line {numbers(self.mended)}"
+            yield f"quotes or commas mended in line {some_of([*map(str, self.mended)], 10)}"
         if self.passed:
-            yield f"no row, passed over: line {numbers(self.passed)}"
+            yield f"no row, passed over: line {some_of([*map(str, self.passed)], 10)}"
 
 
 class Mistake(NamedTuple):
@@ -109,9 +109,3 @@ class Mistake(NamedTuple):
         """Return it as a line that names file and place."""
         where = f"{path}:{self.place}" if self.place else str(path)
         return UserError(printable(self.what), where=where, fix=printable(self.fix))
-
-
-def numbers(lines: list[int]) -> str:
-    """Return the numbers of lines, ten at the most."""
-    shown = ", ".join(str(number) for number in lines[:10])
-    return f"{shown} and {len(lines) - 10} more" if len(lines) > 10 else shown

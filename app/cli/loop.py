@@ -37,15 +37,13 @@ from rounds.runner import Outcome
 from rounds.stages.review import with_overlap
 from rounds.status import RoundStatus, StageStatus, round_status
 from rounds.training_seeds import run_with_seeds
-from workbench.console import PublishedProgress, in_words
+from workbench.console import OLD, PublishedProgress, in_words
 from workbench.errors import UserError
 from workbench.stats import Difference
 from workbench.text import counted
 
 EVERY = 2.0
 """Seconds between two looks at a running round."""
-OLD = 120.0
-"""Seconds after which progress may be what a killed command has left."""
 _IDLE = 2
 """Looks at a round that nobody runs after which the run has ended: seeds are run one by one."""
 _COUNTS = 4

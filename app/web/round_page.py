@@ -26,6 +26,7 @@ from rounds.layout import IMPORTED, STAGES
 from rounds.overview import next_step
 from rounds.status import dependents, live_curves, review_state, round_status
 from workbench.config import presets
+from workbench.console import OLD
 from workbench.errors import UserError, nearest
 
 router = APIRouter(prefix="/round/{persona}/{number}")
@@ -33,8 +34,6 @@ EVERY = 1.5
 """Seconds between two looks at a round."""
 LOG = 60
 """Log lines that are shown."""
-OLD = 120.0
-"""Seconds after which progress may be what a killed command has left."""
 _COUNTS = 5
 
 
@@ -95,7 +94,7 @@ def _parts(page: Page, context: RoundContext) -> dict[str, Markup]:
         "process": process,
         "at_work": at_work,
         "code": None if at_work else processes.exit_code(one),
-        "busy": at_work or processes.is_busy(one),
+        "busy": at_work or status.is_running,
         "memory": processes.memory_mib(process) if process and at_work else None,
         "progress": next((s.progress for s in status.stages if s.progress), None),
         "step": step,

@@ -23,7 +23,7 @@ from curation.argilla.dataset import DatasetShape, problem_labels, seal_of, sett
 from curation.argilla.pictures import pictures_of
 from curation.argilla.records import CANDIDATE_FIRST, JudgeOpinion, order_of, place_of, records
 from curation.review.resolve import folded
-from curation.review.votes import ReviewVote, by_record, votes_of
+from curation.review.votes import ReviewVote, about, by_record, votes_of
 from workbench.console import track
 from workbench.errors import UserError
 from workbench.language import say
@@ -202,7 +202,7 @@ def push_queue(
     rows = [example for example in examples if example.id in waiting]
     if not rows:
         return None
-    votes = by_record(votes_of(reviews))
+    votes = by_record(about(votes_of(reviews), rows))
     return push(
         connection,
         persona,
@@ -237,7 +237,7 @@ def opinions_of(
         if vote.problems:
             names = [labels.get(problem, problem) for problem in sorted(vote.problems)]
             lines.append(phrase(".problems", problems=", ".join(names)))
-        if vote.corrected.split() not in ([], example.answer.split()):
+        if vote.corrected:
             lines.append(phrase(".corrected", corrected=vote.corrected))
         if vote.note:
             lines.append(phrase(".note", note=vote.note))

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from curation.review.reliability import read_gold
 from rounds import layout
 from rounds.context import RoundContext
-from rounds.layout import Records, RoundFolder, trained_rows
+from rounds.layout import Artifact, Records, RoundFolder, trained_rows
 from workbench.config import Method
 from workbench.errors import UserError, nearest
 from workbench.records import Record, Review, Row, Score
@@ -52,15 +51,14 @@ Lines = dict[Records[Any], list[dict[str, Any]]]
 def read_lines(one: RoundFolder) -> Lines:
     """Read every file of records of a round, for :class:`RowHistory` to look at more than once."""
     every = [artifact for artifacts in layout.RECORDS.values() for artifact in artifacts]
-    paths = {artifact: one.path(artifact) for artifact in every}
-    return {
-        artifact: [row for _, row in read_json_lines(path)] if _has_lines(path) else []
-        for artifact, path in paths.items()
-    }
+    return {artifact: list(json_lines(one, artifact)) for artifact in every}
 
 
-def _has_lines(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+def json_lines(one: RoundFolder, artifact: Artifact) -> Iterator[dict[str, Any]]:
+    """Yield the lines of an artifact as plain JSON; none where it is not there, or is empty."""
+    path = one.path(artifact)
+    if path.exists() and path.stat().st_size:
+        yield from (row for _, row in read_json_lines(path))
 
 
 def _named(files: Lines, name: str, where: str) -> dict[str, Any]:

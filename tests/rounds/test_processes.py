@@ -49,7 +49,6 @@ def test_it_prints_into_the_round_and_says_how_it_ended(one: RoundFolder) -> Non
     assert (one.folder / processes.LOG).stat().st_mode & 0o077 == 0
     last = processes.last_process(one)
     assert last and (last.line, last.pid) == ("persona run --round 1", state.pid)
-    assert not processes.is_busy(one)
     assert processes.memory_mib(last) == 0
 
 
@@ -57,17 +56,15 @@ def test_two_cannot_be_at_work_at_once(one: RoundFolder) -> None:
     shell(one, "sleep 30")
     with pytest.raises(UserError, match="persona run --round 1 is at work there"):
         shell(one, "echo no")
-    assert processes.is_busy(one)
+    assert processes.running(one)
     assert processes.stop(one)
-    assert not processes.is_busy(one)
+    assert not processes.running(one)
     assert not processes.stop(one)
 
 
 def test_a_terminal_that_holds_the_round_is_told(one: RoundFolder) -> None:
-    with one.locked():
-        assert processes.is_busy(one)
-        with pytest.raises(UserError, match="another command is at work there"):
-            shell(one, "echo no")
+    with one.locked(), pytest.raises(UserError, match="another command is at work there"):
+        shell(one, "echo no")
     assert processes.running(one) is None
 
 

@@ -6,12 +6,11 @@ import json
 import time
 from pathlib import Path
 
-from app.cli.loop import OLD
 from rounds.layout import PROGRESS
 from rounds.runner import StageSpec, Work, run_stage
 from rounds.status import RoundStatus, StageStatus, round_status
 from tests.commands import Workspace
-from workbench.console import PublishedProgress, publishing, read_progress, track
+from workbench.console import OLD, PublishedProgress, publishing, read_progress, track
 from workbench.store import write_json
 
 

@@ -123,7 +123,8 @@ class SenseAgreement:
 
 def _half(text: str) -> tuple[str, str]:
     """Return a text's two halves, parted between sentences; of one sentence between words."""
-    parts = sentences(text) if len(sentences(text)) > 1 else text.split()
+    parts = sentences(text)
+    parts = parts if len(parts) > 1 else text.split()
     total, size, place = sum(map(len, parts)), 0, 0
     while place < len(parts) - 1 and size < total / 2:
         size += len(parts[place])
