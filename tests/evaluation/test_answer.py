@@ -235,7 +235,7 @@ def test_a_broken_probe_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_probes(file)
     one, other = caught.value.lines()
-    assert "probes.jsonl:2: no valid probe: probe Input should be 'out_of_scope'" in one
+    assert "probes.jsonl:2: no valid probe: probe: Input should be 'out_of_scope'" in one
     assert "probes.jsonl:3" in other and "several for drift, one for any other probe" in other
 
 
