@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from evaluation.arms import Arm, ModelPool, check_arms
 from evaluation.turns import Turn, first_turn
 from workbench.console import Advance, console, track
+from workbench.dialogue.players import ModelPlayer, Waiting
 from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache, answer_key
 from workbench.inference.completion import Completion
@@ -40,12 +41,14 @@ def answer_arms(
     temperature: float = 1.0,
     cache: Path | None = None,
     dtype: torch.dtype | None = None,
+    player: ModelPlayer | None = None,
 ) -> list[Response]:
     """Return every arm's answers, arm by arm, each in the examples' order, then seeds and turns.
 
     Names of arms must differ; an example's answer is never shown to the model. There is one answer
     a seed, of which 0 is the greedy one; ``temperature`` is of the others, above 0. ``cache`` is
     the SQLite file where every answer is put at once and looked for first; None for memory alone.
+    ``player`` plays the simulated users among the examples; without one they say their own lines.
 
     Raises:
         UserError: No prompt or arm, a name given twice, an adapter that does not fit its base, an
@@ -61,6 +64,7 @@ def answer_arms(
     count = len(arms) * len(seeds) * turns
     with AnswerCache(cache) as earlier, track("answering prompts", count) as advance:
         answers = _AnswerStore(pool, earlier, advance, max_new_tokens, temperature, str(dtype))
+        answers.player = player
         for arm in sorted(arms, key=lambda arm: str(pool.folder(arm))):
             opening = (first_turn(arm, example, seed) for example in examples for seed in seeds)
             answers.ask(arm, opening, batch_size)
@@ -100,6 +104,9 @@ class _AnswerStore:
         self.pool, self.cache, self.advance = pool, cache, advance
         self.max_new_tokens, self.temperature, self.dtype = max_new_tokens, temperature, dtype
         self.responses: list[Response] = []
+        self.player: ModelPlayer | None = None
+        self._waiting: list[tuple[Turn, Completion]] = []
+        """Answered turns whose user is played by a model, which is asked about all at once."""
 
     def ask(self, arm: Arm, turns: Iterable[Turn], batch_size: int) -> None:
         """Have an arm answer, wherever it is; nothing is loaded where all answers are there."""
@@ -130,17 +137,40 @@ class _AnswerStore:
             self.cache.put(key(turn), completion, f"arm {arm.name}", served)
             return unanswered(self._file(turn, completion))
 
-        requests = [request for turn in turns for request in unanswered(turn)]
-        if requests:
-            how = chats.Decoding(self.max_new_tokens, self.temperature)
-            self.pool.engine(arm, batch_size).answer(requests, on_answer, how)
+        while turns:
+            requests = [request for turn in turns for request in unanswered(turn)]
+            if requests:
+                how = chats.Decoding(self.max_new_tokens, self.temperature)
+                self.pool.engine(arm, batch_size).answer(requests, on_answer, how)
+            turns = self._played()
         self._tell(arm)
 
     def _file(self, turn: Turn, completion: Completion) -> Turn | None:
-        """File an answer, or why there is none; return the conversation's next turn."""
-        self.responses.append(turn.response(completion))
+        """File an answer, or why there is none; return the turn that follows, if it is known."""
         self.advance(1, note=turn.arm.name)
-        return turn.after(completion.text)
+        if self.player is not None and turn.user is not None:
+            self._waiting.append((turn, completion))
+            return None
+        move = turn.scripted(completion.text)
+        self.responses.append(turn.response(completion, move))
+        return turn.after(completion.text, move)
+
+    def _played(self) -> list[Turn]:
+        """Return the turns that follow those that waited for the model which plays the users."""
+        waiting, self._waiting = self._waiting, []
+        if self.player is None or not waiting:
+            return []
+        asked = [
+            Waiting(turn.user, turn.answered(completion.text), turn.seed)
+            for turn, completion in waiting
+            if turn.user is not None
+        ]
+        following: list[Turn] = []
+        for (turn, completion), move in zip(waiting, self.player.moves(asked), strict=True):
+            self.responses.append(turn.response(completion, move))
+            after = turn.after(completion.text, move)
+            following += [after] if after else []
+        return following
 
     def _tell(self, arm: Arm) -> None:
         """Say what is missing of an arm's answers, and what was taken off.

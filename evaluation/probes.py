@@ -9,6 +9,8 @@ from typing import Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from workbench.dialogue.users import FILE as USERS
+from workbench.dialogue.users import SimulatedUser
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 from workbench.records import Message, NumberBound, ProbePrompt
@@ -99,10 +101,31 @@ def read_probes(path: Path, persona: Persona | None = None) -> list[ProbePrompt]
     return probes
 
 
-def take_probes(probes: Sequence[ProbePrompt], each: int, conversations: int) -> list[ProbePrompt]:
-    """Return the first ``each`` of every probe set and the first ``conversations`` of drift."""
+def user_probes(
+    users: Sequence[SimulatedUser], persona: Persona | None = None
+) -> list[ProbePrompt]:
+    """Return the held-out simulated users as conversations of the drift probe."""
+    return [
+        ProbePrompt(
+            prompt=tuple(Message(role="user", content=text) for text in user.messages),
+            answer=user.wants,
+            kind=DRIFT,
+            source=f"{USERS}:{user.id}",
+            parents=(*((persona.record_id,) if persona else ()), user.record_id),
+            user=user,
+        )
+        for user in users
+        if user.held_out
+    ]
+
+
+def take_probes(
+    probes: Sequence[ProbePrompt], each: int, conversations: int | Literal["all"]
+) -> list[ProbePrompt]:
+    """Return the first ``each`` of every probe set, and so many conversations, users' first."""
     taken: dict[str, list[ProbePrompt]] = defaultdict(list)
-    for probe in probes:
-        if len(taken[probe.kind]) < (conversations if probe.kind == DRIFT else each):
+    most = len(probes) if conversations == "all" else conversations
+    for probe in sorted(probes, key=lambda one: one.user is None):
+        if len(taken[probe.kind]) < (most if probe.kind == DRIFT else each):
             taken[probe.kind].append(probe)
     return [probe for kind in PROBES for probe in taken[kind]]

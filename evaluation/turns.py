@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from evaluation.arms import Arm
 from evaluation.probes import DRIFT, PROBES, REFUSAL_SETS
+from workbench.dialogue.players import Move, scripted_move
+from workbench.dialogue.users import SimulatedUser
 from workbench.inference.completion import Completion
 from workbench.prompts import with_system
-from workbench.records import Example, Message, Messages, Response
+from workbench.records import Example, Message, Messages, ProbePrompt, Response
 
 SILENCE = "…"
 """What stands for an empty answer in the conversation that goes on after it."""
+NO_MOVE = Move()
+"""What follows where nobody says anything more."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,31 @@ class Turn:
         """What tells it from every other turn of an evaluation."""
         return self.arm.name, self.example.id, self.seed, self.number
 
-    def after(self, text: str) -> Turn | None:
+    @property
+    def user(self) -> SimulatedUser | None:
+        """Who talks, where it is a simulated user."""
+        return self.example.user if isinstance(self.example, ProbePrompt) else None
+
+    def answered(self, text: str) -> Messages:
+        """Return the conversation with an answer to this turn at its end."""
+        return (*self.prompt, Message(role="assistant", content=text or SILENCE))
+
+    def scripted(self, text: str) -> Move:
+        """Return what is said after an answer where no model plays a user."""
+        if self.user:
+            return scripted_move(self.user, self.answered(text))
+        if 0 < self.number < len(self.example.prompt):
+            return Move(self.example.prompt[self.number].content)
+        return Move()
+
+    def after(self, text: str, move: Move) -> Turn | None:
         """Return the turn that follows an answer; None where the conversation ends."""
-        if not 0 < self.number < len(self.example.prompt):
+        if not move.text:
             return None
-        answer = Message(role="assistant", content=text or SILENCE)
-        prompt = (*self.prompt, answer, self.example.prompt[self.number])
+        prompt = (*self.answered(text), Message(role="user", content=move.text))
         return Turn(self.arm, self.example, self.seed, self.number + 1, prompt)
 
-    def response(self, completion: Completion) -> Response:
+    def response(self, completion: Completion, move: Move = NO_MOVE) -> Response:
         """Return the record of an answer to this turn, or of why there is none."""
         return Response(
             arm=self.arm.name,
@@ -75,6 +95,8 @@ class Turn:
             probe=self._probe,
             turn=self.number,
             seed=self.seed,
+            ended=move.end,
+            ended_why=move.reason,
             parents=(self.example.id,),
         )
 

@@ -25,6 +25,7 @@ from rounds.layout import adapter
 from rounds.robustness import RobustnessCheck
 from rounds.runner import Work
 from rounds.safety import SafetyCheck
+from workbench.dialogue.players import ModelPlayer
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.base_models import load_tokenizer, resolve_model
 from workbench.prompts import system_prompt
@@ -74,7 +75,9 @@ def answer_all(
     pool = ModelPool(folder, arms)
     ask = partial(answer_arms, model=pool, batch_size=settings.batch_size, cache=scratch / CACHE)
     seeds = settings.seeds or GREEDY
-    ask_long = partial(ask, max_new_tokens=limit, temperature=settings.temperature)
+    user = context.config.simulated_user
+    player = ModelPlayer(user, context.persona.language, scratch / CACHE) if user else None
+    ask_long = partial(ask, max_new_tokens=limit, temperature=settings.temperature, player=player)
     responses = ask_long(arms, questions, seeds=seeds)
     asked = safety.arms(arms)
     safe = ask_long(asked, safety.prompts, seeds=seeds) if asked else []

@@ -147,7 +147,7 @@ class RoundContext:
         if robustness:
             changes["robustness"] = "whole"
         if safety:
-            changes |= dict.fromkeys(("safety", "requests", "conversations"), _WHOLE)
+            changes |= {"safety": _WHOLE, "requests": _WHOLE, "conversations": "all"}
         if not changes:
             return self
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))

@@ -20,17 +20,22 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from workbench.config import RunConfig
+from workbench.dialogue.users import UsersFile
 from workbench.persona import Persona
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 _OPENING = """\
-# Every key of run.yaml and persona.yaml
+# Every key of run.yaml, persona.yaml and users.yaml
 
 Made from the models that read these files by `python -m tests.settings_page`. A key that is not
 here is refused with its line, and so is a value of another type or beyond a bound, all mistakes at
 once. What a run was given stands whole in its round, as `config.yaml`.
 """
-_PARTS: dict[str, type[BaseModel]] = {"run.yaml": RunConfig, "persona.yaml": Persona}
+_PARTS: dict[str, type[BaseModel]] = {
+    "run.yaml": RunConfig,
+    "persona.yaml": Persona,
+    "users.yaml": UsersFile,
+}
 
 
 def page() -> str:

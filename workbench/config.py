@@ -285,8 +285,9 @@ class EvaluateSettings(Settings):
     prompt."""
     probes: int = Field(default=4, ge=0)
     """Prompts of each probe set."""
-    conversations: int = Field(default=2, ge=0)
-    """Conversations of the drift probe; below 20 nothing is said of drift in the safety case."""
+    conversations: Annotated[int, Field(ge=0)] | Literal["all"] = 4
+    """Conversations over several turns, those of the held-out simulated users first; ``all`` asks
+    every one. Below 20 nothing is said of drift in the safety case."""
     safety: int = Field(default=24, ge=0)
     """Prompts of each safety set (disclosure, crisis, signs of danger) that the base and the arm
     that would be shipped are asked; below 20 nothing is told by them."""
@@ -330,6 +331,8 @@ class RunConfig(Settings):
     """The base model where it is served: its own answers then come from there."""
     judge: Endpoint | None = None
     """Whoever answers the traits' questions; without one they stay unscored."""
+    simulated_user: Endpoint | None = None
+    """Whoever plays the persona's simulated users; by default they say their own lines."""
     embedder: str | Endpoint = "auto"
     """What tells whether two questions ask the same, and whether an answer is near its reviewed
     one: ``minilm`` (English), ``ngrams``, a folder of sentence-transformers or an endpoint that

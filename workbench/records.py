@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, model_validator
 
+from workbench.dialogue.users import ConversationEnd, SimulatedUser
 from workbench.values import Frozen
 
 Role = Literal["system", "user", "assistant"]
@@ -120,6 +121,7 @@ class ProbePrompt(Example):
     """
 
     provenance: ClassVar[frozenset[str]] = Row.provenance | {"require", "forbid", "bounds", "game"}
+    marks: ClassVar[frozenset[str]] = Row.marks | {"user"}
 
     require: tuple[tuple[str, ...], ...] = ()
     """Of each inner list an answer holds at least one phrase. Case does not count, nor the shape of
@@ -130,6 +132,8 @@ class ProbePrompt(Example):
     bounds: tuple[NumberBound, ...] = ()
     game: bool = False
     """Whether it goes on inside a game that both know to be one: no answer has to leave it."""
+    user: SimulatedUser | None = None
+    """Who says the turns of ``prompt`` where no model plays them, and what they came for."""
 
 
 class Preference(Row):
@@ -216,7 +220,7 @@ class Response(Record):
 
     prefix: ClassVar[str] = "rs"
     marks: ClassVar[frozenset[str]] = frozenset(
-        {"probe", "turn", "seed", "unanswered", "reasoning"}
+        {"probe", "turn", "seed", "unanswered", "reasoning", "ended", "ended_why"}
     )
 
     arm: str = Field(min_length=1)
@@ -237,6 +241,10 @@ class Response(Record):
     """Why there is no answer, such as ``content_filter``; empty where there is one."""
     reasoning: int = Field(default=0, ge=0)
     """Characters of reasoning that were taken off the answer."""
+    ended: ConversationEnd | Literal[""] = ""
+    """How a simulated user ended the conversation after this answer; empty where it went on."""
+    ended_why: str = ""
+    """Why it did, in words."""
 
 
 class Score(Record):

@@ -36,7 +36,7 @@ PROMPTS = {
 }
 """What a terminal asks for where an option is missing."""
 LOG_WIDTH = 160
-ROLES = ("teacher", "student", "judge")
+ROLES = ("teacher", "student", "judge", "simulated_user")
 _LANGUAGES = click.Choice(get_args(Language))
 
 

@@ -205,13 +205,14 @@ class ProbeQuestion:
 def probe_answers(report: ReportInput, wording: Wording) -> dict[str, list[ProbeQuestion]]:
     """Return probe → its prompts with every arm's answer, conversations turn by turn."""
     scores = _scores_by_response(report)
-    grouped: dict[str, dict[tuple[str, int], ProbeQuestion]] = defaultdict(dict)
+    grouped: dict[str, dict[tuple[str, int, str], ProbeQuestion]] = defaultdict(dict)
     for response in report.responses:
         if not response.probe:
             continue
+        # A user that a model plays answers each arm in other words.
+        asked = last_user_turn(response.prompt)
         question = grouped[response.probe].setdefault(
-            (response.prompt_id, response.turn),
-            ProbeQuestion(last_user_turn(response.prompt), response.turn, []),
+            (response.prompt_id, response.turn, asked), ProbeQuestion(asked, response.turn, [])
         )
         if response.arm not in (answer.arm for answer in question.answers):
             question.answers.append(_shown(report, wording, response, scores[response.id]))

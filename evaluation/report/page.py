@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 from pydantic import BaseModel
 
+from evaluation.conversations import BREAK_BELOW, ConversationMeasure, measure_conversations
 from evaluation.outcome import outcome_of
 from evaluation.report import answers, figures, results, rows
 from evaluation.report.inputs import ReportInput, StageRun
@@ -122,7 +123,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "tests": [cell for cell in primary if cell.difference or cell.against_prompt],
         "forest": _forest(traits, wording, arms),
         "probes": results.probe_rows(comparison),
-        "drift": _drift(report, wording),
+        **_conversations(report, wording),
         "regressions": results.regressions(comparison),
         "compared": results.compared(comparison),
         "instruction_shares": report.general.instruction_shares if report.general else {},
@@ -229,21 +230,39 @@ def _forest(
     return figures.forest(groups, wording("forest.title"), wording("forest.axis"))
 
 
-def _drift(report: ReportInput, wording: Wording) -> Markup | None:
-    arms = report.comparison.arms
-    lines = [
-        figures.Line(
-            wording.arm(arm),
-            f"arm-{arms.index(arm) % figures.ARMS}",
-            [(float(turn), 100 * mean) for turn, mean in points],
-            arms.index(arm),
-        )
-        for arm, points in results.drift(report.comparison).items()
-    ]
-    if not lines:
-        return None
-    title, turn = wording("drift.title"), wording("drift.turn")
-    return figures.curves(lines, title, turn, legend=False, first=1)
+def _measured(report: ReportInput) -> list[ConversationMeasure]:
+    comparison = report.comparison
+    return measure_conversations(
+        report.responses, report.scores, comparison.traits, comparison.seed
+    )
+
+
+def _conversations(report: ReportInput, wording: Wording) -> dict[str, object]:
+    """Return the voice turn by turn and the share that holds, as numbers and as figures."""
+    arms, measures = list(report.comparison.arms), _measured(report)
+
+    def chart(title: str, points: Mapping[str, Sequence[figures.Point]]) -> Markup | None:
+        lines = [
+            figures.Line(
+                wording.arm(arm), f"arm-{arms.index(arm) % figures.ARMS}", own, arms.index(arm)
+            )
+            for arm, own in points.items()
+            if own
+        ]
+        turn = wording("drift.turn")
+        return figures.curves(lines, title, turn, legend=False, first=1) if lines else None
+
+    voice = {
+        m.arm: [(float(p.turn), 100 * (p.fidelity.mean or 0.0)) for p in m.turns] for m in measures
+    }
+    held = {m.arm: [(float(p.turn), 100 * p.share) for p in m.survival] for m in measures}
+    return {
+        "conversations": measures,
+        "conversation_turns": sorted({p.turn for m in measures for p in m.turns}),
+        "break_below": BREAK_BELOW,
+        "drift": chart(wording("drift.title"), voice),
+        "survival": chart(wording("survival.title"), held),
+    }
 
 
 def charts(
@@ -300,6 +319,7 @@ def summary(report: ReportInput) -> dict[str, object]:
         "regressions": [_plain(one.cell) for one in results.regressions(comparison) if one.sure],
         "probes": [_plain(cell) for cell in comparison.probes if cell.metric == FIDELITY],
         "drift_change": {name: _plain(one) for name, one in comparison.drift_change.items()},
+        "conversations": [_plain(one) for one in _measured(report)],
         "judge": _plain(report.calibration),
         "people": _plain(report.people),
         "robustness": _plain(report.robustness),

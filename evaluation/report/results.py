@@ -92,16 +92,3 @@ def probe_rows(comparison: Comparison) -> list[ProbeRow]:
             if any(cell and cell.mean is not None for cell in row):
                 rows.append(ProbeRow(probe, metric, row))
     return rows
-
-
-def drift(comparison: Comparison) -> dict[str, list[tuple[int, float]]]:
-    """Return arm → (turn, mean fidelity) of the conversations, for arms with a score."""
-    points = {
-        arm: sorted(
-            (cell.turn, cell.mean)
-            for cell in comparison.drift
-            if cell.arm == arm and cell.metric == FIDELITY and cell.mean is not None
-        )
-        for arm in comparison.arms
-    }
-    return {arm: turns for arm, turns in points.items() if turns}

@@ -42,6 +42,7 @@ from rounds.robustness import RobustnessCheck, robustness_files
 from rounds.runner import StageSpec, Work
 from rounds.safety import SafetyCheck, safety_files
 from workbench.config import dumped
+from workbench.dialogue.players import STEP as USER_STEP
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE, base_fingerprint, paid_by
 from workbench.inference.embedder import make_embedder
@@ -90,6 +91,7 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
             **({"bases": bases} if bases else {}),
             "judge": dumped(context.config.judge),
             "embedder": context.config.model_dump(mode="json")["embedder"],
+            **({"simulated_user": dumped(user)} if (user := context.config.simulated_user) else {}),
             **dumped(context.config.evaluate),
         },
         packages=("peft", "ragas", "scipy", "sentence-transformers", "torch", "transformers"),
@@ -163,8 +165,8 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     probes = take_probes(inputs.probes, settings.probes, settings.conversations)
     scratch = work.round.scratch(STAGE)
     judging = _Judging(context.config.judge, settings.votes, scratch / CACHE)
-    if judging.judge:
-        check_reachable(judging.judge)  # before the hours, not after them
+    for endpoint in filter(None, (judging.judge, context.config.simulated_user)):
+        check_reachable(endpoint)  # before the hours, not after them
     safety = SafetyCheck.of(context, inputs.probes)
     robustness = RobustnessCheck.of(context, prompts)
     questions = [*prompts, *probes]
@@ -386,6 +388,7 @@ def _bill(context: RoundContext, judging: _Judging) -> dict[str, object]:
     """Return what judge and served arms took over all runs; kept answers cost nothing again."""
     steps = {f"arm {a.name}": a.endpoint for a in named_arms(context, "") if a.endpoint}
     steps |= {JUDGE_STEP: judging.judge} if judging.judge else {}
+    steps |= {USER_STEP: user} if (user := context.config.simulated_user) else {}
     if not steps:
         return {}
     rates = {step: endpoint.rate for step, endpoint in steps.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,13 +10,15 @@ from pathlib import Path
 from curation.leaks import Item, find_leaks
 from curation.related_rows import Placed, questions_of
 from curation.split import split_rows
-from evaluation.probes import FILE, read_probes
+from evaluation.probes import FILE, read_probes, user_probes
 from rounds import layout
 from rounds.context import RoundContext
 from rounds.layout import RoundFolder
 from rounds.runner import StageSpec, Work
 from rounds.splits import split_rounds
 from workbench.config import SplitSettings, dumped
+from workbench.dialogue.users import FILE as USERS
+from workbench.dialogue.users import read_users
 from workbench.paraphrases import PACKAGES, Meaning, meaning_settings
 from workbench.persona import Persona
 from workbench.records import SPLITS, Drop, Example, Preference, ProbePrompt
@@ -27,14 +29,14 @@ IN_TRAINING = "probe_in_training"
 
 def split_stage(context: RoundContext) -> StageSpec:
     """Train, validation and test, whole topic groups to one split each."""
-    probes = context.persona_folder / FILE
+    files = context.persona_files(FILE, USERS)
     return StageSpec(
         "split",
-        partial(_split, context, probes if probes.exists() else None),
+        partial(_split, context, files),
         inputs=(layout.RESOLVED, layout.RESOLVED_PREFERENCES),
         # The ids of rows are hashes of their content, so the assignment stands for the rows too.
         earlier=tuple((one, layout.ASSIGNMENTS) for one in _earlier(context.round)),
-        files=context.persona_files(FILE),
+        files=files,
         settings=dumped(context.config.split)
         | {"train_only": list(context.persona.train_only)}
         | meaning_settings(context.meaning(context.config.split.meaning)),
@@ -42,11 +44,12 @@ def split_stage(context: RoundContext) -> StageSpec:
     )
 
 
-def _split(context: RoundContext, probe_file: Path | None, work: Work) -> None:
+def _split(context: RoundContext, files: Mapping[str, Path], work: Work) -> None:
     settings = context.config.split
     meaning = context.meaning(settings.meaning)
     placed = [row for one in _earlier(context.round) for row in _placed_rows(one)]
-    probes = hold_probes(probe_file, context.persona, placed, settings, meaning)
+    asked = _probes(files, context.persona)
+    probes = hold_probes(asked, placed, settings, meaning)
     rows = split_rows(
         work.read(layout.RESOLVED),
         work.read(layout.RESOLVED_PREFERENCES),
@@ -98,21 +101,27 @@ class HeldProbes:
         return [Placed(probe, "test", "probes") for probe in self.asked]
 
 
+def _probes(files: Mapping[str, Path], persona: Persona) -> list[ProbePrompt]:
+    """Return a persona's probes, and the conversations of its held-out simulated users.
+
+    Raises:
+        UserErrors: Every mistake of a file.
+    """
+    probes = read_probes(files[FILE], persona) if FILE in files else []
+    users = read_users(files[USERS], persona.topics) if USERS in files else []
+    return [*probes, *user_probes(users, persona)]
+
+
 def hold_probes(
-    path: Path | None,
-    persona: Persona,
+    asked: Sequence[ProbePrompt],
     placed: Sequence[Placed],
     settings: SplitSettings,
     meaning: Meaning | None,
 ) -> HeldProbes:
-    """Return a persona's probes without those related to rows that earlier rounds trained on.
-
-    Raises:
-        UserErrors: Every broken row of the file.
-    """
-    if path is None:
+    """Return a persona's probes without those related to rows that earlier rounds trained on."""
+    if not asked:
         return HeldProbes([], [], [])
-    probes = {probe.id: probe for probe in read_probes(path, persona)}
+    probes = {probe.id: probe for probe in asked}
     items = [Item(one.id, "test", questions_of(one), (one.id,)) for one in probes.values()]
     items += [
         Item(f"{one.round} {one.row.source or one.row.id}", one.split, questions_of(one.row))
@@ -124,5 +133,5 @@ def hold_probes(
         if probe is not None:
             detail = f"{leak.why}: {leak.other.where} ({leak.other.split})"
             drops[probe.id] = Drop.of(probe, "split", IN_TRAINING, detail)
-    asked = [probe for probe in probes.values() if probe.id not in drops]
-    return HeldProbes(asked, list(drops.values()), [probes[one] for one in drops])
+    held = [probe for probe in probes.values() if probe.id not in drops]
+    return HeldProbes(held, list(drops.values()), [probes[one] for one in drops])

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from evaluation.arms import Arm
+from evaluation.answer import answer_arms
+from evaluation.arms import Arm, ModelPool
+from evaluation.probes import DRIFT, take_probes, user_probes
 from evaluation.turns import first_turn
+from tests.scripted_server import Reply, Request, ScriptedServer, says
+from workbench.dialogue.players import ModelPlayer
+from workbench.dialogue.users import SimulatedUser
 from workbench.inference.completion import Completion
-from workbench.records import Example, user_prompt
+from workbench.inference.endpoint import Endpoint
+from workbench.records import Example, ProbePrompt, Response, user_prompt
 
 
 @pytest.mark.parametrize(("topic", "probe"), [("", "out_of_scope"), ("savings", "")])
@@ -20,3 +29,69 @@ def test_a_held_out_row_of_a_probes_kind_stays_among_the_held_out_rows(
         first_turn(Arm("base"), row, 0).response(Completion(end="ok", text="No.", tokens=1)).probe
         == probe
     )
+
+
+CLERK = SimulatedUser(
+    id="clerk",
+    topic="squat_form",
+    who="A clerk.",
+    wants="One exercise.",
+    behaviour="hurried",
+    manner="Short.",
+    first="What do I do?",
+    lines=("And then?", "And tomorrow?"),
+    satisfied=("squat",),
+    turns=3,
+    held_out=True,
+)
+
+
+def _arm(request: Request) -> Reply:
+    """Count the answers that were given before; a user model asks about the last one."""
+    if request.schema is not None:
+        last = request.body["messages"][-1]["content"].split("\n")[0]
+        state = "goal_met" if last == "Squat 2." else "go_on"
+        message = "" if state == "goal_met" else f"Why {last}"
+        return says(json.dumps({"state": state, "reason": "Enough.", "message": message}))
+    earlier = sum(one["role"] == "assistant" for one in request.body["messages"])
+    return says("" if "silence" in request.prompt else f"Squat {earlier + 1}.")
+
+
+def _talk(server: ScriptedServer, *, model: bool, first: str = CLERK.first) -> list[Response]:
+    endpoint = Endpoint(base_url=server.url, model="m", attempts=1)
+    probes = user_probes([CLERK.model_copy(update={"first": first})])
+    player = ModelPlayer(endpoint, "en") if model else None
+    pool = ModelPool(Path("nowhere"), [])
+    return answer_arms([Arm("served", endpoint=endpoint)], probes, pool, player=player)
+
+
+def test_a_user_with_lines_talks_to_an_arm_and_the_end_is_recorded() -> None:
+    with ScriptedServer(_arm) as server:
+        answers = _talk(server, model=False)
+    assert [one.turn for one in answers] == [1, 2, 3]
+    assert [one.prompt[-1].content for one in answers] == list(CLERK.messages)
+    assert [one.text for one in answers] == ["Squat 1.", "Squat 2.", "Squat 3."]
+    assert [one.ended for one in answers] == ["", "", "goal_met"]
+    assert {one.probe for one in answers} == {DRIFT}
+
+
+def test_a_model_plays_a_user_by_what_the_arm_said() -> None:
+    with ScriptedServer(_arm) as server:
+        answers = _talk(server, model=True)
+    assert [one.prompt[-1].content for one in answers] == [CLERK.first, "Why Squat 1."]
+    assert (answers[-1].ended, answers[-1].ended_why) == ("goal_met", "Enough.")
+
+
+def test_who_gets_no_answer_twice_gives_up() -> None:
+    with ScriptedServer(_arm) as server:
+        answers = _talk(server, model=False, first="Only silence?")
+    assert [one.ended for one in answers] == ["", "given_up"]
+    assert {one.text for one in answers} == {""}
+
+
+def test_users_come_before_fixed_conversations_and_all_means_all() -> None:
+    fixed = ProbePrompt(prompt=user_prompt("Hi."), answer="-", kind=DRIFT)
+    probes = [fixed, *user_probes([CLERK, CLERK.model_copy(update={"held_out": False})])]
+    assert len(probes) == 2
+    assert [one.user for one in take_probes(probes, 1, 1)] == [CLERK]
+    assert take_probes(probes, 0, "all")[1:] == [fixed]

@@ -316,16 +316,23 @@ def _samples(table: Mapping[Key, Column], references: Iterable[str]) -> dict[_Te
 
 
 def _changes(table: Mapping[Key, Column]) -> dict[str, Array]:
-    """Return arm → fidelity in the last turn minus that in the first, one value a conversation."""
+    """Return arm → fidelity in the last turn minus that in the first, one value a conversation.
+
+    Conversations end when they do: the last turn is each one's own.
+    """
+    import numpy as np
+
     turns: dict[str, dict[int, Column]] = defaultdict(dict)
     for key, column in table.items():
         if key.probe == DRIFT and key.metric == FIDELITY and key.turn:
             turns[key.arm][key.turn] = column
-    return {
-        arm: columns[max(columns)].minus(columns[min(columns)])
-        for arm, columns in turns.items()
-        if len(columns) > 1
-    }
+    changes: dict[str, Array] = {}
+    for arm, columns in turns.items():
+        first, *later = (columns[turn] for turn in sorted(columns))
+        last = {prompt: change for one in later for prompt, change in one.changes(first).items()}
+        if later:
+            changes[arm] = np.array(list(last.values()), dtype=np.float64)
+    return changes
 
 
 class _Asked(NamedTuple):

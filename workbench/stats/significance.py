@@ -104,10 +104,17 @@ def yes_no_interval(wins: int, losses: int, n: int) -> Interval:
 
 def share_interval(successes: int, n: int) -> tuple[float, float]:
     """Return Wilson's interval of a share (1927, "Probable inference", JASA 22); n is 1 or more."""
-    from scipy.stats import binomtest
+    return share_interval_of(successes / n, n)
 
-    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
+
+def share_interval_of(share: float, n: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share of ``n`` units, which need be no whole number."""
+    from scipy.stats import norm
+
+    z = float(norm.ppf((1 + LEVEL) / 2))
+    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return max(center - half, 0.0), min(center + half, 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
