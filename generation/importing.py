@@ -24,7 +24,15 @@ from workbench.console import console
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.inference.reasoning import separate
 from workbench.persona import Persona
-from workbench.records import Drop, Example, Messages, Origin, Preference
+from workbench.records import (
+    Drop,
+    Example,
+    Messages,
+    Origin,
+    Preference,
+    Row,
+    UnpairedPreference,
+)
 from workbench.row_files import FolderReading, row_files
 from workbench.row_reading import Mistake, RawRow, Reading
 from workbench.text import changes_line, counted, normalize
@@ -127,6 +135,8 @@ class _SourceReader:
         self.liked: dict[Messages, str] = {}
         """Prompt → the first answer that a label calls desirable."""
         self.disliked: list[tuple[ParsedRow, str]] = []
+        self.same, self.changed = 0, 0
+        """Rows of a round of ours that keep the id that they had there, and those that don't."""
         self.reasoned = 0
         """Rows whose reasoning was taken off."""
         self.shown: set[Path] = set()
@@ -178,6 +188,7 @@ class _SourceReader:
             )
             return
         self.result.shapes[row.shape] += 1
+        row = self._known(row)
         if row.label is False:
             self.disliked.append((row, source))
             return
@@ -209,6 +220,27 @@ class _SourceReader:
         )
         rejected = apart[row.rejected].text if row.rejected else row.rejected
         return row._replace(prompt=prompt, answer=apart[row.answer].text, rejected=rejected)
+
+    def _known(self, row: ParsedRow) -> ParsedRow:
+        """Count a row of ours by its id; one that was changed since names its old id as parent."""
+        if not row.own:
+            return row
+        record: Row
+        if row.own.startswith(UnpairedPreference.prefix) and row.label is not None:
+            record = UnpairedPreference(
+                prompt=row.prompt,
+                answer=row.answer,
+                label=row.label,
+                topic=row.topic or self.topic,
+                kind=row.kind,
+                images=row.images,
+            )
+        else:
+            record = self._record(row, "")
+        self.same += record.id == row.own
+        self.changed += record.id != row.own
+        changed = record.id != row.own and not isinstance(record, UnpairedPreference)
+        return row._replace(parents=(*row.parents, row.own)) if changed else row
 
     def _take(self, row: ParsedRow, source: str) -> None:
         record = self._record(row, source)
@@ -290,6 +322,11 @@ class _SourceReader:
         columns = self.result.columns
         if self.reasoned:
             self.result.notes.append(f"{name}: reasoning taken off {counted(self.reasoned, 'row')}")
+        if self.same:
+            self.result.notes.append(f"{name}: {counted(self.same, 'row')} of ours, ids as before")
+        if self.changed:
+            what = f"{counted(self.changed, 'row')} of ours changed since, with new ids"
+            self.result.notes.append(f"{name}: {what}")
         if changes := changes_line(columns.changes):
             self.result.notes.append(f"{name}: {changes}")
         if unknown := ", ".join(columns.passed_over()):

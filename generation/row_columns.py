@@ -22,7 +22,7 @@ from workbench.text import Changes, normalize, printable
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "question": ("instruction", "prompt", "question", "query", "problem"),
-    "answer": ("output", "completion", "response", "answer"),
+    "answer": ("output", "completion", "response", "answer", "reference_answer"),
     "context": ("input", "context"),
     "system": ("system", "system_prompt"),
     "history": ("history",),
@@ -75,6 +75,7 @@ EMPTY: tuple[Any, ...] = (None, "", [])
 """What a cell holds that holds nothing."""
 _RECORD = frozenset(("id", "parents", "kind", "origin", "source"))
 """Fields of our own records beside those."""
+_TOOLS = ("tool", "function", "function_call", "function_response", "observation", "ipython")
 OWN = re.compile(r"(?:ex|pf|up)-[0-9a-f]{16}")
 """Names of our own records."""
 
@@ -220,3 +221,19 @@ def spoken_turns(text: str) -> Messages:
         elif content:
             turns.append((role, content))
     return tuple(Message(role=role, content=content) for role, content in turns)
+
+
+def refuse_tools(turn: Mapping[str, Any], role: str, name: str, number: int) -> None:
+    """Raise a BadRow for a turn that calls a tool or is what one answered."""
+    calls = turn.get("tool_calls") or turn.get("function_call")
+    if not calls and role not in _TOOLS:
+        return
+    first = calls[0] if isinstance(calls, list) else calls
+    called = first.get("function", first) if isinstance(first, dict) else {}
+    tool = called.get("name") if isinstance(called, dict) else turn.get("name")
+    if not tool and role == "function_call":
+        match = re.search(r'"name"\s*:\s*"([^"]+)"', str(turn.get("value") or turn.get("content")))
+        tool = match[1] if match else ""
+    about = f" '{tool}'" if tool else ""
+    fix = "tools are not trained; leave the row out, or pass it over with --skip-bad"
+    raise BadRow(f"{name} turn {number} is a tool call{about}", fix, "tool_call")

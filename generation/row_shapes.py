@@ -9,7 +9,6 @@ and the records of our own rounds.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -25,6 +24,7 @@ from generation.row_columns import (
     Columns,
     as_list,
     listed,
+    refuse_tools,
     spoken_turns,
     unwrapped,
 )
@@ -33,7 +33,6 @@ from workbench.records import Message, Messages, Role, user_prompt
 from workbench.text import normalize
 
 _PARTNERS = {"prompt": "completion", "question": "answer", "query": "response"}
-_TOOLS = ("tool", "function", "function_call", "function_response", "observation", "ipython")
 LONGEST_NAME = 40
 """Characters of a column's name beyond which it is a row, and the names are missing."""
 SHAPES = "{instruction, output}, {prompt, completion}, {messages} or {prompt, chosen, rejected}"
@@ -55,6 +54,8 @@ class ParsedRow(NamedTuple):
     parents: tuple[str, ...] = ()
     images: tuple[Any, ...] = ()
     """Pictures as the row names them: a path, or its bytes."""
+    own: str = ""
+    """The id that it had in a round of ours."""
 
 
 def parse_row(data: Mapping[str, Any], columns: Columns | None = None) -> ParsedRow:
@@ -79,7 +80,8 @@ def parse_row(data: Mapping[str, Any], columns: Columns | None = None) -> Parsed
         if not isinstance(parents := data.get("parents") or [], list):
             raise BadRow("'parents' is not a list of names")
         own = tuple(p for p in parents if isinstance(p, str) and OWN.fullmatch(p))
-        return parsed._replace(parents=own, kind=normalize(str(data.get("kind") or "")))
+        kind = normalize(str(data.get("kind") or ""))
+        return parsed._replace(parents=own, kind=kind, own=one)
     return parsed
 
 
@@ -120,7 +122,7 @@ class _RowParser:
         parsed = read()
         if self._full("images"):
             value = self._take("images")
-            self.images = (value if isinstance(value, list) else [value]) + self.images
+            self.images = (as_list(value, text=False) or [value]) + self.images
         topic = self._optional("topic")
         self._raise()
         return parsed._replace(topic=topic, images=tuple(self.images))
@@ -264,6 +266,10 @@ class _RowParser:
         self._raise()
         if system and not (turns and turns[0].role == "system"):
             turns = [_Turn("system", system, True), *turns]
+        if turns and turns[-1].role == "user" and self._full("answer"):  # a prompt, its reference
+            answer = self._answer(self._take("answer"), self._name("answer"))
+            self._raise()
+            return ParsedRow("chat", tuple(map(_message, turns)), answer, None, label)
         if len(turns) < 2 or [turn.role for turn in turns[-2:]] != ["user", "assistant"]:
             what = f"{name} do not end with a user turn and the assistant's answer"
             raise BadRow(what, reason="unanswered")
@@ -300,7 +306,7 @@ class _RowParser:
                 self._problem(f"'{place}' is not a turn {{role, content}}")
                 continue
             role = str(turn.get("role") or turn.get("from") or "").casefold()
-            _refuse_tools(turn, role, name, number)
+            refuse_tools(turn, role, name, number)
             if role not in ROLES:
                 self._problem(f"'{place}.role' is '{role}', not 'system', 'user' or 'assistant'")
                 continue
@@ -433,18 +439,3 @@ def _preferred(prompt: Messages, chosen: str, rejected: str) -> ParsedRow:
 
 def _message(turn: _Turn) -> Message:
     return Message(role=turn.role, content=turn.content)
-
-
-def _refuse_tools(turn: Mapping[str, Any], role: str, name: str, number: int) -> None:
-    calls = turn.get("tool_calls") or turn.get("function_call")
-    if not calls and role not in _TOOLS:
-        return
-    first = calls[0] if isinstance(calls, list) else calls
-    called = first.get("function", first) if isinstance(first, dict) else {}
-    tool = called.get("name") if isinstance(called, dict) else turn.get("name")
-    if not tool and role == "function_call":
-        match = re.search(r'"name"\s*:\s*"([^"]+)"', str(turn.get("value") or turn.get("content")))
-        tool = match[1] if match else ""
-    about = f" '{tool}'" if tool else ""
-    fix = "tools are not trained; leave the row out, or pass it over with --skip-bad"
-    raise BadRow(f"{name} turn {number} is a tool call{about}", fix, "tool_call")

@@ -211,6 +211,7 @@ PEOPLE = Document("people", "people.json", People)
 SEEDS = Document("seeds", "seeds.json", SeedsReport)
 
 REPORT_PAGE = Text("report", "report.html")
+ROW_EXPORTS = Artifact("export", "rows.jsonl")
 
 DROPS: dict[str, Records[Drop]] = {
     one.stage: one
@@ -244,7 +245,7 @@ def curve(method: str) -> Artifact:
 
 def trained_rows(method: Method) -> Records[Any]:
     """Return the rows of a run that went on from an earlier round, old ones among them."""
-    models: dict[Method, type[Record]] = {"dpo": Preference, "kto": UnpairedPreference}
+    models: dict[str, type[Record]] = {"dpo": Preference, "kto": UnpairedPreference}
     return Records(method, "trained.jsonl", models.get(method, Example))
 
 

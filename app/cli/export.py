@@ -1,4 +1,4 @@
-"""``persona export``: a stage's adapter in the form that serves it, proved to answer alike."""
+"""``persona export``: an adapter in the form that serves it, proved to answer alike; and rows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import click
 from rich.table import Table
 
 from app.cli.options import round_options
+from generation.row_forms import FORMATS, KINDS, RowFormat, RowKind
 from rounds.context import RoundContext
 from rounds.inspect_logs import write_inspect_logs
+from rounds.row_export import DEFAULT_KINDS, export_rows
 from training.device import quiet
 from training.export.formats import (
     Export,
@@ -28,6 +30,7 @@ from training.export.hub import check_names, check_terms, push_folders, write_da
 from workbench.console import console
 from workbench.inference.hub import hub_offline
 from workbench.prompts import system_prompt
+from workbench.text import counted
 
 TYPES = ("f16", "q8_0", "q4_1", "q4_0")
 _type = click.option(
@@ -178,6 +181,44 @@ def inspect_(context: RoundContext, out: Path | None) -> None:
     """
     for path in write_inspect_logs(context, out):
         click.echo(path)
+
+
+@export.command("rows")
+@round_options
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="trl", show_default=True,
+    help="Whose form the rows have.",
+)  # fmt: skip
+@click.option(
+    "--rows", "kinds", type=click.Choice(KINDS), multiple=True, default=DEFAULT_KINDS,
+    show_default=True, help="Which rows; may be given repeatedly.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; in the round by default.")
+@click.option("--no-ids", is_flag=True, help="Leave out id, topic and kind, which some refuse.")
+def rows(
+    context: RoundContext,
+    form: RowFormat,
+    kinds: tuple[RowKind, ...],
+    out: Path | None,
+    no_ids: bool,
+) -> None:
+    """Write the split's rows for another trainer, a file a split, with their ids.
+
+    `persona import` reads each form back to the same ids. Beside forms that LLaMA-Factory reads
+    lies its dataset_info.json, beside those that axolotl reads a block for its configuration.
+
+    \b
+    Examples:
+      persona export rows --format sharegpt
+      persona export rows --format csv --rows unpaired --out for-colleagues
+    """
+    folder, written = export_rows(context, form, kinds=kinds, out=out, ids=not no_ids)
+    for file, count in written.files.items():
+        click.echo(f"{file}: {counted(count, 'row')}")
+    if written.changed:
+        some = ", ".join(written.changed[:3])
+        click.echo(f"an import would straighten {counted(len(written.changed), 'row')}: {some}")
+    click.echo(folder)
 
 
 @export.command("hub")

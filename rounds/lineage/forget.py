@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from rounds.layout import TRAIN
+from rounds.layout import TRAIN, RoundFolder
 from rounds.lineage.graph import Lineage, kind_of
+from rounds.row_export import row_exports
 from workbench.errors import UserError
 from workbench.store import read_json_lines
 from workbench.text import counted
@@ -38,12 +39,22 @@ def forget_lines(lineage: Lineage, names: Sequence[str]) -> list[str]:
             f"{round_name}/{file}: {counted(count, 'record')}"
             for file, count in sorted(files.items())
         ]
+    lines += _exported(lineage, start | touched)
     if not adapters:
         return [*lines, "no adapter was trained on them"]
     lines += [_trained(lineage, adapter, start | touched) for adapter in adapters]
     rounds = sorted({adapter.split("/")[0] for adapter in adapters})
     lines += _besides(lineage, adapters, start | touched)
     return [*lines, f"answers, scores and reports of {', '.join(rounds)} come from those adapters"]
+
+
+def _exported(lineage: Lineage, touched: set[str]) -> Iterator[str]:
+    """Yield the exports of rows that hold some of the records, wherever they lie."""
+    for one in RoundFolder.open(lineage.folder, 1).all_rounds:
+        for folder, records in row_exports(one).items():
+            if count := len(records & touched):
+                what = f"an export of {one.name} with {counted(count, 'record')} of these"
+                yield f"{folder}: {what}; remove it, and copies of it, and export again"
 
 
 def _trained(lineage: Lineage, adapter: str, touched: set[str]) -> str:

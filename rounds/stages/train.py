@@ -266,7 +266,7 @@ def _with_replay(recipe: Recipe, start: RoundFolder, train: Path, work: Work, se
 def _rows_of(start: RoundFolder, method: Method) -> Sequence[Record]:
     """Return the rows that a round's adapter was trained on."""
     if method == "kto":
-        return _unpaired(start, "train")
+        return unpaired_rows(start, "train")
     return start.read(_ROWS[method][0]["train"])
 
 
@@ -283,15 +283,18 @@ def learning_files(
     if method != "kto":
         train, validation = (round_.path(_ROWS[method][0][split]) for split in LEARNING)
         return train, _filled(validation)
-    rows = {split: _unpaired(round_, split) for split in LEARNING}
+    rows = {split: unpaired_rows(round_, split) for split in LEARNING}
     train, validation = (write(out, unpaired(split), rows[split]) for split in LEARNING)
     # A loss on rows of one kind would be held against nothing.
     both = {row.label for row in rows["validation"]} == {True, False}
     return train, validation if both else None
 
 
-def _unpaired(round_: RoundFolder, split: SplitName) -> list[UnpairedPreference]:
-    """Return a desirable answer for every row that reviewers took, an undesirable one else."""
+def unpaired_rows(round_: RoundFolder, split: SplitName) -> list[UnpairedPreference]:
+    """Return KTO's rows of a split.
+
+    A desirable answer for every row that reviewers took, an undesirable one for every rejected one.
+    """
     return [
         UnpairedPreference(
             prompt=row.prompt, answer=row.answer, label=True, topic=row.topic, parents=(row.id,)
