@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from app.cli.main import COMMANDS, cli
+from app.cli import ListedGroup
+from app.cli.main import COMMANDS, cli, main
 from tests.docs_site import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,3 +89,16 @@ def test_every_function_on_the_row_s_walk_exists() -> None:
 def _exists(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
     return hasattr(importlib.import_module(module), attribute)
+
+
+@pytest.mark.parametrize("group", [[], ["review"], ["export"]], ids=" ".join)
+def test_a_group_alone_lists_its_commands_with_a_whole_line_each(
+    group: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(group) == 0
+    command = cli.get_command(click.Context(cli), group[0]) if group else cli
+    assert isinstance(command, ListedGroup)
+    assert set(command.lines) == set(command.commands or COMMANDS)  # main's own are imported late
+    listed = [line.strip() for line in capsys.readouterr().out.split("Commands:\n")[1].splitlines()]
+    # No line is cut or goes on in the next one, and the order is that of use.
+    assert [tuple(re.split(r" {2,}", line)) for line in listed] == list(command.lines.items())

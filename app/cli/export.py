@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.table import Table
 
+from app.cli import ListedGroup
 from app.cli.options import round_options
 from generation.row_forms import FORMATS, KINDS, RowFormat, RowKind
 from rounds.context import RoundContext
@@ -82,7 +83,19 @@ def _make(export: Export, write: Write) -> None:
     click.echo(export.out)
 
 
-@click.group("export")
+LINES = {
+    "adapter": "The adapter in PEFT's own format, with its card.",
+    "merged": "Adapter and base as one full-precision model.",
+    "gguf": "One file for llama.cpp, LM Studio and Ollama.",
+    "ollama": "The same with the Modelfile that Ollama takes.",
+    "vllm": "The adapter with the command that serves it by vLLM.",
+    "hub": "A folder for the Hub, with cards; --push sends it.",
+    "inspect": "Answers and scores as logs for `inspect view`.",
+}
+"""Command → its line in the list, in the order in which they are used."""
+
+
+@click.group("export", cls=ListedGroup, lines=LINES)
 def export() -> None:
     """Export the adapter of a stage; what does not answer like it is refused.
 

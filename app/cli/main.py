@@ -13,13 +13,18 @@ from typing import Any
 
 import click
 
+from app.cli import ListedGroup
 from workbench.errors import EXIT_USER_ERROR, UserError
 
 COMMANDS = {
     "new": ("setup", "new", "A new persona from a few answers."),
+    "doctor": ("setup", "doctor", "Do the endpoints answer, and how well?"),
+    "model": ("models", "model", "Get a base model ready and say where it lies."),
     "run": ("loop", "run", "The whole loop: every stage in order, done ones skipped."),
-    "import": ("data", "import_", "Read files of rows into the round, in any format."),
+    "watch": ("loop", "watch", "A running round in the terminal."),
+    "ui": ("ui", "ui", "Personas and rounds as pages, on this machine."),
     "prompt": ("data", "prompt", "Print a prompt that brings rows from any chat."),
+    "import": ("data", "import_", "Read files of rows into the round, in any format."),
     "generate": ("data", "generate", "Teacher's rows, and the baseline answers."),
     "filter": ("data", "filter_", "Drop faulty rows, each with its reason."),
     "review": ("review", "review", "Argilla: its server, rows, what people said."),
@@ -28,21 +33,18 @@ COMMANDS = {
     "train": ("models", "train", "Train one stage: sft, dpo, grpo or kto."),
     "evaluate": ("models", "evaluate", "Answer held-out prompts and score them."),
     "report": ("models", "report", "Write the report as one HTML file."),
-    "ui": ("ui", "ui", "Personas and rounds as pages, on this machine."),
-    "watch": ("loop", "watch", "A running round in the terminal."),
-    "next": ("loop", "next_", "Open the next round from the last one's report."),
+    "chat": ("models", "chat", "Talk to an arm, or to two side by side."),
     "compare": ("loop", "compare", "What changed from one round to another."),
+    "next": ("loop", "next_", "Open the next round from the last one's report."),
     "trace": ("lineage", "trace", "Where a record came from, and what it touched."),
     "forget": ("lineage", "forget", "What has to go with a person's or source's rows."),
-    "serve": ("models", "serve", "Serve the base or an adapter on loopback."),
     "export": ("export", "export", "Adapter, merged, GGUF, Ollama, vLLM, the Hub."),
-    "chat": ("models", "chat", "Talk to an arm, or to two side by side."),
+    "serve": ("models", "serve", "Serve the base or an adapter on loopback."),
     "push-dataset": ("data", "push_dataset", "Send rows to the Hub."),
-    "doctor": ("setup", "doctor", "Do the endpoints answer, and how well?"),
     "bundle": ("setup", "bundle", "All that a machine without a network needs."),
-    "model": ("models", "model", "Get a base model ready and say where it lies."),
 }
-"""Name → module of this folder, function, help: it is here so that --help imports nothing."""
+"""Name → module of this folder, function, help, in the order in which they are used; the help is
+here so that --help imports nothing."""
 
 TRACEBACK = "PERSONA_TRACEBACK"
 """Variable of the environment: where it is set, a fault of ours is raised as Python shows it."""
@@ -51,12 +53,8 @@ EXIT_FAULT = 1
 """Exit code of a command that stops on a fault of ours."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(ListedGroup):
     """A group that knows its commands by name and imports one when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of the loop."""
-        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
@@ -66,13 +64,12 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"app.cli.{module}"), name)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lines={name: line for name, (_, _, line) in COMMANDS.items()},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="persona-workbench")
 def cli() -> None:
     """Fine-tune a persona: generate, review, train, evaluate, report.

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.cli import ListedGroup
 from app.cli.options import FiniteRange, force_option, overlap_option, round_options
 from curation.argilla import server_link
 from curation.argilla.pull import Progress, queue_progress, review_progress
@@ -38,7 +39,25 @@ _CELLS = ": alpha, and its 95% interval"
 """What the cells of a table hold."""
 
 
-@click.group()
+LINES = {
+    "up": "Start the Argilla server; prints address and logins.",
+    "connect": "Or use an Argilla that runs elsewhere.",
+    "logins": "Print the address and the reviewers' logins.",
+    "push": "Put the filtered rows into the round's dataset.",
+    "status": "How far the reviewers are.",
+    "pull": "Bring what people said so far into the round.",
+    "agreement": "How far the reviewers agree.",
+    "adjudicate": "Push what reviewers disagree on to a second dataset.",
+    "resolve": "Turn the reviews into a decision per row.",
+    "why": "The history of a row, and who said what of it.",
+    "close": "Close the account of a reviewer who leaves.",
+    "migrate": "Copy the embedded server to the connected one.",
+    "down": "Stop the server; everything reviewed is kept.",
+}
+"""Command → its line in the list, in the order in which they are used."""
+
+
+@click.group(cls=ListedGroup, lines=LINES)
 def review() -> None:
     """Let people review the round's rows in Argilla.
 
