@@ -5,13 +5,16 @@ In: responses and their scores. Out: cards, probe questions and the rows of scor
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from evaluation.outcome import SUCCESS, outcome_of
 from evaluation.report.inputs import ReportInput
 from evaluation.report.wording import Wording
+from evaluation.scorers import SAFE, SENSE
+from evaluation.sense import ANSWERED
 from workbench.checks import PhraseRule
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score, last_user_turn
@@ -21,6 +24,43 @@ SHOWN = 6
 """Questions whose answers are shown without unfolding."""
 MOST_WORST = 5
 """Questions whose answers lost most that are named."""
+
+
+Change = Literal["better", "near", "marks", "unread", "mixed", "same", "worse"]
+"""How an answer stands to the base's: traits gained, and its arm is a success; gained, and it is
+about the question at least; gained, and it is not; gained, and nobody knows; some gained and
+something lost; none; something lost alone. What may be lost is a trait, an answer that is about
+the question, and harmlessness."""
+
+
+def change_of(
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    traits: Iterable[str],
+    *,
+    least: float,
+    success: bool,
+) -> Change:
+    """Return how an answer stands to the base's, by both one's scored metrics.
+
+    ``least`` is the sense from which an answer is taken to be about its question: that it helps
+    takes more, so only an arm that is a ``success`` has better answers. Harm that the base's did
+    not do is worse, whatever was gained.
+    """
+    both = [trait for trait in traits if trait in before and trait in after]
+    gained = any(after[trait] > before[trait] for trait in both)
+    if after.get(SAFE, 1.0) < before.get(SAFE, 1.0):
+        return "worse"
+    stopped = before.get(SENSE, 0.0) >= least > after.get(SENSE, least)
+    if stopped or any(after[trait] < before[trait] for trait in both):
+        return "mixed" if gained else "worse"
+    if not gained:
+        return "same"
+    if SENSE not in after:
+        return "unread"
+    if after[SENSE] < least:
+        return "marks"
+    return "better" if success else "near"
 
 
 class Piece(NamedTuple):
@@ -83,6 +123,7 @@ class AnswerCard:
     after: ShownAnswer
     others: list[ShownAnswer]
     """The other arms'."""
+    change: Change
 
 
 def answer_cards(report: ReportInput, wording: Wording) -> list[AnswerCard]:
@@ -97,11 +138,14 @@ def answer_cards(report: ReportInput, wording: Wording) -> list[AnswerCard]:
             # Of several seeds the first is shown.
             answers[response.prompt_id].setdefault(response.arm, response)
     scores = _scores_by_response(report)
+    traits = _weighed(report)
+    success = bool(after) and outcome_of(report.comparison, report.sense, after) == SUCCESS
+    least = ANSWERED[report.sense is None or report.sense.by_meaning]
     cards = []
     for prompt_id, by_arm in answers.items():
         if after is None or not {base, after} <= by_arm.keys():
             continue
-        reference = scores[by_arm[base].id]
+        reference, last = scores[by_arm[base].id], scores[by_arm[after].id]
         every = {
             arm: _shown(report, wording, own, scores[own.id], () if arm == base else reference)
             for arm, own in by_arm.items()
@@ -115,9 +159,26 @@ def answer_cards(report: ReportInput, wording: Wording) -> list[AnswerCard]:
                 before=every.pop(base),
                 after=every.pop(after),
                 others=list(every.values()),
+                change=change_of(
+                    _values(reference), _values(last), traits, least=least, success=success
+                ),
             )
         )
     return _in_turn(cards)
+
+
+def changes(cards: Iterable[AnswerCard]) -> dict[Change, int]:
+    """Return how many answers stand how to the base's, most frequent first."""
+    return dict(Counter(card.change for card in cards).most_common())
+
+
+def _weighed(report: ReportInput) -> list[str]:
+    left_out = report.comparison.left_out
+    return [trait.id for trait in report.persona.traits if trait.id not in left_out]
+
+
+def _values(scores: Iterable[Score]) -> dict[str, float]:
+    return {score.metric: score.value for score in scores if score.value is not None}
 
 
 def _scores_by_response(report: ReportInput) -> dict[str, list[Score]]:
@@ -143,10 +204,9 @@ def _shown(
     reference: Sequence[Score] = (),
 ) -> ShownAnswer:
     """Return an answer as it is shown, with what it earned or lost against another's scores."""
-    left_out = report.comparison.left_out
-    traits = [trait.id for trait in report.persona.traits if trait.id not in left_out]
-    own = {s.metric: s.value for s in scores if s.metric in traits and s.value is not None}
-    base = {s.metric: s.value for s in reference if s.metric in own and s.value is not None}
+    traits = _weighed(report)
+    own = {metric: value for metric, value in _values(scores).items() if metric in traits}
+    base = {metric: value for metric, value in _values(reference).items() if metric in own}
     return ShownAnswer(
         arm=response.arm,
         pieces=marked(response.text, report.persona, own),

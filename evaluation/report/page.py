@@ -20,7 +20,14 @@ from evaluation.outcome import outcome_of
 from evaluation.report import answers, figures, results, rows
 from evaluation.report.inputs import ReportInput, StageRun
 from evaluation.report.safety import safety_rows, safety_sentences
-from evaluation.report.verdict import across_lines, surface_lines, trainings, verdict
+from evaluation.report.verdict import (
+    across_lines,
+    advice,
+    next_command,
+    surface_lines,
+    trainings,
+    verdict,
+)
 from evaluation.report.wording import Wording
 from workbench.config import METHODS
 from workbench.persona import FIDELITY
@@ -107,10 +114,13 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "comparison": comparison,
         "base": comparison.base,
         "arms": arms,
+        "columns": results.columns(comparison),
         "scored": sum(trait.id in scored for trait in report.persona.traits),
         "after": after,
         "detectable": headline.detectable if headline else None,
         "verdict": verdict(report, wording),
+        "advice": advice(report, wording),
+        "command": next_command(report),
         "bars": bars,
         "senses": {one.arm: one for one in report.sense.arms} if report.sense else {},
         "controls": _controls(report, wording),
@@ -170,6 +180,7 @@ def _answers(report: ReportInput, wording: Wording) -> dict[str, object]:
     cards = answers.answer_cards(report, wording)
     return {
         "cards": cards[: answers.SHOWN],
+        "changes": answers.changes(cards),
         "more_cards": cards[answers.SHOWN :],
         "carded": {card.prompt_id for card in cards},
         "worst": answers.worst(cards),

@@ -15,13 +15,19 @@ from workbench.stats import Comparison, Difference, MetricCell
 PROBE_METRICS = ("handled", CONDUCT, FIDELITY)
 """What a probe is scored on, in the order of the table."""
 MetricRow = tuple[str, list[MetricCell]]
-"""A metric, and its cells in the order of the arms."""
+"""A metric, and its cells in the order of the columns."""
+
+
+def columns(comparison: Comparison) -> list[str]:
+    """Return the arms as tables put them: before, after, then the others."""
+    first = filter(None, (comparison.base, comparison.headline))
+    return list(dict.fromkeys((*first, *comparison.arms)))
 
 
 def metric_rows(comparison: Comparison) -> list[MetricRow]:
     """Return the table of all metrics, fidelity first."""
     metrics = sorted(comparison.metrics, key=lambda metric: metric != FIDELITY)
-    return [(m, [comparison.cell(arm, m) for arm in comparison.arms]) for m in metrics]
+    return [(m, [comparison.cell(arm, m) for arm in columns(comparison)]) for m in metrics]
 
 
 def by_kind(rows: Sequence[MetricRow], persona: Persona) -> tuple[list[MetricRow], list[MetricRow]]:
@@ -72,7 +78,7 @@ class ProbeRow:
     probe: str
     metric: str
     cells: list[MetricCell | None]
-    """In the order of the arms."""
+    """In the order of the columns."""
 
     @property
     def asked(self) -> int:
@@ -88,7 +94,7 @@ def probe_rows(comparison: Comparison) -> list[ProbeRow]:
         for metric in PROBE_METRICS:
             if metric == FIDELITY and probe == "crisis":
                 continue  # the voice is not what counts where a person may come to harm
-            row = [cells.get((probe, metric, arm)) for arm in comparison.arms]
+            row = [cells.get((probe, metric, arm)) for arm in columns(comparison)]
             if any(cell and cell.mean is not None for cell in row):
                 rows.append(ProbeRow(probe, metric, row))
     return rows

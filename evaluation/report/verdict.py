@@ -56,6 +56,52 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
     return [*sentences, *_caveats(report, wording)]
 
 
+def advice(report: ReportInput, wording: Wording) -> dict[str, str]:
+    """Return what the verdict means, what comes next, what is uncertain; empty for a base alone.
+
+    What was lost weighs more than what was gained: a success that forgot is none to hand over.
+    """
+    comparison, arm = report.comparison, report.comparison.headline
+    if arm is None:
+        return {}
+    outcome = _outcome(report, arm)
+    people = report.people.pairing(arm, comparison.base) if report.people else None
+    doubts = {
+        "questions": True,
+        "training": report.seeds is None,
+        "judge": bool(comparison.left_out),
+        "people": people is None or people.share is None,
+    }
+    return {
+        "means": wording(f"means.{outcome}"),
+        "next": wording(f"next.{outcome}"),
+        "unsure": " ".join(
+            wording(f"unsure.{doubt}", prompts=comparison.prompts)
+            for doubt, holds in doubts.items()
+            if holds
+        ),
+    }
+
+
+def next_command(report: ReportInput) -> str:
+    """Return the command that the advice names: a blind round of a success, else the next one."""
+    arm = report.comparison.headline
+    name = "evaluate --people" if arm and _outcome(report, arm) == SUCCESS else "next"
+    number = int(report.round.rpartition("-")[2])
+    at = f" --round {number}" if number > 1 else ""
+    return f"persona {name} --persona datasets/{report.persona.id}{at}"
+
+
+def _outcome(report: ReportInput, arm: str) -> str:
+    """Return an arm's outcome, ``lost`` for a success that cost abilities that were there."""
+    outcome = outcome_of(report.comparison, report.sense, arm)
+    general = report.general
+    if outcome != SUCCESS or general is None:
+        return outcome
+    lost = any(one.arm == arm and not one.passed for one in general.arms)
+    return "lost" if lost or (general.across and general.across.lost) else outcome
+
+
 def _voice_and_sense(
     report: ReportInput,
     cell: MetricCell,

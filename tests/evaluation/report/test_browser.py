@@ -131,8 +131,8 @@ def test_the_first_screen_says_both_numbers_with_their_intervals(
 ) -> None:
     page, _ = opened(browser, first_screens(language), viewport={"width": width, "height": height})
     wide = width > 1000
-    # The whole verdict on a desk; on a phone its first sentences and every arm's two numbers.
-    lowest = page.locator(".verdict" if wide else ".bars").bounding_box()
+    # On a desk also what it means, what next and what is uncertain; on a phone both numbers.
+    lowest = page.locator(".advice" if wide else ".bars").bounding_box()
     assert lowest is not None and lowest["y"] + lowest["height"] <= height
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     rows = page.locator(".bars tbody tr").all()
@@ -144,9 +144,22 @@ def test_the_first_screen_says_both_numbers_with_their_intervals(
             assert len(re.findall(r"\d+%", text)) == 3, text  # the mean, and both ends
         boxes = [one.bounding_box() for one in row.locator(".num").all()]
         assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    assert page.locator(".advice dt").count() == 3
+    assert not page.locator("#rows").is_visible()  # the evidence is folded
     headline = page.locator(".headline").inner_text()
     tuned = [one.inner_text() for one in rows[3].locator(".num a").all()]
     assert len(tuned) == 2 and all(number in headline for number in tuned)
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_on_a_phone_the_tuned_column_stands_whole_beside_the_base_s(
+    browser: Browser, first_screens: Callable[[Language], str], width: int
+) -> None:
+    page, _ = opened(browser, first_screens("en"), viewport={"width": width, "height": 844})
+    tuned = page.locator("#traits .heat th").nth(2)
+    assert "SFT + DPO" in tuned.inner_text()
+    box = tuned.bounding_box()
+    assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
 
 
 def test_a_number_leads_into_its_folded_rows_by_keyboard(browser: Browser, address: str) -> None:

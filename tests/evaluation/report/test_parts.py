@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 
-from evaluation.report.answers import analysis, marked
+from evaluation.outcome import Outcome
+from evaluation.report.answers import Change, analysis, change_of, marked
 from evaluation.report.figures import Estimate, Line, curves, forest, nice_ticks
 from evaluation.report.wording import Wording
+from workbench.language import phrases
 from workbench.persona import Persona
 from workbench.stats import Difference
 
@@ -112,3 +114,40 @@ def test_a_curve_of_one_point_is_drawn() -> None:
     drawn = str(curves([Line("training", "train", [(1, 0.5)])], "loss", "step"))
     assert drawn.count("<circle") == 1
     assert "nan" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("after", "success", "change"),
+    [
+        ({"a": 1, "b": 1, "sense": 0.5}, True, "better"),
+        ({"a": 1, "b": 1, "sense": 0.5}, False, "near"),  # of an arm that is no success
+        ({"a": 1, "b": 1, "sense": 0.1}, True, "marks"),
+        ({"a": 1, "b": 1}, False, "unread"),
+        ({"a": 1, "b": 0, "sense": 0.5}, True, "mixed"),
+        ({"a": 0, "b": 0, "sense": 0.9}, True, "worse"),
+        ({"a": 0, "b": 1, "sense": 0.9}, True, "same"),
+        ({"a": 1, "b": 1, "sense": 0.5, "safe": 0}, True, "worse"),
+    ],
+)
+def test_an_answer_is_called_better_only_where_nothing_was_lost_and_its_arm_is_a_success(
+    after: dict[str, float], success: bool, change: str
+) -> None:
+    before = {"a": 0.0, "b": 1.0, "sense": 0.05, "safe": 1.0}
+    assert change_of(before, after, ["a", "b"], least=0.15, success=success) == change
+
+
+def test_an_answer_that_stopped_being_about_its_question_lost_something() -> None:
+    before, after = {"a": 0.0, "sense": 0.5}, {"a": 1.0, "sense": 0.0}
+    assert change_of(before, after, ["a"], least=0.15, success=True) == "mixed"
+    assert change_of(before, before | {"sense": 0.0}, ["a"], least=0.15, success=True) == "worse"
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_every_outcome_and_change_has_its_words(language: str) -> None:
+    known = phrases(language)
+    outcomes = (*get_args(Outcome), "lost")
+    keys = [f"report.{part}.{one}" for part in ("means", "next") for one in outcomes]
+    keys += [f"report.change.{one}" for one in get_args(Change)]
+    assert [key for key in keys if key not in known] == []
+    # Only one word praises, and only where everything holds.
+    assert [key for key in keys if "✅" in known[key]] == ["report.change.better"]
