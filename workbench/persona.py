@@ -28,7 +28,7 @@ GENERAL_PROBLEMS = (
 """Problems of an answer that any persona's reviewer may name, beside the spec's traits."""
 FIDELITY = "fidelity"
 """Metric: the mean over the traits that a response was scored on."""
-_IDENTIFIER = r"^[a-z0-9][a-z0-9_-]*$"
+IDENTIFIER = r"^[a-z0-9][a-z0-9_-]*$"
 
 
 class Voice(Frozen):
@@ -61,7 +61,7 @@ class Safety(Frozen):
 class Trait(Frozen):
     """One habit of the persona and how an answer is checked for it."""
 
-    id: str = Field(pattern=_IDENTIFIER)
+    id: str = Field(pattern=IDENTIFIER)
     """Its name in files."""
     name: str = Field(min_length=1)
     """What people read."""
@@ -95,7 +95,7 @@ class Trait(Frozen):
 class Persona(Frozen):
     """A validated persona specification."""
 
-    id: str = Field(pattern=_IDENTIFIER)
+    id: str = Field(pattern=IDENTIFIER)
     """Its name in files: small letters, digits, hyphens."""
     version: int = Field(ge=1)
     """Raised with every change; each row names the one it was made by."""

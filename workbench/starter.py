@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from workbench.errors import UserError
-from workbench.persona import Language, Persona, load_persona
+from workbench.persona import IDENTIFIER, Language, Persona, load_persona
 from workbench.store import atomic_file
 from workbench.text import counted
 from workbench.yamlfile import validate
@@ -20,6 +20,28 @@ from workbench.yamlfile import validate
 _MOST_TOPIC_CHARACTERS = 40
 FEWEST_TOPICS = 3
 """Below it no split can keep topics apart."""
+
+
+def split_topics(text: str) -> list[str]:
+    """Return the topics of an answer, which has commas between them."""
+    return [topic.strip() for topic in text.split(",") if topic.strip()]
+
+
+def check_answer(name: str, answer: str) -> None:
+    """Refuse an answer that makes no persona, by the name of :func:`starter`'s argument.
+
+    Raises:
+        UserError: It is blank, no identifier, or names too few topics.
+    """
+    if not answer.strip():
+        raise UserError("is blank", fix="a word or more")
+    if name == "id" and not re.fullmatch(IDENTIFIER, answer):
+        near = _identifier(answer, 0).replace("_", "-")
+        fix = "lower-case letters, digits, - and _"
+        like = "" if near.startswith("topic") else f", such as {near}"
+        raise UserError(f"'{answer}' is no identifier", fix=fix + like)
+    if name == "topics":
+        _identified(split_topics(answer))
 
 
 def starter(
@@ -115,7 +137,6 @@ def _identified(topics: Sequence[str]) -> dict[str, str]:
     if len(topics) < FEWEST_TOPICS:
         raise UserError(
             f"too few for splits that keep topics apart: {counted(len(topics), 'topic')}",
-            where="--topics",
             fix=f"name at least {FEWEST_TOPICS}, with commas between",
         )
     named: dict[str, str] = {}

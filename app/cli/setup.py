@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -17,12 +18,12 @@ from app.airgap.contents import contents_of_checkout
 from app.cli.options import personas_option, round_options
 from rounds.context import RoundContext
 from training.device import quiet
-from workbench.errors import UserError, UserErrors
+from workbench.errors import UserError, UserErrors, every_mistake
 from workbench.inference.base_models import examine_model, resolve_model
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.probe import probe
-from workbench.persona import Language
-from workbench.starter import starter, write_persona
+from workbench.persona import Language, persona_file
+from workbench.starter import check_answer, split_topics, starter, write_persona
 from workbench.text import counted
 
 PROMPTS = {
@@ -53,7 +54,7 @@ _LANGUAGES = click.Choice(get_args(Language))
 def new(folder: Path, register: str | None, id_: str | None, **options: str | None) -> None:
     """Write a new persona: a valid specification with checks that can be scored offline.
 
-    What no option says is asked for in a terminal.
+    What no option says is asked for in a terminal, and asked again where an answer will not do.
 
     \b
     Example:
@@ -62,6 +63,9 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
         --topics "red wine, white wine, food, budget"
     """
     answers = {key: value for key, value in {"id": id_, **options}.items() if value}
+    every_mistake(
+        partial(_check, folder, key, answer, f"--{key}") for key, answer in answers.items()
+    )
     missing = [key for key in PROMPTS if key not in answers]
     if missing and not sys.stdin.isatty():
         raise UserError(
@@ -69,11 +73,14 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
             fix="give them, or run it in a terminal, where it asks",
         )
     for key in missing:
-        answers[key] = click.prompt(PROMPTS[key], type=_LANGUAGES if key == "language" else str)
+        if key == "language":
+            answers[key] = click.prompt(PROMPTS[key], type=_LANGUAGES)
+        else:
+            answers[key] = click.prompt(PROMPTS[key], value_proc=partial(_answer, folder, key))
     if missing and register is None:
         question = "How does it speak? (Enter for a plain manner)"
         register = click.prompt(question, default="", show_default=False)
-    topics = [topic.strip() for topic in answers.pop("topics").split(",") if topic.strip()]
+    topics = split_topics(answers.pop("topics"))
     data = starter(topics=topics, register=register or "", **answers)  # type: ignore[arg-type]
     target = folder / answers["id"]
     persona = write_persona(target, data)
@@ -82,6 +89,25 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
     click.echo("next, rows: with a teacher's endpoint in a configuration, `persona generate`;")
     click.echo(f"without, `persona prompt --persona {target}` for any chat, then")
     click.echo(f"`persona import rows.jsonl --persona {target}`")
+
+
+def _check(folder: Path, key: str, answer: str, where: str = "") -> None:
+    """Refuse an answer at once: one that makes no persona, or an id that is taken."""
+    try:
+        check_answer(key, answer)
+        if key == "id" and persona_file(folder / answer).exists():
+            raise UserError(f"there is a persona '{answer}' already", fix="choose another id")
+    except UserError as error:
+        raise UserError(error.what, where=where, fix=error.fix) from None
+
+
+def _answer(folder: Path, key: str, answer: str) -> str:
+    """Return what was typed, or have the question asked again: the other answers stay."""
+    try:
+        _check(folder, key, answer.strip())
+    except UserError as error:
+        raise click.UsageError(error.line()) from None
+    return answer.strip()
 
 
 @click.command("doctor")

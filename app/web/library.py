@@ -105,12 +105,6 @@ class Library:
                 return own
         raise UserError(f"there is no persona '{name}'", where=str(self.datasets))
 
-    def check_id(self, name: str) -> None:
-        """Raise a UserError for an id that could not be a folder's name."""
-        if not _IDENTIFIER.fullmatch(name):
-            what = f"'{name}' is no identifier"
-            raise UserError(what, fix="lower-case letters, digits, - and _")
-
     def _persona(self, folder: Path) -> PersonaFolder:
         path = persona_file(folder)
 

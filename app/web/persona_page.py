@@ -5,6 +5,7 @@ Mistakes stand beside the field that they are about. What is saved is a new vers
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -18,9 +19,9 @@ from rounds.layout import BASELINE, RESOLVED, RoundFolder
 from rounds.specification import FieldMistake, check_text
 from rounds.stages.importing import keep_upload
 from rounds.status import dependents
-from workbench.errors import UserError
+from workbench.errors import UserError, every_mistake
 from workbench.persona import persona_file
-from workbench.starter import starter, write_persona
+from workbench.starter import check_answer, split_topics, starter, write_persona
 
 router = APIRouter()
 NEW = ("id", "name", "role", "audience", "address", "topics")
@@ -40,6 +41,7 @@ def new(page: ThisPage, form: Form) -> Response:
     """Write a new persona's folder, and go on to its page."""
     fields = {name: " ".join(form.get(name, "").split()) for name in (*NEW, "language")}
     try:
+        every_mistake(partial(_check, page, name, fields[name]) for name in NEW)
         data = starter(
             id=fields["id"],
             language="ko" if fields["language"] == "ko" else "en",
@@ -47,14 +49,21 @@ def new(page: ThisPage, form: Form) -> Response:
             role=fields["role"],
             audience=fields["audience"],
             address=fields["address"],
-            topics=[part.strip() for part in fields["topics"].split(",") if part.strip()],
+            topics=split_topics(fields["topics"]),
         )
-        page.library.check_id(fields["id"])
         write_persona(page.library.datasets / fields["id"], data)
     except UserError as error:
         values = {"questions": NEW, "codes": LANGUAGES, "lines": error.lines()}
         return page.show("new", status=422, fields=fields, **values)
     return page.go(f"/round/{fields['id']}/1")
+
+
+def _check(page: Page, name: str, answer: str) -> None:
+    """Refuse an answer under its question's own words."""
+    try:
+        check_answer(name, answer)
+    except UserError as error:
+        raise UserError(error.what, where=page.t(f"new.{name}"), fix=error.fix) from None
 
 
 @router.get("/persona/{name}")

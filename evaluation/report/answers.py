@@ -139,7 +139,7 @@ def answer_cards(report: ReportInput, wording: Wording) -> list[AnswerCard]:
             answers[response.prompt_id].setdefault(response.arm, response)
     scores = _scores_by_response(report)
     traits = _weighed(report)
-    success = bool(after) and outcome_of(report.comparison, report.sense, after) == SUCCESS
+    success = after and outcome_of(report.comparison, report.sense, after) == SUCCESS
     least = ANSWERED[report.sense is None or report.sense.by_meaning]
     cards = []
     for prompt_id, by_arm in answers.items():
@@ -160,7 +160,7 @@ def answer_cards(report: ReportInput, wording: Wording) -> list[AnswerCard]:
                 after=every.pop(after),
                 others=list(every.values()),
                 change=change_of(
-                    _values(reference), _values(last), traits, least=least, success=success
+                    _values(reference), _values(last), traits, least=least, success=bool(success)
                 ),
             )
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from workbench.checks import EmojiRule, LengthRule
 from workbench.errors import UserError
 from workbench.persona import Persona
 from workbench.starter import starter, write_persona
@@ -102,3 +104,15 @@ def test_a_persona_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     _written(tmp_path, ENGLISH)
     with pytest.raises(UserError, match="there is a persona already"):
         _written(tmp_path, ENGLISH)
+
+
+@pytest.mark.parametrize("answers", [ENGLISH, KOREAN], ids=["en", "ko"])
+def test_guidance_is_words_with_the_numbers_of_the_check(
+    tmp_path: Path, answers: dict[str, str]
+) -> None:
+    traits = {trait.id: trait for trait in _written(tmp_path, answers).traits}
+    length, emoji = traits["length"], traits["emoji"]
+    assert isinstance(length.check, LengthRule) and isinstance(emoji.check, EmojiRule)
+    assert all(str(end) in length.about for end in (length.check.min, length.check.max))
+    assert emoji.check.max == 2 and re.search("Two|두 개", emoji.about)
+    assert not re.search(r"\b(?:min|max|unit|where)\b", length.about + emoji.about)
