@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -323,8 +324,8 @@ def _columns(texts: dict[str, str]) -> Any:
 def serve(context: RoundContext, adapter: Method | None, port: int) -> None:
     """Serve the base model, or an adapter of the round merged into it, until Ctrl-C.
 
-    The server is `transformers serve`. It listens on loopback alone, ignores
-    JSON schemas, and knows one model, whose name is printed with its address.
+    The server is `transformers serve` with OpenAI's own manners. It listens on loopback alone,
+    ignores JSON schemas, and knows one model, whose name is printed with its address.
 
     \b
     Examples:
@@ -342,16 +343,14 @@ def serve(context: RoundContext, adapter: Method | None, port: int) -> None:
 
     model = linked_model(context, adapter)
     # The server calls a model by the path that it was given, so it gets one that is a name.
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", model.name]
-    command += ["--host", HOST, "--port", str(port), "--continuous-batching"]
+    command = [sys.executable, "-P", "-m", "workbench.inference.openai_server", model.name]
+    command += ["--host", HOST, "--port", str(port)]
     click.echo(f"{{base_url: 'http://{HOST}:{port}/v1', model: {model.name}}}")
-    hub = model.parent / ".hub"
-    hub.mkdir(exist_ok=True)
+    paths = (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))
     environment = {
         **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "HF_HUB_OFFLINE": "1",
-        # It lists this folder among its models, and fails where there is none.
-        "HF_HUB_CACHE": str(hub.resolve()),
         "TOKENIZERS_PARALLELISM": "false",
     }
     # Whoever ends this process, as a service manager does, ends the server with it.

@@ -16,6 +16,7 @@ import httpx
 import pytest
 import torch
 import yaml
+from openai import BadRequestError, NotFoundError, OpenAI
 from safetensors.torch import load_file
 
 from app.cli.main import main
@@ -100,6 +101,7 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
             for question in QUESTIONS
         ]
         texts = [completion.text for completion in complete_all(student, asked)]
+        _serves_openais_clients(f"{url}/v1", texts[0])
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
@@ -115,6 +117,33 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
     assert torch.equal(weights, layer.base_layer.weight.to(weights.dtype))
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _serves_openais_clients(address: str, text: str) -> None:
+    """Ask as ``openai`` asks; ``text`` is the answer to the first question."""
+    client = OpenAI(base_url=address, api_key="none", max_retries=0)
+    assert [one.id for one in client.models.list()] == ["tester-sft"]
+    assert client.models.retrieve("tester-sft").id == "tester-sft"
+    turns: Any = [{"role": "user", "content": QUESTIONS[0]}]
+    asked: Any = {"model": "tester-sft", "messages": turns, "max_tokens": 8, "temperature": 0}
+    options: Any = {"stream": True, "stream_options": {"include_usage": True}}
+    chunks: Any = list(client.chat.completions.create(**asked, **options))
+    parts = [one.choices[0].delta.content or "" for one in chunks if one.choices]
+    assert "".join(parts).strip() == text
+    assert [bool(one.usage) for one in chunks] == [False] * (len(chunks) - 1) + [True]
+    stop = text.split()[1]
+    answer = client.chat.completions.create(**asked, stop=[stop])
+    assert (answer.choices[0].message.content or "").strip() == text[: text.index(stop)].strip()
+    assert (answer.choices[0].finish_reason, answer.model) == ("stop", "tester-sft")
+    assert answer.usage and 0 < answer.usage.completion_tokens < 8 < answer.usage.total_tokens
+    with pytest.raises(NotFoundError, match="this server has 'tester-sft'"):
+        client.chat.completions.create(**asked | {"model": "gpt"})
+    with pytest.raises(BadRequestError, match="one answer a request"):
+        client.chat.completions.create(**asked, n=2)
+    for origin, allowed in (("http://localhost:3000", True), ("https://example.org", False)):
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        preflight = httpx.options(f"{address}/chat/completions", headers=headers)
+        assert ("access-control-allow-origin" in preflight.headers) == allowed
 
 
 def test_the_base_is_served_under_its_own_name(
