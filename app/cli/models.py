@@ -343,7 +343,7 @@ def serve(context: RoundContext, adapter: Method | None, port: int) -> None:
 
     model = linked_model(context, adapter)
     # The server calls a model by the path that it was given, so it gets one that is a name.
-    command = [sys.executable, "-P", "-m", "workbench.inference.openai_server", model.name]
+    command = [sys.executable, "-P", "-m", "training.export.openai_server", model.name]
     command += ["--host", HOST, "--port", str(port)]
     click.echo(f"{{base_url: 'http://{HOST}:{port}/v1', model: {model.name}}}")
     paths = (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))

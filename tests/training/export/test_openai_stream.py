@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from workbench.inference.openai_stream import Chunk, chunks_of, cut_at, events, whole
+from training.export.openai_stream import Chunk, chunks_of, cut_at, events, whole
 
 PARTS = ("One ", "two", " th", "ree ", "four")
 

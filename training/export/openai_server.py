@@ -31,7 +31,7 @@ from transformers.cli.serving.systemone import SystemOneHandler
 from transformers.cli.serving.transcription import TranscriptionHandler
 from transformers.cli.serving.utils import GenerationState
 
-from workbench.inference.openai_stream import Chunk, chunks_of, cut_at, events, mistake, whole
+from training.export.openai_stream import Chunk, chunks_of, cut_at, events, mistake, whole
 
 ORIGINS = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 """Pages that may ask: those of this machine. A page from elsewhere may not use the model."""

@@ -1,7 +1,7 @@
 """A stream of chat completion chunks as OpenAI's clients expect it: stops, usage, its end.
 
 In: chunks as ``transformers serve`` makes them. Out: events of a stream, or one whole completion.
-``workbench.inference.openai_server`` puts it between the model and whoever asks.
+``training.export.openai_server`` puts it between the model and whoever asks.
 """
 
 from __future__ import annotations
