@@ -130,7 +130,7 @@ class SenseReport(Frozen):
             if one.answers >= FEWEST_PAIRS and one.guarded > bounds.no_answers:
                 why = ", ".join(f"{name} {count}" for name, count in one.guards.items())
                 lines.append(
-                    f"{one.arm}: {sum(one.guards.values())} of {one.answers} answers are none"
+                    f"{one.arm}: {sum(one.guards.values())} of {one.answers} answers are no answers"
                     f" ({why}; bound {bounds.no_answers:.0%})"
                 )
         return lines

@@ -354,7 +354,9 @@ def _known_topic(topic: str, persona: Persona | None, where: str) -> str:
 
 
 def _first(mistakes: list[UserError], path: Path) -> list[UserError]:
-    """Return the mistakes worth telling: not more than a screenful."""
+    """Return the mistakes worth telling: not more than a screenful, each with a way out."""
+    for one in mistakes:
+        one.fix = one.fix or "mend the row, or pass it over with --skip-bad"
     if len(mistakes) <= MOST_ERRORS:
         return mistakes
     left = len(mistakes) - MOST_ERRORS

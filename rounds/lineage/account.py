@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from rounds import layout
 from rounds.layout import Records, RoundFolder
-from workbench.records import SPLITS, Row
+from workbench.records import SPLITS, Preference, Row
 from workbench.store import file_hash
+from workbench.text import counted
 
 State = Literal["kept", "held_out", "dropped", "waiting", "lost"]
 _CAME: tuple[Records[Any], ...] = (
@@ -59,7 +60,9 @@ class Account:
     def lines(self) -> Iterator[str]:
         """Yield the account as text: in = kept + held out + dropped + waiting."""
         counts = Counter((fate.state, fate.why) for fate in self.fates)
-        yield f"{len(self.fates)} rows went in"
+        pairs = sum(fate.record.startswith(f"{Preference.prefix}-") for fate in self.fates)
+        beside = f" and {counted(pairs, 'preference pair')}" if pairs else ""
+        yield f"{counted(len(self.fates) - pairs, 'row')}{beside} went in"
         for (state, why), count in sorted(counts.items()):
             yield f"  {count} {state.replace('_', ' ')}: {why}"
         if self.not_drawn:

@@ -130,10 +130,11 @@ class _Page:
         topic = self.persona.topic_name(ask.topic)
         return [topic, kind, traits.get(ask.trait, ""), there, str(ask.count)]
 
-    def command(self) -> str:
+    def command(self, words: str) -> str:
+        """Return a command on the new round as one pastes it."""
         number = round_number(self.proposal.next)
         runs = "" if self.proposal.runs == "runs" else f" --runs {quote(self.proposal.runs)}"
-        return f"persona run --persona {quote(self.proposal.persona)} --round {number}{runs}"
+        return f"persona {words} --persona {quote(self.proposal.persona)} --round {number}{runs}"
 
 
 def _value(gap: Gap, value: float) -> str:

@@ -108,6 +108,6 @@ def test_the_gate_fails_a_sure_fall_and_answers_that_are_none() -> None:
     fell = report(0.3).failures(comparison(0.9, 0.05, base_sense=0.4), GateBounds())
     assert fell == ["sft: sense -0.34 to the base's (95% interval -0.35 to -0.33, bound -0)"]
     assert report(0.3, guards=5).failures(comparison(0.9, 0.4), GateBounds())[:1] == [
-        "sft: 5 of 12 answers are none (looping 5; bound 33%)"
+        "sft: 5 of 12 answers are no answers (looping 5; bound 33%)"
     ]
     assert report(0.3, guards=4).failures(comparison(0.9, 0.4), GateBounds()) == []
