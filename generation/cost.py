@@ -209,10 +209,9 @@ def _judge_steps(
 
 
 def _system(persona: Persona, seeds: Sequence[Example]) -> Range:
-    """Return the characters of the system prompt with the shortest and with the longest seeds."""
+    """Return the characters of the system prompt with no seed and with the longest ones."""
     pool = sorted(few_shot_pool(persona, seeds), key=lambda seed: len(seed.question + seed.answer))
-    ends = (pool[:FEW_SHOT], pool[-FEW_SHOT:])
-    low, high = (len(system_prompt(persona, shown)) for shown in ends)
+    low, high = (len(system_prompt(persona, shown)) for shown in ([], pool[-FEW_SHOT:]))
     return Range(low, high)
 
 

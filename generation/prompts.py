@@ -7,6 +7,7 @@ Questions, answers and hard negatives are asked with these prompts (:mod:`genera
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,6 @@ from workbench.records import Example
 
 FEW_SHOT = 3
 """Examples that a teacher is shown."""
-SAME_TOPIC = 0.2
-"""What a shared topic adds to the similarity of two questions (0 to 1)."""
 _FOLDER = Path(__file__).parent / "prompts"
 _SHOWN_IN_CHAT = 2
 _DIGITS = 8
@@ -63,26 +62,34 @@ def nearest_examples(
 ) -> list[list[Example]]:
     """Return for each (topic, question) the seeds whose questions are most like it, best first.
 
+    A row and what it was shown may not be in two splits, so that a topic is shown its own seeds:
+    an example of two topics would put all their rows into one split. Seeds of no topic are dealt
+    out among the persona's topics. A topic that has none is shown none.
+
     Similarity is the cosine of TF-IDF weights over character 2- to 4-grams within words, which
-    suits Korean as well as English, and a little for a shared topic.
+    suits Korean as well as English.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     pool = few_shot_pool(persona, seeds)
-    if len(pool) <= FEW_SHOT or not questions:
-        return [pool for _ in questions]
+    if not (pool and questions):
+        return [[] for _ in questions]
+    topics = _shown_topics(persona, pool)
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))
     known = vectorizer.fit_transform(seed.question for seed in pool)
     alike = (vectorizer.transform(question for _, question in questions) @ known.T).toarray()
     nearest = []
     for (topic, _), row in zip(questions, alike.tolist(), strict=True):
-        points = [
-            value + SAME_TOPIC * (seed.topic == topic)
-            for value, seed in zip(row, pool, strict=True)
-        ]
-        order = sorted(range(len(pool)), key=lambda place: (-points[place], place))
-        nearest.append([pool[place] for place in order[:FEW_SHOT]])
+        own = [place for place, shown in enumerate(topics) if shown == topic]
+        own.sort(key=lambda place: -row[place])
+        nearest.append([pool[place] for place in own[:FEW_SHOT]])
     return nearest
+
+
+def _shown_topics(persona: Persona, pool: Sequence[Example]) -> list[str]:
+    """Return for each seed of the pool the topic whose rows it may be shown to."""
+    dealt = itertools.cycle(persona.topics)
+    return [seed.topic or next(dealt, "") for seed in pool]
 
 
 def dataset_prompt(

@@ -21,6 +21,22 @@ def test_few_shot_examples_are_near_to_the_question(persona: Persona, seeds: lis
     assert dull not in [*first, *second]
 
 
+def test_no_example_is_shown_to_two_topics_whose_rows_would_then_be_in_one_split(
+    persona: Persona, seeds: list[Example]
+) -> None:
+    loose = [
+        Example(prompt=user_prompt(f"May I sit {n} hours?"), answer="Champ, up.") for n in range(3)
+    ]
+    asked = [("sleep", "My knees hurt when I squat at night."), ("squat", "May I sit 2 hours?")]
+    first, second = nearest_examples(persona, [*seeds, *loose], asked)
+    assert {seed.topic for seed in first} <= {"sleep", ""}
+    assert {seed.topic for seed in second} <= {"squat", ""}
+    assert not {seed.id for seed in first} & {seed.id for seed in second}
+    assert nearest_examples(persona, [], asked) == [[], []]
+    (none,) = nearest_examples(persona, seeds[:2], [("sleep", "My knees hurt when I squat.")])
+    assert none == [], "no seed of another topic"
+
+
 def test_the_prompt_tells_role_counts_and_form_in_the_persona_s_language(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:

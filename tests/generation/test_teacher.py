@@ -63,10 +63,10 @@ def test_a_healthy_teacher_fills_every_topic_and_is_paid_once(
         assert example.answer == f"Answer to: {example.question}"
         assert (example.origin, example.source) == ("teacher", "m")
         assert example.parents[0] == persona.record_id
-        # Three examples of four, those of the same topic before the others.
+        # Two examples of four: one of another topic would put both topics into one split.
         shown = [seed for seed in seeds if seed.id in example.parents]
-        assert len(shown) == len(example.parents) - 1 == 3
-        assert sum(seed.topic == example.topic for seed in shown) == 2
+        assert len(shown) == len(example.parents) - 1 == 2
+        assert {seed.topic for seed in shown} == {example.topic}
     shown = [seed for key in first.examples[-1].parents[1:] for seed in seeds if seed.id == key]
     assert system_prompt(persona, shown) in systems
     # Two requests a topic for the questions, one an answer.
