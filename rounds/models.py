@@ -14,7 +14,8 @@ from evaluation.answer import LEAST_NEW_TOKENS
 from generation.card import FILES, dataset_card
 from rounds.arms import PROMPT, OwnArm, own_arms
 from rounds.context import RoundContext
-from rounds.layout import COMPARISON, GENERATED, RESPONSES, TEST, adapter, recipe
+from rounds.layout import COMPARISON, GENERATED, RESPONSES, TEST, TRAIN, adapter, recipe
+from rounds.lineage.documents import data_sheet
 from training.export.carried import is_bridged, serving_folder
 from training.export.formats import Export
 from training.export.gate import ParityPrompts
@@ -201,6 +202,7 @@ def _provenance(context: RoundContext, stage: str, dataset: str) -> Provenance:
         seed=manifest.seed if manifest else context.config.seed,
         evaluation=context.round.read(COMPARISON) if evaluated else None,
         dataset=dataset,
+        rows=data_sheet(context).card_part() if context.round.has(TRAIN) else "",
     )
 
 

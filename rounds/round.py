@@ -38,7 +38,7 @@ from workbench.records import Message, Messages
 
 if TYPE_CHECKING:
     import datasets
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
 
 class Round(RoundFolder):

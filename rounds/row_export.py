@@ -73,18 +73,23 @@ def export_rows(
         _copy_pictures(one, rows.values(), draft)
         # An unpaired answer has an id of its own, and is forgotten with the row that it is of.
         records = {name for some in rows.values() for row in some for name in _names(row)}
-        about: dict[str, Any] = {
-            "format": form,
-            "persona": context.persona.record_id,
-            "round": one.name,
-        }
-        about |= {"files": written.files, "records": sorted(records)}
-        write_json(draft / ABOUT, about)
-    log = one.path(ROW_EXPORTS)
+        write_about(context, draft, records, format=form, files=written.files)
+    log_export(one, folder)
+    return folder, written
+
+
+def write_about(context: RoundContext, draft: Path, records: Iterable[str], **about: Any) -> None:
+    """Write what an export is and which records are in it, beside its files."""
+    known = {"persona": context.persona.record_id, "round": context.round.name}
+    write_json(draft / ABOUT, {**known, **about, "records": sorted(records)})
+
+
+def log_export(round_: RoundFolder, folder: Path) -> None:
+    """Write down where an export with :func:`write_about` lies, for :func:`row_exports`."""
+    log = round_.path(ROW_EXPORTS)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"folder": str(folder.resolve()), "format": form}) + "\n")
-    return folder, written
+        file.write(json.dumps({"folder": str(folder.resolve())}) + "\n")
 
 
 def _names(row: Row) -> tuple[str, ...]:

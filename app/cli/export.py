@@ -16,6 +16,7 @@ from app.cli.options import round_options
 from generation.row_forms import FORMATS, KINDS, RowFormat, RowKind
 from rounds.context import RoundContext
 from rounds.inspect_logs import write_inspect_logs
+from rounds.lineage.documents import add_documents
 from rounds.row_export import DEFAULT_KINDS, export_rows
 from training.device import quiet
 from training.export.formats import (
@@ -259,6 +260,8 @@ def hub(
 ) -> None:
     """Make a folder for the Hub, with model card and dataset card, and --push it if asked.
 
+    With --dataset the rows go along with their datasheet and Croissant file.
+
     \b
     Example:
       persona export hub my-team/gym-trainer --dataset my-team/gym-trainer-rows --push
@@ -272,6 +275,8 @@ def hub(
         if dataset
         else None
     )
+    if rows:
+        add_documents(context, rows, f"https://huggingface.co/datasets/{dataset}")
     write: dict[str, Write] = {
         "adapter": export_adapter,
         "merged": partial(export_merged, dtype="float32"),

@@ -1,4 +1,4 @@
-"""``persona trace`` and ``persona forget``: any record walked back, and on to what it touched."""
+"""``persona trace``, ``forget`` and ``document``: where records come from and what they touched."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from app.cli.options import round_options
 from rounds.context import RoundContext
 from rounds.lineage.account import account
 from rounds.lineage.audit import Audit, audit, draw
+from rounds.lineage.documents import data_sheet, write_documents
 from rounds.lineage.forget import forget_lines
 from rounds.lineage.graph import read_lineage
 from rounds.lineage.render import chain, chain_lines, draw_picture
@@ -111,3 +112,32 @@ def forget(context: RoundContext, records: tuple[str, ...]) -> None:
     """
     for line in forget_lines(read_lineage(context.round.folder.parent), records):
         click.echo(line)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; in the round by default.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 where a required answer lacks.")
+@round_options
+def document(context: RoundContext, out: Path | None, check: bool) -> None:
+    """Write what is handed on with the split's rows: a datasheet and a Croissant file.
+
+    Both are filled from what the stages wrote down and from the persona's card (README.md, its
+    front matter: license, creator, contact, consent, maintenance). A required answer that nobody
+    knows is named, with the place where it can be given.
+
+    \b
+    Examples:
+      persona document
+      persona document --check
+    """
+    if check:
+        sheet = data_sheet(context)
+    else:
+        folder, sheet = write_documents(context, out)
+        click.echo(folder)
+    for answer in sheet.missing:
+        click.echo(f"not filled: {answer.question} ({answer.name}) — {answer.fix}")
+    if check and not sheet.missing:
+        click.echo("every required answer is filled")
+    if check and sheet.missing:
+        click.get_current_context().exit(1)

@@ -37,6 +37,7 @@ COMMANDS = {
     "compare": ("loop", "compare", "What changed from one round to another."),
     "next": ("loop", "next_", "Open the next round from the last one's report."),
     "trace": ("lineage", "trace", "Where a record came from, and what it touched."),
+    "document": ("lineage", "document", "A datasheet and a Croissant file of the rows."),
     "forget": ("lineage", "forget", "What has to go with a person's or source's rows."),
     "export": ("export", "export", "Adapter, merged, GGUF, Ollama, vLLM, the Hub."),
     "serve": ("models", "serve", "Serve the base or an adapter on loopback."),

@@ -54,7 +54,7 @@ def dawid_skene(
             {record: dict.fromkeys(outcomes, 1.0) for record, _, _ in rows},
             {reviewer: 1.0 for _, reviewer, _ in rows},
         )
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
     from crowdkit.aggregation import DawidSkene
 
     data = pd.DataFrame(rows, columns=["task", "worker", "label"])

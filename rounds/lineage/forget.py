@@ -49,12 +49,12 @@ def forget_lines(lineage: Lineage, names: Sequence[str]) -> list[str]:
 
 
 def _exported(lineage: Lineage, touched: set[str]) -> Iterator[str]:
-    """Yield the exports of rows that hold some of the records, wherever they lie."""
+    """Yield the exports and documents of rows that hold some of the records, wherever they lie."""
     for one in RoundFolder.open(lineage.folder, 1).all_rounds:
         for folder, records in row_exports(one).items():
             if count := len(records & touched):
                 what = f"an export of {one.name} with {counted(count, 'record')} of these"
-                yield f"{folder}: {what}; remove it, and copies of it, and export again"
+                yield f"{folder}: {what}; remove it, and copies of it, and make it anew"
 
 
 def _trained(lineage: Lineage, adapter: str, touched: set[str]) -> str:

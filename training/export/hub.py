@@ -21,7 +21,7 @@ from workbench.stats import Comparison
 from workbench.store import read_json, whole_folder
 
 _SPLITS = ("train", "validation", "test")
-_LEFT_OUT = ("gate.json",)
+_LEFT_OUT = ("gate.json", "manifest.json")
 """Files of an export that mean nothing away from this machine."""
 
 
@@ -40,6 +40,8 @@ class Provenance:
     """The round's comparison of arms, where it was evaluated."""
     dataset: str = ""
     """The Hub's name of the rows, or empty."""
+    rows: str = ""
+    """What the datasheet says of the rows, in Markdown; empty where they are of no split."""
 
 
 def model_card(

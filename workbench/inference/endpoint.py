@@ -89,6 +89,10 @@ class Endpoint(Settings):
     """Requests under way at once."""
     price: Price | None = None
     """Of a million tokens, for estimates and budgets."""
+    licence: str = ""
+    """The model's licence or the service's terms, by name, for what is handed on with its rows."""
+    outputs_may_train: bool | None = None
+    """Whether those terms let its outputs train another model; unset where nobody has looked."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Fields that this server wants beside ours, sent with every request as they are."""
     headers: dict[str, str] = Field(default_factory=dict)

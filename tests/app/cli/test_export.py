@@ -127,6 +127,8 @@ def test_the_hub_gets_cards_that_link_and_a_bound_licence_is_asked_for(
     assert (head["license"], head["datasets"]) == ("gemma", ["team/rows"])
     assert "free redistribution is forbidden" in model["README.md"]
     assert "https://huggingface.co/team/coach" in rows["README.md"]
-    assert rows.keys() == {"README.md", "train.jsonl", "test.jsonl"}
+    documents = {"datasheet.md", "croissant.json"}
+    assert rows.keys() == {"README.md", "train.jsonl", "test.jsonl", *documents}
+    assert "**Where does each row come from?**" in model["README.md"]
     everything: Any = [*model.values(), *rows.values(), done.stdout, done.stderr]
     assert not any(TOKEN in text for text in everything)
