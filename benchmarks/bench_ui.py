@@ -48,7 +48,9 @@ def _measured(home: Path) -> list[tuple[str, float, float, float]]:
     for number in range(2, ROUNDS + 1):
         shutil.copytree(pages.round(1).folder, pages.round(number).folder)
     rows = _grown(pages)
-    client = pages.reader()
+    library = pages.library
+    library.warm()  # as `persona ui` does before it prints its link
+    client = pages.reader(library)
     last = f"/round/tester/{ROUNDS}"
 
     def seconds(path: str, limit: float, name: str) -> tuple[str, float, float, float]:
@@ -62,6 +64,7 @@ def _measured(home: Path) -> list[tuple[str, float, float, float]]:
         seconds(f"{last}/rows?text=question+7&decision=keep", 0.2, "search and filter"),
         seconds(f"{last}/row/{rows[5]}", 0.5, "a row's story"),
         seconds(last, 0.3, "a round's page"),
+        *_changed(pages, library, client, last),
     ]
     return [*figures, _live(pages), _cost(pages)]
 
@@ -85,6 +88,28 @@ def _grown(pages: Any) -> list[str]:
     for artifact, records in parts.items():
         write(one.stage(artifact.stage), artifact, records)
     return [row.id for row in rows]
+
+
+def _changed(
+    pages: Any, library: Any, client: Any, last: str
+) -> list[tuple[str, float, float, float]]:
+    """Return how long the table takes after a stage was done again, and the look that read it."""
+    from rounds.layout import DECISIONS, write
+
+    one = pages.round(ROUNDS)
+    decisions = [own.evolve(outcome="drop") for own in one.read(DECISIONS)]
+    write(one.stage(DECISIONS.stage), DECISIONS, decisions)
+    start = time.perf_counter()
+    library.warm_rows()  # as its server does every three seconds
+    ahead = time.perf_counter() - start
+    start = time.perf_counter()
+    library.warm_rows()
+    idle = time.perf_counter() - start
+    first = _timed(lambda: client.get(f"{last}/rows?decision=drop"))
+    return [
+        ("table page, changed and read ahead", first, first, 0.2),
+        ("a look that reads, then one that need not", ahead, idle, 0.1),
+    ]
 
 
 def _timed(work: Callable[[], Any]) -> float:

@@ -2,17 +2,38 @@
 
 In: a round, and what somebody said on a page or from Python. Out: a line in a file of the round's
 folder ``notes/``, which no stage makes and none replaces. What is said twice stands there once.
+``persona next`` carries what follows of them into the next round's notes, where its stages read it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
+from pathlib import Path
 from typing import Literal, TypeVar
 
-from rounds.layout import DROPS, Records, RoundFolder, write
+from rounds.layout import (
+    DROPS,
+    FILTERED,
+    GENERATED,
+    IMPORTED,
+    RESOLVED,
+    Records,
+    RoundFolder,
+    write,
+)
 from workbench.errors import UserError
-from workbench.records import AnswerVote, Contest, Drop, MendedAnswer, Messages, Rating, Record
+from workbench.records import (
+    AnswerVote,
+    Contest,
+    Drop,
+    Example,
+    MendedAnswer,
+    Messages,
+    Rating,
+    Record,
+)
 from workbench.store import locked
 from workbench.text import normalize
 
@@ -21,6 +42,10 @@ CONTESTS = Records("notes", "contests.jsonl", Contest)
 MENDED = Records("notes", "mended.jsonl", MendedAnswer)
 RATINGS = Records("notes", "ratings.jsonl", Rating)
 VOTES = Records("notes", "votes.jsonl", AnswerVote)
+CANDIDATES = Records("notes", "candidates.jsonl", Example)
+"""Mended answers of earlier rounds, as rows that this round's import takes."""
+CONTESTED = Records("notes", "contested.jsonl", Example)
+"""Rows that earlier rounds dropped and somebody contested: they pass this round's filters."""
 _SAME: dict[type[Record], tuple[str, str]] = {
     Contest: ("record", "by"),
     MendedAnswer: ("prompt", "rejected"),
@@ -103,6 +128,86 @@ def vote(
         arm=arm, before=before, after=after, better=better, at=_now(), parents=(before, after)
     )
     return keep(one, VOTES, own)
+
+
+def carry_notes(earlier: Sequence[RoundFolder], opened: RoundFolder) -> dict[str, int]:
+    """Write what people said of earlier rounds into a new round's notes; again replaces it.
+
+    A mended answer becomes a candidate row whose parent is the conversation. A contested drop comes
+    back as the row that it was, with the word against the drop. Each goes into one round only, and
+    no row that was kept after all goes into another.
+
+    Returns:
+        ``mended`` and ``contested`` → rows that were carried over.
+    """
+    carried = {
+        row.id
+        for one in earlier
+        for artifact in (CANDIDATES, CONTESTED, RESOLVED)
+        for row in one.read_if_there(artifact)
+    }
+    mended = {
+        row.id: row
+        for one in earlier
+        for row in map(as_candidate_row, one.read_if_there(MENDED))
+        if row.id not in carried
+    }
+    contests = [own for one in earlier for own in one.read_if_there(CONTESTS)]
+    wanted = {own.record for own in contests} - carried
+    rows = {
+        row.id: row
+        for one in earlier
+        for artifact in (IMPORTED, GENERATED, FILTERED)
+        for row in one.read_if_there(artifact)
+        if row.id in wanted
+    }
+    for artifact, records in (
+        (CANDIDATES, list(mended.values())),
+        (CONTESTED, list(rows.values())),
+        (CONTESTS, [own for own in contests if own.record in rows]),
+    ):
+        if records or opened.has(artifact):
+            write(opened.stage(artifact.stage), artifact, records)
+    return {"mended": len(mended), "contested": len(rows)}
+
+
+def as_candidate_row(mended: MendedAnswer) -> Example:
+    """Return a mended answer as a row to filter and review; its parent is the conversation."""
+    return Example(
+        prompt=mended.prompt,
+        answer=mended.answer,
+        topic=mended.topic,
+        origin=mended.origin,
+        source=mended.source,
+        parents=(mended.id,),
+    )
+
+
+def carried_rows(reader: RoundFolder) -> list[Example]:
+    """Return the rows that ``persona next`` carried into a round's notes."""
+    return [row for part in (CANDIDATES, CONTESTED) for row in reader.read_if_there(part)]
+
+
+def carried_files(one: RoundFolder) -> dict[str, Path]:
+    """Return the files of :func:`carried_rows` that there are, by their path in the round."""
+    return {part.path: one.path(part) for part in (CANDIDATES, CONTESTED) if one.has(part)}
+
+
+def contested_rows(one: RoundFolder) -> list[str]:
+    """Return the ids of rows that people look at in a round whatever a filter says.
+
+    Those of earlier rounds too: what people kept there, no filter takes out later.
+    """
+    rounds = (*one.earlier, one)
+    return sorted({row.id for own in rounds for row in own.read_if_there(CONTESTED)})
+
+
+def contest_notes(one: RoundFolder) -> dict[str, str]:
+    """Return row → what was said against its drop, with the names of those who said it."""
+    notes: dict[str, list[str]] = {}
+    for own in one.read_if_there(CONTESTS):
+        notes.setdefault(own.record, []).append(f"{own.by}: {own.note}" if own.by else own.note)
+    return {record: "\n".join(lines) for record, lines in notes.items()}
 
 
 def _text(text: str, what: str, fix: str) -> str:

@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from curation.argilla.pull import Progress, review_progress
+from curation.argilla.pull import Progress, progress_if_pushed
 from rounds.context import RoundContext
-from rounds.layout import LOCK, PROGRESS, REPORT_PAGE, STAGES, Manifest, RoundFolder, curve
+from rounds.layout import (
+    FILTERED,
+    LOCK,
+    PROGRESS,
+    REPORT_PAGE,
+    STAGES,
+    Manifest,
+    RoundFolder,
+    curve,
+)
 from rounds.review_server import ReviewServer
 from workbench.config import METHODS
 from workbench.console import PublishedProgress, read_progress
@@ -83,14 +92,43 @@ def round_status(context: RoundContext, *, review: bool = True) -> RoundStatus:
 
 
 def review_state(context: RoundContext) -> Progress | UserError | None:
-    """Return the reviewers' progress while the round waits for them."""
-    server = ReviewServer.of(context)
-    if not context.round.partial("review").exists() or not list(server.pids()):
+    """Return the reviewers' progress while the round waits for them, in a run or pushed by hand."""
+    one, manifest = context.round, context.round.manifest("review")
+    over = manifest is not None and manifest.counts.get("complete", True)
+    if not one.partial("review").exists() and (over or not one.has(FILTERED)):
         return None
     try:
-        return review_progress(server.connect(), context.persona, context.round.name)
+        standing = review_standing(context)
     except UserError as error:
         return error
+    return standing.rows
+
+
+@dataclass(frozen=True)
+class ReviewStanding:
+    """What the review server holds of a round."""
+
+    server: str
+    """Its address; empty where none runs."""
+    rows: Progress | None = None
+    """How far reviewers are; None where nothing was pushed."""
+    queue: Progress | None = None
+    """How far the disagreement queue is; None where none was pushed."""
+
+
+def review_standing(context: RoundContext) -> ReviewStanding:
+    """Return what the review server holds of a round, whatever the round waits for.
+
+    Raises:
+        UserError: The server refuses or does not answer.
+    """
+    server = ReviewServer.of(context)
+    if not list(server.pids()):
+        return ReviewStanding("")
+    connection = server.connect()
+    at = connection, context.persona, context.round.name
+    rows, queue = progress_if_pushed(*at), progress_if_pushed(*at, queue=True)
+    return ReviewStanding(connection.url, rows, queue)
 
 
 def live_curves(one: RoundFolder) -> dict[str, list[dict[str, float]]]:

@@ -7,7 +7,7 @@ agree at once, the training, the arms' answers and the report's page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -70,10 +70,15 @@ class LightServer:
     """Stands for the review server: whatever is pushed, two reviewers keep."""
 
     pushed: dict[Path, dict[str, None]] = field(default_factory=dict)
+    queued: dict[str, str] = field(default_factory=dict)
+    """Row of a disagreement queue → what was said against its drop."""
 
     def push(self, context: RoundContext, _: Connection, rows: ReviewRows) -> None:
         ids = (row.id for row in rows.pushed(context.round.name))
         self.pushed.setdefault(context.round.folder, {}).update(dict.fromkeys(ids))
+
+    def queue(self, *about: Any, notes: Mapping[str, str], **_: Any) -> None:
+        self.queued.update({record: notes.get(record, "") for record in about[-1]})
 
     def pull(
         self,
@@ -107,7 +112,8 @@ def light_stages(patch: pytest.MonkeyPatch) -> LightServer:
         patch.setattr(f"{module}.pull_merged", server.pull)
         patch.setattr(f"{module}.put_back", lambda *_, **__: None)
         patch.setattr(f"{module}.review_progress", lambda *_, **__: done)
-    patch.setattr("rounds.stages.review.queue_progress", lambda *_, **__: None)
+    patch.setattr("rounds.stages.review.push_queue", server.queue)
+    patch.setattr("rounds.stages.review.progress_if_pushed", lambda *_, **__: None)
     connection = Connection("http://127.0.0.1:1", "key")
     patch.setattr(ReviewServer, "connect", lambda *_, **__: connection)
     patch.setattr(ReviewServer, "pids", lambda *_: ())

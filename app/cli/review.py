@@ -14,7 +14,7 @@ from rich.table import Table
 from app.cli import ListedGroup
 from app.cli.options import FiniteRange, force_option, overlap_option, round_options
 from curation.argilla import server_link
-from curation.argilla.pull import Progress, queue_progress, review_progress
+from curation.argilla.pull import Progress, progress_if_pushed, review_progress
 from curation.review.agreement import Agreement
 from rounds import reviewing
 from rounds.context import RoundContext
@@ -121,7 +121,7 @@ def status(context: RoundContext) -> None:
         raise
     console = Console(soft_wrap=True)
     console.print(progress_table(progress, "complete"))
-    if queue := queue_progress(*at):
+    if queue := progress_if_pushed(*at, queue=True):
         console.print(progress_table(queue, "adjudicated"))
 
 

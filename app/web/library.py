@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -26,6 +28,8 @@ from workbench.errors import UserError
 from workbench.persona import Persona, load_persona, persona_file
 
 V = TypeVar("V")
+_LOOK_SECONDS = 3.0
+"""Between two looks at what has changed; each is some twenty files' times a persona."""
 _MOST = 1024
 """Values that are kept; what was not asked for longest goes first."""
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -174,10 +178,25 @@ class Library:
         )
 
     def warm(self) -> None:
-        """Look at every round once, so that the first page need not."""
+        """Read ahead what pages show first: every round at a look, the rows of each last one."""
         for own in self.personas():
             for one in own.rounds:
                 self.overview(one)
+        self.warm_rows()
+
+    def warm_rows(self) -> None:
+        """Read the rows of each last round; where nothing changed, only the files' times."""
+        for own in self.personas():
+            for one in own.rounds[-1:]:
+                with suppress(UserError):  # the page of these rows says it
+                    self.table(one)
+
+    def keep_warm(self) -> None:
+        """Read ahead what stages and people change, as long as the server runs: a thread."""
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            with suppress(OSError, UserError):  # a stage that ends takes its files away
+                self.warm_rows()
 
     def table(self, one: RoundFolder) -> RowTable:
         """Return all rows of a round."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import HTMLResponse, Response
 
 from app.web.guard import INSIDE
 from app.web.library import Command
 from app.web.page import Form, ThisPage
-from rounds.layout import AGREEMENT, DECISIONS, REPORT_PAGE, RESOLVE_DROPS, Text
+from rounds.layout import AGREEMENT, DECISIONS, REPORT_PAGE, RESOLVE_DROPS, REVIEWS, Text
 from rounds.notes import CONTESTS
 from rounds.reviewing import count_decisions
 from rounds.rows import RowFilter
-from rounds.status import review_state
+from rounds.status import ReviewStanding, review_standing
 from workbench.errors import UserError
 
 router = APIRouter(prefix="/round/{persona}/{number}")
 FILES = ("report.html", "safety.html")
-REVIEW = {"up": ("review", "up"), "push": ("review", "push"), "pull": ("review", "pull")}
+REVIEW = {name: ("review", name) for name in ("up", "push", "pull", "adjudicate", "down")}
 """What is started from the page, by its button."""
 _QUEUE = 50
 """Rows of the queue that are shown."""
@@ -46,19 +48,37 @@ def review(page: ThisPage, persona: str, number: int) -> HTMLResponse:
     """Show how far reviewers are, how far they agree, and what waits in the queue."""
     context = page.round(persona, number)
     one = context.round
-    state = review_state(context)
+    error, standing = None, ReviewStanding("")
+    try:
+        standing = review_standing(context)
+    except UserError as refusal:
+        error = refusal
     decided = one.has(DECISIONS) and one.has(RESOLVE_DROPS)
     return page.of_round(
         context,
         "review",
-        progress=None if isinstance(state, UserError) else state,
-        error=state if isinstance(state, UserError) else None,
+        standing=standing,
+        error=error,
         agreement=one.read(AGREEMENT) if one.has(AGREEMENT) else None,
         decisions=count_decisions(one) if decided else [],
         queue=page.library.table(one).find(RowFilter(decision="queue"), 1, _QUEUE).rows,
         contests=one.read_if_there(CONTESTS),
-        commands={name: Command(context, words).typed for name, words in REVIEW.items()},
+        commands={
+            name: Command(context, REVIEW[name]).typed
+            for name in _useful(standing, one.has(REVIEWS))
+        },
     )
+
+
+def _useful(standing: ReviewStanding, pulled: bool) -> Iterator[str]:
+    """Yield the names of the commands that help now, the next one first."""
+    if not standing.server:
+        yield "up"
+        return
+    yield from ("pull", "push") if standing.rows else ("push",)
+    if pulled:
+        yield "adjudicate"
+    yield "down"
 
 
 @router.post("/review")

@@ -8,7 +8,7 @@ an ended server stops it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
@@ -45,8 +45,7 @@ def show(page: ThisPage, persona: str, number: int) -> HTMLResponse:
     again = {one: dependents(context.round, stage=one) for one in STAGES if context.round.done(one)}
     commands = {one: Command(context, ("run", "--force", one)).typed for one in again}
     values |= {"again": again, "commands": commands}
-    # Rows can be brought until something was made of them.
-    values["uploads"] = not set(again) - {IMPORTED.stage}
+    values["uploads"] = _imports_alone(again)
     values["upload_command"] = Command(context, ("import", page.t("upload.file"))).typed
     return page.of_round(context, "round", **values)
 
@@ -104,10 +103,16 @@ def _parts(page: Page, context: RoundContext) -> dict[str, Markup]:
         "charts": charts(live_curves(one), page.t.report(context.persona)),
         "log": processes.log_lines(one, LOG),
         "presets": presets(),
+        "resizable": _imports_alone(stage.stage for stage in status.stages if stage.manifest),
         "stages": STAGES,
     }
     names = ("now", "stages", "curves", "log")
     return {name: page.html(f"live_{name}", **values) for name in names}
+
+
+def _imports_alone(done: Iterable[str]) -> bool:
+    """Return whether nothing was made of the rows yet: others can be brought, a size chosen."""
+    return not set(done) - {IMPORTED.stage}
 
 
 def counts(values: Mapping[str, Any]) -> dict[str, int]:

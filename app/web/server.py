@@ -6,8 +6,10 @@ Called by ``persona ui``. It holds nothing that is not on disk: ended, it stops 
 
 from __future__ import annotations
 
+import gc
 import secrets
 import socket
+import threading
 from importlib.resources import files
 
 import uvicorn
@@ -27,7 +29,7 @@ from app.web import (
 )
 from app.web.guard import Guard, check_change
 from app.web.library import Library
-from app.web.page import http_mistake, user_mistake
+from app.web.page import http_mistake, templates, user_mistake
 from rounds.talks import TalkRoom
 from workbench.errors import UserError
 
@@ -78,6 +80,8 @@ def site(library: Library, *, token: str, host: str = LOOPBACK, port: int = PORT
     app.add_exception_handler(HTTPException, http_mistake)
     app.add_exception_handler(404, http_mistake)
     app.add_exception_handler(RequestValidationError, http_mistake)
+    for name in templates().list_templates():  # compiled now, so that no first page waits for it
+        templates().get_template(name)
     app.get("/static/{name}")(_static)
     for page in _PAGES:
         app.include_router(page.router)
@@ -123,5 +127,8 @@ def link(host: str, port: int, token: str) -> str:
 
 
 def serve(app: FastAPI, host: str, port: int) -> None:
-    """Serve the pages until Ctrl-C."""
+    """Serve the pages until Ctrl-C; what they show first is read ahead."""
+    library: Library = app.state.library
+    threading.Thread(target=library.keep_warm, daemon=True).start()
+    gc.freeze()  # what was read stays: the collector need not walk through it again and again
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=1)

@@ -178,17 +178,19 @@ def review_progress(
     return Progress(name, url, progress["total"], progress["completed"], reviewers)
 
 
-def queue_progress(connection: Connection, persona: Persona, round_name: str) -> Progress | None:
-    """Return how far the disagreement queue of a round is; None where none was pushed.
+def progress_if_pushed(
+    connection: Connection, persona: Persona, round_name: str, *, queue: bool = False
+) -> Progress | None:
+    """Return how far a round's review is, or its disagreement queue; None where none was pushed.
 
     Raises:
         UserError: As :func:`review_progress` does.
     """
-    name = dataset_name(persona.id, round_name, queue=True)
+    name = dataset_name(persona.id, round_name, queue=queue)
     with connected(connection) as client:
         if find_dataset(client, name) is None:
             return None
-    return review_progress(connection, persona, round_name, queue=True)
+    return review_progress(connection, persona, round_name, queue=queue)
 
 
 def _reviewer(user: Mapping[str, Mapping[str, int]] | None, pending: int) -> ReviewerProgress:

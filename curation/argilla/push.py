@@ -6,7 +6,7 @@ where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from workbench.console import track
 from workbench.errors import UserError
 from workbench.language import say
 from workbench.persona import Persona
-from workbench.records import Decision, Example, Review
+from workbench.records import Example, Review
 from workbench.text import counted
 
 if TYPE_CHECKING:
@@ -173,16 +173,16 @@ def push_queue(
     round_name: str,
     examples: Sequence[Example],
     reviews: Iterable[Review],
-    queue: Sequence[Decision],
+    queue: Collection[str],
     *,
+    notes: Mapping[str, str] | None = None,
     few_shot: Sequence[Example] = (),
     alternatives: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Pushed | None:
     """Push the queued records to a dataset of their own; None where nothing is queued.
 
-    One submitted review settles a record there. It comes back with ``pull(..., queue=True)`` and
-    goes into ``resolve(..., adjudications=...)``.
+    One submitted review settles a record there; ``pull(..., queue=True)`` brings it back.
 
     Args:
         connection: With an owner's or admin's key.
@@ -190,7 +190,8 @@ def push_queue(
         round_name: Such as ``round-001``.
         examples: The reviewed candidates.
         reviews: All reviews of the round.
-        queue: What :func:`curation.review.resolve.resolve` left unsettled.
+        queue: Ids of what :func:`curation.review.resolve.resolve` left unsettled; contested rows.
+        notes: Example id → what was said against its drop.
         few_shot: Right answers for the guidelines.
         alternatives: Example id → the other answer of a pair.
         folder: What the pictures of rows are relative to.
@@ -198,11 +199,16 @@ def push_queue(
     Raises:
         UserError: As :func:`curation.argilla.push.push` does.
     """
-    waiting = {decision.record for decision in queue}
-    rows = [example for example in examples if example.id in waiting]
+    rows = [example for example in examples if example.id in queue]
     if not rows:
         return None
-    votes = by_record(about(votes_of(reviews), rows))
+    votes, against = by_record(about(votes_of(reviews), rows)), notes or {}
+    opinions = {
+        row.id: opinions_of(
+            persona, round_name, row, votes.get(row.id, ()), against.get(row.id, "")
+        )
+        for row in rows
+    }
     return push(
         connection,
         persona,
@@ -212,22 +218,27 @@ def push_queue(
         few_shot=few_shot,
         alternatives=alternatives,
         folder=folder,
-        opinions={
-            row.id: opinions_of(persona, round_name, row, votes.get(row.id, ())) for row in rows
-        },
+        opinions=opinions,
     )
 
 
 def opinions_of(
-    persona: Persona, round_name: str, example: Example, votes: Iterable[ReviewVote]
+    persona: Persona,
+    round_name: str,
+    example: Example,
+    votes: Iterable[ReviewVote],
+    contest: str = "",
 ) -> str:
-    """Return what each reviewer said of ``example``, in the persona's language."""
+    """Return what each reviewer said of ``example``, in the persona's language.
+
+    ``contest`` is what somebody said against its drop; it comes first.
+    """
 
     def phrase(key: str, **values: object) -> str:
         return say(persona.language, f"review.opinion{key}", **values)
 
     labels = problem_labels(persona)
-    parts = []
+    parts = [phrase(".contest", note=contest)] if contest else []
     for vote in votes:
         lines = [phrase("", reviewer=vote.reviewer, fidelity=vote.fidelity)]
         if vote.better:

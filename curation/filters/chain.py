@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -59,16 +59,18 @@ def filter_examples(
     preferences: Sequence[Preference] = (),
     stage: str = STAGE,
     meaning: Meaning | None = None,
+    contested: Collection[str] = (),
 ) -> Filtered:
     """Put every row through the filters, in the order of their cost.
 
     A row is dropped by the first filter that objects. Masked rows are new records whose parent is
     the row as it came. Of a pair, the chosen answer has to pass all filters; the rejected one may
     be faulty, but for personal data. Among ``preferences`` only exact repetitions count as
-    duplicates.
+    duplicates. Rows whose ids are ``contested``, and what was made of them, go on whatever a filter
+    says, but for exact repetitions and personal data: somebody said that the drop was an error.
     """
     settings = settings or FilterSettings()
-    chain = _Chain(persona, settings, stage)
+    chain = _Chain(persona, settings, stage, frozenset(contested))
     candidates = tracked("filtering rows", examples)
     rows = [row for example in candidates if (row := chain.passed(example))]
     rows = chain.without_near_duplicates(rows)
@@ -83,8 +85,11 @@ def filter_examples(
 class _Chain:
     """The filters of one persona, and what they have dropped so far."""
 
-    def __init__(self, persona: Persona, settings: FilterSettings, stage: str) -> None:
+    def __init__(
+        self, persona: Persona, settings: FilterSettings, stage: str, contested: frozenset[str]
+    ) -> None:
         self._persona, self._settings, self._stage = persona, settings, stage
+        self._contested = contested
         self._rules = (
             rules.refusal(persona),
             rules.unsafe(persona),
@@ -99,7 +104,7 @@ class _Chain:
     def passed(self, example: Example) -> Example | None:
         """Return the row, masked where that is the policy; None where it is dropped."""
         texts = (_conversation(example), example.answer)
-        reason = self._repeated(example, texts) or self._first_objection(example)
+        reason = self._repeated(example, texts) or self._first_objection(example, example)
         if not reason and (kinds := self._personal(texts)):
             if self._settings.personal_data == "mask":
                 return _masked(example, self._mask, answer=self._mask(example.answer))
@@ -110,7 +115,7 @@ class _Chain:
         """Return the pair, masked where that is the policy; None where it is dropped."""
         candidate = Example(prompt=pair.prompt, answer=pair.chosen)
         texts = (_conversation(pair), pair.chosen, pair.rejected)
-        reason = self._repeated(pair, texts) or self._first_objection(candidate)
+        reason = self._repeated(pair, texts) or self._first_objection(pair, candidate)
         if not reason and (kinds := self._personal(texts)):
             chosen, rejected = self._mask(pair.chosen), self._mask(pair.rejected)
             if self._settings.personal_data == "mask" and chosen != rejected:
@@ -123,6 +128,8 @@ class _Chain:
         texts = LazyTexts(rows, lambda row: f"{row.question}\n{row.answer}")
         gone: set[int] = set()
         for earlier, later, similarity in repeats(texts, self._settings.near_duplicate):
+            if rows[later].id in self._contested:
+                continue
             gone.add(later)
             detail = f"{similarity:.2f} alike to {rows[earlier].source or rows[earlier].id}"
             self._drop(rows[later], ("near_duplicate", detail))
@@ -146,6 +153,8 @@ class _Chain:
         answers = {place: rows[place].answer for couple in couples for place in couple}
         cosines = meaning.cosines(answers)
         for (earlier, later), by in sorted(couples.items()):
+            if rows[later].id in self._contested:
+                continue
             if gone & {earlier, later} or (same := cosines(earlier, later)) < SAME_ANSWER:
                 continue
             gone.add(later)
@@ -154,7 +163,10 @@ class _Chain:
             self._drop(rows[later], ("near_duplicate", detail))
         return [row for place, row in enumerate(rows) if place not in gone]
 
-    def _first_objection(self, example: Example) -> DropReason:
+    def _first_objection(self, row: Example | Preference, example: Example) -> DropReason:
+        """Return what the first rule says of ``example``, which is ``row`` or stands for it."""
+        if not self._contested.isdisjoint((row.id, *row.parents)):
+            return None
         return next((reason for rule in self._rules if (reason := rule(example))), None)
 
     def _repeated(self, row: Example | Preference, texts: tuple[str, ...]) -> DropReason:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rounds.layout import STAGES, Artifact, RoundFolder, adapter, trained_rows
+from rounds.notes import MENDED
 from workbench.config import METHODS, Method
 from workbench.errors import UserError, nearest
 from workbench.store import read_json_lines
@@ -33,6 +34,7 @@ KINDS = {
     "rs": "answer",
     "sc": "score",
     "dr": "drop",
+    "md": "mended answer",
     "persona": "persona",
 }
 """Prefix of an id → what it is, in words."""
@@ -103,7 +105,7 @@ class Lineage:
         """Return what is missing on the way back from ``node``; empty for a complete chain.
 
         A chain is complete when every id that a record names stands in a file, and when its ends
-        are a persona's version or a reviewer's click.
+        are a persona's version, or what a person did: a review, a mended answer.
         """
         return [fault for one in (*self.before(node), node) if (fault := self.fault(one))]
 
@@ -112,7 +114,7 @@ class Lineage:
         kind = kind_of(one)
         if kind == "persona" or one in self.places:
             ends = not any(True for _ in self.graph.predecessors(one))
-            if ends and kind not in ("persona", "review"):
+            if ends and kind not in ("persona", "review", "mended answer"):
                 return f"{one} names nothing that it was made from"
         elif kind != "adapter":
             return f"{one} is named as a parent, but stands in no file"
@@ -150,9 +152,10 @@ def read_lineage(folder: Path) -> Lineage:
     for one in rounds:
         trained = [method for method in METHODS if (one.path(adapter(method)) / ADAPTER).exists()]
         arms = _named_arms(one)
-        for stage in STAGES:
-            for path in sorted(one.stage(stage).glob("*.jsonl")):
-                name = Artifact(stage, path.name).path
+        files = [path for stage in STAGES for path in sorted(one.stage(stage).glob("*.jsonl"))]
+        for path in (one.path(MENDED), *files):
+            if path.exists():
+                name = Artifact(path.parent.name, path.name).path
                 for number, row in _records(path):
                     places.setdefault(row["id"], []).append(Place(one.name, name, number))
                     parents = _parents(row, one.name, trained, arms)
@@ -179,6 +182,10 @@ def _parents(
     for name in ("record", "response", "prompt_id"):
         if row.get(name) and not row[name].startswith(_NO_RECORDS):
             yield row[name]
+    if kind_of(row["id"]) == "mended answer":
+        # Of an arm of the round that its source names, wherever the conversation was.
+        of, _, arm = row["source"].partition("/")
+        yield from (f"{of}/{part}" for part in arm.split("+") if part in METHODS)
     if kind_of(row["id"]) == "answer":
         # An arm's name tells of the stages whose adapter it has, such as sft and dpo of sft+dpo.
         parts = row["arm"].split("+")

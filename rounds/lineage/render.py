@@ -27,7 +27,12 @@ _FACTS = (
 """Fields of a record that say what it is."""
 _LISTED = 6
 """Of a kind of descendants, so many are named; the others are counted."""
-_COLUMNS = (("persona",), ("row", "review"), ("pair", "decision", "drop", "split"), ("adapter",))
+_COLUMNS = (
+    ("persona",),
+    ("row", "review", "mended answer"),
+    ("pair", "decision", "drop", "split"),
+    ("adapter",),
+)
 _LAST = ("answer", "score", "record")
 
 

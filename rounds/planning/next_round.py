@@ -12,12 +12,15 @@ from typing import Any
 
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, CONFIG, MANIFEST, RoundFolder
+from rounds.notes import carry_notes
 from rounds.planning.page import render_page
 from rounds.planning.proposal import Proposal, propose
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.store import atomic_file, write_json
+from workbench.text import counted
 
+_CARRIED = {"mended": "mended answer", "contested": "contested row"}
 BEFORE = "config.before.yaml"
 """The configuration of a round that was planned already, and is planned anew."""
 PROPOSAL = "next.json"
@@ -77,6 +80,12 @@ def plan_next_round(
     with atomic_file(opened.folder / PAGE) as file:
         file.write(render_page(context.persona, proposal))
     _write_config(context, opened, proposal, budget)
+    carried = carry_notes([*context.round.earlier, context.round], opened)
+    for what, count in carried.items():
+        if count:
+            console.print(
+                f"  {counted(count, _CARRIED[what])} carried over: {opened.name} reviews them"
+            )
     return opened, proposal
 
 

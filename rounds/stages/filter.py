@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from curation.filters import filter_examples
 from rounds import layout
 from rounds.context import RoundContext
+from rounds.notes import contested_rows
 from rounds.runner import StageSpec, Work
 from workbench.config import FilterSettings, dumped
 from workbench.paraphrases import PACKAGES, Meaning, meaning_settings
@@ -21,15 +23,20 @@ def filter_stage(context: RoundContext) -> StageSpec:
     """
     inputs = (layout.IMPORTED, layout.IMPORTED_PREFERENCES)
     meaning = context.meaning(context.config.filter.meaning)
+    contested = contested_rows(context.round)
     return StageSpec(
         "filter",
-        partial(_filter, context.persona, context.config.filter, meaning),
+        partial(_filter, context.persona, context.config.filter, meaning, contested),
         inputs=(*inputs, layout.GENERATED) if context.config.teacher else inputs,
         optional=(layout.CARRY_OVER_EXAMPLES,)
         if context.config.teacher
         else (layout.CARRY_OVER_EXAMPLES, layout.GENERATED),
         files=context.persona_files("persona.yaml"),
-        settings=dumped(context.config.filter) | meaning_settings(meaning),
+        settings={
+            **dumped(context.config.filter),
+            **meaning_settings(meaning),
+            **({"contested": contested} if contested else {}),
+        },
         packages=(
             *("datasketch", "lingua-language-detector", "phonenumbers", "python-stdnum"),
             *PACKAGES,
@@ -38,7 +45,11 @@ def filter_stage(context: RoundContext) -> StageSpec:
 
 
 def _filter(
-    persona: Persona, settings: FilterSettings, meaning: Meaning | None, work: Work
+    persona: Persona,
+    settings: FilterSettings,
+    meaning: Meaning | None,
+    contested: Sequence[str],
+    work: Work,
 ) -> None:
     # First come those that are decided on: a new row that nearly repeats one is the one to go.
     rows = [
@@ -47,7 +58,9 @@ def _filter(
         *work.read_if_there(layout.GENERATED),
     ]
     pairs = work.read(layout.IMPORTED_PREFERENCES)
-    filtered = filter_examples(rows, persona, settings, preferences=pairs, meaning=meaning)
+    filtered = filter_examples(
+        rows, persona, settings, preferences=pairs, meaning=meaning, contested=contested
+    )
     work.counts.update(
         kept=len(filtered.examples),
         preferences=len(filtered.preferences),

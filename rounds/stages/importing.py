@@ -1,4 +1,4 @@
-"""The stage ``import``: rows that people bring, and what earlier rounds have decided on."""
+"""The stage ``import``: rows that people bring, and what earlier rounds decided or said."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from generation.importing import Imported, import_rows
 from rounds.carry_over import CarryOver, carry_over_inputs, collect_carry_over
 from rounds.context import SEEDS, RoundContext
 from rounds.layout import IMPORT_DROPS, IMPORTED, IMPORTED_PREFERENCES, PICTURES
+from rounds.notes import carried_files, carried_rows
 from rounds.runner import StageSpec, Work
 from workbench.errors import UserError, every_mistake
 from workbench.records import Drop, Example, Preference, take_spread
@@ -29,6 +30,7 @@ def import_stage(context: RoundContext) -> StageSpec:
         earlier=earlier,
         files={
             "persona.yaml": context.persona_folder / "persona.yaml",
+            **carried_files(context.round),
             **{
                 f"source:{_key(context, path)}": _content(context, path) for path in context.sources
             },
@@ -162,6 +164,10 @@ def _import(context: RoundContext, work: Work) -> None:
     work.counts.update({"not_drawn": over} if over else {})
     if context.config.review.again:
         kept_rows, carry_over = [*carry_over.rows, *kept_rows], CarryOver()
+    candidates = [row for row in carried_rows(context.round) if row.id not in known]
+    candidates = [row for row in candidates if row.id not in {own.id for own in kept_rows}]
+    work.counts.update({"candidates": len(candidates)} if candidates else {})
+    kept_rows = [*kept_rows, *candidates]
     work.counts.update(kept=len(kept_rows), preferences=len(new_pairs), dropped=len(drops))
     if drops:
         work.counts["reasons"] = dict(Counter(drop.reason for drop in drops).most_common())

@@ -6,6 +6,7 @@ pairs that go on, and how far the reviewers agree. ``persona review`` reads the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -19,8 +20,9 @@ from rounds import layout
 from rounds.carry_over import CarryOver, read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import Reader
+from rounds.notes import contested_rows
 from rounds.runner import StageSpec, Work
-from workbench.config import FilterSettings, Policy, dumped
+from workbench.config import Policy, dumped
 from workbench.console import console
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference, Response, Review
@@ -29,9 +31,10 @@ from workbench.text import some_of
 
 def resolve_stage(context: RoundContext) -> StageSpec:
     """A decision for every reviewed row, by the policy of the configuration."""
+    contested = contested_rows(context.round)
     return StageSpec(
         "resolve",
-        partial(_resolve, context),
+        partial(_resolve, context, contested),
         inputs=(
             layout.FILTERED,
             layout.FILTERED_PREFERENCES,
@@ -51,19 +54,30 @@ def resolve_stage(context: RoundContext) -> StageSpec:
         settings={
             "policy": dumped(context.config.review.policy),
             "filter": dumped(context.config.filter),
+            **({"contested": contested} if contested else {}),
         },
         packages=("krippendorff",),
     )
 
 
-def _resolve(context: RoundContext, work: Work) -> None:
+def _resolve(context: RoundContext, contested: Sequence[str], work: Work) -> None:
     reviewed = Reviewed.read(work)
     policy = context.config.review.policy
     resolved = decide(context.persona, policy, reviewed, work.read(layout.BASELINE))
     hard_negatives = work.read(layout.GENERATED_PREFERENCES)
     carry_over = reviewed.remaining
     filtered, preferences, drops = _gather(
-        context.persona, context.config.filter, reviewed, carry_over, resolved, hard_negatives
+        partial(
+            filter_examples,
+            persona=context.persona,
+            settings=context.config.filter,
+            stage="resolve",
+            contested=contested,
+        ),
+        reviewed,
+        carry_over,
+        resolved,
+        hard_negatives,
     )
     work.counts.update(
         kept=len(filtered.examples),
@@ -191,8 +205,7 @@ def measure(context: RoundContext, reviewed: Reviewed) -> Agreement:
 
 
 def _gather(
-    persona: Persona,
-    settings: FilterSettings,
+    filters: Callable[..., Filtered],
     reviewed: Reviewed,
     carry_over: CarryOver,
     resolved: Resolved,
@@ -205,12 +218,9 @@ def _gather(
         hard_negatives, reviewed.candidates, resolved.examples, resolved.decisions
     )
     # What reviewers wrote goes through the same filters as what they were given.
-    filtered = filter_examples(
+    filtered = filters(
         [*carry_over.rows, *resolved.examples],
-        persona,
-        settings,
         preferences=[*carry_over.preferences, *resolved.preferences, *made],
-        stage="resolve",
     )
     behind = _left_behind(reviewed.carry_over, carry_over)
     drops = [*resolved.drops, *fallen, *lost, *behind, *filtered.drops]

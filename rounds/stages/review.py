@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 
 from curation.argilla.client import Connection
-from curation.argilla.pull import queue_progress, review_progress
+from curation.argilla.pull import progress_if_pushed, review_progress
 from curation.argilla.push import Pushed, push, push_queue
 from curation.argilla.recorded import gold_with_reviews, recorded_of, submit_recorded
 from curation.argilla.records import JudgeOpinion
@@ -29,6 +29,7 @@ from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
 from rounds.human_reviews import held_reviews, pull_merged, put_back
 from rounds.layout import Reader
+from rounds.notes import contest_notes
 from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
 from workbench.console import console, track
@@ -271,7 +272,7 @@ def _complete(
     enough = reviews.cover(records, context.config.review.per_record)
     if not enough and reviews.gone:
         return False
-    queue = queue_progress(*at)
+    queue = progress_if_pushed(*at, queue=True)
     return (enough or review_progress(*at).enough()) and (not queue or queue.enough())
 
 
@@ -340,7 +341,9 @@ def push_unsettled(
 ) -> Pushed | None:
     """Put what the policy can't settle into the disagreement queue; None where nothing is left.
 
-    An adjudicator's word is final. ``alternatives`` is example id → the other answer of a pair.
+    Rows whose drop somebody contested go there too, with the note, unless an adjudicator has seen
+    them. An adjudicator's word is final. ``alternatives`` is example id → the other answer of a
+    pair.
     """
     policy = context.config.review.policy.model_copy(update={"unsettled": "queue"})
     resolved = resolve(
@@ -352,13 +355,16 @@ def push_unsettled(
         alternatives=alternatives,
         adjudications=adjudications,
     )
+    notes, settled = contest_notes(context.round), {own.record for own in adjudications}
+    unsettled = {decision.record for decision in resolved.queue}
     return push_queue(
         connection,
         context.persona,
         context.round.name,
         rows,
         reviews,
-        resolved.queue,
+        unsettled | (notes.keys() - settled),
+        notes=notes,
         few_shot=context.few_shot_examples(rows),
         alternatives=alternatives,
         folder=context.round.path(layout.FILTERED).parent,

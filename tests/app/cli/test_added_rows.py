@@ -3,49 +3,95 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rounds.layout import RoundFolder
+from rounds.layout import DECISIONS, FILTER_DROPS, FILTERED, RoundFolder
 from rounds.lineage.account import account
+from rounds.notes import CANDIDATES, contest, mend
 from tests.app.cli.test_any_order import QUESTIONS
-from tests.light_stages import PERSONA, light_stages, run_light
+from tests.commands import Output
+from tests.light_stages import PERSONA, LightServer, light_stages, run_light
+from workbench.records import Message, user_prompt
+
+Command = Callable[..., Output]
 
 
-def test_rows_added_to_a_second_round_reach_a_split_and_compare_counts_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    light_stages(monkeypatch)
+@pytest.fixture
+def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[LightServer, Command]:
+    """A first round that is done, and what runs a command on its persona."""
+    server = light_stages(monkeypatch)
     persona, runs = tmp_path / "light", tmp_path / "runs"
     persona.mkdir()
     (persona / "persona.yaml").write_text(PERSONA, encoding="utf-8")
     config = tmp_path / "run.yaml"
     methods = "train: {methods: [sft]}\nevaluate: {arms: [base, sft]}\n"
     config.write_text(f"persona: {persona}\n{methods}", encoding="utf-8")
-    files = (tmp_path / "mine.jsonl", tmp_path / "more.jsonl")
-    for file, questions in zip(files, QUESTIONS, strict=True):
+    for name, questions in zip(("mine", "more"), QUESTIONS, strict=True):
         rows = [
             {"instruction": ask, "output": f"Champ, today: {ask.lower()}", "topic": topic}
             for topic, asked in questions.items()
             for ask in asked
         ]
+        if name == "mine":
+            rows.append({"instruction": "How short?", "output": "Champ.", "topic": "food"})
+        file = tmp_path / f"{name}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    about = ("--config", str(config), "--runs", str(runs))
-    steps = (
-        ("import", str(files[0])),
-        ("run",),
-        ("next", "--quick"),
-        ("import", str(files[1]), "--round", "2"),
-        ("run", "--round", "2"),
-    )
-    for words in steps:
-        output = run_light(*words, *about)
+
+    def command(*words: str) -> Output:
+        output = run_light(*words, "--config", str(config), "--runs", str(runs))
         assert output.code == 0, output.err
-    second = account(RoundFolder(runs / "light" / "round-002"))
+        return output
+
+    command("import", str(tmp_path / "mine.jsonl"))
+    command("run")
+    return server, command
+
+
+def test_rows_added_to_a_second_round_reach_a_split_and_compare_counts_them(
+    first: tuple[LightServer, Command], tmp_path: Path
+) -> None:
+    _, command = first
+    command("next", "--quick")
+    command("import", str(tmp_path / "more.jsonl"), "--round", "2")
+    command("run", "--round", "2")
+    second = account(RoundFolder(tmp_path / "runs" / "light" / "round-002"))
     examples = [fate for fate in second.fates if fate.record.startswith("ex-")]
     assert len(examples) == 16, "those of the first round and the added ones, beside its pairs"
     assert {fate.state for fate in second.fates} <= {"kept", "held_out", "dropped"}
-    found = json.loads(run_light("compare", "1", "2", "--json", *about).out)
+    found = json.loads(command("compare", "1", "2", "--json").out)
     assert len(found["added"]) + len(found["left_out"]) == 8
     assert len(found["added"]) >= 6
+
+
+def test_a_mended_answer_and_a_contested_drop_go_through_the_next_round(
+    first: tuple[LightServer, Command], tmp_path: Path
+) -> None:
+    server, command = first
+    one = RoundFolder(tmp_path / "runs" / "light" / "round-001")
+    (drop,) = one.read(FILTER_DROPS)
+    contest(one, drop.record, "Short is how Coach talks.", "ann")
+    talk = (*user_prompt("I sat all day."), Message(role="assistant", content="Stand up, champ."))
+    prompt = (*talk, *user_prompt("And then?"))
+    mended = mend(one, "sft", prompt, "No idea.", "Champ, walk to the door and back.")
+    assert "1 mended answer carried over" in command("next", "--quick").err
+    command("next", "--quick")  # again: it is carried over once
+    command("import", str(tmp_path / "more.jsonl"), "--round", "2")
+    command("run", "--round", "2")
+    two = one.next
+    (row,) = two.read(CANDIDATES)
+    assert (row.prompt, row.answer, row.parents) == (prompt, mended.answer, (mended.id,))
+    assert drop.record in {own.id for own in two.read(FILTERED)}
+    assert server.queued == {drop.record: "ann: Short is how Coach talks."}
+    decisions = {own.record: own.outcome for own in two.read(DECISIONS)}
+    assert (decisions[row.id], decisions[drop.record]) == ("keep", "keep")
+    assert two.manifest("import").counts["candidates"] == 2  # type: ignore[union-attr]
+    chain = json.loads(command("trace", row.id, "--json").out)
+    assert [own["id"] for own in chain["before"] if own["kind"] == "mended answer"] == [mended.id]
+    assert chain["gaps"] == []
+    fates = {fate.record: fate.state for fate in account(two).fates}
+    assert {fates[row.id], fates[drop.record]} <= {"kept", "held_out"}
+    command("next", "--quick", "--round", "2")
+    assert two.next.read_if_there(CANDIDATES) == []

@@ -187,14 +187,14 @@ class Pages:
     def round(self, number: int = 1) -> RoundFolder:
         return RoundFolder.open(self.runs / "tester", number)
 
-    def stranger(self) -> TestClient:
-        """Return a browser that nobody gave the link."""
-        app = site(self.library, token=TOKEN, port=self.port)
+    def stranger(self, library: Library | None = None) -> TestClient:
+        """Return a browser that nobody gave the link; of a server with a library of its own."""
+        app = site(library or self.library, token=TOKEN, port=self.port)
         return TestClient(app, base_url=f"http://{LOOPBACK}:{self.port}", follow_redirects=False)
 
-    def reader(self) -> TestClient:
+    def reader(self, library: Library | None = None) -> TestClient:
         """Return a browser that opened the link."""
-        client = self.stranger()
+        client = self.stranger(library)
         assert client.get("/", params={"token": TOKEN}).status_code == 303
         return client
 

@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from rounds import processes
-from rounds.layout import CONFIG, RoundFolder
-from rounds.notes import CONTESTS, MENDED, RATINGS, VOTES
-from tests.app.web.conftest import SCRIPT, Served, served_pages
-from tests.app.web.test_forms import ANSWERS
+from rounds.notes import CONTESTS, VOTES
+from tests.app.web.conftest import Served, served_pages
 from tests.rounds.test_processes import waited
 
 if TYPE_CHECKING:
@@ -87,65 +84,6 @@ def serious(page: Page) -> list[str]:
         for one in found
         if one["impact"] in SERIOUS
     ]
-
-
-def test_a_domain_experts_whole_path(browser: Browser, served: Served, tiny_model: Path) -> None:
-    """New persona, rows dropped, a run watched, a row's story, an answer mended."""
-    reader = Reader.at(browser, served)
-    page = reader.page
-    page.get_by_role("link", name="New persona").click()
-    for name, value in ANSWERS.items():
-        if name == "language":
-            page.select_option("select[name=language]", value)
-        else:
-            page.fill(f"[name={name}]", value)
-    page.get_by_role("button", name="Make it").click()
-    page.get_by_role("heading", name="Round 1").wait_for()
-    rows = "".join(f'Question {n}?,"Any glass number {n}, friend.",food\n' for n in range(12))
-    page.evaluate(DROP, ["wines.csv", "instruction,output,topic\n" + rows])
-    page.get_by_role("cell", name="read 12, kept 12").wait_for(timeout=60_000)
-    one = RoundFolder.open("runs/wine-friend", 1)
-    waited(lambda: processes.exit_code(one) == 0, 60)
-    config = yaml.safe_load((one.folder / CONFIG).read_text(encoding="utf-8"))
-    config |= {"model": str(tiny_model), "generate": {"max_new_tokens": 8}}
-    (one.folder / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
-    page.get_by_text("Choose what to run").click()
-    page.select_option("select[name=until]", "filter")
-    page.get_by_role("button", name="Go on").click()
-    page.get_by_role("button", name="Stop").wait_for()
-    page.get_by_text("persona run --until filter --persona datasets/wine-friend").first.wait_for()
-    page.get_by_text("Next: Review, and the stages after it.").wait_for(timeout=120_000)
-    assert "12/12" in page.locator(".log").inner_text()
-    page.get_by_role("link", name="Rows", exact=True).click()
-    page.get_by_role("link", name="Question 7?").click()
-    page.get_by_role("heading", name="Checks of its answer").wait_for()
-    assert page.locator("mark").first.inner_text() == "friend"
-    page.get_by_role("link", name="Talk").click()
-    # The small base has no room for the whole system prompt: that arm says so, the other answers.
-    page.get_by_label("Your question").fill("Which glass?")
-    page.get_by_role("button", name="Ask").click()
-    page.get_by_text("Mend it").first.wait_for(timeout=60_000)
-    page.get_by_text("the conversation leaves no room for").wait_for()
-    page.get_by_role("button", name="Good").first.click()
-    page.get_by_text("Rated as good.").wait_for()
-    page.get_by_text("Mend it").first.click()
-    page.get_by_label("As it should have been").first.fill(f"Any, friend. {SCRIPT}")
-    page.get_by_role("button", name="Keep as a candidate row").first.click()
-    page.get_by_text("Kept as a candidate row.").wait_for()
-    (mended,), (rating,) = one.read(MENDED), one.read(RATINGS)
-    assert (mended.answer, mended.question, mended.arm) == (
-        f"Any, friend. {SCRIPT}",
-        "Which glass?",
-        "base",
-    )
-    assert (rating.good, rating.arm) == (True, "base")
-    assert page.evaluate("window.attacked") is None
-    page.get_by_role("button", name="Go on from here").first.click()
-    page.get_by_label("Your question").fill("And white wine?")
-    page.get_by_role("button", name="Ask").click()
-    page.get_by_text("And white wine?").first.wait_for()
-    waited(lambda: page.get_by_text("Mend it").count() == 2, 60)
-    reader.check()
 
 
 def test_attacks_are_letters_and_a_drop_is_contested_by_keyboard_alone(

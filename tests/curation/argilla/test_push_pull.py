@@ -168,19 +168,23 @@ def test_queue_shows_both_opinions_and_its_answer_is_final(
     reviews, policy = pull(owner, coach, "round-007"), Policy(unsettled="queue")
     waiting = resolve(coach, rows, reviews, policy, {})
     assert [decision.record for decision in waiting.queue] == [rows[1].id]
-    pushed = push_queue(owner, coach, "round-007", rows, reviews, waiting.queue)
-    assert pushed is not None and (pushed.dataset, pushed.new) == (f"{name}-queue", 1)
+    queue, notes = {row.id for row in rows}, {rows[0].id: "ann: it is right"}
+    pushed = push_queue(owner, coach, "round-007", rows, reviews, queue, notes=notes)
+    assert pushed is not None and (pushed.dataset, pushed.new) == (f"{name}-queue", 2)
     with connected(owner) as client:
-        (shown,) = records_of(client, existing_dataset(client, owner, pushed.dataset))
-    assert shown["fields"]["opinions"] == (
-        "reviewer-1: 5/5\n\nreviewer-2: 1/5\nProblems: Wrong fact\nNote: not so"
-    )
+        held = records_of(client, existing_dataset(client, owner, pushed.dataset))
+    opinions = {shown["external_id"]: shown["fields"]["opinions"] for shown in held}
+    assert opinions == {
+        rows[0].id: "It was dropped, and somebody says it should stay: ann: it is right\n\n"
+        "reviewer-1: 5/5\n\nreviewer-2: 5/5",
+        rows[1].id: "reviewer-1: 5/5\n\nreviewer-2: 1/5\nProblems: Wrong fact\nNote: not so",
+    }
     answer(one, pushed.dataset, rows[1].id, fidelity=2)
     final = pull(owner, coach, "round-007", queue=True)
     settled = resolve(coach, rows, reviews, policy, {}, adjudications=final)
     assert settled.queue == []
     assert [(drop.record, drop.reason) for drop in settled.drops] == [(rows[1].id, "low_fidelity")]
-    assert push_queue(owner, coach, "round-007", rows, reviews, []) is None
+    assert push_queue(owner, coach, "round-007", rows, reviews, set()) is None
 
 
 def test_pulls_while_people_label_lose_nothing_and_two_at_rest_give_the_same_file(

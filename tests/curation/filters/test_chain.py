@@ -106,6 +106,17 @@ def test_a_question_in_another_script_is_another_language(
     assert [(d.reason, d.detail) for d in dropped if d.reason == "wrong_language"] == expected
 
 
+def test_a_contested_row_passes_all_but_repetitions_and_personal_data(persona: Persona) -> None:
+    row, private = _example("Sit."), _example("Mail a@example.com.", line=2)
+    settings = FilterSettings(personal_data="drop")
+    filtered = filter_examples(
+        [row, row, private], persona, settings, contested={row.id, private.id}
+    )
+    assert filtered.examples == [row]
+    assert [drop.reason for drop in filtered.drops] == ["exact_duplicate", "personal_data"]
+    assert filter_examples([row], persona, settings).drops[0].reason == "too_short"
+
+
 def test_an_exact_repetition_from_another_source_is_named_so(persona: Persona) -> None:
     again = _example(GOOD.replace(". ", ".  "), line=9)
     (gone,) = filter_examples([_example(GOOD), again], persona).drops
