@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
+from generation.conversations import ANSWERS, CRITIQUES, REPAIRS, plan_conversations
 from generation.prompts import FEW_SHOT, few_shot_pool
 from generation.questions import ROUNDS, Pool
 from generation.teacher import Taught
 from generation.topic_plan import FOLLOW_UP, topic_plan
 from workbench.config import GenerateSettings
+from workbench.dialogue.players import STEP as USER_STEP
+from workbench.dialogue.users import SimulatedUser
 from workbench.inference.endpoint import Endpoint, Paid, Price
 from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.judge import trait_questions
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
-from workbench.records import Example, user_prompt
+from workbench.records import Example, TurnFate, user_prompt
 from workbench.text import counted
 
 PER_CHARACTER = {"en": (0.2, 0.3), "ko": (0.4, 1.1)}
@@ -82,6 +86,9 @@ class TeacherPlan:
     """Topic → questions to be asked and answered."""
     steps: tuple[StepEstimate, ...]
     price: Price | None = None
+    conversations: int = 0
+    turns: int = 0
+    """Most answers of all conversations."""
 
     @property
     def money(self) -> Range | None:
@@ -108,6 +115,9 @@ class TeacherPlan:
     def lines(self) -> list[str]:
         """Return the plan for people to read: one line a step, and the sum."""
         lines = [f"{counted(self.rows, 'row')} over {counted(len(self.topics), 'topic')}"]
+        if self.conversations:
+            talks, turns = counted(self.conversations, "conversation"), counted(self.turns, "turn")
+            lines.append(f"{talks} with simulated users, {turns} at the most")
         for step in self.steps:
             lines.append(
                 f"{step.name}: {_span(step.requests)} requests,"
@@ -127,6 +137,8 @@ def plan_teacher(
     *,
     judge: Endpoint | None = None,
     seed: int = 0,
+    users: Sequence[SimulatedUser] = (),
+    user: Endpoint | None = None,
 ) -> TeacherPlan:
     """Return what :func:`generation.teacher.teacher_rows` will ask with the same arguments.
 
@@ -163,10 +175,38 @@ def plan_teacher(
     if negatives.high:
         count, about = negatives, tokens.about_answer
         steps.append(StepEstimate.of("hard_negatives", count, about, tokens.answer, price))
+    talks = plan_conversations(users, settings, seed)
+    turns = Range(len(talks), sum(one.user.turns for one in talks))
+    if talks:
+        steps += _conversation_steps(persona, seeds, tokens, turns, price, user)
     if judge:
-        seen = Range(rows, answers.high) + negatives
+        seen = Range(rows, answers.high) + negatives + Range(turns.low, 2 * turns.high)
         steps += _judge_steps(persona, tokens, seen, judge.rate)
-    return TeacherPlan(rows, dict(Counter(cell.topic for cell in cells)), tuple(steps), price)
+    topics = Counter(cell.topic for cell in cells)
+    return TeacherPlan(rows, dict(topics), tuple(steps), price, len(talks), round(turns.high))
+
+
+def _conversation_steps(
+    persona: Persona,
+    seeds: Sequence[Example],
+    tokens: _Tokens,
+    turns: Range,
+    price: Price | None,
+    user: Endpoint | None,
+) -> list[StepEstimate]:
+    """Return the steps of conversations: at best each ends at once, at worst all is repaired."""
+    # On the average turn half of the conversation has been said.
+    half = tokens.before.times(Range(0, turns.high / max(turns.low, 1) / 2))
+    asked = tokens.question + half + _system(persona, seeds).times(tokens.per_character)
+    mended, about = Range(0, turns.high), tokens.about_answer + half
+    steps = [
+        StepEstimate.of(ANSWERS, turns, asked, tokens.answer, price),
+        StepEstimate.of(CRITIQUES, mended, about, tokens.question.times(Range(1, 4)), price),
+        StepEstimate.of(REPAIRS, mended, about + asked, tokens.answer, price),
+    ]
+    if user:
+        steps.append(StepEstimate.of(USER_STEP, turns, about, tokens.question, user.rate))
+    return steps
 
 
 @dataclass(frozen=True)
@@ -240,7 +280,7 @@ def account_lines(plan: TeacherPlan, taught: Taught) -> list[str]:
 
     What a step took includes earlier runs that were stopped or killed; the plan knows no retries.
     """
-    lines = [_rows(taught)]
+    lines = [_rows(taught), *_talks(taught)]
     for step in plan.steps:
         took = taught.paid.get(step.name, Paid())
         lines.append(
@@ -281,6 +321,20 @@ def _rows(taught: Taught) -> str:
     if taught.missing:
         parts.append(f"{sum(taught.missing.values())} without a question")
     return f"{counted(taught.planned, 'row')} planned = {' + '.join(parts)}"
+
+
+def _talks(taught: Taught) -> list[str]:
+    """Return where the planned turns of conversations are, and how these ended."""
+    talks = taught.talks
+    if not talks.conversations:
+        return []
+    fates = " + ".join(f"{talks.fates[f]} {f}" for f in get_args(TurnFate) if f in talks.fates)
+    behaviours: Counter[str] = Counter(one.behaviour for one in talks.conversations)
+    ends: Counter[str] = Counter(one.end for one in talks.conversations)
+    return [
+        f"{counted(talks.planned, 'turn')} planned = {fates.replace('_', ' ')}",
+        f"conversations ended: {_kinds(ends)}; users: {_kinds(behaviours)}",
+    ]
 
 
 def _kinds(kinds: Mapping[str, int]) -> str:

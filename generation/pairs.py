@@ -18,7 +18,7 @@ from generation.teacher_client import STAGE, TeacherClient, drop_of
 from workbench.config import GenerateSettings
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import STEP as JUDGE_STEP
-from workbench.inference.judge import trait_questions, verdict_of, vote_of
+from workbench.inference.judge import JudgeVerdict, trait_questions, verdict_of, vote_of
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Drop, Example, Messages, Preference, Score, user_prompt
 
@@ -41,6 +41,11 @@ class TraitScores:
         """Share of the scored traits that the answer shows, 0 to 1."""
         return sum(self.shown.values()) / len(self.shown)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The scored traits that the answer does not show."""
+        return tuple(trait for trait, there in self.shown.items() if not there)
+
 
 @dataclass
 class JudgeAccount:
@@ -50,6 +55,19 @@ class JudgeAccount:
     """Traits of answers that the judge scored."""
     unscored: Counter[str] = field(default_factory=Counter)
     """Kind of failure → traits of answers without a score."""
+
+    def take(self, scores: TraitScores, trait: str, verdict: JudgeVerdict) -> None:
+        """Take the judge's word on a trait into an answer's scores, or count why there is none."""
+        if verdict.value is None:
+            self.unscored[verdict.failure] += 1
+        else:
+            self.scored += 1
+            scores.shown[trait] = bool(verdict.value)
+
+
+def rule_scores(persona: Persona, text: str) -> TraitScores:
+    """Return the scores of the traits that a rule checks."""
+    return TraitScores({trait.id: bool(trait.passes(text)) for trait in persona.rule_traits})
 
 
 def trait_scores(
@@ -71,10 +89,7 @@ def trait_scores(
         account: Counts what the judge scored.
         part: Number of the part of the step.
     """
-    scores = [
-        TraitScores({trait.id: bool(trait.passes(text)) for trait in persona.rule_traits})
-        for _, text in answers
-    ]
+    scores = [rule_scores(persona, text) for _, text in answers]
     asked = [
         (place, question)
         for place, answer in enumerate(answers)
@@ -94,12 +109,7 @@ def trait_scores(
         schema_name=VERDICT,
     )
     for (place, question), completion in zip(asked, completions, strict=True):
-        verdict = verdict_of([vote_of(completion)])
-        if verdict.value is None:
-            account.unscored[verdict.failure] += 1
-        else:
-            account.scored += 1
-            scores[place].shown[question.metric] = bool(verdict.value)
+        account.take(scores[place], question.metric, verdict_of([vote_of(completion)]))
     return scores
 
 
@@ -124,20 +134,10 @@ class Pairs:
     def add(
         self, row: Chosen, rejected: str, scores: TraitScores, kind: str, margin: float, model: str
     ) -> None:
-        """Take a pair whose scores are at least ``margin`` apart, else drop it by name."""
-        good, bad = row.scores.share, scores.share
+        """Take a pair of a row's answer and another one, as :meth:`take` does."""
         example = row.example
-        if example.answer.strip() == rejected.strip() or good - bad < margin:
-            self.dropped.append(
-                Drop(
-                    record=example.id,
-                    stage=STAGE,
-                    reason="pair_too_close",
-                    detail=f"{kind}: {good:.2f} and {bad:.2f}, {margin:.2f} apart are asked for",
-                    source=model,
-                    parents=(example.id,),
-                )
-            )
+        if example.answer.strip() == rejected.strip():
+            self._drop(example.id, kind, row.scores.share, scores.share, margin, model)
             return
         pair = Preference(
             prompt=example.prompt,
@@ -149,11 +149,22 @@ class Pairs:
             source=model,
             parents=(example.id,),
         )
+        self.take(pair, row.scores.share, scores.share, margin)
+
+    def take(self, pair: Preference, good: float, bad: float, margin: float) -> None:
+        """Take a pair whose scores are at least ``margin`` apart, else drop it by name.
+
+        The first of its parents is its row.
+        """
+        row = pair.parents[0]
+        if good - bad < margin:
+            self._drop(row, pair.kind, good, bad, margin, pair.source)
+            return
         self.preferences.append(pair)
         self.scores += [
             Score(
                 arm=arm,
-                prompt_id=example.id,
+                prompt_id=row,
                 response=pair.id,
                 metric=FIDELITY,
                 value=value,
@@ -161,6 +172,20 @@ class Pairs:
             )
             for arm, value in (("chosen", good), ("rejected", bad))
         ]
+
+    def _drop(
+        self, row: str, kind: str, good: float, bad: float, margin: float, model: str
+    ) -> None:
+        self.dropped.append(
+            Drop(
+                record=row,
+                stage=STAGE,
+                reason="pair_too_close",
+                detail=f"{kind}: {good:.2f} and {bad:.2f}, {margin:.2f} apart are asked for",
+                source=model,
+                parents=(row,),
+            )
+        )
 
 
 def make_pairs(

@@ -69,11 +69,11 @@ def nearest_examples(
     Similarity is the cosine of TF-IDF weights over character 2- to 4-grams within words, which
     suits Korean as well as English.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     pool = few_shot_pool(persona, seeds)
     if not (pool and questions):
         return [[] for _ in questions]
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     topics = _shown_topics(persona, pool)
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))
     known = vectorizer.fit_transform(seed.question for seed in pool)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from generation.conversations import Conversations, hold_conversations, plan_conversations
 from generation.distilabel.jobs import Cluster
 from generation.distilabel.runner import Distilabel
 from generation.pairs import Chosen, JudgeAccount, Pairs, make_pairs, trait_scores
@@ -20,6 +21,7 @@ from generation.teacher_client import TeacherClient, drop_of
 from generation.topic_plan import FOLLOW_UP, PLAIN, Coverage, PlannedQuestion, topic_plan
 from workbench.config import GenerateSettings
 from workbench.console import console
+from workbench.dialogue.users import SimulatedUser
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.completion import Completion, Usage, usage_of
@@ -74,11 +76,19 @@ class Taught:
     """Kind of failure → traits of answers that the judge was asked about and did not score."""
     spent: float = 0.0
     """Money for all of that, by the endpoints' prices."""
+    talks: Conversations = field(default_factory=Conversations)
+    """Conversations with simulated users, beside all that."""
+
+    @property
+    def rows(self) -> list[Example]:
+        """All rows: answers to questions, and conversations."""
+        return [*self.examples, *(row.example for row in self.talks.rows)]
 
     @property
     def share(self) -> float:
-        """Rows that came of those that were planned, 0 to 1."""
-        return len(self.examples) / self.planned if self.planned else 1.0
+        """Rows that came of those that were planned, conversations too, 0 to 1."""
+        planned = self.planned + len(self.talks.conversations)
+        return len(self.rows) / planned if planned else 1.0
 
 
 def teacher_rows(
@@ -91,8 +101,10 @@ def teacher_rows(
     judge: Endpoint | None = None,
     seed: int = 0,
     earlier: Sequence[Example] = (),
+    users: Sequence[SimulatedUser] = (),
+    user: Endpoint | None = None,
 ) -> Taught:
-    """Return new rows of a teacher: questions of every topic, answered in persona.
+    """Return new rows of a teacher: questions of every topic, answered in persona; conversations.
 
     Finished requests are kept in ``workdir``; the same call on the same folder asks only for the
     rest, whatever ended the call before.
@@ -107,6 +119,8 @@ def teacher_rows(
         judge: Answers the traits' questions that no rule can check.
         seed: Of the plan, of what is shown and, where the server heeds it, of sampling.
         earlier: Rows of earlier rounds; new questions differ from theirs, too.
+        users: The persona's simulated users, for conversations.
+        user: Plays them; without one they say their own lines.
 
     Raises:
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
@@ -114,7 +128,8 @@ def teacher_rows(
     """
     if settings.budget is not None and endpoint.rate is None:
         raise UserError("a budget needs a price", where=endpoint.base_url, fix="set its 'price'")
-    for asked in (endpoint, judge):
+    planned = plan_conversations(users, settings, seed)
+    for asked in (endpoint, judge, user if planned else None):
         if asked is not None:
             check_reachable(asked)
     pool = Pool(persona, seeds, topic_plan(persona, settings, seed), seed, earlier)
@@ -128,8 +143,11 @@ def teacher_rows(
         pairs = make_pairs(
             client, persona, chosen, settings, judge=judge, account=account, seed=seed
         )
-    _tell_budget(client, len(chosen))
-    return _taught(client, pool, answered, rows, pairs, account)
+    talks = hold_conversations(
+        client, persona, seeds, planned, settings, judge=judge, user=user, account=account
+    )
+    _tell_budget(client, len(chosen) + len(talks.rows))
+    return _taught(client, pool, answered, rows, pairs, account, talks)
 
 
 def _tell_budget(client: TeacherClient, rows: int) -> None:
@@ -270,6 +288,7 @@ def _taught(
     rows: Sequence[Chosen | None],
     pairs: Pairs,
     account: JudgeAccount,
+    talks: Conversations,
 ) -> Taught:
     """Return the result, every planned row accounted for."""
     dropped, model = list(pool.dropped), client.teacher.model
@@ -290,7 +309,7 @@ def _taught(
     usage = usage_of(lost)
     return Taught(
         examples=[row.example for row in rows if row is not None],
-        dropped=[*dropped, *pairs.dropped],
+        dropped=[*dropped, *pairs.dropped, *talks.dropped, *talks.pairs.dropped],
         usage=usage_of(one for step in client.completions.values() for one in step),
         planned=len(pool.cells),
         coverage=Coverage.of(
@@ -301,11 +320,12 @@ def _taught(
         missing=missing,
         failed=usage["failed"],
         filtered=usage["filtered"],
-        preferences=pairs.preferences,
-        scores=pairs.scores,
+        preferences=[*pairs.preferences, *talks.pairs.preferences],
+        scores=[*pairs.scores, *talks.pairs.scores],
         steps={step: usage_of(completions) for step, completions in client.completions.items()},
         paid=client.paid(),
         judged=account.scored,
         unjudged=dict(account.unscored),
         spent=client.spent(),
+        talks=talks,
     )

@@ -6,7 +6,7 @@ judge's questions all go through it, and by it through distilabel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +93,24 @@ class TeacherClient:
         )
         completions = self.distilabel.run(f"{step}-{part}", prompts, job, label=label)
         return self._ended(step, endpoint, completions)
+
+    def share_of_budget(
+        self, endpoint: Endpoint, endpoints: Mapping[str, Endpoint]
+    ) -> float | None:
+        """Return what one of several endpoints that are asked side by side may cost; None: any."""
+        if self.budget is None or endpoint.rate is None:
+            return None
+        priced = sum(one.rate is not None for one in endpoints.values())
+        return max(0.0, self.budget - self.spent()) / priced
+
+    def book(self, step: str, endpoint: Endpoint, completions: list[Completion]) -> None:
+        """Take requests that were made elsewhere into the books.
+
+        Raises:
+            UserError: The endpoint is hopeless.
+        """
+        self.prices[step] = endpoint.rate
+        self._ended(step, endpoint, completions)
 
     def _ended(
         self, step: str, endpoint: Endpoint, completions: list[Completion]

@@ -29,6 +29,8 @@ from workbench.config import METHODS, Method
 from workbench.errors import UserError
 from workbench.records import (
     SPLITS,
+    Conversation,
+    Critique,
     Decision,
     Drop,
     Example,
@@ -153,6 +155,8 @@ GENERATED_PREFERENCES = Records("generate", "preferences.jsonl", Preference)
 GENERATED_SCORES = Records("generate", "scores.jsonl", Score)
 BASELINE = Records("generate", "baseline.jsonl", Response)
 GENERATE_DROPS = Records("generate", "drops.jsonl", Drop)
+CONVERSATIONS = Records("generate", "conversations.jsonl", Conversation)
+CRITIQUES = Records("generate", "critiques.jsonl", Critique)
 COVERAGE = Json("generate", "coverage.json")
 DATASET_CARD = Text("generate", "README.md")
 
@@ -184,7 +188,6 @@ PROBES = Records("split", "probes.jsonl", ProbePrompt)
 DROPPED_PROBES = Records("split", "dropped-probes.jsonl", ProbePrompt)
 ASSIGNMENTS = Records("split", "splits.jsonl", SplitAssignment)
 SPLIT_DROPS = Records("split", "drops.jsonl", Drop)
-
 RESPONSES = Records("evaluate", "responses.jsonl", Response)
 SCORES = Records("evaluate", "scores.jsonl", Score)
 INSTRUCTIONS = Records("evaluate", "instructions.jsonl", Response)
@@ -203,13 +206,11 @@ SURFACE_ANSWERS = Records("evaluate", "surfaces.jsonl", Response)
 ROBUSTNESS = Document("evaluate", "robustness.json", Robustness)
 DIVERSITY = Json("evaluate", "diversity.json")
 WIN_RATES = Document("evaluate", "pairs.json", PairwiseResult)
-
 BLIND_KEY = Json("people", "key.json")
 BLIND_PAIRS = Records("people", "pairs.jsonl", Example)
 BLIND_REVIEWS = Records("people", "reviews.jsonl", Review)
 PEOPLE = Document("people", "people.json", People)
 SEEDS = Document("seeds", "seeds.json", SeedsReport)
-
 REPORT_PAGE = Text("report", "report.html")
 ROW_EXPORTS = Artifact("export", "rows.jsonl")
 

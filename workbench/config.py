@@ -38,7 +38,7 @@ class RowRequest(Settings):
 class GenerateSettings(Settings):
     """How candidates are made."""
 
-    per_topic: int = Field(default=3, ge=1)
+    per_topic: int = Field(default=3, ge=0)
     """New questions to ask of a teacher for each topic, where one is configured."""
     plan: tuple[RowRequest, ...] = ()
     """Just these, in place of so many for each topic and of ``mix``; ``persona next`` writes it."""
@@ -51,6 +51,12 @@ class GenerateSettings(Settings):
     hard_negatives: float = Field(default=0.25, ge=0, le=1)
     """Share of the rows that get a hard negative, for a harder preference pair than the base's own
     answer makes; the pair is trained on where reviewers keep its row."""
+    conversations: int = Field(default=0, ge=0)
+    """Conversations between the persona's simulated users and the teacher; each that has an answer
+    becomes a row."""
+    turn_fidelity: float = Field(default=0.8, ge=0, le=1)
+    """Least share of the traits that an answer of a conversation shows; below it the teacher
+    critiques and repairs it once."""
     margin: float = Field(default=0.2, ge=0, le=1)
     """Least difference of the two fidelities of a generated pair."""
     budget: float | None = Field(default=None, ge=0)

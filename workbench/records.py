@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, model_validator
 
-from workbench.dialogue.users import ConversationEnd, SimulatedUser
+from workbench.dialogue.users import Behaviour, ConversationEnd, SimulatedUser
 from workbench.values import Frozen
 
 Role = Literal["system", "user", "assistant"]
@@ -26,6 +26,9 @@ Origin = Literal["seed", "teacher", "edit", "baseline", "imported"]
 """``seed`` is a row of the persona's own file, ``imported`` one of another file."""
 Outcome = Literal["keep", "edit", "alternative", "drop", "queue"]
 ReviewStatus = Literal["submitted", "discarded"]
+TurnFate = Literal["kept", "repaired", "failed", "filtered", "not_reached"]
+"""What becomes of a planned turn: the answer stays as it came, or mended; a request for it failed;
+it was filtered, or is off persona after its repair too; the conversation ended before it."""
 ID_DIGITS = 16
 """Hex digits kept of the SHA-256 of a record's content (64 bits)."""
 
@@ -159,6 +162,48 @@ class UnpairedPreference(Row):
     answer: str = Field(min_length=1)
     label: bool
     """True where the answer is desirable; the field of TRL's KTO."""
+
+
+class Critique(Record):
+    """What is wrong with an answer in a conversation, in the words of the teacher who mends it."""
+
+    prefix: ClassVar[str] = "cr"
+
+    prompt: Messages = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    missing: tuple[str, ...] = ()
+    """Ids of the traits that the answer does not show."""
+    text: str = Field(min_length=1)
+
+
+class ConversationTurn(Frozen):
+    """One planned answer of a conversation."""
+
+    fate: TurnFate
+    fidelity: float | None = None
+    """Share of the traits that the answer shows, of one that stays."""
+    reason: str = ""
+    detail: str = ""
+
+
+class Conversation(Record):
+    """A conversation between a simulated user and a teacher: who played whom, and how it went."""
+
+    prefix: ClassVar[str] = "cv"
+
+    user: str = Field(min_length=1)
+    """Id of the simulated user in ``users.yaml``."""
+    behaviour: Behaviour
+    player: str = Field(min_length=1)
+    """Model that played the user; ``lines`` where none did."""
+    teacher: str = Field(min_length=1)
+    """Model that played the persona."""
+    seed: int = Field(ge=0)
+    messages: Messages = Field(min_length=1)
+    turns: tuple[ConversationTurn, ...] = ()
+    """Every planned answer, in order."""
+    end: ConversationEnd
+    why: str = ""
 
 
 class Review(Record):

@@ -23,6 +23,9 @@ from rounds.context import RoundContext
 from rounds.layout import Records, RoundFolder
 from rounds.runner import StageSpec, Work
 from workbench.console import console
+from workbench.dialogue.users import FILE as USERS
+from workbench.dialogue.users import SimulatedUser, read_users
+from workbench.errors import UserError
 from workbench.inference.base_models import resolve_model
 from workbench.inference.endpoint import Endpoint
 from workbench.records import Example
@@ -41,6 +44,7 @@ def generate_stage(context: RoundContext) -> StageSpec:
         partial(_generate, context),
         inputs=(layout.IMPORTED,),
         optional=(layout.CARRY_OVER_EXAMPLES, layout.CARRY_OVER_BASELINE),
+        files=context.persona_files(USERS) if _talks(context) else {},
         earlier=_earlier_rows(context),
         settings={
             "model": context.config.model,
@@ -49,6 +53,11 @@ def generate_stage(context: RoundContext) -> StageSpec:
             "teacher": _who(context.config.teacher),
             "student": _who(context.config.student),
             "judge": _who(context.config.judge),
+            **(
+                {"simulated_user": _who(user)}
+                if _talks(context) and (user := _user(context))
+                else {}
+            ),
             **_rows_wanted(context),
         },
         packages=("distilabel", "openai", "torch", "transformers"),
@@ -59,9 +68,34 @@ def generate_stage(context: RoundContext) -> StageSpec:
 def _rows_wanted(context: RoundContext) -> dict[str, object]:
     """Return the settings that decide which rows are made; no plan leaves no trace."""
     settings = context.config.generate.model_dump(mode="json", exclude=set(HOW))
-    if not settings["plan"]:
-        del settings["plan"]
+    unset = () if settings["conversations"] else ("conversations", "turn_fidelity")
+    for name in (*unset, *(() if settings["plan"] else ("plan",))):
+        del settings[name]
     return settings
+
+
+def _talks(context: RoundContext) -> bool:
+    """Return whether simulated users talk to a teacher."""
+    return context.config.teacher is not None and context.config.generate.conversations > 0
+
+
+def _user(context: RoundContext) -> Endpoint | None:
+    return context.config.simulated_user
+
+
+def _users(context: RoundContext) -> list[SimulatedUser]:
+    """Return the persona's simulated users, where some talk.
+
+    Raises:
+        UserError: There is no file of them, or it has mistakes.
+    """
+    if not _talks(context):
+        return []
+    path = context.persona_folder / USERS
+    if not path.exists():
+        fix = "write one, or set generate.conversations to 0"
+        raise UserError("conversations need simulated users", where=str(path), fix=fix)
+    return read_users(path, context.persona.topics)
 
 
 def _earlier_rows(context: RoundContext) -> tuple[tuple[RoundFolder, Records[Example]], ...]:
@@ -92,6 +126,8 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | N
         context.config.generate,
         judge=context.config.judge,
         seed=context.config.seed,
+        users=_users(context),
+        user=_user(context),
     )
 
 
@@ -99,7 +135,7 @@ def _generate(context: RoundContext, work: Work) -> None:
     seeds, carry_over = work.read(layout.IMPORTED), read_carry_over(work)
     scratch = work.round.scratch(STAGE)
     taught = _teach(context, work, [*carry_over.rows, *seeds], scratch / "teacher")
-    rows = taught.examples if taught else []
+    rows = taught.rows if taught else []
     baseline = baseline_answers(
         [*seeds, *rows],
         context.config.student or resolve_model(context.config.model),
@@ -116,6 +152,9 @@ def _generate(context: RoundContext, work: Work) -> None:
     work.write(layout.GENERATED_SCORES, taught.scores if taught else [])
     work.write(layout.BASELINE, [*carry_over.baseline, *baseline.responses])
     work.write(layout.GENERATE_DROPS, drops)
+    if taught and taught.talks.conversations:
+        work.write(layout.CONVERSATIONS, taught.talks.conversations)
+        work.write(layout.CRITIQUES, taught.talks.critiques)
     if rows:
         counts = {
             layout.GENERATED.name: len(rows),
@@ -153,7 +192,11 @@ def _teach(context: RoundContext, work: Work, seeds: list[Example], workdir: Pat
         judge=context.config.judge,
         seed=context.config.seed,
         earlier=[row for one, rows in _earlier_rows(context) for row in one.read(rows)],
+        users=_users(context),
+        user=_user(context),
     )
+    if taught.talks.conversations:
+        work.counts["turns"] = {"planned": taught.talks.planned, **taught.talks.fates}
     for line in account_lines(plan, taught):
         console.print(f"  {line}")
     work.write(layout.COVERAGE, taught.coverage.to_dict())

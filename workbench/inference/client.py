@@ -158,27 +158,30 @@ class EndpointClient:
             ) from None
         return [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
 
-    async def complete(self, request: EndpointRequest) -> Completion:
-        """Ask until there is an answer, or no try left."""
+    async def complete(self, request: EndpointRequest, step: str = "") -> Completion:
+        """Ask until there is an answer, or no try left.
+
+        ``step`` is the name under which the cache counts it, if not the client's own.
+        """
         key = request.key(self.endpoint)
         if (running := self._under_way.get(key)) is not None:
             return (await running).free()
         future = self._under_way[key] = asyncio.get_running_loop().create_future()
         try:
-            completion = await self._known_or_asked(key, request)
+            completion = await self._known_or_asked(key, request, step or self.step)
         except BaseException:
             future.cancel()
             raise
         future.set_result(completion)
         return completion
 
-    async def _known_or_asked(self, key: str, request: EndpointRequest) -> Completion:
+    async def _known_or_asked(self, key: str, request: EndpointRequest, step: str) -> Completion:
         if self._cache is not None and (known := await self._cache.known(key)):
             return known
         async with self._gate:
             completion = await self._to_the_end(request)
         if self._cache is not None:
-            await self._cache.keep(key, completion, self.step, self.endpoint.name)
+            await self._cache.keep(key, completion, step, self.endpoint.name)
         return completion
 
     async def _to_the_end(self, request: EndpointRequest) -> Completion:
