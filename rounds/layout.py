@@ -159,7 +159,6 @@ CONVERSATIONS = Records("generate", "conversations.jsonl", Conversation)
 CRITIQUES = Records("generate", "critiques.jsonl", Critique)
 COVERAGE = Json("generate", "coverage.json")
 DATASET_CARD = Text("generate", "README.md")
-
 FILTERED = Records("filter", "examples.jsonl", Example)
 FILTERED_PREFERENCES = Records("filter", "preferences.jsonl", Preference)
 FILTER_DROPS = Records("filter", "drops.jsonl", Drop)

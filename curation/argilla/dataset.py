@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curation.argilla.pictures import picture_field
-from curation.argilla.records import DIMENSIONS, VECTOR
+from curation.argilla.records import CHAT, DIMENSIONS, VECTOR
 from workbench.errors import UserError
 from workbench.language import say
 from workbench.persona import Persona
@@ -22,7 +22,7 @@ from workbench.records import Example
 from workbench.stats.agreement import RATINGS
 
 if TYPE_CHECKING:
-    from argilla import ImageField, Settings, TextField
+    from argilla import ChatField, ImageField, Settings, TextField
 
 Phrase = Callable[[str], str]
 """Key after ``review.`` → the text in the persona's language."""
@@ -122,6 +122,8 @@ class DatasetShape:
     """Most pictures that a row has."""
     queue: bool = False
     """The disagreement queue: opinions are shown beside each answer."""
+    chats: bool = False
+    """Some rows go on in a conversation."""
 
 
 def settings(
@@ -184,7 +186,7 @@ def check_length(persona: Persona, guide: str) -> None:
         )
 
 
-def _fields(phrase: Phrase, shape: DatasetShape) -> list[TextField | ImageField]:
+def _fields(phrase: Phrase, shape: DatasetShape) -> list[ChatField | TextField | ImageField]:
     import argilla as rg
 
     required = {"question": True, "answer": not shape.pairs}
@@ -206,7 +208,10 @@ def _fields(phrase: Phrase, shape: DatasetShape) -> list[TextField | ImageField]
         )
         for number in range(shape.pictures)
     ]
-    return [*texts, *pictures]
+    chat = rg.ChatField(
+        name=CHAT, title=phrase(f"field.{CHAT}"), required=False, use_markdown=False
+    )
+    return [*((chat,) if shape.chats else ()), *texts, *pictures]
 
 
 def _questions(phrase: Phrase, shape: DatasetShape, problems: dict[str, str]) -> list[Any]:

@@ -91,7 +91,8 @@ def push(
     pictures = _pictures(examples, pairs, round_name, folder)
     # A later push may add the pairs: what reviewers are asked must not depend on it.
     most = max(map(len, pictures.values()), default=0)
-    shape = DatasetShape(bool(alternatives), most, queue=opinions is not None)
+    chats = any(len(row.prompt) > 1 for row in examples)
+    shape = DatasetShape(bool(alternatives), most, queue=opinions is not None, chats=chats)
     with connected(connection) as client:
         wanted = settings(persona, few_shot, shape, min_submitted=reviewers_per_record)
         dataset = _dataset(client, connection, name, wanted)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 VECTOR = "similar"
+CHAT = "chat"
+"""Field of what was said before the question, turn by turn."""
 DIMENSIONS = 256
 
 
@@ -72,11 +74,23 @@ def question_text(persona: Persona, example: Example) -> str:
     )
 
 
+def earlier_turns(persona: Persona, example: Example) -> list[dict[str, str]]:
+    """Return what was said before the question as Argilla's chat field takes it."""
+    return [
+        {
+            "role": say(persona.language, f"review.speaker.{m.role}", name=persona.name),
+            "content": letters(m.content),
+        }
+        for m in example.prompt[:-1]
+    ]
+
+
 def letters(text: str) -> str:
     """Return what Argilla's page shows as the letters of ``text``.
 
-    Argilla 2.8.0 puts the value of a text field into its page as HTML, though the field is no
-    Markdown (``TextField.vue``): ``<b>`` would go, ``&lt;`` become ``<``, and a script run.
+    Argilla 2.8.0 puts the value of a text or chat field into its page as HTML, though the field is
+    no Markdown (``TextField.vue``, ``ChatField.vue``): ``<b>`` would go, ``&lt;`` become ``<``, and
+    a script run.
     """
     return _MARKUP.sub(lambda match: {"<": "&lt;", "&": "&amp;"}[match.group()], text)
 
@@ -118,17 +132,20 @@ def records(
 
     questions = [question_text(persona, example) for example in examples]
     made = []
-    for example, question, vector in zip(examples, questions, vectors(questions), strict=True):
+    for example, vector in zip(examples, vectors(questions), strict=True):
+        question = example.question
         metadata = _metadata(persona, round_name, example)
-        fields = {"question": question, "answer": example.answer}
+        texts = {"question": question, "answer": example.answer}
         if alternative := alternatives.get(example.id):
             metadata["order"] = order_of(example, round_name)
             answers = [example.answer, alternative]
             first, second = answers if metadata["order"] == CANDIDATE_FIRST else answers[::-1]
-            fields = {"question": question, "answer_a": first, "answer_b": second}
+            texts = {"question": question, "answer_a": first, "answer_b": second}
         if opinions is not None:
-            fields["opinions"] = opinions[example.id]
-        fields = {name: letters(text) for name, text in fields.items()}
+            texts["opinions"] = opinions[example.id]
+        fields: dict[str, Any] = {name: letters(text) for name, text in texts.items()}
+        if turns := earlier_turns(persona, example):
+            fields[CHAT] = turns
         for number, address in enumerate((pictures or {}).get(example.id, ())):
             fields[picture_field(number)] = address
         made.append(

@@ -92,6 +92,18 @@ class ReviewPage:
         areas = self.page.locator(".text_field_component .content-area")
         return [area.inner_text().removesuffix("\n ") for area in areas.all()]
 
+    def chat(self) -> list[tuple[str, str]]:
+        """Return who said what before the question."""
+        turns = self.page.locator(".chat__bubble").evaluate_all(
+            """all => all.map(one => {
+                const role = one.parentElement.querySelector(".chat__role");
+                const style = one.querySelector("style");
+                if (style) style.remove();
+                return [role.innerText.trim(), one.innerText.trim()];
+            })"""
+        )
+        return [(role, text) for role, text in turns]
+
     def next_row(self, seen: set[str]) -> int:
         """Wait for a question that begins with ``Q``, a new digit and a colon; return the digit."""
         from playwright.sync_api import expect

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from time import process_time
 
 import pytest
 
-from curation.related_rows import Placed
+from curation.leaks import Item, find_leaks
+from curation.related_rows import Placed, questions_of, record_ids
 from curation.split import SplitRows, assign_groups, split_rows
 from workbench.config import SplitSettings
 from workbench.errors import UserError
-from workbench.records import Example, Preference, user_prompt
+from workbench.records import SPLITS, Example, Message, Preference, Role, user_prompt
 
 TOPICS = [f"topic_{n}" for n in range(10)]
 
@@ -257,3 +259,52 @@ def test_topics_that_are_only_trained_on_count_for_no_share() -> None:
     splits = split_rows([*rows, *taught], [], seed=0, train_only=("honesty",))
     assert splits.examples["test"] == without.examples["test"]
     assert {row.id for row in taught} <= {row.id for row in splits.examples["train"]}
+
+
+def _talks() -> tuple[list[Example], list[Preference]]:
+    """Twelve users, each in two conversations that go on in other words, a pair at each turn."""
+    rows, pairs = [], []
+    for n in range(24):
+        first = " ".join(f"u{n % 12}w{k}first" for k in range(6))
+        later = " ".join(f"c{n}w{k}later" for k in range(6))
+        roles: tuple[Role, ...] = ("user", "assistant", "user")
+        texts = zip(roles, (first, f"Sit {n}.", later), strict=True)
+        prompt = tuple(Message(role=role, content=text) for role, text in texts)
+        row = Example(prompt=prompt, answer=f"Stand {n}.", parents=(f"cv-{n:016x}",))
+        rows.append(row)
+        pairs += [
+            Preference(
+                prompt=prompt[:end], chosen=good, rejected="No.", parents=(row.id, f"cr-{n:016x}")
+            )
+            for end, good in ((1, f"Sit {n}."), (3, row.answer))
+        ]
+    return rows, pairs
+
+
+def _items(made: SplitRows) -> list[Item]:
+    return [
+        Item(one.id, split, questions_of(one), (one.id, *record_ids(one.parents)))
+        for split in SPLITS
+        for one in (*made.examples[split], *made.preferences[split])
+    ]
+
+
+def test_a_conversation_its_turns_and_its_siblings_stand_in_one_split() -> None:
+    rows, pairs = _talks()
+    settings = SplitSettings(topics="spread", test=0.25, validation=0.25)
+    made = split_rows(rows, pairs, seed=1, settings=settings)
+    splits = _splits(made)
+    assert {len(found) for found in made.examples.values()} <= set(range(4, 17, 2))
+    for n, row in enumerate(rows):
+        related = {splits[row.id], splits[rows[(n + 12) % 24].id]}
+        assert related | {splits[pair.id] for pair in pairs[2 * n : 2 * n + 2]} == related
+        assert len(related) == 1
+    items = _items(made)
+    assert find_leaks(items) == []
+    # And the check is not blind: one turn of a conversation on another side is found.
+    place = next(i for i, item in enumerate(items) if item.ids[0] == pairs[0].id)
+    other = "train" if items[place].split != "train" else "test"
+    items[place] = replace(items[place], split=other)
+    assert {pairs[0].id} & {
+        id_ for leak in find_leaks(items) for id_ in leak.one.ids + leak.other.ids
+    }

@@ -14,12 +14,13 @@ from curation.argilla.push import push
 from curation.argilla.server import Server, ServerHome, start
 from tests.curation.review_page import ReviewPage, browsing
 from workbench.persona import Persona, load_persona
-from workbench.records import Example, user_prompt
+from workbench.records import Example, Message, Role, user_prompt
 
 pytestmark = pytest.mark.slow
 
 REVIEWER = "browser-reviewer"
 ROUND = "round-020"
+TALKS = "round-021"
 GOOD = "회원님, 지금 바로 일어나서 어깨를 돌리세요. 오늘은 산책 10분! 제가 내일 확인할게요. 💪"
 ROWS = [
     ("데드리프트 할 때 허리가 굽어요.", GOOD, 0),
@@ -109,6 +110,35 @@ def test_what_a_reviewer_clicks_is_what_is_pulled(
         "note": "끝을 다듬었어요.",
     }
     assert discarded.status == "discarded"
+
+
+def test_a_conversation_is_read_and_the_correction_is_of_its_last_turn(
+    chromium: str, server: Server, persona: Persona
+) -> None:
+    owner = Connection(server.url, server.owner_api_key)
+    turns = ("목이 <뻐근>해요.", GOOD, "해봤는데 그대로예요.")
+    roles: tuple[Role, ...] = ("user", "assistant", "user")
+    prompt = tuple(Message(role=r, content=text) for r, text in zip(roles, turns, strict=True))
+    talk = Example(prompt=prompt, answer="여러 가지 원인이 있어요.", topic=persona.topics[1])
+    plain = Example(prompt=user_prompt("벤치프레스는요?"), answer=GOOD, topic=persona.topics[0])
+    push(owner, persona, TALKS, [plain, talk], reviewers_per_record=1)
+    with browsing(chromium, server.url) as ui:
+        ui.sign_in(server.login(REVIEWER))
+        ui.open(review_progress(owner, persona, TALKS).url)
+        ui.search("뻐근")
+        ui.shows(1)
+        assert [(role, text) for role, text in ui.chat()] == [
+            ("질문자", "목이 <뻐근>해요."),
+            (persona.name, GOOD),
+        ]
+        assert ui.texts() == ["해봤는데 그대로예요.", talk.answer]
+        assert ui.written("corrected").strip() == talk.answer
+        ui.rate(2)
+        ui.write("corrected", GOOD)
+        ui.press("Submit")
+        ui.has_done("Submitted", 1)
+    (review,) = pull(owner, persona, TALKS)
+    assert (review.record, review.correction(talk.answer)) == (talk.id, GOOD)
 
 
 def test_find_similar_shows_the_nearest_question_first(

@@ -6,7 +6,7 @@ import pytest
 
 from curation.argilla.dataset import guidelines, problem_labels
 from curation.argilla.pictures import pictures_of
-from curation.argilla.records import DIMENSIONS, JudgeOpinion, order_of, records, vectors
+from curation.argilla.records import DIMENSIONS, VECTOR, JudgeOpinion, order_of, records, vectors
 from workbench.errors import UserError
 from workbench.language import phrases
 from workbench.persona import Persona
@@ -79,13 +79,20 @@ def test_row_without_a_fault_gets_no_suggested_problem(coach: Persona, repo: Pat
     assert (record.metadata["origin"], record.metadata["round"]) == ("seed", "round-001")
 
 
-def test_several_turns_are_shown_with_their_speakers(coach: Persona) -> None:
-    turns = (("user", "My neck."), ("assistant", "Since when?"), ("user", "Monday."))
+def test_a_conversation_is_a_chat_and_its_last_turn_is_judged(coach: Persona) -> None:
+    turns = (("user", "My neck <b>."), ("assistant", "Since when?"), ("user", "Monday."))
     prompt = tuple(Message.model_validate({"role": role, "content": c}) for role, c in turns)
     row = Example(prompt=prompt, answer="Rest.")
     (record,) = records(coach, "round-001", [row], {}, {})
-    shown = "Person: My neck.\n\nCoach: Since when?\n\nPerson: Monday."
-    assert record.fields["question"] == shown
+    assert record.fields["chat"] == [
+        {"role": "Person", "content": "My neck &lt;b>."},
+        {"role": "Coach", "content": "Since when?"},
+    ]
+    assert (record.fields["question"], record.fields["answer"]) == ("Monday.", "Rest.")
+    alone = example("Monday.", "Rest.")
+    (plain,) = records(coach, "round-001", [alone], {}, {})
+    assert "chat" not in plain.fields.to_dict()
+    assert plain.vectors[VECTOR] != record.vectors[VECTOR], "found by what was said before, too"
 
 
 def test_pictures_are_files_as_data_and_what_texts_name_by_an_address_that_argilla_takes(
