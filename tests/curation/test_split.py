@@ -15,7 +15,7 @@ from curation.related_rows import Placed, questions_of, record_ids
 from curation.split import SplitRows, assign_groups, split_rows
 from workbench.config import SplitSettings
 from workbench.errors import UserError
-from workbench.records import SPLITS, Example, Message, Preference, Role, user_prompt
+from workbench.records import SPLITS, Example, Message, Preference, Role, SplitName, user_prompt
 
 TOPICS = [f"topic_{n}" for n in range(10)]
 
@@ -303,7 +303,7 @@ def test_a_conversation_its_turns_and_its_siblings_stand_in_one_split() -> None:
     assert find_leaks(items) == []
     # And the check is not blind: one turn of a conversation on another side is found.
     place = next(i for i, item in enumerate(items) if item.ids[0] == pairs[0].id)
-    other = "train" if items[place].split != "train" else "test"
+    other: SplitName = "train" if items[place].split != "train" else "test"
     items[place] = replace(items[place], split=other)
     assert {pairs[0].id} & {
         id_ for leak in find_leaks(items) for id_ in leak.one.ids + leak.other.ids
