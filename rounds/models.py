@@ -9,20 +9,33 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from evaluation.answer import LEAST_NEW_TOKENS
 from generation.card import FILES, dataset_card
 from rounds.arms import PROMPT, OwnArm, own_arms
 from rounds.context import RoundContext
-from rounds.layout import COMPARISON, GENERATED, RESPONSES, TEST, TRAIN, adapter, recipe
+from rounds.layout import (
+    COMPARISON,
+    GENERATED,
+    RESPONSES,
+    TEST,
+    TRAIN,
+    adapter,
+    recipe,
+    trained_rows,
+)
 from rounds.lineage.documents import data_sheet
+from rounds.stages.train import learning_files, training_run
 from training.export.carried import is_bridged, serving_folder
+from training.export.eject import Engine, eject
 from training.export.formats import Export
 from training.export.gate import ParityPrompts
 from training.export.hub import Provenance
 from training.export.merged import write_merged
 from training.export.source import ExportSource, base_licence, check_name
-from workbench.config import METHODS
+from training.recipe import load_recipe
+from workbench.config import METHODS, Method
 from workbench.console import console
 from workbench.errors import UserError, nearest
 from workbench.inference.answer_cache import model_fingerprint
@@ -141,7 +154,41 @@ def open_export(
     )
 
 
-def _stage(context: RoundContext, stage: str | None) -> str:
+def eject_stage(
+    context: RoundContext, *, stage: str | None = None, out: Path | None = None, engine: Engine
+) -> Path:
+    """Write a stage's training as one plain script with its rows, and return the script.
+
+    Raises:
+        UserError: No such stage or no adapter of it, or a plain script does not say all of it.
+    """
+    one, method = context.round, _stage(context, stage)
+    manifest = one.manifest(method)
+    text, replayed = one.read(recipe(method)), one.path(trained_rows(method))
+    folder = out or one.stage("export") / f"{method}-script"
+    with TemporaryDirectory() as temporary:
+        file = Path(temporary) / "recipe.yaml"
+        file.write_text(text, encoding="utf-8")
+        own = context.config.train.files.get(method)
+        train, validation = learning_files(one, method, own, Path(temporary))
+        inputs = manifest.inputs if manifest else {}
+        starts = [Path(name) for name in inputs if name.endswith("/adapter")]
+        # Another round's adapter is named with its round, this round's by its stage alone.
+        start = starts[0] if starts else None
+        if start:
+            start = (one.folder if len(start.parts) == 2 else one.folder.parent) / start
+        run = training_run(
+            context,
+            load_recipe(file),
+            replayed if replayed.exists() else train,
+            folder,
+            validation=validation,
+            adapter=start,
+        )
+        return eject(run, folder, name=context.persona.name, engine=engine)
+
+
+def _stage(context: RoundContext, stage: str | None) -> Method:
     """Return the stage to export: the one asked for, or the one trained last."""
     manifests = {name: context.round.manifest(name) for name in METHODS}
     trained = {name: manifest.started for name, manifest in manifests.items() if manifest}

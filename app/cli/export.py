@@ -19,6 +19,7 @@ from rounds.inspect_logs import write_inspect_logs
 from rounds.lineage.documents import add_documents
 from rounds.row_export import DEFAULT_KINDS, export_rows
 from training.device import quiet
+from training.export.eject import Engine
 from training.export.formats import (
     Export,
     export_adapter,
@@ -91,6 +92,7 @@ LINES = {
     "ollama": "The same with the Modelfile that Ollama takes.",
     "vllm": "The adapter with the command that serves it by vLLM.",
     "hub": "A folder for the Hub, with cards; --push sends it.",
+    "rows": "The split's rows for another trainer, with ids.",
     "inspect": "Answers and scores as logs for `inspect view`.",
 }
 """Command → its line in the list, in the order in which they are used."""
@@ -216,7 +218,7 @@ def rows(
     out: Path | None,
     no_ids: bool,
 ) -> None:
-    """Write the split's rows for another trainer, a file a split, with their ids.
+    """Write the split's rows for another trainer, with ids.
 
     `persona import` reads each form back to the same ids. Beside forms that LLaMA-Factory reads
     lies its dataset_info.json, beside those that axolotl reads a block for its configuration.
@@ -286,3 +288,28 @@ def hub(
     if push:
         for url in push_folders(opened.out, repository, rows, dataset, public=public):
             click.echo(url)
+
+
+@click.command("eject")
+@round_options
+@click.option("--stage", help="Whose training; the last one by default.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; in the round by default.")
+@click.option(
+    "--engine", type=click.Choice(["trl", "unsloth"]), default="trl", show_default=True,
+    help="Whose model class the script loads; Unsloth's needs a GPU.",
+)  # fmt: skip
+def eject(context: RoundContext, stage: str | None, out: Path | None, engine: Engine) -> None:
+    """Write a stage's training as one plain script with its rows, for those who leave.
+
+    The script is TRL's and PEFT's own words and nothing of this project; it trains the same adapter
+    with the same losses where the versions in its requirements.txt are there.
+
+    \b
+    Example:
+      persona eject --stage sft --out gym-trainer-script
+    """
+    from rounds.models import eject_stage
+
+    with quiet():
+        script = eject_stage(context, stage=stage, out=out, engine=engine)
+    click.echo(script)

@@ -33,6 +33,7 @@ COMMANDS = {
     "train": ("models", "train", "Train one stage: sft, dpo, grpo or kto."),
     "evaluate": ("models", "evaluate", "Answer held-out prompts and score them."),
     "report": ("models", "report", "Write the report as one HTML file."),
+    "eject": ("export", "eject", "A stage's training as one plain script."),
     "chat": ("models", "chat", "Talk to an arm, or to two side by side."),
     "compare": ("loop", "compare", "What changed from one round to another."),
     "next": ("loop", "next_", "Open the next round from the last one's report."),

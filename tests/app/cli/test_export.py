@@ -61,7 +61,8 @@ def test_bad_input_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def said(*arguments: str) -> str:
-        assert main(["export", *arguments, *options]) == EXIT_USER_ERROR
+        command = arguments if arguments[0] == "eject" else ("export", *arguments)
+        assert main([*command, *options]) == EXIT_USER_ERROR
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and "Traceback" not in err
         return err
@@ -70,6 +71,7 @@ def test_bad_input_is_one_line(
         "merged", "--stage", "sftt"
     )
     assert "run `persona train dpo --" in said("merged", "--stage", "dpo")
+    assert "run `persona train dpo --" in said("eject", "--stage", "dpo")
     assert "'so/so' is no name for an export" in said("adapter", "--name", "so/so")
     assert "'nowhere' is no name on the Hub — give OWNER/NAME" in said("hub", "nowhere")
     assert "'sp ace' is no name for an export" in said("hub", "me/sp ace")

@@ -1,0 +1,156 @@
+"""A training run as one plain script with its rows: the same adapter without this project.
+
+In: a :class:`~training.run.TrainingRun`. Out: a folder with ``train.py`` (TRL and PEFT, or
+Unsloth), the rows in TRL's form, the bridged chat template, the pinned versions, and the adapter
+that the run goes on from. ``persona eject`` calls it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from training.data import Rows
+from training.device import device_fields, quantization_fields
+from training.methods import TRAINING_METHODS, read_rows
+from training.run import TrainingRun
+from training.tokens import fit, splits_rows
+from workbench.errors import UserError
+from workbench.inference.base_models import load_tokenizer
+from workbench.store import whole_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Engine = Literal["trl", "unsloth"]
+SCRIPT = "train.py"
+_PACKAGES = ("trl", "peft", "transformers", "torch", "bitsandbytes", "datasets", "accelerate")
+
+
+def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> Path:
+    """Write the script of a run with all that it reads, and return its path.
+
+    Args:
+        run: The run, its rows in our own files; ``out`` of it is not used.
+        out: A new folder.
+        name: Whose adapter it is, for the script's first line.
+        engine: Whose model class the script loads.
+
+    Raises:
+        UserError: The run has parts that a plain script does not say, such as GRPO's rewards.
+    """
+    _refuse(run, engine)
+    if out.exists() and not (out / SCRIPT).exists():
+        what = "is there already, and holds no such script"
+        raise UserError(what, where=str(out), fix="name a new folder")
+    tokenizer = load_tokenizer(run.model)
+    rows = _rows(run, tokenizer, out)
+    versions = {package: version(package).partition("+")[0] for package in _PACKAGES}
+    text = _script(run, name, engine, tokenizer.eos_token, versions)
+    with whole_folder(out) as draft:
+        (draft / SCRIPT).write_text(text, encoding="utf-8")
+        for split, some in rows.items():
+            _write_rows(draft / f"{split}.jsonl", some)
+        (draft / "chat_template.jinja").write_text(str(tokenizer.chat_template), encoding="utf-8")
+        pins = "".join(f"{package}=={pin}\n" for package, pin in versions.items())
+        pins += "unsloth\n" if engine == "unsloth" else ""
+        (draft / "requirements.txt").write_text(pins, encoding="utf-8")
+        if run.adapter and not run.recipe.makes_adapter:
+            shutil.copytree(run.adapter, draft / "start")
+    return out / SCRIPT
+
+
+def _rows(run: TrainingRun, tokenizer: PreTrainedTokenizerBase, out: Path) -> dict[str, Rows]:
+    """Return split → the rows that the run learns from, less those that teach nothing."""
+    config = TRAINING_METHODS[run.method].config_class()
+    arguments = config(**_trainer_fields(run), output_dir=str(out))
+    longest = None if splits_rows(arguments) else getattr(arguments, "max_length", None)
+    files = {"train": run.train, "validation": run.validation}
+    return {
+        split: fit(read_rows(run.recipe, path), tokenizer, longest)
+        for split, path in files.items()
+        if path
+    }
+
+
+def _script(run: TrainingRun, name: str, engine: Engine, end: str, versions: dict[str, str]) -> str:
+    method, trainer = TRAINING_METHODS[run.method], _trainer_fields(run)
+    half = [kind for kind, flag in (("bfloat16", "bf16"), ("float16", "fp16")) if trainer.get(flag)]
+    return _render(
+        title=f"Train {name} anew: {run.method.upper()}, seed {run.seed}.",
+        libraries="TRL and Unsloth" if engine == "unsloth" else "TRL and PEFT",
+        files=["train.jsonl", *(["validation.jsonl"] if run.validation else [])],
+        base=run.base_name,
+        engine=engine,
+        start=run.adapter is not None and not run.recipe.makes_adapter,
+        trl={"config": method.config, "trainer": method.trainer},
+        versions=versions,
+        seed=run.seed,
+        end=end,
+        trainer=trainer,
+        lora=run.recipe.lora or {},
+        quantization=quantization_fields(run.recipe.quantization),
+        four_bit=bool((run.recipe.quantization or {}).get("load_in_4bit")),
+        dtype=half[0] if half else "float32",
+        validation=run.validation is not None,
+    )
+
+
+def _refuse(run: TrainingRun, engine: Engine) -> None:
+    """Raise a UserError for what the script has no lines for."""
+    recipe = run.recipe
+    pissa = str((recipe.lora or {}).get("init_lora_weights", "")).startswith("pissa")
+    parts = {
+        "GRPO's rewards": run.method == "grpo",
+        f"data: {recipe.data}": recipe.data != "chat",
+        "osf": recipe.osf is not None,
+        "loraplus": recipe.loraplus is not None,
+        "early_stopping": recipe.early_stopping is not None,
+        "a PiSSA start": pissa,
+        "an adapter to go on with, by Unsloth": engine == "unsloth" and not recipe.makes_adapter,
+    }
+    if beyond := [part for part, there in parts.items() if there]:
+        raise UserError(
+            f"a plain script does not carry {', '.join(beyond)}",
+            where=run.method,
+            fix="export the adapter or the rows instead",
+        )
+
+
+def _trainer_fields(run: TrainingRun) -> dict[str, Any]:
+    fields = device_fields(run.recipe.trainer)
+    if run.validation is None:
+        fields |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    return fields | {"disable_tqdm": True}
+
+
+def _render(**values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("training.export", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["py"] = _literal
+    return environment.get_template("eject.py.j2").render(**values)
+
+
+def _literal(value: object) -> str:
+    """Return a value as Python writes it, a line for each key, as ruff formats it."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        lines = [f"    {_literal(key)}: {_literal(one)}," for key, one in value.items()]
+        return "\n".join(["{", *lines, "}"]) if lines else "{}"
+    return repr(value)
+
+
+def _write_rows(path: Path, rows: Rows) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.rows)
