@@ -111,7 +111,7 @@ def user_probes(
             answer=user.wants,
             kind=DRIFT,
             source=f"{USERS}:{user.id}",
-            parents=(*((persona.record_id,) if persona else ()), user.record_id),
+            parents=(persona.record_id,) if persona else (),
             user=user,
         )
         for user in users

@@ -171,7 +171,7 @@ def hold_conversations(
         _Talk(
             one.user,
             one.seed,
-            (persona.record_id, one.user.record_id, *(row.id for row in shown)),
+            (persona.record_id, *(row.id for row in shown)),
             system_prompt(persona, shown),
             (Message(role="user", content=one.user.first),),
         )
@@ -317,6 +317,7 @@ def _account(teacher: str, player: str, talks: Sequence[_Talk], margin: float) -
     for talk in talks:
         record = Conversation(
             user=talk.user.id,
+            user_record=talk.user.record_id,
             behaviour=talk.user.behaviour,
             player=player,
             teacher=teacher,

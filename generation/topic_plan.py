@@ -218,7 +218,7 @@ class Coverage:
         lines = []
         for axis, label in enumerate(axes):
             wanted, answered = (self._along(axis, c) for c in (self.wanted, self.answered))
-            if set(wanted) == {ORDINARY}:
+            if set(wanted) <= {ORDINARY}:
                 continue
             parts = ", ".join(f"{key} {answered[key]}/{count}" for key, count in wanted.items())
             lines.append(f"{label}: {parts}")

@@ -193,6 +193,8 @@ class Conversation(Record):
 
     user: str = Field(min_length=1)
     """Id of the simulated user in ``users.yaml``."""
+    user_record: str = Field(min_length=1)
+    """Hash of all that the file said of it."""
     behaviour: Behaviour
     player: str = Field(min_length=1)
     """Model that played the user; ``lines`` where none did."""

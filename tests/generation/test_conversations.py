@@ -112,7 +112,7 @@ def test_users_for_training_talk_in_turn_and_each_talk_is_a_row(
         assert [m.role for m in row.prompt] == ["user", "assistant"] * 2 + ["user"]
         assert row.parents[:2] == (talk.id, persona.record_id) and row.kind == "conversation"
         (played,) = [one for one in USERS if one.id == talk.user]
-        assert played.record_id in row.parents
+        assert played.record_id == talk.user_record
     # The same user twice is drawn with two seeds.
     assert len({(one.user, one.seed) for one in talks.conversations}) == 4
     assert len(server.requests) == 12

@@ -84,7 +84,7 @@ class SimulatedUser(Settings):
 
     @property
     def record_id(self) -> str:
-        """A hash of all of it; a parent of every conversation that they took part in."""
+        """A hash of all of it; every conversation that they took part in names it."""
         text = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
         return f"user-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
