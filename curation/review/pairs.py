@@ -87,8 +87,9 @@ def with_their_rows(
 ) -> tuple[list[Preference], list[Drop]]:
     """Return the pairs of rows that were kept, and drops of the others.
 
-    What is preferred is what reviewers made of the row: its answer, or their correction of it. A
-    pair's first parent is the row that it was made of. A row masked by a filter has that row among
+    What is preferred is what reviewers made of the row: its answer, or their correction of it; of
+    a pair at an earlier turn of a conversation the answer that was given there. A pair's first
+    parent is the row that it was made of. A row masked by a filter has that row among
     its parents, and so has what the decisions kept.
     """
     rows = {known: row.id for known, row in _by_ancestor(reviewed).items()}
@@ -101,12 +102,14 @@ def with_their_rows(
         answer = answers.get(row) if row else None
         if answer is None:
             drops.append(_drop_with_row(pair, reasons.get(row) if row else None))
-        elif folded(answer.answer) != folded(pair.rejected):
+            continue
+        turn = len(pair.prompt)
+        chosen = answer.prompt[turn].content if turn < len(answer.prompt) else answer.answer
+        if folded(chosen) != folded(pair.rejected):
             # A correction is a new record, and a masked prompt is the kept one.
             parents = unique(answer.id, *pair.parents, pair.id)
-            standing.append(
-                pair.evolve(prompt=answer.prompt, chosen=answer.answer, parents=parents)
-            )
+            prompt = answer.prompt[:turn]
+            standing.append(pair.evolve(prompt=prompt, chosen=chosen, parents=parents))
         else:
             drops.append(_drop_with_row(pair, None, "answer_replaced"))
     return standing, drops

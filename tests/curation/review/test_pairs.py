@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curation.review.pairs import NOT_KEPT, with_their_rows
 from curation.split import split_rows
-from workbench.records import Decision, Example, Preference, user_prompt
+from workbench.records import Decision, Example, Message, Preference, Role, user_prompt
 
 TOPICS = ("squat", "sleep", "walk", "desk", "food")
 
@@ -79,3 +79,24 @@ def test_a_pair_is_in_its_row_s_split() -> None:
     for split, examples in splits.examples.items():
         assert {p.topic for p in splits.preferences[split]} == {e.topic for e in examples}
     assert all(splits.examples[split] for split in ("train", "test"))
+
+
+def test_a_pair_of_an_earlier_turn_keeps_that_turn_whatever_becomes_of_the_last() -> None:
+    roles: tuple[Role, ...] = ("user", "assistant", "user")
+    texts = ("My neck.", "Champ, look left.", "And now?")
+    prompt = tuple(Message(role=r, content=text) for r, text in zip(roles, texts, strict=True))
+    talk = Example(prompt=prompt, answer="Champ, look right.")
+    early = Preference(
+        prompt=prompt[:1], chosen=texts[1], rejected="Look left.", parents=(talk.id, "cr-1")
+    )
+    last = Preference(prompt=prompt, chosen=talk.answer, rejected="Hm.", parents=(talk.id, "cr-2"))
+    masked = (Message(role="user", content="My neck."), Message(role="assistant", content="Champ!"))
+    kept = talk.evolve(
+        prompt=(*masked, prompt[2]), answer="Champ, rest tonight.", parents=(talk.id,)
+    )
+    standing, drops = with_their_rows([early, last], [talk], [kept], [decided(talk, "edit")])
+    assert drops == []
+    assert [(one.prompt, one.chosen, one.rejected) for one in standing] == [
+        (prompt[:1], "Champ!", "Look left."),
+        (kept.prompt, "Champ, rest tonight.", "Hm."),
+    ]
