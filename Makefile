@@ -44,6 +44,10 @@ bench-ui: setup
 bench-review: setup
 	$(BIN)/python benchmarks/bench_review.py
 
+bench-attention: setup
+	$(BIN)/python benchmarks/bench_attention.py
+	$(BIN)/python benchmarks/bench_attention.py --persona datasets/gym-trainer-ko
+
 bench-generation: setup
 	$(BIN)/python benchmarks/bench_generation.py
 

@@ -1,0 +1,131 @@
+"""Is an order of the review queue worth anything? Ordered against random, on recorded reviews.
+
+``python benchmarks/bench_attention.py [--persona datasets/gym-trainer]`` takes the recorded reviews
+as what people would say, and asks in which order they would have been told what changes something:
+a drop, an edit, or a row that they disagree on. Orders know only what is there before a review:
+the traits that a rule misses, how rare a topic is, whether the answer is near its question and like
+the others. The area under the curve of changes found is 1/2 for a random order; intervals are
+bootstraps over rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import rankdata
+
+from curation.filters.chain import filter_examples
+from curation.review.resolve import resolve
+from generation.importing import import_rows
+from workbench.config import FilterSettings, Policy
+from workbench.inference.embedder import AUTO, make_embedder
+from workbench.persona import Persona, load_persona
+from workbench.records import Example, Review
+
+Floats = NDArray[np.float64]
+ENOUGH = 0.8
+"""Share of the changes to be found."""
+RESAMPLES = 2000
+
+
+def recorded(folder: Path, rows: Sequence[Example]) -> list[Review]:
+    """Return the recorded reviews of the rows, which they name by their line."""
+    by_line = {int(row.source.rpartition(":")[2]): row for row in rows}
+    reviews = []
+    for line in (folder / "reviews.jsonl").read_text(encoding="utf-8").splitlines():
+        answers = json.loads(line)
+        number, reviewer = answers.pop("row"), answers.pop("reviewer")
+        answers.pop("record", None)
+        if number in by_line:
+            reviews.append(Review(reviewer=reviewer, record=by_line[number].id, answers=answers))
+    return reviews
+
+
+def orders(persona: Persona, rows: Sequence[Example]) -> dict[str, Floats]:
+    """Return name → what each row is worth by an order; the worthiest is reviewed first."""
+    topics = Counter(row.topic for row in rows)
+    corpus = [text for row in rows for text in (row.question, row.answer)]
+    embedder = make_embedder(AUTO, persona.language, corpus)
+    asked, answered = (
+        embedder.embed([getattr(row, name) for row in rows]) for name in ("question", "answer")
+    )
+    near = answered @ answered.T - 2 * np.eye(len(rows))
+    worth = {
+        "traits missed": np.array([len(persona.failed_traits(row.answer)) for row in rows], float),
+        "rare topic": np.array([1 / topics[row.topic] for row in rows]),
+        "answer far from its question": -(asked * answered).sum(axis=1).astype(float),
+        "answer unlike the others": -near.max(axis=1).astype(float),
+        "length unlike the others": _apart(np.array([len(row.answer) for row in rows], float)),
+    }
+    ranks = [rankdata(one) for one in worth.values()]
+    return {**worth, "all of them (mean rank)": np.mean(ranks, axis=0)}
+
+
+def _apart(values: Floats) -> Floats:
+    return np.abs(values - np.median(values))
+
+
+def area(worth: Floats, changes: Floats, weights: Floats) -> float:
+    """Return the area under the curve of changes found by rows reviewed; ties count as random."""
+    total = (weights * changes).sum() * weights.sum()
+    above = worth[:, None] > worth[None, :]
+    same = worth[:, None] == worth[None, :]
+    pairs = (weights * changes)[:, None] * weights[None, :] * (above + 0.5 * same)
+    return float(pairs.sum() / total)
+
+
+def needed(worth: Floats, changes: Floats, weights: Floats) -> float:
+    """Return the share of rows whose review finds :data:`ENOUGH` of the changes."""
+    order = np.argsort(-worth, kind="stable")
+    levels = worth[order]
+    changed, seen = np.zeros(1), np.zeros(1)
+    for level in np.unique(levels)[::-1]:
+        tied = order[levels == level]
+        changed = np.append(changed, changed[-1] + (weights * changes)[tied].sum())
+        seen = np.append(seen, seen[-1] + weights[tied].sum())
+    return float(np.interp(ENOUGH * changed[-1], changed, seen) / seen[-1])
+
+
+def interval(
+    statistic: Callable[[Floats, Floats, Floats], float], worth: Floats, changes: Floats
+) -> str:
+    """Return a value with its 95 % percentile interval over rows."""
+    value = statistic(worth, changes, np.ones(len(worth)))
+    draws = np.random.default_rng(0).multinomial(
+        len(worth), np.full(len(worth), 1 / len(worth)), size=RESAMPLES
+    )
+    every = [statistic(worth, changes, d.astype(float)) for d in draws if (d * changes).sum()]
+    low, high = np.percentile(every, [2.5, 97.5])
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main() -> None:
+    """Print a table for the rows that reached reviewers, and one for all that were recorded."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--persona", type=Path, default=Path("datasets/gym-trainer"))
+    folder = parser.parse_args().persona
+    persona = load_persona(folder)
+    every = import_rows(folder / "seeds.jsonl", persona, origin="seed").examples
+    kept = filter_examples(every, persona, FilterSettings(), preferences=(), meaning=None).examples
+    for title, rows in (("after the filters", kept), ("without filters", every)):
+        resolved = resolve(persona, rows, recorded(folder, rows), Policy(), {})
+        outcomes = {one.record: one.outcome for one in resolved.decisions}
+        changes = np.array([float(outcomes[row.id] != "keep") for row in rows])
+        table = Table(title=f"{folder.name}, {title}: {int(changes.sum())} of {len(rows)} change")
+        for name in ("order", "area (random: 0.50)", f"share read for {ENOUGH:.0%}"):
+            table.add_column(name)
+        for name, worth in orders(persona, rows).items():
+            table.add_row(name, interval(area, worth, changes), interval(needed, worth, changes))
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
