@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: report-picture run ui ui-pictures bench-ui test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean
+.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
