@@ -26,6 +26,7 @@ from rounds.layout import (
     trained_rows,
 )
 from rounds.lineage.documents import data_sheet
+from rounds.row_export import log_export, record_names, write_about
 from rounds.stages.train import learning_files, training_run
 from training.export.carried import is_bridged, serving_folder
 from training.export.eject import Engine, eject
@@ -185,7 +186,10 @@ def eject_stage(
             validation=validation,
             adapter=start,
         )
-        return eject(run, folder, name=context.persona.name, engine=engine)
+        script = eject(run, folder, name=context.persona.name, engine=engine)
+        write_about(context, folder, record_names(run.train, run.validation))
+    log_export(one, folder)
+    return script
 
 
 def _stage(context: RoundContext, stage: str | None) -> Method:

@@ -92,6 +92,17 @@ def log_export(round_: RoundFolder, folder: Path) -> None:
         file.write(json.dumps({"folder": str(folder.resolve())}) + "\n")
 
 
+def record_names(*files: Path | None) -> set[str]:
+    """Return the records that files of rows hold, and the rows that unpaired answers are of."""
+    names: set[str] = set()
+    for file in files:
+        for _, row in read_json_lines(file) if file else ():
+            name = str(row.get("id", ""))  # rows of the user's own need none
+            unpaired = name.startswith(UnpairedPreference.prefix)
+            names |= {name, *(row.get("parents", ()) if unpaired else ())} - {""}
+    return names
+
+
 def _names(row: Row) -> tuple[str, ...]:
     return (row.id, *row.parents) if isinstance(row, UnpairedPreference) else (row.id,)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rounds.row_export import record_names
 from tests.commands import Commands
 from tests.rounds.lineage.test_audit import round_  # noqa: F401 — a fixture
-from workbench.records import Example
-from workbench.store import read_records
+from workbench.records import Example, UnpairedPreference, user_prompt
+from workbench.store import read_records, write_records
 
 
 def _ids(folder: Path) -> list[str]:
@@ -55,3 +56,13 @@ def test_a_folder_that_is_no_export_is_left_alone(
 def test_a_round_without_a_split_is_one_line(commands: Commands) -> None:
     output = commands.on_round("export", "rows")
     assert (output.code, output.err.count("\n")) == (2, 1)
+
+
+def test_an_unpaired_answer_is_forgotten_with_its_row(tmp_path: Path) -> None:
+    row = Example(prompt=user_prompt("How deep?"), answer="To the chair, champ.")
+    answer = UnpairedPreference(prompt=row.prompt, answer=row.answer, label=True, parents=(row.id,))
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"instruction": "How far?", "output": "To the door."}\n', encoding="utf-8")
+    write_records(tmp_path / "unpaired.jsonl", [answer])
+    names = record_names(tmp_path / "unpaired.jsonl", own, None)
+    assert names == {row.id, answer.id}
