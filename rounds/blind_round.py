@@ -54,6 +54,7 @@ def _blind_round(context: RoundContext, work: Work) -> None:
         blind.examples,
         reviewers_per_record=context.config.review.per_record,
         alternatives=blind.alternatives,
+        reviewers=server.admitted,
     )
     console.print(f"  {pushed.line('pair')}")
     before = context.round.read_if_there(BLIND_REVIEWS)

@@ -117,13 +117,23 @@ class ReviewServer:
                 )
         return {name: logins[name] for name in self.reviewers}
 
-    def open_account(self, name: str, *, is_open: bool) -> None:
-        """Let an account review again, or close it: its reviews stay, and nobody waits for it.
+    @property
+    def admitted(self) -> list[str]:
+        """The reviewers who get the persona's workspace with a push: all but the closed ones."""
+        closed = self.home.secrets().closed if self.home.secrets_file.exists() else ()
+        return [name for name in self.reviewers if name not in closed]
+
+    def open_account(self, name: str, workspace: str = "") -> None:
+        """Close an account: its reviews stay, and nobody waits for it. Or open it again.
+
+        Args:
+            name: The account's user name.
+            workspace: The persona's id, to open the account there.
 
         Raises:
             UserError: The server does not run, or has no such account.
         """
-        open_account(self.home, self.connect(), name, is_open=is_open)
+        open_account(self.home, self.connect(), name, workspace)
 
     def print_link(self, url: str) -> None:
         """Print where to review; the same address opens each reviewer's own first row."""

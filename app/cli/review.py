@@ -129,6 +129,9 @@ def progress_table(progress: Progress, done: str) -> Table:
     """Return how far the reviewers are, in all and one by one; ``done`` says with what."""
     title = f"{progress.dataset}: {progress.completed} of {progress.total} {done}"
     table = _table(title, "reviewer", "submitted", "discarded", "drafts", "left")
+    if progress.needed < sum(one.left for one in progress.reviewers.values()):
+        # What one reviewer does, others need not do: their numbers are no sum of work.
+        table.caption = f"{counted(progress.needed, 'review')} needed in all, whoever gives them"
     for name, one in progress.reviewers.items():
         table.add_row(name, *map(str, (one.submitted, one.discarded, one.drafts, one.left)))
     return table
@@ -165,14 +168,14 @@ def logins(context: RoundContext) -> None:
 def close(context: RoundContext, name: str, reopen: bool) -> None:
     """Close the account of a reviewer who leaves; its reviews stay.
 
-    The account loses the workspace: it sees no row any more, and nobody waits for it. Argilla's own
-    way, to delete it, would delete its reviews on the server, too.
+    The account loses the personas' workspaces: it sees no row, and nobody waits for it. Argilla's
+    own way, to delete it, would delete its reviews on the server, too.
 
     \b
     Example:
       persona review close reviewer-2
     """
-    ReviewServer.of(context).open_account(name, is_open=reopen)
+    ReviewServer.of(context).open_account(name, context.persona.id if reopen else "")
     click.echo(f"{name} may review again" if reopen else f"{name} is closed; its reviews stay")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from workbench.errors import UserError
 
 if TYPE_CHECKING:
     import httpx
-    from argilla import Argilla, Dataset
+    from argilla import Argilla, Dataset, Workspace
 
 
 OLDEST = (2, 8)
@@ -179,7 +179,8 @@ def _answer(response: httpx.Response) -> Json:
     return body
 
 
-WORKSPACE = "review"
+SHARED_WORKSPACE = "review"
+"""Where rounds of all personas lay before each persona had a workspace; they stay there."""
 PAGE = 250
 """Records asked for in one request: a page of them stays well below a second and a megabyte."""
 PASSES = 5
@@ -191,11 +192,17 @@ def dataset_name(persona_id: str, round_name: str, *, queue: bool = False) -> st
     return f"{persona_id}-{round_name}" + ("-queue" if queue else "")
 
 
+def workspace_of(dataset: str) -> str:
+    """Return the workspace of a dataset by its name: the persona's id, before the round's name."""
+    return re.sub(r"-round-\d+.*$", "", dataset)
+
+
 def find_dataset(client: Argilla, name: str) -> Dataset | None:
-    """Return the dataset ``name`` of the workspace :data:`WORKSPACE`, or None."""
+    """Return the dataset ``name`` of its persona's workspace, or None."""
     from argilla import Dataset
 
-    spaces = {space.id for space in client.api.workspaces.list() if space.name == WORKSPACE}
+    names = (workspace_of(name), SHARED_WORKSPACE)
+    spaces = {space.id for space in client.api.workspaces.list() if space.name in names}
     for model in client.api.datasets.list():
         if model.name == name and model.workspace_id in spaces:
             return Dataset.from_model(model, client=client).get()
@@ -211,11 +218,37 @@ def existing_dataset(client: Argilla, connection: Connection, name: str) -> Data
     dataset = find_dataset(client, name)
     if dataset is None:
         raise UserError(
-            f"no dataset '{name}' in the workspace '{WORKSPACE}'",
+            f"no dataset '{name}' in the workspace '{workspace_of(name)}'",
             where=connection.url,
             fix="push the round first (`persona review push`)",
         )
     return dataset
+
+
+def review_workspaces(client: Argilla) -> list[Workspace]:
+    """Return the workspaces that reviews lie in: a persona's holds datasets of its rounds."""
+    names = {model.id: model.name for model in client.api.workspaces.list()}
+    used = {
+        model.workspace_id
+        for model in client.api.datasets.list()
+        if names.get(model.workspace_id) in (workspace_of(model.name), SHARED_WORKSPACE)
+    }
+    return [space for space in client.workspaces.list() if space.id in used]
+
+
+def admit(client: Argilla, space: Workspace, reviewers: Iterable[str] | None) -> None:
+    """Take accounts into a workspace: from then on they see its rows and are waited for.
+
+    Args:
+        client: With an owner's key.
+        space: Whose members stay, whoever they are.
+        reviewers: User names, those without an account left out; None for all who label.
+    """
+    inside = {user.username for user in space.users}
+    for user in client.users.list():
+        wanted = user.role.value == "annotator" if reviewers is None else user.username in reviewers
+        if wanted and user.username not in inside:
+            space.add_user(user)
 
 
 def records_of(client: Argilla, dataset: Dataset, *include: str) -> list[Json]:

@@ -146,6 +146,8 @@ class Progress:
     completed: int
     """Records with all the reviews that they need."""
     reviewers: Mapping[str, ReviewerProgress]
+    needed: int = 0
+    """Reviews that are still to be submitted, in all, until every record is complete."""
 
     def enough(self, share: float = 1.0) -> bool:
         """Return whether ``share`` of the records is reviewed, or no reviewer has any left."""
@@ -175,7 +177,10 @@ def review_progress(
         name: _reviewer(users.get(name), progress["pending"] if name in members else 0)
         for name in sorted({*members, *users})
     }
-    return Progress(name, url, progress["total"], progress["completed"], reviewers)
+    each = dataset.settings.distribution.min_submitted
+    partly = sum(user["pending"]["submitted"] for user in users.values())
+    needed = progress["pending"] * each - partly
+    return Progress(name, url, progress["total"], progress["completed"], reviewers, needed)
 
 
 def progress_if_pushed(

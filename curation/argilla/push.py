@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curation.argilla.client import (
-    WORKSPACE,
     Connection,
+    admit,
     connected,
     dataset_name,
     find_dataset,
     records_of,
+    workspace_of,
 )
 from curation.argilla.dataset import DatasetShape, problem_labels, seal_of, settings
 from curation.argilla.pictures import pictures_of
@@ -67,6 +68,7 @@ def push(
     judge_opinions: Mapping[str, JudgeOpinion] | None = None,
     opinions: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    reviewers: Collection[str] | None = None,
 ) -> Pushed:
     """Make the round's dataset where it is missing and add the rows that it lacks.
 
@@ -82,6 +84,7 @@ def push(
         judge_opinions: Example id → what a judge model suggests.
         opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
         folder: What the pictures of rows are relative to.
+        reviewers: Accounts that get the persona's workspace; by default all that label.
 
     Raises:
         UserError: It was pushed with other settings, or Argilla refuses or does not answer.
@@ -96,6 +99,7 @@ def push(
     with connected(connection) as client:
         wanted = settings(persona, few_shot, shape, min_submitted=reviewers_per_record)
         dataset = _dataset(client, connection, name, wanted)
+        admit(client, dataset.workspace, reviewers)
         held = {item["external_id"] for item in records_of(client, dataset)}
         rows = {row.id: row for row in examples}
         new = [row for row in rows.values() if row.id not in held]
@@ -143,8 +147,9 @@ def _dataset(client: Argilla, connection: Connection, name: str, wanted: Setting
     if dataset := find_dataset(client, name):
         _check_same(connection, dataset, wanted)
         return dataset
-    spaces = [space for space in client.workspaces.list() if space.name == WORKSPACE]
-    space = spaces[0] if spaces else Workspace(name=WORKSPACE, client=client).create()
+    own = workspace_of(name)
+    spaces = [space for space in client.workspaces.list() if space.name == own]
+    space = spaces[0] if spaces else Workspace(name=own, client=client).create()
     return Dataset(name=name, workspace=space, settings=wanted, client=client).create()
 
 
@@ -180,6 +185,7 @@ def push_queue(
     few_shot: Sequence[Example] = (),
     alternatives: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    reviewers: Collection[str] | None = None,
 ) -> Pushed | None:
     """Push the queued records to a dataset of their own; None where nothing is queued.
 
@@ -196,6 +202,7 @@ def push_queue(
         few_shot: Right answers for the guidelines.
         alternatives: Example id → the other answer of a pair.
         folder: What the pictures of rows are relative to.
+        reviewers: Accounts that get the persona's workspace; by default all that label.
 
     Raises:
         UserError: As :func:`curation.argilla.push.push` does.
@@ -220,6 +227,7 @@ def push_queue(
         alternatives=alternatives,
         folder=folder,
         opinions=opinions,
+        reviewers=reviewers,
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.argilla.client import WORKSPACE, Json
+from curation.argilla.client import Json
 from workbench.errors import UserError
 from workbench.store import atomic_file, expanded
 
@@ -175,7 +175,7 @@ class Secrets:
     owner: Login
     reviewers: Mapping[str, Login]
     closed: frozenset[str] = frozenset()
-    """Reviewers who were taken out of the workspace; no start takes them in again."""
+    """Reviewers who were taken out of the workspaces; no push takes them in again."""
 
     def with_reviewers(self, names: Iterable[str]) -> Secrets:
         """Return these with an account, its key still unknown, for each new name.
@@ -200,7 +200,7 @@ def _password() -> str:
 
 
 def ensure_accounts(home: ServerHome, url: str, reviewers: Iterable[str]) -> Secrets:
-    """Give each reviewer, and those of earlier starts, an account and the workspace.
+    """Give each reviewer, and those of earlier starts, an account; a push opens the workspaces.
 
     A password is saved before it is sent: killed in between, the next start goes on.
 
@@ -215,11 +215,6 @@ def ensure_accounts(home: ServerHome, url: str, reviewers: Iterable[str]) -> Sec
     with httpx.Client(
         base_url=f"{url}/api/v1/", headers=headers, timeout=30, trust_env=False
     ) as api:
-        workspaces = _items(api.get("me/workspaces"))
-        workspace = next((w for w in workspaces if w["name"] == WORKSPACE), None)
-        if workspace is None:
-            workspace = _answer(api.post("workspaces", json={"name": WORKSPACE}))
-        members = {user["id"] for user in _items(api.get(f"workspaces/{workspace['id']}/users"))}
         users = {user["username"]: user for user in _items(api.get("users"))}
         made = {}
         for name, login in accounts.reviewers.items():
@@ -230,9 +225,6 @@ def ensure_accounts(home: ServerHome, url: str, reviewers: Iterable[str]) -> Sec
             elif not login.api_key:  # made elsewhere, or its key was never saved
                 password = {"password": login.password}
                 user = _answer(api.patch(f"users/{user['id']}", json=password))
-            if user["id"] not in members and name not in accounts.closed:
-                member = {"user_id": user["id"]}
-                _answer(api.post(f"workspaces/{workspace['id']}/users", json=member))
             made[name] = replace(login, api_key=str(user["api_key"]))
     accounts = replace(accounts, reviewers=made)
     home.save(accounts)

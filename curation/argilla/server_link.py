@@ -13,7 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from curation.argilla.client import WORKSPACE, Connection, connected
+from curation.argilla.client import (
+    SHARED_WORKSPACE,
+    Connection,
+    admit,
+    connected,
+    review_workspaces,
+)
 from curation.argilla.server_home import Login, ServerHome
 from workbench.errors import UserError, nearest
 from workbench.store import atomic_file, expanded, write_json
@@ -108,17 +114,17 @@ def accounts_of(connection: Connection) -> dict[str, Login]:
     }
 
 
-def open_account(home: ServerHome, connection: Connection, name: str, *, is_open: bool) -> None:
-    """Take an account into the workspace of reviews, or out of it.
+def open_account(home: ServerHome, connection: Connection, name: str, workspace: str = "") -> None:
+    """Take an account out of all workspaces of reviews, or back into one.
 
     Outside, it sees nothing and nobody waits for it; its reviews stay, on the server too, which
     would delete them with the account.
 
     Args:
-        home: Remembers closed accounts of its embedded server.
+        home: Remembers closed accounts, so that no push takes them in again.
         connection: With the owner's key.
         name: The account's user name.
-        is_open: Whether it shall be in the workspace.
+        workspace: The persona's id, to open the account there; the others open with their pushes.
 
     Raises:
         UserError: There is no such account, or Argilla refuses or does not answer.
@@ -131,16 +137,14 @@ def open_account(home: ServerHome, connection: Connection, name: str, *, is_open
                 where=connection.url,
                 fix=nearest(name, users) or f"there are: {', '.join(sorted(users))}",
             )
-        (space,) = (space for space in client.workspaces.list() if space.name == WORKSPACE)
-        inside = name in {user.username for user in space.users}
-        if is_open and not inside:
-            space.add_user(users[name])
-        elif inside and not is_open:
-            space.remove_user(users[name])
-    if link_of(home) is None:
-        secrets = home.secrets()
-        closed = secrets.closed - {name} if is_open else secrets.closed | {name}
-        home.save(replace(secrets, closed=closed))
+        for space in review_workspaces(client):
+            if workspace and space.name in (workspace, SHARED_WORKSPACE):
+                admit(client, space, [name])
+            elif not workspace and name in {user.username for user in space.users}:
+                space.remove_user(users[name])
+    secrets = home.secrets()
+    closed = secrets.closed - {name} if workspace else secrets.closed | {name}
+    home.save(replace(secrets, closed=closed))
 
 
 def variable_is_set() -> bool:

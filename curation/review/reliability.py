@@ -170,15 +170,13 @@ def read_gold(folder: Path, policy: Policy) -> Gold:
 
 
 def with_gold_rows(examples: Sequence[Example], gold: Gold, round_name: str) -> list[Example]:
-    """Return the rows of a push with the gold rows strewn among them, the same way every time.
+    """Return the rows of a push in an order drawn once for the round, gold rows among them.
 
-    The other rows keep their order, so that nothing but the gold's places is changed.
+    Where a record needs several reviews, all reviewers begin with the first rows of a push: drawn
+    ones are of all topics, so that their agreement speaks for the round.
     """
 
-    def place(example: Example) -> int:
-        digest = hashlib.sha256(f"{round_name}\0{example.id}".encode()).digest()
-        return int.from_bytes(digest[:8]) % (len(examples) + 1)
+    def drawn(example: Example) -> bytes:
+        return hashlib.sha256(f"{round_name}\0{example.id}".encode()).digest()
 
-    strewn = [(place(example), 0, number, example) for number, example in enumerate(gold.examples)]
-    rows = [(number, 1, number, example) for number, example in enumerate(examples)]
-    return [entry[-1] for entry in sorted([*strewn, *rows], key=lambda entry: entry[:3])]
+    return sorted([*gold.examples, *examples], key=drawn)

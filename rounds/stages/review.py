@@ -287,6 +287,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
         few_shot=context.few_shot_examples([*rows.decided, *rows.rows]),
         alternatives=rows.alternatives,
         folder=context.round.path(layout.FILTERED).parent,
+        reviewers=ReviewServer.of(context).admitted,
         judge_opinions=judge_opinions(
             context.persona,
             context.config.judge,
@@ -368,6 +369,7 @@ def push_unsettled(
         few_shot=context.few_shot_examples(rows),
         alternatives=alternatives,
         folder=context.round.path(layout.FILTERED).parent,
+        reviewers=ReviewServer.of(context).admitted,
     )
 
 

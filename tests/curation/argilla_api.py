@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 
-from curation.argilla.client import WORKSPACE
 from curation.argilla.server import Server
+
+WORKSPACE = "search"
+"""The workspace of datasets that are made by hand; everybody is in it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,15 @@ class Api:
         return response.json() if response.content else None
 
     def workspace(self) -> str:
-        found = self.call("GET", "me/workspaces")["items"]
-        return str(next(item["id"] for item in found if item["name"] == WORKSPACE))
+        names = {item["name"]: item["id"] for item in self.call("GET", "me/workspaces")["items"]}
+        if WORKSPACE not in names:
+            names[WORKSPACE] = self.call("POST", "workspaces", {"name": WORKSPACE})["id"]
+        members = f"workspaces/{names[WORKSPACE]}/users"
+        inside = {user["id"] for user in self.call("GET", members)["items"]}
+        for user in self.call("GET", "users")["items"]:
+            if user["id"] not in inside:
+                self.call("POST", members, {"user_id": user["id"]})
+        return str(names[WORKSPACE])
 
     def dataset(self, name: str, settings: dict[str, list[dict[str, Any]]], overlap: int) -> str:
         """Make and publish a dataset; ``settings`` maps the API's path to its items."""

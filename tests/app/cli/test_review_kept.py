@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from curation.argilla.client import (
-    WORKSPACE,
     Connection,
+    admit,
     connected,
     existing_dataset,
     records_of,
@@ -40,11 +40,11 @@ def api(
 
 
 def _account(api: httpx.Client, name: str) -> tuple[str, Connection]:
-    """Make an account in the workspace; return its id and its connection."""
+    """Make an account in the persona's workspace; return its id and its connection."""
     body = {"username": name, "first_name": name, "role": "annotator", "password": "12345678"}
     user = api.post("users", json=body).raise_for_status().json()
     spaces = api.get("me/workspaces").json()["items"]
-    (space,) = (one["id"] for one in spaces if one["name"] == WORKSPACE)
+    (space,) = (one["id"] for one in spaces if one["name"] == "gym-trainer")
     api.post(f"workspaces/{space}/users", json={"user_id": user["id"]}).raise_for_status()
     url = str(api.base_url).removesuffix("/api/v1/")
     return user["id"], Connection(url, user["api_key"])
@@ -124,6 +124,9 @@ def test_a_closed_account_is_waited_for_no_more_and_what_a_server_lost_is_put_ba
     number, name = ROUND + 1, f"gym-trainer-round-{ROUND + 1}"
     rows = _push(commands, number, 3)
     server = start(argilla_home, ["closed-one", "goes-on"], reuse=True)
+    with connected(owner_of(server)) as client:
+        space = existing_dataset(client, owner_of(server), name).workspace
+        admit(client, space, ["closed-one", "goes-on"])
     for who in ("closed-one", "goes-on"):
         login = Connection(server.url, server.login(who).api_key)
         answer(login, name, rows[0].id, fidelity=4, corrected=" *So*, champ.")

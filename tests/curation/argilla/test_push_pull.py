@@ -14,6 +14,7 @@ from curation.argilla.client import Connection, connected, existing_dataset, rec
 from curation.argilla.pull import pull, review_progress
 from curation.argilla.push import push, push_queue
 from curation.argilla.recorded import submit_recorded
+from curation.argilla.server import ServerHome, start
 from curation.argilla.server_link import accounts_of
 from curation.review.resolve import resolve
 from tests.curation.review_team import REVIEWERS, answer, few, seeds
@@ -110,6 +111,26 @@ def test_enough_is_a_share_or_nothing_left_to_do(
         login = Connection(owner.url, accounts[reviewer].api_key)
         answer(login, name, rows[1].id, "discarded")
     assert review_progress(owner, coach, "round-004").enough()
+
+
+def test_a_reviewer_of_one_persona_neither_sees_nor_is_counted_for_another(
+    owner: Connection, argilla_home: ServerHome, coach: Persona
+) -> None:
+    """The Korean trainer's people have nothing to do with the English one's rows."""
+    other = coach.model_copy(update={"id": f"{coach.id}-ko"})
+    server = start(argilla_home, ["only-en", "only-ko"], reuse=True)
+    for persona, name in ((coach, "only-en"), (other, "only-ko")):
+        push(owner, persona, "round-060", few(2), reviewers_per_record=1, reviewers=[name])
+    progress = review_progress(owner, other, "round-060")
+    assert (list(progress.reviewers), progress.needed) == (["only-ko"], 2)
+    assert "only-ko" not in review_progress(owner, coach, "round-060").reviewers
+    login = Connection(owner.url, server.login("only-ko").api_key)
+    with connected(login) as client:
+        assert {dataset.name for dataset in client.datasets} == {progress.dataset}
+    answer(login, progress.dataset, few(2)[0].id, fidelity=5)
+    assert review_progress(owner, other, "round-060").needed == 1
+    push(owner, other, "round-060", few(3), reviewers_per_record=1, reviewers=["only-en"])
+    assert list(review_progress(owner, other, "round-060").reviewers) == ["only-en", "only-ko"]
 
 
 def test_better_answer_of_a_pair_comes_back_whatever_its_place_was(

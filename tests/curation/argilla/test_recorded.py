@@ -58,7 +58,7 @@ def test_all_mistakes_of_the_file_are_told_with_their_lines(tmp_path: Path) -> N
     ]
 
 
-def test_gold_rows_keep_their_outcomes_and_are_strewn_the_same_way(tmp_path: Path) -> None:
+def test_gold_rows_keep_their_outcomes_and_rows_are_drawn_the_same_way(tmp_path: Path) -> None:
     lines(
         tmp_path / "gold.jsonl",
         {"instruction": "Sharp pain?", "output": "Push on.", "outcome": "unsafe_advice"},
@@ -69,8 +69,8 @@ def test_gold_rows_keep_their_outcomes_and_are_strewn_the_same_way(tmp_path: Pat
     assert [row.source for row in gold.examples] == ["gold.jsonl:1", "gold.jsonl:2"]
     rows = [Example(prompt=user_prompt(f"Question {n}?"), answer="Yes.") for n in range(20)]
     strewn = with_gold_rows(rows, gold, "round-001")
-    assert strewn == with_gold_rows(rows, gold, "round-001")
-    assert [row for row in strewn if row.id not in gold.outcomes] == rows
+    assert strewn == with_gold_rows(rows[::-1], gold, "round-001")
+    assert [row for row in strewn if row.id not in gold.outcomes] != rows
     assert {row.id for row in strewn} == {row.id for row in rows} | set(gold.outcomes)
 
 

@@ -326,6 +326,25 @@ def test_each_reviewer_meets_the_records_in_an_order_of_their_own(argilla_server
     assert owner.search(dataset, page="limit=60").ids == sorted(records)
 
 
+def test_reviewers_begin_with_the_same_rows_where_a_row_needs_two(argilla_server: Server) -> None:
+    owner, reviewer_a, reviewer_b = (
+        Api(argilla_server, name) for name in ("owner", "reviewer-a", "reviewer-b")
+    )
+    fields = [{"name": "question", "title": "q", "required": True, "settings": {"type": "text"}}]
+    questions = [{"name": "fidelity", "title": "f", "required": True, "settings": RATING}]
+    dataset = owner.dataset("together", {"fields": fields, "questions": questions}, overlap=2)
+    added = [{"external_id": f"{i:02}", "fields": {"question": f"n{i}"}} for i in range(60)]
+    records = owner.push(dataset, added)
+    first, others = (one.search(dataset, page="limit=60").ids for one in (reviewer_a, reviewer_b))
+    assert first[:20] == others[:20] == sorted(records)[:20]
+    assert sorted(first) == sorted(others) == sorted(records)
+    assert first[20:] != others[20:]
+    late = [{"external_id": f"x{i}", "fields": {"question": f"x{i}"}} for i in range(9)]
+    owner.push(dataset, late)
+    assert reviewer_a.search(dataset, page="limit=20").ids == first[:20]
+    assert reviewer_a.search(dataset, "n59").ids == ["59"]
+
+
 def test_a_changed_or_dropped_record_is_found_by_what_it_says_now(argilla_server: Server) -> None:
     owner = Api(argilla_server, "owner")
     dataset = owner.dataset("changes", SETTINGS, overlap=1)

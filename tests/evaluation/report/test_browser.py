@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -15,6 +17,7 @@ from evaluation.outcome import sense_report
 from evaluation.report import ReportInput, build_reports
 from evaluation.scorers import score_responses
 from evaluation.sense import SenseInput, measure_sense
+from tests.offline import LoopbackOnly
 from tests.planted_arms import arms, base_answers, planted
 from workbench.inference.embedder import make_embedder
 from workbench.persona import Language
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
+
+OPEN_SECONDS = 3
 
 
 @pytest.fixture
@@ -68,6 +73,48 @@ def test_it_is_readable_in_light_and_dark_and_asks_for_nothing(
     assert colours(light) != colours(dark)
     assert contrast(light) > 7
     assert contrast(dark) > 7
+
+
+OPEN = """
+import sys, time
+from playwright.sync_api import sync_playwright
+from tests.curation.review_page import FLAGS
+
+# The browser's own calls home are kept in, and the page's are not.
+flags = [*FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 192.0.2.9"]
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=sys.argv[1], args=flags)
+    page = browser.new_page()
+    begin = time.monotonic()
+    page.goto(sys.argv[2], wait_until=sys.argv[3])
+    print(time.monotonic() - begin, page.locator("h1").inner_text())
+    page.wait_for_timeout(500)
+    browser.close()
+"""
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_it_opens_at_once_and_tells_nobody_where_packets_are_dropped(
+    chromium: str, address: str, tmp_path: Path, *, guarded: bool
+) -> None:
+    """What a slip of a template would let through, the page's own policy stops."""
+    if reason := LoopbackOnly.missing():
+        pytest.skip(reason)
+    file = tmp_path / "report.html"
+    text = file.read_text(encoding="utf-8")
+    slip = '<script>new Image().src = "http://192.0.2.9/b.png"</script>'
+    text = text.replace("</body>", f'<img src="http://192.0.2.9/a.png">{slip}</body>')
+    if not guarded:  # the same page without its policy: the slip is seen
+        text = re.sub(r"<meta http-equiv[^>]*>", "", text)
+    file.write_text(text, encoding="utf-8")
+    with LoopbackOnly(tmp_path, drops=True) as inside:
+        until = "load" if guarded else "domcontentloaded"
+        command = inside.command(sys.executable, "-c", OPEN, chromium, address, until)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        seconds, title = done.stdout.split(" ", 1)
+        assert float(seconds) <= OPEN_SECONDS and "persona take hold?" in title
+        assert bool(inside.dropped()) is not guarded
 
 
 def test_a_narrow_screen_never_scrolls_sideways(browser: Browser, address: str) -> None:

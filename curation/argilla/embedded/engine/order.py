@@ -16,12 +16,20 @@ from engine.filters import response_of, suggestion_of
 from engine.statement import Statement, json_path
 
 _SPAN = 2**64
+TOGETHER = 20
+"""Records with which all reviewers of a dataset begin."""
 
 
 def shuffle(record_id: str, seed: str) -> float:
     """Return a number in (0, 1] that looks random over records and users, and never changes."""
     drawn = blake2b(record_id.encode(), key=seed.encode()[:64], digest_size=8).digest()
     return (int.from_bytes(drawn) + 1) / _SPAN
+
+
+def together(score: str, dataset: str) -> str:
+    """Return ``score``, at most 1, as one by which the dataset's first records come first."""
+    first = f"SELECT key FROM persona_records WHERE dataset_id = {dataset} ORDER BY key"
+    return f"(CASE WHEN r.key IN ({first} LIMIT {TOGETHER}) THEN 2 ELSE {score} END)"
 
 
 def keys(orders: list[Order], sql: Statement) -> list[tuple[str, str]]:
