@@ -6,7 +6,7 @@ where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,8 +79,7 @@ def push(
         examples: The rows; a record has its example's id.
         reviewers_per_record: Submitted reviews that complete a record.
         few_shot: Right answers for the guidelines.
-        alternatives: Example id → another answer to compare the candidate with, unless it is the
-            same. Those of rows that are not pushed yet count for the dataset's questions.
+        alternatives: Example id → another answer to compare the candidate with, unless the same.
         judge_opinions: Example id → what a judge model suggests.
         opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
         folder: What the pictures of rows are relative to.
@@ -104,11 +103,8 @@ def push(
         rows = {row.id: row for row in examples}
         new = [row for row in rows.values() if row.id not in held]
         rest = pairs, judge_opinions or {}, opinions, pictures
-        size = BATCH_OF_PICTURES if shape.pictures else BATCH
-        with track("sending rows to Argilla", len(new)) as advance:
-            for batch in (new[at : at + size] for at in range(0, len(new), size)):
-                _add(client, dataset, records(persona, round_name, batch, *rest))
-                advance(len(batch))
+        batches = _batches(new, BATCH_OF_PICTURES if shape.pictures else BATCH)
+        _send(client, dataset, (records(persona, round_name, batch, *rest) for batch in batches))
     return Pushed(name, len(new), len(rows) - len(new))
 
 
@@ -134,10 +130,18 @@ def _pictures(
     return pictures
 
 
-def _add(client: Argilla, dataset: Dataset, records: Sequence[Record]) -> None:
-    for record in records:
-        record.dataset = dataset
-    client.api.records.bulk_create(dataset.id, [record.api_model() for record in records])
+def _batches(rows: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+    with track("sending rows to Argilla", len(rows)) as advance:
+        for at in range(0, len(rows), size):
+            yield rows[at : at + size]
+            advance(len(rows[at : at + size]))
+
+
+def _send(client: Argilla, dataset: Dataset, batches: Iterable[Sequence[Record]]) -> None:
+    for batch in batches:
+        for record in batch:
+            record.dataset = dataset
+        client.api.records.bulk_create(dataset.id, [record.api_model() for record in batch])
 
 
 def _dataset(client: Argilla, connection: Connection, name: str, wanted: Settings) -> Dataset:
@@ -202,21 +206,15 @@ def push_queue(
         few_shot: Right answers for the guidelines.
         alternatives: Example id → the other answer of a pair.
         folder: What the pictures of rows are relative to.
-        reviewers: Accounts that get the persona's workspace; by default all that label.
+        reviewers: As for :func:`push`.
 
     Raises:
         UserError: As :func:`curation.argilla.push.push` does.
     """
-    rows = [example for example in examples if example.id in queue]
-    if not rows:
+    if not (rows := [example for example in examples if example.id in queue]):
         return None
     votes, against = by_record(about(votes_of(reviews), rows)), notes or {}
-    opinions = {
-        row.id: opinions_of(
-            persona, round_name, row, votes.get(row.id, ()), against.get(row.id, "")
-        )
-        for row in rows
-    }
+    heard = ((row, votes.get(row.id, ()), against.get(row.id, "")) for row in rows)
     return push(
         connection,
         persona,
@@ -226,7 +224,7 @@ def push_queue(
         few_shot=few_shot,
         alternatives=alternatives,
         folder=folder,
-        opinions=opinions,
+        opinions={one[0].id: opinions_of(persona, round_name, *one) for one in heard},
         reviewers=reviewers,
     )
 

@@ -133,14 +133,13 @@ def records(
     questions = [question_text(persona, example) for example in examples]
     made = []
     for example, vector in zip(examples, vectors(questions), strict=True):
-        question = example.question
         metadata = _metadata(persona, round_name, example)
-        texts = {"question": question, "answer": example.answer}
+        texts = {"question": example.question, "answer": example.answer}
         if alternative := alternatives.get(example.id):
             metadata["order"] = order_of(example, round_name)
             answers = [example.answer, alternative]
             first, second = answers if metadata["order"] == CANDIDATE_FIRST else answers[::-1]
-            texts = {"question": question, "answer_a": first, "answer_b": second}
+            texts = {"question": example.question, "answer_a": first, "answer_b": second}
         if opinions is not None:
             texts["opinions"] = opinions[example.id]
         fields: dict[str, Any] = {name: letters(text) for name, text in texts.items()}
@@ -148,15 +147,14 @@ def records(
             fields[CHAT] = turns
         for number, address in enumerate((pictures or {}).get(example.id, ())):
             fields[picture_field(number)] = address
+        suggestions = _suggestions(persona, example, judged.get(example.id), bool(alternative))
         made.append(
             rg.Record(
                 id=example.id,
                 fields=fields,
                 metadata=metadata,
                 vectors={VECTOR: vector},
-                suggestions=_suggestions(
-                    persona, example, judged.get(example.id), bool(alternative)
-                ),
+                suggestions=suggestions,
             )
         )
     return made
