@@ -117,7 +117,7 @@ def test_a_reviewer_of_one_persona_neither_sees_nor_is_counted_for_another(
     owner: Connection, argilla_home: ServerHome, coach: Persona
 ) -> None:
     """The Korean trainer's people have nothing to do with the English one's rows."""
-    other = coach.model_copy(update={"id": f"{coach.id}-ko"})
+    other = coach.model_copy(update={"id": "apart-ko"})
     server = start(argilla_home, ["only-en", "only-ko"], reuse=True)
     for persona, name in ((coach, "only-en"), (other, "only-ko")):
         push(owner, persona, "round-060", few(2), reviewers_per_record=1, reviewers=[name])
