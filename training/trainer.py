@@ -39,9 +39,10 @@ from training.device import (
 from training.methods import TRAINING_METHODS, read_rows
 from training.plan.plan import against, expected_peak
 from training.rewards import RewardGain
+from training.row_threads import rows_in_threads
 from training.run import MethodHooks, Recipe, TrainerParts, TrainingRun, TrainSummary
 from training.tokens import fit, splits_rows
-from training.trl_patches import cpu_lm_head, no_needless_casts, one_gpu
+from training.trl_patches import cpu_attention, cpu_lm_head, no_needless_casts, one_gpu
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.adapters import read_adapter, save_adapter
@@ -72,6 +73,7 @@ def train(run: TrainingRun) -> TrainSummary:
         stack.enter_context(disk_errors(run.out))
         stack.enter_context(quiet())
         stack.enter_context(cpu_lm_head())
+        stack.enter_context(cpu_attention())
         stack.enter_context(tracked(run.tracker, run.out, run.method))
         peak = stack.enter_context(PeakMemory())
         with writer_first():
@@ -197,6 +199,9 @@ def _train(
     with no_needless_casts(trainer.model, half=half):
         with ExitStack() as progress:
             monitor = _monitor(trainer, run, progress)
+            if run.method != "grpo":  # its answers, too, are sampled by all threads together
+                checkpointing = bool(trainer.args.gradient_checkpointing)
+                progress.enter_context(rows_in_threads(trainer.model, checkpointing=checkpointing))
             resume = str(checkpoint) if checkpoint else None
             gain = hooks.train(
                 trainer, parts, partial(trainer.train, resume_from_checkpoint=resume)

@@ -20,6 +20,7 @@ from training.run import TrainerParts
 from training.trainer import train
 from training.trl_patches import (
     _in_one_piece,
+    cpu_attention,
     cpu_lm_head,
     keep_gradients,
     no_needless_casts,
@@ -370,3 +371,28 @@ def test_without_it_a_run_that_goes_on_counts_its_tokens_anew(
 
     assert whole[1] == anew[1] == 1
     assert anew[0] == pytest.approx(whole[0] * 2 / 3, rel=0.1)
+
+
+def test_attention_by_products_is_as_exact_and_without_it_the_slow_kernel_goes_back(
+    packed: Any, batch: Batch, half: None
+) -> None:
+    import torch
+
+    # A row is padded, so that there is a mask.
+    batch["attention_mask"][0, -3:] = 0
+    packed.train()
+
+    def step() -> None:
+        packed.zero_grad()
+        packed(**batch).loss.backward()
+
+    def gradients() -> Tensor:
+        weights = [p.grad.flatten() for p in packed.parameters() if p.grad is not None]
+        return torch.cat(weights)
+
+    kernel = "aten::_scaled_dot_product_flash_attention_for_cpu_backward"
+    assert kernel in operations(step)
+    slow = gradients()
+    with cpu_attention():
+        assert kernel not in operations(step)
+    assert torch.nn.functional.cosine_similarity(slow, gradients(), 0) > 0.999

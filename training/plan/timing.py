@@ -21,7 +21,14 @@ from training.plan.model_shapes import (
     with_adapter,
     with_layers,
 )
-from training.trl_patches import cpu_lm_head, keep_head_whole, no_needless_casts, unpacked
+from training.row_threads import rows_in_threads
+from training.trl_patches import (
+    cpu_attention,
+    cpu_lm_head,
+    keep_head_whole,
+    no_needless_casts,
+    unpacked,
+)
 from workbench.meter import trim_heap
 
 if TYPE_CHECKING:
@@ -150,18 +157,23 @@ def _pass_of(profile: EstimateProfile, layers: int, wanted: TimedPass) -> Callab
     inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     inputs |= pixel_inputs(wanted.rows, wanted.pixels, device)
 
+    # Training computes its rows so, but for GRPO.
+    whole = wanted.checkpointing or profile.recipe.method == "grpo"
+
     def once() -> None:
-        with (
-            torch.set_grad_enabled(wanted.backward),
-            torch.autocast(device, dtype, enabled=profile.half),
-            no_needless_casts(short, half=profile.half),
-            cpu_lm_head(),
-            places_unchecked(),
-        ):
-            loss = short(**inputs, fused_lm_head=True).loss
-        if wanted.backward:
-            loss.backward()
-            short.zero_grad(set_to_none=True)
+        with rows_in_threads(short, checkpointing=whole):
+            with (
+                torch.set_grad_enabled(wanted.backward),
+                torch.autocast(device, dtype, enabled=profile.half),
+                no_needless_casts(short, half=profile.half),
+                cpu_lm_head(),
+                cpu_attention(),
+                places_unchecked(),
+            ):
+                loss = short(**inputs, fused_lm_head=True).loss
+            if wanted.backward:
+                loss.backward()
+                short.zero_grad(set_to_none=True)
         _wait(device)
 
     return once
