@@ -138,6 +138,23 @@ class _Talk:
         self.turns.append(ConversationTurn(fate=fate, fidelity=round(scores.share, 4)))
 
 
+def _opened(
+    persona: Persona, seeds: Sequence[Example], planned: Sequence[PlannedConversation]
+) -> list[_Talk]:
+    """Return the conversations with their first messages, and what the teacher is shown."""
+    first = [(one.user.topic, one.user.first) for one in planned]
+    return [
+        _Talk(
+            one.user,
+            one.seed,
+            (persona.record_id, *(row.id for row in shown)),
+            system_prompt(persona, shown),
+            (Message(role="user", content=one.user.first),),
+        )
+        for one, shown in zip(planned, nearest_examples(persona, seeds, first), strict=True)
+    ]
+
+
 def hold_conversations(
     client: TeacherClient,
     persona: Persona,
@@ -166,17 +183,7 @@ def hold_conversations(
     """
     if not planned:
         return Conversations()
-    opened = [(one.user.topic, one.user.first) for one in planned]
-    talks = [
-        _Talk(
-            one.user,
-            one.seed,
-            (persona.record_id, *(row.id for row in shown)),
-            system_prompt(persona, shown),
-            (Message(role="user", content=one.user.first),),
-        )
-        for one, shown in zip(planned, nearest_examples(persona, seeds, opened), strict=True)
-    ]
+    talks = _opened(persona, seeds, planned)
     turns = sum(one.user.turns for one in planned)
     endpoints = {one.name: one for one in (client.teacher, judge, user) if one is not None}
     with AnswerCache(client.cache) as cache, track("conversations", turns) as advance:

@@ -126,12 +126,8 @@ def teacher_rows(
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
             answered nothing at all, or the budget paid for no row; finished answers stay kept.
     """
-    if settings.budget is not None and endpoint.rate is None:
-        raise UserError("a budget needs a price", where=endpoint.base_url, fix="set its 'price'")
     planned = plan_conversations(users, settings, seed)
-    for asked in (endpoint, judge, user if planned else None):
-        if asked is not None:
-            check_reachable(asked)
+    _check_endpoints(endpoint, (judge, user if planned else None), settings.budget)
     pool = Pool(persona, seeds, topic_plan(persona, settings, seed), seed, earlier)
     account, cache = JudgeAccount(), (workdir / CACHE).resolve()
     with Distilabel(workdir, Cluster.of(settings)) as distilabel:
@@ -148,6 +144,17 @@ def teacher_rows(
     )
     _tell_budget(client, len(chosen) + len(talks.rows))
     return _taught(client, pool, answered, rows, pairs, account, talks)
+
+
+def _check_endpoints(
+    teacher: Endpoint, others: Sequence[Endpoint | None], budget: float | None
+) -> None:
+    """Raise a UserError where one cannot be reached, or a budget has no price to go by."""
+    if budget is not None and teacher.rate is None:
+        raise UserError("a budget needs a price", where=teacher.base_url, fix="set its 'price'")
+    for asked in (teacher, *others):
+        if asked is not None:
+            check_reachable(asked)
 
 
 def _tell_budget(client: TeacherClient, rows: int) -> None:
