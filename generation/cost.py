@@ -9,7 +9,7 @@ from typing import get_args
 
 from generation.conversations import ANSWERS, CRITIQUES, REPAIRS, plan_conversations
 from generation.prompts import FEW_SHOT, few_shot_pool
-from generation.questions import ROUNDS, Pool
+from generation.questions import ROUNDS, Pool, QuestionRequest
 from generation.teacher import Taught
 from generation.topic_plan import FOLLOW_UP, topic_plan
 from workbench.config import GenerateSettings
@@ -152,16 +152,7 @@ def plan_teacher(
     answers = _whole(rows * settings.candidates)
     # At worst a teacher repeats itself so much that every round asks for everything again.
     rounds = Range(1, ROUNDS)
-    prompts = _whole(sum(len(request.prompt[0].content) for request in requests))
-    steps = [
-        StepEstimate(
-            "questions",
-            _whole(len(requests)).times(rounds),
-            prompts.times(tokens.per_character).times(rounds),
-            _whole(rows - follow_ups).times(tokens.question).times(rounds),
-            price,
-        )
-    ]
+    steps = [_questions(requests, _whole(rows - follow_ups), rounds, tokens, price)]
     if follow_ups:
         count = _whole(follow_ups).times(rounds)
         steps.append(
@@ -184,6 +175,23 @@ def plan_teacher(
         steps += _judge_steps(persona, tokens, seen, judge.rate)
     topics = Counter(cell.topic for cell in cells)
     return TeacherPlan(rows, dict(topics), tuple(steps), price, len(talks), round(turns.high))
+
+
+def _questions(
+    requests: Sequence[QuestionRequest],
+    count: Range,
+    rounds: Range,
+    tokens: _Tokens,
+    price: Price | None,
+) -> StepEstimate:
+    prompts = _whole(sum(len(request.prompt[0].content) for request in requests))
+    return StepEstimate(
+        "questions",
+        _whole(len(requests)).times(rounds),
+        prompts.times(tokens.per_character).times(rounds),
+        count.times(tokens.question).times(rounds),
+        price,
+    )
 
 
 def _conversation_steps(

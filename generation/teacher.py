@@ -106,21 +106,18 @@ def teacher_rows(
 ) -> Taught:
     """Return new rows of a teacher: questions of every topic, answered in persona; conversations.
 
-    Finished requests are kept in ``workdir``; the same call on the same folder asks only for the
-    rest, whatever ended the call before.
+    What finished is kept in ``workdir``; the same call there asks only for the rest.
 
     Args:
         persona: Gives audience, topics, language and the system prompt.
-        seeds: Show what questions and answers are like; new questions differ from them and from
-            each other.
+        seeds: Show what rows are like; new questions differ from them and from each other.
         endpoint: The teacher.
         settings: How many rows of which kinds, for how much money.
         workdir: Folder for the kept answers, the log and what distilabel leaves.
         judge: Answers the traits' questions that no rule can check.
         seed: Of the plan, of what is shown and, where the server heeds it, of sampling.
         earlier: Rows of earlier rounds; new questions differ from theirs, too.
-        users: The persona's simulated users, for conversations.
-        user: Plays them; without one they say their own lines.
+        users: Simulated users, who talk to it; ``user`` plays them, or their own lines do.
 
     Raises:
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
