@@ -117,7 +117,8 @@ def teacher_rows(
         judge: Answers the traits' questions that no rule can check.
         seed: Of the plan, of what is shown and, where the server heeds it, of sampling.
         earlier: Rows of earlier rounds; new questions differ from theirs, too.
-        users: Simulated users, who talk to it; ``user`` plays them, or their own lines do.
+        users: Simulated users, for conversations.
+        user: Plays them; without one they say their own lines.
 
     Raises:
         UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
