@@ -121,8 +121,7 @@ def teacher_rows(
         user: Plays them; without one they say their own lines.
 
     Raises:
-        UserError: An endpoint cannot be reached, refuses the key, went down on the way, or
-            answered nothing at all, or the budget paid for no row; finished answers stay kept.
+        UserError: An endpoint is down, refuses us or answered nothing; no row for the budget.
     """
     planned = plan_conversations(users, settings, seed)
     _check_endpoints(endpoint, (judge, user if planned else None), settings.budget)
