@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.arms import Arm, ModelPool, check_arms
 from evaluation.turns import Turn, first_turn
@@ -30,149 +31,154 @@ _STEP = 64
 """The limit is a multiple of it, so that a few other rows don't make another decoding."""
 
 
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts, the arms that are asked them, and how they answer."""
+
+    arms: Sequence[Arm]
+    """Their names differ."""
+    examples: Sequence[Example]
+    """What is asked; an example's own answer is never shown to the model."""
+    max_new_tokens: int = 256
+    seeds: Sequence[int] = GREEDY
+    """One answer a seed, of which 0 is the greedy one."""
+    temperature: float = 1.0
+    """Of the others, above 0."""
+    player: ModelPlayer | None = None
+    """Plays the simulated users among the examples; without one they say their own lines."""
+
+    @property
+    def answers(self) -> int:
+        """How many answers are wanted at most."""
+        turns = (
+            max(first_turn(self.arms[0], one, 0).number and len(one.prompt), 1)
+            for one in self.examples
+        )
+        return len(self.arms) * len(self.seeds) * sum(turns)
+
+    def opening(self, arm: Arm) -> list[Turn]:
+        """Return what an arm is asked first."""
+        return [first_turn(arm, example, seed) for example in self.examples for seed in self.seeds]
+
+    def in_order(self, responses: Sequence[Response]) -> list[Response]:
+        """Return responses arm by arm, each in the examples' order, then seeds and turns."""
+        place = {arm.name: index for index, arm in enumerate(self.arms)}
+        order = {example.id: index for index, example in enumerate(self.examples)}
+        seeds = list(self.seeds)
+        return sorted(
+            responses,
+            key=lambda r: (place[r.arm], order[r.prompt_id], seeds.index(r.seed), r.turn),
+        )
+
+
+def answer_sets(
+    sets: Sequence[PromptSet],
+    model: Path | ModelPool,
+    *,
+    batch_size: int = 16,
+    cache: Path | None = None,
+    dtype: torch.dtype | None = None,
+) -> list[list[Response]]:
+    """Return the answers to each set, in its order; a set without arms or prompts has none.
+
+    Whatever the same weights are asked is answered together, be it of several sets or arms: a small
+    model's step takes little longer for many rows than for a few. ``cache`` is the SQLite file
+    where every answer is put at once and looked for first; None for memory alone.
+
+    Raises:
+        UserError: A name given twice in a set, an adapter that does not fit its base, an arm all of
+            whose prompts are too long, or an endpoint that is down or refuses us.
+    """
+    asked = [one for one in sets if one.arms and one.examples]
+    for one in asked:
+        check_arms(one.arms)
+    every = [arm for one in asked for arm in one.arms]
+    pool = model if isinstance(model, ModelPool) else ModelPool(model, every, dtype)
+    total = sum(one.answers for one in asked)
+    with AnswerCache(cache) as earlier, track("answering prompts", total) as advance:
+        filed = {id(one): _FiledAnswers(one, advance) for one in asked}
+        groups: dict[tuple[object, ...], list[tuple[_FiledAnswers, Arm]]] = defaultdict(list)
+        for one in asked:
+            for arm in one.arms:
+                groups[_weights_and_decoding(pool, arm, one)].append((filed[id(one)], arm))
+        # A stable order: one base at a time, since two models are never held at once.
+        for _, group in sorted(groups.items(), key=lambda item: str(item[0][0])):
+            _Answering(pool, earlier, str(dtype)).ask(group, batch_size)
+    return [one.in_order(filed[id(one)].responses) if id(one) in filed else [] for one in sets]
+
+
 def answer_arms(
     arms: Sequence[Arm],
     examples: Sequence[Example],
     model: Path | ModelPool,
     *,
-    max_new_tokens: int = 256,
     batch_size: int = 16,
-    seeds: Sequence[int] = GREEDY,
-    temperature: float = 1.0,
     cache: Path | None = None,
     dtype: torch.dtype | None = None,
-    player: ModelPlayer | None = None,
+    **how: Any,
 ) -> list[Response]:
-    """Return every arm's answers, arm by arm, each in the examples' order, then seeds and turns.
-
-    Names of arms must differ; an example's answer is never shown to the model. There is one answer
-    a seed, of which 0 is the greedy one; ``temperature`` is of the others, above 0. ``cache`` is
-    the SQLite file where every answer is put at once and looked for first; None for memory alone.
-    ``player`` plays the simulated users among the examples; without one they say their own lines.
+    """Return every arm's answers to one set; ``how`` are the fields of :class:`PromptSet`.
 
     Raises:
-        UserError: No prompt or arm, a name given twice, an adapter that does not fit its base, an
-            arm all of whose prompts are too long, or an endpoint that is down or refuses us.
+        UserError: No prompt or arm, or see :func:`answer_sets`.
     """
     check_arms(arms)
     if not examples:
         raise UserError(
             "there is no held-out prompt to answer", fix="split with a test share above 0"
         )
-    pool = model if isinstance(model, ModelPool) else ModelPool(model, arms, dtype)
-    turns = sum(max(first_turn(arms[0], e, 0).number and len(e.prompt), 1) for e in examples)
-    count = len(arms) * len(seeds) * turns
-    with AnswerCache(cache) as earlier, track("answering prompts", count) as advance:
-        answers = _AnswerStore(pool, earlier, advance, max_new_tokens, temperature, str(dtype))
-        answers.player = player
-        for arm in sorted(arms, key=lambda arm: str(pool.folder(arm))):
-            opening = (first_turn(arm, example, seed) for example in examples for seed in seeds)
-            answers.ask(arm, opening, batch_size)
-    return _in_order(answers.responses, arms, examples, seeds)
+    asked = PromptSet(arms, examples, **how)
+    return answer_sets([asked], model, batch_size=batch_size, cache=cache, dtype=dtype)[0]
 
 
-def _in_order(
-    responses: Sequence[Response],
-    arms: Sequence[Arm],
-    examples: Sequence[Example],
-    seeds: Sequence[int],
-) -> list[Response]:
-    place = {arm.name: index for index, arm in enumerate(arms)}
-    order = {example.id: index for index, example in enumerate(examples)}
-    return sorted(
-        responses, key=lambda r: (place[r.arm], order[r.prompt_id], seeds.index(r.seed), r.turn)
-    )
-
-
-def answer(arm: Arm, examples: Sequence[Example], model: Path, **how: object) -> list[Response]:
+def answer(arm: Arm, examples: Sequence[Example], model: Path, **how: Any) -> list[Response]:
     """Return one arm's answers; see :func:`answer_arms`."""
-    return answer_arms([arm], examples, model, **how)  # type: ignore[arg-type]
+    return answer_arms([arm], examples, model, **how)
 
 
-class _AnswerStore:
-    """The answers of an evaluation as they come in."""
+def _weights_and_decoding(pool: ModelPool, arm: Arm, asked: PromptSet) -> tuple[object, ...]:
+    """Return what arms share that are answered together; the folder comes first."""
+    weights = (arm.adapter, arm.name if arm.endpoint else "")
+    return (pool.folder(arm), *weights, asked.max_new_tokens, asked.temperature)
 
-    def __init__(
-        self,
-        pool: ModelPool,
-        cache: AnswerCache,
-        advance: Advance,
-        max_new_tokens: int,
-        temperature: float,
-        dtype: str,
-    ) -> None:
-        self.pool, self.cache, self.advance = pool, cache, advance
-        self.max_new_tokens, self.temperature, self.dtype = max_new_tokens, temperature, dtype
+
+class _FiledAnswers:
+    """The answers to a set as they come in."""
+
+    def __init__(self, asked: PromptSet, advance: Advance) -> None:
+        self.asked, self.advance = asked, advance
         self.responses: list[Response] = []
-        self.player: ModelPlayer | None = None
         self._waiting: list[tuple[Turn, Completion]] = []
         """Answered turns whose user is played by a model, which is asked about all at once."""
 
-    def ask(self, arm: Arm, turns: Iterable[Turn], batch_size: int) -> None:
-        """Have an arm answer, wherever it is; nothing is loaded where all answers are there."""
-        weights, served = self.pool.fingerprint(arm), arm.endpoint.name if arm.endpoint else ""
-        decoding = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
-
-        def key(turn: Turn) -> str:
-            chat, how = as_messages(turn.asked), {**decoding, "dtype": self.dtype}
-            ids = self.pool.rendered(arm, turn.asked)
-            about = {"decoding": how, "seed": turn.draw, "messages": chat, "ids": ids}
-            return answer_key(weights=weights, **about)
-
-        def unanswered(turn: Turn | None) -> Iterator[chats.ChatRequest]:
-            """File what is known of a conversation, and yield its first turn that is not."""
-            while turn is not None:
-                known = self.cache.get(key(turn))
-                if known is None:
-                    # A conversation's turns wait for each other; the rest fills the batch.
-                    yield chats.ChatRequest(turn.asked, turn.draw, turn, first=turn.number > 0)
-                    return
-                turn = self._file(turn, known)
-
-        def on_answer(
-            request: chats.ChatRequest, answer: chats.ChatAnswer | None
-        ) -> Iterable[chats.ChatRequest]:
-            turn: Turn = request.tag
-            completion = chats.completion_of(answer)
-            self.cache.put(key(turn), completion, f"arm {arm.name}", served)
-            return unanswered(self._file(turn, completion))
-
-        while turns:
-            requests = [request for turn in turns for request in unanswered(turn)]
-            if requests:
-                how = chats.Decoding(self.max_new_tokens, self.temperature)
-                self.pool.engine(arm, batch_size).answer(requests, on_answer, how)
-            turns = self._played()
-        self._tell(arm)
-
-    def _file(self, turn: Turn, completion: Completion) -> Turn | None:
+    def file(self, turn: Turn, completion: Completion) -> Turn | None:
         """File an answer, or why there is none; return the turn that follows, if it is known."""
         self.advance(1, note=turn.arm.name)
-        if self.player is not None and turn.user is not None:
+        if self.asked.player is not None and turn.user is not None:
             self._waiting.append((turn, completion))
             return None
         move = turn.scripted(completion.text)
         self.responses.append(turn.response(completion, move))
         return turn.after(completion.text, move)
 
-    def _played(self) -> list[Turn]:
+    def played(self) -> list[Turn]:
         """Return the turns that follow those that waited for the model which plays the users."""
         waiting, self._waiting = self._waiting, []
-        if self.player is None or not waiting:
+        if self.asked.player is None or not waiting:
             return []
-        asked = [
+        users = [
             Waiting(turn.user, turn.answered(completion.text), turn.seed)
             for turn, completion in waiting
             if turn.user is not None
         ]
         following: list[Turn] = []
-        for (turn, completion), move in zip(waiting, self.player.moves(asked), strict=True):
+        for (turn, completion), move in zip(waiting, self.asked.player.moves(users), strict=True):
             self.responses.append(turn.response(completion, move))
             after = turn.after(completion.text, move)
             following += [after] if after else []
         return following
 
-    def _tell(self, arm: Arm) -> None:
+    def tell(self, arm: Arm) -> None:
         """Say what is missing of an arm's answers, and what was taken off.
 
         Raises:
@@ -181,8 +187,9 @@ class _AnswerStore:
         own = [response for response in self.responses if response.arm == arm.name]
         reasons = Counter(response.unanswered for response in own if response.unanswered)
         if reasons[chats.NO_ROOM] == len(own):
+            most = self.asked.max_new_tokens
             raise UserError(
-                f"no prompt of arm '{arm.name}' leaves room for {self.max_new_tokens} new tokens",
+                f"no prompt of arm '{arm.name}' leaves room for {most} new tokens",
                 fix="shorten the system prompt, or lower evaluate.max_new_tokens",
             )
         if reasons:
@@ -192,6 +199,61 @@ class _AnswerStore:
         if reasoned := sum(response.reasoning > 0 for response in own):
             line = f"reasoning taken off {reasoned} of {len(own)} answers"
             console.print(f"  arm '{arm.name}': {line}", markup=False)
+
+
+class _Answering(NamedTuple):
+    """Has arms of the same weights answer; what was answered before is not asked again."""
+
+    pool: ModelPool
+    cache: AnswerCache
+    dtype: str
+
+    def ask(self, group: Sequence[tuple[_FiledAnswers, Arm]], batch_size: int) -> None:
+        """Ask what each set asks of an arm; nothing is loaded where all answers are there."""
+        first, arm = group[0]
+        served, how = arm.endpoint.name if arm.endpoint else "", _decoding(first.asked)
+
+        def unanswered(filed: _FiledAnswers, turn: Turn | None) -> Iterator[chats.ChatRequest]:
+            """File what is known of a conversation, and yield its first turn that is not."""
+            while turn is not None:
+                known = self.cache.get(self._key(turn, how))
+                if known is None:
+                    # A conversation's turns wait for each other; the rest fills the batch.
+                    tag = (filed, turn)
+                    yield chats.ChatRequest(turn.asked, turn.draw, tag, first=turn.number > 0)
+                    return
+                turn = filed.file(turn, known)
+
+        def on_answer(
+            request: chats.ChatRequest, answer: chats.ChatAnswer | None
+        ) -> Iterable[chats.ChatRequest]:
+            filed, turn = request.tag
+            completion = chats.completion_of(answer)
+            self.cache.put(self._key(turn, how), completion, f"arm {turn.arm.name}", served)
+            return unanswered(filed, filed.file(turn, completion))
+
+        turns = [(filed, turn) for filed, arm in group for turn in filed.asked.opening(arm)]
+        while turns:
+            requests = [request for one in turns for request in unanswered(*one)]
+            if requests:
+                self.pool.engine(arm, batch_size).answer(requests, on_answer, how)
+            sets = {id(filed): filed for filed, _ in group}.values()
+            turns = [(filed, turn) for filed in sets for turn in filed.played()]
+        for filed, arm in group:
+            filed.tell(arm)
+
+    def _key(self, turn: Turn, how: chats.Decoding) -> str:
+        about = {
+            "decoding": {**how._asdict(), "dtype": self.dtype},
+            "seed": turn.draw,
+            "messages": as_messages(turn.asked),
+            "ids": self.pool.rendered(turn.arm, turn.asked),
+        }
+        return answer_key(weights=self.pool.fingerprint(turn.arm), **about)
+
+
+def _decoding(asked: PromptSet) -> chats.Decoding:
+    return chats.Decoding(asked.max_new_tokens, asked.temperature)
 
 
 def max_new_tokens_for(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluation.answer import GREEDY, answer_arms, max_new_tokens_for
+from evaluation.answer import GREEDY, PromptSet, answer_sets, max_new_tokens_for
 from evaluation.arms import Arm, ModelPool
 from evaluation.gate import GateReport, check_forgetting
 from evaluation.general import General, load_general, measure_general, texts_file
@@ -73,23 +73,31 @@ def answer_all(
     tokenizer = load_tokenizer(folder)
     limit = settings.max_new_tokens or max_new_tokens_for(tokenizer, (row.answer for row in train))
     pool = ModelPool(folder, arms)
-    ask = partial(answer_arms, model=pool, batch_size=settings.batch_size, cache=scratch / CACHE)
-    seeds = settings.seeds or GREEDY
-    user = context.config.simulated_user
-    player = ModelPlayer(user, context.persona.language, scratch / CACHE) if user else None
-    ask_long = partial(ask, max_new_tokens=limit, temperature=settings.temperature, player=player)
-    responses = ask_long(arms, questions, seeds=seeds)
-    asked = safety.arms(arms)
-    safe = ask_long(asked, safety.prompts, seeds=seeds) if asked else []
-    asked = robustness.arms(arms)
-    crossed = ask_long(asked, robustness.examples, seeds=seeds[:1]) if asked else []
     instructions = load_instructions(
         settings.instructions, context.persona.language, settings.instructed
     )
     longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
     # What weights can do shows without a prompt, and is measured where the weights are.
     bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
-    instructed = ask(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
+    user = context.config.simulated_user
+    player = ModelPlayer(user, context.persona.language, scratch / CACHE) if user else None
+    seeds = settings.seeds or GREEDY
+    asked = partial(
+        PromptSet, max_new_tokens=limit, temperature=settings.temperature, player=player
+    )
+    responses, safe, crossed, instructed = answer_sets(
+        [
+            asked(arms, questions, seeds=seeds),
+            asked(safety.arms(arms), safety.prompts, seeds=seeds),
+            asked(robustness.arms(arms), robustness.examples, seeds=seeds[:1]),
+            PromptSet(
+                bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest
+            ),
+        ],
+        pool,
+        batch_size=settings.batch_size,
+        cache=scratch / CACHE,
+    )
     gate = check_forgetting(
         _general(settings.general, context.persona.language, bare, pool, scratch / "general"),
         follow_instructions(instructions, instructed),

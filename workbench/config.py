@@ -247,8 +247,8 @@ class EvaluateSettings(Settings):
     max_new_tokens: int | None = Field(default=None, ge=8)
     """Where an answer is cut; by default there is room for the longest of the training split and a
     tenth more, and for 128 tokens at least."""
-    batch_size: int = Field(default=32, ge=1)
-    """Prompts answered at once; on a CPU a step of 32 rows takes little longer than one of 8."""
+    batch_size: int = Field(default=64, ge=1)
+    """Prompts that each thread answers at once; fewer where they would take too much memory."""
     rows: int | None = Field(default=None, ge=2)
     """At most so many held-out prompts; all of them by default."""
     votes: int = Field(default=1, ge=1, le=15)

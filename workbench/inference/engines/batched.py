@@ -28,6 +28,7 @@ from workbench.inference.engines.shared_prefix import (
     KeysValues,
     RowsCache,
     attending,
+    common_prefix,
     keys_values,
     prefix_attention,
 )
@@ -38,12 +39,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.cache_utils import Cache
 
-SHORTEST_PREFIX = 64
-"""Tokens from which a shared prefix is computed apart; below it the gain is less than the cost."""
 _MOST_STREAMED = 500_000_000
 """Weights of a model that is answered by several threads; a larger one keeps them busy together."""
+_LEAST_ROWS = 16
+"""Rows from which a thread answers a part of them by itself."""
 _MOST_PADDING = 128
 """Padding tokens that one call may compute: about what a call of its own would cost."""
+_MOST_PREFILLED = 8192
+"""Tokens of prompts that one call computes, padding included."""
+_CACHE_BYTES = 2**30
+"""Keys and values of all rows under way on a processor; fewer rows run at once beyond it."""
 
 
 class BatchedEngine:
@@ -100,6 +105,8 @@ class BatchedEngine:
                 batch.generate(opening, ended, self.tokenizer)
             return
         streams = self._streams(len(opening))
+        if self.model.device.type == "cpu":
+            batch.most_tokens = _CACHE_BYTES // streams // _token_bytes(self.model)
         with prefix_attention(self.model), torch.inference_mode():
             if streams == 1:
                 batch.answer(opening, ended)
@@ -109,7 +116,7 @@ class BatchedEngine:
                 answer_in_streams(parts, batch.answer, ended, batch.halt)
 
     def _streams(self, rows: int) -> int:
-        """Return how many threads answer so many rows, each with a full batch."""
+        """Return how many threads answer so many rows, each with enough to be busy."""
         import torch
 
         if self.model.device.type != "cpu" or self.model.num_parameters() > _MOST_STREAMED:
@@ -121,7 +128,16 @@ class BatchedEngine:
         ):
             return 1
         threads: int = torch.get_num_threads()
-        return max(1, min(threads, rows // self.batch_size))
+        return max(1, min(threads, rows // min(self.batch_size, _LEAST_ROWS)))
+
+
+def _token_bytes(model: PreTrainedModel) -> int:
+    """Return the bytes of a token's keys and values over all layers."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width: int = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
+    return width
 
 
 def attends_to_all(model: PreTrainedModel) -> bool:
@@ -145,6 +161,8 @@ class _BatchRow:
     request: chats.ChatRequest
     ids: list[int]
     new: list[int] = field(default_factory=list)
+    shared: int = 0
+    """Tokens at its beginning that are computed once for all rows that have them."""
     generator: torch.Generator | None = None
     """Draws its tokens, so that they don't depend on who else is in the batch; None is greedy."""
 
@@ -166,17 +184,16 @@ class _Batch:
     """Rows answered at once, at most."""
     temperature: float
     """Divides the logits of rows that are drawn."""
+    most_tokens: int = 10**12
+    """Tokens of all rows under way, as the longest of them has them; one row always fits."""
     halt: Event = field(default_factory=Event)
     """Ends the answering."""
 
     def answer(self, rows: Sequence[_BatchRow], ended: _Ended) -> None:
         """Answer all rows, and those that ``ended`` returns for an answered one."""
-        waiting = list(rows)
-        while waiting:
-            length = _shared(waiting)
-            prefix = waiting[0].ids[:length]
-            with attending(self._encode(prefix) if prefix else []):
-                waiting = self._drain(waiting, prefix, ended)
+        prefix = common_prefix([row.ids for row in rows])
+        with attending(self._encode(prefix) if prefix else []):
+            self._drain(rows, prefix, ended)
 
     def generate(
         self, rows: Sequence[_BatchRow], ended: _Ended, tokenizer: PreTrainedTokenizerBase
@@ -220,29 +237,29 @@ class _Batch:
         self.model(input_ids=ids, past_key_values=states, use_cache=True, logits_to_keep=1)
         return keys_values(states)
 
-    def _drain(
-        self, rows: Iterable[_BatchRow], prefix: list[int], ended: _Ended
-    ) -> list[_BatchRow]:
-        """Answer the rows that begin with ``prefix``; return those come later that don't."""
-        queue = deque(sorted(rows, key=lambda row: (not row.request.first, -len(row.ids))))
-        others: list[_BatchRow] = []
+    def _drain(self, rows: Iterable[_BatchRow], prefix: list[int], ended: _Ended) -> None:
+        """Answer rows, some of which begin with ``prefix``, and those that follow them."""
+
+        def with_prefix(row: _BatchRow) -> _BatchRow:
+            # A prompt keeps at least one token of its own, whose logits are its answer's first.
+            long = len(row.ids) > len(prefix)
+            row.shared = len(prefix) if long and row.ids[: len(prefix)] == prefix else 0
+            return row
+
+        opening = sorted(rows, key=lambda row: (not row.request.first, -len(row.ids)))
+        queue = deque(with_prefix(row) for row in opening)
         running = _RunningRows(self, len(prefix))
         while queue or running.rows:
             if self.halt.is_set():
                 raise Halted
-            free = min(self.size - len(running.rows), len(queue))
+            free = running.room(queue)
             # One call for several new rows; a turn that others hang on does not wait for them.
-            if free and (free * 8 >= self.size or free == len(queue)):
+            if free and (free * 8 >= self.size or free == len(queue) or not running.rows):
                 running.admit([queue.popleft() for _ in range(free)])
             else:
                 running.step()
             for row in running.take_ended():
-                for new in ended(row):
-                    if new.ids[: len(prefix)] == prefix and len(new.ids) > len(prefix):
-                        queue.appendleft(new)
-                    else:
-                        others.append(new)
-        return others
+                queue.extendleft(with_prefix(new) for new in ended(row))
 
     def choose(self, logits: torch.Tensor, rows: Sequence[_BatchRow]) -> None:
         """Give each row its next token, from logits of rows × vocabulary."""
@@ -271,15 +288,16 @@ class _RunningRows:
         import torch
         from transformers.cache_utils import DynamicCache
 
-        self._widen([*self.rows, *rows])
+        self._fit([*self.rows, *rows])
         for group in _alike_long(rows):
-            suffixes = [row.ids[self.prefix :] for row in group]
+            suffixes = [row.ids[row.shared :] for row in group]
             width = max(map(len, suffixes))
             device = self.batch.model.device
             ids = torch.tensor([[0] * (width - len(s)) + s for s in suffixes], device=device)
             lengths = torch.tensor([len(s) for s in suffixes], device=device)
+            shared = torch.tensor([row.shared for row in group], device=device)
             states = DynamicCache(config=self.batch.model.config)
-            logits = self._call(ids, *_left_padded(width, lengths, self.prefix), states)
+            logits = self._call(ids, *_left_padded(width, lengths, self.prefix, shared), states)
             for index, (row, length) in enumerate(zip(group, map(len, suffixes), strict=True)):
                 slot = len(self.rows)
                 for layer, (keys, values) in zip(self.layers, keys_values(states), strict=True):
@@ -287,9 +305,24 @@ class _RunningRows:
                 self.rows.append(row)
             self.batch.choose(logits, group)
 
-    def _widen(self, rows: Sequence[_BatchRow]) -> None:
+    def room(self, queue: Iterable[_BatchRow]) -> int:
+        """Return how many of the first in the queue can be answered beside those under way."""
+        rows, columns = len(self.rows), self._columns(self.rows)
+        for row in queue:
+            columns = max(columns, self._columns([row]))
+            if rows == self.batch.size or (rows and (rows + 1) * columns > self.batch.most_tokens):
+                break
+            rows += 1
+        return rows - len(self.rows)
+
+    def _columns(self, rows: Iterable[_BatchRow]) -> int:
+        """Return the tokens, without the prefix, that the longest of some rows will have."""
+        own = (len(row.ids) - row.shared + self.batch.max_new_tokens for row in rows)
+        return max(own, default=0)
+
+    def _fit(self, rows: Sequence[_BatchRow]) -> None:
         """Have buffers that hold ``rows``, without losing what those under way have in them."""
-        columns = max(len(row.ids) for row in rows) - self.prefix + self.batch.max_new_tokens
+        columns = self._columns(rows)
         if len(rows) <= self.capacity[0] and columns <= self.capacity[1]:
             return
         self.capacity = (len(rows), columns)
@@ -310,16 +343,17 @@ class _RunningRows:
 
         device = self.batch.model.device
         # The last token of each row is the one that is put in now.
-        own = [len(row.ids) - self.prefix + len(row.new) - 1 for row in self.rows]
+        own = [len(row.ids) - row.shared + len(row.new) - 1 for row in self.rows]
         at = torch.tensor(own, device=device)
         width = max(own) + 1
         for layer in self.layers:
             layer.at, layer.width = at, width
         mask = torch.arange(width, device=device) <= at[:, None]
+        shared = torch.tensor([row.shared for row in self.rows], device=device)
         if self.prefix:
-            mask = torch.cat([mask.new_ones((len(own), self.prefix)), mask], 1)
+            mask = torch.cat([(shared > 0)[:, None].expand(-1, self.prefix), mask], 1)
         ids = torch.tensor([[row.new[-1]] for row in self.rows], device=device)
-        positions = (at + self.prefix)[:, None]
+        positions = (at + shared)[:, None]
         states = Cache(layers=list(self.layers))
         self.batch.choose(self._call(ids, mask[:, None, None], positions, states), self.rows)
 
@@ -353,23 +387,15 @@ class _RunningRows:
             yield row
 
 
-def _shared(rows: Sequence[_BatchRow]) -> int:
-    """Return the length of the prefix that is computed once for all rows; 0 for a short one."""
-    first, last = min(row.ids for row in rows), max(row.ids for row in rows)
-    # A prompt keeps at least one token of its own, whose logits are its answer's first.
-    most = min(len(row.ids) for row in rows) - 1
-    alike = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
-    length = min(alike, most)
-    return length if len(rows) > 1 and length >= SHORTEST_PREFIX else 0
-
-
 def _alike_long(rows: Sequence[_BatchRow]) -> Iterator[list[_BatchRow]]:
-    """Yield the rows in groups in which little is padded, longest first."""
+    """Yield the rows in groups in which little is padded and which share the prefix or don't."""
     group: list[_BatchRow] = []
     padding = 0
-    for row in sorted(rows, key=lambda row: -len(row.ids)):
+    for row in sorted(rows, key=lambda row: (row.shared, -len(row.ids))):
         missing = len(group[0].ids) - len(row.ids) if group else 0
-        if group and padding + missing > _MOST_PADDING:
+        full = group and (len(group) + 1) * len(group[0].ids) > _MOST_PREFILLED
+        other = group and row.shared != group[0].shared
+        if group and (full or other or padding + missing > _MOST_PADDING):
             yield group
             group, padding, missing = [], 0, 0
         group.append(row)
@@ -379,7 +405,7 @@ def _alike_long(rows: Sequence[_BatchRow]) -> Iterator[list[_BatchRow]]:
 
 
 def _left_padded(
-    width: int, lengths: torch.Tensor, prefix: int
+    width: int, lengths: torch.Tensor, prefix: int, shared: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mask (rows × 1 × width × prefix and width) and the positions of padded prompts."""
     import torch
@@ -389,6 +415,6 @@ def _left_padded(
     causal = columns[None, :] <= columns[:, None]
     # Padding sees itself: a row of the mask without any True would come out as NaN.
     own = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lengths.device)
-    seen = own.new_ones((len(lengths), width, prefix))
-    positions = (columns - (width - lengths)[:, None]).clamp(min=0) + prefix
+    seen = (shared > 0)[:, None, None].expand(-1, width, prefix)
+    positions = (columns - (width - lengths)[:, None]).clamp(min=0) + shared[:, None]
     return torch.cat([seen, own], 2)[:, None], positions

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 NAME = "persona_shared_prefix"
 """Under which transformers finds the attention."""
+SHORTEST_PREFIX = 64
+"""Tokens from which a shared prefix is computed apart; below it the gain is less than the cost."""
 KeysValues: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 """Of one layer: 1 × key-value heads × tokens × head size, each."""
 
@@ -111,6 +114,33 @@ class _Prefix(threading.local):
 _prefix = _Prefix()
 
 
+def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
+    """Return the prefix that spares most tokens when it is computed once; none for a short one.
+
+    Prompts that have it lie side by side when sorted, and any two neighbours share it.
+    """
+    ordered = sorted(prompts)
+    # A prompt keeps at least one token of its own, whose logits are its answer's first.
+    alike = [
+        min(_alike(one, other), len(one) - 1, len(other) - 1) for one, other in pairwise(ordered)
+    ]
+    most, best = 0, []
+    for length in {length for length in alike if length >= SHORTEST_PREFIX}:
+        at = 0
+        for has_it, run in groupby(alike, length.__le__):
+            neighbours = len(list(run))
+            if has_it and neighbours * length > most:
+                most, best = neighbours * length, ordered[at][:length]
+            at += neighbours
+    return best
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two prompts have in common at their beginning."""
+    both = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
+
+
 @contextmanager
 def prefix_attention(model: PreTrainedModel) -> Iterator[None]:
     """Let ``model`` attend as this module does, in every thread, until the context ends."""
@@ -184,8 +214,8 @@ def _attend(
     all_queries = own_query.transpose(0, 1).reshape(shared, rows * groups, size)
     over_prefix = (all_queries @ keys[0].transpose(1, 2)).view(shared, rows, groups, length)
     over_own = own_query @ key.transpose(2, 3)
-    over_own = over_own.masked_fill_(~attention_mask[..., length:], float("-inf"))
     scores = torch.cat([over_prefix.transpose(0, 1), over_own], 3)
+    scores = scores.masked_fill_(~attention_mask, float("-inf"))
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
     of_prefix = weights[..., :length].transpose(0, 1).reshape(shared, rows * groups, length)
     output = (of_prefix @ values[0]).view(shared, rows, groups, size).transpose(0, 1)
