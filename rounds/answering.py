@@ -91,7 +91,10 @@ def answer_all(
             asked(safety.arms(arms), safety.prompts, seeds=seeds),
             asked(robustness.arms(arms), robustness.examples, seeds=seeds[:1]),
             PromptSet(
-                bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest
+                bare,
+                instructions.examples,
+                max_new_tokens=settings.max_new_tokens or longest,
+                temperature=settings.temperature,
             ),
         ],
         pool,

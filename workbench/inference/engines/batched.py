@@ -43,6 +43,10 @@ _MOST_STREAMED = 500_000_000
 """Weights of a model that is answered by several threads; a larger one keeps them busy together."""
 _LEAST_ROWS = 16
 """Rows from which a thread answers a part of them by itself."""
+_TURNS = 5
+"""Answers that a conversation is taken to have when work is dealt out."""
+_PREFILL = 4
+"""Tokens of a prompt that cost about as much as one of an answer."""
 _MOST_PADDING = 128
 """Padding tokens that one call may compute: about what a call of its own would cost."""
 _MOST_PREFILLED = 8192
@@ -111,8 +115,7 @@ class BatchedEngine:
             if streams == 1:
                 batch.answer(opening, ended)
             else:
-                opening.sort(key=lambda row: -len(row.ids))
-                parts = [opening[start::streams] for start in range(streams)]
+                parts = _dealt(opening, streams, how.max_new_tokens)
                 answer_in_streams(parts, batch.answer, ended, batch.halt)
 
     def _streams(self, rows: int) -> int:
@@ -168,6 +171,25 @@ class _BatchRow:
 
 
 _Ended = Callable[[_BatchRow], Iterable[_BatchRow]]
+
+
+def _dealt(rows: Sequence[_BatchRow], streams: int, most: int) -> list[list[_BatchRow]]:
+    """Return the rows in parts of about equal work, like with like.
+
+    Every row of a batch is as wide as its longest, so one conversation among short questions makes
+    all of them dear: conversations come together, then long questions, then short ones.
+    """
+    work = {
+        id(row): most * (_TURNS if row.request.first else 1) + len(row.ids) / _PREFILL
+        for row in rows
+    }
+    share = sum(work.values()) / streams
+    parts: list[list[_BatchRow]] = [[] for _ in range(streams)]
+    done = 0.0
+    for row in sorted(rows, key=lambda row: (not row.request.first, -len(row.ids))):
+        parts[min(int(done / share), streams - 1)].append(row)
+        done += work[id(row)]
+    return [part for part in parts if part]
 
 
 @dataclass
