@@ -291,7 +291,7 @@ class EvaluateSettings(Settings):
     prompt."""
     probes: int = Field(default=4, ge=0)
     """Prompts of each probe set."""
-    conversations: Annotated[int, Field(ge=0)] | Literal["all"] = 4
+    conversations: Annotated[int, Field(ge=0)] | Literal["all"] = 2
     """Conversations over several turns, those of the held-out simulated users first; ``all`` asks
     every one. Below 20 nothing is said of drift in the safety case."""
     safety: int = Field(default=24, ge=0)

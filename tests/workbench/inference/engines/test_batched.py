@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from workbench.inference.engines import batched
 from workbench.inference.engines.batched import BatchedEngine, attends_to_all
 from workbench.inference.engines.chats import ChatAnswer, ChatRequest, Decoding, greedy_answers
+from workbench.inference.engines.shared_prefix import common_prefix
 from workbench.records import Message, Messages, user_prompt
 
 SYSTEM = "Say champ and walk right now. " * 8
@@ -56,11 +58,13 @@ def answers(loaded: Loaded, asked: list[Messages], batch_size: int) -> list[Chat
     return greedy_answers(BatchedEngine(*loaded, batch_size), asked, max_new_tokens=TOKENS)
 
 
-@pytest.mark.parametrize("system", ["", SYSTEM])
+ASKED = {"alone": chats(), "prefix": chats(SYSTEM), "some": [*chats(SYSTEM)[:9], *chats()[5:17]]}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
 def test_answers_are_those_of_generate_whoever_shares_the_batch(
-    loaded: Loaded, system: str
+    loaded: Loaded, asked: list[Messages]
 ) -> None:
-    asked = chats(system)
     expected = [plain(loaded, chat) for chat in asked]
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -87,6 +91,41 @@ def test_equal_chats_are_answered_once_and_one_that_is_too_long_not_at_all(
     assert first == second and first is not None
     assert none is None
     assert sorted(advanced) == [1, 2]
+
+
+def test_fewer_rows_run_at_once_where_their_tokens_would_not_fit(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, widths = chats(), []
+    room = batched._RunningRows.room
+
+    def watched(running: batched._RunningRows, queue: Iterable[batched._BatchRow]) -> int:
+        free = room(running, queue)
+        widths.append((len(running.rows) + free) * running._columns(running.rows))
+        return free
+
+    monkeypatch.setattr(batched._RunningRows, "room", watched)
+    bound = 8 * (12 + TOKENS)
+    monkeypatch.setattr(batched, "_CACHE_BYTES", bound * batched._token_bytes(loaded[0]))
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        answered = answers(loaded, asked, 50)
+    finally:
+        torch.set_num_threads(torch_threads)
+
+    assert [answer and answer.text for answer in answered] == [plain(loaded, c) for c in asked]
+    assert 0 < max(widths) <= bound
+
+
+def test_the_prefix_that_spares_most_is_shared_by_those_that_have_it() -> None:
+    long, short = list(range(100)), list(range(200, 270))
+    prompts = [[*long, 1], [*short, 1], [*long, 2, 3], [*short, 2], [*short, 3], [7]]
+
+    assert common_prefix(prompts) == short  # twice 70 tokens against once 100
+    assert common_prefix(prompts[:3]) == long
+    assert common_prefix([[1, 2, 3], [1, 2, 4]]) == []  # too short to be worth it
+    assert common_prefix([long, long]) == long[:-1]  # a prompt keeps a token of its own
 
 
 def test_what_is_asked_after_an_answer_is_answered_too(loaded: Loaded) -> None:
