@@ -167,6 +167,7 @@ def _tell_budget(client: TeacherClient, rows: int) -> None:
         fix = "raise the budget; finished answers are kept"
         raise UserError(what, where=client.teacher.base_url, fix=fix)
     console.print(f"  {what}; more of it and --force go on from here")
+    console.print("  (a request that got no reply counts at its most: nobody tells what it cost)")
 
 
 @dataclass(frozen=True)

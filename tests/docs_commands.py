@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.docs_site import ROOT
+from tests.offline import LoopbackOnly
 from workbench.inference.endpoint import free_port
 
 Kind = Literal["fast", "slow", "norun", "people"]
@@ -83,18 +84,43 @@ def working_copy(folder: Path) -> Path:
     return folder
 
 
-def run(block: Block, folder: Path) -> str:
+def smaller(script: str, base: Path, teacher: str) -> str:
+    """Return a script at a test's size: the same commands, a small base, few rows.
+
+    Args:
+        script: Of a page.
+        base: Folder of the base that stands in for the embedded one, which ``make run`` proves.
+        teacher: Address of the server that stands where the pages have theirs.
+    """
+    changes = {
+        r"^persona: datasets/\S+$": rf"\g<0>\nmodel: {base}",
+        r"^evaluate: \{": r"\g<0>gate: {no_answers: 1}, ",
+        r"per_topic: 20\b": "per_topic: 1",
+        r"http://127\.0\.0\.1:8000/v1": teacher,
+    }
+    for pattern, change in changes.items():
+        script = re.sub(pattern, change, script, flags=re.M)
+    return script
+
+
+def run(block: Block, folder: Path, inside: LoopbackOnly | None = None) -> str:
     """Run a block in a shell of its own, which ends at the first command that fails.
 
     The port that the page names becomes a free one of this machine.
+
+    Args:
+        block: The commands.
+        folder: Where they run.
+        inside: The network namespace that they run in; that of the tests by default.
 
     Raises:
         AssertionError: It failed; with the page, the line and what it printed.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script = re.sub(r"\b8765\b", str(free_port()), f"cd {folder}\n{block.script}")
+    command = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", re.sub(r"\b8765\b", str(free_port()), block.script)],
-        cwd=folder,
+        inside.command(*command) if inside else command,
         env={**os.environ, "PATH": path, "PERSONA_ARGILLA_HOME": "", "COLUMNS": "120"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -40,6 +40,7 @@ def make_saying_base(folder: Path, tiny_model: Path) -> Path:
         model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+    model.config.max_position_embeddings = 8192  # a system prompt is long in bytes
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -7,71 +7,86 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from curation.argilla.client import Connection
-from curation.argilla.pull import review_progress
-from curation.argilla.server import ServerHome, start, stop
-from tests.curation.review_team import answer
-from tests.docs_commands import Block, blocks, hidden_commands, pages, run, working_copy
+from curation.argilla.server import ServerHome, stop
+from tests.docs_commands import (
+    Block,
+    blocks,
+    hidden_commands,
+    pages,
+    run,
+    smaller,
+    working_copy,
+)
+from tests.docs_review import PERSONA
 from tests.docs_site import ROOT, anchors, dead_links, missing_files
-from workbench.persona import load_persona
-from workbench.records import Example
-from workbench.store import read_records
+from tests.offline import LoopbackOnly
+from tests.saying_base import make_saying_base
+from tests.scripted_server import ScriptedServer
 
 TUTORIAL = "docs/tutorial.md"
-PERSONA, REVIEWER = "coffee-friend", "taster"
 BY_KIND = {
     page: {kind: [b for b in blocks(page) if b.kind == kind] for kind in ("fast", "slow")}
     for page in pages()
 }
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The base of the pages' rounds, as small as one can be that answers in words."""
+    return make_saying_base(tmp_path_factory.mktemp("base") / "small", tiny_model)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in pages() if BY_KIND[page]["fast"]])
-def test_the_quick_commands_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> None:
+def test_the_quick_commands_of_a_page_run_in_their_order(
+    page: str, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "a-key-of-the-page")
     folder = working_copy(tmp_path)
-    for block in BY_KIND[page]["fast"]:
-        run(block, folder)
+    with ScriptedServer() as teacher:
+        for block in BY_KIND[page]["fast"]:
+            run(replace(block, script=smaller(block.script, base, teacher.url)), folder)
 
 
 class Tutorial:
-    """The tutorial as it was followed: its folder, and what each block printed."""
+    """The tutorial as it was followed: its folder, and what each block printed.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Where a network namespace can be made, it is followed in one that drops what would leave.
+    """
+
+    def __init__(self, folder: Path, base: Path, inside: LoopbackOnly | None) -> None:
+        self.folder, self.base, self.inside = folder, base, inside
         self.printed: list[str] = []
 
     def follow(self, block: Block) -> None:
-        if block.kind == "people":
-            self.people_review()
-        elif block.kind != "norun":
-            self.printed.append(run(block, self.folder))
-
-    def people_review(self) -> None:
-        """Keep every answer, as people do in their browsers."""
-        home = ServerHome((self.folder / "runs" / ".argilla").absolute())
-        server = start(home, [REVIEWER], reuse=True)
-        persona = load_persona(self.folder / "datasets" / PERSONA)
-        owner = Connection(server.url, server.owner_api_key)
-        login = Connection(server.url, server.login(REVIEWER).api_key)
-        there = review_progress(owner, persona, "round-001")
-        rows = self.folder / "runs" / PERSONA / "round-001/filter/examples.jsonl"
-        for row in read_records(rows, Example):
-            answer(login, there.dataset, row.id, fidelity=5)
+        if block.kind == "norun":
+            return
+        script = f"cd {ROOT} && {sys.executable} -m tests.docs_review {self.folder}"
+        if block.kind != "people":
+            script = smaller(block.script, self.base, teacher="http://127.0.0.1:9/v1")
+        self.printed.append(run(replace(block, script=script), self.folder, self.inside))
 
 
 @pytest.fixture(scope="module")
-def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tutorial]:
-    followed = Tutorial(tmp_path_factory.mktemp("tutorial"))
-    try:
+def tutorial(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[Tutorial]:
+    folder = tmp_path_factory.mktemp("tutorial")
+    with ExitStack() as stack:
+        stack.callback(stop, ServerHome(folder / "runs" / ".argilla"))
+        inside = None
+        if not LoopbackOnly.missing():
+            network = tmp_path_factory.mktemp("network")
+            inside = stack.enter_context(LoopbackOnly(network, drops=True))
+        followed = Tutorial(folder, base, inside)
         for block in blocks(TUTORIAL):
             followed.follow(block)
         yield followed
-    finally:
-        stop(ServerHome((followed.folder / "runs" / ".argilla").absolute()))
 
 
 @pytest.mark.slow
@@ -87,15 +102,22 @@ def test_the_tutorial_leads_from_an_empty_folder_to_a_served_persona(tutorial: T
     "page", [page for page in pages() if page != TUTORIAL and BY_KIND[page]["slow"]]
 )
 def test_the_other_commands_of_a_page_run_after_the_tutorial(page: str, tutorial: Tutorial) -> None:
-    for block in BY_KIND[page]["slow"]:
-        run(block, tutorial.folder)
+    for block in blocks(page):
+        if block.kind != "fast":
+            tutorial.follow(block)
+
+
+@pytest.mark.slow
+def test_nothing_left_the_machine_on_the_way(tutorial: Tutorial) -> None:
+    if tutorial.inside is None:
+        pytest.skip(f"NO NETWORK NAMESPACE HERE: {LoopbackOnly.missing()}")
+    assert tutorial.inside.dropped() == 0
 
 
 def test_no_command_hides_from_the_tests() -> None:
     for page in pages():
-        if page != "README.md":  # its fences are for reading at a glance
-            text = (ROOT / page).read_text(encoding="utf-8")
-            assert hidden_commands(text) == [], f"{page}: fence these as bash, perhaps norun"
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert hidden_commands(text) == [], f"{page}: fence these as bash, perhaps norun"
 
 
 def test_a_block_that_is_not_run_says_why() -> None:

@@ -139,6 +139,9 @@ class PublishedProgress:
     """Seconds since 1970."""
     at: float = 0.0
     """When it was last written."""
+    first: int = 0
+    """Units that the first step brought: the time before it goes into getting ready."""
+    first_at: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -147,8 +150,9 @@ class PublishedProgress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that what is left will take at this pace, as :func:`time_left` has it."""
-        return time_left(self.seconds, self.done, self.total)
+        """Seconds that what is left will take at the pace since the first step."""
+        total = self.total and self.total - self.first
+        return time_left(self.at - (self.first_at or self.started), self.done - self.first, total)
 
     @property
     def silent(self) -> float:
@@ -157,6 +161,8 @@ class PublishedProgress:
 
     def advance(self, count: int, note: str) -> None:
         """Move on by ``count`` units; the file follows once a second, and at the end."""
+        if not self.done:
+            self.first, self.first_at = count, time.time()
         self.done += count
         self.note = note
         if time.time() - self.at >= 1 or self.done == self.total:
@@ -183,10 +189,10 @@ def read_progress(path: Path) -> PublishedProgress | None:
 
 
 class _Left(ProgressColumn):
-    """The time that is left, in words; nothing before anything is done."""
+    """The time that is left at the pace of late, in words; nothing before there is a pace."""
 
     def render(self, task: Task) -> Text:
-        left = time_left(task.elapsed or 0.0, int(task.completed), int(task.total or 0))
+        left = None if task.finished else task.time_remaining
         return Text("" if left is None else f"about {in_words(left)} left")
 
 
@@ -195,18 +201,21 @@ class _Lines:
 
     def __init__(self, label: str, total: int | None) -> None:
         self.label, self.total, self.done = label, total, 0
-        self.started = self.printed = time.monotonic()
+        self.started = self.printed = self.first_at = time.monotonic()
+        self.first = 0
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        self.done += count
         now = time.monotonic()
+        if not self.done:  # until then models were loaded and processes started
+            self.first, self.first_at = count, now
+        self.done += count
         if now - self.printed < LOG_EVERY and self.done != self.total:
             return
         self.printed = now
         spent = now - self.started
         text = f"  {self.label}: {self.done}"
         if self.total:
-            left = time_left(spent, self.done, self.total)
+            left = time_left(now - self.first_at, self.done - self.first, self.total - self.first)
             about = "" if left is None else f", about {in_words(left)} left"
             text += f"/{self.total} ({in_words(spent)}{about})"
         console.print(f"{text} {note}".rstrip())

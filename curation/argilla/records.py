@@ -163,7 +163,7 @@ def records(
 def _metadata(persona: Persona, round_name: str, example: Example) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "length": length(example.answer, persona.voice.length.unit),
-        "origin": example.origin,
+        "origin": say(persona.language, f"review.origin.{example.origin}"),
         "round": round_name,
     }
     if example.topic:

@@ -59,7 +59,7 @@ def read_sources(
 
     def read(path: Path) -> None:
         imported[path] = import_rows(
-            existing(path, folder=True),
+            _existing(context, path),
             context.persona,
             origin="seed" if _own(context, path) else "imported",
             columns=context.config.columns_of(path),
@@ -134,7 +134,14 @@ def _content(context: RoundContext, path: Path) -> Path | str:
     """Return a source, or the hash of one that is gone: the rows that it gave stay."""
     manifest = context.round.manifest("import")
     before = manifest.inputs.get(f"source:{_key(context, path)}") if manifest else None
-    return before if before and not path.exists() else existing(path, folder=True)
+    return before if before and not path.exists() else _existing(context, path)
+
+
+def _existing(context: RoundContext, path: Path) -> Path:
+    if _own(context, path) and not path.exists():
+        what = "the persona has no rows of its own, and the round has none yet"
+        raise UserError(what, where=str(path), fix="`persona import FILE` comes first")
+    return existing(path, folder=True)
 
 
 def _import(context: RoundContext, work: Work) -> None:

@@ -68,6 +68,8 @@ def test_what_a_killed_command_has_left_is_known_by_its_silence(workspace: Works
     assert (round(alive.seconds), round(alive.seconds_left or 0)) == (11, 33)
     assert alive.silent < OLD
     assert PublishedProgress("Training SFT", 44, 0, started=0, at=9).seconds_left is None
+    warm = PublishedProgress("Training SFT", 5, 3, started=0, first=1, first_at=60, at=64)
+    assert warm.seconds_left == 4, "the minute before the first step is no pace"
     assert round(dead.silent / 60) == 60
     (workspace.folder() / PROGRESS).unlink()
     begun = _stage(round_status(workspace.context()), "sft")

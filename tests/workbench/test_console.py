@@ -38,15 +38,15 @@ def test_a_log_says_how_much_is_left_in_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("workbench.console.LOG_EVERY", 0.0)
-    clock = iter([0.0, 1.0, 240.0, 480.0])
+    clock = iter([0.0, 1.0, 240.0, 480.0, 720.0])
     monkeypatch.setattr("workbench.console.time.monotonic", lambda: next(clock))
-    with track("asking", 2) as advance:
-        advance(0)
-        advance()
-        advance()
+    with track("asking", 3) as advance:
+        for count in (0, 1, 1, 1):
+            advance(count)
     lines = capsys.readouterr().err.splitlines()
     assert [line.strip() for line in lines] == [
-        "asking: 0/2 (1 s)",
-        "asking: 1/2 (4 min, about 4 min left)",
-        "asking: 2/2 (8 min)",
+        "asking: 0/3 (1 s)",
+        "asking: 1/3 (4 min)",  # most of it is getting ready: no pace yet
+        "asking: 2/3 (8 min, about 4 min left)",
+        "asking: 3/3 (12 min)",
     ]

@@ -43,14 +43,21 @@ _LOADER = '"ja.js":function'
 _LOAD_KOREAN = '"ko.js":function(){return fetch("own/ko.json").then(function(r){return r.json()})},'
 
 
+_UNTITLED = re.compile(
+    r'(?P<one>\w)\.title\?(?P<tag>\w\("span",\{domProps:\{textContent:\w\._s\()(?P=one)\.title\)'
+)
+"""A filter's entry: a question's has a tooltip alone, and was shown by its raw name."""
+_RAW_SORT = '{key:"title",get:function get(){return this.question.name}}'
+
+
 def adapt(application: Any) -> App:
-    """Return ``application`` with pages that ask nothing of another host and speak Korean."""
+    """Return ``application`` with pages that ask nothing outside, in the persona's language."""
     (mount,) = (route for route in application.routes if route.name == "static")
     folder = Path(mount.app.directory)
     for sheet in folder.glob("_nuxt/*.css"):
         _replace(sheet, lambda text: _OUTSIDE.sub("", text))
     for script in folder.glob("_nuxt/*.js"):
-        _replace(script, _with_korean)
+        _replace(script, lambda text: _with_titles(_with_korean(text)))
     shutil.copytree(OWN, folder / "own")
     _replace(
         folder / "index.html",
@@ -75,6 +82,14 @@ def _with_korean(text: str) -> str:
     text = text.replace(_JAPANESE, f"{_JAPANESE},{_KOREAN}")
     text = text.replace(_CODES, _CODES.replace("]", ',"ko"]'))
     return text.replace(_LOADER, _LOAD_KOREAN + _LOADER)
+
+
+def _with_titles(text: str) -> str:
+    """Let filters and orders show questions by their titles, in the persona's language."""
+    text = text.replace(_RAW_SORT, _RAW_SORT.replace("question.name", "question.title"))
+    return _UNTITLED.sub(
+        r"(\g<one>.title||\g<one>.tooltip)?\g<tag>\g<one>.title||\g<one>.tooltip)", text
+    )
 
 
 def _replace(file: Path, change: Callable[[str], str]) -> None:

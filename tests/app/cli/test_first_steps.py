@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from rounds.models import known_arm
+from tests.app.cli.test_new import _options
 from tests.commands import Commands, Workspace
+from tests.workbench.test_starter import ENGLISH
 
 FROM_NOTHING = (
     ("train", "sft"),
@@ -37,6 +39,19 @@ def test_what_is_missing_is_told_before_libraries_are_loaded_and_nothing_is_left
     assert len(lines) == len(FROM_NOTHING)
     assert all(" yet — `persona " in line and " comes first" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_persona_without_rows_is_told_what_brings_them(
+    commands: Commands, tmp_path: Path
+) -> None:
+    commands.run("new", "--folder", str(tmp_path), *_options(ENGLISH))
+    persona = ("--persona", str(tmp_path / ENGLISH["id"]), "--runs", str(commands.runs))
+    for words in (("generate",), ("run",), ("filter",), ("import",)):
+        output = commands.run(*words, *persona)
+        assert output.code == 2
+        (line,) = output.err.splitlines()[-1:]
+        assert "no rows of its own, and the round has none yet — `persona import FILE" in line
+        assert not commands.runs.exists()
 
 
 def test_a_refused_import_leaves_no_round_behind(commands: Commands, tmp_path: Path) -> None:

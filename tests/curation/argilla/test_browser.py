@@ -13,6 +13,7 @@ from curation.argilla.pull import pull, review_progress
 from curation.argilla.push import push
 from curation.argilla.server import Server, ServerHome, start
 from tests.curation.review_page import ReviewPage, browsing
+from workbench.language import say
 from workbench.persona import Persona, load_persona
 from workbench.records import Example, Message, Role, user_prompt
 
@@ -75,7 +76,8 @@ def test_what_a_reviewer_clicks_is_what_is_pulled(
     ui.filter("Metadata", "주제", persona.topic_name(persona.topics[1]))
     ui.shows(2)
     ui.open(address)
-    ui.filter("Suggestions", "problems", "Suggestion values", problem_labels(persona)["address"])
+    asked = say(persona.language, "review.question.problems")
+    ui.filter("Suggestions", asked, "Suggestion values", problem_labels(persona)["address"])
     ui.shows(2)
     ui.open(address)
     ui.shows(5)

@@ -76,7 +76,7 @@ def test_row_without_a_fault_gets_no_suggested_problem(coach: Persona, repo: Pat
     assert [suggestion.question_name for suggestion in record.suggestions] == ["corrected"]
     assert record.metadata["topic"] == coach.topic_name(row.topic)
     assert record.metadata["length"] == len(row.answer.split())
-    assert (record.metadata["origin"], record.metadata["round"]) == ("seed", "round-001")
+    assert (record.metadata["origin"], record.metadata["round"]) == ("own seed", "round-001")
 
 
 def test_a_conversation_is_a_chat_and_its_last_turn_is_judged(coach: Persona) -> None:
