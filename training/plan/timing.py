@@ -161,13 +161,13 @@ def _pass_of(profile: EstimateProfile, layers: int, wanted: TimedPass) -> Callab
     whole = wanted.checkpointing or profile.recipe.method == "grpo"
 
     def once() -> None:
-        with rows_in_threads(short, checkpointing=whole):
+        # Around the backward pass too: checkpointing computes attention again there.
+        with rows_in_threads(short, checkpointing=whole), cpu_attention():
             with (
                 torch.set_grad_enabled(wanted.backward),
                 torch.autocast(device, dtype, enabled=profile.half),
                 no_needless_casts(short, half=profile.half),
                 cpu_lm_head(),
-                cpu_attention(),
                 places_unchecked(),
             ):
                 loss = short(**inputs, fused_lm_head=True).loss
