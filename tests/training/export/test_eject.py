@@ -57,7 +57,7 @@ def _same_losses(run: TrainingRun, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     log = json.loads((folder / "adapter" / "log.json").read_text("utf-8"))
     losses = [entry["loss"] for entry in log if "loss" in entry]
-    # A run attends by products of its own on a processor, in bfloat16; the script by torch's kernel.
+    # On a processor a run attends by own products in bfloat16, the script by torch's kernel.
     assert losses == pytest.approx([e["loss"] for e in curve(run.out) if "loss" in e], rel=1e-3)
     assert len(losses) == run.recipe.trainer["max_steps"]
 
