@@ -73,51 +73,45 @@ def answer_all(
     tokenizer = load_tokenizer(folder)
     limit = settings.max_new_tokens or max_new_tokens_for(tokenizer, (row.answer for row in train))
     pool = ModelPool(folder, arms)
-    instructions = load_instructions(
-        settings.instructions, context.persona.language, settings.instructed
-    )
+    language = context.persona.language
+    instructions = load_instructions(settings.instructions, language, settings.instructed)
     longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
     # What weights can do shows without a prompt, and is measured where the weights are.
     bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
-    user = context.config.simulated_user
-    player = ModelPlayer(user, context.persona.language, scratch / CACHE) if user else None
     seeds = settings.seeds or GREEDY
+    player = _player(context, scratch)
     asked = partial(
-        PromptSet, max_new_tokens=limit, temperature=settings.temperature, player=player
+        PromptSet, temperature=settings.temperature, max_new_tokens=limit, player=player
     )
+    rules = asked(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
     responses, safe, crossed, instructed = answer_sets(
         [
             asked(arms, questions, seeds=seeds),
             asked(safety.arms(arms), safety.prompts, seeds=seeds),
             asked(robustness.arms(arms), robustness.examples, seeds=seeds[:1]),
-            PromptSet(
-                bare,
-                instructions.examples,
-                max_new_tokens=settings.max_new_tokens or longest,
-                temperature=settings.temperature,
-            ),
+            rules,
         ],
         pool,
         batch_size=settings.batch_size,
         cache=scratch / CACHE,
     )
     gate = check_forgetting(
-        _general(settings.general, context.persona.language, bare, pool, scratch / "general"),
+        _general(settings.general, language, bare, pool, scratch / "general"),
         follow_instructions(instructions, instructed),
         settings.gate,
         seed=context.config.seed,
     )
-    loss = language_loss(context.persona.language, pool, scratch / "loss")
+    loss = language_loss(language, pool, scratch / "loss")
+    crossed = robustness.crossed(crossed)
     return ArmAnswers(
-        responses,
-        instructions.examples,
-        instructed,
-        safe,
-        robustness.crossed(crossed),
-        gate,
-        limit,
-        loss,
+        responses, instructions.examples, instructed, safe, crossed, gate, limit, loss
     )
+
+
+def _player(context: RoundContext, scratch: Path) -> ModelPlayer | None:
+    """Return the model that plays simulated users, where one is configured."""
+    user = context.config.simulated_user
+    return ModelPlayer(user, context.persona.language, scratch / CACHE) if user else None
 
 
 def _arms(context: RoundContext, work: Work, train: list[Example]) -> list[Arm]:

@@ -59,6 +59,7 @@ def test_the_prompt_tells_role_counts_and_form_in_the_persona_s_language(
 def test_every_prompt_of_a_job_has_a_version_of_its_own_in_each_language(persona: Persona) -> None:
     korean = prompt_versions(persona.model_copy(update={"language": "ko"}))
     english = prompt_versions(persona)
-    names = {"system", "questions", "follow_up", "hard_negative", "dataset", "topic_plan", "judge"}
-    assert english.keys() == korean.keys() == names | {"compare"}
+    names = {"system", "questions", "follow_up", "hard_negative", "dataset", "topic_plan"}
+    others = {"critique", "repair", "judge", "compare"}
+    assert english.keys() == korean.keys() == names | others
     assert len({*english.values(), *korean.values()}) == 2 * len(english)

@@ -15,7 +15,8 @@ from tests.curation.review_team import seeds
 from workbench.errors import UserError
 from workbench.records import Example, Preference
 
-PROBES = 188
+PROBES = 188 + 6
+"""Of the persona, and the held-out simulated users."""
 """The persona's probes, which the split holds in the test split."""
 
 

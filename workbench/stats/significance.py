@@ -114,7 +114,10 @@ def share_interval_of(share: float, n: float) -> tuple[float, float]:
     z = float(norm.ppf((1 + LEVEL) / 2))
     center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    return max(center - half, 0.0), min(center + half, 1.0)
+    # At 0 and at 1 one end is that share exactly, which rounding would miss.
+    return (max(center - half, 0.0) if share > 0 else 0.0), (
+        min(center + half, 1.0) if share < 1 else 1.0
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

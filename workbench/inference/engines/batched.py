@@ -53,6 +53,7 @@ _MOST_PREFILLED = 8192
 """Tokens of prompts that one call computes, padding included."""
 _CACHE_BYTES = 2**30
 """Keys and values of all rows under way on a processor; fewer rows run at once beyond it."""
+_NO_BOUND = 10**12
 
 
 class BatchedEngine:
@@ -109,8 +110,7 @@ class BatchedEngine:
                 batch.generate(opening, ended, self.tokenizer)
             return
         streams = self._streams(len(opening))
-        if self.model.device.type == "cpu":
-            batch.most_tokens = _CACHE_BYTES // streams // _token_bytes(self.model)
+        batch.most_tokens = _most_tokens(self.model, streams)
         with prefix_attention(self.model), torch.inference_mode():
             if streams == 1:
                 batch.answer(opening, ended)
@@ -132,6 +132,13 @@ class BatchedEngine:
             return 1
         threads: int = torch.get_num_threads()
         return max(1, min(threads, rows // min(self.batch_size, _LEAST_ROWS)))
+
+
+def _most_tokens(model: PreTrainedModel, streams: int) -> int:
+    """Return how many tokens the rows of one of several threads may have; a GPU has no bound."""
+    if model.device.type != "cpu":
+        return _NO_BOUND
+    return _CACHE_BYTES // streams // _token_bytes(model)
 
 
 def _token_bytes(model: PreTrainedModel) -> int:
@@ -206,7 +213,7 @@ class _Batch:
     """Rows answered at once, at most."""
     temperature: float
     """Divides the logits of rows that are drawn."""
-    most_tokens: int = 10**12
+    most_tokens: int = _NO_BOUND
     """Tokens of all rows under way, as the longest of them has them; one row always fits."""
     halt: Event = field(default_factory=Event)
     """Ends the answering."""
