@@ -1,6 +1,6 @@
 """A domain expert's whole path in a real browser, with the real Argilla and a tiny base.
 
-From a new persona to two rounds side by side: everything that is started is started on a page.
+From a new persona to a mended answer: everything that is started is started on a page.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ LONG = 60_000
 """Milliseconds that a command may take on a machine that others use as well."""
 
 
-def test_from_a_new_persona_to_two_rounds_compared(
+def test_from_a_new_persona_to_a_mended_answer(
     browser: Browser, served: Served, tiny_model: Path, reviewed_server: Server, repo: Path
 ) -> None:
     reader = Reader.at(browser, served)
