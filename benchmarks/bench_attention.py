@@ -11,7 +11,6 @@ bootstraps over rows.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,28 +24,16 @@ from scipy.stats import rankdata
 from curation.filters.chain import filter_examples
 from curation.review.resolve import resolve
 from generation.importing import import_rows
+from tests.reviewed_round import recorded_reviews
 from workbench.config import FilterSettings, Policy
 from workbench.inference.embedder import AUTO, make_embedder
 from workbench.persona import Persona, load_persona
-from workbench.records import Example, Review
+from workbench.records import Example
 
 Floats = NDArray[np.float64]
 ENOUGH = 0.8
 """Share of the changes to be found."""
 RESAMPLES = 2000
-
-
-def recorded(folder: Path, rows: Sequence[Example]) -> list[Review]:
-    """Return the recorded reviews of the rows, which they name by their line."""
-    by_line = {int(row.source.rpartition(":")[2]): row for row in rows}
-    reviews = []
-    for line in (folder / "reviews.jsonl").read_text(encoding="utf-8").splitlines():
-        answers = json.loads(line)
-        number, reviewer = answers.pop("row"), answers.pop("reviewer")
-        answers.pop("record", None)
-        if number in by_line:
-            reviews.append(Review(reviewer=reviewer, record=by_line[number].id, answers=answers))
-    return reviews
 
 
 def orders(persona: Persona, rows: Sequence[Example]) -> dict[str, Floats]:
@@ -116,7 +103,9 @@ def main() -> None:
     every = import_rows(folder / "seeds.jsonl", persona, origin="seed").examples
     kept = filter_examples(every, persona, FilterSettings(), preferences=(), meaning=None).examples
     for title, rows in (("after the filters", kept), ("without filters", every)):
-        resolved = resolve(persona, rows, recorded(folder, rows), Policy(), {})
+        by_line = {int(row.source.rpartition(":")[2]): row for row in rows}
+        reviews = recorded_reviews(folder / "reviews.jsonl", by_line)
+        resolved = resolve(persona, rows, reviews, Policy(), {})
         outcomes = {one.record: one.outcome for one in resolved.decisions}
         changes = np.array([float(outcomes[row.id] != "keep") for row in rows])
         table = Table(title=f"{folder.name}, {title}: {int(changes.sum())} of {len(rows)} change")

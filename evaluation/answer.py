@@ -212,14 +212,25 @@ class _Answering(NamedTuple):
         """Ask what each set asks of an arm; nothing is loaded where all answers are there."""
         first, arm = group[0]
         served, how = arm.endpoint.name if arm.endpoint else "", _decoding(first.asked)
+        weights = self.pool.fingerprint(arm)
+        sets = list({id(filed): filed for filed, _ in group}.values())
+
+        def key(turn: Turn) -> str:
+            about = {
+                "decoding": {**how._asdict(), "dtype": self.dtype},
+                "seed": turn.draw,
+                "messages": as_messages(turn.asked),
+                "ids": self.pool.rendered(turn.arm, turn.asked),
+            }
+            return answer_key(weights=weights, **about)
 
         def unanswered(filed: _FiledAnswers, turn: Turn | None) -> Iterator[chats.ChatRequest]:
             """File what is known of a conversation, and yield its first turn that is not."""
             while turn is not None:
-                known = self.cache.get(self._key(turn, how))
+                known = self.cache.get(at := key(turn))
                 if known is None:
                     # A conversation's turns wait for each other; the rest fills the batch.
-                    tag = (filed, turn)
+                    tag = (filed, turn, at)
                     yield chats.ChatRequest(turn.asked, turn.draw, tag, first=turn.number > 0)
                     return
                 turn = filed.file(turn, known)
@@ -227,9 +238,9 @@ class _Answering(NamedTuple):
         def on_answer(
             request: chats.ChatRequest, answer: chats.ChatAnswer | None
         ) -> Iterable[chats.ChatRequest]:
-            filed, turn = request.tag
+            filed, turn, at = request.tag
             completion = chats.completion_of(answer)
-            self.cache.put(self._key(turn, how), completion, f"arm {turn.arm.name}", served)
+            self.cache.put(at, completion, f"arm {turn.arm.name}", served)
             return unanswered(filed, filed.file(turn, completion))
 
         turns = [(filed, turn) for filed, arm in group for turn in filed.asked.opening(arm)]
@@ -237,19 +248,9 @@ class _Answering(NamedTuple):
             requests = [request for one in turns for request in unanswered(*one)]
             if requests:
                 self.pool.engine(arm, batch_size).answer(requests, on_answer, how)
-            sets = {id(filed): filed for filed, _ in group}.values()
             turns = [(filed, turn) for filed in sets for turn in filed.played()]
         for filed, arm in group:
             filed.tell(arm)
-
-    def _key(self, turn: Turn, how: chats.Decoding) -> str:
-        about = {
-            "decoding": {**how._asdict(), "dtype": self.dtype},
-            "seed": turn.draw,
-            "messages": as_messages(turn.asked),
-            "ids": self.pool.rendered(turn.arm, turn.asked),
-        }
-        return answer_key(weights=self.pool.fingerprint(turn.arm), **about)
 
 
 def _decoding(asked: PromptSet) -> chats.Decoding:

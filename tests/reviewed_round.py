@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from curation.review.reliability import read_gold
@@ -31,15 +32,18 @@ def write_reviewed(workspace: Workspace, recorded: Path | None = None) -> None:
     ]
     workspace.put("generate/baseline.jsonl", baseline)
     workspace.put("generate/preferences.jsonl", [])
-    reviews = _recorded(recorded or folder / "reviews.jsonl", dict(enumerate(rows, start=1)))
+    reviews = recorded_reviews(recorded or folder / "reviews.jsonl", dict(enumerate(rows, start=1)))
     workspace.put("review/reviews.jsonl", reviews)
-    workspace.put("review/gold-reviews.jsonl", _recorded(folder / "gold-reviews.jsonl", gold))
+    workspace.put(
+        "review/gold-reviews.jsonl", recorded_reviews(folder / "gold-reviews.jsonl", gold)
+    )
     workspace.put("review/adjudications.jsonl", [])
     workspace.put("review/pairs.jsonl", [])
     workspace.put("review/gold.jsonl", list(gold.values()))
 
 
-def _recorded(path: Path, rows: dict[int, Example]) -> list[Review]:
+def recorded_reviews(path: Path, rows: Mapping[int, Example]) -> list[Review]:
+    """Return the recorded reviews of a file, of rows by the number that it names them by."""
     reviews = []
     for line in path.read_text(encoding="utf-8").splitlines():
         answers = json.loads(line)

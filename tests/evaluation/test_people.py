@@ -69,8 +69,7 @@ def test_choices_come_back_to_the_arm_whichever_place_it_had(shown: Blind) -> No
     wilson = binomtest(18, 24).proportion_ci(method="wilson")
 
     assert (pairing.wins, pairing.losses, pairing.ties, pairing.open) == (18, 6, 0, 0)
-    interval = pytest.approx((0.75, wilson.low, wilson.high))
-    assert (pairing.share, pairing.low, pairing.high) == interval
+    assert (pairing.share, pairing.low, pairing.high) == (0.75, wilson.low, wilson.high)
     assert pairing.p == pytest.approx(binomtest(18, 24).pvalue)
     assert pairing.excludes_chance
     assert (found.votes, found.reviewers) == (48, 2)

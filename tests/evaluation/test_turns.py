@@ -10,8 +10,8 @@ from evaluation.arms import Arm, ModelPool
 from evaluation.probes import DRIFT, take_probes, user_probes
 from evaluation.turns import first_turn
 from tests.scripted_server import Reply, Request, ScriptedServer, says
+from tests.workbench.dialogue.test_players import CLERK as TRAINED_CLERK
 from workbench.dialogue.players import ModelPlayer
-from workbench.dialogue.users import SimulatedUser
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
 from workbench.records import Example, ProbePrompt, Response, user_prompt
@@ -31,19 +31,7 @@ def test_a_held_out_row_of_a_probes_kind_stays_among_the_held_out_rows(
     )
 
 
-CLERK = SimulatedUser(
-    id="clerk",
-    topic="squat_form",
-    who="A clerk.",
-    wants="One exercise.",
-    behaviour="hurried",
-    manner="Short.",
-    first="What do I do?",
-    lines=("And then?", "And tomorrow?"),
-    satisfied=("squat",),
-    turns=3,
-    held_out=True,
-)
+CLERK = TRAINED_CLERK.model_copy(update={"held_out": True})
 
 
 def _arm(request: Request) -> Reply:

@@ -374,7 +374,7 @@ def test_without_it_a_run_that_goes_on_counts_its_tokens_anew(
 
 
 def test_attention_by_products_is_as_exact_and_without_it_the_slow_kernel_goes_back(
-    packed: Any, batch: Batch, half: None
+    packed: Any, batch: Batch, half: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -396,3 +396,7 @@ def test_attention_by_products_is_as_exact_and_without_it_the_slow_kernel_goes_b
     with cpu_attention():
         assert kernel not in operations(step)
     assert torch.nn.functional.cosine_similarity(slow, gradients(), 0) > 0.999
+    # Of a longer batch the products' weights would take more memory than they save time.
+    monkeypatch.setattr(trl_patches, "LONGEST_PRODUCT", 1)
+    with cpu_attention():
+        assert kernel in operations(step)

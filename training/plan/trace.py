@@ -18,7 +18,7 @@ from training.plan.model_shapes import (
     with_adapter,
     with_layers,
 )
-from training.trl_patches import no_needless_casts
+from training.trl_patches import cpu_attention, no_needless_casts
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def _traced(
             _Live([*model.parameters(), *model.buffers(), *inputs.values()]) as live,
             torch.autocast("cpu", torch.bfloat16, enabled=half),
             no_needless_casts(model, half=half),
+            cpu_attention(),
             places_unchecked(),
         ):
             images = pixel_inputs(rows, pixels, "cpu")

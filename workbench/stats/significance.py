@@ -104,20 +104,23 @@ def yes_no_interval(wins: int, losses: int, n: int) -> Interval:
 
 def share_interval(successes: int, n: int) -> tuple[float, float]:
     """Return Wilson's interval of a share (1927, "Probable inference", JASA 22); n is 1 or more."""
-    return share_interval_of(successes / n, n)
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def share_interval_of(share: float, n: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share of ``n`` units, which need be no whole number."""
+    """Return Wilson's interval of a share of ``n`` units that are no whole number.
+
+    scipy has it for whole ones alone, and statsmodels is no dependency.
+    """
     from scipy.stats import norm
 
     z = float(norm.ppf((1 + LEVEL) / 2))
     center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    # At 0 and at 1 one end is that share exactly, which rounding would miss.
-    return (max(center - half, 0.0) if share > 0 else 0.0), (
-        min(center + half, 1.0) if share < 1 else 1.0
-    )
+    return max(center - half, 0.0), min(center + half, 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -19,7 +19,7 @@ from rounds import processes
 from rounds.layout import CONFIG, FILTERED, RoundFolder
 from rounds.notes import MENDED, RATINGS
 from tests.app.web.conftest import SCRIPT, Served
-from tests.app.web.test_browser import Reader
+from tests.app.web.test_browser import DROP, Reader
 from tests.app.web.test_forms import ANSWERS
 from tests.curation.review_team import REVIEWERS, answer, reviewers_of, seeds
 from tests.rounds.test_processes import waited
@@ -29,12 +29,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-DROP = """([name, text]) => {
-  const data = new DataTransfer();
-  data.items.add(new File([text], name, {type: "text/csv"}));
-  document.querySelector("[data-to]").dispatchEvent(
-    new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
-}"""
 TOPICS = {
     "eating": "food",
     "soreness": "red wine",

@@ -306,15 +306,20 @@ asyncio.run(main())
     assert done.stdout.strip() == "[1.0, 0.8]"
 
 
+def _sixty_records(owner: Api, name: str, *, overlap: int) -> tuple[str, dict[str, str]]:
+    """Return a new dataset, and the id of each of its records by its name."""
+    fields = [{"name": "question", "title": "q", "required": True, "settings": {"type": "text"}}]
+    questions = [{"name": "fidelity", "title": "f", "required": True, "settings": RATING}]
+    dataset = owner.dataset(name, {"fields": fields, "questions": questions}, overlap=overlap)
+    added = [{"external_id": f"{i:02}", "fields": {"question": f"n{i}"}} for i in range(60)]
+    return dataset, owner.push(dataset, added)
+
+
 def test_each_reviewer_meets_the_records_in_an_order_of_their_own(argilla_server: Server) -> None:
     owner, reviewer_a, reviewer_b = (
         Api(argilla_server, name) for name in ("owner", "reviewer-a", "reviewer-b")
     )
-    fields = [{"name": "question", "title": "q", "required": True, "settings": {"type": "text"}}]
-    questions = [{"name": "fidelity", "title": "f", "required": True, "settings": RATING}]
-    dataset = owner.dataset("order", {"fields": fields, "questions": questions}, overlap=1)
-    added = [{"external_id": f"{i:02}", "fields": {"question": f"n{i}"}} for i in range(60)]
-    records = owner.push(dataset, added)
+    dataset, records = _sixty_records(owner, "order", overlap=1)
     first = reviewer_a.search(dataset, page="limit=60").ids
     reviewer_a.answer(records[first[0]], "submitted", fidelity=3)
     assert reviewer_a.search(dataset, page="limit=60").ids == first
@@ -330,11 +335,7 @@ def test_reviewers_begin_with_the_same_rows_where_a_row_needs_two(argilla_server
     owner, reviewer_a, reviewer_b = (
         Api(argilla_server, name) for name in ("owner", "reviewer-a", "reviewer-b")
     )
-    fields = [{"name": "question", "title": "q", "required": True, "settings": {"type": "text"}}]
-    questions = [{"name": "fidelity", "title": "f", "required": True, "settings": RATING}]
-    dataset = owner.dataset("together", {"fields": fields, "questions": questions}, overlap=2)
-    added = [{"external_id": f"{i:02}", "fields": {"question": f"n{i}"}} for i in range(60)]
-    records = owner.push(dataset, added)
+    dataset, records = _sixty_records(owner, "together", overlap=2)
     first, others = (one.search(dataset, page="limit=60").ids for one in (reviewer_a, reviewer_b))
     assert first[:20] == others[:20] == sorted(records)[:20]
     assert sorted(first) == sorted(others) == sorted(records)

@@ -17,20 +17,23 @@ from workbench.records import Message, Messages
 PERSONAS = ("gym-trainer", "gym-trainer-ko")
 
 
+CLERK = SimulatedUser(
+    id="clerk",
+    topic="squat_form",
+    who="A clerk.",
+    wants="One exercise.",
+    behaviour="hurried",
+    manner="Short.",
+    first="What do I do?",
+    lines=("And then?", "And tomorrow?"),
+    satisfied=(r"\bsquats?\b",),
+    turns=3,
+)
+
+
 @pytest.fixture
 def clerk() -> SimulatedUser:
-    return SimulatedUser(
-        id="clerk",
-        topic="squat_form",
-        who="A clerk.",
-        wants="One exercise.",
-        behaviour="hurried",
-        manner="Short.",
-        first="What do I do?",
-        lines=("And then?", "And tomorrow?"),
-        satisfied=(r"\bsquats?\b",),
-        turns=3,
-    )
+    return CLERK
 
 
 def chat(user: SimulatedUser, *answers: str) -> Messages:
