@@ -101,8 +101,10 @@ def main() -> None:
     folder = parser.parse_args().persona
     persona = load_persona(folder)
     every = import_rows(folder / "seeds.jsonl", persona, origin="seed").examples
-    kept = filter_examples(every, persona, FilterSettings(), preferences=(), meaning=None).examples
-    for title, rows in (("after the filters", kept), ("without filters", every)):
+    filtered = filter_examples(
+        every, persona, FilterSettings(), preferences=(), meaning=None
+    ).examples
+    for title, rows in (("after the filters", filtered), ("without filters", every)):
         by_line = {int(row.source.rpartition(":")[2]): row for row in rows}
         reviews = recorded_reviews(folder / "reviews.jsonl", by_line)
         resolved = resolve(persona, rows, reviews, Policy(), {})

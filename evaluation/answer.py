@@ -96,15 +96,17 @@ def answer_sets(
     pool = model if isinstance(model, ModelPool) else ModelPool(model, every, dtype)
     total = sum(one.answers for one in asked)
     with AnswerCache(cache) as earlier, track("answering prompts", total) as advance:
-        filed = {id(one): _FiledAnswers(one, advance) for one in asked}
-        groups: dict[tuple[object, ...], list[tuple[_FiledAnswers, Arm]]] = defaultdict(list)
+        collected = {id(one): _SetResponses(one, advance) for one in asked}
+        groups: dict[tuple[object, ...], list[tuple[_SetResponses, Arm]]] = defaultdict(list)
         for one in asked:
             for arm in one.arms:
-                groups[_weights_and_decoding(pool, arm, one)].append((filed[id(one)], arm))
+                groups[_weights_and_decoding(pool, arm, one)].append((collected[id(one)], arm))
         # A stable order: one base at a time, since two models are never held at once.
         for _, group in sorted(groups.items(), key=lambda item: str(item[0][0])):
             _Answering(pool, earlier, str(dtype)).ask(group, batch_size)
-    return [one.in_order(filed[id(one)].responses) if id(one) in filed else [] for one in sets]
+    return [
+        one.in_order(collected[id(one)].responses) if id(one) in collected else [] for one in sets
+    ]
 
 
 def answer_arms(
@@ -142,7 +144,7 @@ def _weights_and_decoding(pool: ModelPool, arm: Arm, asked: PromptSet) -> tuple[
     return (pool.folder(arm), *weights, asked.max_new_tokens, asked.temperature)
 
 
-class _FiledAnswers:
+class _SetResponses:
     """The answers to a set as they come in."""
 
     def __init__(self, asked: PromptSet, advance: Advance) -> None:
@@ -208,12 +210,12 @@ class _Answering(NamedTuple):
     cache: AnswerCache
     dtype: str
 
-    def ask(self, group: Sequence[tuple[_FiledAnswers, Arm]], batch_size: int) -> None:
+    def ask(self, group: Sequence[tuple[_SetResponses, Arm]], batch_size: int) -> None:
         """Ask what each set asks of an arm; nothing is loaded where all answers are there."""
         first, arm = group[0]
         served, how = arm.endpoint.name if arm.endpoint else "", _decoding(first.asked)
         weights = self.pool.fingerprint(arm)
-        sets = list({id(filed): filed for filed, _ in group}.values())
+        sets = list({id(collected): collected for collected, _ in group}.values())
 
         def key(turn: Turn) -> str:
             about = {
@@ -224,33 +226,35 @@ class _Answering(NamedTuple):
             }
             return answer_key(weights=weights, **about)
 
-        def unanswered(filed: _FiledAnswers, turn: Turn | None) -> Iterator[chats.ChatRequest]:
+        def unanswered(collected: _SetResponses, turn: Turn | None) -> Iterator[chats.ChatRequest]:
             """File what is known of a conversation, and yield its first turn that is not."""
             while turn is not None:
                 known = self.cache.get(at := key(turn))
                 if known is None:
                     # A conversation's turns wait for each other; the rest fills the batch.
-                    tag = (filed, turn, at)
+                    tag = (collected, turn, at)
                     yield chats.ChatRequest(turn.asked, turn.draw, tag, first=turn.number > 0)
                     return
-                turn = filed.file(turn, known)
+                turn = collected.file(turn, known)
 
         def on_answer(
             request: chats.ChatRequest, answer: chats.ChatAnswer | None
         ) -> Iterable[chats.ChatRequest]:
-            filed, turn, at = request.tag
+            collected, turn, at = request.tag
             completion = chats.completion_of(answer)
             self.cache.put(at, completion, f"arm {turn.arm.name}", served)
-            return unanswered(filed, filed.file(turn, completion))
+            return unanswered(collected, collected.file(turn, completion))
 
-        turns = [(filed, turn) for filed, arm in group for turn in filed.asked.opening(arm)]
+        turns = [
+            (collected, turn) for collected, arm in group for turn in collected.asked.opening(arm)
+        ]
         while turns:
             requests = [request for one in turns for request in unanswered(*one)]
             if requests:
                 self.pool.engine(arm, batch_size).answer(requests, on_answer, how)
-            turns = [(filed, turn) for filed in sets for turn in filed.played()]
-        for filed, arm in group:
-            filed.tell(arm)
+            turns = [(collected, turn) for collected in sets for turn in collected.played()]
+        for collected, arm in group:
+            collected.tell(arm)
 
 
 def _decoding(asked: PromptSet) -> chats.Decoding:

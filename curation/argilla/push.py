@@ -214,7 +214,7 @@ def push_queue(
     if not (rows := [example for example in examples if example.id in queue]):
         return None
     votes, against = by_record(about(votes_of(reviews), rows)), notes or {}
-    heard = ((row, votes.get(row.id, ()), against.get(row.id, "")) for row in rows)
+    opinions = ((row, votes.get(row.id, ()), against.get(row.id, "")) for row in rows)
     return push(
         connection,
         persona,
@@ -224,7 +224,7 @@ def push_queue(
         few_shot=few_shot,
         alternatives=alternatives,
         folder=folder,
-        opinions={one[0].id: opinions_of(persona, round_name, *one) for one in heard},
+        opinions={one[0].id: opinions_of(persona, round_name, *one) for one in opinions},
         reviewers=reviewers,
     )
 

@@ -115,7 +115,7 @@ class BatchedEngine:
             if streams == 1:
                 batch.answer(opening, ended)
             else:
-                parts = _dealt(opening, streams, how.max_new_tokens)
+                parts = _partition(opening, streams, how.max_new_tokens)
                 answer_in_streams(parts, batch.answer, ended, batch.halt)
 
     def _streams(self, rows: int) -> int:
@@ -180,7 +180,7 @@ class _BatchRow:
 _Ended = Callable[[_BatchRow], Iterable[_BatchRow]]
 
 
-def _dealt(rows: Sequence[_BatchRow], streams: int, most: int) -> list[list[_BatchRow]]:
+def _partition(rows: Sequence[_BatchRow], streams: int, most: int) -> list[list[_BatchRow]]:
     """Return the rows in parts of about equal work, like with like.
 
     Every row of a batch is as wide as its longest, so one conversation among short questions makes
