@@ -19,7 +19,7 @@ from training.methods import TRAINING_METHODS, read_rows
 from training.run import TrainingRun
 from training.tokens import fit, splits_rows
 from workbench.errors import UserError
-from workbench.inference.base_models import load_tokenizer
+from workbench.inference.base_models import compute_dtype, load_tokenizer
 from workbench.store import whole_folder
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ def _rows(run: TrainingRun, tokenizer: PreTrainedTokenizerBase, out: Path) -> di
 
 def _script(run: TrainingRun, name: str, engine: Engine, end: str, versions: dict[str, str]) -> str:
     method, trainer = TRAINING_METHODS[run.method], _trainer_fields(run)
-    half = [kind for kind, flag in (("bfloat16", "bf16"), ("float16", "fp16")) if trainer.get(flag)]
     return _render(
         title=f"Train {name} anew: {run.method.upper()}, seed {run.seed}.",
         libraries="TRL and Unsloth" if engine == "unsloth" else "TRL and PEFT",
@@ -94,7 +93,7 @@ def _script(run: TrainingRun, name: str, engine: Engine, end: str, versions: dic
         lora=run.recipe.lora or {},
         quantization=quantization_fields(run.recipe.quantization),
         four_bit=bool((run.recipe.quantization or {}).get("load_in_4bit")),
-        dtype=half[0] if half else "float32",
+        dtype=str(compute_dtype()).removeprefix("torch."),
         validation=run.validation is not None,
     )
 

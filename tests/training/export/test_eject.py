@@ -43,6 +43,12 @@ def _checked(script: Path) -> None:
     assert len(script.read_text("utf-8").splitlines()) <= MOST_LINES
 
 
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32: in bfloat16 the kernels of the run and the script round differently."""
+    monkeypatch.setattr("workbench.inference.base_models._cpu_has_bf16", lambda: False)
+
+
 def _same_losses(run: TrainingRun, folder: Path) -> None:
     script = eject(run, folder, name="Coach")
     _checked(script)
@@ -57,12 +63,12 @@ def _same_losses(run: TrainingRun, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     log = json.loads((folder / "adapter" / "log.json").read_text("utf-8"))
     losses = [entry["loss"] for entry in log if "loss" in entry]
-    # On a processor a run attends by own products in bfloat16, the script by torch's kernel.
-    assert losses == pytest.approx([e["loss"] for e in curve(run.out) if "loss" in e], rel=1e-3)
+    assert losses == pytest.approx([e["loss"] for e in curve(run.out) if "loss" in e], rel=1e-4)
     assert len(losses) == run.recipe.trainer["max_steps"]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("float32")
 def test_the_script_trains_the_same_sft_adapter(
     tiny_model: Path,
     examples: Path,  # noqa: F811
@@ -76,6 +82,7 @@ def test_the_script_trains_the_same_sft_adapter(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("float32")
 def test_the_script_goes_on_from_the_same_adapter(
     tiny_model: Path,
     preferences: Path,  # noqa: F811
