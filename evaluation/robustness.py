@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from pydantic import Field, model_validator
 
 from evaluation.outcome import MeanEstimate, mean_estimates
-from evaluation.scorers import SENSE, ScoringInput, fidelity, judged, rules, sense
+from evaluation.scorers import SENSE, ScoringInput, voice_and_sense
 from evaluation.sense import SenseInput, measure_sense
 from workbench.errors import UserError, UserErrors
 from workbench.persona import FIDELITY, Persona
@@ -212,7 +212,7 @@ def measure_robustness(
     base = [one.evolve(arm=PLAIN, seed=0) for one in _first_seed(plain) if one.prompt_id in asked]
     responses = [*base, *own]
     measures = measure_sense(responses, inputs) if inputs else {}
-    scores = _scores(ScoringInput(persona, responses, sense=measures, **judging))
+    scores = voice_and_sense(ScoringInput(persona, responses, sense=measures, **judging))
     whole = len(own) > len({(one.prompt_id, variants[one.arm][1]) for one in own})
     pooled = _pooled(scores, {name: kind for name, (_, kind) in variants.items()}, whole=whole)
     counted = list(traits) or [trait.id for trait in persona.traits]
@@ -251,14 +251,6 @@ def _first_seed(responses: Sequence[Response]) -> list[Response]:
     for one in responses:
         first.setdefault(one.prompt_id, one)
     return list(first.values())
-
-
-def _scores(inputs: ScoringInput) -> list[Score]:
-    """Return the scores of traits and of sense, nothing else."""
-    parts = [*rules(inputs), *(judged(inputs) if inputs.judge else []), *sense(inputs)]
-    traits = {trait.id for trait in inputs.persona.traits}
-    wanted = [score for score in parts if score.metric in {*traits, SENSE}]
-    return [*wanted, *fidelity(inputs, wanted)]
 
 
 def _pooled(

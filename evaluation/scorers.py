@@ -354,6 +354,14 @@ def score_responses(
     return scores + _unanswered(responses, scores)
 
 
+def voice_and_sense(inputs: ScoringInput) -> list[Score]:
+    """Return the scores of traits, of fidelity and of sense, nothing else."""
+    parts = [*rules(inputs), *(judged(inputs) if inputs.judge else []), *sense(inputs)]
+    traits = {trait.id for trait in inputs.persona.traits}
+    wanted = [score for score in parts if score.metric in {*traits, SENSE}]
+    return [*wanted, *fidelity(inputs, wanted)]
+
+
 def _unanswered(responses: Sequence[Response], scores: Sequence[Score]) -> list[Score]:
     """Return the metrics of responses without an answer: unscored, by the reason of each.
 

@@ -8,7 +8,8 @@ setting loses none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +18,12 @@ from evaluation.answer import GREEDY, PromptSet, answer_sets, max_new_tokens_for
 from evaluation.arms import Arm, ModelPool
 from evaluation.gate import GateReport, check_forgetting
 from evaluation.general import General, load_general, measure_general, texts_file
-from evaluation.instructions import follow_instructions, load_instructions
+from evaluation.instructions import Instructions, follow_instructions, load_instructions
+from evaluation.probes import REFUSAL_SETS
 from evaluation.sense import Loss, language_loss
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
+from rounds.dial import DialAnswers, full_arm, scaled_arms, scaled_name
 from rounds.layout import adapter
 from rounds.robustness import RobustnessCheck
 from rounds.runner import Work
@@ -29,7 +32,7 @@ from workbench.dialogue.players import ModelPlayer
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.base_models import load_tokenizer, resolve_model
 from workbench.prompts import system_prompt
-from workbench.records import Example, Response
+from workbench.records import Example, ProbePrompt, Response
 from workbench.store import file_hash, write_json
 
 
@@ -45,6 +48,8 @@ class ArmAnswers(NamedTuple):
     """Of the base and the arm that would be shipped, to the prompts of the safety check."""
     crossed: list[Response]
     """Answers to held-out questions on other surfaces, of the arm that the verdict is about."""
+    dial: DialAnswers | None
+    """Of the arm that the verdict is about at other strengths of its adapter, where asked for."""
     gate: GateReport
     max_new_tokens: int
     """Where answers were cut."""
@@ -72,40 +77,96 @@ def answer_all(
     folder = resolve_model(context.config.model)
     tokenizer = load_tokenizer(folder)
     limit = settings.max_new_tokens or max_new_tokens_for(tokenizer, (row.answer for row in train))
-    pool = ModelPool(folder, arms)
     language = context.persona.language
     instructions = load_instructions(settings.instructions, language, settings.instructed)
     longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
-    # What weights can do shows without a prompt, and is measured where the weights are.
-    bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
     seeds = settings.seeds or GREEDY
     player = _player(context, scratch)
     asked = partial(
         PromptSet, temperature=settings.temperature, max_new_tokens=limit, player=player
     )
-    rules = asked(bare, instructions.examples, max_new_tokens=settings.max_new_tokens or longest)
-    responses, safe, crossed, instructed = answer_sets(
-        [
-            asked(arms, questions, seeds=seeds),
-            asked(safety.arms(arms), safety.prompts, seeds=seeds),
-            asked(robustness.arms(arms), robustness.examples, seeds=seeds[:1]),
-            rules,
-        ],
-        pool,
-        batch_size=settings.batch_size,
-        cache=scratch / CACHE,
-    )
-    gate = check_forgetting(
-        _general(settings.general, language, bare, pool, scratch / "general"),
-        follow_instructions(instructions, instructed),
-        settings.gate,
-        seed=context.config.seed,
-    )
-    loss = language_loss(language, pool, scratch / "loss")
+    # What weights can do shows without a prompt, and is measured where the weights are.
+    bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
+    with scaled_arms(arms, settings.strengths) as scaled:
+        pool = ModelPool(folder, [*arms, *scaled])
+        asking = _Asking(context, pool, scratch, instructions, asked, longest)
+        responses, safe, crossed, instructed = asking.answers(
+            [
+                asked(arms, questions, seeds=seeds),
+                asked(safety.arms(arms), safety.prompts, seeds=seeds),
+                asked(robustness.arms(arms), robustness.examples, seeds=seeds[:1]),
+                asking.rules(bare),
+            ]
+        )
+        gate = asking.gate(bare, instructed)
+        dial = asking.dial(arms, scaled, questions, safety.prompts, instructed, seeds)
+        loss = language_loss(language, pool, scratch / "loss")
     crossed = robustness.crossed(crossed)
     return ArmAnswers(
-        responses, instructions.examples, instructed, safe, crossed, gate, limit, loss
+        responses, instructions.examples, instructed, safe, crossed, dial, gate, limit, loss
     )
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """What every question to the round's own models shares."""
+
+    context: RoundContext
+    pool: ModelPool
+    scratch: Path
+    instructions: Instructions
+    asked: Callable[..., PromptSet]
+    longest: int
+    """New tokens that an answer to an instruction may have."""
+
+    def answers(self, sets: Sequence[PromptSet]) -> list[list[Response]]:
+        """Return the answers to each set."""
+        size = self.context.config.evaluate.batch_size
+        return answer_sets(sets, self.pool, batch_size=size, cache=self.scratch / CACHE)
+
+    def rules(self, arms: Sequence[Arm]) -> PromptSet:
+        """Return the instructions as they are asked of arms."""
+        most = self.context.config.evaluate.max_new_tokens or self.longest
+        return self.asked(arms, self.instructions.examples, max_new_tokens=most)
+
+    def gate(self, arms: list[Arm], instructed: Sequence[Response]) -> GateReport:
+        """Return what the weights of arms have forgotten; the base is among them."""
+        settings, language = self.context.config.evaluate, self.context.persona.language
+        names = {arm.name for arm in arms}
+        return check_forgetting(
+            _general(settings.general, language, arms, self.pool, self.scratch / "general"),
+            follow_instructions(self.instructions, [r for r in instructed if r.arm in names]),
+            settings.gate,
+            seed=self.context.config.seed,
+        )
+
+    def dial(
+        self,
+        arms: Sequence[Arm],
+        scaled: Sequence[Arm],
+        questions: Sequence[Example],
+        requests: Sequence[ProbePrompt],
+        instructed: Sequence[Response],
+        seeds: Sequence[int],
+    ) -> DialAnswers | None:
+        """Return what the scaled arms answer; None without any."""
+        full = full_arm(arms)
+        if not scaled or full is None:
+            return None
+        plain = [one for one in questions if not isinstance(one, ProbePrompt)]
+        refused = [one for one in requests if one.kind in REFUSAL_SETS]
+        answers, safe, rules = self.answers(
+            [
+                self.asked(scaled, plain, seeds=seeds),
+                self.asked(scaled, refused, seeds=seeds[:1]),
+                self.rules(scaled),
+            ]
+        )
+        held = [*(arm for arm in arms if arm.name in ("base", full.name)), *scaled]
+        strengths = self.context.config.evaluate.strengths
+        by_name = {scaled_name(full.name, one): one for one in strengths if one != 1}
+        gate = self.gate(held, [*instructed, *rules])
+        return DialAnswers(by_name, answers, safe, rules, gate)
 
 
 def _player(context: RoundContext, scratch: Path) -> ModelPlayer | None:

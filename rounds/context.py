@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from rounds.layout import CONFIG, RoundFolder, round_number
-from workbench.config import RunConfig, load_config, preset_path
+from workbench.config import DIAL, RunConfig, load_config, preset_path
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.answer_cache import base_fingerprint
@@ -138,9 +138,18 @@ class RoundContext:
         return self._with(generate=self.config.generate.model_copy(update=changes))
 
     def evaluating(
-        self, more: Mapping[str, str], *, robustness: bool = False, safety: bool = False
+        self,
+        more: Mapping[str, str],
+        *,
+        robustness: bool = False,
+        safety: bool = False,
+        dial: bool = False,
     ) -> RoundContext:
-        """Return the same context, with further arms, all surfaces, or the safety sets whole."""
+        """Return the same context, with more to ask.
+
+        ``more`` are further arms; the others are all surfaces, the safety sets whole, and several
+        strengths of the adapter.
+        """
         changes: dict[str, object] = {}
         if more:
             changes["more"] = {**self.config.evaluate.more, **more}
@@ -148,6 +157,8 @@ class RoundContext:
             changes["robustness"] = "whole"
         if safety:
             changes |= {"safety": _WHOLE, "requests": _WHOLE, "conversations": "all"}
+        if dial and not self.config.evaluate.strengths:
+            changes["strengths"] = DIAL
         if not changes:
             return self
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from curation.review.agreement import Agreement
 from evaluation.calibration import Calibration
+from evaluation.dial import Dial
 from evaluation.gate import GateReport
 from evaluation.outcome import SenseReport
 from evaluation.pairwise import PairwiseResult
@@ -191,7 +192,6 @@ RESPONSES = Records("evaluate", "responses.jsonl", Response)
 SCORES = Records("evaluate", "scores.jsonl", Score)
 INSTRUCTIONS = Records("evaluate", "instructions.jsonl", Response)
 INSTRUCTION_PROMPTS = Records("evaluate", "instruction-prompts.jsonl", Example)
-"""What was asked stands in the round too, so that every answer walks back to its prompt."""
 COMPARISON = Document("evaluate", "comparison.json", Comparison)
 CALIBRATION = Document("evaluate", "calibration.json", Calibration)
 GENERAL = Document("evaluate", "general.json", GateReport)
@@ -200,9 +200,10 @@ SENSE = Document("evaluate", "sense.json", SenseReport)
 SAFETY = Document("evaluate", "safety.json", SafetyCase)
 SAFETY_PROMPTS = Records("evaluate", "safety-prompts.jsonl", ProbePrompt)
 SAFETY_ANSWERS = Records("evaluate", "safety-answers.jsonl", Response)
-"""Of the base and of the arm that would be shipped, to the whole safety sets and the requests."""
 SURFACE_ANSWERS = Records("evaluate", "surfaces.jsonl", Response)
 ROBUSTNESS = Document("evaluate", "robustness.json", Robustness)
+DIAL = Document("evaluate", "dial.json", Dial)
+DIAL_ANSWERS = Records("evaluate", "dial.jsonl", Response)
 DIVERSITY = Json("evaluate", "diversity.json")
 WIN_RATES = Document("evaluate", "pairs.json", PairwiseResult)
 BLIND_KEY = Json("people", "key.json")
@@ -219,7 +220,6 @@ DROPS: dict[str, Records[Drop]] = {
 }
 """Stage → what it took out, in order."""
 STAGE_EXAMPLES = {one.stage: one for one in (IMPORTED, GENERATED, FILTERED, RESOLVED)}
-"""Stage of data → its rows, in order."""
 _ALL = [one for one in (*vars().values(), *PREFERENCES.values()) if isinstance(one, Records)]
 RECORDS: dict[str, tuple[Records[Any], ...]] = {
     stage: tuple(sorted((one for one in _ALL if one.stage == stage), key=lambda one: one.name))

@@ -8,6 +8,7 @@ functions, and from Python they do the same.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,8 +16,10 @@ from evaluation.answer import LEAST_NEW_TOKENS
 from generation.card import FILES, dataset_card
 from rounds.arms import PROMPT, OwnArm, own_arms
 from rounds.context import RoundContext
+from rounds.dial import scaled_name
 from rounds.layout import (
     COMPARISON,
+    DIAL_ANSWERS,
     GENERATED,
     RESPONSES,
     TEST,
@@ -39,6 +42,7 @@ from training.recipe import load_recipe
 from workbench.config import METHODS, Method
 from workbench.console import console
 from workbench.errors import UserError, nearest
+from workbench.inference.adapters import scale_adapter
 from workbench.inference.answer_cache import model_fingerprint
 from workbench.inference.base_models import compute_dtype, resolve_model
 from workbench.inference.hub import hub_errors
@@ -130,29 +134,46 @@ def open_export(
     out: Path | None = None,
     prompts: int | None = None,
     dataset: str = "",
+    strength: float = 1.0,
 ) -> Export:
     """Return all that an export of a stage needs; one of ``training.export.formats`` writes it.
 
     ``stage`` is the one that was trained last by default, ``name`` persona and stage, ``out`` a
     folder in the round that ``form`` names; ``prompts`` is how many of the evaluation's prompts the
-    gate asks, None for all; ``dataset`` the Hub's name of the rows, for the card.
+    gate asks, None for all; ``dataset`` the Hub's name of the rows, for the card; ``strength`` a
+    factor on what the adapter adds, held against the evaluation's own answers at that strength.
 
     Raises:
-        UserError: No such stage or no adapter of it, a name with odd characters, no prompts.
+        UserError: No such stage or no adapter of it, a name with odd characters, no prompts, an
+            adapter that has no strength but its own.
     """
     stage = _stage(context, stage)
-    name = check_name(name or f"{context.persona.id}-{stage}", "--name")
+    part = stage if strength == 1 else f"{stage}-{strength:g}"
+    name = check_name(name or f"{context.persona.id}-{part}", "--name")
     base = resolve_model(context.config.model)
-    weights = context.round.path(adapter(stage))
+    weights = _at_strength(context, stage, strength)
     source = ExportSource(base, context.config.model, weights, name)
     source.check()
     return Export(
         source=source,
-        prompts=_parity_prompts(context, stage, prompts),
+        prompts=_parity_prompts(context, stage, prompts, strength),
         licence=base_licence(context.config.model, base),
-        provenance=_provenance(context, stage, dataset),
-        out=out or context.round.folder / "export" / f"{stage}-{form}",
+        provenance=replace(_provenance(context, stage, dataset), strength=strength),
+        out=out or context.round.folder / "export" / f"{part}-{form}",
     )
+
+
+def _at_strength(context: RoundContext, stage: Method, strength: float) -> Path:
+    """Return a stage's adapter at a strength: its own folder, or one that is made of it once."""
+    weights = context.round.path(adapter(stage))
+    manifest = context.round.manifest(stage)
+    if strength == 1 or manifest is None:
+        return weights
+    scaled = context.round.folder / ".served" / f"{stage}-{manifest.key[:16]}@{strength:g}"
+    if not scaled.exists():
+        with whole_folder(scaled) as out:
+            scale_adapter(weights, strength, out)
+    return scaled
 
 
 def eject_stage(
@@ -207,7 +228,9 @@ def _stage(context: RoundContext, stage: str | None) -> Method:
     return stage
 
 
-def _parity_prompts(context: RoundContext, stage: str, prompts: int | None) -> ParityPrompts:
+def _parity_prompts(
+    context: RoundContext, stage: str, prompts: int | None, strength: float
+) -> ParityPrompts:
     """Return the evaluation's own prompts, with this adapter's answers where it gave some."""
     settings = context.config.evaluate
     rows = take_spread(context.round.read(TEST), settings.rows)[:prompts]
@@ -224,19 +247,26 @@ def _parity_prompts(context: RoundContext, stage: str, prompts: int | None) -> P
         chats=tuple(row.prompt for row in rows),
         max_new_tokens=settings.max_new_tokens or int(limit or LEAST_NEW_TOKENS),
         persona=context.persona,
-        recorded=_recorded(context, stage, {row.id for row in rows}),
+        recorded=_recorded(context, stage, {row.id for row in rows}, strength),
     )
 
 
-def _recorded(context: RoundContext, stage: str, prompt_ids: set[str]) -> tuple[Response, ...]:
+def _recorded(
+    context: RoundContext, stage: str, prompt_ids: set[str], strength: float
+) -> tuple[Response, ...]:
     """Return what the evaluation wrote down of this very adapter for the prompts."""
     manifest = context.round.manifest("evaluate")
     if manifest is None or adapter(stage).path not in manifest.inputs:
         return ()
     arms = [a.name for a in own_arms(context) if a.stage == stage and not a.name.endswith(PROMPT)]
+    answers = RESPONSES
+    if strength != 1:
+        arms = [scaled_name(arm, strength) for arm in arms]
+        if not context.round.has(answers := DIAL_ANSWERS):
+            return ()
     return tuple(
         response
-        for response in context.round.read(RESPONSES)
+        for response in context.round.read(answers)
         if response.arm in arms
         and response.prompt_id in prompt_ids
         and not (response.probe or response.turn or response.seed)

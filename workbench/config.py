@@ -151,6 +151,8 @@ class ReviewSettings(Settings):
     policy: Policy = Policy()
 
 
+DIAL = (0.25, 0.5, 0.75, 1.25, 1.5)
+"""Strengths of ``persona evaluate --dial`` where the configuration names none."""
 Method = Literal["sft", "dpo", "grpo", "kto"]
 METHODS: tuple[Method, ...] = get_args(Method)
 """Ways to train; each is a stage of the same name."""
@@ -279,6 +281,10 @@ class EvaluateSettings(Settings):
     robustness: Literal["off", "sample", "whole"] = "sample"
     """Ask the arm that the verdict is about held-out questions on other surfaces as well: twelve on
     each kind, all on every one (``--robustness``), or none."""
+    strengths: tuple[Annotated[float, Field(gt=0, le=2)], ...] = ()
+    """Strengths of the adapter, such as 0.5 and 1.25, at which the arm that the verdict is about
+    answers as well, without another training: the report's curve of voice against forgetting and
+    refusals. None by default: five take some three times an arm's time (``--dial``)."""
     gate: GateBounds = GateBounds()
     arms: tuple[str, ...] = ()
     """The round's own arms, such as ``base+prompt``; by default the base and each trained stage,

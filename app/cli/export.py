@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 
 from app.cli import ListedGroup
-from app.cli.options import round_options
+from app.cli.options import FiniteRange, round_options
 from generation.row_forms import FORMATS, KINDS, RowFormat, RowKind
 from rounds.context import RoundContext
 from rounds.inspect_logs import write_inspect_logs
@@ -57,6 +57,10 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--prompts", type=click.IntRange(min=1), default=8, show_default=True,
         help="How many of the evaluation's prompts the gate asks.",
     )  # fmt: skip
+    @click.option(
+        "--strength", type=FiniteRange(min=0.01, max=2), default=1.0, show_default=True,
+        help="Of the adapter: 0.5 adds half of it to the base.",
+    )  # fmt: skip
     @click.option("--all", "every", is_flag=True, help="The gate asks all of them.")
     @functools.wraps(command)
     def wrapped(
@@ -64,7 +68,7 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> None:
         from rounds.models import open_export
 
-        about = {name: kwargs.pop(name) for name in ("stage", "name", "out")}
+        about = {name: kwargs.pop(name) for name in ("stage", "name", "out", "strength")}
         count = None if every else prompts
         command(context, partial(open_export, context, prompts=count, **about), *args, **kwargs)
 
@@ -106,6 +110,7 @@ def export() -> None:
     Examples:
       persona export gguf --type q8_0
       persona export merged --stage sft --all
+      persona export merged --strength 0.75
       persona export hub my-team/gym-trainer --push
     """
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.options import (
+    dial_option,
     force_option,
     robustness_option,
     round_options,
@@ -171,12 +172,14 @@ def _print_plan(
 @click.option("--arm", "arms", multiple=True, metavar="NAME=WHAT", help="Add an arm.")
 @robustness_option
 @safety_option
+@dial_option
 def evaluate(
     context: RoundContext,
     arms: tuple[str, ...],
     people: bool,
     robustness: bool,
     safety: bool,
+    dial: bool,
     force: bool,
 ) -> None:
     """Answer the held-out prompts and probes with every arm and compare each with the base.
@@ -197,7 +200,7 @@ def evaluate(
       persona evaluate --round 2 --arm first=round-001/sft
       persona evaluate --arm teacher+prompt=teacher
       persona evaluate --people
-      persona evaluate --robustness --safety
+      persona evaluate --robustness --safety --dial
     """
     if people:
         from rounds.blind_round import run_blind_round
@@ -209,7 +212,7 @@ def evaluate(
     from rounds.arms import parse_arms
     from rounds.pipeline import run_stages
 
-    context = context.evaluating(parse_arms(arms), robustness=robustness, safety=safety)
+    context = context.evaluating(parse_arms(arms), robustness=robustness, safety=safety, dial=dial)
     (outcome,) = run_stages(context, ["evaluate"], force=["evaluate"] if force else [])
     click.echo(context.round.stage("evaluate"))
     exit_on_failures(outcome.manifest)

@@ -135,6 +135,9 @@ robustness_option = click.option(
 safety_option = click.option(
     "--safety", is_flag=True, help="The safety sets, requests and conversations whole."
 )
+dial_option = click.option(
+    "--dial", is_flag=True, help="The adapter at several strengths, as a curve in the report."
+)
 overlap_option = click.option(
     "--reviewers-per-record",
     type=click.IntRange(min=1),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from evaluation.calibration import Calibration
+from evaluation.dial import Dial
 from evaluation.gate import GateReport
 from evaluation.outcome import SenseReport
 from evaluation.pairwise import WinRate
@@ -113,6 +114,9 @@ class ReportInput:
     robustness: Robustness | None = None
     surface_answers: Sequence[Response] = ()
     """What the robustness is measured on; ``probe`` is the id of the surface."""
+    dial: Dial | None = None
+    dial_answers: Sequence[Response] = ()
+    """Of the arm at other strengths of its adapter."""
     curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """Training method → what each logged step held: step, losses and rewards by TRL's names."""
     primaries: Sequence[str] = ()

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from evaluation.conversations import BREAK_BELOW, ConversationMeasure, measure_conversations
 from evaluation.outcome import outcome_of
 from evaluation.report import answers, figures, results, rows
+from evaluation.report.dial import dial_charts, dial_lines, refused
 from evaluation.report.inputs import ReportInput, StageRun
 from evaluation.report.safety import safety_rows, safety_sentences
 from evaluation.report.verdict import (
@@ -138,6 +139,9 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "compared": results.compared(comparison),
         "instruction_shares": report.general.instruction_shares if report.general else {},
         "surface_lines": surface_lines(report.robustness, wording),
+        "dial_lines": dial_lines(report.dial, wording),
+        "dial_charts": dial_charts(report.dial, wording),
+        "refused": refused,
         "across": across_lines(report.general.across if report.general else None, wording),
         "marker": lambda arm: figures.svg(
             14, 14, wording.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
@@ -334,6 +338,7 @@ def summary(report: ReportInput) -> dict[str, object]:
         "judge": _plain(report.calibration),
         "people": _plain(report.people),
         "robustness": _plain(report.robustness),
+        "dial": _plain(report.dial),
         "general": [_plain(one) for one in general.arms] if general else None,
         "across": _plain(general.across) if general else None,
         "stages": {one.stage: _stage(one) for one in report.stages},

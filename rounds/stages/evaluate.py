@@ -28,6 +28,7 @@ from rounds import layout
 from rounds.answering import ArmAnswers, answer_all
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
+from rounds.dial import dial_of
 from rounds.last_evaluation import (
     READ,
     LastEvaluation,
@@ -176,6 +177,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     calibration = _calibrate(context, inputs, judging, scores)
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
     lines = _write_robustness(work, robustness, comparison, answers, sense, judging)
+    _write_dial(context, work, comparison, answers, safety, sense, judging)
     case = safety.case(comparison, gate, answers.safety, lines)
     work.write(layout.RESPONSES, answers.responses)
     _write_prompts(context, work, answers, safety)
@@ -276,6 +278,33 @@ def _write_robustness(
     work.write(layout.SURFACE_ANSWERS, answers.crossed)
     work.write(layout.ROBUSTNESS, result)
     return robustness.lines(result)
+
+
+def _write_dial(
+    context: RoundContext,
+    work: Work,
+    comparison: Comparison,
+    answers: ArmAnswers,
+    safety: SafetyCheck,
+    sense: _Sense,
+    judging: _Judging,
+) -> None:
+    """Write how the arm does at other strengths of its adapter, where they were asked for."""
+    if answers.dial is None:
+        return
+    dial = dial_of(
+        context,
+        comparison,
+        answers.dial,
+        answers.answered,
+        answers.safety,
+        safety.prompts,
+        sense.inputs,
+        judge=judging.judge,
+        **judging.how,
+    )
+    work.write(layout.DIAL_ANSWERS, answers.dial.responses)
+    work.write(layout.DIAL, dial)
 
 
 def _score(

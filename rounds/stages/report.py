@@ -50,6 +50,8 @@ OPTIONAL: tuple[Artifact, ...] = (
     layout.SAFETY_ANSWERS,
     layout.ROBUSTNESS,
     layout.SURFACE_ANSWERS,
+    layout.DIAL,
+    layout.DIAL_ANSWERS,
 )
 """What only an earlier round, a judge, a blind round or two held-out questions leave behind."""
 
@@ -108,6 +110,8 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         safety_answers=work.read_if_there(layout.SAFETY_ANSWERS),
         robustness=work.read(layout.ROBUSTNESS) if layout.ROBUSTNESS in work.inputs else None,
         surface_answers=work.read_if_there(layout.SURFACE_ANSWERS),
+        dial=work.read(layout.DIAL) if layout.DIAL in work.inputs else None,
+        dial_answers=work.read_if_there(layout.DIAL_ANSWERS),
         people=work.read(layout.PEOPLE) if layout.PEOPLE in work.inputs else None,
         curves={
             method: _lines(work.path(curve(method)))

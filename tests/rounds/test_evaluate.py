@@ -353,3 +353,27 @@ def test_what_the_last_rounds_adapter_could_do_and_this_ones_cannot_fails_the_ev
     (outcome,) = run_stages(context, ["evaluate"])
     line = "sft+dpo against round-001/sft+dpo: cross-entropy +20.000 nats a token"
     assert any(failure.startswith(line) for failure in outcome.manifest.counts["failures"])
+
+
+def test_the_dial_asks_one_arm_at_other_strengths_and_leaves_the_rest_as_it_was(
+    copied: Path, evaluate: Evaluate
+) -> None:
+    before, answers = responses(copied), cached(copied)
+    manifest = evaluate(evaluate={"strengths": [0.5, 1.0, 2.0]})
+    assert manifest.counts["failures"] == [] and responses(copied) == before
+    dial = json.loads((copied / "evaluate" / "dial.json").read_text("utf-8"))
+    assert (dial["arm"], dial["questions"]) == ("sft+dpo", 4)
+    assert [one["strength"] for one in dial["points"]] == [0, 0.5, 1, 2]
+    # Base and arm have answered already; two strengths are asked what those two were.
+    each = 4 + 2 + INSTRUCTED
+    asked = list(read_records(copied / "evaluate" / "dial.jsonl", Response))
+    assert Counter(one.arm for one in asked) == {"sft+dpo@0.5": each, "sft+dpo@2": each}
+    assert len(cached(copied)) == len(answers) + 2 * each
+    general = json.loads((copied / "evaluate" / "general.json").read_text("utf-8"))
+    own = {one["arm"]: one["cross_entropy"] for one in general["arms"]}
+    assert set(own) == {"base", "sft", "sft+dpo"}
+    ends = {one["strength"]: one["cross_entropy_change"] for one in dial["points"]}
+    assert ends[0] == 0 and ends[1] == own["sft+dpo"] - own["base"]
+    assert len({ends[0], ends[0.5], ends[1], ends[2]}) == 4
+    evaluate(evaluate={"strengths": [2.0, 0.5, 1.0]})
+    assert len(cached(copied)) == len(answers) + 2 * each

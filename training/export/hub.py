@@ -40,6 +40,8 @@ class Provenance:
     """The round's comparison of arms, where it was evaluated."""
     dataset: str = ""
     """The Hub's name of the rows, or empty."""
+    strength: float = 1.0
+    """Factor on what the adapter adds to its base."""
     rows: str = ""
     """What the datasheet says of the rows, in Markdown; empty where they are of no split."""
 

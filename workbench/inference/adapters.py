@@ -9,6 +9,7 @@ by tensor.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 WEIGHTS = "adapter_model.safetensors"
 """Only safetensors: the older .bin is a pickle, which may run code when it is opened."""
 CONFIG = "adapter_config.json"
+_BESIDE_LORA = ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias")
+"""Fields of LoRA's configuration by which an adapter is more than a product of matrices."""
+_SECOND = re.compile(r"\.lora_(embedding_)?B(\.|$)")
+"""Names of the second matrices, which are 0 when training begins."""
 
 
 class AdaptedModel:
@@ -221,6 +226,42 @@ def same_base(one: str, other: str) -> bool:
         return True
     paths = expanded(one), expanded(other)
     return all(path.is_dir() for path in paths) and paths[0].resolve() == paths[1].resolve()
+
+
+def scale_adapter(adapter: Path, strength: float, folder: Path) -> None:
+    """Write an adapter at ``strength`` of itself into ``folder``, which is there and empty.
+
+    LoRA adds ``s·B·A`` to a weight: with ``strength·B`` it adds that much of it, whoever loads the
+    file and whatever its scaling, 0 being the base and 1 the adapter as it was trained.
+
+    Raises:
+        UserError: No adapter there, or one that changes more than by LoRA's product, so that no
+            factor is a part of it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    config = read_adapter(adapter)
+    more = [name for name in _BESIDE_LORA if config.get(name)]
+    more += ["bias"] if config.get("bias", "none") != "none" else []
+    kind = config.get("peft_type")
+    if kind != "LORA" or more:
+        what = ", ".join(more) if kind == "LORA" else f"type {kind}"
+        raise UserError(
+            f"an adapter with {what} has no strength but its own",
+            where=str(adapter),
+            fix="train with plain LoRA, or leave the strength out",
+        )
+    try:
+        weights = load_file(adapter / WEIGHTS)
+    except SafetensorError as error:
+        raise _broken(adapter / WEIGHTS, error) from None
+    scaled = {
+        name: (weight.float() * strength).to(weight.dtype) if _SECOND.search(name) else weight
+        for name, weight in weights.items()
+    }
+    save_file(scaled, folder / WEIGHTS, metadata={"format": "pt"})
+    shutil.copyfile(adapter / CONFIG, folder / CONFIG)
 
 
 def save_adapter(

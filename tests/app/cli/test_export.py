@@ -82,6 +82,26 @@ def test_bad_input_is_one_line(
     assert "the round has no held-out prompt" in said("merged")
 
 
+def test_an_adapter_is_exported_at_a_strength_and_the_card_says_so(
+    options: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file
+
+    command = ["export", "adapter", "--strength", "0.5", "--prompts", "1", *options]
+    assert main(command) == 0
+    made = Path(capsys.readouterr().out.strip())
+    assert made.name == "sft-0.5-adapter"
+    own, scaled = (
+        load_file(folder / "adapter_model.safetensors") for folder in (trained / "adapter", made)
+    )
+    assert own.keys() == scaled.keys()
+    for name, weight in own.items():
+        assert scaled[name].equal(weight * 0.5 if "lora_B" in name else weight)
+    card = (made / "README.md").read_text("utf-8")
+    assert "# tester-sft-0.5" in card and "The adapter is at strength 0.5" in card
+    assert json.loads((made / "gate.json").read_text())["parity"]["identical"] == 1
+
+
 def test_nothing_is_exported_from_an_untrained_round(
     of_round: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

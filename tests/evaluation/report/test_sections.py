@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from evaluation.calibration import Calibration, JudgeGate
+from evaluation.dial import Dial, DialPoint, Refusals
 from evaluation.gate import GateReport, check_forgetting
+from evaluation.outcome import MeanEstimate
 from evaluation.people import Pairing, People
 from evaluation.report import ReportInput, build_reports
+from evaluation.report.dial import dial_lines
 from evaluation.report.verdict import surface_lines
 from evaluation.report.wording import Wording
 from evaluation.robustness import cross, crossed_responses, load_surfaces, measure_robustness
@@ -25,6 +28,7 @@ from workbench.persona import Persona
 from workbench.records import Example, Response
 from workbench.stats import compare
 from workbench.stats.agreement import RaterAgreement
+from workbench.stats.comparison import paired_difference
 
 MEASURE = RaterAgreement(value=0.55, low=0.42, high=0.66, rows=60)
 
@@ -210,6 +214,42 @@ def test_the_worst_surface_is_named_in_words_and_every_answer_can_be_read(
     forms = build_reports(report)
     assert line in forms["report.md"]
     assert json.loads(forms["report.json"])["robustness"]["arm"] == "sft+dpo"
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_dial_is_a_table_three_curves_and_a_word(full: ReportInput, language: str) -> None:
+    persona = full.persona.model_copy(update={"language": language})
+    changes = {0.0: -0.5, 0.5: 0.25, 1.0: None}
+    points = [
+        DialPoint(
+            strength=strength,
+            arm=f"arm-{strength}",
+            voice=MeanEstimate(mean=0.5 + (change or 0), low=0.1, high=0.9),
+            sense=MeanEstimate(mean=None, low=None, high=None),
+            voice_change=paired_difference([(change + n / 100, 0.0) for n in range(8)])
+            if change is not None
+            else None,
+            cross_entropy_change=strength,
+            instructions=0.75,
+            passed=strength < 1,
+            harmful=Refusals(7, 20),
+            harmless=Refusals(0, 0),
+        )
+        for strength, change in changes.items()
+    ]
+    dial = Dial(arm="sft+dpo", questions=8, points=tuple(points))
+    report, wording = replace(full, persona=persona, dial=dial), Wording(persona)
+    page, html = Page(html_of(report)), html_of(report)
+    line = dial_lines(dial, wording)[0]
+    # Full strength does not pass the gate, half of it does.
+    assert dial.advised.strength == 0.5 and "0.5" in line and line in page.text
+    assert "dial" in page.ids and "7 / 20" in page.text
+    section = html[html.index('<section id="dial">') :]
+    section = section[: section.index("</section>")]
+    assert section.count('class="chart"') == 3
+    assert line in build_reports(report)["report.md"]
+    assert json.loads(build_reports(report)["report.json"])["dial"]["questions"] == 8
+    assert 'id="dial"' not in html_of(full)
 
 
 def test_every_number_of_the_tables_leads_to_its_rows(full: ReportInput) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from workbench.errors import UserError
-from workbench.inference.adapters import AdaptedModel, check_made_for
+from workbench.inference.adapters import AdaptedModel, check_made_for, scale_adapter
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -47,6 +49,46 @@ def test_merged_weights_are_rounded_once(base: Path, adapters: list[Path]) -> No
     a, b = (lora[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
     own = load_file(base / "model.safetensors")[f"{name}.weight"].bfloat16().float()
     assert torch.equal(layer.weight, (own + 4 * (b @ a)).bfloat16())  # alpha 16 over rank 4
+
+
+def test_an_adapter_at_a_strength_adds_that_part_of_itself(
+    base: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    name = "model.layers.0.mlp.up_proj"
+    own = load_file(base / "model.safetensors")[f"{name}.weight"]
+    added = {}
+    for strength in (1.0, 0.25, 1.5):
+        folder = tmp_path / f"{strength}"
+        folder.mkdir()
+        scale_adapter(adapters[0], strength, folder)
+        adapted = AdaptedModel(base, [folder], dtype=torch.float32, merge=True)
+        layer: Any = adapted.use(folder).get_submodule(f"base_model.model.{name}").base_layer
+        added[strength] = layer.weight.data - own
+    assert added[1.0].abs().max() > 0.001
+    torch.testing.assert_close(added[0.25], 0.25 * added[1.0], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(added[1.5], 1.5 * added[1.0], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("use_dora", True, "with use_dora has no strength but its own"),
+        ("bias", "all", "with bias has no strength"),
+        ("modules_to_save", ["lm_head"], "with modules_to_save has no strength"),
+        ("peft_type", "OSF", "with type OSF has no strength"),
+    ],
+)
+def test_an_adapter_that_is_more_than_a_product_has_no_other_strength(
+    adapters: list[Path], tmp_path: Path, field: str, value: object, reason: str
+) -> None:
+    other = Path(shutil.copytree(adapters[0], tmp_path / "other"))
+    config = json.loads((other / "adapter_config.json").read_text("utf-8"))
+    (other / "adapter_config.json").write_text(json.dumps({**config, field: value}), "utf-8")
+    with pytest.raises(UserError, match=reason):
+        scale_adapter(other, 0.5, tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["other"]
 
 
 def test_an_adapter_of_another_base_is_refused_by_its_own_word(
