@@ -27,7 +27,10 @@ def dial_lines(dial: Dial | None, wording: Wording) -> list[str]:
         "points": wording.points(change.mean) if change else "–",
         "interval": wording.interval(change) if change else "–",
     }
-    return [wording("dial.better" if full.passed else "dial.weaker", **values), wording("dial.read")]
+    return [
+        wording("dial.better" if full.passed else "dial.weaker", **values),
+        wording("dial.read"),
+    ]
 
 
 def refused(requests: Refusals) -> str:
