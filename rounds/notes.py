@@ -13,13 +13,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from rounds.artifacts import Records
 from rounds.layout import (
     DROPS,
     FILTERED,
     GENERATED,
     IMPORTED,
     RESOLVED,
-    Records,
     RoundFolder,
     write,
 )

@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 
 from evaluation.report.answers import Piece, marked
 from rounds import layout
+from rounds.artifacts import Artifact
 from rounds.context import RoundContext
-from rounds.layout import Artifact, RoundFolder
+from rounds.layout import (
+    RoundFolder,
+)
 from rounds.lineage.history import Lines, RowHistory, json_lines
 from rounds.notes import CONTESTS
 from workbench.records import Contest, Decision, Drop, Messages, Response, Review, Row, Score

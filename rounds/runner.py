@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rounds import layout
-from rounds.layout import Artifact, Manifest, OutputFile, Records, RoundFolder, Value, write
+from rounds.artifacts import Artifact, Records, Value
+from rounds.layout import (
+    Manifest,
+    OutputFile,
+    RoundFolder,
+    write,
+)
 from workbench.console import console, publishing
 from workbench.errors import UserError
 from workbench.meter import Meter

@@ -13,8 +13,11 @@ from pathlib import Path
 from curation.leaks import Item, Leak, find_leaks, read_items
 from curation.related_rows import SIMILARITY
 from rounds import layout
+from rounds.artifacts import Artifact
 from rounds.context import RoundContext
-from rounds.layout import Artifact, RoundFolder
+from rounds.layout import (
+    RoundFolder,
+)
 from workbench.errors import UserError
 from workbench.language.detection import language_of
 from workbench.paraphrases import Meaning

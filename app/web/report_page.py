@@ -10,7 +10,14 @@ from fastapi.responses import HTMLResponse, Response
 from app.web.guard import INSIDE
 from app.web.library import Command
 from app.web.page import Form, ThisPage
-from rounds.layout import AGREEMENT, DECISIONS, REPORT_PAGE, RESOLVE_DROPS, REVIEWS, Text
+from rounds.artifacts import Text
+from rounds.layout import (
+    AGREEMENT,
+    DECISIONS,
+    REPORT_PAGE,
+    RESOLVE_DROPS,
+    REVIEWS,
+)
 from rounds.notes import CONTESTS
 from rounds.reviewing import count_decisions
 from rounds.rows import RowFilter

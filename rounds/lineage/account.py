@@ -15,7 +15,10 @@ from itertools import chain
 from typing import Any, Literal
 
 from rounds import layout
-from rounds.layout import Records, RoundFolder
+from rounds.artifacts import Records
+from rounds.layout import (
+    RoundFolder,
+)
 from workbench.records import SPLITS, Preference, Row
 from workbench.store import file_hash
 from workbench.text import counted

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rounds.artifacts import Records
 from rounds.context import RoundContext
-from rounds.layout import Records
 from workbench.records import Example, Preference
 from workbench.store import file_hash
 

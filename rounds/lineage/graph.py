@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rounds.layout import STAGES, Artifact, RoundFolder, adapter, trained_rows
+from rounds.artifacts import Artifact
+from rounds.layout import (
+    STAGES,
+    RoundFolder,
+    adapter,
+    trained_rows,
+)
 from rounds.notes import MENDED
 from workbench.config import METHODS, Method
 from workbench.errors import UserError, nearest

@@ -13,8 +13,12 @@ from typing import Any, TypeVar
 
 from curation.review.reliability import read_gold
 from rounds import layout
+from rounds.artifacts import Artifact, Records
 from rounds.context import RoundContext
-from rounds.layout import Artifact, Records, RoundFolder, trained_rows
+from rounds.layout import (
+    RoundFolder,
+    trained_rows,
+)
 from workbench.config import Method
 from workbench.errors import UserError, nearest
 from workbench.records import Record, Review, Row, Score

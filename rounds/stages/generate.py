@@ -18,9 +18,12 @@ from generation.cost import TeacherPlan, account_lines, plan_teacher
 from generation.prompts import prompt_versions
 from generation.teacher import Taught, teacher_rows
 from rounds import layout
+from rounds.artifacts import Records
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
-from rounds.layout import Records, RoundFolder
+from rounds.layout import (
+    RoundFolder,
+)
 from rounds.runner import StageSpec, Work
 from workbench.console import console
 from workbench.dialogue.users import FILE as USERS

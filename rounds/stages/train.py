@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rounds import layout
+from rounds.artifacts import Records
 from rounds.context import RoundContext
-from rounds.layout import Records, RoundFolder, adapter, trained_rows, unpaired, write
+from rounds.layout import (
+    RoundFolder,
+    adapter,
+    trained_rows,
+    unpaired,
+    write,
+)
 from rounds.runner import StageSpec, Work
 from training.adapter_init import check_engine, check_tied
 from training.data import draw_replay

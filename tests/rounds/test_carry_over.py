@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rounds.artifacts import Records
 from rounds.context import RoundContext
 from rounds.layout import (
     CARRY_OVER_EXAMPLES,
@@ -21,7 +22,6 @@ from rounds.layout import (
     RESOLVE_DROPS,
     RESOLVED,
     RESOLVED_PREFERENCES,
-    Records,
     RoundFolder,
 )
 from rounds.lineage.graph import read_lineage

@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 from app.web.library import Library
 from app.web.server import LOOPBACK, link, site
 from evaluation.outcome import ArmSense, MeanEstimate, SenseReport
+from rounds.artifacts import Records
 from rounds.layout import (
     ASSIGNMENTS,
     BASELINE,
@@ -34,7 +35,6 @@ from rounds.layout import (
     REVIEWS,
     SCORES,
     SENSE,
-    Records,
     RoundFolder,
     write,
 )
