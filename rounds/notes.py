@@ -31,6 +31,7 @@ from workbench.records import (
     Example,
     MendedAnswer,
     Messages,
+    Preference,
     Rating,
     Record,
 )
@@ -44,6 +45,8 @@ RATINGS = Records("notes", "ratings.jsonl", Rating)
 VOTES = Records("notes", "votes.jsonl", AnswerVote)
 CANDIDATES = Records("notes", "candidates.jsonl", Example)
 """Mended answers of earlier rounds, as rows that this round's import takes."""
+MENDED_PAIRS = Records("notes", "pairs.jsonl", Preference)
+"""Those answers over what the arm had said: each is trained on where people keep its row."""
 CONTESTED = Records("notes", "contested.jsonl", Example)
 """Rows that earlier rounds dropped and somebody contested: they pass this round's filters."""
 _SAME: dict[type[Record], tuple[str, str]] = {
@@ -91,9 +94,17 @@ def contest(one: RoundFolder, record: str, note: str, by: str = "") -> Contest:
 
 
 def mend(
-    one: RoundFolder, arm: str, prompt: Messages, rejected: str, answer: str, note: str = ""
+    one: RoundFolder,
+    arm: str,
+    prompt: Messages,
+    rejected: str,
+    answer: str,
+    note: str = "",
+    topic: str = "",
 ) -> MendedAnswer:
     """Keep an answer as it should have been, with the conversation up to it.
+
+    ``topic`` is the persona's that the conversation is about; empty where it is about none.
 
     Raises:
         UserError: Nothing was changed, or nothing is left.
@@ -106,6 +117,7 @@ def mend(
         prompt=tuple(message for message in prompt if message.role != "system"),
         answer=text,
         rejected=normalize(rejected),
+        topic=topic,
         note=normalize(note).strip(),
         origin="edit",
         source=f"{one.name}/{arm}",
@@ -133,9 +145,9 @@ def vote(
 def carry_notes(earlier: Sequence[RoundFolder], opened: RoundFolder) -> dict[str, int]:
     """Write what people said of earlier rounds into a new round's notes; again replaces it.
 
-    A mended answer becomes a candidate row whose parent is the conversation. A contested drop comes
-    back as the row that it was, with the word against the drop. Each goes into one round only, and
-    no row that was kept after all goes into another.
+    A mended answer becomes a candidate row whose parent is the conversation, and a pair over what
+    the arm had said. A contested drop comes back as the row that it was, with the word against the
+    drop. Each goes into one round only, and no row that was kept after all goes into another.
 
     Returns:
         ``mended`` and ``contested`` → rows that were carried over.
@@ -146,12 +158,9 @@ def carry_notes(earlier: Sequence[RoundFolder], opened: RoundFolder) -> dict[str
         for artifact in (CANDIDATES, CONTESTED, RESOLVED)
         for row in one.read_if_there(artifact)
     }
-    mended = {
-        row.id: row
-        for one in earlier
-        for row in map(as_candidate_row, one.read_if_there(MENDED))
-        if row.id not in carried
-    }
+    every = [own for one in earlier for own in one.read_if_there(MENDED)]
+    mended = {row.id: row for row in map(as_candidate_row, every) if row.id not in carried}
+    pairs = {pair.id: pair for pair in map(as_pair, every) if pair.parents[0] in mended}
     contests = [own for one in earlier for own in one.read_if_there(CONTESTS)]
     wanted = {own.record for own in contests} - carried
     rows = {
@@ -163,6 +172,7 @@ def carry_notes(earlier: Sequence[RoundFolder], opened: RoundFolder) -> dict[str
     }
     for artifact, records in (
         (CANDIDATES, list(mended.values())),
+        (MENDED_PAIRS, list(pairs.values())),
         (CONTESTED, list(rows.values())),
         (CONTESTS, [own for own in contests if own.record in rows]),
     ):
@@ -180,6 +190,17 @@ def as_candidate_row(mended: MendedAnswer) -> Example:
         origin=mended.origin,
         source=mended.source,
         parents=(mended.id,),
+    )
+
+
+def as_pair(mended: MendedAnswer) -> Preference:
+    """Return a mended answer over what the arm had said; its first parent is the row."""
+    row = as_candidate_row(mended)
+    return Preference(
+        **row.model_dump(exclude={"id", "answer", "parents"}),
+        chosen=mended.answer,
+        rejected=mended.rejected,
+        parents=(row.id, mended.id),
     )
 
 

@@ -21,6 +21,7 @@ from rounds.layout import (
 )
 from rounds.lineage.history import Lines, RowHistory, json_lines
 from rounds.notes import CONTESTS
+from workbench.near_duplicates import jaccard, shingles
 from workbench.records import Contest, Decision, Drop, Messages, Response, Review, Row, Score
 from workbench.text import normalize
 
@@ -39,6 +40,10 @@ _BEFORE = (layout.IMPORT_DROPS, layout.GENERATE_DROPS)
 """Stages that take out what never became a row; later ones drop pairs and probes as well."""
 PAGE = 50
 """Rows of a page."""
+_ALIKE = 0.2
+"""Wording in common (Jaccard, shingles) from which two questions may be about one topic."""
+_MOST_ALIKE = 2000
+"""Rows that a question is held against, to stay within some milliseconds."""
 
 
 class RowLine(NamedTuple):
@@ -131,6 +136,17 @@ class RowTable:
         pages = max(1, -(-len(matches) // size))
         page = min(max(page, 1), pages)
         return RowPage(matches[(page - 1) * size : page * size], len(matches), page, pages)
+
+    def topic_of(self, question: str) -> str:
+        """Return the topic of the row that asks most alike; empty where none is near.
+
+        A proposal for whoever writes a row: they choose.
+        """
+        own = shingles(question)
+        rows = [row for row in self.rows if row.topic][:_MOST_ALIKE]
+        alike = [(jaccard(own, shingles(row.question)), row.topic) for row in rows]
+        share, topic = max(alike, default=(0.0, ""))
+        return topic if share >= _ALIKE else ""
 
 
 def table_files(one: RoundFolder) -> tuple[Artifact, ...]:

@@ -35,6 +35,7 @@ from rounds.layout import (
     adapter,
     curve,
 )
+from rounds.lineage.graph import ADAPTER
 from rounds.review_server import ReviewServer
 from rounds.runner import Work
 from rounds.stages.review import ReviewRows
@@ -142,7 +143,8 @@ def _baseline(examples: Sequence[Example], *_: Any, **__: Any) -> Baseline:
 def _train(_: RoundContext, method: Any, __: Any, work: Work) -> None:
     folder = work.out / adapter(method).name
     folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
+    for name in ("adapter_config.json", ADAPTER):
+        (folder / name).write_text("{}", encoding="utf-8")
     (work.out / curve(method).name).write_text("", encoding="utf-8")
 
 

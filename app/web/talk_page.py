@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
@@ -15,7 +16,7 @@ from rounds import notes
 from rounds.context import RoundContext
 from rounds.processes import running
 from rounds.talks import Talk, arms_of
-from workbench.errors import UserError
+from workbench.errors import UserError, nearest
 from workbench.records import Messages
 
 router = APIRouter(prefix="/round/{persona}/{number}/talk")
@@ -26,10 +27,10 @@ def show(page: ThisPage, persona: str, number: int, talk: str = "") -> HTMLRespo
     """Show a conversation, or an empty one to begin."""
     context = page.round(persona, number)
     own = _own(page, context, talk) if talk else None
-    return page.of_round(context, "talk", **_values(own, context))
+    return page.of_round(context, "talk", **_values(page, own, context))
 
 
-def _values(own: Talk | None, context: RoundContext) -> dict[str, Any]:
+def _values(page: Page, own: Talk | None, context: RoundContext) -> dict[str, Any]:
     turns = {}
     if own:
         turns = {
@@ -42,6 +43,7 @@ def _values(own: Talk | None, context: RoundContext) -> dict[str, Any]:
         "arms": arms_of(context),
         "busy": running(context.round) is not None,
         "mended": len(context.round.read_if_there(notes.MENDED)),
+        "topic_of": cache(page.library.table(context.round).topic_of),
     }
 
 
@@ -74,7 +76,7 @@ def stream(page: ThisPage, persona: str, number: int, talk: str) -> StreamingRes
         except UserError as error:
             yield event("trouble", str(escape(error.line())))
             return
-        values = {**page.about(context), **_values(own, context)}
+        values = {**page.about(context), **_values(page, own, context)}
         yield event("talk", page.html("talk_turns", **values))
 
     return StreamingResponse(events(), media_type="text/event-stream")
@@ -92,8 +94,12 @@ def say(page: ThisPage, form: Form, persona: str, number: int) -> Response:
         notes.rate(context.round, arm, prompt, text, good=action == "good")
         return HTMLResponse(page.t(f"talk.rated.{action}"))
     if action == "mend":
-        answer, note = form.get("answer", ""), form.get("note", "")
-        notes.mend(context.round, arm, prompt, text, answer, note)
+        answer, note, topic = (form.get(name, "") for name in ("answer", "note", "topic"))
+        if topic and topic not in context.persona.topics:
+            raise UserError(
+                f"there is no topic '{topic}'", fix=nearest(topic, context.persona.topics)
+            )
+        notes.mend(context.round, arm, prompt, text, answer, note, topic)
         return HTMLResponse(page.t("talk.mended"))
     if action == "branch":
         own.branch(arm, turn + 1)

@@ -106,10 +106,11 @@ def with_their_rows(
         turn = len(pair.prompt)
         chosen = answer.prompt[turn].content if turn < len(answer.prompt) else answer.answer
         if folded(chosen) != folded(pair.rejected):
-            # A correction is a new record, and a masked prompt is the kept one.
-            parents = unique(answer.id, *pair.parents, pair.id)
-            prompt = answer.prompt[:turn]
-            standing.append(pair.evolve(prompt=prompt, chosen=chosen, parents=parents))
+            # A masked prompt is the kept one. A correction is a new record, made of the pair too.
+            own = pair.evolve(prompt=answer.prompt[:turn], chosen=chosen)
+            before = (pair.id,) if own.id != pair.id else ()
+            parents = unique(answer.id, *pair.parents, *before)
+            standing.append(own.evolve(parents=parents))
         else:
             drops.append(_drop_with_row(pair, None, "answer_replaced"))
     return standing, drops

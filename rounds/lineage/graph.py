@@ -14,13 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rounds.artifacts import Artifact
-from rounds.layout import (
-    STAGES,
-    RoundFolder,
-    adapter,
-    trained_rows,
-)
-from rounds.notes import MENDED
+from rounds.layout import STAGES, RoundFolder, adapter, trained_rows
+from rounds.notes import MENDED, MENDED_PAIRS
 from workbench.config import METHODS, Method
 from workbench.errors import UserError, nearest
 from workbench.store import read_json_lines
@@ -159,7 +154,7 @@ def read_lineage(folder: Path) -> Lineage:
         trained = [method for method in METHODS if (one.path(adapter(method)) / ADAPTER).exists()]
         arms = _named_arms(one)
         files = [path for stage in STAGES for path in sorted(one.stage(stage).glob("*.jsonl"))]
-        for path in (one.path(MENDED), *files):
+        for path in (one.path(MENDED), one.path(MENDED_PAIRS), *files):
             if path.exists():
                 name = Artifact(path.parent.name, path.name).path
                 for number, row in _records(path):

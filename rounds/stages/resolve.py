@@ -20,7 +20,7 @@ from rounds import layout
 from rounds.carry_over import CarryOver, read_carry_over
 from rounds.context import RoundContext
 from rounds.layout import Reader
-from rounds.notes import contested_rows
+from rounds.notes import MENDED_PAIRS, contested_rows
 from rounds.runner import StageSpec, Work
 from workbench.config import Policy, dumped
 from workbench.console import console
@@ -31,7 +31,8 @@ from workbench.text import some_of
 
 def resolve_stage(context: RoundContext) -> StageSpec:
     """A decision for every reviewed row, by the policy of the configuration."""
-    contested = contested_rows(context.round)
+    one, mended = context.round, MENDED_PAIRS
+    contested = contested_rows(one)
     return StageSpec(
         "resolve",
         partial(_resolve, context, contested),
@@ -50,7 +51,10 @@ def resolve_stage(context: RoundContext) -> StageSpec:
             layout.CARRY_OVER_PREFERENCES,
             layout.CARRY_OVER_DECISIONS,
         ),
-        files=context.persona_files("persona.yaml", "gold.jsonl"),
+        files={
+            **context.persona_files("persona.yaml", "gold.jsonl"),
+            **({mended.path: one.path(mended)} if one.has(mended) else {}),
+        },
         settings={
             "policy": dumped(context.config.review.policy),
             "filter": dumped(context.config.filter),
@@ -64,7 +68,10 @@ def _resolve(context: RoundContext, contested: Sequence[str], work: Work) -> Non
     reviewed = Reviewed.read(work)
     policy = context.config.review.policy
     resolved = decide(context.persona, policy, reviewed, work.read(layout.BASELINE))
-    hard_negatives = work.read(layout.GENERATED_PREFERENCES)
+    with_rows = [
+        *work.read(layout.GENERATED_PREFERENCES),
+        *context.round.read_if_there(MENDED_PAIRS),
+    ]
     carry_over = reviewed.remaining
     filtered, preferences, drops = _gather(
         partial(
@@ -77,7 +84,7 @@ def _resolve(context: RoundContext, contested: Sequence[str], work: Work) -> Non
         reviewed,
         carry_over,
         resolved,
-        hard_negatives,
+        with_rows,
     )
     work.counts.update(
         kept=len(filtered.examples),
@@ -209,13 +216,13 @@ def _gather(
     reviewed: Reviewed,
     carry_over: CarryOver,
     resolved: Resolved,
-    hard_negatives: list[Preference],
+    with_rows: list[Preference],
 ) -> tuple[Filtered, list[Preference], list[Drop]]:
     """Return the rows that go on, all pairs that do, and every drop."""
     shown = {row.id for row in reviewed.pairs}
     as_brought, fallen = unreviewed(reviewed.preferences, shown, resolved.decisions)
     made, lost = with_their_rows(
-        hard_negatives, reviewed.candidates, resolved.examples, resolved.decisions
+        with_rows, reviewed.candidates, resolved.examples, resolved.decisions
     )
     # What reviewers wrote goes through the same filters as what they were given.
     filtered = filters(

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
-from rounds.layout import DECISIONS, FILTER_DROPS, FILTERED, RoundFolder
+from app.web.server import LOOPBACK, site
+from rounds.layout import DECISIONS, FILTER_DROPS, FILTERED, PREFERENCES, SCORES, RoundFolder
 from rounds.lineage.account import account
-from rounds.notes import CANDIDATES, contest, mend
+from rounds.notes import CANDIDATES, MENDED, MENDED_PAIRS, contest
 from tests.app.cli.test_any_order import QUESTIONS
+from tests.app.web.conftest import TOKEN, Pages
+from tests.app.web.test_guard import csrf
 from tests.commands import Output
 from tests.light_stages import PERSONA, LightServer, light_stages, run_light
-from workbench.records import Message, user_prompt
+from workbench.records import MendedAnswer, Message, Messages, user_prompt
 
 Command = Callable[..., Output]
 
@@ -75,7 +79,7 @@ def test_a_mended_answer_and_a_contested_drop_go_through_the_next_round(
     contest(one, drop.record, "Short is how Coach talks.", "ann")
     talk = (*user_prompt("I sat all day."), Message(role="assistant", content="Stand up, champ."))
     prompt = (*talk, *user_prompt("And then?"))
-    mended = mend(one, "sft", prompt, "No idea.", "Champ, walk to the door and back.")
+    mended = _mended_on_the_page(tmp_path, prompt, "No idea.", "Champ, walk to the door and back.")
     assert "1 mended answer carried over" in command("next", "--quick").err
     command("next", "--quick")  # again: it is carried over once
     command("import", str(tmp_path / "more.jsonl"), "--round", "2")
@@ -83,15 +87,48 @@ def test_a_mended_answer_and_a_contested_drop_go_through_the_next_round(
     two = one.next
     (row,) = two.read(CANDIDATES)
     assert (row.prompt, row.answer, row.parents) == (prompt, mended.answer, (mended.id,))
+    assert (row.topic, mended.topic) == ("walk", "walk")
     assert drop.record in {own.id for own in two.read(FILTERED)}
     assert server.queued == {drop.record: "ann: Short is how Coach talks."}
     decisions = {own.record: own.outcome for own in two.read(DECISIONS)}
     assert (decisions[row.id], decisions[drop.record]) == ("keep", "keep")
     assert two.manifest("import").counts["candidates"] == 2  # type: ignore[union-attr]
-    chain = json.loads(command("trace", row.id, "--json").out)
-    assert [own["id"] for own in chain["before"] if own["kind"] == "mended answer"] == [mended.id]
-    assert chain["gaps"] == []
     fates = {fate.record: fate.state for fate in account(two).fates}
-    assert {fates[row.id], fates[drop.record]} <= {"kept", "held_out"}
+    assert (fates[row.id], fates[drop.record] in ("kept", "held_out")) == ("kept", True)
     command("next", "--quick", "--round", "2")
     assert two.next.read_if_there(CANDIDATES) == []
+    assert two.next.read_if_there(MENDED_PAIRS) == []
+    _traced(command, two, mended)
+
+
+def _mended_on_the_page(home: Path, prompt: Messages, rejected: str, answer: str) -> MendedAnswer:
+    """Mend the trained arm's last answer of a conversation, as the button of the page does."""
+    pages = Pages(home / "runs", home)
+    library = pages.library
+    app = site(library, token=TOKEN, port=pages.port)
+    reader = TestClient(app, base_url=f"http://{LOOPBACK}:{pages.port}", follow_redirects=False)
+    reader.get("/", params={"token": TOKEN})
+    context = library.context("light", 1)
+    talk = app.state.talks.begin(context, ["sft"])
+    talk.messages["sft"] = (*prompt, Message(role="assistant", content=rejected))
+    address = f"/round/light/1/talk?talk={talk.id}"
+    page = reader.get(address).text
+    form = {"csrf": csrf(page), "talk": talk.id, "arm": "sft", "turn": "3", "answer": answer}
+    say = "/round/light/1/talk/say"
+    assert "no topic" in reader.post(say, data={**form, "do": "mend", "topic": "x"}).text
+    assert reader.post(say, data={**form, "do": "mend", "topic": "walk"}).status_code == 200
+    (mended,) = context.round.read(MENDED)
+    return mended
+
+
+def _traced(command: Command, two: RoundFolder, mended: MendedAnswer) -> None:
+    """The answer leads to a pair over what the arm said, to the adapter, and to scores."""
+    pairs = [own for own in two.read(PREFERENCES["train"]) if own.rejected == "No idea."]
+    assert [(own.prompt, own.chosen) for own in pairs] == [(mended.prompt, mended.answer)]
+    assert mended.id in pairs[0].parents
+    own = json.loads(command("trace", mended.id, "--json").out)
+    assert own["adapters"] == ["round-002/sft"]
+    score = next(one for one in two.read(SCORES) if one.arm == "sft")
+    assert {pairs[0].id, score.id, score.response} <= set(own["after"])
+    chain = json.loads(command("trace", score.id, "--json").out)
+    assert (chain["gaps"], "round-002/sft" in {one["id"] for one in chain["before"]}) == ([], True)
