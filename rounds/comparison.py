@@ -1,6 +1,7 @@
 """Two rounds side by side: their rows, their recipes, and each arm's scores, paired by prompt.
 
-In: two rounds of one persona. Out: a :class:`RoundComparison`, which ``persona compare`` prints.
+In: two rounds of one persona, or two arms of whichever trainings of it: another recipe, another
+seed, without a group of rows. Out: a :class:`RoundComparison`, which ``persona compare`` prints.
 Evaluations and the plan of the next round take the paired scores from here too.
 """
 
@@ -27,6 +28,10 @@ from workbench.yamlfile import read_yaml
 
 DECODING = ("max_new_tokens", "seeds", "temperature")
 """Settings of an evaluation that decide how arms answer."""
+GONE = "not in the round"
+"""Reason of a row that no stage dropped: the later round never had it."""
+Arms = tuple[str, str]
+"""An arm of the first round, and the one of the second that it is held against."""
 Columns = dict[tuple[str, str], Column]
 """(arm, metric) → held-out prompt as text → what its value is the mean of."""
 
@@ -53,6 +58,7 @@ class ScoreDifference(Difference):
     """An arm's score in the second round minus that in the first, on the prompts of both."""
 
     arm: str
+    """Of the second round; of the first one too, unless two arms are compared."""
     metric: str
 
 
@@ -67,14 +73,17 @@ class RoundComparison(Frozen):
     left_out: dict[str, str]
     """Id → reason of rows that came to B alone, and went into no split of it."""
     dropped: dict[str, str]
-    """Id → reason in B; ``not in the round`` where B never had the row."""
+    """Id → reason in B; :data:`GONE` where B never had the row."""
+    questions: dict[str, str]
+    """Id → question of the dropped rows."""
     edited: tuple[RowEdit, ...]
     relabelled: tuple[RowChange, ...]
     """The decision about the same row differs, such as keep and queue."""
     moved: tuple[RowChange, ...]
     """The split of the same row differs: training for the one, test for the other."""
     recipes: dict[str, dict[str, tuple[Any, Any]]]
-    """Method → dotted key → the two values, None where one has no such key."""
+    """Method → dotted key → the two values, None where one has no such key; of two arms of unlike
+    methods ``sft → dpo``."""
     scores: tuple[ScoreDifference, ...]
     """B minus A with a 95 % bootstrap interval; several seeds of a prompt are averaged."""
     evaluated_otherwise: tuple[str, ...]
@@ -86,12 +95,23 @@ class RoundComparison(Frozen):
         return bool((self.added or self.dropped or self.edited) and self.recipes)
 
 
-def compare_rounds(a: RoundFolder, b: RoundFolder, seed: int) -> RoundComparison:
+def compare_rounds(
+    a: RoundFolder, b: RoundFolder, seed: int, arms: Arms | None = None
+) -> RoundComparison:
     """Compare the rows, recipes and scores of round ``a`` with those of the later round ``b``.
 
+    Args:
+        a: A round, or the folder of a further training of one; see
+            :func:`rounds.training_seeds.trainings`.
+        b: The same one for two arms of it.
+        seed: Of the bootstrap.
+        arms: Two arms to hold against each other; each with itself by default.
+
     Raises:
-        UserError: A round is not there, or has no split yet.
+        UserError: A round is not there, has no split yet, or lacks an arm that is named.
     """
+    for one, arm in zip((a, b), arms or (), strict=False):
+        _check_arm(one, arm)
     old, new = _curated(a), _curated(b)
     unmatched: dict[str, list[str]] = defaultdict(list)
     for row in new.values():
@@ -117,19 +137,30 @@ def compare_rounds(a: RoundFolder, b: RoundFolder, seed: int) -> RoundComparison
         rows=(len(old), len(new)),
         added={row.id: row.question for row in new.values() if row.id in added},
         left_out=_left_out(a, b),
-        dropped={
-            row.id: reasons.get(row.id, "not in the round") for row in gone if row.id not in edited
-        },
+        dropped={row.id: reasons.get(row.id, GONE) for row in gone if row.id not in edited},
+        questions={row.id: row.question for row in gone if row.id not in edited},
         edited=tuple(edited.values()),
         relabelled=_changes(both, _decisions(a), _decisions(b)),
         moved=_changes(both, _splits(a), _splits(b)),
-        recipes={method: diff for method in METHODS if (diff := _recipe_diff(a, b, method))},
+        recipes=_recipes(a, b, arms),
         scores=tuple(
             ScoreDifference(arm=arm, metric=metric, **difference.model_dump())
-            for (arm, metric), difference in score_differences(a, b, seed).items()
+            for (arm, metric), difference in score_differences(a, b, seed, arms).items()
         ),
         evaluated_otherwise=tuple(evaluated_otherwise(a, b)),
     )
+
+
+def _check_arm(one: RoundFolder, arm: str) -> None:
+    known = evaluated_arms(one)
+    if arm not in known:
+        fix = f"it has {', '.join(known)}" if known else "evaluate it first"
+        raise UserError(f"there is no arm '{arm}'", where=str(one.folder), fix=fix)
+
+
+def evaluated_arms(one: RoundFolder) -> list[str]:
+    """Return the arms that a round's evaluation asked, in its order."""
+    return list(dict.fromkeys(own.arm for own in one.read_if_there(layout.RESPONSES)))
 
 
 def _left_out(a: RoundFolder, b: RoundFolder) -> dict[str, str]:
@@ -168,8 +199,25 @@ def _changes(
     )
 
 
-def _recipe_diff(a: RoundFolder, b: RoundFolder, method: Method) -> dict[str, tuple[Any, Any]]:
-    old, new = (_recipe(one, method) for one in (a, b))
+def _recipes(
+    a: RoundFolder, b: RoundFolder, arms: Arms | None
+) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """Return what differs in the recipes, by method; of two arms in those of their last stage."""
+    pairs = [(method, method) for method in METHODS]
+    if arms:
+        stages = [[part for part in METHODS if part in arm.split("+")] for arm in arms]
+        last = [own[-1] for own in stages if own]
+        pairs = [(last[0], last[1])] if len(last) == len(arms) else []
+    diffs = {
+        old if old == new else f"{old} → {new}": _recipe_diff(_recipe(a, old), _recipe(b, new))
+        for old, new in pairs
+    }
+    return {name: diff for name, diff in diffs.items() if diff}
+
+
+def _recipe_diff(
+    old: dict[str, Any] | None, new: dict[str, Any] | None
+) -> dict[str, tuple[Any, Any]]:
     if old is None or new is None:
         return {} if old is new else {"trained": (old is not None, new is not None)}
     keys = sorted({*old, *new})
@@ -196,14 +244,17 @@ def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def score_differences(
-    a: RoundFolder, b: RoundFolder, seed: int
+    a: RoundFolder, b: RoundFolder, seed: int, arms: Arms | None = None
 ) -> dict[tuple[str, str], Difference]:
     """Return (arm, metric) → difference on the prompts that both rounds asked of that arm.
 
-    Fidelity is made of the traits that count in both.
+    Fidelity is made of the traits that count in both. ``arms`` holds two against each other, under
+    the second one's name.
     """
     traits = counted_traits((a, b))
     old, new = columns_of(a, traits), columns_of(b, traits)
+    if arms:
+        old = {(arms[1], metric): own for (arm, metric), own in old.items() if arm == arms[0]}
     both = [key for key in new if key in old]
     differences = differences_of([new[key].minus(old[key]) for key in both], seed)
     return {key: one for key, one in zip(both, differences, strict=True) if one}
@@ -279,9 +330,8 @@ def means_of(columns: Mapping[tuple[str, str], Column], arm: str, metric: str) -
 
 
 class AnswerPair(NamedTuple):
-    """One arm's answers to one question in two rounds."""
+    """The answers of two arms, or of one arm in two rounds, to one question."""
 
-    arm: str
     question: str
     before: Response
     after: Response
@@ -289,17 +339,18 @@ class AnswerPair(NamedTuple):
     """0 for the same text, 1 for nothing in common; by the characters that stay."""
 
 
-def answers_beside(a: RoundFolder, b: RoundFolder, arm: str = "") -> list[AnswerPair]:
+def answers_beside(a: RoundFolder, b: RoundFolder, arms: Arms | None = None) -> list[AnswerPair]:
     """Return the answers to what both rounds asked, the most changed first.
 
-    ``arm`` leaves out the others. Of several seeds the first counts.
+    ``arms`` are as in :func:`compare_rounds`. Of several seeds the first counts.
     """
     from rapidfuzz.distance import Indel
 
-    old, new = (_held_out(one, arm) for one in (a, b))
+    old, new = _held_out(a), _held_out(b)
+    if arms:
+        old = {(arms[1], text): own for (arm, text), own in old.items() if arm == arms[0]}
     pairs = [
         AnswerPair(
-            key[0],
             last_user_turn(new[key].prompt),
             old[key],
             new[key],
@@ -311,10 +362,10 @@ def answers_beside(a: RoundFolder, b: RoundFolder, arm: str = "") -> list[Answer
     return sorted(pairs, key=lambda pair: -pair.change)
 
 
-def _held_out(one: RoundFolder, arm: str) -> dict[tuple[str, str], Response]:
+def _held_out(one: RoundFolder) -> dict[tuple[str, str], Response]:
     responses: dict[tuple[str, str], Response] = {}
     for own in one.read_if_there(layout.RESPONSES):
-        if not own.probe and not own.unanswered and arm in ("", own.arm):
+        if not own.probe and not own.unanswered:
             responses.setdefault((own.arm, asked_text(own)), own)
     return responses
 

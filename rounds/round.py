@@ -161,17 +161,19 @@ class Round(RoundFolder):
     def _rows(self, artifact: Records[R]) -> list[dict[str, object]]:
         return [record.model_dump(mode="json") for record in self.read(artifact)]
 
-    def compare(self, other: RoundFolder) -> RoundComparison:
+    def compare(self, other: RoundFolder, arms: tuple[str, str] | None = None) -> RoundComparison:
         """Return what differs in another round: rows, recipes, and scores paired by prompt.
 
         Args:
             other: The later one; differences of scores are its values minus this round's, with a
                 95 % interval over the prompts that both asked.
+            arms: An arm of this round and one of the other, such as ``("base", "sft")``; the other
+                may be this round itself.
 
         Raises:
-            UserError: One of them is not split yet.
+            UserError: One of them is not split yet, or lacks an arm.
         """
-        return compare_rounds(self, other, self.context.config.seed)
+        return compare_rounds(self, other, self.context.config.seed, arms)
 
     @contextmanager
     def chat(self, arm: str | None = None, *, max_new_tokens: int = 256) -> Iterator[Chat]:

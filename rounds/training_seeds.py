@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from rounds import ablation
 from rounds.ablation import prepare_again, unprompted
 from rounds.arms import own_arms
 from rounds.comparison import counted_traits
@@ -94,3 +95,18 @@ def taken_together(trained: dict[int, RoundFolder], arm: str) -> SeedsReport:
         measures=means,
         values={metric: sum(values[metric]) / len(values[metric]) for metric in means},
     )
+
+
+def trainings(one: RoundFolder) -> dict[str, RoundFolder]:
+    """Return every evaluated training of a round: itself, with further seeds, without rows.
+
+    Returns:
+        Empty for the round itself, ``seed-43``, ``topic-soreness`` → where it lies.
+    """
+    folders = [
+        own
+        for name in (FOLDER, ablation.FOLDER)
+        for own in sorted((one.folder / name).glob(f"*/{one.name}"))
+    ]
+    own = {"": one} | {folder.parent.name: RoundFolder(folder) for folder in folders}
+    return {name: training for name, training in own.items() if training.has(SCORES)}

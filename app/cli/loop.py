@@ -276,6 +276,12 @@ def next_(
     help="Train the second round again without these rows, to see what they gave:"
     " topic=…, origin=…, source=…, reviewer=…, or random=NUMBER to compare with.",
 )
+@click.option(
+    "--arms",
+    nargs=2,
+    metavar="FIRST SECOND",
+    help="Hold an arm of the first round against one of the second, which may be the same round.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @round_options
 def compare(
@@ -283,6 +289,7 @@ def compare(
     before: int,
     after: int,
     metric: str,
+    arms: tuple[str, str] | None,
     groups: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -296,11 +303,12 @@ def compare(
     \b
     Examples:
       persona compare 1 2
+      persona compare 1 1 --arms sft sft+dpo
       persona compare 1 2 --without topic=soreness
     """
     parsed = [parse_group(text) for text in groups]
     first, second = (context.round.numbered(number) for number in (before, after))
-    comparison = compare_rounds(first, second, context.config.seed)
+    comparison = compare_rounds(first, second, context.config.seed, arms)
     ablations = [ablate(as_made(reopen(after)), group) for group in parsed]
     if as_json:
         data = comparison.model_dump(mode="json")
@@ -310,7 +318,7 @@ def compare(
     console = Console(soft_wrap=True, highlight=False)
     _print_rows(console, comparison)
     _print_recipes(console, comparison)
-    _print_scores(console, comparison, metric)
+    _print_scores(console, comparison, metric, arms)
     for ablation in ablations:
         _print_ablation(console, ablation, {one.id: one.name for one in context.persona.traits})
 
@@ -345,10 +353,14 @@ def _print_recipes(console: Console, comparison: RoundComparison) -> None:
             console.print(f"  {method} {key}: {change}", markup=False)
 
 
-def _print_scores(console: Console, comparison: RoundComparison, metric: str) -> None:
+def _print_scores(
+    console: Console, comparison: RoundComparison, metric: str, arms: tuple[str, str] | None
+) -> None:
     scores = [one for one in comparison.scores if one.metric == metric]
     if scores:
         title = f"{metric}: {comparison.after} minus {comparison.before}"
+        if arms:
+            title = f"{metric}: {comparison.after}/{arms[1]} minus {comparison.before}/{arms[0]}"
         table = Table(title=title, title_justify="left")
         for name in ("arm", "prompts of both", "difference", "95 % interval"):
             table.add_column(name, justify="left" if name == "arm" else "right")

@@ -56,6 +56,15 @@ class Words:
         known = report_phrases(self.language).get(f"report.{group}.{name}")
         return own or known or name.replace("_", " ")
 
+    def training(self, round_name: str, name: str) -> str:
+        """Return what a training of a round is called; ``name`` is empty for the round's own."""
+        if not name:
+            return round_name
+        kind, _, which = name.partition("-")
+        if kind == "seed":
+            return self("training.seed", round=round_name, seed=which)
+        return self("training.without", round=round_name, group=f"{kind} {which}")
+
     def report(self, persona: Persona) -> Wording:
         """Return the report's wording of a persona, in the language of the page."""
         return Wording(persona.model_copy(update={"language": self.language}))

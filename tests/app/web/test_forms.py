@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,33 @@ def test_two_rounds_are_compared_and_a_vote_is_kept(pages: Pages) -> None:
 
 
 _SIDES = ("before", "after")
+
+
+def test_two_arms_of_one_round_are_compared_by_their_questions(pages: Pages) -> None:
+    reader = pages.reader()
+    text = text_of(reader.get(f"{ROUND}/compare?before=1&after=1").text)
+    assert "Scores: Round 1 · SFT minus Round 1 · Base model, paired by question" in text
+    assert "SFT Says champ 2 +100" in text
+    assert "I am a machine. Round 1 · SFT Champ, sit down." in text
+    assert "Rows:" not in text, "they are the same"
+    backwards = f"{ROUND}/compare?before=1&after=1&arm=sft&other=base"
+    assert "Base model Says champ 2 −100" in text_of(reader.get(backwards).text)
+    across = text_of(reader.get(f"{ROUND}/compare?before=2&after=1&arm=base&other=sft").text)
+    assert "Scores: Round 1 · SFT minus Round 2 · Base model" in across
+    for query in ("before=..", "before=1&after=3", "before=1&after=1&arm=x&other=sft"):
+        answer = reader.get(f"{ROUND}/compare?{query}")
+        assert (answer.status_code, "there is no" in answer.text) == (409, True), query
+
+
+def test_trainings_with_another_seed_are_compared_with_their_round(pages: Pages) -> None:
+    reader, one = pages.reader(), pages.round()
+    again = one.folder / ".seeds" / "seed-43" / one.name
+    shutil.copytree(pages.round(2).folder, again)
+    page = reader.get(f"{ROUND}/compare?before=1&after=1:seed-43&arm=sft&other=sft").text
+    text = text_of(page)
+    assert "Round 1, trained with seed 43" in text
+    assert "Scores: Round 1, trained with seed 43 minus Round 1, paired by question" in text
+    assert text.index("Champ, sit down.") < text.index("Champ, up you get, now and all day.")
 
 
 def test_a_report_is_shown_inside_and_runs_nothing(pages: Pages) -> None:
