@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import yaml
 
 from rounds.layout import CONFIG, RoundFolder, round_number
+from workbench.commands import RUNS, RoundOptions
 from workbench.config import DIAL, RunConfig, load_config, preset_path
 from workbench.console import console
 from workbench.errors import UserError
@@ -46,6 +48,11 @@ class RoundContext:
     def persona_folder(self) -> Path:
         """The folder that holds the persona's specification, seeds and reviews."""
         return persona_file(self.config.persona).parent
+
+    @property
+    def options(self) -> RoundOptions:
+        """What names the round in a command to paste."""
+        return RoundOptions(self.persona_folder, self.runs, self.round.number)
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -203,7 +210,7 @@ def open_context(
     *,
     config: Path | None = None,
     preset: str | None = None,
-    runs: Path = Path("runs"),
+    runs: Path = RUNS,
     round_number: int = 1,
     persona: Path | None = None,
     **changes: object,
@@ -259,9 +266,11 @@ def _with_what_is_there(
     settings = load_config(file, options, below)
     more = without(held, named)
     if more and named:
+        at = RoundOptions(folder, one.folder.parent.parent, one.number)
         console.print(
             f"  {one.name} keeps its rows of {', '.join(map(str, more))}, which {file} does not"
-            " name; `persona import FILE --replace` takes them out",
+            f" name; `{at.command(f'import FILE --replace --config {quote(str(file))}')}` takes"
+            " them out",
             markup=False,
         )
     return settings.model_copy(update={"sources": (*more, *named)})

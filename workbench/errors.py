@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-_COMMAND = re.compile("`(persona [^`]*)`")
+from workbench.commands import changed_commands
+
 EXIT_USER_ERROR = 2
 """Exit code of every command that stops on a user's mistake."""
 
@@ -41,7 +41,7 @@ def with_commands(error: UserError, change: Callable[[str], str]) -> UserError:
     A command stands between backticks, such as ```persona import FILE```.
     """
     for one in error.errors if isinstance(error, UserErrors) else (error,):
-        one.fix = _COMMAND.sub(lambda match: f"`{change(match[1])}`", one.fix)
+        one.fix = changed_commands(one.fix, change)
     return error
 
 

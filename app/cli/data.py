@@ -197,7 +197,8 @@ def print_too_few(context: RoundContext, manifest: Manifest) -> bool:
         return False
     click.echo(
         f"persona: {share:.1%} of the planned rows came, {least:.1%} are asked for"
-        " — drops.jsonl says why; `persona generate --force` asks again for what failed",
+        f" — drops.jsonl says why; `{context.options.command('generate --force')}` asks again for"
+        " what failed",
         err=True,
     )
     return True

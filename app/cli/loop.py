@@ -99,7 +99,7 @@ def run(
     _print_summary(outcomes, "Report" if last == "report" else "Files", result_of(context, last))
     short = [print_too_few(context, one.manifest) for one in outcomes if one.stage == "generate"]
     for outcome in outcomes:
-        exit_on_failures(outcome.manifest)
+        exit_on_failures(context, outcome.manifest)
     if any(short):
         click.get_current_context().exit(EXIT_TOO_FEW)
 

@@ -215,14 +215,14 @@ def evaluate(
     context = context.evaluating(parse_arms(arms), robustness=robustness, safety=safety, dial=dial)
     (outcome,) = run_stages(context, ["evaluate"], force=["evaluate"] if force else [])
     click.echo(context.round.stage("evaluate"))
-    exit_on_failures(outcome.manifest)
+    exit_on_failures(context, outcome.manifest)
 
 
-def exit_on_failures(manifest: Manifest) -> None:
+def exit_on_failures(context: RoundContext, manifest: Manifest) -> None:
     """Say what an evaluation fails by, one line each, and exit with :data:`EXIT_FAILED`."""
     failures = manifest.counts.get("failures", ())
     for line in failures:
-        click.echo(f"persona: evaluation failed: {line}", err=True)
+        click.echo(f"persona: evaluation failed: {context.options.filled(line)}", err=True)
     if failures:
         click.get_current_context().exit(EXIT_FAILED)
 

@@ -18,6 +18,7 @@ from app.airgap.contents import contents_of_checkout
 from app.cli.options import personas_option, round_options
 from rounds.context import RoundContext
 from training.device import quiet
+from workbench.commands import RoundOptions
 from workbench.errors import UserError, UserErrors, every_mistake
 from workbench.inference.base_models import examine_model, resolve_model
 from workbench.inference.endpoint import Endpoint
@@ -86,9 +87,11 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
     persona = write_persona(target, data)
     rules = len(persona.rule_traits)
     click.echo(f"{target / 'persona.yaml'}: {len(persona.traits)} traits, {rules} with a rule")
-    click.echo("next, rows: with a teacher's endpoint in a configuration, `persona generate`;")
-    click.echo(f"without, `persona prompt --persona {target}` for any chat, then")
-    click.echo(f"`persona import rows.jsonl --persona {target}`")
+    at = RoundOptions(target)
+    click.echo("next, rows: with a teacher's endpoint in run.yaml,")
+    click.echo(f"`{at.command('generate --config run.yaml')}`;")
+    click.echo(f"without, `{at.command('prompt')}` for any chat, then")
+    click.echo(f"`{at.command('import rows.jsonl')}`")
 
 
 def _check(folder: Path, key: str, answer: str, where: str = "") -> None:

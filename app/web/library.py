@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,7 +218,7 @@ class Command(NamedTuple):
     @property
     def typed(self) -> tuple[str, ...]:
         """Return the command as a person would type it."""
-        return ("persona", *self.words, *_options(self.context))
+        return ("persona", *self.words, *self.context.options)
 
     def start(self) -> RoundProcess:
         """Run it as a process of its own.
@@ -228,11 +228,3 @@ class Command(NamedTuple):
         """
         argv = (sys.executable, "-m", "app.cli.main", *self.typed[1:])
         return processes.start(self.context.round, argv, self.typed)
-
-
-def _options(context: RoundContext) -> Iterator[str]:
-    yield from ("--persona", str(context.persona_folder))
-    if context.runs != Path("runs"):
-        yield from ("--runs", str(context.runs))
-    if context.round.number != 1:
-        yield from ("--round", str(context.round.number))

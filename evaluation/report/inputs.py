@@ -19,6 +19,7 @@ from evaluation.people import People
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
+from workbench.commands import RoundOptions
 from workbench.inference.endpoint import Paid
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, Score, SplitName
@@ -82,6 +83,8 @@ class ReportInput:
     """One round as the report sees it."""
 
     round: str
+    at: RoundOptions
+    """What names the round in a command."""
     persona: Persona
     comparison: Comparison
     responses: Sequence[Response]

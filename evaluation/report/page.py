@@ -52,7 +52,7 @@ _CURVES = {
 
 def build_reports(report: ReportInput) -> dict[str, str]:
     """Return every form of the report by its file's name: page, Markdown, card and numbers."""
-    wording = Wording(report.persona)
+    wording = Wording(report.persona, report.at)
     # What the templates show, by the name that they use.
     variables = {
         **_results(report, wording),
@@ -315,7 +315,7 @@ def summary(report: ReportInput) -> dict[str, object]:
         "persona": report.persona.id,
         "persona_record": report.persona.record_id,
         "round": report.round,
-        "verdict": verdict(report, Wording(report.persona)),
+        "verdict": verdict(report, Wording(report.persona, report.at)),
         "headline": _plain(comparison.cell(arm, FIDELITY)) if arm else None,
         "primary": comparison.primary,
         "primary_change": _plain(comparison.primary_change(arm)) if arm else None,

@@ -87,9 +87,7 @@ def next_command(report: ReportInput) -> str:
     """Return the command that the advice names: a blind round of a success, else the next one."""
     arm = report.comparison.headline
     name = "evaluate --people" if arm and _outcome(report, arm) == SUCCESS else "next"
-    number = int(report.round.rpartition("-")[2])
-    at = f" --round {number}" if number > 1 else ""
-    return f"persona {name} --persona datasets/{report.persona.id}{at}"
+    return report.at.command(name)
 
 
 def _outcome(report: ReportInput, arm: str) -> str:

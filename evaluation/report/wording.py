@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workbench.commands import RoundOptions
 from workbench.inference.judge import meaning_of
 from workbench.language import phrases, say
 from workbench.persona import FIDELITY, Persona
@@ -21,6 +22,8 @@ class Wording:
     """The report's phrases in one language."""
 
     persona: Persona
+    at: RoundOptions | None = None
+    """What names the round in the commands of phrases."""
 
     @property
     def language(self) -> str:
@@ -28,8 +31,9 @@ class Wording:
         return self.persona.language
 
     def __call__(self, key: str, **values: object) -> str:
-        """Return the phrase ``report.<key>`` with ``values`` filled in."""
-        return say(self.language, f"report.{key}", **values)
+        """Return the phrase ``report.<key>`` with ``values`` filled in, its commands to paste."""
+        phrase = say(self.language, f"report.{key}", **values)
+        return self.at.filled(phrase, marks="") if self.at else phrase
 
     def known(self, group: str, name: str) -> str:
         """Return the phrase ``report.<group>.<name>``, or the name itself where there is none."""

@@ -201,6 +201,7 @@ class _Facts:
             answer: Callable[[], str] | None = getattr(self, f"_{name}", None)
             text = answer() if answer else self._of_card(name)
             fix = _FIXES.get(name, f"write '{name}' into the front matter of {card}")
+            fix = self.context.options.filled(fix)
             yield Answer(name, part, question, text.strip(), required, fix)
 
     def _of_card(self, name: str) -> str:

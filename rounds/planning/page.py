@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from shlex import quote
+from pathlib import Path
 
 from evaluation.weakness import Gap
 from rounds.layout import round_number
 from rounds.planning.proposal import Proposal
+from workbench.commands import RoundOptions
 from workbench.config import RowRequest
 from workbench.language import say
 from workbench.persona import Persona
@@ -62,7 +63,9 @@ class _Page:
         self.persona, self.proposal = persona, proposal
 
     def say(self, key: str, **values: object) -> str:
-        return say(self.persona.language, f"next.{key}", **values)
+        """Return a phrase; its commands are about the round that was planned from."""
+        phrase = say(self.persona.language, f"next.{key}", **values)
+        return self._options(self.proposal.round).filled(phrase)
 
     def head(self, *names: str) -> list[str]:
         return [self.say(f"head.{name}") for name in names]
@@ -132,9 +135,11 @@ class _Page:
 
     def command(self, words: str) -> str:
         """Return a command on the new round as one pastes it."""
-        number = round_number(self.proposal.next)
-        runs = "" if self.proposal.runs == "runs" else f" --runs {quote(self.proposal.runs)}"
-        return f"persona {words} --persona {quote(self.proposal.persona)} --round {number}{runs}"
+        return self._options(self.proposal.next).command(words)
+
+    def _options(self, name: str) -> RoundOptions:
+        one = self.proposal
+        return RoundOptions(Path(one.persona), Path(one.runs), round_number(name) or 1)
 
 
 def _value(gap: Gap, value: float) -> str:

@@ -123,7 +123,7 @@ def propose(
         plan = _affordable(context, seeds, gaps, topics, plan, budget)
     estimate = _estimate(context, seeds, plan)
     return Proposal(
-        persona=str(context.config.persona),
+        persona=str(context.persona_folder),
         round=context.round.name,
         next=context.round.next.name,
         runs=str(context.runs),

@@ -93,6 +93,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
     counts = manifests["evaluate"].counts if "evaluate" in manifests else {}
     return ReportInput(
         round=work.round.name,
+        at=context.options,
         persona=context.persona,
         comparison=with_seeds(comparison, seeds),
         seeds=seeds,

@@ -93,7 +93,7 @@ def _resolve(context: RoundContext, contested: Sequence[str], work: Work) -> Non
         queue=len(resolved.queue),
         **carry_over.counts(),
     )
-    _tell_unreviewed(resolved)
+    _tell_unreviewed(context, resolved)
     work.write(layout.RESOLVED, filtered.examples)
     work.write(layout.RESOLVED_PREFERENCES, preferences)
     work.write(layout.DECISIONS, [*carry_over.decisions, *resolved.decisions])
@@ -103,13 +103,13 @@ def _resolve(context: RoundContext, contested: Sequence[str], work: Work) -> Non
     work.write(layout.AGREEMENT, agreement)
 
 
-def _tell_unreviewed(resolved: Resolved) -> None:
+def _tell_unreviewed(context: RoundContext, resolved: Resolved) -> None:
     """Say which rows go no further since nobody has reviewed them."""
     names = [drop.source or drop.record for drop in resolved.drops if drop.reason == NOT_REVIEWED]
     if names:
         console.print(
             f"  {len(names)} rows are left out, since too few have reviewed them: {some_of(names)};"
-            " `persona review push` puts them before people",
+            f" `{context.options.command('review push')}` puts them before people",
             markup=False,
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from tests.planted_arms import (
     planted,
 )
 from tests.present import present
+from workbench.commands import RoundOptions
 from workbench.config import GateBounds
 from workbench.inference.embedder import make_embedder
 from workbench.korean import morpheme_loss
@@ -156,6 +158,7 @@ def _report(
     comparison = compare(scores, "base", seed, responses=responses, resamples=2000)
     return ReportInput(
         round="round-001",
+        at=RoundOptions(Path("datasets/coach")),
         persona=persona,
         comparison=comparison,
         responses=responses,

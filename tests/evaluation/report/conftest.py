@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from evaluation.report.inputs import (
     WrittenFile,
 )
 from evaluation.scorers import score_responses
+from workbench.commands import RoundOptions
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, user_prompt
 from workbench.stats import compare
@@ -70,6 +72,7 @@ def evaluated_report(persona: Persona, responses: Sequence[Response], **parts: A
     return ReportInput(
         **{
             "round": "round-001",
+            "at": RoundOptions(Path("datasets/coach")),
             "persona": persona,
             "comparison": compare(scores),
             "responses": responses,

@@ -19,6 +19,7 @@ from evaluation.scorers import score_responses
 from evaluation.sense import SenseInput, measure_sense
 from tests.offline import LoopbackOnly
 from tests.planted_arms import arms, base_answers, planted
+from workbench.commands import RoundOptions
 from workbench.inference.embedder import make_embedder
 from workbench.persona import Language
 from workbench.stats import compare
@@ -159,6 +160,7 @@ def trainer_report(language: Language) -> ReportInput:
     comparison = compare(scores, "base", 0, responses=responses, resamples=200)
     return ReportInput(
         round="round-001",
+        at=RoundOptions(Path("datasets/coach")),
         persona=rows.persona,
         comparison=comparison,
         responses=responses,

@@ -87,7 +87,8 @@ def test_a_stage_that_never_ran_is_named_with_its_command(
     (gym.round.stage("filter") / "manifest.json").unlink()
     checked = commands.on_round("document", "--check")
     assert checked.code == 1
-    line = "not filled: What became of personal data? (personal_data) — run `persona filter`"
+    again = gym.options.command("filter")
+    line = f"not filled: What became of personal data? (personal_data) — run `{again}`"
     assert line in checked.out.splitlines()
 
 

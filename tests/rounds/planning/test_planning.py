@@ -165,7 +165,7 @@ def test_the_next_round_starts_from_what_was_written(first: Path, workspace: Wor
     assert sum(ask.count for ask in config.generate.plan) == 8
     assert sum(ask.count for ask in config.generate.plan if ask.trait == "why") == 6
     page = _page(workspace)
-    command = f"persona run --persona datasets/gym-trainer --round 2 --runs {workspace.runs}"
+    command = f"persona run --persona datasets/gym-trainer --runs {workspace.runs} --round 2"
     assert page.endswith(f"    {command}\n")
     # Planned again before it has begun, it is planned anew, and what people changed is kept.
     changed = workspace.folder(2) / "config.yaml"
