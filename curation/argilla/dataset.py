@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curation.argilla.pictures import picture_field
-from curation.argilla.records import CHAT, DIMENSIONS, VECTOR
+from curation.argilla.records import CHAT
+from curation.argilla.similar import DIMENSIONS, VECTOR, Similarity
 from workbench.errors import UserError
 from workbench.language import say
 from workbench.persona import Persona
@@ -127,7 +128,11 @@ class DatasetShape:
 
 
 def settings(
-    persona: Persona, few_shot: Sequence[Example], shape: DatasetShape, *, min_submitted: int
+    persona: Persona,
+    few_shot: Sequence[Example],
+    shape: DatasetShape,
+    *,
+    min_submitted: int,
 ) -> Settings:
     """Return the settings of a round's dataset, titles in the persona's language.
 
@@ -160,6 +165,17 @@ def settings(
     )
     made.guidelines = f"{made.guidelines}\n\n---\n\n{seal}"
     check_length(persona, made.guidelines)
+    return made
+
+
+def compared_by(made: Settings, similar: Similarity) -> Settings:
+    """Return settings whose vectors are those of ``similar``; the guide's seal stays the same."""
+    import argilla as rg
+
+    (letters,) = made.vectors
+    made.vectors = [
+        rg.VectorField(similar.name, dimensions=similar.dimensions, title=letters.title)
+    ]
     return made
 
 

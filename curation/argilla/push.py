@@ -20,13 +20,21 @@ from curation.argilla.client import (
     records_of,
     workspace_of,
 )
-from curation.argilla.dataset import DatasetShape, problem_labels, seal_of, settings
+from curation.argilla.dataset import (
+    DatasetShape,
+    compared_by,
+    problem_labels,
+    seal_of,
+    settings,
+)
 from curation.argilla.pictures import pictures_of
 from curation.argilla.records import CANDIDATE_FIRST, JudgeOpinion, order_of, place_of, records
+from curation.argilla.similar import held_similarity, similarity
 from curation.review.resolve import folded
 from curation.review.votes import ReviewVote, about, by_record, votes_of
 from workbench.console import track
 from workbench.errors import UserError
+from workbench.inference.embedder import NGRAMS
 from workbench.language import say
 from workbench.persona import Persona
 from workbench.records import Example, Review
@@ -34,6 +42,8 @@ from workbench.text import counted
 
 if TYPE_CHECKING:
     from argilla import Argilla, Dataset, Record, Settings
+
+    from workbench.inference.endpoint import Endpoint
 
 
 BATCH = 250
@@ -69,6 +79,7 @@ def push(
     opinions: Mapping[str, str] | None = None,
     folder: Path | None = None,
     reviewers: Collection[str] | None = None,
+    embedder: str | Endpoint = NGRAMS,
 ) -> Pushed:
     """Make the round's dataset where it is missing and add the rows that it lacks.
 
@@ -84,6 +95,8 @@ def push(
         opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
         folder: What the pictures of rows are relative to.
         reviewers: Accounts that get the persona's workspace; by default all that label.
+        embedder: The configuration's, by which "find similar" compares questions; a dataset that is
+            there keeps what its own were compared by.
 
     Raises:
         UserError: It was pushed with other settings, or Argilla refuses or does not answer.
@@ -97,12 +110,15 @@ def push(
     shape = DatasetShape(bool(alternatives), most, queue=opinions is not None, chats=chats)
     with connected(connection) as client:
         wanted = settings(persona, few_shot, shape, min_submitted=reviewers_per_record)
-        dataset = _dataset(client, connection, name, wanted)
+        by = embedder, persona.language
+        dataset = _dataset(client, connection, name, wanted, by)
         admit(client, dataset.workspace, reviewers)
         held = {item["external_id"] for item in records_of(client, dataset)}
         rows = {row.id: row for row in examples}
         new = [row for row in rows.values() if row.id not in held]
-        rest = pairs, judge_opinions or {}, opinions, pictures
+        held_by = [vector.name for vector in dataset.settings.vectors]
+        similar = held_similarity(*by, held_by) if new else None
+        rest = pairs, judge_opinions or {}, opinions, pictures, similar
         batches = _batches(new, BATCH_OF_PICTURES if shape.pictures else BATCH)
         _send(client, dataset, (records(persona, round_name, batch, *rest) for batch in batches))
     return Pushed(name, len(new), len(rows) - len(new))
@@ -144,8 +160,14 @@ def _send(client: Argilla, dataset: Dataset, batches: Iterable[Sequence[Record]]
         client.api.records.bulk_create(dataset.id, [record.api_model() for record in batch])
 
 
-def _dataset(client: Argilla, connection: Connection, name: str, wanted: Settings) -> Dataset:
-    """Return the round's dataset, made where it is missing."""
+def _dataset(
+    client: Argilla,
+    connection: Connection,
+    name: str,
+    wanted: Settings,
+    by: tuple[str | Endpoint, str],
+) -> Dataset:
+    """Return the round's dataset, made where it is missing; ``by`` is embedder and language."""
     from argilla import Dataset, Workspace
 
     if dataset := find_dataset(client, name):
@@ -154,7 +176,8 @@ def _dataset(client: Argilla, connection: Connection, name: str, wanted: Setting
     own = workspace_of(name)
     spaces = [space for space in client.workspaces.list() if space.name == own]
     space = spaces[0] if spaces else Workspace(name=own, client=client).create()
-    return Dataset(name=name, workspace=space, settings=wanted, client=client).create()
+    made = compared_by(wanted, similarity(*by))
+    return Dataset(name=name, workspace=space, settings=made, client=client).create()
 
 
 def _check_same(connection: Connection, dataset: Dataset, wanted: Settings) -> None:
@@ -190,6 +213,7 @@ def push_queue(
     alternatives: Mapping[str, str] | None = None,
     folder: Path | None = None,
     reviewers: Collection[str] | None = None,
+    embedder: str | Endpoint = NGRAMS,
 ) -> Pushed | None:
     """Push the queued records to a dataset of their own; None where nothing is queued.
 
@@ -207,6 +231,7 @@ def push_queue(
         alternatives: Example id → the other answer of a pair.
         folder: What the pictures of rows are relative to.
         reviewers: As for :func:`push`.
+        embedder: As for :func:`push`.
 
     Raises:
         UserError: As :func:`curation.argilla.push.push` does.
@@ -226,6 +251,7 @@ def push_queue(
         folder=folder,
         opinions={one[0].id: opinions_of(persona, round_name, *one) for one in opinions},
         reviewers=reviewers,
+        embedder=embedder,
     )
 
 

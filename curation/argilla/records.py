@@ -1,7 +1,6 @@
 """What a reviewer sees of one row: fields, suggestions, metadata and a vector.
 
-Examples come in from the push, records of Argilla's SDK go out. Vectors are made offline, without
-a model, so that "find similar" works on any machine.
+Examples come in from the push, records of Argilla's SDK go out.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curation.argilla.pictures import picture_field
+from curation.argilla.similar import Similarity
 from workbench.language import say
 from workbench.parts import length
 from workbench.persona import Persona
@@ -22,30 +22,8 @@ if TYPE_CHECKING:
     from argilla import Record
 
 
-VECTOR = "similar"
 CHAT = "chat"
 """Field of what was said before the question, turn by turn."""
-DIMENSIONS = 256
-
-
-def vectors(texts: Sequence[str]) -> list[list[float]]:
-    """Return a vector of :data:`DIMENSIONS` numbers for each text, of length 1.
-
-    Character n-grams inside words are hashed into the dimensions, so questions that share words
-    or parts of words (Korean stems with other endings) are near each other. The vector of a text
-    depends on that text alone: rows pushed later are comparable with those pushed before.
-    """
-    if not texts:
-        return []
-    from sklearn.feature_extraction.text import (
-        HashingVectorizer,
-    )
-
-    hashing = HashingVectorizer(
-        analyzer="char_wb", ngram_range=(2, 4), n_features=DIMENSIONS, norm="l2"
-    )
-    table = hashing.transform(texts).toarray().round(4)
-    return [[float(value) for value in row] for row in table]
 
 
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=[#\w])")
@@ -116,6 +94,7 @@ def records(
     judged: Mapping[str, JudgeOpinion],
     opinions: Mapping[str, str] | None = None,
     pictures: Mapping[str, Sequence[str]] | None = None,
+    similar: Similarity | None = None,
 ) -> list[Record]:
     """Return the records of ``examples``, with suggestions, metadata and vectors.
 
@@ -127,12 +106,14 @@ def records(
         judged: Example id → what a judge suggests.
         opinions: Example id → the reviewers' opinions, for the disagreement queue.
         pictures: Example id → addresses of its pictures.
+        similar: What questions are compared by; without it a record has no vector.
     """
     import argilla as rg
 
     questions = [question_text(persona, example) for example in examples]
     made = []
-    for example, vector in zip(examples, vectors(questions), strict=True):
+    vectors = similar.vectors(questions) if similar else [None] * len(questions)
+    for example, vector in zip(examples, vectors, strict=True):
         metadata = _metadata(persona, round_name, example)
         texts = {"question": example.question, "answer": example.answer}
         if alternative := alternatives.get(example.id):
@@ -153,7 +134,7 @@ def records(
                 id=example.id,
                 fields=fields,
                 metadata=metadata,
-                vectors={VECTOR: vector},
+                vectors={similar.name: vector} if similar else None,
                 suggestions=suggestions,
             )
         )

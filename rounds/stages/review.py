@@ -288,6 +288,7 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
         alternatives=rows.alternatives,
         folder=context.round.path(layout.FILTERED).parent,
         reviewers=ReviewServer.of(context).admitted,
+        embedder=context.config.embedder,
         judge_opinions=judge_opinions(
             context.persona,
             context.config.judge,
@@ -370,6 +371,7 @@ def push_unsettled(
         alternatives=alternatives,
         folder=context.round.path(layout.FILTERED).parent,
         reviewers=ReviewServer.of(context).admitted,
+        embedder=context.config.embedder,
     )
 
 

@@ -140,6 +140,12 @@ class ReviewPage:
     def asked(self, name: str) -> Locator:
         return self.page.get_by_label(f"Question: {name}")
 
+    def focuses(self, name: str) -> None:
+        """Wait until the focus is on a question."""
+        self.page.wait_for_selector(
+            f'[aria-label="Question: {name}"]:focus-within', state="attached"
+        )
+
     def rate(self, value: int) -> None:
         self.page.locator(f'label[for="fidelity_{value}"]').click()
 

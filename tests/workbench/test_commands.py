@@ -1,4 +1,4 @@
-"""A command that is shown works when it is pasted: it names its round, and is one shell word each."""
+"""A command that is shown works when it is pasted: it names its round, words quoted."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import string
 import pytest
 
 from workbench.language import phrases, say
+from workbench.persona import Language
 
 
 def _places(text: str) -> set[str]:
@@ -26,3 +27,12 @@ def test_a_phrase_has_the_same_places_in_both() -> None:
 def test_a_missing_phrase_is_a_mistake_of_ours() -> None:
     with pytest.raises(KeyError):
         say("en", "no.such.phrase")
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_second_answers_title_ends_with_its_label(language: Language) -> None:
+    """By it the labelers' page tells rows with two answers (``labeler.js``)."""
+    label = say(language, "review.question.better.b")
+    titled = {key for key in phrases(language) if key.startswith("review.field.")}
+    ends = {key for key in titled if say(language, key).endswith(f" {label}")}
+    assert ends == {"review.field.answer_b"}

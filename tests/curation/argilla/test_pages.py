@@ -110,6 +110,40 @@ def test_twenty_rows_by_keyboard_alone(
     assert {review.status for review in reviews.values()} == {"submitted"}
 
 
+def test_which_answer_is_better_is_asked_of_rows_with_two_alone(
+    chromium: str, argilla_server: Server, argilla_home: ServerHome, repo: Path
+) -> None:
+    server = start(argilla_home, ["one-or-two"], reuse=True)
+    persona = load_persona(repo / "datasets" / "gym-trainer-ko")
+    rows = seeds(repo / "datasets" / "gym-trainer-ko")[:4]
+    two = {row.id: "이것저것 해 보세요." for row in rows[::2]}
+    owner = Connection(server.url, server.owner_api_key)
+    push(owner, persona, "round-091", rows, reviewers_per_record=1, alternatives=two)
+    seen: set[str] = set()
+    with browsing(chromium, server.url, locale="ko-KR") as ui:
+        ui.sign_in(server.login("one-or-two"))
+        ui.open(review_progress(owner, persona, "round-091").url)
+        for _ in rows:
+            seen.add(ui.new_question(seen))
+            is_pair = len(ui.texts()) == 3
+            ui.page.keyboard.press("4")
+            ui.focuses("better" if is_pair else "problems")
+            box = ui.asked("better").bounding_box()
+            assert box and (box["height"] > 50) == is_pair
+            ui.page.keyboard.press("ArrowUp")
+            ui.focuses("fidelity")
+            ui.page.keyboard.press("ArrowDown")
+            if is_pair:
+                ui.focuses("better")
+                ui.page.keyboard.press("1")
+            ui.focuses("problems")
+            ui.page.keyboard.press("Enter")
+        ui.has_done("제출", len(rows))
+    answered = {one.record: one.answers["better"] for one in pull(owner, persona, "round-091")}
+    assert {record for record, better in answered.items() if better} == set(two)
+    assert len(answered) == len(rows)
+
+
 def test_pages_open_at_once_and_ask_nothing_outside_where_packets_are_dropped(
     chromium: str, tmp_path: Path
 ) -> None:

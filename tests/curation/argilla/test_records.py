@@ -6,7 +6,8 @@ import pytest
 
 from curation.argilla.dataset import guidelines, problem_labels
 from curation.argilla.pictures import pictures_of
-from curation.argilla.records import DIMENSIONS, VECTOR, JudgeOpinion, order_of, records, vectors
+from curation.argilla.records import JudgeOpinion, order_of, records
+from curation.argilla.similar import VECTOR, Similarity
 from workbench.errors import UserError
 from workbench.language import phrases
 from workbench.persona import Persona
@@ -83,14 +84,14 @@ def test_a_conversation_is_a_chat_and_its_last_turn_is_judged(coach: Persona) ->
     turns = (("user", "My neck <b>."), ("assistant", "Since when?"), ("user", "Monday."))
     prompt = tuple(Message.model_validate({"role": role, "content": c}) for role, c in turns)
     row = Example(prompt=prompt, answer="Rest.")
-    (record,) = records(coach, "round-001", [row], {}, {})
+    (record,) = records(coach, "round-001", [row], {}, {}, similar=Similarity())
     assert record.fields["chat"] == [
         {"role": "Person", "content": "My neck &lt;b>."},
         {"role": "Coach", "content": "Since when?"},
     ]
     assert (record.fields["question"], record.fields["answer"]) == ("Monday.", "Rest.")
     alone = example("Monday.", "Rest.")
-    (plain,) = records(coach, "round-001", [alone], {}, {})
+    (plain,) = records(coach, "round-001", [alone], {}, {}, similar=Similarity())
     assert "chat" not in plain.fields.to_dict()
     assert plain.vectors[VECTOR] != record.vectors[VECTOR], "found by what was said before, too"
 
@@ -112,16 +113,6 @@ def test_pictures_are_files_as_data_and_what_texts_name_by_an_address_that_argil
     assert pictures_of(example("3*10 <b>")) == []
     with pytest.raises(UserError, match="cannot be read"):
         pictures_of(row.evolve(images=("gone.png",)), (), tmp_path)
-
-
-def test_similar_questions_have_near_vectors() -> None:
-    texts = ["무릎이 아파요", "무릎이 아픈데 어떡하죠?", "아침에 뭘 먹을까요?"]
-    knee, knees, food = vectors(texts)
-    assert len(knee) == DIMENSIONS
-    near = sum(a * b for a, b in zip(knee, knees, strict=True))
-    far = sum(a * b for a, b in zip(knee, food, strict=True))
-    assert near > 0.3 > far
-    assert vectors(texts[1:])[0] == knees  # nothing depends on the other rows
 
 
 def _seed(repo: Path, line: int) -> Example:
