@@ -30,6 +30,7 @@ from rounds.context import RoundContext
 from rounds.human_reviews import held_reviews, pull_merged, put_back
 from rounds.layout import Reader
 from rounds.notes import contest_notes
+from rounds.order import nothing_left
 from rounds.review_server import ReviewServer
 from rounds.runner import StageSpec, Work
 from workbench.console import console, track
@@ -184,11 +185,16 @@ def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> Revie
 def check_splittable(context: RoundContext, rows: ReviewRows) -> None:
     """Raise a UserError where no split could keep related rows together: before anybody reviews.
 
-    A round after one that was split has its held-out rows already.
+    Or where no row is left that anybody could review. A round after one that was split has its
+    held-out rows already.
     """
     settings, seed = context.config.split, context.config.seed
     candidates = [*rows.decided, *rows.candidates]
-    if not candidates or any(one.done("split") for one in context.round.all_rounds):
+    if not candidates:
+        lost = (layout.IMPORT_DROPS, layout.FILTER_DROPS)
+        drops = [drop for one in lost if context.round.has(one) for drop in context.round.read(one)]
+        raise nothing_left(drops, context.round.path(layout.FILTER_DROPS))
+    if any(one.done("split") for one in context.round.all_rounds):
         return
     if len(candidates) <= FEW_ROWS:
         taught = context.persona.train_only

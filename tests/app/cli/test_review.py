@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,22 @@ def test_a_rows_history_is_printed(reviewed: Commands) -> None:
     assert output.code == 0
     assert ": seed row from seeds.jsonl:1, topic " in output.out.splitlines()[0]
     assert "review: rv-" in output.out
+
+
+def test_a_push_of_nothing_says_which_filters_took_the_rows(
+    commands: Commands, tmp_path: Path
+) -> None:
+    refusal = "I am sorry, but as an AI language model I cannot answer that."
+    rows = [{"instruction": f"Question {n}?", "output": refusal} for n in range(3)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert commands.on_round("import", str(file)).code == 0
+    assert commands.on_round("filter").code == 0
+    pushed = commands.on_round("review", "push")
+    assert (pushed.code, pushed.err.count("\n")) == (2, 1)
+    assert "no row is left to review: 3 rows dropped (refusal 3)" in pushed.err
+    again = re.search("`(persona import FILE --replace [^`]+)`", pushed.err)
+    assert again and f"--runs {commands.runs}" in again[1]
 
 
 def test_mistakes_are_one_line(commands: Commands) -> None:
