@@ -19,7 +19,7 @@ from rounds.context import RoundContext
 from rounds.layout import (
     RoundFolder,
 )
-from rounds.lineage.history import Lines, RowHistory, json_lines
+from rounds.lineage.history import RecordFiles, RowHistory, json_lines
 from rounds.notes import CONTESTS
 from workbench.near_duplicates import jaccard, shingles
 from workbench.records import Contest, Decision, Drop, Messages, Response, Review, Row, Score
@@ -276,10 +276,10 @@ class RowStory:
     """The same as ``persona review why`` prints it."""
 
 
-def row_story(context: RoundContext, name: str, files: Lines | None = None) -> RowStory:
+def row_story(context: RoundContext, name: str, files: RecordFiles | None = None) -> RowStory:
     """Return all that a round knows of a row; ``name`` is an id, the beginning of one, or a source.
 
-    ``files`` is what :func:`rounds.lineage.history.read_lines` read of the round already.
+    ``files`` are those of the round, where they were read already.
 
     Raises:
         UserError: Nothing or more than one record is meant, or a file cannot be read.

@@ -306,7 +306,7 @@ def read_json_lines(
                 continue
             seen = True
             try:
-                row = _parse_line(path, number, raw)
+                row = parse_json_line(path, number, raw)
             except UserError as error:
                 if mistakes is None:
                     raise
@@ -317,7 +317,12 @@ def read_json_lines(
         raise UserError("is empty", where=str(path), fix="check that it is the file you meant")
 
 
-def _parse_line(path: Path, number: int, raw: bytes) -> dict[str, Any]:
+def parse_json_line(path: Path, number: int, raw: bytes) -> dict[str, Any]:
+    """Return the object of one line of a file, whose 1-based number is for the message.
+
+    Raises:
+        UserError: It is not UTF-8, or broken JSON, or no object.
+    """
     where = f"{path}:{number}"
     try:
         value = _decoded(raw)

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 from rounds import layout, processes
 from rounds.context import RoundContext, open_context
 from rounds.layout import RoundFolder, round_number
-from rounds.lineage.history import Lines, read_lines
+from rounds.lineage.history import RecordFiles
 from rounds.overview import RoundOverview
 from rounds.processes import RoundProcess
 from rounds.rows import RowTable, table_files
@@ -170,11 +170,11 @@ class Library:
         name = ("overview", str(one.folder))
         return self.cache.get(name, files, lambda: RoundOverview.read(one))
 
-    def lines(self, one: RoundFolder) -> Lines:
-        """Return the records of a round as lines; of the last round that was asked for alone."""
+    def record_files(self, one: RoundFolder) -> RecordFiles:
+        """Return the files of records of a round; of the last one that was asked for alone."""
         files = [one.path(artifact) for own in layout.RECORDS.values() for artifact in own]
         return self.cache.get(
-            "lines", [one.folder / layout.CONFIG, *files], lambda: read_lines(one)
+            "records", [one.folder / layout.CONFIG, *files], lambda: RecordFiles(one)
         )
 
     def warm(self) -> None:

@@ -42,7 +42,7 @@ def story(page: ThisPage, persona: str, number: int, row: str) -> HTMLResponse:
     """Show one row's whole story."""
     context = page.round(persona, number)
     return page.of_round(
-        context, "row", story=row_story(context, row, page.library.lines(context.round))
+        context, "row", story=row_story(context, row, page.library.record_files(context.round))
     )
 
 

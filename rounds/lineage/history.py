@@ -6,8 +6,10 @@ from, who said what of it, and what became of it. ``persona review why`` prints 
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -22,7 +24,7 @@ from rounds.layout import (
 from workbench.config import Method
 from workbench.errors import UserError, nearest
 from workbench.records import Record, Review, Row, Score
-from workbench.store import file_hash, read_json_lines
+from workbench.store import file_hash, parse_json_line, read_json_lines
 from workbench.text import shortened
 
 R = TypeVar("R", bound=Record)
@@ -33,6 +35,8 @@ _REVIEWS: dict[Records[Review], str] = {
     layout.ADJUDICATIONS: "adjudicated",
 }
 _TRAINED_ON: dict[Method, Records[Any]] = {"sft": layout.TRAIN, "dpo": layout.PREFERENCES["train"]}
+_SOURCES = (layout.IMPORT_DROPS, layout.IMPORTED_PREFERENCES, layout.IMPORTED, layout.GOLD)
+"""Files whose records can be called by where they came from."""
 _MOST_NAMED = 5
 _short = partial(shortened, characters=160)
 
@@ -48,14 +52,49 @@ def history(context: RoundContext, name: str) -> list[str]:
     return list(RowHistory(context, name).lines())
 
 
-Lines = dict[Records[Any], list[dict[str, Any]]]
-"""File of records → its lines as plain JSON: most are of other rows and never become records."""
+class RecordFiles:
+    """Every file of records of a round, of which only the lines that are asked after are parsed.
 
+    A row is named in a handful of lines among ten thousands. To look for its quoted name takes a
+    hundredth of the time that parsing them does.
+    """
 
-def read_lines(one: RoundFolder) -> Lines:
-    """Read every file of records of a round, for :class:`RowHistory` to look at more than once."""
-    every = [artifact for artifacts in layout.RECORDS.values() for artifact in artifacts]
-    return {artifact: list(json_lines(one, artifact)) for artifact in every}
+    def __init__(self, one: RoundFolder) -> None:
+        every = [artifact for artifacts in layout.RECORDS.values() for artifact in artifacts]
+        self.places = {artifact: one.path(artifact) for artifact in every}
+        self._bytes = {
+            artifact: path.read_bytes() if path.exists() else b""
+            for artifact, path in self.places.items()
+        }
+
+    @cached_property
+    def rows(self) -> list[Records[Any]]:
+        """The files of rows, in the order of stages."""
+        return [artifact for artifact in self.places if issubclass(artifact.model, Row)]
+
+    def naming(self, artifact: Records[Any], names: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the lines of a file in which one of the names stands as a whole value."""
+        quoted = (re.escape(json.dumps(name, ensure_ascii=False).encode()) for name in names)
+        return self._lines(artifact, rb"|".join(quoted))
+
+    def own(self, artifact: Records[Any], name: str) -> list[dict[str, Any]]:
+        """Return the lines of a file whose record's id begins with ``name``."""
+        beginning = re.escape(json.dumps(name, ensure_ascii=False).encode()[:-1])
+        lines = self._lines(artifact, rb'"id"\s*:\s*' + beginning)
+        return [line for line in lines if line["id"].startswith(name)]
+
+    def _lines(self, artifact: Records[Any], pattern: bytes) -> list[dict[str, Any]]:
+        text, path, end = self._bytes[artifact], self.places[artifact], -1
+        lines = []
+        for match in re.finditer(pattern, text):
+            if match.start() < end:
+                continue
+            begin = text.rfind(b"\n", 0, match.start()) + 1
+            end = text.find(b"\n", match.end())
+            end = len(text) if end < 0 else end
+            number = text.count(b"\n", 0, begin) + 1
+            lines.append(parse_json_line(path, number, text[begin:end]))
+        return lines
 
 
 def json_lines(one: RoundFolder, artifact: Artifact) -> Iterator[dict[str, Any]]:
@@ -65,28 +104,28 @@ def json_lines(one: RoundFolder, artifact: Artifact) -> Iterator[dict[str, Any]]
         yield from (row for _, row in read_json_lines(path))
 
 
-def _named(files: Lines, name: str, where: str) -> dict[str, Any]:
+def _named(files: RecordFiles, name: str, where: str) -> dict[str, Any]:
     # The first file that holds a record has it as it came.
-    every = {row["id"]: row for rows in reversed(files.values()) for row in rows}
-    sources: dict[str, set[str]] = defaultdict(set)
-    for artifact in (
-        layout.IMPORT_DROPS,
-        layout.IMPORTED_PREFERENCES,
-        layout.IMPORTED,
-        layout.GOLD,
-    ):
-        for row in files[artifact]:
-            sources[row.get("source", "")].add(row["id"])
-    matches = {name} & every.keys() or sources.get(name, set())
-    matches = matches or {one for one in every if one.startswith(name)}
+    every = {row["id"]: row for own in reversed(files.places) for row in files.own(own, name)}
+    matches = {name} & every.keys() or _of_source(files, name) or every.keys()
     if len(matches) == 1:
-        return every[matches.pop()]
+        (match,) = matches
+        return every.get(match) or next(
+            row for artifact in files.places for row in files.own(artifact, match)
+        )
     if matches:
         some = ", ".join(sorted(matches)[:_MOST_NAMED])
         what = f"{len(matches)} records are meant by '{name}'"
         raise UserError(what, where=where, fix=f"such as {some}")
-    fix = nearest(name, [*sources, *every]) or "give a record's id, or a source: seeds.jsonl:17"
+    known = [row["id"] for artifact in files.places for row in files.own(artifact, "")]
+    known = [row.get("source", "") for own in _SOURCES for row in files.own(own, "")] + known
+    fix = nearest(name, known) or "give a record's id, or a source: seeds.jsonl:17"
     raise UserError(f"no record is meant by '{name}'", where=where, fix=fix)
+
+
+def _of_source(files: RecordFiles, name: str) -> set[str]:
+    lines = (row for artifact in _SOURCES for row in files.naming(artifact, [name]))
+    return {row["id"] for row in lines if row.get("source") == name}
 
 
 def _subject(row: dict[str, Any]) -> str:
@@ -94,11 +133,11 @@ def _subject(row: dict[str, Any]) -> str:
     return str(row.get("prompt_id") or row.get("record") or row["id"])
 
 
-def _reached(start: str, steps: Mapping[str, Sequence[str]]) -> set[str]:
+def _reached(start: str, steps: Callable[[str], Iterable[str]]) -> set[str]:
     """Return all that is reached from ``start``, itself too."""
     reached, left = {start}, [start]
     while left:
-        for one in steps.get(left.pop(), ()):
+        for one in steps(left.pop()):
             if one not in reached:
                 reached.add(one)
                 left.append(one)
@@ -108,31 +147,34 @@ def _reached(start: str, steps: Mapping[str, Sequence[str]]) -> set[str]:
 class RowHistory:
     """A row, what it was made from, and what was made of it.
 
-    ``name`` is as in :func:`history`; ``files`` is what :func:`read_lines` read already.
+    ``name`` is as in :func:`history`; ``files`` are those of the round, where they were read.
 
     Raises:
         UserError: As :func:`history`.
     """
 
-    def __init__(self, context: RoundContext, name: str, files: Lines | None = None) -> None:
-        self._context, self._files = context, files or read_lines(context.round)
-        rows: dict[str, tuple[Records[Any], dict[str, Any]]] = {}
-        before: dict[str, list[str]] = defaultdict(list)
-        after: dict[str, list[str]] = defaultdict(list)
-        subject = _subject(_named(self._files, name, str(context.round.folder)))
-        for artifact, lines in self._files.items():
-            if issubclass(artifact.model, Row):
-                for line in lines:
-                    rows.setdefault(line["id"], (artifact, line))
-                    before[line["id"]] += line.get("parents", ())
-                    for parent in line.get("parents", ()):
-                        after[parent].append(line["id"])
+    def __init__(self, context: RoundContext, name: str, files: RecordFiles | None = None) -> None:
+        self._context, self._files = context, files or RecordFiles(context.round)
+        files = self._files
+        subject = _subject(_named(files, name, str(context.round.folder)))
+
+        def before(record: str) -> Iterator[str]:
+            for artifact in files.rows:
+                for line in files.own(artifact, record):
+                    yield from line.get("parents", ()) if line["id"] == record else ()
+
+        def after(record: str) -> Iterator[str]:
+            for artifact in files.rows:
+                for line in files.naming(artifact, [record]):
+                    yield from (line["id"],) if record in line.get("parents", ()) else ()
+
         related = _reached(subject, before) | _reached(subject, after)
-        self.rows: list[Row] = [
-            artifact.model.model_validate(line)
-            for name, (artifact, line) in rows.items()
-            if name in related
-        ]
+        rows: dict[str, Row] = {}
+        for artifact in files.rows:
+            for line in files.naming(artifact, related):
+                if line["id"] in related and line["id"] not in rows:
+                    rows[line["id"]] = artifact.model.model_validate(line)
+        self.rows = list(rows.values())
         """The row as it came, and what became of it, in the order of stages."""
         self._known = {*(row.id for row in self.rows), subject}
         self._answers = {row.id: str(getattr(row, "answer", "")) for row in self.rows}
@@ -152,8 +194,8 @@ class RowHistory:
     def about(self, artifact: Records[R]) -> Iterator[R]:
         """Yield the records of a file that are about the row."""
         model = artifact.model
-        lines = (line for line in self._files[artifact] if _subject(line) in self._known)
-        return (model.model_validate(line) for line in lines)
+        lines = self._files.naming(artifact, self._known)
+        return (model.model_validate(line) for line in lines if _subject(line) in self._known)
 
     def _origin(self) -> Iterator[str]:
         for row in self.rows[:1]:
