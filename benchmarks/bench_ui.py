@@ -1,4 +1,4 @@
-"""The pages at size: the first page, a page of the table, a row's story, how old live figures are.
+"""The pages at size: first page, table, a row's story, live figures' age, what a training pays.
 
 Made in a temporary folder: a hundred rounds, and a round of ten thousand rows. Each line says a
 time and its limit; the exit code is 1 where one is missed. ``python benchmarks/bench_ui.py``
@@ -7,18 +7,44 @@ time and its limit; the exit code is 1 where one is missed. ``python benchmarks/
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 import psutil
 
 ROUNDS, ROWS, TRIES = 100, 10_000, 7
+PAIRS, BLOCK = 12, 4.0
+"""Pairs of stretches of a training, with the page open and without, and seconds of one."""
+TRAINING = """\
+import json, sys, time
+from pathlib import Path
+import torch
+from workbench.console import publishing, track
+progress, curve, steps = map(Path, sys.argv[1:])
+model = torch.nn.Sequential(*[torch.nn.Linear(768, 768) for _ in range(8)])
+optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+rows = torch.randn(128, 768)
+with publishing(progress), track("Training SFT", 100_000) as advance, \\
+        curve.open("w") as points, steps.open("w", buffering=1) as times:
+    for step in range(100_000):
+        start = time.time()
+        loss = (model(rows) - rows).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        points.write(json.dumps({"step": step % 100, "loss": loss.item()}) + "\\n")
+        advance(1, note=f"loss {loss.item():.3f}")
+        times.write(f"{start} {time.time() - start}\\n")
+"""
+"""A training on all cores, which says what it does as the trainer's callbacks do."""
 
 
 def main() -> int:
@@ -26,12 +52,12 @@ def main() -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     with tempfile.TemporaryDirectory() as folder:
         lines = _measured(Path(folder))
-    print(f"{'figure':44} {'first':>9} {'median':>9} {'limit':>9}")
+    print(f"{'figure':52} {'first':>9} {'median':>9} {'limit':>9}")
     missed = 0
     for name, first, own, limit in lines:
         over = own > limit
         missed += over
-        print(f"{name:44} {first:9.3f} {own:9.3f} {limit:9.3f}{'  MISSED' if over else ''}")
+        print(f"{name:52} {first:9.3f} {own:9.3f} {limit:9.3f}{'  MISSED' if over else ''}")
     return 1 if missed else 0
 
 
@@ -66,7 +92,7 @@ def _measured(home: Path) -> list[tuple[str, float, float, float]]:
         seconds(last, 0.3, "a round's page"),
         *_changed(pages, library, client, last),
     ]
-    return [*figures, _live(pages), _cost(pages)]
+    return [*figures, _live(pages), _cost(pages), _slowed(pages)]
 
 
 def _grown(pages: Any) -> list[str]:
@@ -145,6 +171,26 @@ def _live(pages: Any) -> tuple[str, float, float, float]:
     return "live figures, oldest of six", ages[0], max(ages), 2.0
 
 
+@contextmanager
+def _open_page(served: Any, client: Any) -> Iterator[None]:
+    """Keep the live page of the second round open, as a browser does."""
+    end = threading.Event()
+
+    def watch() -> None:
+        with client.stream("GET", f"{served.address}/round/tester/2/live") as answer:
+            for _ in answer.iter_lines():
+                if end.is_set():
+                    return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(timeout=10)
+
+
 def _cost(pages: Any) -> tuple[str, float, float, float]:
     """Return the share of a core that an open live page costs."""
     import httpx
@@ -153,25 +199,57 @@ def _cost(pages: Any) -> tuple[str, float, float, float]:
 
     with served_pages(pages.runs, pages.datasets) as served, httpx.Client(timeout=30) as client:
         client.get(served.link)
-        end = threading.Event()
-
-        def watch() -> None:
-            with client.stream("GET", f"{served.address}/round/tester/2/live") as answer:
-                for _ in answer.iter_lines():
-                    if end.is_set():
-                        return
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        time.sleep(3)
-        process = psutil.Process()
-        before, start = sum(process.cpu_times()[:2]), time.perf_counter()
-        time.sleep(15)
-        share = (sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - start)
-        end.set()
-        thread.join(timeout=10)
+        with _open_page(served, client):
+            time.sleep(3)
+            process = psutil.Process()
+            before, start = sum(process.cpu_times()[:2]), time.perf_counter()
+            time.sleep(15)
+            share = (sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - start)
     # One core of a machine with several: what a training could have had of it.
     return "open live page, share of a core", share, share, 0.02
+
+
+def _slowed(pages: Any) -> tuple[str, float, float, float]:
+    """Return by which share a training's step is longer with its live page open than without."""
+    import httpx
+
+    from rounds.layout import PROGRESS, curve
+    from tests.app.web.conftest import served_pages
+
+    one, times = pages.round(2), pages.runs / "steps.txt"
+    one.partial("sft").mkdir(parents=True)
+    paths = (one.folder / PROGRESS, one.partial("sft") / curve("sft").name, times)
+    blocks: list[tuple[bool, float]] = []
+    with served_pages(pages.runs, pages.datasets) as served, httpx.Client(timeout=30) as client:
+        client.get(served.link)
+        training = subprocess.Popen(
+            [sys.executable, "-c", TRAINING, *map(str, paths)],
+            cwd=Path(__file__).resolve().parents[1],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while not times.exists() or times.stat().st_size < 1000:
+            time.sleep(0.2)
+        for number in range(2 * PAIRS):
+            is_open = number % 4 in (1, 2)  # without, with, with, without: a drift cancels out
+            with _open_page(served, client) if is_open else nullcontext():
+                time.sleep(0.5)
+                blocks.append((is_open, time.time()))
+                time.sleep(BLOCK)
+        training.kill()
+        training.wait()
+    steps = [[float(part) for part in line.split()] for line in times.read_text().splitlines()]
+    means = [
+        (is_open, mean(own for at, own in steps if start <= at < start + BLOCK - own))
+        for is_open, start in blocks
+    ]
+    ratios = []
+    for first, second in zip(means[::2], means[1::2], strict=True):
+        closed, opened = sorted((first, second))
+        ratios.append(opened[1] / closed[1] - 1)
+    spread = stdev(ratios) / len(ratios) ** 0.5
+    name = f"training's step, page open / closed - 1 (±{1.96 * spread:.3f})"
+    return name, ratios[0], mean(ratios), 0.01
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ prints. It only reads: it may be asked for at any time, as often as one likes.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from curation.argilla.pull import Progress, progress_if_pushed
 from rounds.context import RoundContext
@@ -28,6 +29,10 @@ from workbench.config import METHODS
 from workbench.console import PublishedProgress, read_progress
 from workbench.errors import UserError
 from workbench.store import is_locked
+
+_COUNTS = 5
+_NO_COUNTS = ("seed", "resumed_from", "trainable_parameters")
+"""Numbers of a manifest that are not of rows."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,16 @@ def review_standing(context: RoundContext) -> ReviewStanding:
     at = connection, context.persona, context.round.name
     rows, queue = progress_if_pushed(*at), progress_if_pushed(*at, queue=True)
     return ReviewStanding(connection.url, rows, queue)
+
+
+def main_counts(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of a stage's manifest that a person asks after, the first few of them."""
+    numbers = {
+        name: own
+        for name, own in counts.items()
+        if isinstance(own, int) and not isinstance(own, bool) and own and name not in _NO_COUNTS
+    }
+    return dict(list(numbers.items())[:_COUNTS])
 
 
 def live_curves(one: RoundFolder) -> dict[str, list[dict[str, float]]]:

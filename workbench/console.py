@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -142,6 +143,8 @@ class PublishedProgress:
     first: int = 0
     """Units that the first step brought: the time before it goes into getting ready."""
     first_at: float = 0.0
+    gpu_mib: float | None = None
+    """Memory that the process holds on its GPUs; None where it computes on none."""
 
     @property
     def seconds(self) -> float:
@@ -172,12 +175,22 @@ class PublishedProgress:
         """Write it, where somebody publishes it."""
         if self.path is None:
             return
-        self.at = time.time()
+        self.at, self.gpu_mib = time.time(), gpu_memory_mib()
         temporary = self.path.with_suffix(".new")
         # Progress that cannot be written must not stop the work that it is about.
         with suppress(OSError):
             temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
             os.replace(temporary, self.path)
+
+
+def gpu_memory_mib() -> float | None:
+    """Return the MiB that torch holds on this process's GPUs; None where none is in use."""
+    # Whoever computes on one has loaded it: nobody else waits for torch here.
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    devices = range(torch.cuda.device_count())
+    return float(sum(torch.cuda.memory_reserved(one) for one in devices) / 2**20)
 
 
 def read_progress(path: Path) -> PublishedProgress | None:

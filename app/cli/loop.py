@@ -35,7 +35,7 @@ from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
 from rounds.planning.page import render_page
 from rounds.runner import Outcome
 from rounds.stages.review import with_overlap
-from rounds.status import RoundStatus, StageStatus, round_status
+from rounds.status import RoundStatus, StageStatus, main_counts, round_status
 from rounds.training_seeds import run_with_seeds
 from workbench.console import OLD, PublishedProgress, in_words
 from workbench.errors import UserError
@@ -46,8 +46,6 @@ EVERY = 2.0
 """Seconds between two looks at a running round."""
 _IDLE = 2
 """Looks at a round that nobody runs after which the run has ended: seeds are run one by one."""
-_COUNTS = 4
-"""Counts of a stage that are printed."""
 _LISTED = 8
 """Rows of each kind of change that are printed."""
 
@@ -195,17 +193,14 @@ def _doing(progress: PublishedProgress) -> str:
     if progress.seconds_left is not None:
         text += f", about {in_words(progress.seconds_left)} left"
     text = f"{text} {progress.note}".strip()
+    if progress.gpu_mib is not None:
+        text += f", {progress.gpu_mib:.0f} MiB on the GPU"
     return f"{text}; silent for {in_words(progress.silent)}" if progress.silent > OLD else text
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
     """Return the counts that a person asks after: rows, losses, cost."""
-    numbers = {
-        name: value
-        for name, value in counts.items()
-        if isinstance(value, int) and value and name not in ("seed", "resumed_from")
-    }
-    parts = [f"{name} {value}" for name, value in list(numbers.items())[:_COUNTS]]
+    parts = [f"{name} {value}" for name, value in main_counts(counts).items()]
     if "loss_first" in counts:
         parts.append(f"loss {counts['loss_first']:.2f} → {counts['loss_last']:.2f}")
     if counts.get("currency"):

@@ -36,7 +36,7 @@ from workbench.errors import UserError
 LOOPBACK = "127.0.0.1"
 PORT = 8765
 ALL = ("0.0.0.0", "::")
-_PAGES = (
+PAGES = (
     home_page,
     persona_page,
     round_page,
@@ -83,7 +83,7 @@ def site(library: Library, *, token: str, host: str = LOOPBACK, port: int = PORT
     for name in templates().list_templates():  # compiled now, so that no first page waits for it
         templates().get_template(name)
     app.get("/static/{name}")(_static)
-    for page in _PAGES:
+    for page in PAGES:
         app.include_router(page.router)
     return app
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from rounds.layout import PROGRESS
 from rounds.runner import StageSpec, Work, run_stage
-from rounds.status import RoundStatus, StageStatus, round_status
+from rounds.status import RoundStatus, StageStatus, main_counts, round_status
 from tests.commands import Workspace
 from workbench.console import OLD, PublishedProgress, publishing, read_progress, track
 from workbench.store import write_json
@@ -51,6 +55,28 @@ def test_progress_goes_with_the_work_that_it_is_about(tmp_path: Path) -> None:
         assert json.loads(path.read_text("utf-8"))["label"] == "asking"
     assert progress and (progress.done, progress.total, progress.note) == (2, 2, "done")
     assert read_progress(path) is None
+
+
+def test_memory_on_a_gpu_is_published_by_whoever_computes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {0: 3 << 30, 1: 1 << 30}
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True, device_count=lambda: 2, memory_reserved=held.__getitem__
+    )
+    path = tmp_path / PROGRESS
+    for module, memory in ((None, None), (SimpleNamespace(cuda=cuda), 4096.0)):
+        monkeypatch.setitem(sys.modules, "torch", module)
+        with publishing(path), track("Training SFT", 2) as advance:
+            advance(2)
+            progress = read_progress(path)
+        assert progress and progress.gpu_mib == memory
+
+
+def test_counts_of_a_stage_are_numbers_of_rows_and_few() -> None:
+    numbers = {f"kept_{n}": n for n in range(1, 9)}
+    counts = {"seed": 7, "complete": True, "shapes": {"csv": 2}, "dropped": 0, **numbers}
+    assert list(main_counts(counts)) == [f"kept_{n}" for n in range(1, 6)]
 
 
 def _left_behind(workspace: Workspace, seconds: float) -> PublishedProgress | None:

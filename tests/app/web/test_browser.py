@@ -210,7 +210,12 @@ PICTURES = {
     "ui-rows": "/round/{id}/1/rows",
     "ui-row": "/round/{id}/1/row/{row}",
     "ui-persona": "/persona/{id}#traits.2",
+    "ui-compare": "/round/{id}/1/compare",
+    "ui-review": "/round/{id}/1/review",
+    "ui-report": "/round/{id}/1/report",
+    "ui-talk": "/round/{id}/1/talk",
 }
+ASKED = "I sat all day and my back is stiff. What now?"
 
 
 @pytest.mark.skipif("PERSONA_PICTURES" not in os.environ, reason="only for the docs' pictures")
@@ -221,5 +226,10 @@ def test_pictures_for_the_docs(browser: Browser) -> None:
         values = {"id": "gym-trainer", "row": "seeds.jsonl:27"}
         for name, path in PICTURES.items():
             page = reader.open(path.format(**values))
+            if name == "ui-talk":
+                page.set_default_timeout(300_000)  # models of 135 million weights answer in turn
+                page.get_by_label("Your question").fill(ASKED)
+                page.get_by_role("button", name="Ask").click()
+                page.get_by_text("Mend it").last.click()
             page.wait_for_timeout(400)
             page.screenshot(path=f"{os.environ['PERSONA_PICTURES']}/{name}.png")

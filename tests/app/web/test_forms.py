@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from app.web.library import Command
 from rounds import processes
 from rounds.layout import IMPORTED
 from rounds.notes import VOTES
@@ -195,3 +197,29 @@ def test_two_people_cannot_start_the_same_round_at_once(pages: Pages, tmp_path: 
     assert first.post(f"{ROUND}/stop", data={"csrf": csrf(page)}).status_code == 303
     assert processes.running(pages.round()) is None
     assert first.post(f"{ROUND}/stop", data={"csrf": csrf(page)}).status_code == 409
+
+
+def test_of_two_who_press_the_same_button_at_once_one_is_told_who_was_first(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def start(command: Command) -> processes.RoundProcess:
+        one = processes.start(command.context.round, ("sleep", "30"), command.typed)
+        started.append(one.pid)
+        return one
+
+    monkeypatch.setattr(Command, "start", start)
+    readers = [pages.reader(library) for library in (pages.library, pages.library)]
+    forms = [{"csrf": csrf(reader.get("/").text)} for reader in readers]
+    with ThreadPoolExecutor(2) as pool:
+        posts = [
+            pool.submit(reader.post, f"{ROUND}/start", data=form)
+            for reader, form in zip(readers, forms, strict=True)
+        ]
+        answers = [post.result() for post in posts]
+    assert sorted(answer.status_code for answer in answers) == [303, 409]
+    (refused,) = (answer.text for answer in answers if answer.status_code == 409)
+    assert "is at work there" in text_of(refused)
+    assert len(started) == 1
+    assert processes.stop(pages.round())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from fastapi.routing import APIRoute
 
 from app.web.guard import CSRF, HEADERS
+from app.web.server import PAGES
 from tests.app.web.conftest import TOKEN, Pages
 
 ROUND = "/round/tester/1"
@@ -74,6 +76,36 @@ def test_a_change_without_the_sessions_token_is_refused(pages: Pages, path: str)
         assert reader.post(path, data=data).status_code == 403
     assert reader.post(path, headers={CSRF: other}).status_code == 403
     assert not (pages.round().folder / ".process.json").exists()
+
+
+def _routes(method: str) -> list[str]:
+    """Return the address of every page that answers to a method, of the small rounds."""
+    values = {"persona": "tester", "name": "tester", "number": "1", "row": "ex-1"}
+    paths = {
+        route.path.replace("{row:path}", "{row}").format(**values)
+        for page in PAGES
+        for route in page.router.routes
+        if isinstance(route, APIRoute) and method in route.methods
+    }
+    return sorted(paths)
+
+
+def test_no_page_is_seen_without_a_session_and_none_is_changed_without_its_token(
+    pages: Pages,
+) -> None:
+    reads, changes = _routes("GET"), _routes("POST")
+    assert len(reads) >= 14
+    assert len(changes) >= 12
+    stranger, reader = pages.stranger(), pages.reader()
+    before = {path: path.stat().st_mtime_ns for path in pages.runs.rglob("*")}
+    for path in reads:
+        assert stranger.get(path).status_code == 403, path
+    for path in changes:
+        assert stranger.post(path).status_code == 403, path
+        answer = reader.post(path, data={"csrf": "guess"})
+        assert (answer.status_code, "not of these pages" in answer.text) == (403, True), path
+        assert reader.post(path, content=b"x", headers={CSRF: "guess"}).status_code == 403, path
+    assert {path: path.stat().st_mtime_ns for path in pages.runs.rglob("*")} == before
 
 
 def test_a_language_is_chosen_and_leads_to_no_other_site(pages: Pages) -> None:
