@@ -288,7 +288,11 @@ def row_story(context: RoundContext, name: str, files: RecordFiles | None = None
     rows = history.rows
     texts = {_answer(row): row for row in reversed(rows) if _answer(row)}
     last = next(reversed([_answer(row) for row in rows if _answer(row)]), "")
-    drops = [drop for artifact in layout.DROPS.values() for drop in history.about(artifact)]
+    every = [drop for artifact in layout.DROPS.values() for drop in history.about(artifact)]
+    # A row and its pairs are often dropped for one reason: it is said once, of the row.
+    drops = list({(one.stage, one.reason, one.detail): one for one in reversed(every)}.values())[
+        ::-1
+    ]
     own = rows[0].id if rows else next((drop.record for drop in drops), name)
     ids = {own, *(row.id for row in rows)}
     assignments = list(history.about(layout.ASSIGNMENTS))

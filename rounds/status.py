@@ -31,7 +31,7 @@ from workbench.errors import UserError
 from workbench.store import is_locked
 
 _COUNTS = 5
-_NO_COUNTS = ("seed", "resumed_from", "trainable_parameters")
+_NO_COUNTS = ("seed", "resumed_from", "trainable_parameters", "max_new_tokens")
 """Numbers of a manifest that are not of rows."""
 
 

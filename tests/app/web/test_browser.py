@@ -223,7 +223,7 @@ def test_pictures_for_the_docs(browser: Browser) -> None:
     runs, datasets = Path(os.environ["PERSONA_RUNS"]), Path(os.environ["PERSONA_DATASETS"])
     with served_pages(runs, datasets) as served:
         reader = Reader.at(browser, served, viewport={"width": 1280, "height": 800})
-        values = {"id": "gym-trainer", "row": "seeds.jsonl:27"}
+        values = {"id": "gym-trainer", "row": "seeds.jsonl:12"}
         for name, path in PICTURES.items():
             page = reader.open(path.format(**values))
             if name == "ui-talk":

@@ -85,7 +85,7 @@ def _routes(method: str) -> list[str]:
         route.path.replace("{row:path}", "{row}").format(**values)
         for page in PAGES
         for route in page.router.routes
-        if isinstance(route, APIRoute) and method in route.methods
+        if isinstance(route, APIRoute) and method in (route.methods or ())
     }
     return sorted(paths)
 
