@@ -11,7 +11,6 @@ bootstraps over rows.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import rankdata
 
 from curation.filters.chain import filter_examples
+from curation.review.attention import mean_rank, queue_order, worths
 from curation.review.resolve import resolve
 from generation.importing import import_rows
 from tests.reviewed_round import recorded_reviews
@@ -37,23 +36,26 @@ RESAMPLES = 2000
 
 
 def orders(persona: Persona, rows: Sequence[Example]) -> dict[str, Floats]:
-    """Return name → what each row is worth by an order; the worthiest is reviewed first."""
-    topics = Counter(row.topic for row in rows)
+    """Return name → what each row is worth by an order; the worthiest is reviewed first.
+
+    The product's own signs but for a judge's, which nobody recorded, and some that it leaves out.
+    """
     corpus = [text for row in rows for text in (row.question, row.answer)]
     embedder = make_embedder(AUTO, persona.language, corpus)
     asked, answered = (
         embedder.embed([getattr(row, name) for row in rows]) for name in ("question", "answer")
     )
     near = answered @ answered.T - 2 * np.eye(len(rows))
-    worth = {
-        "traits missed": np.array([len(persona.failed_traits(row.answer)) for row in rows], float),
-        "rare topic": np.array([1 / topics[row.topic] for row in rows]),
+    own = {name: one for name, one in worths(persona, rows, {}).items() if np.ptp(one)}
+    queue = {row.id: -place for place, row in enumerate(queue_order(persona, rows, "round-001"))}
+    return {
+        **own,
+        "mean rank of these": mean_rank(own),
+        "the queue, half of it at random": np.array([queue[row.id] for row in rows], float),
         "answer far from its question": -(asked * answered).sum(axis=1).astype(float),
         "answer unlike the others": -near.max(axis=1).astype(float),
         "length unlike the others": _apart(np.array([len(row.answer) for row in rows], float)),
     }
-    ranks = [rankdata(one) for one in worth.values()]
-    return {**worth, "all of them (mean rank)": np.mean(ranks, axis=0)}
 
 
 def _apart(values: Floats) -> Floats:

@@ -8,23 +8,29 @@ in a run.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.argilla.client import Connection
 from curation.argilla.migrate import Migrated, NewLogins, migrate
-from curation.argilla.pull import review_progress
+from curation.argilla.pull import review_progress, server_reviews
 from curation.argilla.push import Pushed
 from curation.argilla.server import start, status, stop
 from curation.argilla.server_link import link_of
 from curation.review.agreement import Agreement
+from curation.review.attention import random_order
+from curation.review.stopping import Answer, StopAdvice, stop_advice
+from curation.review.votes import about, by_record, votes_of
 from rounds.context import RoundContext
 from rounds.human_reviews import held_reviews, pull_merged, put_back
 from rounds.layout import DECISIONS, FILTERED, IMPORTED, RESOLVE_DROPS, REVIEWS, RoundFolder
 from rounds.order import not_yet
 from rounds.pipeline import run_spec, run_stages
+from rounds.planning.next_round import planned_curve
 from rounds.review_server import ReviewServer
 from rounds.stages.resolve import Reviewed, measure
 from rounds.stages.review import (
+    by_people,
     check_splittable,
     push_rows,
     push_unsettled,
@@ -32,7 +38,11 @@ from rounds.stages.review import (
     review_stage,
 )
 from workbench.errors import UserError
+from workbench.records import Review
+from workbench.stats.agreement import RATINGS, alpha
 
+_CURVE: dict[str, Answer] = {"more": "yes", "stop": "no", "unclear": "unknown"}
+"""Advice of a learning curve → whether more rows would help."""
 _PENDING = "new-logins.json"
 """New accounts of a migration that was interrupted, beside the server's data."""
 
@@ -51,7 +61,8 @@ def push_review(context: RoundContext) -> None:
 
     check_guide(context.persona)
     if context.round.has(FILTERED):
-        check_splittable(context, review_rows(context, context.round, people=True))
+        unordered = review_rows(context, context.round, people=True, ordered=False)
+        check_splittable(context, unordered)
     connection = ReviewServer.of(context).connect()
     if not context.round.has(FILTERED):
         generate = ("generate",) if context.config.teacher else ()
@@ -79,6 +90,41 @@ def pull_reviews(context: RoundContext) -> None:
     ReviewServer.of(context).connect()
     waiting = context.waiting()
     run_spec(waiting, review_stage(waiting, wait=False))
+
+
+def outlook_now(context: RoundContext) -> StopAdvice | None:
+    """Return :func:`outlook` of what the review server holds at this moment.
+
+    Raises:
+        UserError: The server does not run, or the round was not pushed.
+    """
+    if context.config.review.budget is None:
+        return None
+    connection = ReviewServer.of(context).connect()
+    return outlook(context, server_reviews(connection, context.persona, context.round.name).reviews)
+
+
+def outlook(context: RoundContext, reviews: Sequence[Review]) -> StopAdvice | None:
+    """Return whether more reviews than these would change anything; None without a budget.
+
+    Without one reviewers meet the rows in orders of their own: no part of them stands for all.
+    """
+    review = context.config.review
+    if review.budget is None:
+        return None
+    people = by_people(context)
+    rows = review_rows(context, context.round, people=people, ordered=False).candidates
+    votes = about(votes_of(reviews), rows)
+    ratings = [(vote.record, vote.reviewer, vote.fidelity) for vote in votes]
+    curve = planned_curve(context.round)
+    return stop_advice(
+        [row.id for row in random_order(rows, context.round.name)],
+        by_record(votes),
+        review.policy,
+        alpha(ratings, "ordinal", RATINGS, seed=context.config.seed),
+        needed=review.per_record,
+        curve=_CURVE[curve.advice] if curve else "unknown",
+    )
 
 
 def adjudicate(context: RoundContext) -> Pushed | None:

@@ -140,6 +140,10 @@ class ReviewSettings(Settings):
     """Names of the reviewers' accounts."""
     per_record: int = Field(default=2, ge=1)
     """Submitted reviews that complete a record."""
+    budget: int | None = Field(default=None, ge=1)
+    """At most so many reviews of a round's rows, gold rows beside them: what a review would change
+    comes first, every second place is drawn at random, and ``persona review status`` says whether
+    more would change anything. Rows beyond it are left out; by default every row is reviewed."""
     people: bool = False
     """Wait for people to review, instead of submitting the persona's recorded reviews."""
     unreviewed: Literal["wait", "leave_out"] = "wait"

@@ -26,7 +26,7 @@ from app.cli.options import (
     round_options,
     safety_option,
 )
-from app.cli.review import progress_table
+from app.cli.review_tables import progress_table
 from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from app.cli import ListedGroup
 from app.cli.options import FiniteRange, force_option, overlap_option, round_options
+from app.cli.review_tables import (
+    agreement_tables,
+    decisions_table,
+    outlook_lines,
+    progress_table,
+    table_of,
+)
 from curation.argilla import server_link
-from curation.argilla.pull import Progress, progress_if_pushed, review_progress
-from curation.review.agreement import Agreement
+from curation.argilla.pull import progress_if_pushed, review_progress
+from curation.review.stopping import StopAdvice
 from rounds import reviewing
 from rounds.context import RoundContext
 from rounds.layout import REVIEWS
@@ -23,7 +29,6 @@ from rounds.lineage.history import history
 from rounds.pipeline import run_stages
 from rounds.review_server import ReviewServer
 from rounds.reviewing import (
-    DecisionCount,
     count_decisions,
     measure_agreement,
     migrate_review,
@@ -32,12 +37,7 @@ from rounds.reviewing import (
 )
 from rounds.stages.review import with_overlap
 from workbench.errors import UserError
-from workbench.stats.agreement import RaterAgreement
 from workbench.text import counted
-
-_CELLS = ": alpha, and its 95% interval"
-"""What the cells of a table hold."""
-
 
 LINES = {
     "up": "Start the Argilla server; prints address and logins.",
@@ -109,6 +109,8 @@ def push(context: RoundContext, reviewers_per_record: int | None) -> None:
 def status(context: RoundContext) -> None:
     """Show how far the reviewers are, and how much of the disagreement queue is adjudicated.
 
+    With `review: {budget: …}` also whether more reviews would change anything.
+
     \b
     Example:
       persona review status
@@ -123,18 +125,12 @@ def status(context: RoundContext) -> None:
     console.print(progress_table(progress, "complete"))
     if queue := progress_if_pushed(*at, queue=True):
         console.print(progress_table(queue, "adjudicated"))
+    _tell_outlook(reviewing.outlook_now(context))
 
 
-def progress_table(progress: Progress, done: str) -> Table:
-    """Return how far the reviewers are, in all and one by one; ``done`` says with what."""
-    title = f"{progress.dataset}: {progress.completed} of {progress.total} {done}"
-    table = _table(title, "reviewer", "submitted", "discarded", "drafts", "left")
-    if progress.needed < sum(one.left for one in progress.reviewers.values()):
-        # What one reviewer does, others need not do: their numbers are no sum of work.
-        table.caption = f"{counted(progress.needed, 'review')} needed in all, whoever gives them"
-    for name, one in progress.reviewers.items():
-        table.add_row(name, *map(str, (one.submitted, one.discarded, one.drafts, one.left)))
-    return table
+def _tell_outlook(advice: StopAdvice | None) -> None:
+    for line in outlook_lines(advice) if advice else ():
+        click.echo(line)
 
 
 @_command
@@ -146,6 +142,7 @@ def pull(context: RoundContext) -> None:
       persona review pull && persona resolve
     """
     pull_reviews(context)
+    _tell_outlook(reviewing.outlook(context, context.round.read(REVIEWS)))
     click.echo(context.round.path(REVIEWS))
 
 
@@ -243,7 +240,7 @@ def migrate(context: RoundContext) -> None:
     """
     migrated, logins = migrate_review(context)
     columns = ("held here", "moved now", "there already", "changed there, kept", "found there")
-    table = _table(f"Moved to {logins.url}", "", *columns, wrap=True)
+    table = table_of(f"Moved to {logins.url}", "", *columns, wrap=True)
     for kind, moves in migrated.counts.items():
         cells = (moves.held, moves.moved, moves.already, moves.changed, moves.arrived)
         table.add_row(kind, *map(str, cells))
@@ -281,81 +278,8 @@ def agreement(context: RoundContext, width: float) -> None:
         f" {measured.overlapping} of them by two or more;"
         f" {measured.resamples} resamples, seed {measured.seed}"
     )
-    console.print(_by_question(measured, width))
-    topics = {context.persona.topic_name(name): part for name, part in measured.topics.items()}
-    console.print(_by_part("topic", topics))
-    console.print(_by_part("pair of reviewers", measured.pairs))
-    console.print(_by_reviewer(measured))
-    if any(one.gold_seen for one in measured.reviewers.values()):
-        console.print(_on_gold(measured))
-
-
-def _by_question(measured: Agreement, width: float) -> Table:
-    title = f"Agreement by question; more needed: records for an interval of {width:g}"
-    table = _table(title, "question", "alpha", "95% interval", "records", "more needed")
-    same = {name for name, one in measured.questions.items() if one.value is None}
-    for name, one in measured.questions.items():
-        if name in same:
-            continue
-        needed = one.rows_needed(width)
-        more = "–" if needed is None else str(needed - one.rows)
-        table.add_row(name, *_value_and_interval(one), str(one.rows), more)
-    if same:
-        # Without a single difference there is nothing that chance could be told from.
-        table.caption = f"No alpha where all gave the same answer: {', '.join(sorted(same))}"
-    return table
-
-
-def _by_part(what: str, parts: Mapping[str, Mapping[str, RaterAgreement]]) -> Table:
-    columns = ("fidelity", "decision", "better")
-    names = [name for name in columns if any(name in questions for questions in parts.values())]
-    table = _table(f"Agreement by {what}{_CELLS}", what, *names, "records")
-    for part, questions in parts.items():
-        cells = [_one_cell(questions.get(name)) for name in names]
-        table.add_row(part, *cells, str(questions["fidelity"].rows))
-    return table
-
-
-def _by_reviewer(measured: Agreement) -> Table:
-    table = _table(f"Reviewers{_CELLS}", "reviewer", "reviews", "with the others", "reliability")
-    for name, one in measured.reviewers.items():
-        reliability = "–" if one.reliability is None else f"{one.reliability:.2f}"
-        table.add_row(name, str(one.reviews), _one_cell(one.consensus), reliability)
-    return table
-
-
-def _on_gold(measured: Agreement) -> Table:
-    title = f"Reviewers on the gold rows{_CELLS}"
-    table = _table(title, "reviewer", "with the known outcomes", "right")
-    for name, one in measured.reviewers.items():
-        table.add_row(name, _one_cell(one.gold), f"{one.gold_right} of {one.gold_seen}")
-    return table
-
-
-def _table(title: str, first: str, *others: str, wrap: bool = False) -> Table:
-    """Return a table without rows; with ``wrap``, headings take two lines where it is narrow."""
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=not wrap)
-    return table
-
-
-def _value_and_interval(one: RaterAgreement) -> tuple[str, str]:
-    """Return alpha and its interval as text; a dash where there is none."""
-    value = "–" if one.value is None else f"{one.value:.2f}"
-    if one.low is None or one.high is None:
-        return value, "–"
-    return value, f"{one.low:.2f} to {one.high:.2f}"
-
-
-def _one_cell(one: RaterAgreement | None) -> str:
-    """Return alpha and its interval in one cell, which is alpha alone where there is none."""
-    if one is None or one.value is None:
-        return "–"
-    if one.low is None or one.high is None:
-        return f"{one.value:.2f}"
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    for table in agreement_tables(measured, context.persona, width):
+        console.print(table)
 
 
 @_command
@@ -368,21 +292,8 @@ def resolve(context: RoundContext, force: bool) -> None:
       persona review resolve
     """
     run_stages(context, ["resolve"], force=["resolve"] if force else [])
-    Console(soft_wrap=True).print(_decisions(count_decisions(context.round)))
+    Console(soft_wrap=True).print(decisions_table(count_decisions(context.round)))
     click.echo(context.round.stage("resolve"))
-
-
-def _decisions(counts: list[DecisionCount]) -> Table:
-    table = Table(title="Decisions", title_justify="left")
-    for name in ("decision", "reason", "rows", "share", "such as"):
-        table.add_column(name, justify="right" if name in ("rows", "share") else "left")
-    for one in counts:
-        share = "" if one.share is None else f"{one.share:.0%}"
-        table.add_row(one.decision, one.reason, str(one.rows), share, one.example)
-    table.add_section()
-    total = sum(one.rows for one in counts if one.share is not None)
-    table.add_row("all", "", str(total), "", "")
-    return table
 
 
 @_command

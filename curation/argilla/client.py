@@ -173,6 +173,11 @@ def put(client: Argilla, path: str, body: Json | None = None) -> Json:
     return _answer(client.http_client.put(f"/api/v1/{path}", json=body))
 
 
+def patch(client: Argilla, path: str, body: Json) -> Json:
+    """Return the answer to ``PATCH /api/v1/{path}``."""
+    return _answer(client.http_client.patch(f"/api/v1/{path}", json=body))
+
+
 def _answer(response: httpx.Response) -> Json:
     response.raise_for_status()
     body: Json = response.json()

@@ -17,6 +17,7 @@ from curation.argilla.client import (
     connected,
     dataset_name,
     find_dataset,
+    patch,
     records_of,
     workspace_of,
 )
@@ -50,6 +51,8 @@ BATCH = 250
 """Records sent in one request; Argilla takes 500."""
 BATCH_OF_PICTURES = 10
 """Records with pictures sent in one request: some megabytes."""
+IN_ORDER = "in_order"
+"""Key of a dataset's metadata by which the embedded server keeps the order of a push."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def push(
     folder: Path | None = None,
     reviewers: Collection[str] | None = None,
     embedder: str | Endpoint = NGRAMS,
+    in_order: bool = False,
 ) -> Pushed:
     """Make the round's dataset where it is missing and add the rows that it lacks.
 
@@ -97,6 +101,7 @@ def push(
         reviewers: Accounts that get the persona's workspace; by default all that label.
         embedder: The configuration's, by which "find similar" compares questions; a dataset that is
             there keeps what its own were compared by.
+        in_order: Reviewers meet the rows in this order (on the embedded server).
 
     Raises:
         UserError: It was pushed with other settings, or Argilla refuses or does not answer.
@@ -112,6 +117,8 @@ def push(
         wanted = settings(persona, few_shot, shape, min_submitted=reviewers_per_record)
         by = embedder, persona.language
         dataset = _dataset(client, connection, name, wanted, by)
+        if in_order:
+            patch(client, f"datasets/{dataset.id}", {"metadata": {IN_ORDER: True}})
         admit(client, dataset.workspace, reviewers)
         held = {item["external_id"] for item in records_of(client, dataset)}
         rows = {row.id: row for row in examples}

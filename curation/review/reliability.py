@@ -6,7 +6,6 @@ and strewn among the rows of a push here too; they are reviewed like others and 
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from curation.review.attention import drawn, random_order
 from curation.review.votes import KEEP, LOW_FIDELITY, ReviewVote
 from workbench.config import Policy
 from workbench.errors import UserError, UserErrors
@@ -169,14 +169,19 @@ def read_gold(folder: Path, policy: Policy) -> Gold:
     return Gold(tuple(examples), outcomes)
 
 
-def with_gold_rows(examples: Sequence[Example], gold: Gold, round_name: str) -> list[Example]:
+def with_gold_rows(
+    examples: Sequence[Example], gold: Gold, round_name: str, *, in_order: bool = False
+) -> list[Example]:
     """Return the rows of a push in an order drawn once for the round, gold rows among them.
 
     Where a record needs several reviews, all reviewers begin with the first rows of a push: drawn
-    ones are of all topics, so that their agreement speaks for the round.
+    ones are of all topics, so that their agreement speaks for the round. With ``in_order`` the
+    order of ``examples`` stays, and only the gold rows' places are drawn.
     """
-
-    def drawn(example: Example) -> bytes:
-        return hashlib.sha256(f"{round_name}\0{example.id}".encode()).digest()
-
-    return sorted([*gold.examples, *examples], key=drawn)
+    if not in_order:
+        return random_order([*gold.examples, *examples], round_name)
+    rows = list(examples)
+    for row in random_order(gold.examples, round_name):
+        place = int.from_bytes(drawn(round_name, row.id)[:8]) % (len(rows) + 1)
+        rows.insert(place, row)
+    return rows

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.learning_curve import LearningCurve
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, CONFIG, MANIFEST, RoundFolder
 from rounds.notes import carry_notes
@@ -17,7 +18,7 @@ from rounds.planning.page import render_page
 from rounds.planning.proposal import Proposal, propose
 from workbench.console import console
 from workbench.errors import UserError
-from workbench.store import atomic_file, write_json
+from workbench.store import as_model, atomic_file, read_json, write_json
 from workbench.text import counted
 
 _CARRIED = {"mended": "mended answer", "contested": "contested row"}
@@ -87,6 +88,17 @@ def plan_next_round(
                 f"  {counted(count, _CARRIED[what])} carried over: {opened.name} reviews them"
             )
     return opened, proposal
+
+
+def planned_curve(one: RoundFolder) -> LearningCurve | None:
+    """Return the learning curve of the plan that a round was opened with, where one was measured.
+
+    Raises:
+        UserError: The plan cannot be read.
+    """
+    file = one.folder / PROPOSAL
+    curve = read_json(file).get("curve") if file.exists() else None
+    return as_model(LearningCurve, curve, "learning curve", file) if curve else None
 
 
 def _write_config(

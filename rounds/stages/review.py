@@ -19,6 +19,7 @@ from curation.argilla.pull import progress_if_pushed, review_progress
 from curation.argilla.push import Pushed, push, push_queue
 from curation.argilla.recorded import gold_with_reviews, recorded_of, submit_recorded
 from curation.argilla.records import JudgeOpinion
+from curation.review.attention import queue_order
 from curation.review.merging import Merged
 from curation.review.pairs import pairs_of
 from curation.review.reliability import Gold, read_gold, with_gold_rows
@@ -40,7 +41,7 @@ from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import ask_judge, trait_questions
 from workbench.persona import Persona
 from workbench.records import Example, Review
-from workbench.text import some_of
+from workbench.text import counted, some_of
 
 FEW_ROWS = 500
 """Rows up to which it is tried out whether they can be split; of more, topics are counted."""
@@ -68,7 +69,7 @@ def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
             "reviewers": list(context.config.review.reviewers),
             "per_record": context.config.review.per_record,
             "people": people,
-            **_unreviewed_setting(context),
+            **_own_settings(context),
         },
         packages=("argilla",),
     )
@@ -79,9 +80,11 @@ def by_people(context: RoundContext) -> bool:
     return context.config.review.people or not (context.persona_folder / "reviews.jsonl").exists()
 
 
-def _unreviewed_setting(context: RoundContext) -> dict[str, str]:
-    unreviewed = context.config.review.unreviewed
-    return {} if unreviewed == "wait" else {"unreviewed": unreviewed}
+def _own_settings(context: RoundContext) -> dict[str, str | int]:
+    """Return the settings that a round has only where they are not as by default."""
+    review = context.config.review
+    unreviewed = {} if review.unreviewed == "wait" else {"unreviewed": review.unreviewed}
+    return {**unreviewed, **({"budget": review.budget} if review.budget else {})}
 
 
 def with_overlap(context: RoundContext, per_record: int | None) -> RoundContext:
@@ -142,19 +145,29 @@ class ReviewRows:
     gold: Gold
     decided: list[Example]
     """Rows that an earlier round has decided on; nobody is asked about them again."""
+    queue: tuple[Example, ...] | None = None
+    """The candidates that the budget of reviews is enough for, in their order; None without one."""
 
     @property
     def candidates(self) -> list[Example]:
         """The rows that reviews decide on."""
         return [*self.rows, *self.pairs]
 
+    @property
+    def asked(self) -> list[Example]:
+        """The candidates that reviewers are asked about."""
+        return self.candidates if self.queue is None else list(self.queue)
+
     def pushed(self, round_name: str) -> list[Example]:
         """Return all rows in the order of the push, gold rows strewn among them."""
-        return with_gold_rows(self.candidates, self.gold, round_name)
+        in_order = self.queue is not None
+        return with_gold_rows(self.asked, self.gold, round_name, in_order=in_order)
 
 
-def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> ReviewRows:
-    """Return what the round's reviewers get to see.
+def review_rows(
+    context: RoundContext, reader: Reader, *, people: bool, ordered: bool = True
+) -> ReviewRows:
+    """Return what the round's reviewers get to see; unless ``ordered``, without a queue.
 
     Without people, reviews come from the persona's files: then only gold rows that have recorded
     reviews are mixed in, and imported pairs stand as they were brought.
@@ -173,12 +186,34 @@ def review_rows(context: RoundContext, reader: Reader, *, people: bool) -> Revie
         gold = gold_with_reviews(context.persona_folder, context.persona, gold, needed)
     examples = tuple(row for row in gold.examples if row.id not in known)
     elsewhere = decided.keys() | {row.id for row in pairs}
-    return ReviewRows(
+    rows = ReviewRows(
         [row for row in filtered if row.id not in elsewhere],
         pairs,
         imported.alternatives,
         Gold(examples, {row.id: gold.outcomes[row.id] for row in examples}),
         list(decided.values()),
+    )
+    return replace(rows, queue=_queue(context, rows, people=people)) if ordered else rows
+
+
+def _queue(context: RoundContext, rows: ReviewRows, *, people: bool) -> tuple[Example, ...] | None:
+    """Return the candidates that the budget is enough for, in the order of the queue."""
+    review = context.config.review
+    if review.budget is None:
+        return None
+    # What a judge says orders the rows that people see; recorded reviews cost nobody's minutes.
+    opinions = _opinions(context, rows) if people else {}
+    shares = {record: opinion.score for record, opinion in opinions.items()}
+    ordered = queue_order(context.persona, rows.candidates, context.round.name, shares)
+    return tuple(ordered[: max(1, review.budget // review.per_record)])
+
+
+def _opinions(context: RoundContext, rows: ReviewRows) -> dict[str, JudgeOpinion]:
+    return judge_opinions(
+        context.persona,
+        context.config.judge,
+        [*rows.rows, *rows.gold.examples],
+        cache=context.round.scratch(STAGE) / CACHE,
     )
 
 
@@ -251,8 +286,8 @@ def _collect(
 
 def _unrecorded(context: RoundContext, rows: ReviewRows) -> list[Example]:
     """Return the rows that no recorded review knows: added ones, a teacher's, changed ones."""
-    known = recorded_of(context.persona_folder, context.persona, rows.candidates)
-    return [row for row in rows.candidates if row.id not in known]
+    known = recorded_of(context.persona_folder, context.persona, rows.asked)
+    return [row for row in rows.asked if row.id not in known]
 
 
 def _tell_unrecorded(rows: Sequence[Example], reviews: Sequence[Review], *, waits: bool) -> None:
@@ -295,14 +330,15 @@ def push_rows(context: RoundContext, connection: Connection, rows: ReviewRows) -
         folder=context.round.path(layout.FILTERED).parent,
         reviewers=ReviewServer.of(context).admitted,
         embedder=context.config.embedder,
-        judge_opinions=judge_opinions(
-            context.persona,
-            context.config.judge,
-            [*rows.rows, *rows.gold.examples],
-            cache=context.round.scratch(STAGE) / CACHE,
-        ),
+        judge_opinions=_opinions(context, rows),
+        in_order=rows.queue is not None,
     )
     console.print(f"  {pushed.line()}")
+    if beyond := len(rows.candidates) - len(rows.asked):
+        console.print(
+            f"  {counted(beyond, 'row')} beyond the budget of {context.config.review.budget}"
+            " reviews: not pushed, and left out unless it is raised"
+        )
 
 
 def _submit(context: RoundContext, server: ReviewServer, rows: ReviewRows, work: Work) -> None:

@@ -102,11 +102,11 @@ def yes_no_interval(wins: int, losses: int, n: int) -> Interval:
     return Interval(max(center - half, -1.0), min(center + half, 1.0), "adjusted")
 
 
-def share_interval(successes: int, n: int) -> tuple[float, float]:
+def share_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     """Return Wilson's interval of a share (1927, "Probable inference", JASA 22); n is 1 or more."""
     from scipy.stats import binomtest
 
-    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -346,6 +346,27 @@ def test_reviewers_begin_with_the_same_rows_where_a_row_needs_two(argilla_server
     assert reviewer_a.search(dataset, "n59").ids == ["59"]
 
 
+def test_a_queue_in_order_is_met_in_it_by_every_reviewer(argilla_server: Server) -> None:
+    owner, reviewer_a, reviewer_b = (
+        Api(argilla_server, name) for name in ("owner", "reviewer-a", "reviewer-b")
+    )
+    for overlap in (2, 1):
+        dataset, records = _sixty_records(owner, f"in-order-{overlap}", overlap=overlap)
+        owner.call("PATCH", f"datasets/{dataset}", {"metadata": {"in_order": True}})
+        first, others = (
+            one.search(dataset, page="limit=60").ids for one in (reviewer_a, reviewer_b)
+        )
+        assert sorted(first) == sorted(others) == sorted(records)
+        if overlap == 2:
+            assert first == others == sorted(records)
+            continue
+        # One review is enough: near each other in the queue, and seldom the same row.
+        places = {name: place for place, name in enumerate(sorted(records))}
+        for order in (first, others):
+            assert max(abs(places[name] - place) for place, name in enumerate(order)) < 8
+        assert first != others
+
+
 def test_a_changed_or_dropped_record_is_found_by_what_it_says_now(argilla_server: Server) -> None:
     owner = Api(argilla_server, "owner")
     dataset = owner.dataset("changes", SETTINGS, overlap=1)

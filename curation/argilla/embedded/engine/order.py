@@ -18,6 +18,10 @@ from engine.statement import Statement, json_path
 _SPAN = 2**64
 TOGETHER = 20
 """Records with which all reviewers of a dataset begin."""
+IN_ORDER = "in_order"
+"""Key of a dataset's metadata: its records are met in the order in which they were added."""
+APART = 8
+"""Records in a row that reviewers meet in an order of their own, where one review is enough."""
 
 
 def shuffle(record_id: str, seed: str) -> float:
@@ -30,6 +34,15 @@ def together(score: str, dataset: str) -> str:
     """Return ``score``, at most 1, as one by which the dataset's first records come first."""
     first = f"SELECT key FROM persona_records WHERE dataset_id = {dataset} ORDER BY key"
     return f"(CASE WHEN r.key IN ({first} LIMIT {TOGETHER}) THEN 2 ELSE {score} END)"
+
+
+def in_order(shuffled: str = "") -> str:
+    """Return a score by which records come in the order in which they were added.
+
+    With ``shuffled``, a score in (0, 1], only by groups of :data:`APART`, so that two reviewers
+    seldom read the same record at a time.
+    """
+    return f"({shuffled} - r.key / {APART})" if shuffled else "-r.key"
 
 
 def keys(orders: list[Order], sql: Statement) -> list[tuple[str, str]]:

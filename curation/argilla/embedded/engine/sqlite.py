@@ -126,15 +126,21 @@ class SQLiteSearchEngine(SearchEngine):
         Without ``sort`` the best match comes first; for a ``user_id`` the match counts times a
         random number that stays the same for this user and record, so that reviewers of the same
         records meet them in different orders. Where a record needs several reviews, all begin with
-        the same first records instead, so that their agreement is known early. Ties keep the order
-        in which records were added.
+        the same first records instead, so that their agreement is known early. A dataset whose
+        metadata says :data:`engine.order.IN_ORDER` is met in the order in which records were added.
+        Ties keep that order.
         """
         sql = Statement(dataset.id)
         conditions, score = _conditions(dataset, query, filter, sql, ranked=not sort)
         if user_id and not sort:
-            score = f"({score}) * persona_shuffle(r.id, {sql.param(UUID(str(user_id)).hex)})"
-            if not query and dataset.distribution["min_submitted"] > 1:
-                score = order.together(score, sql.param(dataset.id))
+            together = dataset.distribution["min_submitted"] > 1
+            shuffled = f"persona_shuffle(r.id, {sql.param(UUID(str(user_id)).hex)})"
+            if not query and (dataset.metadata_ or {}).get(order.IN_ORDER):
+                score = order.in_order("" if together else shuffled)
+            else:
+                score = f"({score}) * {shuffled}"
+                if not query and together:
+                    score = order.together(score, sql.param(dataset.id))
         by = order.keys(sort, sql) if sort else [(score, "DESC")]
         page = await _page(sql, conditions, by, offset, limit)
         total = page[0][1] if page else 0
