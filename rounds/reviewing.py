@@ -15,10 +15,13 @@ from curation.argilla.client import Connection
 from curation.argilla.migrate import Migrated, NewLogins, migrate
 from curation.argilla.pull import review_progress, server_reviews
 from curation.argilla.push import Pushed
+from curation.argilla.recorded import recorded_of
 from curation.argilla.server import start, status, stop
 from curation.argilla.server_link import link_of
 from curation.review.agreement import Agreement
 from curation.review.attention import random_order
+from curation.review.reliability import read_gold
+from curation.review.sessions import Movement, Pace, movements, paces
 from curation.review.stopping import Answer, StopAdvice, stop_advice
 from curation.review.votes import about, by_record, votes_of
 from rounds.context import RoundContext
@@ -38,7 +41,7 @@ from rounds.stages.review import (
     review_stage,
 )
 from workbench.errors import UserError
-from workbench.records import Review
+from workbench.records import Example, Review
 from workbench.stats.agreement import RATINGS, alpha
 
 _CURVE: dict[str, Answer] = {"more": "yes", "stop": "no", "unclear": "unknown"}
@@ -92,16 +95,53 @@ def pull_reviews(context: RoundContext) -> None:
     run_spec(waiting, review_stage(waiting, wait=False))
 
 
-def outlook_now(context: RoundContext) -> StopAdvice | None:
-    """Return :func:`outlook` of what the review server holds at this moment.
+@dataclass(frozen=True)
+class ReviewState:
+    """What the owner of a review is shown of it beside its progress."""
+
+    advice: StopAdvice | None
+    """Whether more reviews would change anything; None without a budget."""
+    paces: dict[str, Pace]
+    """Reviewer → pace; never shown to reviewers."""
+
+
+def review_state_now(context: RoundContext) -> ReviewState:
+    """Return what follows from the reviews that the review server holds at this moment.
 
     Raises:
         UserError: The server does not run, or the round was not pushed.
     """
-    if context.config.review.budget is None:
-        return None
     connection = ReviewServer.of(context).connect()
-    return outlook(context, server_reviews(connection, context.persona, context.round.name).reviews)
+    reviews = server_reviews(connection, context.persona, context.round.name).reviews
+    rows = review_rows(context, context.round, people=by_people(context), ordered=False)
+    own = by_hand(context, rows.candidates, reviews)
+    return ReviewState(
+        outlook(context, reviews), paces([*rows.candidates, *rows.gold.examples], own)
+    )
+
+
+def by_hand(
+    context: RoundContext, rows: Sequence[Example], reviews: Sequence[Review]
+) -> list[Review]:
+    """Return the reviews that people gave: recorded ones are submitted by a program."""
+    if by_people(context):
+        return list(reviews)
+    recorded = recorded_of(context.persona_folder, context.persona, rows)
+    return [review for review in reviews if review.record not in recorded]
+
+
+def measure_movements(context: RoundContext) -> dict[str, dict[str, Movement]]:
+    """Return how each reviewer's votes move over a session, on the reviews pulled so far.
+
+    Raises:
+        UserError: No reviews are pulled yet.
+    """
+    reviewed = _pulled(context.round)
+    policy = context.config.review.policy
+    every = [*reviewed.reviews, *reviewed.gold_reviews]
+    reviews = by_hand(context, reviewed.candidates, every)
+    gold = read_gold(context.persona_folder, policy).outcomes
+    return movements(reviews, votes_of(reviews), policy, gold, seed=context.config.seed)
 
 
 def outlook(context: RoundContext, reviews: Sequence[Review]) -> StopAdvice | None:

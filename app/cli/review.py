@@ -15,7 +15,9 @@ from app.cli.options import FiniteRange, force_option, overlap_option, round_opt
 from app.cli.review_tables import (
     agreement_tables,
     decisions_table,
+    movement_table,
     outlook_lines,
+    pace_table,
     progress_table,
     table_of,
 )
@@ -109,7 +111,8 @@ def push(context: RoundContext, reviewers_per_record: int | None) -> None:
 def status(context: RoundContext) -> None:
     """Show how far the reviewers are, and how much of the disagreement queue is adjudicated.
 
-    With `review: {budget: …}` also whether more reviews would change anything.
+    With `review: {budget: …}` also whether more reviews would change anything. How many seconds
+    each reviewer takes for a row is for you alone: it is on no page that reviewers see.
 
     \b
     Example:
@@ -125,7 +128,10 @@ def status(context: RoundContext) -> None:
     console.print(progress_table(progress, "complete"))
     if queue := progress_if_pushed(*at, queue=True):
         console.print(progress_table(queue, "adjudicated"))
-    _tell_outlook(reviewing.outlook_now(context))
+    now = reviewing.review_state_now(context)
+    if now.paces:
+        console.print(pace_table(now.paces))
+    _tell_outlook(now.advice)
 
 
 def _tell_outlook(advice: StopAdvice | None) -> None:
@@ -265,7 +271,8 @@ def agreement(context: RoundContext, width: float) -> None:
 
     Krippendorff's alpha (1 full agreement, 0 that of chance) with its 95% bootstrap interval, per
     question, topic, pair of reviewers, and of each reviewer with the others and the gold rows; and
-    how many more records an interval of the given width needs.
+    how many more records an interval of the given width needs. Below stands how each reviewer's
+    votes move over a session, from its first half to its second.
 
     \b
     Example:
@@ -280,6 +287,8 @@ def agreement(context: RoundContext, width: float) -> None:
     )
     for table in agreement_tables(measured, context.persona, width):
         console.print(table)
+    if movements := reviewing.measure_movements(context):
+        console.print(movement_table(movements))
 
 
 @_command

@@ -8,10 +8,11 @@ from rich.table import Table
 
 from curation.argilla.pull import Progress
 from curation.review.agreement import Agreement
+from curation.review.sessions import TOO_FAST, Movement, Pace
 from curation.review.stopping import FEWEST_BOTH, FEWEST_SAMPLED, TOLERATED, StopAdvice
 from rounds.reviewing import DecisionCount
 from workbench.persona import Persona
-from workbench.stats.agreement import RaterAgreement
+from workbench.stats.agreement import RaterAgreement, ShareEstimate
 from workbench.text import counted
 
 _CELLS = ": alpha, and its 95% interval"
@@ -151,10 +152,7 @@ def _hidden(advice: StopAdvice) -> str:
     one = advice.changed
     if one.value is None or one.low is None or one.high is None:
         return "no row that stands for all is reviewed"
-    sample = (
-        f"of {advice.sampled} that stand for all, {one.value:.0%} were changed"
-        f" [{one.low:.0%}, {one.high:.0%}]"
-    )
+    sample = f"of {advice.sampled} that stand for all were changed {_share(one)}"
     if advice.hidden is None:
         return sample
     low, high = advice.hidden
@@ -162,3 +160,37 @@ def _hidden(advice: StopAdvice) -> str:
         f"{low} to {high} of the {advice.rest} that are not reviewed would be, and"
         f" {int(TOLERATED * advice.rows)} may be; {sample}"
     )
+
+
+def pace_table(paces: Mapping[str, Pace]) -> Table:
+    """Return how fast each reviewer works, for the owner: seconds a row, and rows not read."""
+    lengths = ("short", "middle", "long")
+    table = table_of(
+        "Pace: median seconds a row", "reviewer", "rows", "all", *lengths, "too fast to read"
+    )
+    table.caption = f"short to long: thirds of the rows; too fast: {TOO_FAST:g} times reading speed"
+    for name, one in paces.items():
+        cells = (one.by_length.get(length) for length in lengths)
+        seconds = ("–" if cell is None else f"{cell:.0f}" for cell in cells)
+        table.add_row(name, str(one.rows), f"{one.median:.0f}", *seconds, _share(one.too_fast))
+    return table
+
+
+def _share(one: ShareEstimate) -> str:
+    if one.value is None or one.low is None or one.high is None:
+        return "–"
+    return f"{one.value:.0%} [{one.low:.0%}, {one.high:.0%}]"
+
+
+def movement_table(movements: Mapping[str, Mapping[str, Movement]]) -> Table:
+    """Return how votes move from the first half of a session to the second, by reviewer."""
+    names = {"rating": "rating", "kept": "kept", "problems": "problems", "right": "gold right"}
+    table = table_of("Over a session", "reviewer", "", "first half", "second half", "difference")
+    table.caption = "* moved: the 95% interval lies off zero"
+    for reviewer, own in movements.items():
+        for what, one in own.items():
+            ends = f"{one.difference:+.2f} [{one.low:.2f}, {one.high:.2f}]"
+            mark = " *" if one.moved else ""
+            cells = (f"{one.before:.2f}", f"{one.after:.2f}", ends + mark)
+            table.add_row(reviewer, names[what], *cells)
+    return table
