@@ -12,6 +12,8 @@ TEST_JOBS ?= 2
 REPORT ?= runs/gym-trainer/round-001/report/report.html
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
+# Images of containers set it: each of many processes would compile torch's modules anew, ten seconds.
+export PYTHONDONTWRITEBYTECODE :=
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean

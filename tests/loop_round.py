@@ -31,7 +31,7 @@ class Loop:
     runs: Path
     output: str
     again: str
-    again_seconds: float
+    """What the same command printed once all was done, with the modules that it imported."""
     attempts: int | None
 
 
@@ -51,7 +51,7 @@ class Runner:
     runs: Path
     inside: LoopbackOnly | None
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         command = persona(self.runs, *arguments)
         return subprocess.Popen(
             self.inside.command(*command) if self.inside else command,
@@ -60,7 +60,7 @@ class Runner:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env={**os.environ, "PERSONA_ARGILLA_HOME": ""},
+            env={**os.environ, "PERSONA_ARGILLA_HOME": "", **variables},
         )
 
     def killed_when(self, ready: Callable[[float], bool]) -> None:
@@ -77,12 +77,11 @@ class Runner:
         process.communicate()
         assert process.returncode == -signal.SIGKILL
 
-    def finished(self) -> tuple[str, float]:
-        began = time.monotonic()
-        process = self.start("run")
+    def finished(self, **variables: str) -> str:
+        process = self.start("run", **variables)
         output = process.communicate()[0]
         assert process.returncode == 0, output
-        return output, time.monotonic() - began
+        return output
 
 
 def looped(repo: Path, folder: Path) -> Iterator[Loop]:
@@ -105,10 +104,10 @@ def looped(repo: Path, folder: Path) -> Iterator[Loop]:
                 runner.killed_when(ready[stage])
             for moment in (one for one in due if one.stage == stage):
                 runner.killed_when(partial(moment.reached, round_))
-        output, _ = runner.finished()
-        again, seconds = runner.finished()
+        output = runner.finished()
+        again = runner.finished(PYTHONPROFILEIMPORTTIME="1")
         attempts = inside.attempts_to_leave() if inside else None
-        yield Loop(round_, runs, output, again, seconds, attempts)
+        yield Loop(round_, runs, output, again, attempts)
     finally:
         if inside:
             inside.__exit__()

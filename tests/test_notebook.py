@@ -11,8 +11,8 @@ from nbclient import NotebookClient
 
 from tests.loop_round import Loop
 
-SECONDS = 600
-"""For one cell."""
+SECONDS = 1800
+"""Until one cell is given up."""
 
 
 @pytest.mark.slow

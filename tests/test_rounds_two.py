@@ -16,7 +16,7 @@ from tests.second_round import ROWS, Second
 from workbench.records import Decision, Drop, Example, Response
 from workbench.store import read_records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if KILLS < 20 else 7200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700 if KILLS < 20 else 7200)]
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def start(
     *,
     port: int | None = None,
     host: str = "127.0.0.1",
-    timeout: float = 90.0,
+    timeout: float = 300.0,
     reuse: bool = False,
     embedded: bool = False,
     progress: Progress | None = None,

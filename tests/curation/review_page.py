@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from curation.argilla.server import Login
+from tests.waiting import PAGE_PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, ViewportSize
@@ -36,7 +37,7 @@ def browsing(
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         viewport: ViewportSize = {"width": size[0], "height": size[1]}
         page = browser.new_context(viewport=viewport, locale=locale).new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PAGE_PATIENCE)
         yield ReviewPage(page, url)
         browser.close()
 

@@ -11,6 +11,7 @@ import pytest
 
 from evaluation.pairwise import PairwiseResult, compare_pairs
 from tests.scripted_server import Reply, Request, ScriptedServer
+from tests.waiting import PATIENCE
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
 from workbench.records import Response, user_prompt
@@ -41,7 +42,7 @@ def judged(
     persona: Persona, script: Callable[[Request], Reply], responses: list[Response]
 ) -> tuple[PairwiseResult, list[Request]]:
     with ScriptedServer(script) as judge:
-        endpoint = Endpoint(base_url=judge.url, model="judge", timeout=2.0, attempts=1)
+        endpoint = Endpoint(base_url=judge.url, model="judge", timeout=PATIENCE, attempts=1)
         result = compare_pairs(persona, responses, endpoint)
     return result, judge.requests
 
@@ -101,7 +102,7 @@ def test_votes_are_averaged_and_kept_answers_are_not_asked_for_again(
 
     responses = answers("base", "sft", prompts=2)
     with ScriptedServer(script) as judge:
-        endpoint = Endpoint(base_url=judge.url, model="judge", timeout=2.0, attempts=1)
+        endpoint = Endpoint(base_url=judge.url, model="judge", timeout=PATIENCE, attempts=1)
 
         def ask() -> tuple[list[float | None], list[Request]]:
             before = len(judge.requests)

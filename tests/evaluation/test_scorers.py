@@ -91,14 +91,14 @@ def says(value: str) -> Reply:
 
 
 def endpoint(url: str, **changes: Any) -> Endpoint:
-    return Endpoint(**{"base_url": url, "model": "judge", "timeout": 0.4, "attempts": 1, **changes})
+    return Endpoint(**{"base_url": url, "model": "judge", "timeout": 3.0, "attempts": 1, **changes})
 
 
 def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(persona: Persona) -> None:
     failures = (
         Reply("no JSON at all"),
         Reply(status=500),
-        Reply("", delay=3.0),
+        Reply("", delay=30.0),
         Reply(refusal="I would rather not."),
         says("2009.58"),
         Reply(status=429),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from generation.distilabel.jobs import Cluster, Served
 from generation.distilabel.runner import Distilabel
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
+from tests.waiting import waited
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
 from workbench.records import user_prompt
@@ -50,10 +50,7 @@ def test_two_workers_ask_at_once_and_their_answers_are_kept_on_this_machine(
         with Distilabel(work, Cluster(workers=2)) as distilabel:
             first = distilabel.run("ask", prompts, served, label="the cluster asks")
         # The cluster was the job's own, and ends with it.
-        end = time.monotonic() + 15
-        while of_ray() and time.monotonic() < end:
-            time.sleep(0.1)
-        assert of_ray() == []
+        waited(lambda: not of_ray())
         asked = Counter(request.prompt for request in server.requests)
         # Two of the four at once are each worker's.
         assert server.most_at_once in (3, 4)

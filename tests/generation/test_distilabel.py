@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from generation.distilabel.runner import Distilabel
 from generation.teacher import teacher_rows
 from tests.generation.conftest import rows
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails, says
+from tests.waiting import PATIENCE, waited
 from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
@@ -48,13 +48,6 @@ teacher_rows(
     GenerateSettings(per_topic=20, mix={}, hard_negatives=0), workdir=folder / "work",
 )
 """
-
-
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -82,14 +75,14 @@ def test_a_killed_job_leaves_no_process_and_pays_for_nothing_twice(
     write_records(tmp_path / "seeds.jsonl", seeds)
     with ScriptedServer(slow) as server:
         main = subprocess.Popen([sys.executable, "-c", TEACH, str(tmp_path), server.url])
-        until(lambda: sum(bool(request.system) for request in server.requests) > 12)
+        waited(lambda: sum(bool(request.system) for request in server.requests) > 12)
         processes = family(main.pid)
         # The job, distilabel's manager, and a worker for each of its two steps.
         assert len(processes) >= 4
         main.send_signal(sign)
-        assert main.wait(10) == -sign
-        until(lambda: not alive(processes), seconds=5)
-        until(lambda: server.at_once == 0)
+        assert main.wait(PATIENCE) == -sign
+        waited(lambda: not alive(processes))
+        waited(lambda: server.at_once == 0)
         first = len(server.requests)
         endpoint = Endpoint(base_url=server.url, model="m", concurrency=CONCURRENCY)
         taught = teacher_rows(persona, seeds, endpoint, rows(20), workdir=tmp_path / "work")
@@ -123,7 +116,7 @@ def test_a_killed_part_of_the_job_is_told_and_ends_the_rest(
         served = Served(endpoint=Endpoint(base_url=server.url, model="m"), cache=tmp_path / "c")
 
         def kill(distilabel: Distilabel) -> None:
-            until(lambda: server.requests)
+            waited(lambda: server.requests)
             processes.extend(family(distilabel.process.pid))
             victim(distilabel, kind).kill()
 
@@ -132,7 +125,7 @@ def test_a_killed_part_of_the_job_is_told_and_ends_the_rest(
             killer.start()
             distilabel.run("ask", [user_prompt("How?")], served, label="asking")
         killer.join()
-        until(lambda: not alive(processes), seconds=5)
+        waited(lambda: not alive(processes))
     assert caught.value.what == "the process that runs distilabel ended before its job did"
     assert caught.value.where.endswith("distilabel.log")
     assert len(processes) >= 3

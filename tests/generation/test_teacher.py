@@ -94,7 +94,7 @@ def test_failures_stay_with_their_rows_and_a_rerun_asks_only_for_those(
 
     work = tmp_path / "work"
     with ScriptedServer(failing) as server:
-        endpoint = endpoint_of(server, attempts=2, timeout=2.0, concurrency=16)
+        endpoint = endpoint_of(server, attempts=2, timeout=5.0, concurrency=16)
         taught = teacher_rows(persona, seeds, endpoint, rows(70), workdir=work)
         asked = {r.prompt: kind(r) for r in server.requests if r.system}
         made = len(server.requests)

@@ -5,25 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rounds import processes
 from rounds.layout import RoundFolder
+from tests.waiting import waited
 from workbench.errors import UserError
 
 TYPED = ("persona", "run", "--round", "1")
-
-
-def waited(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture

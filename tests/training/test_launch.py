@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.waiting import PATIENCE, waited
 from training.launch import CONFIGS, check_launch, read_launch, recipe_per_process, run_training
 from training.launch import _command as command_of
 from training.launch import _run as run_command
@@ -67,13 +67,15 @@ def both(
         " run_training(TrainingRun.model_validate_json(text), 'ddp', 2)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(file)], start_new_session=True)
-    while not list(two.glob("checkpoints/checkpoint-*/trainer_state.json")):
-        assert parent.poll() is None
-        time.sleep(0.02)
+    waited(
+        lambda: list(two.glob("checkpoints/checkpoint-*/trainer_state.json")),
+        unless=lambda: parent.poll() is not None,
+    )
     others = [child.pid for child in psutil.Process(parent.pid).children(recursive=True)]
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    left = psutil.wait_procs([psutil.Process(p) for p in others if psutil.pid_exists(p)], 20)[1]
+    living = [psutil.Process(pid) for pid in others if psutil.pid_exists(pid)]
+    left = psutil.wait_procs(living, PATIENCE)[1]
     run_training(run, "ddp", 2)
     return one, two, [process.pid for process in left]
 

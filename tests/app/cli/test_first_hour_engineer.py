@@ -15,7 +15,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from rounds.lineage.account import account
 from tests.commands import Output
 from tests.light_stages import PERSONA, light_stages, run_light
 from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, says
+from tests.waiting import PATIENCE, waited
 
 pytestmark = pytest.mark.slow
 
@@ -170,16 +170,12 @@ class Night:
         """Start a command as a process, and kill it with all its own at so many requests."""
         command = [sys.executable, "-m", "app.cli.main", *words, *self.about]
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 120
-        while len(server.requests) < requests:
-            assert process.poll() is None and time.monotonic() < end
-            time.sleep(0.01)
+        waited(lambda: len(server.requests) >= requests, unless=lambda: process.poll() is not None)
         family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        assert psutil.wait_procs(family, timeout=10)[1] == []
-        while server.at_once:
-            time.sleep(0.02)
+        assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
+        waited(lambda: not server.at_once)
 
     def spent(self) -> float:
         """Return the money that the round says was paid, over every run."""

@@ -29,6 +29,7 @@ from tests.commands import Commands
 from tests.curation.review_team import answer, owner_of, reviewers_of
 from tests.docs_site import ROOT
 from tests.saying_base import SENTENCE, make_saying_base
+from tests.waiting import PATIENCE
 from workbench.inference.endpoint import free_port
 from workbench.persona import load_persona
 from workbench.records import Example, Preference
@@ -132,7 +133,7 @@ def served(*words: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def test_every_row_of_two_rounds_is_accounted_for(

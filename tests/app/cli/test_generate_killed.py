@@ -19,6 +19,7 @@ import pytest
 
 from app.cli.main import main
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms
+from tests.waiting import PATIENCE, waited
 from workbench.records import Example
 from workbench.store import read_records
 
@@ -35,11 +36,8 @@ def _asked_for(server: ScriptedServer, requests: int) -> bool:
     return len(server.requests) >= requests
 
 
-def until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 120
-    while not true():
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
 
 
 def test_killed_at_random_moments_no_finished_request_is_paid_twice(
@@ -54,16 +52,15 @@ def test_killed_at_random_moments_no_finished_request_is_paid_twice(
         # Among the questions, and among the answers.
         for moment in (draw.randrange(2, 12), draw.randrange(14, 2 * 6 + PLANNED - 2)):
             process = subprocess.Popen(command, start_new_session=True)
-            until(partial(_asked_for, server, moment), process)
+            waited(partial(_asked_for, server, moment), unless=partial(_ended, process))
             time.sleep(draw.random() * 0.1)
             family = psutil.Process(process.pid).children(recursive=True)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-            _, alive = psutil.wait_procs(family, timeout=10)
+            _, alive = psutil.wait_procs(family, timeout=PATIENCE)
             assert alive == []
-            while server.at_once:
-                time.sleep(0.05)
+            waited(lambda: not server.at_once)
         done = subprocess.run(command, capture_output=True, text=True)
         asked = Counter(request.prompt for request in server.requests)
     assert done.returncode == 0, done.stderr

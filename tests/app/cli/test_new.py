@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.commands import Commands
+from tests.waiting import PATIENCE
 from tests.workbench.test_starter import ENGLISH
 from workbench.persona import load_persona
 
@@ -36,7 +37,7 @@ def _asked(tmp_path: Path, options: dict[str, str], *typed: str) -> tuple[int, s
         stderr=subprocess.STDOUT,
     )
     os.write(control, "".join(f"{line}\n" for line in typed).encode())
-    output = asking.communicate(timeout=60)[0].decode()
+    output = asking.communicate(timeout=PATIENCE)[0].decode()
     os.close(control)
     os.close(terminal)
     return asking.returncode, output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -23,6 +22,7 @@ from rounds.stages import review as stage_review
 from rounds.stages.review import review_stage
 from tests.commands import Commands
 from tests.curation.review_team import REVIEWERS, answer, few, owner_of, reviewers_of, seeds
+from tests.waiting import waited
 from workbench.config import Policy
 from workbench.records import Decision, Example, Preference, Response, Review, user_prompt
 from workbench.store import read_records
@@ -45,14 +45,17 @@ def _fields(owner: Connection, dataset: str) -> dict[str, set[str]]:
 
 def _open(owner: Connection, name: str) -> set[str]:
     """Wait for a dataset and return its records."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    shown: set[str] = set()
+
+    def holds_records() -> bool:
         with connected(owner) as client:
             dataset = find_dataset(client, name)
-            if dataset is not None and (held := records_of(client, dataset)):
-                return {one["external_id"] for one in held}
-        time.sleep(0.2)
-    raise TimeoutError(name)
+            held = records_of(client, dataset) if dataset is not None else []
+        shown.update(one["external_id"] for one in held)
+        return bool(shown)
+
+    waited(holds_records)
+    return shown
 
 
 def _reviews(commands: Commands, number: int) -> list[Review]:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from rounds.context import RoundContext, open_context
 from rounds.models import linked_model, model_folder
 from rounds.runner import StageSpec, Work, run_stage
 from tests.training.export.conftest import make_adapter, make_base
+from tests.waiting import PATIENCE, waited
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.adapters import AdaptedModel
 from workbench.inference.base_models import load_model, load_tokenizer
@@ -37,6 +40,12 @@ pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 
 
 QUESTIONS = ("the chair?", "champ walks now?", "the trainer answers?")
+
+
+def _is_healthy(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/health").status_code == 200
+    return False
 
 
 def adapter_stage(context: RoundContext) -> StageSpec:
@@ -87,14 +96,8 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
         assert server.stdout is not None
         student = Endpoint.model_validate(yaml.safe_load(server.stdout.readline()))
         assert student.model == "tester-sft"
-        url, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while True:
-            assert server.poll() is None and time.monotonic() < end
-            try:
-                if httpx.get(f"{url}/health").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        url = f"http://127.0.0.1:{port}"
+        waited(partial(_is_healthy, url), unless=lambda: server.poll() is not None)
         check_reachable(student)
         asked = [
             EndpointRequest(user_prompt(question), temperature=0, max_tokens=8, accept_cut=True)
@@ -104,7 +107,7 @@ def test_a_rounds_adapter_is_served_merged_into_its_base(
         _serves_openais_clients(f"{url}/v1", texts[0])
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        server.wait(PATIENCE)
     # Merged once: the second time the folder is there already.
     merged = model_folder(context, "sft")
     assert merged.stat().st_mtime < time.time() - 1

@@ -10,6 +10,7 @@ import pytest
 from app.cli import loop
 from rounds.layout import PROGRESS
 from tests.commands import Commands
+from tests.waiting import PATIENCE
 from workbench.console import PublishedProgress
 from workbench.store import write_json
 
@@ -59,7 +60,7 @@ def test_it_ends_when_the_run_has_and_names_the_report(
         held.clear()
         command = threading.Thread(target=run, args=(until,))
         command.start()
-        assert held.wait(5)
+        assert held.wait(PATIENCE)
         out = commands.on_round("watch").out
         command.join()
         assert ("Report:" in out) == (until == "report")

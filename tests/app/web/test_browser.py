@@ -18,7 +18,7 @@ import pytest
 from rounds import processes
 from rounds.notes import CONTESTS, VOTES
 from tests.app.web.conftest import Served, served_pages
-from tests.rounds.test_processes import waited
+from tests.waiting import PAGE_PATIENCE, waited
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -48,7 +48,7 @@ class Reader:
         """Open the first link."""
         page = browser.new_context(**context).new_page()
         own = cls(page, served)
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PAGE_PATIENCE)
         page.on("request", lambda request: own._asked(request.url))
         page.on("console", lambda m: own.faults.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: own.faults.append(str(error)))
@@ -137,8 +137,8 @@ def test_a_search_narrows_the_table_as_one_types_and_votes_come_by_keys(
     page.locator("output", has_text="The second is better").wait_for()
     page.keyboard.press("j")
     page.keyboard.press("3")
-    waited(lambda: served.pages.round(2).has(VOTES), 60)
-    waited(lambda: len(served.pages.round(2).read(VOTES)) == 2, 60)
+    waited(lambda: served.pages.round(2).has(VOTES))
+    waited(lambda: len(served.pages.round(2).read(VOTES)) == 2)
     assert [own.better for own in served.pages.round(2).read(VOTES)] == ["after", "tie"]
     reader.check()
 
@@ -152,7 +152,7 @@ def test_a_running_stage_is_followed_and_another_sites_frame_stays_empty(
     script = "for n in 1 2 3 4 5 6; do echo line $n; sleep 0.3; done"
     processes.start(one, ("sh", "-c", script), ("persona", "run"))
     page.get_by_role("button", name="Stop").wait_for()
-    waited(lambda: processes.exit_code(one) == 0, 60)
+    waited(lambda: processes.exit_code(one) == 0)
     page.get_by_text("line 6").wait_for()
     page.get_by_role("button", name="Stop").wait_for(state="detached")
     reader.check()

@@ -16,7 +16,7 @@ from rounds.notes import VOTES
 from tests.app.web.conftest import SCRIPT, Pages
 from tests.app.web.test_guard import ROUND, csrf
 from tests.app.web.test_pages import text_of
-from tests.rounds.test_processes import waited
+from tests.waiting import waited
 from workbench.persona import load_persona
 
 ANSWERS = {
@@ -89,7 +89,7 @@ def test_a_file_is_taken_whole_or_every_mistake_of_it_is_told(pages: Pages) -> N
     assert answer.headers["hx-redirect"] == "/round/wine-friend/1"
     assert [path.name for path in folder.iterdir()] == ["rows.csv"]
     one = pages.library.context("wine-friend", 1).round
-    waited(lambda: processes.exit_code(one) is not None, 60)
+    waited(lambda: processes.exit_code(one) is not None)
     assert processes.log_lines(one)[-1:] == [str(one.stage("import"))]
     assert [row.source for row in one.read(IMPORTED)] == ["rows.csv:2", "rows.csv:3"]
     again = reader.post(address, params={"name": "rows.csv"}, content=CSV, headers=token)

@@ -24,8 +24,8 @@ from tests.app.web.conftest import SCRIPT, Served
 from tests.app.web.test_browser import DROP, Reader
 from tests.app.web.test_forms import ANSWERS
 from tests.curation.review_team import REVIEWERS, answer, reviewers_of, seeds
-from tests.rounds.test_processes import waited
 from tests.second_round import SETTINGS
+from tests.waiting import PAGE_PATIENCE, waited
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -58,9 +58,7 @@ def _befriended(answer: str) -> str:
     return re.sub(r" ?[^\w\s.,;:'!?()-]", "", answer.replace("champ", "friend")).strip()
 
 
-PATIENCE = 300
-"""Seconds that a command may take on a machine that others use as well."""
-LONG = 1000 * PATIENCE
+LONG = 2 * PAGE_PATIENCE
 """The same in milliseconds, as the browser counts."""
 
 
@@ -91,7 +89,7 @@ def test_from_a_new_persona_to_two_rounds_compared(
 
 
 def _ended(one: RoundFolder) -> None:
-    waited(lambda: processes.exit_code(one) is not None, PATIENCE)
+    waited(lambda: processes.exit_code(one) is not None)
     assert processes.exit_code(one) == 0, processes.log_lines(one)
 
 
@@ -196,12 +194,12 @@ def _mended(page: Page, one: RoundFolder) -> None:
     page.get_by_label("Your question").fill("And white wine?")
     page.get_by_role("button", name="Ask").click()
     page.get_by_text("And white wine?").first.wait_for()
-    waited(lambda: page.get_by_text("Mend it").count() >= 2, PATIENCE)
+    waited(lambda: page.get_by_text("Mend it").count() >= 2)
     page.get_by_text("Mend it").last.click()
     page.get_by_label("Topic").last.select_option("white_wine")
     page.get_by_label("As it should have been").last.fill(MENDED_ANSWER)
     page.get_by_role("button", name="Keep as a candidate row").last.click()
-    waited(lambda: len(one.read(MENDED)) == 2, PATIENCE)
+    waited(lambda: len(one.read(MENDED)) == 2)
 
 
 MENDED_ANSWER = (
@@ -218,11 +216,11 @@ def _second(page: Page, one: RoundFolder, server: Server) -> None:
     page.get_by_role("link", name="All personas").click()
     page.get_by_role("link", name="Round 2").click()
     page.get_by_role("button", name="Go on").click()
-    waited(lambda: two.has(FILTERED), PATIENCE)
+    waited(lambda: two.has(FILTERED))
     known = {own.id for own in one.read(RESOLVED)}
     rows = [own for own in two.read(FILTERED) if own.id not in known and own.parents]
     assert (MENDED_ANSWER, "white_wine") in [(own.answer, own.topic) for own in rows]
-    waited(lambda: all(_answered(server, row.id) for row in rows), PATIENCE)
+    waited(lambda: all(_answered(server, row.id) for row in rows))
     page.get_by_text("Next: all is done: plan the next round.").wait_for(timeout=2 * LONG)
     _ended(two)
 

@@ -13,7 +13,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,19 +25,13 @@ import pytest
 from curation.argilla.server import Server, ServerHome, shared_url, show_logins, start, status, stop
 from curation.argilla.server_home import HOME_VARIABLE
 from tests.curation.argilla_api import Api, terms
+from tests.waiting import waited
 from workbench.errors import UserError
 
 FIELDS = [{"name": "question", "title": "q", "required": True, "settings": {"type": "text"}}]
 RATING = {"type": "rating", "options": [{"value": value} for value in range(6)]}
 QUESTIONS = [{"name": "fidelity", "title": "f", "required": True, "settings": RATING}]
 SMALL = {"fields": FIELDS, "questions": QUESTIONS}
-
-
-def until(done: Callable[[], bool], seconds: float = 15.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return done()
 
 
 def household(pid: int) -> list[psutil.Process]:
@@ -176,9 +170,9 @@ def test_webhooks_are_called_by_the_job_worker(argilla_server: Server) -> None:
         body = {"url": url, "events": ["dataset.created", "record.created"]}
         hook = owner.call("POST", "webhooks", {**body, "description": "test"})
         dataset = owner.dataset("heard", SMALL, overlap=1)
-        assert until(lambda: len(heard) == 2, 30)
+        waited(lambda: len(heard) == 2)
         owner.push(dataset, [{"external_id": "a", "fields": {"question": "?"}}])
-        assert until(lambda: len(heard) == 3, 30)
+        waited(lambda: len(heard) == 3)
         owner.call("DELETE", f"webhooks/{hook['id']}")
         listener.shutdown()
     assert heard == ["dataset.created", "dataset.created", "record.created"]
@@ -209,10 +203,10 @@ def test_records_change_their_status_after_a_change_of_distribution_by_the_job_w
         assert completed() == [], "no other than the worker changes it"
     finally:
         worker.resume()
-    assert until(lambda: completed() == ["said"])
+    waited(lambda: completed() == ["said"])
     assert owner.call("GET", f"datasets/{dataset}/progress")["completed"] == 1
     ask(2)
-    assert until(lambda: completed() == [])
+    waited(lambda: completed() == [])
 
 
 def test_rows_are_imported_by_the_job_worker_and_found(
@@ -227,7 +221,7 @@ def test_rows_are_imported_by_the_job_worker_and_found(
     mapping = {"fields": [{"source": "asked", "target": "question"}], "external_id": "name"}
     body = {"name": str(tmp_path), "subset": "default", "split": "train", "mapping": mapping}
     owner.call("POST", f"datasets/{dataset}/import", body)
-    assert until(lambda: owner.search(dataset, "lunge").ids == ["b"], 60)
+    waited(lambda: owner.search(dataset, "lunge").ids == ["b"])
     assert owner.search(dataset).total == 2
 
 
@@ -283,7 +277,7 @@ def test_kill_9_of_worker_or_server_loses_no_response_and_leaves_no_orphan(
     server = start(home, ["reviewer-a"])
     worker = home.state()["worker"]
     os.kill(worker, signal.SIGKILL)
-    assert until(lambda: home.state().get("worker") not in (worker, None))
+    waited(lambda: home.state().get("worker") not in (worker, None))
     assert home.state()["worker"] in [p.pid for p in household(server.pid)]
     owner, reviewer_a = Api(server, "owner"), Api(server, "reviewer-a")
     dataset = owner.dataset("killed", SMALL, overlap=1)
@@ -293,7 +287,7 @@ def test_kill_9_of_worker_or_server_loses_no_response_and_leaves_no_orphan(
         reviewer_a.answer(record, "submitted", fidelity=4)
     processes = household(server.pid)
     os.kill(server.pid, signal.SIGKILL)
-    assert until(lambda: alive(processes) == [])
+    waited(lambda: alive(processes) == [])
     assert (
         status(home).stage == "stopped"
     )  # server.json still says ready, but nobody holds the home

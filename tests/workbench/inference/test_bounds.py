@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import threading
 import time
@@ -83,10 +82,10 @@ def test_a_limit_that_is_set_is_kept(limit: dict[str, float]) -> None:
 
     with ScriptedServer(script) as server:
         endpoint = Endpoint.model_validate({"base_url": server.url, "model": "m", **limit})
+        began = time.monotonic()
         complete_all(endpoint, REQUESTS[:6])
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    # 600 a minute is one in 0.1 s; 4 tokens of 3600 a minute take 0.07 s.
-    assert min(gaps) > 0.03 and 0.3 < times[-1] - times[0] < 5
+    # 600 a minute is one in 0.1 s; 4 tokens of 3600 a minute take 0.07 s. A slow machine only adds.
+    assert [n for n, at in enumerate(times) if at - began < 0.06 * n] == []
 
 
 def test_a_timeout_counts_at_its_worst_since_nobody_tells_what_it_took() -> None:

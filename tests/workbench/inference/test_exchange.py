@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, conforms, fails, says
+from tests.waiting import PATIENCE
 from workbench.inference.client import EndpointClient
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
@@ -34,6 +35,7 @@ def ask(
     api_key: str = "",
     attempts: int = 5,
     times: int = 1,
+    timeout: float = PATIENCE,
     **options: Any,
 ) -> tuple[Completion, list[Request]]:
     """Ask one scripted server one thing; return the last completion and what the server saw."""
@@ -44,7 +46,7 @@ def ask(
             model="m",
             attempts=attempts,
             backoff=0.01,
-            timeout=0.5,
+            timeout=timeout,
             rate_limit_wait=0.8,
         )
         async with EndpointClient(endpoint) as client:
@@ -60,7 +62,7 @@ def test_an_answer_is_ok_and_its_tokens_and_seconds_are_counted() -> None:
     completion, requests = ask(lambda request: says("To the chair.", delay=0.1))
     assert (completion.end, completion.text, completion.attempts) == ("ok", "To the chair.", 1)
     assert (completion.input_tokens, completion.output_tokens, completion.tokens) == (2, 3, 3)
-    assert 0.1 <= completion.seconds < 5
+    assert 0.1 <= completion.seconds < PATIENCE
     assert len(requests) == 1
 
 
@@ -79,17 +81,23 @@ def test_an_answer_is_ok_and_its_tokens_and_seconds_are_counted() -> None:
 def test_a_failure_that_stays_is_told_after_all_tries(
     kind: str, end: str, reason: str, http: int | None
 ) -> None:
-    completion, requests = ask(lambda request: FAILURES[kind], attempts=2)
+    completion, requests = ask(
+        lambda request: FAILURES[kind], attempts=2, timeout=0.5 if kind == "timeout" else PATIENCE
+    )
     assert (completion.end, completion.reason, completion.http) == (end, reason, http)
     # A limit is no failed try: it is waited for, as long as the endpoint's settings say.
     assert completion.attempts == len(requests)
-    assert len(requests) == (11 if kind == "rate_limit" else 2)
+    assert len(requests) > 2 if kind == "rate_limit" else len(requests) == 2
     assert completion.text == "" and not completion.final
 
 
 @pytest.mark.parametrize("kind", sorted(FAILURES.keys() - {"too_long"}))
 def test_a_failure_that_passes_is_mended(kind: str) -> None:
-    completion, requests = ask(lambda r: FAILURES[kind] if r.time == 0 else says("So."), attempts=3)
+    completion, requests = ask(
+        lambda r: FAILURES[kind] if r.time == 0 else says("So."),
+        attempts=3,
+        timeout=3.0 if kind == "timeout" else PATIENCE,
+    )
     assert (completion.end, completion.text, completion.attempts) == ("ok", "So.", 2)
     assert len(requests) == 2
 
