@@ -44,7 +44,8 @@ HEAVY = {
     "transformers",
     "trl",
 }
-HELP_SECONDS = 0.5
+HELP_MODULES = 200
+"""What `persona --help` may load; 129 modules take a tenth of a second."""
 MAX_LINES = 450
 MAX_FUNCTION_LINES = 50
 SMALL_FILE = 80
@@ -154,13 +155,14 @@ def test_workbench_imports_no_heavy_library_at_import_time() -> None:
 
 def test_help_imports_no_stage_and_answers_quickly() -> None:
     code = (
-        "import sys, time\nstart = time.process_time()\n"
-        "from app.cli.main import main\nassert main(['--help']) == 0\n"
+        "import sys\nfrom app.cli.main import main\nassert main(['--help']) == 0\n"
         f"heavy = {HEAVY | set(STAGES) | {'rounds', 'rich', 'pydantic'}!r} & set(sys.modules)\n"
-        "print(sorted(heavy), time.process_time() - start < " + str(HELP_SECONDS) + ")"
+        "print(sorted(heavy), len(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[] True"
+    heavy, modules = done.stdout.splitlines()[-1].rsplit(" ", 1)
+    assert heavy == "[]"
+    assert int(modules) < HELP_MODULES
 
 
 @pytest.mark.parametrize("room", (*ROOMS, "tests", "benchmarks"))

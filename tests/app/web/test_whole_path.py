@@ -59,7 +59,7 @@ def _befriended(answer: str) -> str:
 
 
 LONG = 2 * PAGE_PATIENCE
-"""The same in milliseconds, as the browser counts."""
+"""Milliseconds that a command may take on a machine that others use as well."""
 
 
 def test_from_a_new_persona_to_two_rounds_compared(
