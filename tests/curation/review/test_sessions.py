@@ -49,7 +49,7 @@ def test_pace_is_of_sessions_by_length_with_the_share_not_read() -> None:
     # The first of each session has no time: nobody knows when it was opened.
     assert own["a"].rows == 38 and own["b"].rows == 39
     assert own["a"].too_fast.value == 0
-    assert own["a"].by_length == {"short": 30, "middle": 40, "long": 40}
+    assert own["a"].by_length == {"short": 30, "middle": 30, "long": 40}
     assert own["b"].median == 2
     unread = [
         place
