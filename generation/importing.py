@@ -20,6 +20,7 @@ from typing import Any
 
 from generation.row_columns import BadRow, Columns
 from generation.row_shapes import ParsedRow, parse_row
+from generation.served_logs import served_row
 from workbench.console import console
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.inference.reasoning import separate
@@ -79,6 +80,7 @@ def import_rows(
     skip_bad: bool = False,
     label: str = "",
     pictures: str = "",
+    served: bool = False,
 ) -> Imported:
     """Read a file or folder of rows; shapes may be mixed.
 
@@ -91,6 +93,7 @@ def import_rows(
         skip_bad: Drop the rows that are wrong, each with its reason, instead of raising.
         label: Names the file in the rows' ``source``; by default its name.
         pictures: Folder that pictures will lie in, as rows name it.
+        served: It is a log of a served model (:mod:`generation.served_logs`).
 
     Returns:
         The rows in their order. Exact repetitions (same prompt and same answers) are dropped.
@@ -101,6 +104,7 @@ def import_rows(
     """
     topic = _known_topic(topic, persona, "topic")
     reader = _SourceReader(persona, topic, origin, Columns(dict(columns or {})), pictures)
+    reader.served = served
     for reading, rows in row_files(path, reader.result.columns.known):
         inside = reading.path.relative_to(path).as_posix() if reading.path != path else ""
         name = "/".join(part for part in (label or path.name, inside) if part)
@@ -139,6 +143,8 @@ class _SourceReader:
         """Rows of a round of ours that keep the id that they had there, and those that don't."""
         self.reasoned = 0
         """Rows whose reasoning was taken off."""
+        self.served = False
+        """Whether its lines are requests and answers of a served model."""
         self.shown: set[Path] = set()
         """Files of the pictures that rows name."""
 
@@ -176,7 +182,8 @@ class _SourceReader:
 
     def _row(self, reading: Reading, raw: RawRow, source: str) -> None:
         try:
-            row = self._without_reasoning(parse_row(raw.data, self.result.columns))
+            data = served_row(raw.data) if self.served else raw.data
+            row = self._without_reasoning(parse_row(data, self.result.columns))
             row = row._replace(topic=_known_topic(row.topic, self.persona, ""))
             row = row._replace(images=tuple(self._picture(reading.path, one) for one in row.images))
         except BadRow as error:

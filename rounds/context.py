@@ -118,10 +118,12 @@ class RoundContext:
         *,
         skip_bad: bool = False,
         replace: bool = False,
+        served: bool = False,
     ) -> RoundContext:
         """Return the same context, with more files of rows, and how these are read.
 
-        What the round has already stays, and is read as it was; ``replace`` leaves it out.
+        What the round has already stays, and is read as it was; ``replace`` leaves it out. Files
+        that are ``served`` are logs of a served model.
         """
         if not files and not replace:
             changes = {"columns": dict(columns)} if columns else {}
@@ -129,14 +131,19 @@ class RoundContext:
         config = self.config
         held = () if replace else config.sources or _seeds_taken_in(self.round, self.persona_folder)
         others = without(held, files)
+        logs = (
+            *(path for path in others if path in self.config.served),
+            *(files if served else ()),
+        )
         if not others:
-            return self._with(sources=files, columns=dict(columns), skip_bad=skip_bad)
+            return self._with(sources=files, columns=dict(columns), skip_bad=skip_bad, served=logs)
         read = {path: config.columns_of(path) for path in others} | dict.fromkeys(files, columns)
         bad = [*filter(config.skips_bad, others), *(files if skip_bad else ())]
         return self._with(
             sources=(*others, *files),
             columns={str(path): dict(own) for path, own in read.items() if own},
             skip_bad=tuple(bad) or False,
+            served=logs,
         )
 
     def generating(self, **settings: object) -> RoundContext:
@@ -239,7 +246,7 @@ def open_context(
     return RoundContext(settings, own, one, runs, file)
 
 
-_STAYS = ("columns", "skip_bad")
+_STAYS = ("columns", "skip_bad", "served")
 """Keys of how a round's files are read."""
 
 

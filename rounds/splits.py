@@ -122,6 +122,12 @@ def split_rounds(one: RoundFolder) -> list[RoundFolder]:
     return [other for other in one.all_rounds if other.done("split")]
 
 
+def test_files(one: RoundFolder) -> list[Path]:
+    """Return the files of a split round that hold what it is evaluated by; none of them empty."""
+    paths = (path for path, split in _files(one) if split == "test")
+    return [path for path in paths if path.exists() and path.stat().st_size]
+
+
 def _files(one: RoundFolder) -> Iterator[tuple[Path, SplitName]]:
     """Yield every file of a round whose rows are in a split, evaluation prompts among them."""
     for split in SPLITS:

@@ -339,6 +339,9 @@ class RunConfig(Settings):
     skip_bad: bool | tuple[Path, ...] = False
     """Drop imported rows that are wrong, each with its reason, instead of importing nothing; or the
     files of which."""
+    served: tuple[Path, ...] = ()
+    """Which of the sources are logs of a served model, a request with its answer a line: their rows
+    are candidates, without personal data or what the evaluation asks."""
     rows: int | None = Field(default=None, ge=12)
     """Take about so many of the imported rows, spread over the topics; all by default."""
     teacher: Endpoint | None = None

@@ -51,6 +51,7 @@ EXIT_TOO_FEW = 3
     " in one. An empty THEIRS leaves a column out.",
 )
 @click.option("--skip-bad", is_flag=True, help="Drop wrong rows, each with its reason.")
+@click.option("--served", is_flag=True, help="FILE is a log of a served model.")
 @click.option("--replace", is_flag=True, help="Leave out what the round had imported before.")
 @click.option("--dry-run", is_flag=True, help="Show what would come of it, and write nothing.")
 @round_options
@@ -60,6 +61,7 @@ def import_(
     files: tuple[Path, ...],
     maps: tuple[str, ...],
     skip_bad: bool,
+    served: bool,
     replace: bool,
     dry_run: bool,
     force: bool,
@@ -72,17 +74,25 @@ def import_(
     stages. Every mistake is told with file and line, and nothing is imported then, unless
     --skip-bad drops the wrong rows.
 
+    With --served FILE is what an OpenAI-compatible server or proxy wrote down, a request with its
+    answer a line (LiteLLM's logs too). Its rows become candidates: personal data goes by the
+    filters' policy before anything is written, what the evaluation asks is kept out, and each line
+    that gives no row is dropped with its reason.
+
     \b
     Examples:
       persona import rows.jsonl --persona datasets/gym-trainer
       persona import survey.xlsx --map instruction=질문 output=답변
       persona import --dry-run chats.json
+      persona import --served requests.jsonl --round 2
     """
     # A shell hands the second pair of `--map a=b c=d` over as a file.
     pairs = [str(f) for f in files if str(f).split("=")[0] in COLUMNS and not f.exists()]
     paths = tuple(file for file in files if str(file) not in pairs) if maps else files
     columns = parse_map([*maps, *(pairs if maps else ())])
-    context = context.importing(paths, columns, skip_bad=skip_bad, replace=replace)
+    if served and not paths:
+        raise UserError("names no log", where="--served", fix="persona import --served LOG")
+    context = context.importing(paths, columns, skip_bad=skip_bad, replace=replace, served=served)
     if dry_run:
         _print_preview(context)
         return

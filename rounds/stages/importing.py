@@ -14,6 +14,7 @@ from rounds.context import SEEDS, RoundContext
 from rounds.layout import IMPORT_DROPS, IMPORTED, IMPORTED_PREFERENCES, PICTURES
 from rounds.notes import carried_files, carried_rows
 from rounds.runner import StageSpec, Work
+from rounds.served import candidates_of
 from workbench.errors import UserError, every_mistake
 from workbench.records import Drop, Example, Preference, take_spread
 from workbench.store import disk_errors, existing
@@ -39,9 +40,19 @@ def import_stage(context: RoundContext) -> StageSpec:
             "rows": context.config.rows,
             **({"columns": context.config.columns} if context.config.columns else {}),
             **({"skip_bad": context.config.skip_bad} if context.config.skip_bad else {}),
+            **_served_settings(context),
             **(again if earlier else {}),
         },
     )
+
+
+def _served_settings(context: RoundContext) -> dict[str, object]:
+    """Return what decides of a served model's log, where there is one."""
+    config = context.config
+    if not config.served:
+        return {}
+    policy = {"personal_data": config.filter.personal_data, "related": config.split.related}
+    return {"served": sorted(map(str, config.served)), **policy}
 
 
 def read_sources(
@@ -58,15 +69,18 @@ def read_sources(
     imported: dict[Path, Imported] = {}
 
     def read(path: Path) -> None:
-        imported[path] = import_rows(
+        served = path in context.config.served
+        rows = import_rows(
             _existing(context, path),
             context.persona,
             origin="seed" if _own(context, path) else "imported",
             columns=context.config.columns_of(path),
-            skip_bad=context.config.skips_bad(path),
+            skip_bad=served or context.config.skips_bad(path),
             label=labels[path],
             pictures=f"../{PICTURES.path}",
+            served=served,
         )
+        imported[path] = candidates_of(context, rows) if served else rows
 
     there = (path for path in labels if not missing or path.exists())
     every_mistake(partial(read, path) for path in there)
