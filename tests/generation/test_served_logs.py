@@ -36,7 +36,7 @@ LITELLM = {
     "model": "coach",
     "metadata": {"user_api_key_hash": "x"},
 }
-READ = {
+READ: dict[str, dict[str, Any]] = {
     "request and response": {"request": REQUEST, "response": RESPONSE},
     "bodies": {
         "request": {"url": "/v1/chat/completions", "body": REQUEST},
@@ -87,7 +87,7 @@ def _answered(**changes: Any) -> dict[str, Any]:
     return {"request": REQUEST, "response": {"choices": [{**CHOICE, **changes}]}}
 
 
-FAULTS = {
+FAULTS: dict[str, list[dict[str, Any]]] = {
     "failed_request": [
         {"request": REQUEST, "response": {"error": {"message": "secret", "type": "timeout"}}},
         {"request": REQUEST, "response": {"status_code": 500, "body": RESPONSE}},
