@@ -188,20 +188,43 @@ def test_every_page_fits_a_phone_in_both_themes_and_axe_finds_nothing_serious(
     reader.check()
 
 
-def test_a_short_path_in_korean(browser: Browser, served: Served) -> None:
+def test_a_short_path_in_korean_by_keyboard_alone(browser: Browser, served: Served) -> None:
     reader = Reader.at(browser, served)
     page = reader.page
-    page.get_by_role("button", name="한국어").click()
+    _press(page, "button:has-text('한국어')")
     page.get_by_role("heading", name="페르소나", exact=True).wait_for()
-    page.get_by_role("link", name="1번째 라운드").click()
-    page.get_by_role("link", name="행", exact=True).click()
-    page.get_by_label("검색").press_sequentially("뻐근")
-    # One row is there after the first syllable too; a click before the last table is in is lost.
+    _press(page, "a:has-text('2번째 라운드')")
+    _press(page, "a:text-is('행')")
+    _tab_to(page, "#text")
+    page.keyboard.type("뻐근")
+    # One row is there after the first syllable too; an Enter before the last table is in is lost.
     page.wait_for_url(lambda url: "뻐근" in unquote(url))
     page.get_by_text("30개 행 중 1개").wait_for()
-    page.get_by_role("link", name="어깨가 뻐근해요").click()
+    _press(page, "a:has-text('어깨가 뻐근해요')")
     page.get_by_role("heading", name="답변의 점검").wait_for()
+    _press(page, "a:text-is('비교')")
+    page.get_by_role(
+        "heading", name="점수 차이: 1번째 라운드 → 2번째 라운드, 질문별로 짝지음"
+    ).wait_for()
+    page.keyboard.press("2")
+    page.locator("output", has_text="뒤가 낫다").wait_for()
+    _tab_to(page, "select[name=before]")
+    page.keyboard.press("ArrowDown")  # the second round, as both sides
+    _press(page, "button:has-text('보기')")
+    held = "점수 차이: 2번째 라운드 · 기본 모델 → 2번째 라운드 · SFT, 질문별로 짝지음"
+    page.get_by_role("heading", name=held).wait_for()
+    _press(page, "a:text-is('대화')")
+    _tab_to(page, "textarea[name=question]")
+    page.keyboard.type("어느 잔에 따르나요?")
+    assert page.locator("textarea[name=question]").input_value() == "어느 잔에 따르나요?"
     reader.check()
+
+
+def _press(page: Page, selector: str) -> None:
+    """Go to something by Tab, and press Enter there."""
+    _tab_to(page, selector)
+    page.keyboard.press("Enter")
+    page.wait_for_load_state()
 
 
 PICTURES = {
