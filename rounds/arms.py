@@ -47,7 +47,7 @@ def own_arms(context: RoundContext) -> list[OwnArm]:
     Raises:
         UserError: A name that is neither the base nor a stage that this configuration trains.
     """
-    stages = {"base": "", **{_arm_name(method): method for method in context.config.train.methods}}
+    stages = {"base": "", **{arm_name(method): method for method in context.config.train.methods}}
     last = list(stages)[-1]
     usual = dict.fromkeys(("base", f"base{PROMPT}", *stages, f"{last}{PROMPT}"))
     arms = []
@@ -84,7 +84,7 @@ def check_primary(context: RoundContext) -> None:
         raise UserError(what, where=place, fix=f"configure a judge, or take {FIDELITY}")
 
 
-def _arm_name(method: str) -> str:
+def arm_name(method: str) -> str:
     """Return what a trained stage is called as an arm: all others start from the first."""
     return method if method == "sft" else f"sft+{method}"
 

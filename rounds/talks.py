@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import NamedTuple
 
+from rounds.arms import arm_name
 from rounds.context import RoundContext
 from rounds.layout import RoundFolder
 from rounds.models import known_arm
@@ -81,7 +82,7 @@ def _turns(messages: Messages) -> Messages:
 
 def arms_of(context: RoundContext) -> list[str]:
     """Return the arms that can be talked to: the base, prompted too, and each trained stage."""
-    return [BASE, f"{BASE}+prompt", *trained_methods(context.round)]
+    return [BASE, f"{BASE}+prompt", *map(arm_name, trained_methods(context.round))]
 
 
 @dataclass

@@ -250,9 +250,9 @@ def test_pictures_for_the_docs(browser: Browser) -> None:
         for name, path in PICTURES.items():
             page = reader.open(path.format(**values))
             if name == "ui-talk":
-                page.set_default_timeout(300_000)  # models of 135 million weights answer in turn
+                page.set_default_timeout(900_000)  # models of 135 million weights answer in turn
                 page.get_by_label("Your question").fill(ASKED)
                 page.get_by_role("button", name="Ask").click()
                 page.get_by_text("Mend it").last.click()
-            page.wait_for_timeout(400)
+            page.wait_for_timeout(2_000)
             page.screenshot(path=f"{os.environ['PERSONA_PICTURES']}/{name}.png")

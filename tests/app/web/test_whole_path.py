@@ -156,6 +156,7 @@ def _review(page: Page, one: RoundFolder, button: str) -> None:
 
 
 def _trained(page: Page, one: RoundFolder) -> None:
+    page.get_by_role("link", name="Now", exact=True).click()
     page.get_by_role("button", name="Go on").click()
     page.get_by_text("Curves").wait_for(timeout=LONG)
     _ended(one)
