@@ -28,6 +28,7 @@ from evaluation.sense import (
     control_responses,
     measure_sense,
 )
+from workbench.arm_names import is_prompted
 from workbench.config import GateBounds
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score
@@ -112,7 +113,7 @@ class SenseReport(Frozen):
         """One line for each unprompted arm that lost sense, or whose answers are mostly none."""
         lines = []
         for one in self.arms:
-            if one.arm == comparison.base or one.arm.endswith("+prompt"):
+            if one.arm == comparison.base or is_prompted(one.arm):
                 continue
             change = comparison.cell(one.arm, SENSE).difference
             if change and change.excludes_zero and change.mean < -bounds.sense:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
 from rounds import layout
-from rounds.arms import PROMPT, own_arms
+from rounds.arms import own_arms
 from rounds.comparison import columns_of, counted_traits
 from rounds.context import RoundContext
 from rounds.layout import RoundFolder, write
@@ -130,7 +130,7 @@ def unprompted(context: RoundContext, **evaluate_settings: object) -> RoundConte
         evaluate = context.config.evaluate.model_copy(update=changes)
         return replace(context, config=context.config.model_copy(update={"evaluate": evaluate}))
 
-    return evaluating([own.name for own in own_arms(evaluating(())) if PROMPT not in own.name])
+    return evaluating([own.name for own in own_arms(evaluating(())) if not own.prompted])
 
 
 def prepare_again(one: RoundFolder, scratch: RoundFolder) -> None:

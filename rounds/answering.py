@@ -8,23 +8,24 @@ setting loses none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from evaluation.answer import GREEDY, PromptSet, answer_sets, max_new_tokens_for
 from evaluation.arms import Arm, ModelPool
 from evaluation.gate import GateReport, check_forgetting
 from evaluation.general import General, load_general, measure_general, texts_file
 from evaluation.instructions import Instructions, follow_instructions, load_instructions
+from evaluation.prices import TIMED, Prices, SearchedPrompt, price_arms, with_money
 from evaluation.probes import REFUSAL_SETS
 from evaluation.sense import Loss, language_loss
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
 from rounds.dial import DialAnswers, full_arm, scaled_arms, scaled_name
 from rounds.layout import adapter
+from rounds.prompt_arms import search_prompts
 from rounds.robustness import RobustnessCheck
 from rounds.runner import Work
 from rounds.safety import SafetyCheck
@@ -50,6 +51,8 @@ class ArmAnswers(NamedTuple):
     """Answers to held-out questions on other surfaces, of the arm that the verdict is about."""
     dial: DialAnswers | None
     """Of the arm that the verdict is about at other strengths of its adapter, where asked for."""
+    prices: Prices
+    """What every arm's answers take, and the prompts that were searched for."""
     gate: GateReport
     max_new_tokens: int
     """Where answers were cut."""
@@ -66,30 +69,32 @@ def answer_all(
     context: RoundContext,
     work: Work,
     train: list[Example],
+    validation: list[Example],
     questions: list[Example],
     safety: SafetyCheck,
     robustness: RobustnessCheck,
     scratch: Path,
 ) -> ArmAnswers:
-    """Have every arm answer, and measure what its weights can still do."""
+    """Have every arm answer, and measure what its weights can still do.
+
+    ``train`` and ``validation`` are all that the prompts are made of.
+    """
     settings = context.config.evaluate
     arms = _arms(context, work, train)
     folder = resolve_model(context.config.model)
     tokenizer = load_tokenizer(folder)
     limit = settings.max_new_tokens or max_new_tokens_for(tokenizer, (row.answer for row in train))
-    language = context.persona.language
+    language, seeds = context.persona.language, settings.seeds or GREEDY
     instructions = load_instructions(settings.instructions, language, settings.instructed)
-    longest = max_new_tokens_for(tokenizer, (one.answer for one in instructions.examples))
-    seeds = settings.seeds or GREEDY
-    player = _player(context, scratch)
-    asked = partial(
-        PromptSet, temperature=settings.temperature, max_new_tokens=limit, player=player
-    )
     # What weights can do shows without a prompt, and is measured where the weights are.
     bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
     with scaled_arms(arms, settings.strengths) as scaled:
         pool = ModelPool(folder, [*arms, *scaled])
-        asking = _Asking(context, pool, scratch, instructions, asked, longest)
+        prompts = search_prompts(context, pool, train, validation, limit, scratch)
+        texts = {one.arm: one.text for one in prompts}
+        arms = [replace(arm, system=texts.get(arm.name, arm.system)) for arm in arms]
+        asking = _Asking(context, pool, scratch, instructions, limit)
+        asked = asking.asked
         responses, safe, crossed, instructed = asking.answers(
             [
                 asked(arms, questions, seeds=seeds),
@@ -100,11 +105,11 @@ def answer_all(
         )
         gate = asking.gate(bare, instructed)
         dial = asking.dial(arms, scaled, questions, safety.prompts, instructed, seeds)
+        prices = asking.prices(arms, questions, responses, prompts)
         loss = language_loss(language, pool, scratch / "loss")
     crossed = robustness.crossed(crossed)
-    return ArmAnswers(
-        responses, instructions.examples, instructed, safe, crossed, dial, gate, limit, loss
-    )
+    rows = instructions.examples
+    return ArmAnswers(responses, rows, instructed, safe, crossed, dial, prices, gate, limit, loss)
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,16 @@ class _Asking:
     pool: ModelPool
     scratch: Path
     instructions: Instructions
-    asked: Callable[..., PromptSet]
-    longest: int
-    """New tokens that an answer to an instruction may have."""
+    limit: int
+    """New tokens that an answer may have."""
+
+    def asked(self, arms: Sequence[Arm], examples: Sequence[Example], **more: Any) -> PromptSet:
+        """Return what arms are asked, as everything is; ``more`` are other fields of the set."""
+        player = _player(self.context, self.scratch)
+        own = {"max_new_tokens": self.limit, "player": player, **more}
+        return PromptSet(
+            arms, examples, temperature=self.context.config.evaluate.temperature, **own
+        )
 
     def answers(self, sets: Sequence[PromptSet]) -> list[list[Response]]:
         """Return the answers to each set."""
@@ -126,8 +138,11 @@ class _Asking:
 
     def rules(self, arms: Sequence[Arm]) -> PromptSet:
         """Return the instructions as they are asked of arms."""
-        most = self.context.config.evaluate.max_new_tokens or self.longest
-        return self.asked(arms, self.instructions.examples, max_new_tokens=most)
+        rows, most = self.instructions.examples, self.context.config.evaluate.max_new_tokens
+        if most is None:
+            tokenizer = load_tokenizer(self.pool.folder(Arm("base")))
+            most = max_new_tokens_for(tokenizer, (one.answer for one in rows))
+        return self.asked(arms, rows, max_new_tokens=most)
 
     def gate(self, arms: list[Arm], instructed: Sequence[Response]) -> GateReport:
         """Return what the weights of arms have forgotten; the base is among them."""
@@ -138,6 +153,23 @@ class _Asking:
             follow_instructions(self.instructions, [r for r in instructed if r.arm in names]),
             settings.gate,
             seed=self.context.config.seed,
+        )
+
+    def prices(
+        self,
+        arms: Sequence[Arm],
+        questions: Sequence[Example],
+        responses: Sequence[Response],
+        prompts: Sequence[SearchedPrompt],
+    ) -> Prices:
+        """Return what the arms' answers to held-out questions take; timed where prompts compete."""
+        plain = [one for one in questions if not isinstance(one, ProbePrompt)]
+        timed = bool(self.context.config.evaluate.prompt_arms)
+        priced = price_arms(arms, plain, responses, self.pool, self.limit, timed=timed)
+        return Prices(
+            arms=tuple(with_money(priced, arms, self.scratch / CACHE)),
+            timed=min(TIMED, len(plain)) if timed else 0,
+            prompts=tuple(prompts),
         )
 
     def dial(

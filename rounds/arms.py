@@ -12,6 +12,7 @@ from evaluation.judge import CONTENT
 from evaluation.scorers import SENSE
 from rounds.context import RoundContext
 from rounds.layout import adapter as adapter_of
+from workbench.arm_names import is_prompted
 from workbench.checks import Judge
 from workbench.config import METHODS
 from workbench.errors import UserError, every_mistake, nearest
@@ -35,24 +36,25 @@ class OwnArm:
     @property
     def prompted(self) -> bool:
         """Whether it gets the persona's system prompt."""
-        return self.name.endswith(PROMPT)
+        return is_prompted(self.name)
 
 
 def own_arms(context: RoundContext) -> list[OwnArm]:
     """Return the round's arms: those that the configuration names, else the usual ones.
 
-    Usual are the base and every trained stage as they are, and the base and the last trained stage
-    with the system prompt.
+    Usual are the base and every trained stage as they are, the base and the last trained stage
+    with the system prompt, and the base with the prompts that try harder, where they are asked for.
 
     Raises:
         UserError: A name that is neither the base nor a stage that this configuration trains.
     """
     stages = {"base": "", **{arm_name(method): method for method in context.config.train.methods}}
     last = list(stages)[-1]
-    usual = dict.fromkeys(("base", f"base{PROMPT}", *stages, f"{last}{PROMPT}"))
+    tried = [f"base+{name}" for name in context.config.evaluate.prompt_arms]
+    usual = dict.fromkeys(("base", f"base{PROMPT}", *tried, *stages, f"{last}{PROMPT}"))
     arms = []
     for name in context.config.evaluate.arms or usual:
-        unprompted = name.removesuffix(PROMPT)
+        unprompted = "base" if name in tried else name.removesuffix(PROMPT)
         if unprompted not in stages:
             raise UserError(
                 f"there is no arm '{name}'",

@@ -158,11 +158,12 @@ class RoundContext:
         robustness: bool = False,
         safety: bool = False,
         dial: bool = False,
+        prompts: bool = False,
     ) -> RoundContext:
         """Return the same context, with more to ask.
 
-        ``more`` are further arms; the others are all surfaces, the safety sets whole, and several
-        strengths of the adapter.
+        ``more`` are further arms; the others are all surfaces, the safety sets whole, several
+        strengths of the adapter, and prompts that try harder.
         """
         changes: dict[str, object] = {}
         if more:
@@ -173,6 +174,8 @@ class RoundContext:
             changes |= {"safety": _WHOLE, "requests": _WHOLE, "conversations": "all"}
         if dial and not self.config.evaluate.strengths:
             changes["strengths"] = DIAL
+        if prompts:
+            changes["prompt_arms"] = ("few-shot",)
         if not changes:
             return self
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))

@@ -19,10 +19,10 @@ from evaluation.dial import Dial, DialInput, measure_dial
 from evaluation.gate import GateReport
 from evaluation.sense import SenseInput
 from rounds.context import RoundContext
+from workbench.arm_names import headline_arm
 from workbench.inference.adapters import scale_adapter
 from workbench.records import ProbePrompt, Response
 from workbench.stats import Comparison
-from workbench.stats.comparison import headline_arm
 
 
 class DialAnswers(NamedTuple):

@@ -21,6 +21,7 @@ from evaluation.gate import GateReport
 from evaluation.outcome import SenseReport
 from evaluation.pairwise import PairwiseResult
 from evaluation.people import People
+from evaluation.prices import Prices
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
@@ -128,6 +129,7 @@ SURFACE_ANSWERS = Records("evaluate", "surfaces.jsonl", Response)
 ROBUSTNESS = Document("evaluate", "robustness.json", Robustness)
 DIAL = Document("evaluate", "dial.json", Dial)
 DIAL_ANSWERS = Records("evaluate", "dial.jsonl", Response)
+PRICES = Document("evaluate", "prices.json", Prices)
 DIVERSITY = Json("evaluate", "diversity.json")
 WIN_RATES = Document("evaluate", "pairs.json", PairwiseResult)
 BLIND_KEY = Json("people", "key.json")

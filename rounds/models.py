@@ -258,7 +258,7 @@ def _recorded(
     manifest = context.round.manifest("evaluate")
     if manifest is None or adapter(stage).path not in manifest.inputs:
         return ()
-    arms = [a.name for a in own_arms(context) if a.stage == stage and not a.name.endswith(PROMPT)]
+    arms = [a.name for a in own_arms(context) if a.stage == stage and not a.prompted]
     answers = RESPONSES
     if strength != 1:
         arms = [scaled_name(arm, strength) for arm in arms]

@@ -14,8 +14,8 @@ from evaluation.outcome import ArmSense
 from rounds.context import RoundContext
 from rounds.layout import RESOLVED, SENSE, STAGES, RoundFolder
 from rounds.pipeline import stages_until
+from workbench.arm_names import HEADLINE, PROMPTED
 from workbench.config import METHODS
-from workbench.stats.comparison import HEADLINE, PROMPTED
 
 BASE = "base"
 

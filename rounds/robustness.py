@@ -26,10 +26,10 @@ from evaluation.robustness import (
 from evaluation.safety_case import SafetyLine, difference_line
 from evaluation.sense import SenseInput
 from rounds.context import RoundContext
+from workbench.arm_names import headline_arm
 from workbench.language import say
 from workbench.records import Example, Response
 from workbench.stats import Comparison
-from workbench.stats.comparison import headline_arm
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from evaluation.gate import GateReport
 from evaluation.safety import load_refusals, safety_prompts
 from evaluation.safety_case import SafetyCase, SafetyLine, build_case, check_refusal_rules
 from rounds.context import RoundContext
+from workbench.arm_names import headline_arm
 from workbench.records import ProbePrompt, Response
 from workbench.stats import Comparison
-from workbench.stats.comparison import headline_arm
 from workbench.store import packaged
 
 

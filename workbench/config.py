@@ -296,6 +296,12 @@ class EvaluateSettings(Settings):
     more: dict[str, str | Endpoint] = Field(default_factory=dict)
     """Other arms by name: ``round-001/sft``, an adapter's or a model's folder, a hub id, an
     endpoint, or ``teacher`` or ``student``; with ``+prompt`` at the end of the name, prompted."""
+    prompt_arms: tuple[Literal["few-shot"], ...] = ()
+    """Prompts that try harder, each an arm of the base: ``few-shot`` shows the reviewed training
+    rows that foretell the validation rows best, searched offline; a minute or so on two cores. What
+    every arm's answers cost is then timed as well (``--prompts``)."""
+    shots: int = Field(default=4, ge=1, le=32)
+    """Rows that it shows; fewer where they would leave no room for the answer."""
     few_shot: int = Field(default=0, ge=0)
     """So many of the persona's few-shot examples, those of the training split, stand in the system
     prompt."""

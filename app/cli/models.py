@@ -17,6 +17,7 @@ import click
 from app.cli.options import (
     dial_option,
     force_option,
+    prompts_option,
     robustness_option,
     round_options,
     run_one,
@@ -173,6 +174,7 @@ def _print_plan(
 @robustness_option
 @safety_option
 @dial_option
+@prompts_option
 def evaluate(
     context: RoundContext,
     arms: tuple[str, ...],
@@ -180,6 +182,7 @@ def evaluate(
     robustness: bool,
     safety: bool,
     dial: bool,
+    prompts: bool,
     force: bool,
 ) -> None:
     """Answer the held-out prompts and probes with every arm and compare each with the base.
@@ -201,6 +204,7 @@ def evaluate(
       persona evaluate --arm teacher+prompt=teacher
       persona evaluate --people
       persona evaluate --robustness --safety --dial
+      persona evaluate --prompts
     """
     if people:
         from rounds.blind_round import run_blind_round
@@ -212,7 +216,9 @@ def evaluate(
     from rounds.arms import parse_arms
     from rounds.pipeline import run_stages
 
-    context = context.evaluating(parse_arms(arms), robustness=robustness, safety=safety, dial=dial)
+    context = context.evaluating(
+        parse_arms(arms), robustness=robustness, safety=safety, dial=dial, prompts=prompts
+    )
     (outcome,) = run_stages(context, ["evaluate"], force=["evaluate"] if force else [])
     click.echo(context.round.stage("evaluate"))
     exit_on_failures(context, outcome.manifest)

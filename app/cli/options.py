@@ -138,6 +138,9 @@ safety_option = click.option(
 dial_option = click.option(
     "--dial", is_flag=True, help="The adapter at several strengths, as a curve in the report."
 )
+prompts_option = click.option(
+    "--prompts", is_flag=True, help="The base with searched examples too, and each arm's price."
+)
 overlap_option = click.option(
     "--reviewers-per-record",
     type=click.IntRange(min=1),

@@ -16,6 +16,7 @@ from evaluation.gate import GateReport
 from evaluation.outcome import SenseReport
 from evaluation.pairwise import WinRate
 from evaluation.people import People
+from evaluation.prices import Prices
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
@@ -117,6 +118,7 @@ class ReportInput:
     robustness: Robustness | None = None
     surface_answers: Sequence[Response] = ()
     """What the robustness is measured on; ``probe`` is the id of the surface."""
+    prices: Prices | None = None
     dial: Dial | None = None
     dial_answers: Sequence[Response] = ()
     """Of the arm at other strengths of its adapter."""

@@ -27,6 +27,7 @@ from evaluation.report.verdict import (
     next_command,
     surface_lines,
     trainings,
+    tuning_against_prompt,
     verdict,
 )
 from evaluation.report.wording import Wording
@@ -139,6 +140,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "compared": results.compared(comparison),
         "instruction_shares": report.general.instruction_shares if report.general else {},
         "surface_lines": surface_lines(report.robustness, wording),
+        "tuning": tuning_against_prompt(report, wording),
         "dial_lines": dial_lines(report.dial, wording),
         "dial_charts": dial_charts(report.dial, wording),
         "refused": refused,
@@ -339,6 +341,7 @@ def summary(report: ReportInput) -> dict[str, object]:
         "people": _plain(report.people),
         "robustness": _plain(report.robustness),
         "dial": _plain(report.dial),
+        "prices": _plain(report.prices),
         "general": [_plain(one) for one in general.arms] if general else None,
         "across": _plain(general.across) if general else None,
         "stages": {one.stage: _stage(one) for one in report.stages},

@@ -51,7 +51,7 @@ def verdict(report: ReportInput, wording: Wording) -> list[str]:
         sentences.insert(0, counted)
     if chosen := _people(report, wording, cell.arm):
         sentences.insert(0, chosen)
-    if alternative := _prompt(report, cell, wording):
+    if alternative := tuning_against_prompt(report, wording):
         sentences.append(alternative)
     return [*sentences, *_caveats(report, wording)]
 
@@ -230,14 +230,17 @@ def _people(report: ReportInput, wording: Wording, arm: str) -> str:
     )
 
 
-def _prompt(report: ReportInput, cell: MetricCell, wording: Wording) -> str:
-    """Return how the arm stands to the same base with a system prompt: the honest alternative.
+def tuning_against_prompt(report: ReportInput, wording: Wording) -> str:
+    """Return how the arm stands to the same base with the best prompt: the honest alternative.
 
-    That it is better takes an arm that is a success, against answers that are answers.
+    That it is better takes an arm that is a success, against answers that are answers. Empty where
+    no prompt or no other arm answered.
     """
     comparison = report.comparison
-    against = cell.against_prompt
-    if not comparison.prompted or against is None or cell.arm == comparison.prompted:
+    arm = comparison.headline
+    cell = comparison.cell(arm, FIDELITY) if arm else None
+    against = cell.against_prompt if cell else None
+    if cell is None or against is None or cell.arm == comparison.prompted:
         return ""
     prompted = comparison.cell(comparison.prompted, FIDELITY)
     kind = _kind(against)
@@ -248,6 +251,7 @@ def _prompt(report: ReportInput, cell: MetricCell, wording: Wording) -> str:
             kind = "marks"
     return wording(
         f"verdict.prompt.{kind}",
+        prompt=wording(f"prompt_arm.{comparison.prompted}"),
         value=wording.percent(prompted.mean),
         arm=wording.arm(cell.arm),
         points=wording.points(against.mean),

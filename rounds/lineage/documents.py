@@ -23,13 +23,7 @@ from typing import Any
 from rounds import layout
 from rounds.artifacts import Records
 from rounds.context import RoundContext
-from rounds.layout import (
-    DROPS,
-    EXAMPLES,
-    PREFERENCES,
-    TRAIN,
-    RoundFolder,
-)
+from rounds.layout import DROPS, EXAMPLES, PREFERENCES, TRAIN, RoundFolder
 from rounds.lineage.croissant import croissant
 from rounds.row_export import log_export, write_about
 from training.export.source import base_licence

@@ -12,7 +12,6 @@ import random
 from functools import partial
 
 from evaluation.learning_curve import LearningCurve, fit_curve
-from rounds.arms import PROMPT
 from rounds.artifacts import Json, Records
 from rounds.comparison import columns_of, counted_traits, means_of
 from rounds.context import RoundContext
@@ -28,6 +27,7 @@ from rounds.runner import StageSpec, Work, run_stage
 from rounds.stages.train import load, recipe_path, training_run
 from training.row_loss import row_losses
 from training.run import Recipe
+from workbench.arm_names import is_prompted
 from workbench.console import console
 from workbench.errors import UserError
 from workbench.inference.hub import hub_offline
@@ -155,7 +155,7 @@ def curve_of_rounds(context: RoundContext, arm: str) -> LearningCurve | None:
     A round's point is its number of training rows and what its tuned arm missed on the prompts that
     all of them asked. Rounds whose recipe or base differ are on it all the same: the page says so.
     """
-    if arm.endswith(PROMPT):
+    if is_prompted(arm):
         return None
     rounds = [one for one in (*context.round.earlier, context.round) if one.has(SCORES)]
     traits = counted_traits(rounds)

@@ -77,6 +77,7 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
         ),
         optional=(
             layout.CARRY_OVER_REVIEWS,
+            *((layout.VALIDATION,) if context.config.evaluate.prompt_arms else ()),
             *((layout.BLIND_PAIRS, layout.BLIND_REVIEWS) if context.config.judge else ()),
         ),
         earlier=tuple((last, one) for one in READ) if last else (),
@@ -105,6 +106,8 @@ class EvaluateInputs:
     """What an evaluation reads, each file once."""
 
     train: list[Example]
+    validation: list[Example]
+    """Where prompts are searched for, which these rows decide."""
     test: list[Example]
     probes: list[ProbePrompt]
     baseline: list[Response]
@@ -122,6 +125,7 @@ class EvaluateInputs:
         last = last_evaluated(work.round)
         return cls(
             work.read(layout.TRAIN),
+            work.read_if_there(layout.VALIDATION),
             work.read(layout.TEST),
             work.read(layout.PROBES),
             work.read(layout.BASELINE),
@@ -170,8 +174,8 @@ def _evaluate(context: RoundContext, work: Work) -> None:
         check_reachable(endpoint)  # before the hours, not after them
     safety = SafetyCheck.of(context, inputs.probes)
     robustness = RobustnessCheck.of(context, prompts)
-    questions = [*prompts, *probes]
-    answers = answer_all(context, work, inputs.train, questions, safety, robustness, scratch)
+    questions, rows = [*prompts, *probes], (inputs.train, inputs.validation)
+    answers = answer_all(context, work, *rows, questions, safety, robustness, scratch)
     sense = _sense(context, inputs, prompts, answers)
     scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
     calibration = _calibrate(context, inputs, judging, scores)
@@ -208,12 +212,16 @@ def _evaluate(context: RoundContext, work: Work) -> None:
 def _write_prompts(
     context: RoundContext, work: Work, answers: ArmAnswers, safety: SafetyCheck
 ) -> None:
-    """Write the prompts that stand in no other file; they were asked for this persona's version."""
+    """Write the prompts that stand in no other file; they were asked for this persona's version.
+
+    Those that were searched for stand beside what every arm's answers take.
+    """
     version = (context.persona.record_id,)
     asked = (
         (layout.INSTRUCTION_PROMPTS, answers.instructions),
         (layout.SAFETY_PROMPTS, safety.prompts),
     )
+    work.write(layout.PRICES, answers.prices)
     for artifact, rows in asked:
         work.write(artifact, [row.evolve(parents=row.parents or version) for row in rows])
 

@@ -55,6 +55,7 @@ OPTIONAL: tuple[Artifact, ...] = (
     layout.SAFETY_ANSWERS,
     layout.ROBUSTNESS,
     layout.SURFACE_ANSWERS,
+    layout.PRICES,
     layout.DIAL,
     layout.DIAL_ANSWERS,
 )
@@ -116,6 +117,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         safety_answers=work.read_if_there(layout.SAFETY_ANSWERS),
         robustness=work.read(layout.ROBUSTNESS) if layout.ROBUSTNESS in work.inputs else None,
         surface_answers=work.read_if_there(layout.SURFACE_ANSWERS),
+        prices=work.read(layout.PRICES) if layout.PRICES in work.inputs else None,
         dial=work.read(layout.DIAL) if layout.DIAL in work.inputs else None,
         dial_answers=work.read_if_there(layout.DIAL_ANSWERS),
         people=work.read(layout.PEOPLE) if layout.PEOPLE in work.inputs else None,

@@ -377,3 +377,41 @@ def test_the_dial_asks_one_arm_at_other_strengths_and_leaves_the_rest_as_it_was(
     assert len({ends[0], ends[0.5], ends[1], ends[2]}) == 4
     evaluate(evaluate={"strengths": [2.0, 0.5, 1.0]})
     assert len(cached(copied)) == len(answers) + 2 * each
+
+
+def test_the_best_examples_are_chosen_without_a_test_prompt_and_every_arm_has_its_price(
+    copied: Path, evaluate: Evaluate
+) -> None:
+    from evaluation.prices import Prices
+
+    test, train = (
+        list(read_records(copied / "split" / f"{name}.jsonl", Example))
+        for name in ("test", "train")
+    )
+    with pytest.raises(UserError, match="examples need validation rows to be chosen by"):
+        evaluate(evaluate={"prompt_arms": ["few-shot"], "shots": 2})
+    write_records(copied / "split" / "validation.jsonl", train[:3])
+    write_records(copied / "split" / "train.jsonl", train[3:])
+
+    def prices() -> Prices:
+        return Prices.model_validate_json((copied / "evaluate" / "prices.json").read_text("utf-8"))
+
+    evaluate(evaluate={"prompt_arms": ["few-shot"], "shots": 2})
+    answers = responses(copied)
+    arms = ["base", "base+prompt", "base+few-shot", *ARMS[2:]]
+    assert list(dict.fromkeys(one.arm for one in answers)) == arms
+    (prompt,) = prices().prompts
+    assert set(prompt.rows) <= {row.id for row in train[3:]} and len(prompt.rows) == 2
+    assert prompt.loss is not None and prompt.plain_loss is not None and prompt.trials <= 24
+    for row in test:
+        assert row.question not in prompt.text and row.answer not in prompt.text
+    tokens = {one.arm: one.prompt_tokens or 0 for one in prices().arms}
+    assert list(tokens) == arms
+    assert tokens["base"] < tokens["base+prompt"] < tokens["base+few-shot"]
+    assert tokens["base"] == tokens["sft"] and prices().timed == 4
+    assert all(one.seconds and one.money is None for one in prices().arms)
+    # Other test rows choose the same examples: nothing of the test split decides.
+    write_records(copied / "split" / "test.jsonl", [row.evolve(source="x:1") for row in test[:2]])
+    shutil.rmtree(copied / ".evaluate.scratch" / "few-shot")
+    evaluate(evaluate={"prompt_arms": ["few-shot"], "shots": 2})
+    assert prices().prompts[0].rows == prompt.rows and prices().prompts[0].loss == prompt.loss

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from pydantic import Field
 
+from workbench.arm_names import PROMPT_ARMS, headline_arm
 from workbench.errors import UserError
 from workbench.persona import FIDELITY
 from workbench.records import Response, Score
@@ -30,10 +31,6 @@ from workbench.values import Frozen
 if TYPE_CHECKING:
     from workbench.stats.bootstrap import Array, Interval
 
-PROMPTED = "base+prompt"
-HEADLINE = ("sft+dpo", "dpo", "sft")
-"""The arm that the verdict is about: the first of these that answered, else the last arm that is
-asked without a system prompt."""
 DRIFT = "drift"
 """Name of the probe set whose turns are reported one by one."""
 _Test = tuple[Key, str]
@@ -100,7 +97,7 @@ class MetricCell(Frozen):
     difference: Difference | None
     """To the base; None for the base itself, and where no prompt is scored in both."""
     against_prompt: Difference | None = None
-    """To the base with the persona's system prompt, where that arm answered."""
+    """To the base with the best prompt, where one answered."""
     probe: str = ""
     """The probe set that was asked; empty for the held-out questions."""
     turn: int = 0
@@ -133,7 +130,7 @@ class Comparison(Frozen):
     primary: str = FIDELITY
     """The measure on held-out prompts that was named before the run as what counts."""
     prompted: str = ""
-    """The arm that is the base with the persona's system prompt; empty where it did not answer."""
+    """The base with the best of the prompts that were tried; empty where none answered."""
     traits: tuple[str, ...] = ()
     """The traits that fidelity is made of; empty where the scores do not say."""
     left_out: dict[str, str] = Field(default_factory=dict)
@@ -174,15 +171,6 @@ class Comparison(Frozen):
         missing = sum(cell.unscored for cell in every)
         total = missing + sum(cell.scored for cell in every)
         return missing / total if total else 0.0
-
-
-def headline_arm(base: str, arms: Sequence[str]) -> str | None:
-    """Return the arm that a verdict is about, which its name alone decides; None without any."""
-    others = [arm for arm in arms if arm != base]
-    # A trained model without a system prompt is what the project is about.
-    unprompted = [arm for arm in others if not arm.endswith("+prompt")] or others
-    last = unprompted[-1] if unprompted else None
-    return next((arm for arm in HEADLINE if arm in others), last)
 
 
 def differences_of(
@@ -249,7 +237,7 @@ def compare(
     primary: str = FIDELITY,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Compare every arm with ``base`` and :data:`PROMPTED`, in the order of first appearance.
+    """Compare every arm with ``base`` and the best of :data:`PROMPT_ARMS`, in their own order.
 
     Fidelity of a pair is that of the traits scored in both; Holm corrects within a family of tests.
 
@@ -268,7 +256,7 @@ def compare(
     """
     table = tabulate(scores, responses, traits)
     arms = _arms(scores, base)
-    references = (base, PROMPTED if PROMPTED in arms and base != PROMPTED else "")
+    references = (base, _best_prompt(table, arms, base, primary))
     samples, changes = _samples(table, references), _changes(table)
     every = differences_of([*samples.values(), *changes.values()], seed, resamples=resamples)
     asked = _Asked(primary, headline_arm(base, arms), _traits_of(scores, traits, left_out))
@@ -303,6 +291,20 @@ def _arms(scores: Sequence[Score], base: str) -> tuple[str, ...]:
         what = f"no score of the arm '{base}' to compare with (there are: {there})"
         raise UserError(what, fix="answer with that arm too")
     return arms
+
+
+def _best_prompt(table: Mapping[Key, Column], arms: Sequence[str], base: str, primary: str) -> str:
+    """Return the prompt arm with the best mean of the primary measure; empty where none answered.
+
+    It is chosen on the questions that it is then held to, which favours the prompt, not the tuning.
+    """
+    there = [arm for arm in PROMPT_ARMS if arm in arms and arm != base]
+
+    def mean(arm: str) -> float:
+        value = table.get(Key(arm, "", 0, primary), Column()).mean
+        return -1.0 if value is None else value
+
+    return max(there, key=mean, default="")
 
 
 def _samples(table: Mapping[Key, Column], references: Iterable[str]) -> dict[_Test, Array]:
