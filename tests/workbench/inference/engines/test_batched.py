@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from workbench.inference.engines import batched
+from workbench.inference.engines import batched, shared_prefix
 from workbench.inference.engines.batched import BatchedEngine, attends_to_all
 from workbench.inference.engines.chats import ChatAnswer, ChatRequest, Decoding, greedy_answers
 from workbench.inference.engines.shared_prefix import common_prefix
@@ -126,6 +126,20 @@ def test_the_prefix_that_spares_most_is_shared_by_those_that_have_it() -> None:
     assert common_prefix(prompts[:3]) == long
     assert common_prefix([[1, 2, 3], [1, 2, 4]]) == []  # too short to be worth it
     assert common_prefix([long, long]) == long[:-1]  # a prompt keeps a token of its own
+
+
+def test_products_and_a_processors_kernel_attend_alike() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(5, 3, tokens, 8) for tokens in (2, 11, 11))
+    mask = (torch.arange(11) < torch.tensor([1, 4, 7, 10, 11])[:, None])[:, None, None]
+    for own in (None, mask.expand(5, 1, 2, 11)):
+        pairs = zip(
+            shared_prefix._products(query, key, value, own, 0.3),
+            shared_prefix._attention(query, key, value, own, 0.3),
+            strict=True,
+        )
+        for ours, kernels in pairs:
+            torch.testing.assert_close(ours, kernels)
 
 
 def test_what_is_asked_after_an_answer_is_answered_too(loaded: Loaded) -> None:
