@@ -21,7 +21,7 @@ from curation.argilla.server_link import link_of
 from curation.review.agreement import Agreement
 from curation.review.attention import random_order
 from curation.review.reliability import read_gold
-from curation.review.sessions import Movement, Pace, movements, paces
+from curation.review.sessions import Movement, ReviewPace, movements, paces
 from curation.review.stopping import Answer, StopAdvice, stop_advice
 from curation.review.votes import about, by_record, votes_of
 from rounds.context import RoundContext
@@ -30,16 +30,10 @@ from rounds.layout import DECISIONS, FILTERED, IMPORTED, RESOLVE_DROPS, REVIEWS,
 from rounds.order import not_yet
 from rounds.pipeline import run_spec, run_stages
 from rounds.planning.next_round import planned_curve
+from rounds.review_rows import check_splittable, review_rows
 from rounds.review_server import ReviewServer
 from rounds.stages.resolve import Reviewed, measure
-from rounds.stages.review import (
-    by_people,
-    check_splittable,
-    push_rows,
-    push_unsettled,
-    review_rows,
-    review_stage,
-)
+from rounds.stages.review import by_people, push_rows, push_unsettled, review_stage
 from workbench.errors import UserError
 from workbench.records import Example, Review
 from workbench.stats.agreement import RATINGS, alpha
@@ -101,7 +95,7 @@ class ReviewState:
 
     advice: StopAdvice | None
     """Whether more reviews would change anything; None without a budget."""
-    paces: dict[str, Pace]
+    paces: dict[str, ReviewPace]
     """Reviewer → pace; never shown to reviewers."""
 
 

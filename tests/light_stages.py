@@ -36,9 +36,9 @@ from rounds.layout import (
     curve,
 )
 from rounds.lineage.graph import ADAPTER
+from rounds.review_rows import ReviewRows
 from rounds.review_server import ReviewServer
 from rounds.runner import Work
-from rounds.stages.review import ReviewRows
 from tests.commands import Output
 from tests.written_rounds import scored
 from workbench.errors import UserError

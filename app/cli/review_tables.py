@@ -8,7 +8,7 @@ from rich.table import Table
 
 from curation.argilla.pull import Progress
 from curation.review.agreement import Agreement
-from curation.review.sessions import TOO_FAST, Movement, Pace
+from curation.review.sessions import TOO_FAST, Movement, ReviewPace
 from curation.review.stopping import FEWEST_BOTH, FEWEST_SAMPLED, TOLERATED, StopAdvice
 from rounds.reviewing import DecisionCount
 from workbench.persona import Persona
@@ -162,7 +162,7 @@ def _hidden(advice: StopAdvice) -> str:
     )
 
 
-def pace_table(paces: Mapping[str, Pace]) -> Table:
+def pace_table(paces: Mapping[str, ReviewPace]) -> Table:
     """Return how fast each reviewer works, for the owner: seconds a row, and rows not read."""
     lengths = ("short", "middle", "long")
     table = table_of(

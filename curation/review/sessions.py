@@ -1,8 +1,8 @@
 """How a reviewer works over time: seconds a row, and whether the votes move as a session goes on.
 
 In: reviews with the time of their last change, and the rows that they are about. Out: the
-:class:`Pace` of each reviewer, for the owner of a team alone, and the :class:`Movement` of each
-reviewer's votes, which ``persona review agreement`` shows to everybody.
+:class:`ReviewPace` of each reviewer, for the owner of a team alone, and the :class:`Movement` of
+each reviewer's votes, which ``persona review agreement`` shows to everybody.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TimedReview(NamedTuple):
     seconds: float
 
 
-class Pace(Frozen):
+class ReviewPace(Frozen):
     """How fast one reviewer works; the first row of each session has no time."""
 
     rows: int
@@ -116,7 +116,7 @@ def _time(review: Review) -> float:
     return datetime.fromisoformat(review.at).timestamp()
 
 
-def paces(rows: Iterable[Example], reviews: Iterable[Review]) -> dict[str, Pace]:
+def paces(rows: Iterable[Example], reviews: Iterable[Review]) -> dict[str, ReviewPace]:
     """Return reviewer → pace, of all who have at least one row with a time.
 
     A row that was opened again later counts where it was changed last: its reviewer's pace is then
@@ -138,7 +138,7 @@ def paces(rows: Iterable[Example], reviews: Iterable[Review]) -> dict[str, Pace]
             place = sum(reading[one.review.record] >= bound for bound in thirds)
             parts[("short", "middle", "long")[place]].append(one.seconds)
         fast = sum(one.seconds * TOO_FAST < reading[one.review.record] for one in times)
-        by_reviewer[name] = Pace(
+        by_reviewer[name] = ReviewPace(
             rows=len(times),
             median=median(one.seconds for one in times),
             by_length={length: median(seconds) for length, seconds in parts.items()},

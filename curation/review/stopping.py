@@ -94,8 +94,6 @@ def stop_advice(
     more: int | None = None
     if decisions != "unknown" and agreed != "unknown":
         more = min(rest, max(left, pairs, rest if curve == "yes" else 0))
-    elif hidden is None and rest:
-        more = None
     answers = (decisions, agreed)
     advice: Advice = "more"
     if not rest:

@@ -6,8 +6,8 @@ import pytest
 
 from app.cli.review_tables import outlook_lines
 from rounds.layout import FILTERED, REVIEWS
+from rounds.review_rows import review_rows
 from rounds.reviewing import outlook
-from rounds.stages.review import review_rows
 from tests.commands import Workspace
 from tests.reviewed_round import write_reviewed
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rounds.stages.review import judge_opinions
+from rounds.review_rows import judge_opinions
 from tests.commands import Workspace
 from tests.curation.review_team import seeds
 from tests.scripted_server import Reply, Request, ScriptedServer
