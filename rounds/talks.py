@@ -2,31 +2,36 @@
 
 In: a round, its arms and a question. Out: every arm's answer, piece by piece, and the conversation
 that each arm has had. One base is in memory at a time, and it goes when another round is talked to,
-when nobody asked for a while, or when a stage needs the memory. The pages call it.
+when nobody asked for a while, or when a stage needs the memory. The pages call it, and ``persona
+chat`` for what a line says of an answer.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import NamedTuple
 
+from rounds import notes
 from rounds.arms import arm_name
 from rounds.context import RoundContext
 from rounds.layout import RoundFolder
 from rounds.models import known_arm
 from rounds.overview import BASE, trained_methods
 from rounds.round import Chat, open_chats
+from rounds.rows import RowTable
 from workbench.errors import UserError
 from workbench.prompts import system_prompt
-from workbench.records import Message, Messages
+from workbench.records import Message, Messages, last_user_turn
 
 IDLE = 600.0
 """Seconds without a question after which the models are given back."""
+CHAT_WORDS = ("/good", "/bad", "/mend", "/branch")
+"""What a line of a terminal's chat may begin with that is no question."""
 MOST_TALKS = 50
 """Conversations that are remembered; the oldest goes first."""
 
@@ -183,3 +188,51 @@ class TalkRoom:
         finally:
             self._busy.release()
         return True
+
+
+def chat_word(context: RoundContext, chats: Mapping[str, Chat], line: str) -> str | None:
+    """Do what a line of a terminal's chat says of the last answer; None where it is a question.
+
+    ``/good`` and ``/bad`` rate it, ``/mend TEXT`` keeps it as it should have been, a candidate row
+    and a pair of the next round, and ``/branch N`` goes on from the N-th answer, for all arms. Of
+    several arms the first word after it says which is meant.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        UserError: Nothing is answered yet, no such arm or answer, or nothing was mended.
+    """
+    word, _, rest = line.partition(" ")
+    if word not in CHAT_WORDS:
+        return None
+    if word == "/branch":
+        return _branched(chats, rest.strip())
+    arm, chat = next(iter(chats.items()))
+    if len(chats) > 1:
+        arm, _, rest = rest.strip().partition(" ")
+        if arm not in chats:
+            raise UserError(f"{word} says of no arm", fix=f"such as `{word} {next(iter(chats))}`")
+        chat = chats[arm]
+    if not chat.messages or chat.messages[-1].role != "assistant":
+        raise UserError(f"{arm} has answered nothing yet", fix="ask something first")
+    prompt, text = chat.messages[:-1], chat.messages[-1].content
+    if word != "/mend":
+        notes.rate(context.round, arm, prompt, text, good=word == "/good")
+        return f"kept: {arm}'s answer was {word[1:]}"
+    topic = RowTable.read(context.round).topic_of(last_user_turn(prompt))
+    mended = notes.mend(context.round, arm, prompt, text, rest, topic=topic)
+    about = f", on {context.persona.topic_name(topic)}" if topic else ", on no topic"
+    return f"kept as {mended.id}{about}: `{context.options.command('next')}` takes it along"
+
+
+def _branched(chats: Mapping[str, Chat], number: str) -> str:
+    """Let all arms go on from their answer of a number, counted from 1; 0 begins anew."""
+    answers = min(
+        sum(turn.role == "assistant" for turn in chat.messages) for chat in chats.values()
+    )
+    if not number.isdecimal() or int(number) > answers:
+        raise UserError(f"/branch goes on from an answer, 0 to {answers}", fix="such as /branch 1")
+    for chat in chats.values():
+        chat.messages = (*_system(chat.messages), *_turns(chat.messages)[: 2 * int(number)])
+    return f"on from answer {number}" if int(number) else "from the beginning"

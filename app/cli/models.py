@@ -267,6 +267,10 @@ def model(name: str) -> None:
 def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens: int) -> None:
     """Talk to an arm; lines are read until an empty one, /quit or Ctrl-D.
 
+    /good and /bad rate the last answer, /mend TEXT keeps it as it should have been: `persona next`
+    takes it along as a candidate row and a pair. /branch N goes on from the N-th answer. With --vs
+    the arm stands first: /mend sft TEXT.
+
     \b
     Examples:
       persona chat
@@ -274,10 +278,19 @@ def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens:
       echo "My wrist hurts. Bench today?" | persona chat
     """
     from rounds.round import open_chats
+    from rounds.talks import chat_word
 
     with open_chats(context, (arm, vs) if vs else (arm,), max_new_tokens) as chats:
         for line in _lines():
-            if len(chats) > 1:
+            try:
+                note = chat_word(context, chats, line)
+            except UserError as error:
+                if not sys.stdin.isatty():
+                    raise
+                note = error.line()
+            if note is not None:
+                click.echo(f"{note}\n")
+            elif len(chats) > 1:
                 _print_beside(chats, line)
             else:
                 for piece in next(iter(chats.values())).stream(line):
