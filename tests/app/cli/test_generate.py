@@ -41,7 +41,7 @@ def test_the_plan_is_printed_and_nothing_is_asked(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_process")
 def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
