@@ -113,18 +113,8 @@ def compare_rounds(
     for one, arm in zip((a, b), arms or (), strict=False):
         _check_arm(one, arm)
     old, new = _curated(a), _curated(b)
-    unmatched: dict[str, list[str]] = defaultdict(list)
-    for row in new.values():
-        if row.id not in old:
-            unmatched[row.question].append(row.id)
     gone = [row for row in old.values() if row.id not in new]
-    # Each new row is the edit of one gone row at the most, so that none is lost or counted twice.
-    edited = {
-        row.id: RowEdit(row.question, row.id, unmatched[row.question].pop(0))
-        for row in gone
-        if unmatched[row.question]
-    }
-    added = {one for ids in unmatched.values() for one in ids}
+    edited, added = _edits(gone, [row for row in new.values() if row.id not in old])
     reasons = {
         drop.record: drop.reason
         for drops in layout.DROPS.values()
@@ -149,6 +139,22 @@ def compare_rounds(
         ),
         evaluated_otherwise=tuple(evaluated_otherwise(a, b)),
     )
+
+
+def _edits(gone: Iterable[Example], come: Iterable[Example]) -> tuple[dict[str, RowEdit], set[str]]:
+    """Return which gone rows another answer to their question stands for, and what is added.
+
+    Each new row is the edit of one gone row at the most, so that none is lost or counted twice.
+    """
+    unmatched: dict[str, list[str]] = defaultdict(list)
+    for row in come:
+        unmatched[row.question].append(row.id)
+    edited = {
+        row.id: RowEdit(row.question, row.id, unmatched[row.question].pop(0))
+        for row in gone
+        if unmatched[row.question]
+    }
+    return edited, {one for ids in unmatched.values() for one in ids}
 
 
 def _check_arm(one: RoundFolder, arm: str) -> None:
