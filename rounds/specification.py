@@ -107,7 +107,7 @@ def write_fields(
             words = str(getattr(error, "problem", ""))
             mistake = mistake or FieldMistake(f"traits.{number}.check", words)
             check = None
-        traits.append({**before, "name": own["name"], "about": own["about"], "check": check})
+        traits.append({**before, "name": own["name"], "about": " ".join(own["about"].split()), "check": check})
     data["traits"] = traits
     topics = set(data.get("topics") or ())
     if names := data.get("topic_names"):
