@@ -107,7 +107,8 @@ def write_fields(
             words = str(getattr(error, "problem", ""))
             mistake = mistake or FieldMistake(f"traits.{number}.check", words)
             check = None
-        traits.append({**before, "name": own["name"], "about": " ".join(own["about"].split()), "check": check})
+        about = " ".join(own["about"].split())
+        traits.append({**before, "name": own["name"], "about": about, "check": check})
     data["traits"] = traits
     topics = set(data.get("topics") or ())
     if names := data.get("topic_names"):
