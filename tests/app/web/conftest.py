@@ -38,6 +38,7 @@ from rounds.layout import (
     RoundFolder,
     write,
 )
+from rounds.talks import TalkRoom
 from tests.commands import write_manifest
 from tests.generation.conftest import PERSONA
 from workbench.records import (
@@ -227,6 +228,7 @@ class Served:
     pages: Pages
     address: str
     link: str
+    talks: TalkRoom
 
 
 @contextmanager
@@ -243,7 +245,7 @@ def served_pages(runs: Path, datasets: Path, rows: list[Example] | None = None) 
     thread.start()
     while not server.started:
         time.sleep(0.02)
-    yield Served(pages, f"http://{LOOPBACK}:{port}", link(LOOPBACK, port, TOKEN))
+    yield Served(pages, f"http://{LOOPBACK}:{port}", link(LOOPBACK, port, TOKEN), app.state.talks)
     server.should_exit = True
     thread.join(timeout=5)
 

@@ -16,9 +16,11 @@ from urllib.parse import unquote
 import pytest
 
 from rounds import processes
+from rounds.layout import RESPONSES, TEST
 from rounds.notes import CONTESTS, VOTES
 from tests.app.web.conftest import Served, served_pages
 from tests.waiting import PAGE_PATIENCE, waited
+from workbench.records import Message
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -236,9 +238,8 @@ PICTURES = {
     "ui-compare": "/round/{id}/1/compare",
     "ui-review": "/round/{id}/1/review",
     "ui-report": "/round/{id}/1/report",
-    "ui-talk": "/round/{id}/1/talk",
+    "ui-talk": "/round/{id}/1/talk?talk={talk}",
 }
-ASKED = "I sat all day and my back is stiff. What now?"
 
 
 @pytest.mark.skipif("PERSONA_PICTURES" not in os.environ, reason="only for the docs' pictures")
@@ -247,12 +248,23 @@ def test_pictures_for_the_docs(browser: Browser) -> None:
     with served_pages(runs, datasets) as served:
         reader = Reader.at(browser, served, viewport={"width": 1280, "height": 800})
         values = {"id": "gym-trainer", "row": "seeds.jsonl:12"}
+        values["talk"] = _talk(served)
         for name, path in PICTURES.items():
             page = reader.open(path.format(**values))
             if name == "ui-talk":
-                page.set_default_timeout(900_000)  # models of 135 million weights answer in turn
-                page.get_by_label("Your question").fill(ASKED)
-                page.get_by_role("button", name="Ask").click()
                 page.get_by_text("Mend it").last.click()
             page.wait_for_timeout(2_000)
             page.screenshot(path=f"{os.environ['PERSONA_PICTURES']}/{name}.png")
+
+
+def _talk(served: Served) -> str:
+    """Begin a conversation with what two arms answered in the evaluation; no model is loaded."""
+    context = served.pages.library.context("gym-trainer", 1)
+    arms = ("base", "sft+dpo")
+    talk = served.talks.begin(context, arms)
+    answers = {(own.arm, own.prompt_id): own for own in reversed(context.round.read(RESPONSES))}
+    row = context.round.read(TEST)[0]
+    for arm in arms:
+        own = answers[arm, row.id]
+        talk.messages[arm] = (*own.prompt, Message(role="assistant", content=own.text))
+    return talk.id
