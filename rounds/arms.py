@@ -87,8 +87,8 @@ def check_primary(context: RoundContext) -> None:
 
 
 def arm_name(method: str) -> str:
-    """Return what a trained stage is called as an arm: all others start from the first."""
-    return method if method == "sft" else f"sft+{method}"
+    """Return what a trained stage is called as an arm: most start from the first."""
+    return method if method in ("sft", "sdft") else f"sft+{method}"
 
 
 def parse_arms(texts: tuple[str, ...]) -> dict[str, str]:

@@ -137,8 +137,8 @@ def show_tokens(context: RoundContext, method: Method, count: int) -> TokenView:
     """
     _require_rows(context, method)
     recipe = load(context, method)
-    if method == "grpo" or recipe.data == "images":
-        what = "learns from its own answers" if method == "grpo" else "looks at images"
+    if recipe.samples or recipe.data == "images":
+        what = "learns from its own answers" if recipe.samples else "looks at images"
         fix = "rows of sft, dpo and kto with text can be shown"
         raise UserError(f"{method} {what}, which no file of rows holds", fix=fix)
     with quiet():

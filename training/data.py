@@ -93,6 +93,14 @@ def read_prompts(path: Path) -> Iterator[Row]:
     )
 
 
+def read_demonstrations(path: Path) -> Iterator[Row]:
+    """Yield the prompts of a file of examples; their answers are for the teacher alone."""
+    return (
+        {"prompt": as_messages(row.prompt), "privileged_context": row.answer, NAME: row.id}
+        for row in read_records(path, Example)
+    )
+
+
 def read_unpaired(path: Path) -> Iterator[Row]:
     """Yield TRL's unpaired rows of a file of unpaired preferences.
 

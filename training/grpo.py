@@ -51,17 +51,9 @@ class RewardHooks(MethodHooks):
         Raises:
             UserError: One generation takes more prompts than there are: TRL would train on none.
         """
-        arguments, rows = parts.arguments, parts.train.rows
-        together = arguments.generation_batch_size // arguments.num_generations
-        if len(rows) < together:
-            raise UserError(
-                f"holds {len(rows)} prompts, and {together} are answered together",
-                where=str(parts.train.path),
-                fix="lower gradient_accumulation_steps or per_device_train_batch_size in the"
-                " recipe",
-            )
+        parts.check_prompts()
         self._add_sense(parts)
-        arguments.reward_weights = self.rewards.weights
+        parts.arguments.reward_weights = self.rewards.weights
         return {"reward_funcs": list(self.rewards.functions)}
 
     def _add_sense(self, parts: TrainerParts) -> None:

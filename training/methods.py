@@ -7,7 +7,7 @@ new method takes beside its row of the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from training.data import (
     NAME,
     Row,
     Rows,
+    read_demonstrations,
     read_examples,
     read_images,
     read_instructions,
@@ -26,6 +27,7 @@ from training.data import (
 )
 from training.grpo import RewardHooks
 from training.run import Data, MethodHooks, Recipe
+from training.self_distillation import DemonstrationHooks
 from workbench.config import Method
 from workbench.errors import UserError
 
@@ -45,6 +47,8 @@ class TrainingMethod:
     """A recipe's ``data`` → how a file of such rows is read."""
     losses: tuple[str, ...] = ()
     """What ``loss_type`` may say, where TRL checks it late, in the first step, or not at all."""
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What other fields may say that TRL types as any text and checks as late."""
     hooks: type[MethodHooks] = MethodHooks
 
     def config_class(self) -> type[TrainingArguments]:
@@ -89,11 +93,21 @@ TRAINING_METHODS: Mapping[Method, TrainingMethod] = {
         "GRPOTrainer",
         {"chat": read_prompts},
         losses=("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+        words={"multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum")},
         hooks=RewardHooks,
     ),
     # https://arxiv.org/abs/2402.01306, equation 8; the reference is the SFT adapter.
     "kto": TrainingMethod(
         "KTOConfig", "KTOTrainer", {"chat": read_unpaired}, losses=("kto", "apo_zero_unpaired")
+    ),
+    # https://arxiv.org/abs/2601.19897: the base without the adapter, which reads the reviewed
+    # answer, is the teacher of the student's own samples.
+    "sdft": TrainingMethod(
+        "experimental.sdft.SDFTConfig",
+        "experimental.sdft.SDFTTrainer",
+        {"chat": read_demonstrations},
+        words={"teacher_model_kind": ("base", "live", "ema")},
+        hooks=DemonstrationHooks,
     ),
 }
 

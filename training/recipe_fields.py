@@ -68,7 +68,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "r": (1, 8192),
     "lora_alpha": (1, 65536),
     "lora_dropout": (0, 0.99),
-    "num_generations": (2, 4096),
+    "num_generations": (1, 4096),
 }
 _OWNED_ELSEWHERE = {
     # reason: fields
@@ -209,10 +209,10 @@ def sections(data: Mapping[str, Any], method: Method) -> dict[str, Section]:
     import peft
     from transformers import EarlyStoppingCallback
 
-    losses = TRAINING_METHODS[method].losses
+    words = {**TRAINING_METHODS[method].words, "loss_type": TRAINING_METHODS[method].losses}
     return {
         "trainer": _of_dataclass(
-            TRAINING_METHODS[method].config_class(), {"loss_type": losses} if losses else {}
+            TRAINING_METHODS[method].config_class(), {k: v for k, v in words.items() if v}
         ),
         "lora": _of_dataclass(peft.LoraConfig),
         "osf": _of_dataclass(peft.OSFConfig),

@@ -25,7 +25,9 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
     yield from _adapter(recipe)
     yield from _rounds(recipe)
     yield from _sections(recipe)
-    if own := {"sft": _sft, "dpo": _dpo, "grpo": _grpo, "kto": _kto}.get(recipe.method):
+    if own := {"sft": _sft, "dpo": _dpo, "grpo": _grpo, "kto": _kto, "sdft": _sdft}.get(
+        recipe.method
+    ):
         yield from own(recipe.trainer)
 
 
@@ -92,7 +94,8 @@ def _adapter(recipe: Recipe) -> Iterator[Problem]:
     if "lm_head" in (lora.get("target_modules") or ()):
         what = "names lm_head, which TRL's loss bypasses: it would never be trained"
         yield Problem(("lora", "target_modules"), what, "leave lm_head out")
-    if recipe.method == "sft" and not recipe.makes_adapter and not recipe.continues:
+    starts = recipe.method in ("sft", "sdft")
+    if starts and not recipe.makes_adapter and not recipe.continues:
         yield Problem(("lora",), "is missing", "give the adapter's rank: lora: {r: 16}")
     if recipe.method == "dpo":
         for name in ("lora", "osf"):
@@ -139,11 +142,28 @@ def _sft(trainer: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(("trainer", "assistant_only_loss"), what, fix)
 
 
-def _grpo(trainer: dict[str, Any]) -> Iterator[Problem]:
+def _sdft(trainer: dict[str, Any]) -> Iterator[Problem]:
+    yield from _vllm(trainer)
+    if trainer.get("teacher_model_kind") == "ema":
+        what = (
+            "is ema, whose teacher no checkpoint holds: a run that is killed would go on otherwise"
+        )
+        yield Problem(("trainer", "teacher_model_kind"), what, "give base or live")
+
+
+def _vllm(trainer: dict[str, Any]) -> Iterator[Problem]:
     if trainer.get("use_vllm") and find_spec("vllm") is None:
         what = "needs the package vllm, which is not installed"
         yield Problem(("trainer", "use_vllm"), what, "pip install vllm, or leave it out")
+
+
+def _grpo(trainer: dict[str, Any]) -> Iterator[Problem]:
+    if missing := list(_vllm(trainer)):
+        yield from missing
         return
+    if trainer.get("num_generations") == 1:
+        what = "is 1, and an answer is better only than others to its prompt"
+        yield Problem(("trainer", "num_generations"), what, "give 2 or more")
     # The reward on held-out prompts is measured in whole groups.
     rows = trainer.get("per_device_eval_batch_size", 8)
     group = trainer.get("num_generations_eval") or trainer.get("num_generations", 8)

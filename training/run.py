@@ -82,6 +82,11 @@ class Recipe(Frozen):
         return self.lora is not None or self.osf is not None
 
     @property
+    def samples(self) -> bool:
+        """Whether the method learns from its own answers, sampled as it trains."""
+        return self.method in ("grpo", "sdft")
+
+    @property
     def continues(self) -> bool:
         """Whether the run starts at an earlier round's adapter of the same method."""
         return self.rounds.start == "last"
@@ -171,6 +176,21 @@ class TrainerParts:
             "eval_dataset": self.validation.dataset() if self.validation else None,
             "processing_class": self.tokenizer,
         }
+
+    def check_prompts(self) -> None:
+        """Check that there are prompts enough for one generation, of a method that samples.
+
+        Raises:
+            UserError: There are not: TRL would train on none.
+        """
+        sampled = self.arguments.generation_batch_size // self.arguments.num_generations
+        if len(self.train.rows) < sampled:
+            raise UserError(
+                f"holds {len(self.train.rows)} prompts, and {sampled} are answered together",
+                where=str(self.train.path),
+                fix="lower gradient_accumulation_steps or per_device_train_batch_size in the"
+                " recipe",
+            )
 
 
 class MethodHooks:

@@ -50,16 +50,17 @@ from workbench.inference.base_models import load_tokenizer
 from workbench.store import atomic_file, disk_errors, write_json
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainingArguments
 
 Curve = list[dict[str, float]]
 """The logged entries of a run, in their order: name → value."""
 
 
-def train(run: TrainingRun) -> TrainSummary:
+def train(run: TrainingRun, watch: TrainerCallback | None = None) -> TrainSummary:
     """Train, and write ``adapter/``, ``curve.jsonl``, ``recipe.yaml`` and, last, ``summary.json``.
 
-    A call that was killed and made again goes on from the last checkpoint in ``out``.
+    A call that was killed and made again goes on from the last checkpoint in ``out``. ``watch`` is
+    called back beside the run's own, and may stop it.
 
     Raises:
         UserError: Bad data, no adapter to go on with or one of another base, a trait that is not
@@ -82,6 +83,8 @@ def train(run: TrainingRun) -> TrainSummary:
         # Unsloth's kernels keep other things than the plan knows.
         planned = expected_peak(run, rows) if run.recipe.engine == "trl" else None
         trainer, parts = build(run, rows, hooks)
+        if watch is not None:
+            trainer.add_callback(watch)
         gain, warnings = _train(trainer, parts, hooks, checkpoint)
     curve = list(_curve(trainer.state.log_history))
     summary = TrainSummary(
@@ -199,7 +202,7 @@ def _train(
     with no_needless_casts(trainer.model, half=half):
         with ExitStack() as progress:
             monitor = _monitor(trainer, run, progress)
-            if run.method != "grpo":  # its answers, too, are sampled by all threads together
+            if not run.recipe.samples:  # answers are sampled by all threads together
                 checkpointing = bool(trainer.args.gradient_checkpointing)
                 progress.enter_context(rows_in_threads(trainer.model, checkpointing=checkpointing))
             resume = str(checkpoint) if checkpoint else None

@@ -157,7 +157,7 @@ class ReviewSettings(Settings):
 
 DIAL = (0.25, 0.5, 0.75, 1.25, 1.5)
 """Strengths of ``persona evaluate --dial`` where the configuration names none."""
-Method = Literal["sft", "dpo", "grpo", "kto"]
+Method = Literal["sft", "dpo", "grpo", "kto", "sdft"]
 METHODS: tuple[Method, ...] = get_args(Method)
 """Ways to train; each is a stage of the same name."""
 
@@ -188,7 +188,8 @@ class TrainSettings(Settings):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
 
     methods: tuple[Method, ...] = ("sft", "dpo")
-    """What ``persona run`` trains; the others are asked for by ``persona train grpo|kto``."""
+    """What ``persona run`` trains; the others are asked for by
+    ``persona train grpo|kto|sdft``."""
     sft: str = "auto"
     """Name of a recipe that comes along, or the path of one."""
     dpo: str = "auto"
@@ -197,6 +198,8 @@ class TrainSettings(Settings):
     """The same for GRPO."""
     kto: str = "auto"
     """The same for KTO."""
+    sdft: str = "auto"
+    """The same for self-distillation."""
     seeds: int = Field(default=1, ge=1, le=20)
     """Trainings of the same recipes, each with the next seed. With several, the verdict's interval
     holds what another seed and other topics would change; each takes a training's time again."""

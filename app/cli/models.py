@@ -88,7 +88,7 @@ def train(
     show_tokens: int | None,
     force: bool,
 ) -> None:
-    """Train one stage with QLoRA: sft, then dpo, grpo or kto from its adapter.
+    """Train one stage with QLoRA: sft or sdft, or dpo, grpo or kto from sft's adapter.
 
     \b
     Examples:

@@ -41,6 +41,7 @@ _ROWS: dict[Method, tuple[Split, ...]] = {
     "dpo": (layout.PREFERENCES,),
     "grpo": (layout.EXAMPLES,),
     "kto": (layout.EXAMPLES, layout.PREFERENCES),
+    "sdft": (layout.EXAMPLES,),
 }
 """Method → what of the split it is trained on."""
 LEARNING: tuple[SplitName, ...] = ("train", "validation")
@@ -129,6 +130,7 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
     goes_on = method != "sft" and not start and not outline.makes_adapter
     settings = context.config.train
     grpo, shared = method == "grpo", settings.launch != "single"
+    reads_persona = grpo or method == "sdft"
     return StageSpec(
         method,
         partial(_train, context, method, start),
@@ -138,7 +140,7 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
         files={
             "recipe": recipe_path(context, method),
             **({"rows": existing(own)} if own else {}),
-            **(context.persona_files("persona.yaml") if grpo else {}),
+            **(context.persona_files("persona.yaml") if reads_persona else {}),
         },
         settings={
             "model": context.config.model,
@@ -223,7 +225,7 @@ def _train(context: RoundContext, method: Method, start: RoundFolder | None, wor
         adapter=start.path(adapter(method)) if start else sft,
         validation=validation,
         tracker=settings.tracker,
-        persona=context.persona if method == "grpo" else None,
+        persona=context.persona if recipe.samples else None,
         judge=context.config.judge if method == "grpo" else None,
     )
     progress = work.round.folder / layout.PROGRESS

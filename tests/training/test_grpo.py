@@ -116,6 +116,25 @@ def _train_and_die(run: TrainingRun) -> None:
     train(run)
 
 
+def test_rewards_scaled_one_by_one_are_trained_on(
+    trained: tuple[Path, TrainSummary],
+    tiny_model: Path,
+    sft_adapter: Path,
+    examples: Path,
+    small_persona: Persona,
+    tmp_path: Path,
+) -> None:
+    changes = {"multi_objective_aggregation": "normalize_then_sum", "max_steps": 2}
+    run = run_of(recipe_of(GRPO, **changes), tiny_model, examples, tmp_path, adapter=sft_adapter)
+    train(run.model_copy(update={"persona": small_persona}))
+    first, other = (
+        [one for one in curve(out) if "reward" in one] for out in (trained[0], tmp_path)
+    )
+    # The same answers, paid alike, and learnt from otherwise.
+    assert other[0]["reward"] == first[0]["reward"]
+    assert other[0]["grad_norm"] != pytest.approx(first[0]["grad_norm"], rel=1e-3)
+
+
 def test_rewards_without_variance_are_told(
     tiny_model: Path,
     sft_adapter: Path,

@@ -140,6 +140,12 @@ def test_overrides_replace_values_and_are_checked_like_them(write_recipe: WriteR
         (SFT, {"quantization": {"load_in_4bit": "well"}}, "load_in_4bit is 'well', but should be"),
         (SFT, {"lora": {"init_lora_weights": "olora"}}, "is olora, which starts from data"),
         (DPO, {"trainer": {"loss_weights": 2}}, "trainer.loss_weights is 2, but should be"),
+        (GRPO, {"trainer": {"num_generations": 1}}, "better only than others to its prompt"),
+        (
+            GRPO,
+            {"trainer": {"multi_objective_aggregation": "normalise_then_sum"}},
+            "did you mean 'normalize_then_sum'?",
+        ),
         (GRPO, {"trainer": {"num_generations": 0}}, "num_generations is 0, out of range"),
         (
             GRPO,

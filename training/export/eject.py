@@ -104,6 +104,7 @@ def _refuse(run: TrainingRun, engine: Engine) -> None:
     pissa = str((recipe.lora or {}).get("init_lora_weights", "")).startswith("pissa")
     parts = {
         "GRPO's rewards": run.method == "grpo",
+        "sdft's teacher": run.method == "sdft",
         f"data: {recipe.data}": recipe.data != "chat",
         "osf": recipe.osf is not None,
         "loraplus": recipe.loraplus is not None,

@@ -65,7 +65,7 @@ class EstimateProfile:
     @property
     def length(self) -> int:
         """Tokens to which the largest batch is padded."""
-        if self.recipe.method == "grpo":
+        if self.recipe.samples:
             return self.lengths.longest + int(self.arguments.max_completion_length or 0)
         if getattr(self.arguments, "packing", False) and self.arguments.max_length:
             return int(self.arguments.max_length)
@@ -75,7 +75,7 @@ class EstimateProfile:
     @property
     def labels(self) -> int:
         """Tokens of the largest batch that have a label, at most."""
-        if self.recipe.method == "grpo":
+        if self.recipe.samples:
             return self.sequences * int(self.arguments.max_completion_length or 0)
         return sum(sorted(self.lengths.answer, reverse=True)[: self.sequences])
 
@@ -155,6 +155,10 @@ def _logits(profile: EstimateProfile) -> float:
     in float32 (logits, exponentials, probabilities, gradient and two masks; trl.kernels).
     """
     labels = profile.labels
+    if profile.recipe.method == "sdft":
+        # It compares whole distributions: the student's and the teacher's logits, as they are and
+        # over the temperature, their float32 log-probabilities, and the student's gradients.
+        return labels * profile.shapes.vocabulary * (4 * (2 if profile.half else 4) + 4 * 4)
     tokens, words = _GPU_TILE if profile.gpu else (TILE, TILE)
     tile = min(labels, tokens) * min(words, profile.shapes.vocabulary)
     copies = 2 if profile.gpu else 2 + 6 * 4
@@ -174,7 +178,7 @@ def _reference(profile: EstimateProfile) -> float:
 
 def _rollouts(profile: EstimateProfile) -> float:
     """Return what sampling holds: key-value cache, the scores of the next token, open weights."""
-    if profile.recipe.method != "grpo":
+    if not profile.recipe.samples:
         return 0.0
     together = int(profile.arguments.generation_batch_size)
     shapes = profile.shapes
@@ -236,8 +240,8 @@ def _smaller(profile: EstimateProfile) -> Iterator[Change]:
     batch = profile.arguments.per_device_train_batch_size
     rows = batch * profile.arguments.gradient_accumulation_steps
     # GRPO's groups share a batch: its size follows num_generations. KTO compares rows of a batch.
-    needs = {"grpo": getattr(profile.arguments, "num_generations", 1), "kto": 2}
-    least = needs.get(profile.recipe.method, 1)
+    group = getattr(profile.arguments, "num_generations", 1) if profile.recipe.samples else 1
+    least = 2 if profile.recipe.method == "kto" else group
     while batch // 2 >= least and batch % 2 == 0:
         batch //= 2
         yield {"per_device_train_batch_size": batch, "gradient_accumulation_steps": rows // batch}
@@ -255,7 +259,7 @@ def _optimizer(profile: EstimateProfile) -> Iterator[Change]:
 
 
 def _shorter(profile: EstimateProfile) -> Iterator[Change]:
-    if profile.recipe.method == "grpo" or profile.lengths.pixels:
+    if profile.recipe.samples or profile.lengths.pixels:
         return  # prompts are never cut, and an image's places cannot be
     length = 1 << (profile.lengths.longest - 1).bit_length()
     while length // 2 >= _SHORTEST:

@@ -211,7 +211,7 @@ def _device_memory() -> int:
 def _tokens(profile: EstimateProfile, steps: int) -> int:
     accumulated = profile.arguments.gradient_accumulation_steps * profile.sequences
     mean = profile.lengths.mean
-    if profile.recipe.method == "grpo":
+    if profile.recipe.samples:
         mean += int(profile.arguments.max_completion_length or 0)
     return round(steps * float(accumulated) * mean)
 

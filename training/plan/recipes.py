@@ -133,7 +133,7 @@ def _sft(stem: str) -> Recipe:
 def _longest(recipe: Recipe, config: PretrainedConfig) -> Lengths:
     if recipe.data == "images":
         return longest_image(config, _PROMPT)
-    if recipe.method == "grpo":
+    if recipe.samples:
         return Lengths(1, (_PROMPT,), (0,))
     length = int(recipe.trainer.get("max_length") or 4 * _PROMPT)
     return Lengths(1, (length,), (length,))

@@ -158,7 +158,7 @@ def _pass_of(profile: EstimateProfile, layers: int, wanted: TimedPass) -> Callab
     inputs |= pixel_inputs(wanted.rows, wanted.pixels, device)
 
     # Training computes its rows so, but for GRPO.
-    whole = wanted.checkpointing or profile.recipe.method == "grpo"
+    whole = wanted.checkpointing or profile.recipe.samples
 
     def once() -> None:
         # Around the backward pass too: checkpointing computes attention again there.
@@ -218,7 +218,7 @@ def estimate_step(profile: EstimateProfile) -> float:
     seconds = {one: pass_seconds(profile, one) for one in set(passes)}
     micro = sum(seconds[one] for one in passes)
     accumulated = int(profile.arguments.gradient_accumulation_steps)
-    if profile.recipe.method != "grpo":
+    if not profile.recipe.samples:
         return micro * accumulated
     together = int(profile.arguments.generation_batch_size)
     prompt = round(
@@ -234,7 +234,7 @@ def _passes(profile: EstimateProfile) -> list[TimedPass]:
     """Return the passes of a micro-batch, the policy's first."""
     method, arguments = profile.recipe.method, profile.arguments
     rows = profile.sequences
-    if method == "grpo":
+    if profile.recipe.samples:
         answers = int(arguments.max_completion_length or 0)
         labels = rows * answers
         length = round(profile.lengths.usual(rows)) + answers
@@ -251,6 +251,10 @@ def _passes(profile: EstimateProfile) -> list[TimedPass]:
     )
     forward = replace(policy, checkpointing=False, backward=False)
     passes = [policy]
+    if method == "sdft":
+        # The teacher reads persona and reviewed answer too: so long a prompt at the most.
+        prompt = int(arguments.max_prompt_length or length)
+        return [policy, replace(forward, length=prompt + int(arguments.max_completion_length or 0))]
     if method != "sft" and arguments.beta and not getattr(arguments, "precompute_ref_log_probs", 0):
         passes.append(forward)  # the reference
     if method == "kto" and "kto" in str(arguments.loss_type):

@@ -1,0 +1,375 @@
+"""Which recipe, and which base: several trainings on the same rows, judged on validation rows.
+
+In: a round whose split is made, and the fields or the bases to try. Out: every training's loss on
+the validation rows, the best one held against the recipe as it is, and one line of advice. Nothing
+here reads the test split: `persona evaluate` looks at it once, when the choice is made. Called by
+``persona sweep`` and ``persona bakeoff``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from rounds.context import RoundContext
+from rounds.layout import VALIDATION
+from rounds.stages.train import learning_files, load, recipe_path, training_run
+from training.row_loss import row_losses
+from training.run import Recipe
+from workbench.config import Method
+from workbench.console import console
+from workbench.errors import UserError
+from workbench.inference.base_models import resolve_model
+from workbench.inference.hub import hub_offline
+from workbench.records import Example
+from workbench.stats import Difference
+from workbench.stats.comparison import paired_difference
+from workbench.store import file_hash, read_json, write_json
+from workbench.values import Frozen
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from transformers import TrainerCallback
+
+SCALE = 100
+"""Losses are of so many characters: bases cut the same text into other tokens."""
+_LOSSES = "losses.json"
+_STOPPED = "stopped.json"
+_PATIENCE = 10
+"""Proposals a training: a sampler proposes again and again what is known and good."""
+
+
+class SweepTrial(Frozen):
+    """One training: what it changed, and how surprising the validation answers are to it."""
+
+    changes: dict[str, Any]
+    """Recipe key → value, or ``model`` → base."""
+    loss: float | None = None
+    """Nats a hundred characters of the validation rows' answers, the mean over rows; None of one
+    that was stopped as hopeless."""
+    base_loss: float | None = None
+    """The same of its base before training."""
+    by_row: dict[str, float] = Field(default_factory=dict)
+    stopped_at: int = 0
+    """Step at which it was stopped; 0 of one that went to its end."""
+    seconds: float = 0.0
+
+
+class SweepReport(Frozen):
+    """All trainings, the best first: the content of ``sweep.json``."""
+
+    method: str
+    rows: int
+    """Validation rows, which decided."""
+    trials: tuple[SweepTrial, ...]
+    reference: dict[str, Any]
+    """Changes of the training that the best is held against: the recipe as it is, or the first
+    base."""
+    gain: Difference | None = None
+    """By how much the best's loss lies below the reference's, row by row; None where they are
+    one."""
+
+    @property
+    def best(self) -> SweepTrial:
+        """The training with the least loss."""
+        return self.trials[0]
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the best is surely better than the reference."""
+        return self.gain is not None and self.gain.excludes_zero and self.gain.mean > 0
+
+    @property
+    def advice(self) -> str:
+        """One line: what to take, with its interval."""
+        best, kept = (_words(one) for one in (self.best.changes, self.reference))
+        if self.gain is None:
+            return f"keep {kept}: nothing that was tried has a lower loss"
+        low, high = (0.0 if end is None else end for end in (self.gain.low, self.gain.high))
+        told = (
+            f"{self.gain.mean:.2f} nats a hundred characters less (95% interval {low:.2f} to"
+            f" {high:.2f}, {self.gain.pairs} validation rows) than {kept}"
+        )
+        if self.is_sure:
+            count = sum(one.loss is not None for one in self.trials)
+            return f"take {best}: {told}; the best of {count}, so a little flattered"
+        return f"keep {kept}: {best} has {told}, which chance may explain"
+
+
+def _words(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in changes.items())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the trainings of one question lie, and what they share."""
+
+    context: RoundContext
+    method: Method
+    folder: Path
+    validation: list[Example]
+
+    def trial(
+        self, changes: Mapping[str, Any], context: RoundContext, watch: TrainerCallback | None
+    ) -> SweepTrial:
+        """Return a training, made now or before; one that was killed goes on.
+
+        ``context`` is the round's with the changes in it.
+        """
+        key = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:12]
+        out = self.folder / key
+        for name in (_LOSSES, _STOPPED):
+            if (out / name).exists():
+                return SweepTrial.model_validate(read_json(out / name))
+        begun = time.monotonic()
+        out.mkdir(parents=True, exist_ok=True)
+        trial = _train(context, load(context, self.method), out, self.validation, watch)
+        trial = trial.model_copy(
+            update={"changes": dict(changes), "seconds": round(time.monotonic() - begun, 1)}
+        )
+        shutil.rmtree(out / "adapter", ignore_errors=True)
+        write_json(out / (_STOPPED if trial.stopped_at else _LOSSES), trial.model_dump(mode="json"))
+        return trial
+
+
+def _train(
+    context: RoundContext,
+    recipe: Recipe,
+    out: Path,
+    validation: Sequence[Example],
+    watch: TrainerCallback | None,
+) -> SweepTrial:
+    """Train a recipe and return the validation rows' losses under its adapter."""
+    from training.trainer import train
+
+    one = context.round
+    own = context.config.train.files.get(recipe.method)
+    rows, evaluated = learning_files(one, recipe.method, own, out)
+    persona = context.persona if recipe.samples else None
+    run = training_run(context, recipe, rows, out, validation=evaluated, persona=persona)
+    with hub_offline():
+        train(run, watch)
+        if stopped := getattr(watch, "stopped_at", 0):
+            return SweepTrial(changes={}, stopped_at=stopped)
+        losses = row_losses(run.model, out / "adapter", validation)
+    characters = {row.id: max(len(row.answer), 1) / SCALE for row in validation}
+    tuned = {one.id: one.tuned * one.tokens / characters[one.id] for one in losses}
+    base = [one.base * one.tokens / characters[one.id] for one in losses]
+    return SweepTrial(
+        changes={},
+        loss=sum(tuned.values()) / len(tuned),
+        base_loss=sum(base) / len(base),
+        by_row=tuned,
+    )
+
+
+@contextmanager
+def _place(context: RoundContext, method: Method) -> Iterator[_Place]:
+    """Yield where trainings of a question lie, with the round held.
+
+    Raises:
+        UserError: No split yet, no validation rows, or a recipe that is broken or starts at an
+            adapter that knows the rows.
+    """
+    context.round.check_there()
+    validation = context.round.read(VALIDATION)
+    if not validation:
+        where = str(context.round.path(VALIDATION))
+        fix = "split with a validation share above 0"
+        raise UserError("there are no validation rows to decide by", where=where, fix=fix)
+    recipe = load(context, method)
+    if not recipe.makes_adapter or recipe.continues:
+        what_is = f"{method} goes on from another adapter, and a sweep starts at the base"
+        raise UserError(what_is, where=str(recipe_path(context, method)), fix="sweep sft or sdft")
+    own = context.config.train.files.get(method)
+    files = learning_files(context.round, method, own, context.round.folder)
+    parts = [recipe.model_dump(mode="json"), str(context.config.seed), context.config.model]
+    parts += [file_hash(path) for path in files if path]
+    text = json.dumps(parts, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    folder = context.round.scratch("sweep") / f"{method}-{digest}"
+    with context.round.locked():
+        folder.mkdir(parents=True, exist_ok=True)
+        yield _Place(context, method, folder, validation)
+
+
+def run_sweep(
+    context: RoundContext, method: Method, space: Mapping[str, Sequence[Any]], trials: int
+) -> SweepReport:
+    """Train a recipe with other values of some of its fields, and return what the best is.
+
+    Optuna proposes (its TPE sampler, the most promising next, the recipe as it is first) and stops
+    what lies behind the median of the others at the same step, where the recipe evaluates while it
+    trains. The study is a SQLite file beside the trainings: a call that was killed goes on.
+
+    Args:
+        context: The round.
+        method: ``sft`` or ``sdft``.
+        space: Recipe key, such as ``trainer.learning_rate`` → the values to try.
+        trials: Trainings at most, earlier calls' among them.
+
+    Raises:
+        UserError: optuna is not installed, a field that the recipe does not have, no rows.
+    """
+    try:
+        import optuna
+    except ImportError:
+        fix = "pip install 'persona-workbench[sweep]', or pip install optuna"
+        raise UserError("a sweep needs the package optuna", fix=fix) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    own = _own_values(load(context, method), space)
+    choices = {key: list(dict.fromkeys((own[key], *values))) for key, values in space.items()}
+    for changes in ({key: value} for key, values in choices.items() for value in values):
+        load(_changed(context, method, changes), method)  # every mistake before any training
+    with _place(context, method) as place:
+        study = _study(place, choices, context.config.seed)
+        results = {
+            _words(one.params): place.trial(one.params, _changed(context, method, one.params), None)
+            for one in study.trials
+            if one.state.name in ("COMPLETE", "PRUNED")
+        }
+        limit = min(trials, prod(map(len, choices.values())))
+        asked = 0
+        while len(results) < limit and asked < _PATIENCE * limit:
+            proposed, asked = study.ask(), asked + 1
+            changes = {key: proposed.suggest_categorical(key, choices[key]) for key in choices}
+            if _words(changes) not in results:
+                number = f"{len(results) + 1} of {limit}"
+                console.print(f"  sweep, {number}: {_words(changes)}", markup=False)
+            changed, watch = _changed(context, method, changes), _stops_the_hopeless(proposed)
+            trial = results[_words(changes)] = place.trial(changes, changed, watch)
+            state = optuna.trial.TrialState.PRUNED if trial.loss is None else None
+            study.tell(proposed, trial.loss, state=state)
+        report = _report(method, place, list(results.values()), own)
+        write_json(place.folder / "sweep.json", report.model_dump(mode="json"))
+        return report
+
+
+def _study(place: _Place, choices: Mapping[str, Sequence[Any]], seed: int) -> Study:
+    """Return the study of these choices, opened or begun; what a killed call had under way is next.
+
+    The first values of the choices are the recipe's own, which a new study asks first.
+    """
+    import optuna
+
+    key = hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:12]
+    study = optuna.create_study(
+        study_name=key,
+        storage=f"sqlite:///{place.folder / f'study-{key}.sqlite'}",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=2),
+    )
+    count = len(study.trials)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + count, n_startup_trials=3)
+    for one in study.trials:
+        if not one.state.is_finished() and one.params:
+            study.tell(one.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(one.params)
+    if not count:
+        study.enqueue_trial({name: values[0] for name, values in choices.items()})
+    return study
+
+
+def _stops_the_hopeless(trial: Trial) -> TrainerCallback:
+    """Return a callback that tells optuna each validation loss and heeds its word."""
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        stopped_at = 0
+
+        def on_evaluate(
+            self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
+        ) -> None:
+            loss, step = (metrics or {}).get("eval_loss"), int(state.global_step)
+            if loss is None or step >= state.max_steps:
+                return
+            trial.report(float(loss), step)
+            if trial.should_prune():
+                self.stopped_at, control.should_training_stop = step, True
+
+    return Watch()
+
+
+def _own_values(recipe: Recipe, space: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return the recipe's own value of every field that is tried.
+
+    Raises:
+        UserError: It does not say one: there would be nothing to hold the others against.
+    """
+    data = recipe.model_dump(mode="json")
+    values = {}
+    for key in space:
+        section, _, name = key.partition(".")
+        fields = data.get(section)
+        if not isinstance(fields, dict) or name not in fields:
+            known = [f"{s}.{n}" for s in ("trainer", "lora") for n in (data.get(s) or {})]
+            fix = f"one of {', '.join(known)}"
+            raise UserError(f"the recipe does not say '{key}'", where="--try", fix=fix)
+        values[key] = fields[name]
+    return values
+
+
+def _changed(context: RoundContext, method: Method, changes: Mapping[str, Any]) -> RoundContext:
+    train = context.config.train
+    own = {**train.overrides.get(method, {}), **changes}
+    settings = train.model_copy(update={"overrides": {**train.overrides, method: own}})
+    return replace(context, config=context.config.model_copy(update={"train": settings}))
+
+
+def run_bakeoff(context: RoundContext, models: Sequence[str], method: Method) -> SweepReport:
+    """Train the same rows on several bases, and return which foretells validation answers best.
+
+    Losses are of a hundred characters, since bases cut texts into other tokens. The first base is
+    what the others are held against. A call that was killed goes on.
+
+    Raises:
+        UserError: Fewer than two bases, one that is nowhere to be had, no rows.
+    """
+    if len(set(models)) < 2:
+        raise UserError("a bake-off takes two bases or more", where="--model", fix="name another")
+    bases = {
+        name: replace(context, config=context.config.model_copy(update={"model": name}))
+        for name in models
+    }
+    for name in bases:
+        resolve_model(name)  # all of them before any training
+    with _place(bases[models[0]], method) as place:
+        results = []
+        for name, changed in bases.items():
+            console.print(f"  bake-off: {name}", markup=False)
+            own = replace(
+                place, folder=place.folder / hashlib.sha256(name.encode()).hexdigest()[:8]
+            )
+            results.append(own.trial({"model": name}, changed, None))
+        report = _report(method, place, results, {"model": models[0]})
+        write_json(place.folder / "bakeoff.json", report.model_dump(mode="json"))
+        return report
+
+
+def _report(
+    method: Method, place: _Place, trials: list[SweepTrial], reference: Mapping[str, Any]
+) -> SweepReport:
+    done = [one for one in trials if one.loss is not None]
+    stopped = [one for one in trials if one.loss is None]
+    ordered = sorted(done, key=lambda one: one.loss or 0.0)
+    kept = next(one for one in ordered if one.changes == dict(reference))
+    best = ordered[0]
+    pairs = [(kept.by_row[row], best.by_row[row]) for row in kept.by_row if row in best.by_row]
+    same = best.changes == kept.changes
+    return SweepReport(
+        method=method,
+        rows=len(place.validation),
+        trials=(*ordered, *stopped),
+        reference=dict(reference),
+        gain=None if same else paired_difference(pairs, place.context.config.seed),
+    )
