@@ -92,18 +92,18 @@ class SweepReport(Frozen):
     @property
     def advice(self) -> str:
         """One line: what to take, with its interval."""
-        best, kept = (_words(one) for one in (self.best.changes, self.reference))
+        best, reference = (_words(one) for one in (self.best.changes, self.reference))
         if self.gain is None:
-            return f"keep {kept}: nothing that was tried has a lower loss"
+            return f"keep {reference}: nothing that was tried has a lower loss"
         low, high = (0.0 if end is None else end for end in (self.gain.low, self.gain.high))
-        told = (
+        lead = (
             f"{self.gain.mean:.2f} nats a hundred characters less (95% interval {low:.2f} to"
-            f" {high:.2f}, {self.gain.pairs} validation rows) than {kept}"
+            f" {high:.2f}, {self.gain.pairs} validation rows) than {reference}"
         )
         if self.is_sure:
             count = sum(one.loss is not None for one in self.trials)
-            return f"take {best}: {told}; the best of {count}, so a little flattered"
-        return f"keep {kept}: {best} has {told}, which chance may explain"
+            return f"take {best}: {lead}; the best of {count}, so a little flattered"
+        return f"keep {reference}: {best} has {lead}, which chance may explain"
 
 
 def _words(changes: Mapping[str, Any]) -> str:
@@ -362,10 +362,10 @@ def _report(
     done = [one for one in trials if one.loss is not None]
     stopped = [one for one in trials if one.loss is None]
     ordered = sorted(done, key=lambda one: one.loss or 0.0)
-    kept = next(one for one in ordered if one.changes == dict(reference))
+    own = next(one for one in ordered if one.changes == dict(reference))
     best = ordered[0]
-    pairs = [(kept.by_row[row], best.by_row[row]) for row in kept.by_row if row in best.by_row]
-    same = best.changes == kept.changes
+    pairs = [(own.by_row[row], best.by_row[row]) for row in own.by_row if row in best.by_row]
+    same = best.changes == own.changes
     return SweepReport(
         method=method,
         rows=len(place.validation),
