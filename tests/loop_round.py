@@ -16,7 +16,7 @@ from rounds.layout import STAGES
 from tests.kills import moments
 from tests.offline import LoopbackOnly
 
-LOOP = [stage for stage in STAGES if stage not in ("grpo", "kto")]
+LOOP = [stage for stage in STAGES if stage not in ("grpo", "kto", "sdft")]
 """The stages of a run that asks for nothing else."""
 SIDES = ("train", "validation", "test")
 KILLS = int(os.environ.get("KILLS", "1"))

@@ -54,7 +54,7 @@ PRIVATE_LOCALS = {"told", "found", "said", "given", "kept"}
 """A participle is not a noun: name what the value is."""
 STAGE_FOLDERS = (
     *("import", "generate", "filter", "review", "resolve", "split"),
-    *("sft", "dpo", "grpo", "kto", "evaluate", "report", "people"),
+    *("sft", "dpo", "grpo", "kto", "sdft", "evaluate", "report", "people"),
 )
 STAGE_PATH = re.compile(rf"^(?:{'|'.join(STAGE_FOLDERS)})/[\w.{{}}-]+")
 

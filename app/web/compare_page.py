@@ -15,6 +15,7 @@ from rounds.layout import RoundFolder
 from rounds.notes import VOTES, vote
 from rounds.overview import BASE
 from rounds.training_seeds import trainings
+from workbench.arm_names import is_prompted
 from workbench.errors import UserError, nearest
 from workbench.persona import FIDELITY
 
@@ -114,7 +115,7 @@ def _arms(first: Side, second: Side, known: list[list[str]], arm: str, other: st
     Within one training it is the last trained arm against the base where none is named.
     """
     if first == second and not (arm and other):
-        trained = [own for own in known[1] if "+prompt" not in own]
+        trained = [own for own in known[1] if not is_prompted(own)]
         arm, other = arm or BASE, other or (trained or [""])[-1]
         return (arm, other) if arm != other and {arm, other} <= set(known[0]) else None
     if not arm and not other:

@@ -78,6 +78,26 @@ def test_the_usual_arms_are_the_base_and_the_trained_stages(context: RoundContex
     assert {arm.stage for arm in own_arms(context)} <= {"", *METHODS}
 
 
+def test_prompts_that_try_harder_and_self_distillation_are_arms_of_the_base(
+    repo: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "train: {methods: [sft, sdft]}\nevaluate: {prompt_arms: [few-shot]}\n", encoding="utf-8"
+    )
+    folder = repo / "datasets" / "gym-trainer"
+    context = open_context(persona=folder, runs=tmp_path, config=config)
+    arms = [(arm.name, arm.stage, arm.prompted) for arm in own_arms(context)]
+    assert arms == [
+        ("base", "", False),
+        ("base+prompt", "", True),
+        ("base+few-shot", "", True),
+        ("sft", "sft", False),
+        ("sdft", "sdft", False),
+        ("sdft+prompt", "sdft", True),
+    ]
+
+
 def test_the_measure_that_counts_is_one_that_will_be_there(repo: Path, tmp_path: Path) -> None:
     def check(primary: str) -> None:
         config = tmp_path / "config.yaml"

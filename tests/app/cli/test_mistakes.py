@@ -126,7 +126,7 @@ def test_mistakes_of_every_stage_are_found_at_once_each_with_its_line(
         ":1: filter.near_duplicat: unknown key — did you mean 'near_duplicate'?",
         ":3: split.test: Input should be less than 1",
         ":5: review.policy.rule: Input should be 'majority', 'dawid-skene' or 'adjudication'",
-        ":8: train.overrides.stf: Input should be 'sft', 'dpo', 'grpo' or 'kto'",
+        ":8: train.overrides.stf: Input should be 'sft', 'dpo', 'grpo', 'kto' or 'sdft'",
         ":10: train.overrides.sft.triner.max_steps: is no key of a recipe; did you mean 'trainer'?",
     ]
     _nothing_is_half_written(tmp_path, "import")
