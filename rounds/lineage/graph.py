@@ -189,7 +189,7 @@ def _parents(
         yield from (f"{of}/{part}" for part in arm.split("+") if part in METHODS)
     if kind_of(row["id"]) == "answer":
         # An arm's name tells of the stages whose adapter it has, such as sft and dpo of sft+dpo.
-        parts = row["arm"].split("+")
+        parts = row["arm"].partition("@")[0].split("+")  # at a strength it is the same adapter
         yield from (f"{round_name}/{method}" for method in parts if method in trained)
         if _ADAPTER.fullmatch(str(arms.get(row["arm"], ""))):
             yield arms[row["arm"]]

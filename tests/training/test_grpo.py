@@ -124,15 +124,16 @@ def test_rewards_scaled_one_by_one_are_trained_on(
     small_persona: Persona,
     tmp_path: Path,
 ) -> None:
-    changes = {"multi_objective_aggregation": "normalize_then_sum", "max_steps": 2}
+    changes = {"multi_objective_aggregation": "normalize_then_sum", "max_steps": 4}
     run = run_of(recipe_of(GRPO, **changes), tiny_model, examples, tmp_path, adapter=sft_adapter)
     train(run.model_copy(update={"persona": small_persona}))
     first, other = (
         [one for one in curve(out) if "reward" in one] for out in (trained[0], tmp_path)
     )
-    # The same answers, paid alike, and learnt from otherwise.
+    # The same first answers, paid alike; where they differ they are learnt from otherwise.
     assert other[0]["reward"] == first[0]["reward"]
-    assert other[0]["grad_norm"] != pytest.approx(first[0]["grad_norm"], rel=1e-3)
+    norms = [[one["grad_norm"] for one in entries[:4]] for entries in (first, other)]
+    assert norms[1] != pytest.approx(norms[0], rel=1e-3)
 
 
 def test_rewards_without_variance_are_told(
