@@ -140,11 +140,14 @@ def outlook_lines(advice: StopAdvice) -> list[str]:
     if advice.advice == "may_stop":
         return [*lines, f"You may stop; {left_out}"]
     if advice.advice == "too_early":
-        return [
-            *lines,
-            f"Too early to say: it takes {FEWEST_SAMPLED} rows of the random half of the queue"
-            f" ({advice.sampled} are reviewed) and {FEWEST_BOTH} that two people reviewed",
-        ]
+        waits = []
+        if advice.decisions == "unknown":
+            waits.append(
+                f"{FEWEST_SAMPLED} rows of the queue's random half ({advice.sampled} are reviewed)"
+            )
+        if advice.agreement == "unknown":
+            waits.append(f"{FEWEST_BOTH} rows that two people reviewed")
+        return [*lines, f"Too early to say: it takes {' and '.join(waits)}"]
     return [*lines, f"Some {advice.more} rows more; if you stop now, {left_out}"]
 
 

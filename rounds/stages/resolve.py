@@ -107,9 +107,10 @@ def _tell_unreviewed(context: RoundContext, resolved: Resolved) -> None:
     """Say which rows go no further since nobody has reviewed them."""
     names = [drop.source or drop.record for drop in resolved.drops if drop.reason == NOT_REVIEWED]
     if names:
+        larger = " with a larger review.budget" if context.config.review.budget else ""
         console.print(
             f"  {len(names)} rows are left out, since too few have reviewed them: {some_of(names)};"
-            f" `{context.options.command('review push')}` puts them before people",
+            f" `{context.options.command('review push')}`{larger} puts them before people",
             markup=False,
         )
 
