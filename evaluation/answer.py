@@ -17,6 +17,7 @@ from workbench.errors import UserError
 from workbench.inference.answer_cache import AnswerCache, answer_key
 from workbench.inference.completion import Completion
 from workbench.inference.engines import chats
+from workbench.meter import give_memory_back
 from workbench.records import Example, Response, as_messages
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def answer_sets(
         # A stable order: one base at a time, since two models are never held at once.
         for _, group in sorted(groups.items(), key=lambda item: str(item[0][0])):
             _Answering(pool, earlier, str(dtype)).ask(group, batch_size)
+            # What its threads freed would stay: 2.2 GiB after three groups in place of 1.2.
+            give_memory_back()
     return [
         one.in_order(collected[id(one)].responses) if id(one) in collected else [] for one in sets
     ]
