@@ -93,9 +93,10 @@ prove-kills: setup
 docs: $(VENV)/.ready
 	$(BIN)/mkdocs build --quiet
 
-# The labelers' pictures, taken anew from the real Argilla by its browser test.
+# The pictures of the labelers' pages and of the help, taken anew from the real things.
 docs-pictures: setup
-	PERSONA_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/curation/argilla/test_pictures.py
+	PERSONA_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/curation/argilla/test_pictures.py \
+		tests/app/cli/test_help_picture.py
 
 # Pictures of the pages, of the finished round that `make run` leaves.
 ui-pictures: setup

@@ -427,6 +427,7 @@ class _RowParser:
             hint = "the first line has to name the columns, such as instruction,output"
         if not hint and len(keys) > 1:
             hint = f"say which is which: --map instruction={keys[0]} --map output={keys[1]}"
+            hint += f", and --map topic={keys[2]} if it names the topic" if len(keys) == 3 else ""
         what = f"has none of the known shapes, only {listed(keys)}"
         return BadRow(what, hint or f"give {SHAPES}", "no_known_shape")
 

@@ -362,10 +362,10 @@ class RunConfig(Settings):
     simulated_user: Endpoint | None = None
     """Whoever plays the persona's simulated users; by default they say their own lines."""
     embedder: str | Endpoint = "auto"
-    """What tells whether two questions ask the same, and whether an answer is near its reviewed
-    one: ``minilm`` (English), ``ngrams``, a folder of sentence-transformers or an endpoint that
-    answers ``/embeddings``; ``auto`` takes minilm for English and n-grams, which see wording alone,
-    for other languages."""
+    """What tells whether two questions ask the same (reviewers' "find similar" too), and whether an
+    answer is near its reviewed one: ``minilm`` (English), ``ngrams``, a folder of
+    sentence-transformers or an endpoint that answers ``/embeddings``; ``auto`` takes minilm for
+    English and n-grams, which see wording alone, for other languages."""
     generate: GenerateSettings = GenerateSettings()
     filter: FilterSettings = FilterSettings()
     review: ReviewSettings = ReviewSettings()

@@ -57,6 +57,7 @@ def trace(
       persona trace --account
     """
     if of_rows:
+        context.round.check_there()
         click.echo("\n".join(account(context.round).lines()))
         return
     if (record is None) == (sample is None):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from curation.argilla.pictures import picture_field
+from curation.argilla.pictures import PICTURE, picture_field
 from curation.argilla.records import CHAT
 from curation.argilla.similar import DIMENSIONS, VECTOR, Similarity
 from workbench.errors import UserError
@@ -125,6 +125,17 @@ class DatasetShape:
     """The disagreement queue: opinions are shown beside each answer."""
     chats: bool = False
     """Some rows go on in a conversation."""
+
+
+def held_shape(held: Settings) -> DatasetShape:
+    """Return what the settings of a dataset that is there depend on; it can get no more fields."""
+    fields = {field.name for field in held.fields}
+    return DatasetShape(
+        pairs="answer_a" in fields,
+        pictures=sum(name.startswith(PICTURE) for name in fields),
+        queue="opinions" in fields,
+        chats=CHAT in fields,
+    )
 
 
 def settings(

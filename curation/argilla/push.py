@@ -6,8 +6,9 @@ where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from curation.argilla.client import (
 from curation.argilla.dataset import (
     DatasetShape,
     compared_by,
+    held_shape,
     problem_labels,
     seal_of,
     settings,
@@ -87,6 +89,8 @@ def push(
 ) -> Pushed:
     """Make the round's dataset where it is missing and add the rows that it lacks.
 
+    A UserError says that it was pushed with other settings, or that Argilla does not do it.
+
     Args:
         connection: With an owner's key, or an admin's of the workspace.
         persona: The specification, rendered as guidelines.
@@ -99,36 +103,31 @@ def push(
         opinions: Example id → the reviewers' opinions; makes it the disagreement queue.
         folder: What the pictures of rows are relative to.
         reviewers: Accounts that get the persona's workspace; by default all that label.
-        embedder: The configuration's, by which "find similar" compares questions; a dataset that is
-            there keeps what its own were compared by.
+        embedder: The configuration's, for "find similar"; a dataset that is there keeps its own.
         in_order: Reviewers meet the rows in this order (on the embedded server).
-
-    Raises:
-        UserError: It was pushed with other settings, or Argilla refuses or does not answer.
     """
     name = dataset_name(persona.id, round_name, queue=opinions is not None)
     pairs = _compared(examples, alternatives or {})
     pictures = _pictures(examples, pairs, round_name, folder)
-    # A later push may add the pairs: what reviewers are asked must not depend on it.
-    most = max(map(len, pictures.values()), default=0)
-    chats = any(len(row.prompt) > 1 for row in examples)
-    shape = DatasetShape(bool(alternatives), most, queue=opinions is not None, chats=chats)
+    needed = _needed(examples, alternatives, pictures, queue=opinions is not None)
+    wants = partial(settings, persona, few_shot, min_submitted=reviewers_per_record)
+    by = embedder, persona.language
+    rows = {row.id: row for row in examples}
     with connected(connection) as client:
-        wanted = settings(persona, few_shot, shape, min_submitted=reviewers_per_record)
-        by = embedder, persona.language
-        dataset = _dataset(client, connection, name, wanted, by)
+        dataset = _opened(client, connection, name, wants, needed, by, pairs=bool(pairs))
         if in_order:
             patch(client, f"datasets/{dataset.id}", {"metadata": {IN_ORDER: True}})
         admit(client, dataset.workspace, reviewers)
-        held = {item["external_id"] for item in records_of(client, dataset)}
-        rows = {row.id: row for row in examples}
-        new = [row for row in rows.values() if row.id not in held]
-        held_by = [vector.name for vector in dataset.settings.vectors]
-        similar = held_similarity(*by, held_by) if new else None
-        rest = pairs, judge_opinions or {}, opinions, pictures, similar
-        batches = _batches(new, BATCH_OF_PICTURES if shape.pictures else BATCH)
-        _send(client, dataset, (records(persona, round_name, batch, *rest) for batch in batches))
+        new = _lacking(client, dataset, rows)
+        rest = pairs, judge_opinions or {}, opinions, pictures
+        _send(client, dataset, new, partial(records, persona, round_name), rest, by)
     return Pushed(name, len(new), len(rows) - len(new))
+
+
+def _lacking(client: Argilla, dataset: Dataset, rows: Mapping[str, Example]) -> list[Example]:
+    """Return the rows that a dataset has no record of."""
+    held = {item["external_id"] for item in records_of(client, dataset)}
+    return [row for record, row in rows.items() if record not in held]
 
 
 def _compared(examples: Sequence[Example], alternatives: Mapping[str, str]) -> dict[str, str]:
@@ -160,31 +159,84 @@ def _batches(rows: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
             advance(len(rows[at : at + size]))
 
 
-def _send(client: Argilla, dataset: Dataset, batches: Iterable[Sequence[Record]]) -> None:
-    for batch in batches:
-        for record in batch:
+def _send(
+    client: Argilla,
+    dataset: Dataset,
+    rows: Sequence[Example],
+    make: Callable[..., list[Record]],
+    rest: tuple[object, ...],
+    by: tuple[str | Endpoint, str],
+) -> None:
+    """Send rows' records, which ``make`` makes of a batch, the rest, and what the dataset shows."""
+    similar = held_similarity(*by, dataset.settings.vectors) if rows else None
+    shape = held_shape(dataset.settings)
+    for batch in _batches(rows, BATCH_OF_PICTURES if shape.pictures else BATCH):
+        made = make(batch, *rest, similar, chats=shape.chats)
+        for record in made:
             record.dataset = dataset
-        client.api.records.bulk_create(dataset.id, [record.api_model() for record in batch])
+        client.api.records.bulk_create(dataset.id, [record.api_model() for record in made])
 
 
-def _dataset(
+def _needed(
+    examples: Sequence[Example],
+    alternatives: Mapping[str, str] | None,
+    pictures: Mapping[str, Sequence[str]],
+    *,
+    queue: bool,
+) -> DatasetShape:
+    """Return the shape of a dataset that shows these rows."""
+    return DatasetShape(
+        # A later push may add the pairs: what reviewers are asked must not depend on it.
+        bool(alternatives),
+        max(map(len, pictures.values()), default=0),
+        queue=queue,
+        chats=any(len(row.prompt) > 1 for row in examples),
+    )
+
+
+def _opened(
     client: Argilla,
     connection: Connection,
     name: str,
-    wanted: Settings,
+    wants: Callable[[DatasetShape], Settings],
+    needed: DatasetShape,
     by: tuple[str | Endpoint, str],
+    *,
+    pairs: bool,
 ) -> Dataset:
-    """Return the round's dataset, made where it is missing; ``by`` is embedder and language."""
+    """Return the round's dataset, made where it is missing.
+
+    Raises:
+        UserError: It is there, and was pushed with other settings, or has no field for rows' second
+            answers (``pairs``) or pictures: it cannot get another one.
+    """
+    dataset = find_dataset(client, name)
+    if dataset is None:
+        return _made(client, name, compared_by(wants(needed), similarity(*by)))
+    shape = held_shape(dataset.settings)
+    lacks = {
+        "second answer": pairs and not shape.pairs,
+        "picture": needed.pictures > shape.pictures,
+    }
+    if lacking := [what for what, missing in lacks.items() if missing]:
+        raise UserError(
+            f"'{dataset.name}' was pushed without a field for rows' {' or '.join(lacking)}, which"
+            " some rows have now, and Argilla adds none",
+            where=connection.url,
+            fix="review it as it is, and import those rows into a new round",
+        )
+    _check_same(connection, dataset, wants(shape))
+    return dataset
+
+
+def _made(client: Argilla, name: str, wanted: Settings) -> Dataset:
+    """Make the round's dataset in its persona's workspace."""
     from argilla import Dataset, Workspace
 
-    if dataset := find_dataset(client, name):
-        _check_same(connection, dataset, wanted)
-        return dataset
     own = workspace_of(name)
     spaces = [space for space in client.workspaces.list() if space.name == own]
     space = spaces[0] if spaces else Workspace(name=own, client=client).create()
-    made = compared_by(wanted, similarity(*by))
-    return Dataset(name=name, workspace=space, settings=made, client=client).create()
+    return Dataset(name=name, workspace=space, settings=wanted, client=client).create()
 
 
 def _check_same(connection: Connection, dataset: Dataset, wanted: Settings) -> None:
@@ -224,7 +276,7 @@ def push_queue(
 ) -> Pushed | None:
     """Push the queued records to a dataset of their own; None where nothing is queued.
 
-    One submitted review settles a record there; ``pull(..., queue=True)`` brings it back.
+    One submitted review settles a record there. Errors are those of :func:`push`.
 
     Args:
         connection: With an owner's or admin's key.
@@ -239,11 +291,8 @@ def push_queue(
         folder: What the pictures of rows are relative to.
         reviewers: As for :func:`push`.
         embedder: As for :func:`push`.
-
-    Raises:
-        UserError: As :func:`curation.argilla.push.push` does.
     """
-    if not (rows := [example for example in examples if example.id in queue]):
+    if not (rows := [one for one in examples if one.id in queue]):
         return None
     votes, against = by_record(about(votes_of(reviews), rows)), notes or {}
     opinions = ((row, votes.get(row.id, ()), against.get(row.id, "")) for row in rows)

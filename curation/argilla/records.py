@@ -95,6 +95,8 @@ def records(
     opinions: Mapping[str, str] | None = None,
     pictures: Mapping[str, Sequence[str]] | None = None,
     similar: Similarity | None = None,
+    *,
+    chats: bool = True,
 ) -> list[Record]:
     """Return the records of ``examples``, with suggestions, metadata and vectors.
 
@@ -107,45 +109,52 @@ def records(
         opinions: Example id → the reviewers' opinions, for the disagreement queue.
         pictures: Example id → addresses of its pictures.
         similar: What questions are compared by; without it a record has no vector.
+        chats: What was said before has a field of its own; else it stands above the question.
     """
     import argilla as rg
 
-    questions = [question_text(persona, example) for example in examples]
     made = []
+    questions = [question_text(persona, example) for example in examples]
     vectors = similar.vectors(questions) if similar else [None] * len(questions)
-    for example, vector in zip(examples, vectors, strict=True):
-        metadata = _metadata(persona, round_name, example)
-        texts = {"question": example.question, "answer": example.answer}
-        if alternative := alternatives.get(example.id):
-            metadata["order"] = order_of(example, round_name)
-            answers = [example.answer, alternative]
-            first, second = answers if metadata["order"] == CANDIDATE_FIRST else answers[::-1]
-            texts = {"question": example.question, "answer_a": first, "answer_b": second}
-        if opinions is not None:
-            texts["opinions"] = opinions[example.id]
+    for example, whole, vector in zip(examples, questions, vectors, strict=True):
+        alternative = alternatives.get(example.id, "")
+        order = order_of(example, round_name) if alternative else ""
+        texts = {"question": example.question if chats else whole}
+        texts |= _answers(example, alternative, order, opinions)
         fields: dict[str, Any] = {name: letters(text) for name, text in texts.items()}
-        if turns := earlier_turns(persona, example):
+        if chats and (turns := earlier_turns(persona, example)):
             fields[CHAT] = turns
-        for number, address in enumerate((pictures or {}).get(example.id, ())):
-            fields[picture_field(number)] = address
-        suggestions = _suggestions(persona, example, judged.get(example.id), bool(alternative))
+        addresses = (pictures or {}).get(example.id, ())
+        fields |= {picture_field(number): one for number, one in enumerate(addresses)}
         made.append(
             rg.Record(
                 id=example.id,
                 fields=fields,
-                metadata=metadata,
+                metadata=_metadata(persona, round_name, example, order),
                 vectors={similar.name: vector} if similar else None,
-                suggestions=suggestions,
+                suggestions=_suggestions(persona, example, judged.get(example.id), bool(order)),
             )
         )
     return made
 
 
-def _metadata(persona: Persona, round_name: str, example: Example) -> dict[str, Any]:
+def _answers(
+    example: Example, alternative: str, order: str, opinions: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return the answer, or both in their order, and opinions of it, by their fields' names."""
+    answers = [example.answer, alternative]
+    first, second = answers if order == CANDIDATE_FIRST else answers[::-1]
+    pair = {"answer_a": first, "answer_b": second}
+    about = {} if opinions is None else {"opinions": opinions[example.id]}
+    return (pair if alternative else {"answer": example.answer}) | about
+
+
+def _metadata(persona: Persona, round_name: str, example: Example, order: str) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "length": length(example.answer, persona.voice.length.unit),
         "origin": say(persona.language, f"review.origin.{example.origin}"),
         "round": round_name,
+        **({"order": order} if order else {}),
     }
     if example.topic:
         metadata["topic"] = persona.topic_name(example.topic)

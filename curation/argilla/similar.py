@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from workbench.inference.embedder import NGRAMS, embedder_name, make_embedder, named
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
     from workbench.inference.embedder import Embedder
     from workbench.inference.endpoint import Endpoint
+
+
+class Named(Protocol):
+    """What has a name, such as a dataset's vectors."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
 
 VECTOR = "similar"
 """Name of the vectors of letters; those of an embedder have its name after it."""
@@ -96,16 +105,16 @@ def similarity(setting: str | Endpoint, language: str) -> Similarity:
 
 
 def held_similarity(
-    setting: str | Endpoint, language: str, vectors: Iterable[str]
+    setting: str | Endpoint, language: str, vectors: Iterable[Named]
 ) -> Similarity | None:
     """Return what a dataset's vectors, which it keeps, are made by; None where that is gone.
 
     Args:
         setting: The configuration's embedder.
         language: The persona's.
-        vectors: The names of the dataset's vectors.
+        vectors: The dataset's.
     """
-    names = set(vectors)
+    names = {vector.name for vector in vectors}
     if VECTOR in names:
         return Similarity()
     wanted = name_of(embedder_name(named(setting, language)))

@@ -190,13 +190,12 @@ class _Facts:
 
     def answers(self) -> Iterator[Answer]:
         """Yield every question with its answer, in the order of a reader."""
-        card = self.context.persona_folder / CARD
+        card, filled = self.context.persona_folder / CARD, self.context.options.filled
         for name, part, question, required in _QUESTIONS:
             answer: Callable[[], str] | None = getattr(self, f"_{name}", None)
             text = answer() if answer else self._of_card(name)
             fix = _FIXES.get(name, f"write '{name}' into the front matter of {card}")
-            fix = self.context.options.filled(fix)
-            yield Answer(name, part, question, text.strip(), required, fix)
+            yield Answer(name, part, question, text.strip(), required, filled(fix))
 
     def _of_card(self, name: str) -> str:
         value = self.card.get(name, "")
@@ -436,13 +435,12 @@ _QUESTIONS: tuple[tuple[str, str, str, bool], ...] = (
 )
 _FIXES = {
     "teacher": "give teacher: {licence: …, outputs_may_train: true or false} in the configuration",
-    "reviewers": "run `persona review pull`",
     "agreement": "run `persona resolve` on rows with two reviewers",
+    "timeframe": "run the stages of data",
+    **dict.fromkeys(("personal_data", "filters"), "run `persona filter`"),
+    "reviewers": "run `persona review pull`",
     "decisions": "run `persona resolve`",
     "prompts": "run `persona generate`",
-    "personal_data": "run `persona filter`",
-    "filters": "run `persona filter`",
     "splitting": "run `persona split`",
-    "timeframe": "run the stages of data",
 }
 """Where an answer comes from that is no word of the card."""

@@ -346,7 +346,8 @@ def test_an_answer_turned_down_with_no_liked_one_beside_it_is_dropped(imports: I
 def test_columns_are_mapped_passed_over_and_kept_with_the_round(imports: Imports) -> None:
     path = imports.write("k.csv", "질문,답변,메모\n무릎이 아파요,회원님 쉬세요,x\n".encode("cp949"))
     assert imports(path) == 2
-    assert "say which is which: --map instruction=질문 --map output=답변" in imports.err
+    which = "--map instruction=질문 --map output=답변, and --map topic=메모 if it names the topic"
+    assert f"say which is which: {which}" in imports.err
     assert imports(path, "--map", "instruction=질문", "output=답변") == 0
     assert imports.questions == ["무릎이 아파요"]
     assert "k.csv: read as CP949" in imports.err

@@ -21,7 +21,7 @@ from tests.curation.review_team import REVIEWERS, answer, few, seeds
 from workbench.config import Policy
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona
-from workbench.records import Review
+from workbench.records import Message, Review, Role, user_prompt
 from workbench.store import read_records, write_records
 
 
@@ -36,6 +36,34 @@ def test_push_twice_adds_nothing_twice_and_a_later_row_is_added(
     with connected(owner) as client:
         held = records_of(client, existing_dataset(client, owner, first.dataset))
     assert sorted(one["external_id"] for one in held) == sorted(row.id for row in rows)
+
+
+def test_rows_of_another_shape_that_come_later_are_shown_or_refused_with_the_reason(
+    owner: Connection, coach: Persona
+) -> None:
+    plain, paired = few(2)
+    push(owner, coach, "round-014", [plain], reviewers_per_record=1)
+    turns: tuple[tuple[Role, str], ...] = (
+        ("user", "Sore."),
+        ("assistant", "Since when?"),
+        ("user", "Today."),
+    )
+    talk = plain.evolve(prompt=tuple(Message(role=role, content=text) for role, text in turns))
+    later = push(owner, coach, "round-014", [plain, talk], reviewers_per_record=1)
+    assert (later.new, later.already) == (1, 1)
+    with connected(owner) as client:
+        dataset = existing_dataset(client, owner, later.dataset)
+        held = {one["external_id"]: one["fields"] for one in records_of(client, dataset)}
+    assert held[talk.id] == {
+        "question": "Person: Sore.\n\nCoach: Since when?\n\nPerson: Today.",
+        "answer": plain.answer,
+    }
+    with pytest.raises(UserError, match="without a field for rows' second answer"):
+        two = {paired.id: "Other."}
+        push(owner, coach, "round-014", [paired], reviewers_per_record=1, alternatives=two)
+    shown = paired.evolve(prompt=user_prompt("![a](data:image/png;base64,AA)?"))
+    with pytest.raises(UserError, match=r"rows' picture.*import those rows into a new round"):
+        push(owner, coach, "round-014", [shown], reviewers_per_record=1)
 
 
 @pytest.mark.parametrize(("name", "every"), [("gym-trainer", 3), ("gym-trainer-ko", 9)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import httpx
 import numpy as np
 import pytest
@@ -58,9 +60,12 @@ def test_korean_is_compared_by_letters_and_each_text_by_itself() -> None:
 
 
 def test_a_dataset_keeps_what_it_was_made_by() -> None:
-    letters = held_similarity(AUTO, "en", [VECTOR])
+    class Field(NamedTuple):
+        name: str
+
+    letters = held_similarity(AUTO, "en", [Field(VECTOR)])
     assert letters is not None and letters.embedder is None
-    assert held_similarity(NGRAMS, "en", [MINILM]) is None, "its embedder is not configured"
+    assert held_similarity(NGRAMS, "en", [Field(MINILM)]) is None, "its embedder is not configured"
     assert name_of("BAAI/bge-m3:latest") == "similar-baai-bge-m3-latest"
 
 
