@@ -89,7 +89,7 @@ def push(
 ) -> Pushed:
     """Make the round's dataset where it is missing and add the rows that it lacks.
 
-    A UserError says that it was pushed with other settings, or that Argilla does not do it.
+    A UserError says that it was pushed otherwise, or that Argilla does not do it.
 
     Args:
         connection: With an owner's key, or an admin's of the workspace.
@@ -111,8 +111,7 @@ def push(
     pictures = _pictures(examples, pairs, round_name, folder)
     needed = _needed(examples, alternatives, pictures, queue=opinions is not None)
     wants = partial(settings, persona, few_shot, min_submitted=reviewers_per_record)
-    by = embedder, persona.language
-    rows = {row.id: row for row in examples}
+    by, rows = (embedder, persona.language), {row.id: row for row in examples}
     with connected(connection) as client:
         dataset = _opened(client, connection, name, wants, needed, by, pairs=bool(pairs))
         if in_order:
