@@ -30,6 +30,9 @@ ANSWERS = {
 }
 
 
+_TEXTS = {**ANSWERS, "base+few-shot": "Champ, there are causes."}
+
+
 @pytest.fixture
 def examples(examples: list[Example]) -> list[Example]:
     """Eight of them: below six pairs no difference is called one."""
@@ -55,7 +58,7 @@ def answers(examples: Sequence[Example], arms: Sequence[str]) -> list[Response]:
             arm=arm,
             prompt_id=example.id,
             prompt=example.prompt,
-            text=ANSWERS[arm if i < len(examples) - 2 else "base"],
+            text=_TEXTS[arm if i < len(examples) - 2 else "base"],
             topic=example.topic,
         )
         for arm in arms

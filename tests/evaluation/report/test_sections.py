@@ -14,13 +14,14 @@ from evaluation.dial import Dial, DialPoint, Refusals
 from evaluation.gate import GateReport, check_forgetting
 from evaluation.outcome import MeanEstimate
 from evaluation.people import Pairing, People
+from evaluation.prices import ArmPrice, Prices, SearchedPrompt
 from evaluation.report import ReportInput, build_reports
 from evaluation.report.dial import dial_lines
-from evaluation.report.verdict import surface_lines
+from evaluation.report.verdict import surface_lines, tuning_against_prompt, verdict
 from evaluation.report.wording import Wording
 from evaluation.robustness import cross, crossed_responses, load_surfaces, measure_robustness
 from evaluation.scorers import score_responses
-from tests.evaluation.report.conftest import ANSWERS
+from tests.evaluation.report.conftest import ANSWERS, Evaluated
 from tests.evaluation.report.test_page import Page, html_of
 from tests.evaluation.test_gate import followed, general
 from workbench.config import GateBounds
@@ -214,6 +215,36 @@ def test_the_worst_surface_is_named_in_words_and_every_answer_can_be_read(
     forms = build_reports(report)
     assert line in forms["report.md"]
     assert json.loads(forms["report.json"])["robustness"]["arm"] == "sft+dpo"
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_every_arm_has_its_price_and_tuning_is_held_against_the_best_prompt(
+    evaluated: Evaluated, language: str
+) -> None:
+    plain = evaluated(["base", "base+prompt", "base+few-shot", "sft+dpo"])
+    assert plain.comparison.prompted == "base+few-shot"
+    prices = Prices(
+        arms=(
+            ArmPrice(arm="base", prompt_tokens=30.4, answer_tokens=12, seconds=95.0),
+            ArmPrice(arm="base+few-shot", prompt_tokens=1234.5, answer_tokens=12, seconds=480.0),
+            ArmPrice(arm="sft+dpo", prompt_tokens=None, answer_tokens=9, money=0.5, currency="USD"),
+        ),
+        timed=8,
+        prompts=(
+            SearchedPrompt(
+                arm="base+few-shot", text="Be <short>.", rows=("ex-1",), loss=3.0, plain_loss=3.5
+            ),
+        ),
+    )
+    persona = plain.persona.model_copy(update={"language": language})
+    report, wording = replace(plain, persona=persona, prices=prices), Wording(persona)
+    text, forms = Page(html_of(report)).text, build_reports(report)
+    for shown in ("1,234", wording.seconds(480.0), wording.money(0.5, "USD"), "Be <short>."):
+        assert shown in text
+    line = tuning_against_prompt(report, wording)
+    assert wording("prompt_arm.base+few-shot") in line and line in verdict(report, wording)
+    assert text.count(line) == 2 and line in forms["report.md"]
+    assert json.loads(forms["report.json"])["prices"]["timed"] == 8
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
