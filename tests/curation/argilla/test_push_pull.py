@@ -10,7 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from curation.argilla.client import Connection, connected, existing_dataset, records_of
+from curation.argilla.client import (
+    Connection,
+    connected,
+    existing_dataset,
+    post,
+    records_of,
+)
 from curation.argilla.pull import pull, review_progress
 from curation.argilla.push import push, push_queue
 from curation.argilla.recorded import submit_recorded
@@ -64,6 +70,21 @@ def test_rows_of_another_shape_that_come_later_are_shown_or_refused_with_the_rea
     shown = paired.evolve(prompt=user_prompt("![a](data:image/png;base64,AA)?"))
     with pytest.raises(UserError, match=r"rows' picture.*import those rows into a new round"):
         push(owner, coach, "round-014", [shown], reviewers_per_record=1)
+
+
+def test_a_push_in_order_is_met_in_it_and_so_are_rows_of_a_larger_budget(
+    owner: Connection, logins: dict[str, Connection], coach: Persona
+) -> None:
+    rows = few(32)[::-1]
+    for pushed in (rows[:26], rows):
+        name = push(
+            owner, coach, "round-060", pushed, reviewers_per_record=2, in_order=True
+        ).dataset
+    for login in (logins[reviewer] for reviewer in REVIEWERS[:2]):
+        with connected(login) as client:
+            at = existing_dataset(client, login, name).id
+            searched = post(client, f"me/datasets/{at}/records/search?limit=50", {})["items"]
+        assert [one["record"]["external_id"] for one in searched] == [row.id for row in rows]
 
 
 @pytest.mark.parametrize(("name", "every"), [("gym-trainer", 3), ("gym-trainer-ko", 9)])
