@@ -10,9 +10,8 @@ answer and computes the system prompt for every row. ``benchmarks/bench_evaluati
 embedded model in bfloat16 on one thread, batch 16, tokens a second: 64 against 41 for prompts
 alone, 42 against 20 led by a system prompt, with 0.65 of the memory; transformers' continuous
 batching (``generate_batch``) 19, with thirteen times the memory. On a GPU it is not ahead where
-nothing is shared: on an H200 with random weights of 135M and 1.7B, 0.6 to 0.9 of the plain loop for
-prompts alone and 1.2 to 1.7 with a system prompt, where ``generate_batch`` gave 3 to 4 times as
-much at 135M and 0.7 to 1.6 at 1.7B.
+nothing is shared: on an H200 with random weights of 135M and 1.7B 0.6 to 0.9 of the plain loop, 1.2
+to 1.7 with a system prompt; ``generate_batch`` gave 3 to 4 times as much at 135M, 0.7 to 1.6 at 1.7B.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from workbench.inference.engines.shared_prefix import (
     prefix_attention,
 )
 from workbench.inference.engines.streams import Halted, answer_in_streams
+from workbench.meter import trim_heap
 
 if TYPE_CHECKING:
     import torch
@@ -333,6 +333,7 @@ class _RunningRows:
                     layer.put(slot, keys[index, :, -length:], values[index, :, -length:])
                 self.rows.append(row)
             self.batch.choose(logits, group)
+        trim_heap()  # what prompts took would add up, in pieces of the threads' heaps
 
     def room(self, queue: Iterable[_BatchRow]) -> int:
         """Return how many of the first in the queue can be answered beside those under way."""
