@@ -31,8 +31,9 @@ def browsing(
     chromium: str, url: str, size: tuple[int, int] = (1440, 1000), locale: str = "en-US"
 ) -> Iterator[ReviewPage]:
     """Open a browser window of a width and a height in pixels on the Argilla at ``url``."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PAGE_PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         viewport: ViewportSize = {"width": size[0], "height": size[1]}
@@ -149,6 +150,10 @@ class ReviewPage:
 
     def rate(self, value: int) -> None:
         self.page.locator(f'label[for="fidelity_{value}"]').click()
+
+    def is_rated(self, value: int) -> None:
+        """Wait until the rating is taken."""
+        self.page.wait_for_selector(f"#fidelity_{value}:checked", state="attached")
 
     def mark(self, problem: str) -> None:
         label = self.page.locator(f'label[for="problems_{problem}"]')

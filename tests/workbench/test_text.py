@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.text import changes_line, decode, normalize, normalize_all
@@ -17,6 +17,7 @@ PIECES = st.sampled_from((*MARKS, *LETTERS))
 TEXTS = st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.lists(PIECES).map("".join))
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_normalizing_twice_changes_nothing_more(text: str) -> None:
     once = normalize(text)

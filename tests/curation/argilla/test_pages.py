@@ -15,7 +15,7 @@ from curation.argilla.server import Server, ServerHome, start
 from tests.curation.review_page import browsing
 from tests.curation.review_team import seeds
 from tests.offline import LoopbackOnly
-from tests.waiting import PATIENCE, STUCK
+from tests.waiting import PATIENCE, STUCK, waited
 from workbench.persona import load_persona
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def test_twenty_rows_by_keyboard_alone(
             question = ui.new_question(set(ratings))
             ratings[question] = number % 5 + 1
             ui.page.keyboard.press(str(ratings[question]))
-            ui.page.wait_for_timeout(350)  # Argilla waits for a second digit
+            ui.is_rated(ratings[question])  # Argilla waits for a second digit
             if number == 3:  # down into the note, which Enter and Backspace begin to write, no more
                 noted = question
                 for key in ("ArrowDown", "ArrowDown", "Backspace", "Enter"):
@@ -99,7 +99,7 @@ def test_twenty_rows_by_keyboard_alone(
                     ui.page.keyboard.press(key)
                     ui.page.wait_for_timeout(200)
             ui.page.keyboard.press("Enter")
-        ui.page.wait_for_timeout(500)
+        waited(lambda: len(pull(owner, persona, "round-090")) == ROWS)
     reviews = {review.record: review for review in pull(owner, persona, "round-090")}
     assert len(reviews) == ROWS
     assert {rows[question].id: rating for question, rating in ratings.items()} == {

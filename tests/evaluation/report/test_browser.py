@@ -19,7 +19,7 @@ from evaluation.scorers import score_responses
 from evaluation.sense import SenseInput, measure_sense
 from tests.offline import LoopbackOnly
 from tests.planted_arms import arms, base_answers, planted
-from tests.waiting import PATIENCE, STUCK
+from tests.waiting import PAGE_PATIENCE, PATIENCE, STUCK
 from workbench.commands import RoundOptions
 from workbench.inference.embedder import make_embedder
 from workbench.persona import Language
@@ -40,6 +40,7 @@ def address(report: ReportInput, tmp_path: Path) -> str:
 
 def opened(browser: Browser, address: str, **context: Any) -> tuple[Page, list[str]]:
     page = browser.new_context(**context).new_page()
+    page.set_default_timeout(PAGE_PATIENCE)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: asked.append(message.text))
