@@ -6,6 +6,7 @@ new method takes beside its row of the table.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ from workbench.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
+
+# That these may change is why each is known in one place; a user can do nothing about it.
+warnings.filterwarnings("ignore", "You are importing from 'trl.experimental'")
 
 
 @dataclass(frozen=True)
