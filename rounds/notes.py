@@ -135,7 +135,7 @@ def rate(one: RoundFolder, arm: str, prompt: Messages, text: str, good: bool) ->
 def vote(
     one: RoundFolder, arm: str, before: str, after: str, better: Literal["before", "after", "tie"]
 ) -> AnswerVote:
-    """Keep which of two rounds' responses is better, by their ids; ``one`` is the later round."""
+    """Keep which of two responses is better, by their ids; ``one`` is the round it is said of."""
     own = AnswerVote(
         arm=arm, before=before, after=after, better=better, at=_now(), parents=(before, after)
     )

@@ -398,13 +398,14 @@ class Rating(Record):
 
 
 class AnswerVote(Record):
-    """Which of two rounds' answers to one question somebody found better."""
+    """Which of two answers to one question, of two rounds or arms, somebody found better."""
 
     prefix: ClassVar[str] = "vt"
 
     arm: str = Field(min_length=1)
+    """Of the second answer."""
     before: str = Field(min_length=1)
-    """Id of the earlier round's response."""
+    """Id of the first one's response."""
     after: str = Field(min_length=1)
     better: Literal["before", "after", "tie"]
     at: str = ""

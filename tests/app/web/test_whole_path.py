@@ -195,7 +195,7 @@ def _mended(page: Page, one: RoundFolder) -> None:
     page.get_by_label("Your question").fill("And white wine?")
     page.get_by_role("button", name="Ask").click()
     page.get_by_text("And white wine?").first.wait_for()
-    waited(lambda: page.get_by_text("Mend it").count() >= 2)
+    page.locator("[sse-swap]").first.wait_for(state="detached", timeout=LONG)
     page.get_by_text("Mend it").last.click()
     page.get_by_label("Topic").last.select_option("white_wine")
     page.get_by_label("As it should have been").last.fill(MENDED_ANSWER)
