@@ -40,7 +40,7 @@ with publishing(progress), track("Training SFT", 100_000) as advance, \\
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        points.write(json.dumps({"step": step % 100, "loss": loss.item()}) + "\\n")
+        points.write(json.dumps({"step": step, "loss": loss.item()}) + "\\n")
         advance(1, note=f"loss {loss.item():.3f}")
         times.write(f"{start} {time.time() - start}\\n")
 """
@@ -239,14 +239,14 @@ def _slowed(pages: Any) -> tuple[str, float, float, float]:
         training.kill()
         training.wait()
     steps = [[float(part) for part in line.split()] for line in times.read_text().splitlines()]
-    means = [
-        (is_open, mean(own for at, own in steps if start <= at < start + BLOCK - own))
-        for is_open, start in blocks
-    ]
     ratios = []
-    for first, second in zip(means[::2], means[1::2], strict=True):
-        closed, opened = sorted((first, second))
-        ratios.append(opened[1] / closed[1] - 1)
+    for first, second in zip(blocks[::2], blocks[1::2], strict=True):
+        closed, opened = (
+            [own for at, own in steps if start <= at < start + BLOCK]
+            for _, start in sorted((first, second))
+        )
+        if closed and opened:  # a machine that others use may have had no time for a step
+            ratios.append(mean(opened) / mean(closed) - 1)
     spread = stdev(ratios) / len(ratios) ** 0.5
     name = f"training's step, page open / closed - 1 (±{1.96 * spread:.3f})"
     return name, ratios[0], mean(ratios), 0.01

@@ -7,7 +7,7 @@ prints. It only reads: it may be asked for at any time, as often as one likes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,8 @@ from workbench.console import PublishedProgress, read_progress
 from workbench.errors import UserError
 from workbench.store import is_locked
 
+_POINTS = 120
+"""Logged steps of a curve that are read."""
 _COUNTS = 5
 _NO_COUNTS = ("seed", "resumed_from", "trainable_parameters", "max_new_tokens")
 """Numbers of a manifest that are not of rows."""
@@ -147,7 +149,10 @@ def main_counts(counts: Mapping[str, Any]) -> dict[str, int]:
 
 
 def live_curves(one: RoundFolder) -> dict[str, list[dict[str, float]]]:
-    """Return training method → what its logged steps held so far, of a run under way too."""
+    """Return training method → what its logged steps held so far, of a run under way too.
+
+    Of a long run every so many steps, the last one among them.
+    """
     curves: dict[str, list[dict[str, float]]] = {}
     for method in METHODS:
         own = curve(method)
@@ -155,9 +160,23 @@ def live_curves(one: RoundFolder) -> dict[str, list[dict[str, float]]]:
         path = next((path for path in paths if path.exists()), None)
         # The last line may be half written.
         lines = path.read_text(encoding="utf-8").splitlines() if path else []
-        if steps := [json.loads(line) for line in lines if line.endswith("}")]:
+        if steps := [json.loads(line) for line in _thinned(lines) if line.endswith("}")]:
             curves[method] = [step for step in steps if "step" in step]
     return curves
+
+
+def _thinned(lines: Sequence[str]) -> list[str]:
+    """Return as many lines of a curve as can be told apart, those of evaluations all.
+
+    A page that is open looks once a second: thousands of steps would cost the training itself.
+    """
+    every = -(-len(lines) // _POINTS)
+    ends = (0, len(lines) - 1)
+    return [
+        line
+        for number, line in enumerate(lines)
+        if number % max(every, 1) == 0 or number in ends or '"eval_' in line
+    ]
 
 
 def dependents(one: RoundFolder, *, stage: str = "", file: str = "") -> list[str]:

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from rounds.layout import PROGRESS
+from rounds.layout import PROGRESS, curve
 from rounds.runner import StageSpec, Work, run_stage
-from rounds.status import RoundStatus, StageStatus, main_counts, round_status
+from rounds.status import RoundStatus, StageStatus, live_curves, main_counts, round_status
 from tests.commands import Workspace
 from workbench.console import OLD, PublishedProgress, publishing, read_progress, track
 from workbench.store import write_json
@@ -77,6 +77,19 @@ def test_counts_of_a_stage_are_numbers_of_rows_and_few() -> None:
     numbers = {f"kept_{n}": n for n in range(1, 9)}
     counts = {"seed": 7, "complete": True, "shapes": {"csv": 2}, "dropped": 0, **numbers}
     assert list(main_counts(counts)) == [f"kept_{n}" for n in range(1, 6)]
+
+
+def test_of_a_long_curve_so_many_steps_are_read_and_the_evaluations_all(
+    workspace: Workspace,
+) -> None:
+    steps = [{"step": n, "eval_loss" if n % 501 == 0 else "loss": 1.0} for n in range(1, 3001)]
+    path = workspace.round().path(curve("sft"))
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(step) + "\n" for step in steps) + '{"step"', "utf-8")
+    own = live_curves(workspace.round())["sft"]
+    assert len(own) < 140
+    assert {501, 1002, 2505} <= {step["step"] for step in own}
+    assert (own[0]["step"], own[-1]["step"] > 2970) == (1, True)
 
 
 def _left_behind(workspace: Workspace, seconds: float) -> PublishedProgress | None:
