@@ -48,7 +48,8 @@ def push_review(context: RoundContext) -> None:
     """Put the filtered rows into the round's dataset; twice adds nothing twice.
 
     In a round that has none yet, rows are imported, made by the teacher where there is one, and
-    filtered first. How many review each record is kept in the round.
+    filtered first; rows that were imported since, and filters that were changed, are taken up. How
+    many review each record is kept in the round.
 
     Raises:
         UserError: A guide that Argilla would refuse, the server does not run, or what one of the
@@ -57,12 +58,14 @@ def push_review(context: RoundContext) -> None:
     from curation.argilla.dataset import check_guide
 
     check_guide(context.persona)
+    generate = ("generate",) if context.config.teacher else ()
+    if all(map(context.round.done, ("import", *generate, "filter"))):
+        run_stages(context, ("import", "filter"))
     if context.round.has(FILTERED):
         unordered = review_rows(context, context.round, people=True, ordered=False)
         check_splittable(context, unordered)
     connection = ReviewServer.of(context).connect()
     if not context.round.has(FILTERED):
-        generate = ("generate",) if context.config.teacher else ()
         run_stages(context, ("import", *generate, "filter"))
     rows = review_rows(context, context.round, people=True)
     check_splittable(context, rows)

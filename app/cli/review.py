@@ -131,12 +131,12 @@ def status(context: RoundContext) -> None:
     now = reviewing.review_state_now(context)
     if now.paces:
         console.print(pace_table(now.paces))
-    _tell_outlook(now.advice)
+    _tell_outlook(context, now.advice)
 
 
-def _tell_outlook(advice: StopAdvice | None) -> None:
+def _tell_outlook(context: RoundContext, advice: StopAdvice | None) -> None:
     for line in outlook_lines(advice) if advice else ():
-        click.echo(line)
+        click.echo(context.options.filled(line))
 
 
 @_command
@@ -148,7 +148,7 @@ def pull(context: RoundContext) -> None:
       persona review pull && persona resolve
     """
     pull_reviews(context)
-    _tell_outlook(reviewing.outlook(context, context.round.read(REVIEWS)))
+    _tell_outlook(context, reviewing.outlook(context, context.round.read(REVIEWS)))
     click.echo(context.round.path(REVIEWS))
 
 

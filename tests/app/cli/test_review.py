@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rounds.layout import FILTERED, RoundFolder
 from tests.commands import Commands
 from tests.reviewed_round import write_reviewed
 
@@ -82,10 +83,41 @@ def test_a_push_of_nothing_says_which_filters_took_the_rows(
     assert commands.on_round("import", str(file)).code == 0
     assert commands.on_round("filter").code == 0
     pushed = commands.on_round("review", "push")
-    assert (pushed.code, pushed.err.count("\n")) == (2, 1)
+    assert (pushed.code, pushed.err.count("persona: ")) == (2, 1)
     assert "no row is left to review: 3 rows dropped (refusal 3)" in pushed.err
     again = re.search("`(persona import FILE --replace [^`]+)`", pushed.err)
     assert again and f"--runs {commands.runs}" in again[1]
+
+
+def test_a_push_takes_up_what_was_imported_after_the_filters_ran(
+    commands: Commands, tmp_path: Path
+) -> None:
+    advice = (
+        (
+            "few",
+            "soreness",
+            "My calves hurt since the hill run.",
+            "walk ten minutes on flat ground",
+        ),
+        (
+            "more",
+            "squat_form",
+            "My heels lift when I squat.",
+            "put two small plates under the heels",
+        ),
+    )
+    for name, topic, question, todo in advice:
+        answer = f"Champ, {todo} right now, because it takes the load off what hurts. Do it again"
+        answer += " this evening for five minutes, and I will ask you tomorrow how it went. 💪"
+        row = {"instruction": question, "output": answer, "topic": topic}
+        (tmp_path / name).with_suffix(".jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert commands.on_round("import", str(tmp_path / "few.jsonl")).code == 0
+    assert commands.on_round("filter").code == 0
+    assert commands.on_round("import", str(tmp_path / "more.jsonl")).code == 0
+    pushed = commands.on_round("review", "push")
+    assert "2 groups of rows" in pushed.err, "too few, and yet both"
+    topics = {row.topic for row in RoundFolder(commands.folder()).read(FILTERED)}
+    assert topics == {"soreness", "squat_form"}
 
 
 def test_mistakes_are_one_line(commands: Commands) -> None:
