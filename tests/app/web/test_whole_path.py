@@ -215,8 +215,8 @@ def _second(page: Page, one: RoundFolder, server: Server) -> None:
     page.get_by_role("button", name="Plan the next round").click()
     _ended(one)
     page.get_by_role("link", name="All personas").click()
-    page.get_by_role("link", name="Round 2").click()
-    page.get_by_role("button", name="Go on").click()
+    page.locator("a[href='/round/wine-friend/2']").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     waited(lambda: two.has(FILTERED))
     known = {own.id for own in one.read(RESOLVED)}
     rows = [own for own in two.read(FILTERED) if own.id not in known and own.parents]
