@@ -78,7 +78,7 @@ def test_a_push_in_order_is_met_in_it_and_so_are_rows_of_a_larger_budget(
     rows = few(32)[::-1]
     for pushed in (rows[:26], rows):
         name = push(
-            owner, coach, "round-060", pushed, reviewers_per_record=2, in_order=True
+            owner, coach, "round-084", pushed, reviewers_per_record=2, in_order=True
         ).dataset
     for login in (logins[reviewer] for reviewer in REVIEWERS[:2]):
         with connected(login) as client:
