@@ -135,6 +135,7 @@ def test_a_search_narrows_the_table_as_one_types_and_votes_come_by_keys(
     page.select_option("select[name=decision]", "keep")
     page.get_by_text("No row is like that.").wait_for()
     page = reader.open("/round/tester/2/compare")
+    page.wait_for_load_state()  # what takes the keys comes after what is seen
     page.keyboard.press("2")
     page.locator("output", has_text="The second is better").wait_for()
     page.keyboard.press("j")
@@ -208,6 +209,7 @@ def test_a_short_path_in_korean_by_keyboard_alone(browser: Browser, served: Serv
     page.get_by_role(
         "heading", name="점수 차이: 1번째 라운드 → 2번째 라운드, 질문별로 짝지음"
     ).wait_for()
+    page.wait_for_load_state()  # what takes the keys comes after what is seen
     page.keyboard.press("2")
     page.locator("output", has_text="뒤가 낫다").wait_for()
     _tab_to(page, "select[name=before]")

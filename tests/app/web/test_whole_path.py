@@ -242,6 +242,7 @@ def _compared(page: Page, two: RoundFolder) -> None:
     page.get_by_role("heading", name="Scores: Round 2 minus Round 1").wait_for()
     page.get_by_text("Which ones?").click()
     page.get_by_role("link", name="And white wine?").wait_for()
+    page.wait_for_load_state()  # what takes the keys comes after what is seen
     page.keyboard.press("2")
     page.locator("output", has_text="The second is better").wait_for()
     assert [own.better for own in two.read(VOTES)] == ["after"]
