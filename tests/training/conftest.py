@@ -105,6 +105,33 @@ def building_with(callback: TrainerCallback) -> Callable[..., tuple[Trainer, Tra
     return build_with
 
 
+def kill_at(run: TrainingRun, step: int) -> None:
+    """Train in a process of its own that is killed after a step."""
+    import multiprocessing
+
+    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(run, step))
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+
+
+def _train_and_die(run: TrainingRun, step: int) -> None:
+    import os
+    import signal
+
+    from transformers import TrainerCallback
+
+    import training.trainer
+
+    class Killer(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    training.trainer.build = building_with(Killer())
+    training.trainer.train(run)
+
+
 def curve(out: Path) -> list[dict[str, Any]]:
     """The logged entries of a run."""
     return [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]

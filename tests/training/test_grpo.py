@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from training.rewards import DISTINCT, HELD_OUT, REWARDED, RewardSettings
-from training.run import TrainingRun, TrainSummary
+from training.run import TrainSummary
 from training.trainer import train
 from workbench.errors import UserError
 from workbench.persona import Persona
 
-from .conftest import GRPO, building_with, built, curve, recipe_of, run_of
+from .conftest import GRPO, built, curve, kill_at, recipe_of, run_of
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +72,6 @@ def test_a_killed_run_goes_on_with_what_was_measured_before(
     small_persona: Persona,
     tmp_path: Path,
 ) -> None:
-    import multiprocessing
-
     run = run_of(
         recipe_of(GRPO),
         tiny_model,
@@ -84,10 +81,7 @@ def test_a_killed_run_goes_on_with_what_was_measured_before(
         adapter=sft_adapter,
         persona=small_persona,
     )
-    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(run,))
-    process.start()
-    process.join()
-    assert process.exitcode == -9
+    kill_at(run, 3)
 
     again = train(run)
 
@@ -97,23 +91,6 @@ def test_a_killed_run_goes_on_with_what_was_measured_before(
     rewards = [[e["reward"] for e in curve(out) if "reward" in e] for out in (trained[0], tmp_path)]
     assert rewards[1][:3] == pytest.approx(rewards[0][:3], abs=1e-6)
     assert len(rewards[1]) == 6
-
-
-def _train_and_die(run: TrainingRun) -> None:
-    import os
-    import signal
-
-    from transformers import TrainerCallback
-
-    import training.trainer
-
-    class Killer(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    training.trainer.build = building_with(Killer())
-    train(run)
 
 
 def test_how_rewards_are_added_is_the_recipes_to_say(

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from training.recipe import load_recipe
-from training.run import TrainingRun, TrainSummary
+from training.run import TrainSummary
 from training.self_distillation import teacher_template
 from training.trainer import train
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 
-from .conftest import QUANTIZED, SFT, building_with, built, curve, recipe_of, run_of
+from .conftest import QUANTIZED, SFT, built, curve, kill_at, recipe_of, run_of
 
 SDFT: dict[str, Any] = {
     "method": "sdft",
@@ -111,36 +111,14 @@ def test_a_killed_run_goes_on_as_it_would_have(
     small_persona: Persona,
     tmp_path: Path,
 ) -> None:
-    import multiprocessing
-
     run = run_of(recipe_of(SDFT), tiny_model, examples, tmp_path, persona=small_persona)
-    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(run,))
-    process.start()
-    process.join()
-    assert process.exitcode == -9
+    kill_at(run, 3)
     again = train(run)
     assert again.resumed_from == 2 and again.steps == 4
     losses = [
         [one["loss"] for one in curve(out) if "loss" in one] for out in (trained[0], tmp_path)
     ]
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
-
-
-def _train_and_die(run: TrainingRun) -> None:
-    import os
-    import signal
-
-    from transformers import TrainerCallback
-
-    import training.trainer
-
-    class Killer(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    training.trainer.build = building_with(Killer())
-    train(run)
 
 
 def test_what_cannot_be_meant_is_one_line(

@@ -17,7 +17,7 @@ from workbench.inference.base_models import load_model, load_tokenizer
 from workbench.records import Example, as_messages, user_prompt
 from workbench.store import file_hash, read_records, write_records
 
-from .conftest import SFT, building_with, built, curve, recipe_of, run_of
+from .conftest import SFT, built, curve, kill_at, recipe_of, run_of
 
 BASE = "tiny-llama"
 
@@ -148,20 +148,14 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_adapter(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import multiprocessing
-
     out = tmp_path / "killed"
-    process = multiprocessing.get_context("spawn").Process(
-        target=_train_and_die, args=(tiny_model, examples, out)
-    )
-    process.start()
-    process.join()
-    assert process.exitcode == -9
+    evaluated = recipe(eval_strategy="steps", eval_steps=6)
+    run = run_of(evaluated, tiny_model, examples, out, validation=examples, seed=3)
+    kill_at(run, 10)
     # What a kill in the middle of a write leaves behind.
     (out / "checkpoints" / "checkpoint-11").mkdir()
-    evaluated = recipe(eval_strategy="steps", eval_steps=6)
 
-    summary = train(run_of(evaluated, tiny_model, examples, out, validation=examples, seed=3))
+    summary = train(run)
 
     assert summary.resumed_from == 8
     assert "going on from step 8" in capsys.readouterr().err
@@ -170,24 +164,6 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_adapter(
     assert [e["loss"] for e in curve(out) if "loss" in e] == pytest.approx(whole, rel=1e-3)
     assert summary.tokens == trained[1].tokens > 0
     assert not (out / "checkpoints").exists()
-
-
-def _train_and_die(model: Path, examples: Path, out: Path) -> None:
-    import os
-    import signal
-
-    from transformers import TrainerCallback
-
-    class Killer(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 10:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    import training.trainer
-
-    training.trainer.build = building_with(Killer())
-    evaluated = recipe(eval_strategy="steps", eval_steps=6)
-    train(run_of(evaluated, model, examples, out, validation=examples, seed=3))
 
 
 def test_checkpoints_of_another_run_are_not_gone_on_from(

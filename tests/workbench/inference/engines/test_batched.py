@@ -133,12 +133,11 @@ def test_products_and_a_processors_kernel_attend_alike() -> None:
     query, key, value = (torch.randn(5, 3, tokens, 8) for tokens in (2, 11, 11))
     mask = (torch.arange(11) < torch.tensor([1, 4, 7, 10, 11])[:, None])[:, None, None]
     for own in (None, mask.expand(5, 1, 2, 11)):
-        pairs = zip(
-            shared_prefix._products(query, key, value, own, 0.3),
-            shared_prefix._attention(query, key, value, own, 0.3),
-            strict=True,
+        apart, at_once = (
+            shared_prefix._attention(query, key, value, own, 0.3, fused=fused)
+            for fused in (False, True)
         )
-        for ours, kernels in pairs:
+        for ours, kernels in zip(apart, at_once, strict=True):
             torch.testing.assert_close(ours, kernels)
 
 
