@@ -110,6 +110,8 @@ def review_state_now(context: RoundContext) -> ReviewState:
     """
     connection = ReviewServer.of(context).connect()
     reviews = server_reviews(connection, context.persona, context.round.name).reviews
+    if not context.round.has(FILTERED):  # pushed from another machine: the rows are not here
+        return ReviewState(None, {})
     rows = review_rows(context, context.round, people=by_people(context), ordered=False)
     own = by_hand(context, rows.candidates, reviews)
     return ReviewState(
@@ -145,9 +147,10 @@ def outlook(context: RoundContext, reviews: Sequence[Review]) -> StopAdvice | No
     """Return whether more reviews than these would change anything; None without a budget.
 
     Without one reviewers meet the rows in orders of their own: no part of them stands for all.
+    None also where the rows were pushed from another machine.
     """
     review = context.config.review
-    if review.budget is None:
+    if review.budget is None or not context.round.has(FILTERED):
         return None
     people = by_people(context)
     rows = review_rows(context, context.round, people=people, ordered=False).candidates
