@@ -45,6 +45,12 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @pytest.fixture
+def argilla_server(argilla_home: ServerHome, argilla_server: Server) -> Server:
+    """The server as it runs now: a test of the pages stops it and starts it from a page."""
+    return start(argilla_home, ["reviewer-a", "reviewer-b"], reuse=True)
+
+
+@pytest.fixture
 def home(argilla_home: ServerHome, argilla_server: Server, tmp_path: Path) -> Iterator[ServerHome]:
     """A home that need not migrate: the database and accounts of the running one, copied."""
     mine = ServerHome(tmp_path / "home")
