@@ -21,6 +21,7 @@ from training.rewards import (
     sense_reward,
     text_of,
 )
+from training.run import TrainerParts
 from workbench.errors import UserError
 from workbench.inference.agreement import ReviewedAnswer
 from workbench.inference.endpoint import Endpoint
@@ -122,10 +123,12 @@ def test_sense_is_watched_by_default_and_rewarded_where_the_recipe_says_so(
     for settings, weight in ((RewardSettings(), 0.0), (RewardSettings(sense=2.0), 2.0)):
         known = settings.model_copy(update={"embedder": "ngrams"})
         recipe = recipe_of(GRPO).model_copy(update={"rewards": known})
-        hooks = RewardHooks(run_of(recipe, tmp_path, tmp_path, tmp_path, persona=small_persona))
-        arguments = SimpleNamespace(generation_batch_size=8, num_generations=4)
-        train = SimpleNamespace(rows=rows, path=tmp_path)
-        parts: Any = SimpleNamespace(arguments=arguments, train=train, validation=None)
+        run = run_of(recipe, tmp_path, tmp_path, tmp_path, persona=small_persona)
+        hooks = RewardHooks(run)
+        arguments: Any = SimpleNamespace(generation_batch_size=8, num_generations=4)
+        train: Any = SimpleNamespace(rows=rows, path=tmp_path)
+        unread: Any = None  # neither the model nor its tokenizer is looked at
+        parts = TrainerParts(run, unread, unread, arguments, train, None)
         functions: Any = hooks.trainer_inputs(parts)["reward_funcs"]
         assert functions[-1].__name__ == "sense" and arguments.reward_weights[-1] == weight
 
