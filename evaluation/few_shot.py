@@ -68,7 +68,10 @@ def search_few_shot(
                 losses[key] = value
         return losses.get(key)
 
-    while count and tried < max(trials // 2, 1):
+    # Sets are counted as they are drawn: of few rows the same one comes again and again.
+    for _ in range(max(trials // 2, 1)):
+        if not count:
+            break
         if len(order) < count:
             fresh = list(rows)
             draw.shuffle(fresh)
