@@ -50,16 +50,17 @@ def candidates_of(context: RoundContext, imported: Imported) -> Imported:
     return replace(imported, examples=rows, dropped=drops)
 
 
-Kept = tuple[list[Example], list[Drop]]
+_RowsAndDrops = tuple[list[Example], list[Drop]]
+"""Rows that may come in, and a drop of each other one."""
 
 
-def _last_turns(_: RoundContext, rows: Sequence[Example]) -> Kept:
+def _last_turns(_: RoundContext, rows: Sequence[Example]) -> _RowsAndDrops:
     """Keep the last answer of each conversation: a log repeats what was said in every request."""
     later: dict[tuple[Message, ...], str] = {}
     for row in rows:
         for end in range(1, len(row.prompt)):
             later.setdefault(row.prompt[:end], row.source)
-    return _parted(
+    return _filter(
         rows,
         lambda row: later.get((*row.prompt, Message(role="assistant", content=row.answer)), ""),
         "earlier_turn",
@@ -67,9 +68,9 @@ def _last_turns(_: RoundContext, rows: Sequence[Example]) -> Kept:
     )
 
 
-def _parted(
+def _filter(
     rows: Sequence[Example], why: Callable[[Example], str], reason: str, detail: str
-) -> Kept:
+) -> _RowsAndDrops:
     """Return the rows of which ``why`` says nothing, and a drop of each other one."""
     drops = [
         Drop.of(row, STAGE, reason, detail.format(word), *row.parents)
@@ -80,7 +81,7 @@ def _parted(
     return [row for row in rows if row.source not in dropped], drops
 
 
-def _personal(context: RoundContext, rows: Sequence[Example]) -> Kept:
+def _personal(context: RoundContext, rows: Sequence[Example]) -> _RowsAndDrops:
     """Drop or mask personal data, as the filters would: here before it is written anywhere."""
     language = context.persona.language
 
@@ -89,7 +90,7 @@ def _personal(context: RoundContext, rows: Sequence[Example]) -> Kept:
         return ", ".join(sorted({one.kind for one in find_personal_data(texts, language)}))
 
     if context.config.filter.personal_data == "drop":
-        return _parted(rows, kinds, "personal_data", "{}")
+        return _filter(rows, kinds, "personal_data", "{}")
     return [_masked(row, context) if kinds(row) else row for row in rows], []
 
 
@@ -101,7 +102,7 @@ def _masked(row: Example, context: RoundContext) -> Example:
     return row.evolve(prompt=prompt, answer=mask(row.answer))
 
 
-def _untested(context: RoundContext, rows: Sequence[Example]) -> Kept:
+def _untested(context: RoundContext, rows: Sequence[Example]) -> _RowsAndDrops:
     """Keep what the evaluation asks out: whoever is trained on it can't be tested by it."""
     tests = {text: item.where for item in _test_items(context) for text in item.questions}
     asked = {text for row in rows for text in questions_of(row)}
@@ -117,7 +118,7 @@ def _untested(context: RoundContext, rows: Sequence[Example]) -> Kept:
     for leak in leaks:
         test, own = sorted((leak.one, leak.other), key=lambda item: item.split)
         whys.setdefault(own.where, f"{leak.why}: {tests[test.where]}")
-    return _parted(
+    return _filter(
         rows,
         lambda row: next((whys[text] for text in questions_of(row) if text in whys), ""),
         TEST_PROMPT,

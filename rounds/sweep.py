@@ -92,7 +92,7 @@ class SweepReport(Frozen):
     @property
     def advice(self) -> str:
         """One line: what to take, with its interval."""
-        best, reference = (_words(one) for one in (self.best.changes, self.reference))
+        best, reference = (label(one) for one in (self.best.changes, self.reference))
         if self.gain is None:
             return f"keep {reference}: nothing that was tried has a lower loss"
         low, high = (0.0 if end is None else end for end in (self.gain.low, self.gain.high))
@@ -106,7 +106,14 @@ class SweepReport(Frozen):
         return f"keep {reference}: {best} has {lead}, which chance may explain"
 
 
-def _words(changes: Mapping[str, Any]) -> str:
+def _digest(value: object) -> str:
+    """Return what files of a training or a study are named by."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def label(changes: Mapping[str, Any]) -> str:
+    """Return how a training is called by what it changes, such as ``lora.r=8``."""
     return ", ".join(f"{key}={value}" for key, value in changes.items())
 
 
@@ -126,8 +133,7 @@ class _Place:
 
         ``context`` is the round's with the changes in it.
         """
-        key = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:12]
-        out = self.folder / key
+        out = self.folder / _digest(changes)
         for name in (_LOSSES, _STOPPED):
             if (out / name).exists():
                 return SweepTrial.model_validate(read_json(out / name))
@@ -189,15 +195,13 @@ def _place(context: RoundContext, method: Method) -> Iterator[_Place]:
         raise UserError("there are no validation rows to decide by", where=where, fix=fix)
     recipe = load(context, method)
     if not recipe.makes_adapter or recipe.continues:
-        what_is = f"{method} goes on from another adapter, and a sweep starts at the base"
-        raise UserError(what_is, where=str(recipe_path(context, method)), fix="sweep sft or sdft")
+        what = f"{method} goes on from another adapter, and a sweep starts at the base"
+        raise UserError(what, where=str(recipe_path(context, method)), fix="sweep sft or sdft")
     own = context.config.train.files.get(method)
     files = learning_files(context.round, method, own, context.round.folder)
     parts = [recipe.model_dump(mode="json"), str(context.config.seed), context.config.model]
     parts += [file_hash(path) for path in files if path]
-    text = json.dumps(parts, sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    folder = context.round.scratch("sweep") / f"{method}-{digest}"
+    folder = context.round.scratch("sweep") / f"{method}-{_digest(parts)}"
     with context.round.locked():
         folder.mkdir(parents=True, exist_ok=True)
         yield _Place(context, method, folder, validation)
@@ -234,7 +238,7 @@ def run_sweep(
     with _place(context, method) as place:
         study = _study(place, choices, context.config.seed)
         results = {
-            _words(one.params): place.trial(one.params, _changed(context, method, one.params), None)
+            label(one.params): place.trial(one.params, _changed(context, method, one.params), None)
             for one in study.trials
             if one.state.name in ("COMPLETE", "PRUNED")
         }
@@ -243,11 +247,11 @@ def run_sweep(
         while len(results) < limit and asked < _PATIENCE * limit:
             proposed, asked = study.ask(), asked + 1
             changes = {key: proposed.suggest_categorical(key, choices[key]) for key in choices}
-            if _words(changes) not in results:
+            if label(changes) not in results:
                 number = f"{len(results) + 1} of {limit}"
-                console.print(f"  sweep, {number}: {_words(changes)}", markup=False)
+                console.print(f"  sweep, {number}: {label(changes)}", markup=False)
             changed, watch = _changed(context, method, changes), _stops_the_hopeless(proposed)
-            trial = results[_words(changes)] = place.trial(changes, changed, watch)
+            trial = results[label(changes)] = place.trial(changes, changed, watch)
             state = optuna.trial.TrialState.PRUNED if trial.loss is None else None
             study.tell(proposed, trial.loss, state=state)
         report = _report(method, place, list(results.values()), own)
@@ -262,7 +266,7 @@ def _study(place: _Place, choices: Mapping[str, Sequence[Any]], seed: int) -> St
     """
     import optuna
 
-    key = hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:12]
+    key = _digest(choices)
     study = optuna.create_study(
         study_name=key,
         storage=f"sqlite:///{place.folder / f'study-{key}.sqlite'}",
@@ -336,7 +340,7 @@ def run_bakeoff(context: RoundContext, models: Sequence[str], method: Method) ->
         UserError: Fewer than two bases, one that is nowhere to be had, no rows.
     """
     if len(set(models)) < 2:
-        raise UserError("a bake-off takes two bases or more", where="--model", fix="name another")
+        raise UserError("a bake-off takes two bases or more", where="--base", fix="name another")
     bases = {
         name: replace(context, config=context.config.model_copy(update={"model": name}))
         for name in models
@@ -347,9 +351,7 @@ def run_bakeoff(context: RoundContext, models: Sequence[str], method: Method) ->
         results = []
         for name, changed in bases.items():
             console.print(f"  bake-off: {name}", markup=False)
-            own = replace(
-                place, folder=place.folder / hashlib.sha256(name.encode()).hexdigest()[:8]
-            )
+            own = replace(place, folder=place.folder / _digest(name))
             results.append(own.trial({"model": name}, changed, None))
         report = _report(method, place, results, {"model": models[0]})
         write_json(place.folder / "bakeoff.json", report.model_dump(mode="json"))

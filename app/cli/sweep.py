@@ -99,13 +99,14 @@ def _number(value: Any) -> Any:
 
 
 def _print(report: SweepReport) -> None:
+    from rounds.sweep import label
+
     table = Table(title="Nats a hundred characters of the validation answers", title_justify="left")
     for name in ("training", "loss", "before", "time (s)"):
         table.add_column(name, justify="left" if name == "training" else "right")
     for one in report.trials:
-        changes = ", ".join(f"{key}={value}" for key, value in one.changes.items())
         loss = f"stopped at step {one.stopped_at}" if one.loss is None else f"{one.loss:.2f}"
         before = "–" if one.base_loss is None else f"{one.base_loss:.2f}"
-        table.add_row(changes, loss, before, f"{one.seconds:.0f}")
+        table.add_row(label(one.changes), loss, before, f"{one.seconds:.0f}")
     Console(soft_wrap=True, highlight=False).print(table)
     click.echo(report.advice)

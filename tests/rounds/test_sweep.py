@@ -154,8 +154,9 @@ def test_bases_are_held_against_the_first_on_the_same_characters(
     assert [one.changes["model"] for one in report.trials] == [str(tiny_model), other]
     assert len(trained) == 2 and report.reference == {"model": str(tiny_model)}
     assert report.advice == f"keep model={tiny_model}: nothing that was tried has a lower loss"
-    with pytest.raises(UserError, match="takes two bases or more"):
+    with pytest.raises(UserError, match="takes two bases or more") as mistake:
         run_bakeoff(context, (other, other), "sft")
+    assert mistake.value.where == "--base"
 
 
 def test_mistakes_come_before_any_training(
