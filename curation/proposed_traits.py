@@ -107,7 +107,7 @@ def _lengths(seen: Sequence[str]) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _tried(
-    check: dict[str, Any], text: str, held: Sequence[str], base: Sequence[str]
+    check: dict[str, object], text: str, held: Sequence[str], base: Sequence[str]
 ) -> ProposedTrait:
     rule = _RULES.validate_python(check)
     assert isinstance(rule, Matches | LengthRule)

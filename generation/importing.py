@@ -286,7 +286,7 @@ class _SourceReader:
             return Example(answer=row.answer, **shared)
         return Preference(chosen=row.answer, rejected=row.rejected, **shared)
 
-    def _picture(self, path: Path, value: Any) -> str:
+    def _picture(self, path: Path, value: object) -> str:
         """Return the name of a picture by its content, and take the picture up."""
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")

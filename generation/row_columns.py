@@ -123,7 +123,7 @@ class Columns:
                 what = f"--map {ours}={name}: there is no such column"
                 raise UserError(what, where=where, fix=fix)
 
-    def named(self, data: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    def named(self, data: Mapping[str, object]) -> dict[str, tuple[str, Any]]:
         """Return the cells of a row that are not empty, by our names, with the file's own name.
 
         Raises:
@@ -150,7 +150,7 @@ class Columns:
                 raise BadRow(what, f"say which with --map {ours}={name}", "ambiguous")
         return row
 
-    def leave(self, cells: Mapping[str, tuple[str, Any]], used: Mapping[str, str]) -> None:
+    def leave(self, cells: Mapping[str, tuple[str, object]], used: Mapping[str, str]) -> None:
         """Count the cells of a row that hold something and that its shape has not used."""
         rest = (name for name, value in cells.values() if value not in EMPTY)
         self.unread.update(name for name in rest if name not in used and name not in self.unknown)
@@ -195,7 +195,7 @@ def as_list(value: Any, *, text: bool = True) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
-def unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:
+def unwrapped(data: Mapping[str, object]) -> Mapping[str, Any]:
     """Return the row of a row that holds nothing but one object, as a column of structs does."""
     asked = data.get("input")
     if isinstance(asked, Mapping) and "preferred_output" in data:  # OpenAI's preferences
@@ -223,7 +223,7 @@ def spoken_turns(text: str) -> Messages:
     return tuple(Message(role=role, content=content) for role, content in turns)
 
 
-def refuse_tools(turn: Mapping[str, Any], role: str, name: str, number: int) -> None:
+def refuse_tools(turn: Mapping[str, object], role: str, name: str, number: int) -> None:
     """Raise a BadRow for a turn that calls a tool or is what one answered."""
     calls = turn.get("tool_calls") or turn.get("function_call")
     if not calls and role not in _TOOLS:

@@ -186,7 +186,7 @@ def _alpaca(row: Row, kind: RowKind) -> dict[str, Any]:
 def _flat(row: Row, kind: RowKind) -> dict[str, Any]:
     """Return TRL's columns as cells: text where one turn says all, JSON of the turns elsewhere."""
 
-    def cell(name: str, value: Any) -> Any:
+    def cell(name: str, value: object) -> Any:
         if not isinstance(value, list):
             return value
         alone = "user" if name == "prompt" else "assistant"
@@ -208,7 +208,7 @@ _FORMS: dict[RowFormat, Callable[[Row, RowKind], dict[str, Any]]] = {
 }
 
 
-def _reads_back(record: Row, row: Mapping[str, Any]) -> bool:
+def _reads_back(record: Row, row: Mapping[str, object]) -> bool:
     """Return whether an import would read the same texts."""
     try:
         parsed = parse_row(row)
@@ -220,12 +220,12 @@ def _reads_back(record: Row, row: Mapping[str, Any]) -> bool:
     return (parsed.prompt, texts[0]) == (record.prompt, getattr(record, "answer", ""))
 
 
-def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _write_jsonl(path: Path, rows: Iterable[dict[str, object]]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
     names = dict.fromkeys(name for row in rows for name in row)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(names), restval="")
@@ -233,7 +233,7 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_parquet(path: Path, rows: Sequence[dict[str, object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

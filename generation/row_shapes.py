@@ -58,7 +58,7 @@ class ParsedRow(NamedTuple):
     """The id that it had in a round of ours."""
 
 
-def parse_row(data: Mapping[str, Any], columns: Columns | None = None) -> ParsedRow:
+def parse_row(data: Mapping[str, object], columns: Columns | None = None) -> ParsedRow:
     """Return one row of any known shape.
 
     Args:
@@ -96,7 +96,7 @@ class _RowParser:
     """One row on its way: its cells by our names, and the mistakes in it so far."""
 
     def __init__(
-        self, columns: Columns, cells: dict[str, tuple[str, Any]], data: Mapping[str, Any]
+        self, columns: Columns, cells: dict[str, tuple[str, object]], data: Mapping[str, object]
     ) -> None:
         self.columns, self.cells, self.data = columns, cells, data
         self.used: dict[str, str] = {}
@@ -161,7 +161,7 @@ class _RowParser:
             empty = all(problem.endswith("is empty") for problem in self.problems)
             raise BadRow("; ".join(self.problems), reason="empty" if empty else "not_text")
 
-    def _text(self, value: Any, name: str) -> str:
+    def _text(self, value: object, name: str) -> str:
         """Return a text normalized; problems are noted."""
         if value is None:
             return self._problem(f"'{name}' is empty")
@@ -246,7 +246,7 @@ class _RowParser:
                 turns.append(item)
         return self._turns(turns, "history")
 
-    def _answer(self, value: Any, name: str) -> str:
+    def _answer(self, value: object, name: str) -> str:
         """Return an answer: a text, or one turn of the assistant."""
         if isinstance(value, dict):
             value = [value]
@@ -297,7 +297,7 @@ class _RowParser:
             self._problem(f"'{name}' is not a list of {of}")
         return items or []
 
-    def _turns(self, turns: list[Any], name: str) -> list[_Turn]:
+    def _turns(self, turns: list[object], name: str) -> list[_Turn]:
         """Return turns of OpenAI's and of ShareGPT's kind."""
         parsed = []
         for number, turn in enumerate(turns, start=1):
@@ -320,7 +320,7 @@ class _RowParser:
                 parsed.append(_Turn(ROLES[role], text, counts))
         return parsed
 
-    def _parts(self, content: Any, place: str) -> Any:
+    def _parts(self, content: object, place: str) -> Any:
         """Return the text of a turn that comes in parts, and note its pictures."""
         if not isinstance(content, list):
             return content

@@ -26,7 +26,7 @@ _REDACTED = "redacted-by-litellm"
 """What LiteLLM writes in place of texts that it must not keep."""
 
 
-def served_row(data: Mapping[str, Any]) -> dict[str, Any]:
+def served_row(data: Mapping[str, object]) -> dict[str, Any]:
     """Return one request of a log, with its answer, as a chat.
 
     System turns are left out: they are the deployment's, and training puts the persona's own there.
@@ -48,7 +48,7 @@ def served_row(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"messages": chat}
 
 
-def _opened(value: Any) -> Any:
+def _opened(value: object) -> Any:
     """Return a value, read where it is JSON as text, as databases of logs keep it."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         with suppress(ValueError):
@@ -56,17 +56,17 @@ def _opened(value: Any) -> Any:
     return value
 
 
-def _body(value: Any) -> Any:
+def _body(value: object) -> Any:
     value = _opened(value)
     inner = _opened(value.get("body")) if isinstance(value, dict) else None
     return inner if isinstance(inner, dict | list) or _is_stream(inner) else value
 
 
-def _is_stream(value: Any) -> bool:
+def _is_stream(value: object) -> bool:
     return isinstance(value, str) and value.lstrip().startswith(_STREAM)
 
 
-def _asks(value: Any) -> bool:
+def _asks(value: object) -> bool:
     """Return whether a body says what was asked."""
     if not isinstance(value, Mapping):
         return False
@@ -76,7 +76,7 @@ def _asks(value: Any) -> bool:
     return value.get("input") not in (None, "", {}) or isinstance(value.get("prompt"), str)
 
 
-def _request(data: Mapping[str, Any]) -> Mapping[str, Any]:
+def _request(data: Mapping[str, object]) -> Mapping[str, Any]:
     bodies = [body for name in _REQUESTS if isinstance(body := _body(data.get(name)), Mapping)]
     for body in (*bodies, data):
         if _asks(body):
@@ -84,7 +84,7 @@ def _request(data: Mapping[str, Any]) -> Mapping[str, Any]:
     raise BadRow("nothing says what was asked", reason="no_request")
 
 
-def _response(data: Mapping[str, Any]) -> Any:
+def _response(data: Mapping[str, object]) -> Any:
     for name in _RESPONSES:
         body = _body(data.get(name))
         if body not in (None, "", {}, []):
@@ -94,7 +94,7 @@ def _response(data: Mapping[str, Any]) -> Any:
     raise BadRow("nothing says what was answered", reason="unanswered")
 
 
-def _failure(data: Mapping[str, Any], response: Any) -> str:
+def _failure(data: Mapping[str, object], response: object) -> str:
     """Return why a request failed, by the log's or the server's own word; empty where it did not.
 
     Never the server's message: it may repeat what was asked.
@@ -115,7 +115,7 @@ def _failure(data: Mapping[str, Any], response: Any) -> str:
     return ""
 
 
-def _asked(request: Mapping[str, Any]) -> list[Any]:
+def _asked(request: Mapping[str, object]) -> list[Any]:
     """Return the turns of a request, without the deployment's own."""
     turns = _opened(request.get("messages"))
     if not isinstance(turns, list) or not turns:
@@ -158,11 +158,11 @@ def _answer(response: Any) -> tuple[dict[str, Any], str]:
     raise BadRow("nothing says what was answered", reason="unanswered")
 
 
-def _kind(part: Mapping[str, Any]) -> str:
+def _kind(part: Mapping[str, object]) -> str:
     return str(part.get("type") or "")
 
 
-def _turn(message: Any) -> dict[str, Any]:
+def _turn(message: object) -> dict[str, Any]:
     """Return an answer as a turn; what a server adds to it (refusals, reasoning) stays away."""
     if not isinstance(message, Mapping):
         raise BadRow("nothing says what was answered", reason="unanswered")
@@ -184,7 +184,7 @@ def _events(text: str) -> list[Any]:
     return chunks
 
 
-def _streamed(chunks: Sequence[Any]) -> tuple[dict[str, Any], str]:
+def _streamed(chunks: Sequence[object]) -> tuple[dict[str, Any], str]:
     """Return the answer that chunks of a stream amount to, and why it ended.
 
     Raises:

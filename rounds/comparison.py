@@ -222,7 +222,7 @@ def _recipes(
 
 
 def _recipe_diff(
-    old: dict[str, Any] | None, new: dict[str, Any] | None
+    old: dict[str, object] | None, new: dict[str, object] | None
 ) -> dict[str, tuple[Any, Any]]:
     if old is None or new is None:
         return {} if old is new else {"trained": (old is not None, new is not None)}
@@ -239,7 +239,7 @@ def _recipe(one: RoundFolder, method: Method) -> dict[str, Any] | None:
     return {"model": manifest.settings.get("model") if manifest else None} | _dotted(keys)
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _dotted(values: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     dotted: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):

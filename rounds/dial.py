@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from evaluation.arms import Arm
 from evaluation.dial import Dial, DialInput, measure_dial
@@ -85,7 +85,7 @@ def dial_of(
     requests: Sequence[Response],
     prompts: Sequence[ProbePrompt],
     sense: SenseInput | None,
-    **judging: Any,
+    **judging: object,
 ) -> Dial:
     """Return the curve over all strengths, those of the base and the arm itself among them.
 

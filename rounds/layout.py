@@ -369,7 +369,7 @@ def round_number(name: str | Path) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def write(folder: Path, artifact: Value[Any], value: Any) -> Path:
+def write(folder: Path, artifact: Value[object], value: object) -> Path:
     """Write what ``read`` gives back into the folder that a stage fills, and return its path."""
     path = folder / artifact.name
     artifact._dump(path, value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evaluation.arms import Arm
 from evaluation.robustness import (
@@ -70,7 +69,7 @@ class RobustnessCheck:
         plain: Sequence[Response],
         crossed: Sequence[Response],
         sense: SenseInput | None,
-        **judging: Any,
+        **judging: object,
     ) -> Robustness | None:
         """Return how the arm holds on the surfaces; None where nobody was asked.
 

@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from generation.row_forms import KINDS, RowFormat, RowKind, WrittenRows, write_rows
 from rounds.context import RoundContext
@@ -78,7 +77,9 @@ def export_rows(
     return folder, written
 
 
-def write_about(context: RoundContext, draft: Path, records: Iterable[str], **about: Any) -> None:
+def write_about(
+    context: RoundContext, draft: Path, records: Iterable[str], **about: object
+) -> None:
     """Write what an export is and which records are in it, beside its files."""
     known = {"persona": context.persona.record_id, "round": context.round.name}
     write_json(draft / ABOUT, {**known, **about, "records": sorted(records)})

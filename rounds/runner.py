@@ -61,7 +61,7 @@ class Work:
         self._check(artifact)
         return self.round.path(artifact)
 
-    def write(self, artifact: Value[Any], value: Any) -> Path:
+    def write(self, artifact: Value[object], value: object) -> Path:
         """Write one of the stage's artifacts and return its path."""
         return write(self.out, artifact, value)
 

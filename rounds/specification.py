@@ -208,7 +208,7 @@ def proposals(one: RoundFolder) -> list[ProposedTrait]:
     return propose_traits(*answers_of(one))
 
 
-def _get(data: Mapping[str, Any], name: str) -> Any:
+def _get(data: Mapping[str, object], name: str) -> Any:
     value: Any = data
     for key in name.split("."):
         value = value.get(key) if isinstance(value, dict) else None
@@ -259,6 +259,6 @@ def _field(location: tuple[int | str, ...], fields: Mapping[str, str]) -> str:
     return ""
 
 
-def check_text(check: Mapping[str, Any]) -> str:
+def check_text(check: Mapping[str, object]) -> str:
     """Return a check as the form shows it."""
     return _yaml(json.loads(json.dumps(check)))

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from curation.argilla.pull import Progress, progress_if_pushed
 from rounds.context import RoundContext
@@ -138,7 +138,7 @@ def review_standing(context: RoundContext) -> ReviewStanding:
     return ReviewStanding(connection.url, rows, queue)
 
 
-def main_counts(counts: Mapping[str, Any]) -> dict[str, int]:
+def main_counts(counts: Mapping[str, object]) -> dict[str, int]:
     """Return the counts of a stage's manifest that a person asks after, the first few of them."""
     numbers = {
         name: own

@@ -55,12 +55,12 @@ class Workspace:
         self.put("resolve/examples.jsonl", examples, number)
         self.put("resolve/preferences.jsonl", pairs, number)
 
-    def finished(self, stage: str, number: int = 1, **about: Any) -> None:
+    def finished(self, stage: str, number: int = 1, **about: object) -> None:
         """Write the manifest that says that a stage is done."""
         write_manifest(self.folder(number), stage, **about)
 
 
-def write_manifest(folder: Path, stage: str, **about: Any) -> None:
+def write_manifest(folder: Path, stage: str, **about: object) -> None:
     """Write the manifest of a stage that a test made by hand; ``about`` are its fields."""
     fields: dict[str, Any] = {
         "stage": stage,

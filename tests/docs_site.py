@@ -31,12 +31,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return _INFO.sub("```bash", markdown)
 
 
-def on_page_content(html: str, **_: Any) -> str:
+def on_page_content(html: str, **_: object) -> str:
     """Let names of files break after a slash: tables have a column of them."""
     return _CODE.sub(lambda found: found[0].replace("/", "/<wbr>"), html)
 
 
-def on_pre_build(**_: Any) -> None:
+def on_pre_build(**_: object) -> None:
     """Check the links of the repository's own Markdown files."""
     for name in OWN:
         for link in dead_links(ROOT / name):

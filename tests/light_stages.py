@@ -130,7 +130,7 @@ def light_stages(patch: pytest.MonkeyPatch) -> LightServer:
     return server
 
 
-def _baseline(examples: Sequence[Example], *_: Any, **__: Any) -> Baseline:
+def _baseline(examples: Sequence[Example], *_: object, **__: object) -> Baseline:
     return Baseline(
         usage_of(()),
         [

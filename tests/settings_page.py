@@ -128,7 +128,7 @@ def _types(annotation: Any) -> Iterator[str]:
 _PLAIN = {str: "text", int: "number", float: "number", bool: "true or false", Path: "path"}
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for one in get_args(annotation):

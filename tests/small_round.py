@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rounds.context import RoundContext, open_context
 from tests.generation.conftest import PERSONA
@@ -36,7 +35,7 @@ class SmallRound:
         (folder / "seeds.jsonl").write_text(rows, encoding="utf-8")
         return folder
 
-    def config(self, url: str, per_topic: int = 5, **teacher: Any) -> Path:
+    def config(self, url: str, per_topic: int = 5, **teacher: object) -> Path:
         """Write a configuration whose teacher is at ``url``, and return its file."""
         fields = {"base_url": url, "model": "m", "backoff": 0, "attempts": 2, **teacher}
         rows = {"per_topic": per_topic, "max_new_tokens": 8, "mix": {}, "hard_negatives": 0}
@@ -50,12 +49,12 @@ class SmallRound:
         file.write_text(json.dumps(config), encoding="utf-8")
         return file
 
-    def context(self, url: str, per_topic: int = 5, **teacher: Any) -> RoundContext:
+    def context(self, url: str, per_topic: int = 5, **teacher: object) -> RoundContext:
         """Return the context of the round with such a teacher."""
         config = self.config(url, per_topic, **teacher)
         return open_context(config=config, runs=self.home / "runs")
 
-    def options(self, url: str, per_topic: int = 5, **teacher: Any) -> list[str]:
+    def options(self, url: str, per_topic: int = 5, **teacher: object) -> list[str]:
         """Return the same as options of a command."""
         config = self.config(url, per_topic, **teacher)
         return ["--config", str(config), "--runs", str(self.home / "runs")]

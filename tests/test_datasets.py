@@ -26,7 +26,7 @@ def read_rows(repo: Path, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def failed(answer: str, checks: list[dict[str, Any]]) -> list[str]:
+def failed(answer: str, checks: list[dict[str, object]]) -> list[str]:
     """Return the kinds of the constraints of a row that an answer does not keep to."""
     return list(broken(answer, [Constraint.model_validate(check) for check in checks]))
 

@@ -31,7 +31,9 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
         yield from own(recipe.trainer)
 
 
-def _precision(trainer: dict[str, Any], quantization: dict[str, Any] | None) -> Iterator[Problem]:
+def _precision(
+    trainer: dict[str, object], quantization: dict[str, object] | None
+) -> Iterator[Problem]:
     if trainer.get("bf16") and trainer.get("fp16"):
         yield Problem(("trainer", "fp16"), "contradicts bf16", "keep one of them")
     both = [trainer.get(f"{name}_checkpointing") for name in ("gradient", "activation")]
@@ -135,14 +137,14 @@ def _sections(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("engine",), what, "leave it out")
 
 
-def _sft(trainer: dict[str, Any]) -> Iterator[Problem]:
+def _sft(trainer: dict[str, object]) -> Iterator[Problem]:
     if trainer.get("assistant_only_loss"):
         what = "is for whole chats, but rows here are a prompt and its answer"
         fix = "leave it out: the loss is on the answer alone"
         yield Problem(("trainer", "assistant_only_loss"), what, fix)
 
 
-def _sdft(trainer: dict[str, Any]) -> Iterator[Problem]:
+def _sdft(trainer: dict[str, object]) -> Iterator[Problem]:
     yield from _vllm(trainer)
     if trainer.get("teacher_model_kind") == "ema":
         what = (
@@ -151,7 +153,7 @@ def _sdft(trainer: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(("trainer", "teacher_model_kind"), what, "give base or live")
 
 
-def _vllm(trainer: dict[str, Any]) -> Iterator[Problem]:
+def _vllm(trainer: dict[str, object]) -> Iterator[Problem]:
     if trainer.get("use_vllm") and find_spec("vllm") is None:
         what = "needs the package vllm, which is not installed"
         yield Problem(("trainer", "use_vllm"), what, "pip install vllm, or leave it out")
@@ -172,7 +174,7 @@ def _grpo(trainer: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(path, f"is {rows}, no multiple of {group} generations", f"give {group}")
 
 
-def _kto(trainer: dict[str, Any]) -> Iterator[Problem]:
+def _kto(trainer: dict[str, object]) -> Iterator[Problem]:
     alone = trainer.get("per_device_train_batch_size", 8) == 1
     if alone and trainer.get("loss_type", "kto") == "kto":
         # The KL term pairs every prompt with another row's answer of the same batch.

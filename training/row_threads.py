@@ -86,7 +86,9 @@ def _can_be_apart(model: PeftModel) -> bool:
 class _Apart:
     """A model's forward pass, in parts."""
 
-    def __init__(self, plain: Callable[..., Any], pool: ThreadPoolExecutor, threads: int) -> None:
+    def __init__(
+        self, plain: Callable[..., object], pool: ThreadPoolExecutor, threads: int
+    ) -> None:
         self._plain, self._pool, self._threads = plain, pool, threads
 
     def __call__(self, *args: Any, **inputs: Any) -> Any:
@@ -122,14 +124,14 @@ def _of_part(inputs: dict[str, Any], part: _Part) -> dict[str, Any]:
     return {**inputs, **cut}
 
 
-def _in_this_mode(call: Callable[..., Any]) -> Callable[..., Any]:
+def _in_this_mode(call: Callable[..., object]) -> Callable[..., Any]:
     """Return a call that computes in another thread as this one would: gradients and autocast."""
     import torch
 
     gradients = torch.is_grad_enabled()
     half, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
-    def made(**inputs: Any) -> Any:
+    def made(**inputs: object) -> Any:
         with torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype, enabled=half):
             return call(**inputs)
 
@@ -187,11 +189,11 @@ def _with_backward(anchor: Tensor, values: Tensor, joined: _Joined) -> Tensor:
 
     class Join(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
-        def forward(ctx: Any, anchor: Tensor, values: Tensor) -> Tensor:
+        def forward(ctx: object, anchor: Tensor, values: Tensor) -> Tensor:
             return values.clone()
 
         @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> tuple[None, None]:
+        def backward(ctx: object, gradient: Tensor) -> tuple[None, None]:
             joined.backward(gradient)
             return None, None
 

@@ -61,7 +61,7 @@ class Record(Frozen):
         object.__setattr__(self, "id", expected)
         return self
 
-    def evolve(self, **changes: Any) -> Self:
+    def evolve(self, **changes: object) -> Self:
         """Return a copy with ``changes`` applied, validated and identified anew."""
         return type(self).model_validate({**self.model_dump(exclude={"id"}), **changes})
 

@@ -222,7 +222,7 @@ def _workbook(reading: Reading, file: io.BytesIO) -> Iterator[RawRow]:
                     yield from reading.row(f"{prefix}{number}", names, cells)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> Any:
     """Return a cell of a sheet as text, but for what is true or false."""
     if value is None or isinstance(value, bool | str):
         return value
@@ -286,7 +286,7 @@ def _saved(reading: Reading) -> Iterator[RawRow]:
             yield RawRow(f"{name}:{number}" if name else str(number), _plain(row))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return a value with None for numbers that are none."""
     if isinstance(value, float) and math.isnan(value):
         return None

@@ -8,7 +8,7 @@ take up in one :class:`Reading` what they passed over, mended and did not unders
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ class Reading:
         """Take up what looks like a row and cannot be read."""
         self.mistakes.append(Mistake(str(place), what, fix, reason))
 
-    def head(self, rows: Iterable[Iterable[Any]]) -> int:
+    def head(self, rows: Iterable[Iterable[object]]) -> int:
         """Return which of a table's first rows names its columns; above it there may be a title."""
         short = True
         for index, row in enumerate(rows):
@@ -53,7 +53,7 @@ class Reading:
             short = short and len(names) < 2
         return 0
 
-    def columns(self, place: object, cells: list[Any]) -> list[str]:
+    def columns(self, place: object, cells: Sequence[object]) -> list[str]:
         """Return the names of a table's columns; one without a name is named by its place.
 
         A name that rows are read from may be there once; of others the later ones get a number.
@@ -73,7 +73,7 @@ class Reading:
                 names[index] = f"{name} ({number})"
         return names
 
-    def row(self, place: object, names: list[str], cells: Iterable[Any]) -> Iterator[RawRow]:
+    def row(self, place: object, names: list[str], cells: Iterable[object]) -> Iterator[RawRow]:
         """Yield the row of a table's cells; none where two of one name say two things."""
         data: dict[str, Any] = {}
         for name, cell in zip(names, cells, strict=False):

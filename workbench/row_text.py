@@ -50,7 +50,7 @@ LONGEST_HEAD = 400
 ONE_A_LINE = "one JSON object a line"
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) < len(pairs):
         names = [name for name, _ in pairs]
@@ -151,11 +151,11 @@ def _are_rows(value: Any) -> bool:
     return rows and not {"role", "from"} & set(value[0])
 
 
-def _names_one(row: dict[str, Any], known: Collection[str]) -> bool:
+def _names_one(row: dict[str, object], known: Collection[str]) -> bool:
     return any(str(name).casefold() in known for name in row)
 
 
-def _as_long(rows: list[Any], row: list[Any]) -> bool:
+def _as_long(rows: list[object], row: list[object]) -> bool:
     return all(isinstance(one, list) and len(one) == len(row) for one in rows)
 
 
@@ -189,7 +189,7 @@ def _document(text: str, known: Collection[str]) -> list[tuple[int, Any]] | None
         places.append((line, value))
 
 
-def _dictionaries(reading: Reading, values: list[tuple[int, Any]]) -> Iterator[RawRow]:
+def _dictionaries(reading: Reading, values: list[tuple[int, object]]) -> Iterator[RawRow]:
     for line, value in values:
         if isinstance(value, dict):
             yield RawRow(str(line), value)

@@ -93,7 +93,7 @@ def starter(
     }
 
 
-def write_persona(folder: Path, data: dict[str, Any]) -> Persona:
+def write_persona(folder: Path, data: dict[str, object]) -> Persona:
     """Write a new persona's folder, validated, and return it.
 
     Raises:
@@ -113,7 +113,7 @@ def write_persona(folder: Path, data: dict[str, Any]) -> Persona:
     return load_persona(folder)
 
 
-def _filled(value: Any, values: dict[str, str]) -> Any:
+def _filled(value: object, values: dict[str, str]) -> Any:
     """Put ``values`` into the placeholders of every text; braces of patterns stay."""
     if isinstance(value, dict):
         return {key: _filled(part, values) for key, part in value.items()}

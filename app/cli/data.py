@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -260,7 +259,7 @@ def split(
     most: int,
     force: bool,
     round_number: int,
-    **_: Any,
+    **_: object,
 ) -> None:
     """Make train, validation and test: whole groups of related rows go to one split each.
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -198,7 +197,7 @@ def _doing(progress: PublishedProgress) -> str:
     return f"{text}; silent for {in_words(progress.silent)}" if progress.silent > OLD else text
 
 
-def _counts(counts: Mapping[str, Any]) -> str:
+def _counts(counts: Mapping[str, object]) -> str:
     """Return the counts that a person asks after: rows, losses, cost."""
     parts = [f"{name} {value}" for name, value in main_counts(counts).items()]
     if "loss_first" in counts:

@@ -69,14 +69,14 @@ _PARAMS = (
 )
 
 
-def round_params(command: Callable[..., Any]) -> Callable[..., Any]:
+def round_params(command: Callable[..., object]) -> Callable[..., Any]:
     """Give a command the options that name a round, which :func:`reopen` takes up.
 
     What a mistake says to run next then names the same round.
     """
 
     @functools.wraps(command)
-    def of_round(*args: Any, **kwargs: Any) -> Any:
+    def of_round(*args: object, **kwargs: object) -> Any:
         try:
             return command(*args, **kwargs)
         except UserError as error:

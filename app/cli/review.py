@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -69,7 +68,7 @@ def review() -> None:
     """
 
 
-def _command(function: Callable[..., Any]) -> click.Command:
+def _command(function: Callable[..., object]) -> click.Command:
     return review.command(function.__name__.strip("_"))(round_options(function))
 
 

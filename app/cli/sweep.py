@@ -90,7 +90,7 @@ def parse_try(text: str) -> tuple[str, list[Any]]:
     return key.strip(), read
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     """Return ``5e-4`` as a number, which YAML takes for text."""
     try:
         return float(value) if isinstance(value, str) else value

@@ -46,7 +46,7 @@ class Words:
     def __init__(self, language: Language) -> None:
         self.language = language
 
-    def __call__(self, key: str, **values: Any) -> str:
+    def __call__(self, key: str, **values: object) -> str:
         """Return a phrase with ``values`` filled in."""
         return phrases(self.language)[key].format(**values)
 
@@ -101,7 +101,7 @@ class Page:
         first = self.request.headers.get("accept-language", "")[:2].lower()
         return "ko" if first == "ko" else "en"
 
-    def html(self, template: str, **values: Any) -> Markup:
+    def html(self, template: str, **values: object) -> Markup:
         """Return a template, rendered."""
         return Markup(
             templates()
@@ -109,7 +109,7 @@ class Page:
             .render(t=self.t, csrf=self.session.csrf, languages=LANGUAGES, **values)
         )
 
-    def show(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    def show(self, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
         """Return a template as the answer."""
         return HTMLResponse(self.html(template, path=self.request.url.path, **values), status)
 

@@ -62,7 +62,7 @@ class RecordedReview(Frozen):
         return _values(self.model_dump(mode="json", exclude={"row", "record", "reviewer"}))
 
 
-def _values(answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _values(answers: Mapping[str, object]) -> dict[str, dict[str, Any]]:
     return {name: {"value": value} for name, value in answers.items() if value}
 
 

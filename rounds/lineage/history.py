@@ -128,7 +128,7 @@ def _of_source(files: RecordFiles, name: str) -> set[str]:
     return {row["id"] for row in lines if row.get("source") == name}
 
 
-def _subject(row: dict[str, Any]) -> str:
+def _subject(row: dict[str, object]) -> str:
     """Return the row that a record is about, itself where it is one."""
     return str(row.get("prompt_id") or row.get("record") or row["id"])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rounds import layout
 from rounds.artifacts import Records
@@ -240,7 +240,7 @@ def training_run(
     out: Path,
     *,
     weights: bool = True,
-    **more: Any,
+    **more: object,
 ) -> TrainingRun:
     """Return a run on the round's base with its seed; ``more`` are further fields of it.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -57,7 +56,7 @@ def few(count: int, answer: str = "Champ, stand up.") -> list[Example]:
 
 
 def answer(
-    login: Connection, dataset: str, record: str, state: str = "submitted", **values: Any
+    login: Connection, dataset: str, record: str, state: str = "submitted", **values: object
 ) -> None:
     """Answer one record as a reviewer's browser does."""
     headers = {"X-Argilla-Api-Key": login.api_key}

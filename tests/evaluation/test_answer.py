@@ -45,7 +45,7 @@ def texts(responses: list[Response]) -> list[str]:
 
 
 def test_a_batch_answers_as_one_by_one(
-    tiny_model: Path, examples: list[Example], exact: dict[str, Any]
+    tiny_model: Path, examples: list[Example], exact: dict[str, object]
 ) -> None:
     together = answer(Arm("base"), examples, tiny_model, batch_size=5, **exact)
     one_by_one = answer(Arm("base"), examples, tiny_model, batch_size=1, **exact)
@@ -57,7 +57,7 @@ def test_a_batch_answers_as_one_by_one(
 
 
 def test_answers_are_those_of_a_plain_generate_call(
-    tiny_model: Path, examples: list[Example], exact: dict[str, Any]
+    tiny_model: Path, examples: list[Example], exact: dict[str, object]
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -97,7 +97,7 @@ def test_arms_share_one_base_and_do_not_mix(
 
 
 def test_the_system_prompt_is_heard_but_not_filed_with_the_prompt(
-    tiny_model: Path, examples: list[Example], exact: dict[str, Any]
+    tiny_model: Path, examples: list[Example], exact: dict[str, object]
 ) -> None:
     told = answer(Arm("told", system="Say champ."), examples[:1], tiny_model, **exact)[0]
     untold = answer(Arm("untold"), examples[:1], tiny_model, **exact)[0]
@@ -162,7 +162,7 @@ def conversation() -> Example:
 
 
 def test_in_a_conversation_an_arm_hears_its_own_answers(
-    tiny_model: Path, examples: list[Example], conversation: Example, exact: dict[str, Any]
+    tiny_model: Path, examples: list[Example], conversation: Example, exact: dict[str, object]
 ) -> None:
     found = answer(Arm("base"), [*examples, conversation], tiny_model, batch_size=2, **exact)
     turns = [response for response in found if response.probe == "drift"]
@@ -202,7 +202,7 @@ def test_a_stopped_evaluation_asks_only_what_is_missing(
 
 
 def test_drawn_answers_depend_on_their_seed_and_not_on_the_batch(
-    tiny_model: Path, examples: list[Example], exact: dict[str, Any]
+    tiny_model: Path, examples: list[Example], exact: dict[str, object]
 ) -> None:
     drawn = {"seeds": (1, 2), "temperature": 1.5, **exact}
     together = answer(Arm("base"), examples, tiny_model, batch_size=7, **drawn)

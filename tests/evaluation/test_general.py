@@ -32,7 +32,7 @@ def test_log_likelihoods_are_those_of_the_models_own_loss_whatever_the_batch(
         assert [-total / count for total, count in found] == pytest.approx(alone, abs=1e-4)
 
 
-def test_only_the_continuation_counts(loaded: tuple[Any, Any]) -> None:
+def test_only_the_continuation_counts(loaded: tuple[object, object]) -> None:
     model, tokenizer = loaded
     together = log_likelihoods(model, tokenizer, [("", "champ sets your chair")])[0]
     context = log_likelihoods(model, tokenizer, [("", "champ sets")])[0]
@@ -42,7 +42,7 @@ def test_only_the_continuation_counts(loaded: tuple[Any, Any]) -> None:
 
 
 def test_the_cross_entropy_is_the_mean_over_the_tokens_of_all_texts(
-    loaded: tuple[Any, Any],
+    loaded: tuple[object, object],
 ) -> None:
     texts = [
         PlainText(id="short", language="en", text="the trainer answers"),

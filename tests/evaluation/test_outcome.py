@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from evaluation.outcome import ArmSense, MeanEstimate, SenseReport, outcome_of
@@ -85,7 +83,9 @@ def test_a_success_needs_voice_and_sense(
         ({"half": MeanEstimate(mean=0.1, low=0.04, high=0.2)}, "partial"),
     ],
 )
-def test_a_success_has_whole_answers_that_do_no_harm(change: dict[str, Any], outcome: str) -> None:
+def test_a_success_has_whole_answers_that_do_no_harm(
+    change: dict[str, object], outcome: str
+) -> None:
     whole = report(0.3)
     arms = tuple(one.model_copy(update=change) for one in whole.arms)
     changed = whole.model_copy(update={"arms": arms, "half_floor": 0.05})

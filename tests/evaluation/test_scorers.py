@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -90,7 +89,7 @@ def says(value: str) -> Reply:
     return Reply(json.dumps({"reason": "Because.", "value": value}))
 
 
-def endpoint(url: str, **changes: Any) -> Endpoint:
+def endpoint(url: str, **changes: object) -> Endpoint:
     return Endpoint(**{"base_url": url, "model": "judge", "timeout": 1.0, "attempts": 1, **changes})
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from evaluation.text_measures import diversity, diversity_by_arm, varieties
@@ -35,7 +33,7 @@ def test_nothing_is_said_of_an_only_answer() -> None:
 
 
 def test_an_arms_answers_to_held_out_questions_count_once_each() -> None:
-    def answer(arm: str, number: int, text: str, **more: Any) -> Response:
+    def answer(arm: str, number: int, text: str, **more: object) -> Response:
         return Response(
             arm=arm, prompt_id=f"ex-{number}", prompt=user_prompt("Why?"), text=text, **more
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -35,7 +34,7 @@ traits:
 """
 
 
-def rows(per_topic: int, **changes: Any) -> GenerateSettings:
+def rows(per_topic: int, **changes: object) -> GenerateSettings:
     """Ordinary rows alone, and no pairs."""
     plain = {"mix": {}, "hard_negatives": 0, "per_topic": per_topic}
     return GenerateSettings.model_validate({**plain, **changes})

@@ -32,7 +32,7 @@ WEAK = "Squat."
 GOOD = "Champ, squat now."
 
 
-def user(name: str, *, turns: int = 3, **fields: Any) -> SimulatedUser:
+def user(name: str, *, turns: int = 3, **fields: object) -> SimulatedUser:
     return SimulatedUser.model_validate(
         {
             **{"id": name, "topic": "squat", "who": "A clerk.", "wants": "One exercise."},

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ TURNS = [
 ANSWER = {"role": "assistant", "content": "Up again."}
 
 
-def write(tmp_path: Path, *rows: Any) -> Path:
+def write(tmp_path: Path, *rows: object) -> Path:
     path = tmp_path / "rows.jsonl"
     lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -87,7 +86,7 @@ def test_chat_rows_keep_every_earlier_turn(tmp_path: Path) -> None:
     ],
     ids=["text", "turns", "whole conversation"],
 )
-def test_preference_rows_in_each_of_their_forms(tmp_path: Path, row: dict[str, Any]) -> None:
+def test_preference_rows_in_each_of_their_forms(tmp_path: Path, row: dict[str, object]) -> None:
     imported = import_rows(write(tmp_path, row), None)
     (pair,) = imported.preferences
     assert (pair.prompt[-1].content, pair.chosen, pair.rejected) == ("How?", "So.", "No.")
@@ -150,7 +149,7 @@ def test_exact_repetitions_are_dropped_with_the_line_of_the_first(tmp_path: Path
     ],
 )
 def test_a_bad_row_is_told_with_its_line(
-    tmp_path: Path, persona: Persona, row: Any, line: str
+    tmp_path: Path, persona: Persona, row: object, line: str
 ) -> None:
     (told,) = lines_of(write(tmp_path, *[ROW] * 16, row, ROW), persona)
     assert told.startswith("rows.jsonl:17: ")

@@ -83,7 +83,7 @@ def test_each_shape_is_a_chat_without_the_deployments_own_turn(shape: str) -> No
     assert (answer["role"], text, set(answer)) == ("assistant", ANSWER, {"role", "content"})
 
 
-def _answered(**changes: Any) -> dict[str, Any]:
+def _answered(**changes: object) -> dict[str, Any]:
     return {"request": REQUEST, "response": {"choices": [{**CHOICE, **changes}]}}
 
 
@@ -120,7 +120,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("reason", "line"), [(reason, line) for reason, lines in FAULTS.items() for line in lines]
 )
-def test_each_line_that_is_no_answer_has_its_reason(reason: str, line: dict[str, Any]) -> None:
+def test_each_line_that_is_no_answer_has_its_reason(reason: str, line: dict[str, object]) -> None:
     with pytest.raises(BadRow) as refusal:
         served_row(line)
     assert refusal.value.reason == reason

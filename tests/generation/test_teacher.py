@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -176,7 +175,7 @@ def test_a_teacher_that_repeats_itself_leaves_gaps_that_are_told(
 
 
 def teach(
-    persona: Persona, seeds: list[Example], work: Path, judged: bool = True, **options: Any
+    persona: Persona, seeds: list[Example], work: Path, judged: bool = True, **options: object
 ) -> tuple[Taught, list[Request], list[str]]:
     """Teach with candidates of two qualities, hard negatives and a judge's verdicts."""
     persona = Persona.model_validate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def test_every_axis_is_spread_evenly_and_the_kinds_have_their_shares(persona: Pe
 
 
 def test_cells_are_described_in_both_languages_with_the_same_keys(persona: Persona) -> None:
-    def keys(tree: dict[str, Any]) -> dict[str, Any]:
+    def keys(tree: Mapping[str, object]) -> dict[str, Any]:
         return {k: keys(v) if isinstance(v, dict) else None for k, v in tree.items()}
 
     assert keys(phrases("en")) == keys(phrases("ko"))

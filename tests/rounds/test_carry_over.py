@@ -91,7 +91,7 @@ def _second(workspace: Workspace, tiny_model: Path, until: str, *more: Path) -> 
     return context.round
 
 
-def _configured(workspace: Workspace, **settings: Any) -> RoundContext:
+def _configured(workspace: Workspace, **settings: object) -> RoundContext:
     """Return the second round with a configuration of its own."""
     config = workspace.runs.parent / "second.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")

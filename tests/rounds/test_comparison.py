@@ -38,7 +38,7 @@ def _round(
     *,
     values: list[float],
     rate: float,
-    decided: dict[str, Any],
+    decided: dict[str, object],
 ) -> None:
     write_records(folder / "split/train.jsonl", train)
     write_records(folder / "split/validation.jsonl", [])

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -116,7 +115,7 @@ def copied(evaluated: tuple[Path, Path], tmp_path: Path) -> Path:
 def evaluate(evaluated: tuple[Path, Path], copied: Path, tmp_path: Path) -> Evaluate:
     """Evaluate the copy; keywords are set in the configuration."""
 
-    def run(arms: tuple[str, ...] = (), *, force: bool = False, **changes: Any) -> Manifest:
+    def run(arms: tuple[str, ...] = (), *, force: bool = False, **changes: object) -> Manifest:
         config = tmp_path / "run.yaml"
         settings = json.loads(evaluated[1].read_text("utf-8"))
         settings["evaluate"] |= changes.pop("evaluate", {})

@@ -107,7 +107,7 @@ def test_a_sample_holds_conversation_answer_target_and_scores(
 
 
 def test_logs_are_written_anew_and_nothing_else_is_replaced(
-    logs: dict[str, dict[str, Any]], commands: Commands
+    logs: dict[str, dict[str, object]], commands: Commands
 ) -> None:
     folder = commands.folder() / "inspect"
     before = {path.name for path in folder.iterdir()}

@@ -62,7 +62,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     def train(
-        _: RoundContext, recipe: Recipe, out: Path, rows: Sequence[Example], watch: Any
+        _: RoundContext, recipe: Recipe, out: Path, rows: Sequence[Example], watch: object
     ) -> SweepTrial:
         assert recipe.lora is not None
         calls.append({"rate": recipe.trainer["learning_rate"], "r": recipe.lora["r"]})
@@ -75,7 +75,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_the_recipe_itself_comes_first_and_the_best_is_held_against_it(
-    context: RoundContext, trained: list[dict[str, Any]]
+    context: RoundContext, trained: list[dict[str, object]]
 ) -> None:
     report = run_sweep(context, "sft", SPACE, trials=10)
     assert trained[0] == {"rate": 0.01, "r": 4}
@@ -94,7 +94,7 @@ def test_a_best_that_chance_explains_is_not_advised(
     context: RoundContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(
-        _: RoundContext, recipe: Recipe, out: Path, rows: Sequence[Example], watch: Any
+        _: RoundContext, recipe: Recipe, out: Path, rows: Sequence[Example], watch: object
     ) -> SweepTrial:
         rank = (recipe.lora or {})["r"]
         by_row = {r.id: 5.0 + ((-1) ** n - 0.1) * (rank == 2) for n, r in enumerate(rows)}
@@ -147,7 +147,7 @@ def test_real_trainings_read_no_test_row_and_leave_no_adapter(
 
 
 def test_bases_are_held_against_the_first_on_the_same_characters(
-    context: RoundContext, trained: list[dict[str, Any]], tiny_model: Path, tmp_path: Path
+    context: RoundContext, trained: list[dict[str, object]], tiny_model: Path, tmp_path: Path
 ) -> None:
     other = str(shutil.copytree(tiny_model, tmp_path / "other"))
     report = run_bakeoff(context, (str(tiny_model), other), "sft")
@@ -160,7 +160,7 @@ def test_bases_are_held_against_the_first_on_the_same_characters(
 
 
 def test_mistakes_come_before_any_training(
-    context: RoundContext, trained: list[dict[str, Any]]
+    context: RoundContext, trained: list[dict[str, object]]
 ) -> None:
     with pytest.raises(UserError, match=r"does not say 'trainer.weight_decay' — one of trainer"):
         run_sweep(context, "sft", {"trainer.weight_decay": [0.1]}, trials=2)

@@ -77,7 +77,7 @@ def recipe_of(data: dict[str, Any], **trainer: Any) -> Recipe:
     return Recipe.model_validate({**data, "trainer": {**data["trainer"], **trainer}})
 
 
-def run_of(recipe: Recipe, model: Path, train: Path, out: Path, **more: Any) -> TrainingRun:
+def run_of(recipe: Recipe, model: Path, train: Path, out: Path, **more: object) -> TrainingRun:
     """A run of the tiny model with seed 0, if nothing else is named."""
     named = {"base_name": BASE, "seed": 0, **more}
     return TrainingRun(recipe=recipe, model=model, train=train, out=out, **named)
@@ -144,7 +144,7 @@ WriteRecipe = Callable[[dict[str, Any]], Path]
 def write_recipe(tmp_path: Path) -> WriteRecipe:
     """Write a recipe's YAML and return its path."""
 
-    def write(data: dict[str, Any]) -> Path:
+    def write(data: dict[str, object]) -> Path:
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
         return path

@@ -64,7 +64,7 @@ def test_an_entry_without_rewards_does_not_break_the_row() -> None:
 
 
 @pytest.mark.parametrize("sign", [{DISTINCT: 0}, {"completions/mean_length": 0}])
-def test_collapsed_completions_stop_the_run(sign: dict[str, Any]) -> None:
+def test_collapsed_completions_stop_the_run(sign: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"collapsed.*beta"):
         say(TrainingHealth(), [{"reward": 0.0, **sign}] * 3)
 

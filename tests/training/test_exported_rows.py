@@ -35,7 +35,7 @@ def _rows(kind: RowKind) -> list[Row]:
     return [Example(prompt=one, answer=good, topic="t") for one in asked]
 
 
-def _trainer(kind: RowKind, **parts: Any) -> Any:
+def _trainer(kind: RowKind, **parts: object) -> Any:
     import trl
 
     names = {"sft": "SFT", "preferences": "DPO", "unpaired": "KTO", "prompts": "GRPO"}

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -32,7 +31,7 @@ TOLERANCE = 1e-3
 STEPS = 12
 
 
-def ddp_run(tiny_model: Path, rows: Path, out: Path, **trainer: Any) -> TrainingRun:
+def ddp_run(tiny_model: Path, rows: Path, out: Path, **trainer: object) -> TrainingRun:
     recipe = recipe_of(
         {**SFT, "quantization": {**QUANTIZED, "bnb_4bit_compute_dtype": "float32"}},
         bf16=False,

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from workbench.store import file_hash, write_records
 from .conftest import BASE, DPO, KTO, curve, recipe_of, run_of
 
 
-def recipe(**trainer: Any) -> Recipe:
+def recipe(**trainer: object) -> Recipe:
     return recipe_of(DPO, **trainer)
 
 

@@ -160,7 +160,7 @@ def test_the_memory_of_activations_follows_batch_length_and_checkpointing(
 ) -> None:
     profile = profile_of(request(tiny_model, examples))
 
-    def activations(**change: Any) -> int:
+    def activations(**change: object) -> int:
         return parts(changed(profile, change))["activations"]
 
     full = activations()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,7 +32,7 @@ extra: 1
 """
 
 
-def told(path: Path, overrides: dict[str, Any] | None = None) -> list[str]:
+def told(path: Path, overrides: dict[str, object] | None = None) -> list[str]:
     with pytest.raises(UserError) as caught:
         load_recipe(path, overrides)
     return [line.removeprefix(f"{path}:") for line in caught.value.lines()]
@@ -160,7 +159,7 @@ def test_overrides_replace_values_and_are_checked_like_them(write_recipe: WriteR
     ],
 )
 def test_a_value_that_nobody_can_compute_with_is_one_line(
-    base: dict[str, Any], change: dict[str, Any], expected: str, write_recipe: WriteRecipe
+    base: dict[str, object], change: dict[str, object], expected: str, write_recipe: WriteRecipe
 ) -> None:
     (line,) = told(write_recipe({**base, **change}))
 
@@ -189,7 +188,7 @@ def test_a_value_that_nobody_can_compute_with_is_one_line(
     ],
 )
 def test_a_contradiction_is_told(
-    change: dict[str, Any], expected: str, write_recipe: WriteRecipe
+    change: dict[str, object], expected: str, write_recipe: WriteRecipe
 ) -> None:
     assert any(expected in line for line in told(write_recipe({**SFT, **change})))
 
@@ -206,7 +205,7 @@ def test_a_contradiction_is_told(
     ],
 )
 def test_a_contradiction_of_dpo_is_told(
-    change: dict[str, Any], expected: str, write_recipe: WriteRecipe
+    change: dict[str, object], expected: str, write_recipe: WriteRecipe
 ) -> None:
     assert any(expected in line for line in told(write_recipe({**DPO, **change})))
 

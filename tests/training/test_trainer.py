@@ -22,7 +22,7 @@ from .conftest import SFT, built, curve, kill_at, recipe_of, run_of
 BASE = "tiny-llama"
 
 
-def recipe(**trainer: Any) -> Recipe:
+def recipe(**trainer: object) -> Recipe:
     return recipe_of(SFT, **trainer)
 
 

@@ -80,7 +80,7 @@ def is_bridged(base: Path) -> list[str]:
     return examine(published_tokenizer(base), base).bridged()
 
 
-def without_paths(value: Any) -> Any:
+def without_paths(value: object) -> Any:
     """Return JSON values without the fields that hold a path of this machine."""
     if isinstance(value, dict):
         fields = {key: without_paths(one) for key, one in value.items()}

@@ -127,7 +127,7 @@ def _trainer_fields(run: TrainingRun) -> dict[str, Any]:
     return fields | {"disable_tqdm": True}
 
 
-def _render(**values: Any) -> str:
+def _render(**values: object) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

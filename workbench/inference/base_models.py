@@ -7,7 +7,7 @@ the embedded model nor a local folder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.errors import UserError
 from workbench.inference.chat_template import TemplateReport, bridge, examine
@@ -142,7 +142,7 @@ def examine_model(folder: Path) -> TemplateReport:
 def load_model(
     folder: Path,
     *,
-    quantization: dict[str, Any] | None = None,
+    quantization: dict[str, object] | None = None,
     dtype: torch.dtype | None = None,
     images: bool = False,
 ) -> PreTrainedModel:

@@ -257,7 +257,7 @@ class BatchWire:
         words = read_refusal(reply.status, reply.headers, reply.content).words
         return NoReply("no_batches", words or f"HTTP {reply.status}")
 
-    async def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    async def _json(self, method: str, path: str, **options: object) -> dict[str, Any]:
         reply = await self._call(method, path, **options)
         try:
             data = from_json(reply.content)

@@ -20,7 +20,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from workbench.console import console
 from workbench.errors import UserError
@@ -248,7 +248,7 @@ def complete_all(
     return completions
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[object, object, T]) -> T:
     """Return what a coroutine returns; from a notebook, too, whose own loop is running."""
     try:
         asyncio.get_running_loop()

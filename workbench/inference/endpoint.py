@@ -112,7 +112,7 @@ class Endpoint(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _holds_no_secret(cls, data: Any) -> Any:
+    def _holds_no_secret(cls, data: object) -> Any:
         if isinstance(data, dict) and (secrets := _SECRET_KEYS & {str(k).lower() for k in data}):
             raise ValueError(
                 f"'{min(secrets)}' must not stand in a configuration; name the environment variable"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.inference.answer_cache import answer_key
 from workbench.inference.bounds import LONGEST_WAIT, OVER_BUDGET, STOPPED, ClientBounds
@@ -179,7 +179,7 @@ class Exchange:
             return self._ended(none.end, reason=none.reason, detail=none.detail, http=none.http)
         raise AssertionError("tenacity ends with a result or an error")
 
-    def _ended(self, end: End, *, detail: str = "", **fields: Any) -> Completion:
+    def _ended(self, end: End, *, detail: str = "", **fields: object) -> Completion:
         return Completion(
             end=end,
             # Details go to people and to files; servers repeat the key in them.

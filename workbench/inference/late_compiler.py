@@ -55,7 +55,7 @@ class _Uncompiled(Loader):
             vars(torch)["compile"] = compiles
 
 
-def _as_it_is(model: Callable[..., Any] | None = None, **_: Any) -> Callable[..., Any]:
+def _as_it_is(model: Callable[..., object] | None = None, **_: object) -> Callable[..., Any]:
     return model if model is not None else _as_it_is
 
 

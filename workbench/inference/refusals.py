@@ -164,7 +164,7 @@ _SAID = (
 )
 
 
-def _strings(data: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def _strings(data: object, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield every text and number in an error, with the name that it stands under."""
     if isinstance(data, str):
         try:
@@ -188,7 +188,7 @@ def _strings(data: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield (name, f"{data}s") if waits else (f"{name}_number", str(data))
 
 
-def _status(data: Any) -> int:
+def _status(data: object) -> int:
     """Return the HTTP status that a body tells, 0 where it tells none."""
     while isinstance(data, list) and data:
         data = data[0]

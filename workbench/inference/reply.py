@@ -112,7 +112,7 @@ def _data(content: bytes) -> Any:
     return _joined([event for event in events if isinstance(event, dict)]) if events else None
 
 
-def _joined(events: list[dict[str, Any]]) -> dict[str, Any]:
+def _joined(events: list[dict[str, object]]) -> dict[str, Any]:
     message: dict[str, Any] = {"content": ""}
     result: dict[str, Any] = {"choices": [{"message": message}]}
     for event in events:
@@ -129,12 +129,12 @@ def _joined(events: list[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _first(value: Any) -> dict[str, Any]:
+def _first(value: object) -> dict[str, Any]:
     first = value[0] if isinstance(value, list) and value else None
     return first if isinstance(first, dict) else {}
 
 
-def _usage(usage: Any) -> tuple[int, int]:
+def _usage(usage: object) -> tuple[int, int]:
     """Return tokens in and out; reasoning that is only in the total was paid for as well."""
     if not isinstance(usage, dict):
         return 0, 0
@@ -143,12 +143,12 @@ def _usage(usage: Any) -> tuple[int, int]:
     return asked, max(written, _count(usage, "total_tokens") - asked)
 
 
-def _count(usage: Mapping[str, Any], *names: str) -> int:
+def _count(usage: Mapping[str, object], *names: str) -> int:
     counts = (str(usage.get(name)).partition(".")[0] for name in names)
     return next((int(count) for count in counts if count.isdigit() and int(count)), 0)
 
 
-def _read_parts(content: Any) -> tuple[str, str, str] | None:
+def _read_parts(content: object) -> tuple[str, str, str] | None:
     """Return a message's text, reasoning and refusal; None where it is of another shape."""
     if content is None:
         return "", "", ""
@@ -170,7 +170,7 @@ def _read_parts(content: Any) -> tuple[str, str, str] | None:
     return text, thinking, refusal
 
 
-def _flat(value: Any) -> str:
+def _flat(value: object) -> str:
     """Return all that is written in a part, in whatever form."""
     if isinstance(value, str):
         return value
@@ -233,7 +233,7 @@ def read_json(text: str, schema: Schema) -> BaseModel:
     return _last_that_fits(_repaired(text, error), schema)
 
 
-def _last_that_fits(objects: Sequence[Any], schema: Schema) -> BaseModel:
+def _last_that_fits(objects: Sequence[object], schema: Schema) -> BaseModel:
     wrong = WrongShape("there is no JSON object")
     # A model that drafts in its answer gives the object that it means last.
     for data in reversed(objects):

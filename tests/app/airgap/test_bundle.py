@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -278,7 +277,7 @@ def test_two_models_of_one_name_are_told(tmp_path: Path) -> None:
     ],
 )
 def test_another_machine_is_refused_in_one_line(
-    whole: Path, tmp_path: Path, said: dict[str, Any], reason: str
+    whole: Path, tmp_path: Path, said: dict[str, object], reason: str
 ) -> None:
     manifest = json.loads((whole / MANIFEST).read_text(encoding="utf-8"))
     (whole / MANIFEST).write_text(json.dumps(manifest | said), encoding="utf-8")

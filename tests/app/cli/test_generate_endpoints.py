@@ -34,7 +34,7 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-def message(form: dict[str, Any], answer: str) -> Reply:
+def message(form: dict[str, object], answer: str) -> Reply:
     """Return a reply whose message thinks in some form."""
     text = json.dumps(form).replace("{answer}", json.dumps(answer)[1:-1])
     choice = {"index": 0, "message": json.loads(text), "finish_reason": "stop"}

@@ -9,7 +9,6 @@ import json
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import openpyxl
 import pyarrow as pa
@@ -300,7 +299,7 @@ def test_a_tool_amid_a_sharegpt_chat_is_told_and_the_rest_is_taken(imports: Impo
     ],
 )
 def test_shapes_of_question_and_answer(
-    imports: Imports, row: dict[str, Any], question: str, answer: str
+    imports: Imports, row: dict[str, object], question: str, answer: str
 ) -> None:
     assert imports(imports.write("row.jsonl", json.dumps(row))) == 0
     (example,) = imports.rows
@@ -331,7 +330,7 @@ def test_shapes_of_question_and_answer(
     ],
     ids=["explicit", "implicit", "texts", "binarized", "ultrafeedback", "kto", "sharegpt"],
 )
-def test_shapes_of_preferences(imports: Imports, rows: list[dict[str, Any]]) -> None:
+def test_shapes_of_preferences(imports: Imports, rows: list[dict[str, object]]) -> None:
     assert imports(imports.write("rows.jsonl", "\n".join(map(json.dumps, rows)))) == 0
     (pair,) = imports.pairs
     assert (pair.question, pair.chosen, pair.rejected) == ("q", "a", "b")

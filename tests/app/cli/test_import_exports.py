@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import openpyxl
 import pyarrow as pa
@@ -37,7 +36,7 @@ def _bytes(path: Path) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def _json(value: Any) -> Callable[[Path], object]:
+def _json(value: object) -> Callable[[Path], object]:
     return lambda path: path.write_text(json.dumps(value), encoding="utf-8")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ TEST = "How do I warm up my shoulders before I press overhead in the morning?"
 PHONE = "Call me at +1 650-253-0000, champ."
 
 
-def _line(*turns: str, **response: Any) -> str:
+def _line(*turns: str, **response: object) -> str:
     roles = ("user", "assistant")
     chat = [{"role": roles[n % 2], "content": text} for n, text in enumerate(turns)]
     choice = {"message": chat[-1], "finish_reason": "stop", **response}

@@ -25,7 +25,9 @@ ROWS = 4
 ANSWER = "Champ, squat to the chair at {share:.8f}."
 
 
-def message(content: Any, finish: str | None = "stop", tokens: int = 60, **fields: Any) -> Reply:
+def message(
+    content: object, finish: str | None = "stop", tokens: int = 60, **fields: object
+) -> Reply:
     """Return a reply of status 200 whose message has these fields."""
     said = {"role": "assistant", "content": content, **fields}
     usage = {"prompt_tokens": 50, "completion_tokens": tokens, "total_tokens": 50 + tokens}

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -156,7 +155,7 @@ def test_the_best_match_comes_first(rows: Set) -> None:
     ],
     ids=lambda value: json.dumps(value["scope"]) if isinstance(value, dict) else "",
 )
-def test_a_filter_keeps_what_it_says(rows: Set, asked: dict[str, Any], expected: str) -> None:
+def test_a_filter_keeps_what_it_says(rows: Set, asked: dict[str, object], expected: str) -> None:
     found = rows.owner.search(rows.id, filters=[asked])
     assert (found.ids, found.total) == (expected.split(), len(expected.split()))
 
@@ -173,7 +172,7 @@ def test_a_filter_keeps_what_it_says(rows: Set, asked: dict[str, Any], expected:
     ],
 )
 def test_a_reviewer_filters_by_their_own_responses(
-    rows: Set, who: str, asked: dict[str, Any], expected: str
+    rows: Set, who: str, asked: dict[str, object], expected: str
 ) -> None:
     found = getattr(rows, who.replace("-", "_")).search(rows.id, filters=[asked])
     assert (sorted(found.ids), found.total) == (expected.split(), len(expected.split()))
@@ -202,7 +201,7 @@ def test_filters_and_text_hold_together(rows: Set) -> None:
     ],
 )
 def test_records_are_sorted_with_missing_values_last(
-    rows: Set, keys: list[dict[str, Any]], expected: str
+    rows: Set, keys: list[dict[str, object]], expected: str
 ) -> None:
     found = rows.owner.search(rows.id, sort=keys)
     assert found.ids == expected.split()

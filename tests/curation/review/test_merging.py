@@ -11,7 +11,7 @@ ROWS = ("ex-1", "ex-2")
 BOTH = frozenset({"ann", "bob"})
 
 
-def review(reviewer: str, record: str, minute: int = 1, status: Any = "submitted") -> Review:
+def review(reviewer: str, record: str, minute: int = 1, status: object = "submitted") -> Review:
     return Review(
         reviewer=reviewer,
         record=record,

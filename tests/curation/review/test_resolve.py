@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from curation.review.resolve import resolve
@@ -48,7 +46,7 @@ def example(question: str = "My back hurts?", answer: str = "Champ, stand up.") 
     )
 
 
-def review(record: Example, reviewer: str, fidelity: int = 5, **answers: Any) -> Review:
+def review(record: Example, reviewer: str, fidelity: int = 5, **answers: object) -> Review:
     status = answers.pop("status", "submitted")
     given = {"fidelity": fidelity, "problems": [], "corrected": "", "note": "", **answers}
     return Review(reviewer=reviewer, record=record.id, status=status, answers=given)

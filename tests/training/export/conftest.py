@@ -23,7 +23,7 @@ QUESTIONS = ("the trainer walks right now?", "sets your chair today 12345!")
 NEW_TOKENS = 24
 
 
-def make_base(folder: Path, tokenizer_of: Path, kind: str = "llama", **config: Any) -> Path:
+def make_base(folder: Path, tokenizer_of: Path, kind: str = "llama", **config: object) -> Path:
     """Write a random model of a family with weights wide enough to prefer some tokens clearly."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -65,7 +65,7 @@ def _speak_in_words(model: Any, tokenizer: Any) -> None:
     model.lm_head.weight.data.mul_(0.4)[silent] = 0
 
 
-def make_adapter(folder: Path, base: Path, strength: float = 0.05, **lora: Any) -> Path:
+def make_adapter(folder: Path, base: Path, strength: float = 0.05, **lora: object) -> Path:
     """Write a random adapter for a base, of the strength of a trained one."""
     import torch
     from peft import LoraConfig, get_peft_model

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -113,7 +112,7 @@ def test_what_a_plain_script_does_not_carry_is_refused(
     tiny_model: Path,
     examples: Path,  # noqa: F811
     tmp_path: Path,
-    part: dict[str, Any],
+    part: dict[str, object],
 ) -> None:
     recipe = recipe_of(SFT).model_copy(update=part)
     run = run_of(recipe, tiny_model, examples, tmp_path / "run")

@@ -69,7 +69,7 @@ def test_a_template_beyond_turns_is_refused(tokenizer: Any) -> None:
         read_template(tokenizer, [user_prompt("How deep?")])
 
 
-def test_a_modelfile_holds_no_three_quotes(tokenizer: Any) -> None:
+def test_a_modelfile_holds_no_three_quotes(tokenizer: object) -> None:
     template = read_template(tokenizer, [])
     with pytest.raises(UserError, match="cannot hold"):
         modelfile("w.gguf", template, [], context=10, system='a """ b')

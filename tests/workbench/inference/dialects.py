@@ -25,7 +25,7 @@ FILTERED_BELOW = 0.2
 """Share of the questions that are filtered, where a dialect filters."""
 
 
-def error(status: int, body: Any, **headers: str) -> Reply:
+def error(status: int, body: object, **headers: str) -> Reply:
     """Return an error as a server sends it: JSON, or a text or a page as it is."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     if isinstance(body, str):
@@ -34,7 +34,7 @@ def error(status: int, body: Any, **headers: str) -> Reply:
     return Reply(status=status, headers=named, raw=json.dumps(body, ensure_ascii=False).encode())
 
 
-def openai(status: int, message: str, **fields: Any) -> Reply:
+def openai(status: int, message: str, **fields: object) -> Reply:
     """Return an error in OpenAI's own form."""
     body = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
     return error(status, {"error": body | fields})
@@ -135,7 +135,7 @@ class Dialect:
                 return reply
         return None
 
-    def _answer(self, request: Request, message: dict[str, Any]) -> Reply:
+    def _answer(self, request: Request, message: dict[str, object]) -> Reply:
         asked = sum(len(turn["content"].split()) for turn in request.body["messages"])
         said = len(json.dumps(message).split())
         with self._lock:

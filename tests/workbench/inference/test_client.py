@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -208,7 +207,7 @@ def test_usage_adds_up() -> None:
         ),
     ],
 )
-def test_a_hopeless_endpoint_is_one_line(completions: list[dict[str, Any]], line: str) -> None:
+def test_a_hopeless_endpoint_is_one_line(completions: list[dict[str, object]], line: str) -> None:
     ended = [Completion.model_validate({"end": "failed", **one}) for one in completions]
     with pytest.raises(UserError) as caught:
         raise_if_hopeless(Endpoint(base_url="http://t/v1", model="m"), ended)

@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -54,7 +53,7 @@ class Asked:
         self.dialect, self.round = dialect, round_
         self.counted = (0, 0)
 
-    def config(self, url: str, **generate: Any) -> list[str]:
+    def config(self, url: str, **generate: object) -> list[str]:
         about = {"base_url": url, "model": "m", "backoff": 0.01, "concurrency": 4, "price": PRICE}
         block = {**about, "rate_limit_wait": 5, "max_tokens": 200, **self.dialect.endpoint}
         options = self.round.options(url)

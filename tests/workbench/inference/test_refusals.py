@@ -17,7 +17,7 @@ from workbench.inference.refusals import (
 )
 
 
-def body(**fields: Any) -> dict[str, Any]:
+def body(**fields: object) -> dict[str, Any]:
     messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
     return {"messages": messages, "max_tokens": 9, "temperature": 0, "seed": 1, **fields}
 
@@ -83,7 +83,7 @@ KINDS: dict[str, tuple[int, Any, str]] = {
 
 
 @pytest.mark.parametrize(("status", "content", "kind"), KINDS.values(), ids=KINDS)
-def test_an_error_means_something_in_any_form(status: int, content: Any, kind: str) -> None:
+def test_an_error_means_something_in_any_form(status: int, content: object, kind: str) -> None:
     raw = content if isinstance(content, str) else json.dumps(content)
     assert read_refusal(status, {}, raw.encode()).kind == kind
 

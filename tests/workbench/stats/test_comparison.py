@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -19,7 +17,7 @@ def score(
     why: str = "",
     *,
     response: str = "",
-    **more: Any,
+    **more: object,
 ) -> Score:
     return Score(
         arm=arm,

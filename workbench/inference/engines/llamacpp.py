@@ -155,7 +155,7 @@ class LlamaCpp:
             ended=reply["stop_type"] != "limit",
         )
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
+    def _post(self, path: str, body: dict[str, object]) -> Any:
         try:
             reply = self._client.post(path, json=body)
         except httpx.TransportError as error:
