@@ -95,9 +95,10 @@ def answer_all(
         arms = [replace(arm, system=texts.get(arm.name, arm.system)) for arm in arms]
         asking = _Asking(context, pool, scratch, instructions, limit)
         asked = asking.asked
-        responses, safe, crossed, instructed = asking.answers(
+        responses, talks, safe, crossed, instructed = asking.answers(
             [
                 asked(arms, questions, seeds=seeds),
+                asked(safety.talkers(arms), safety.conversations, seeds=seeds),
                 asked(safety.arms(arms), safety.prompts, seeds=seeds),
                 asked(robustness.arms(arms), robustness.examples, seeds=seeds[:1]),
                 asking.rules(bare),
@@ -107,7 +108,7 @@ def answer_all(
         dial = asking.dial(arms, scaled, questions, safety.prompts, instructed, seeds)
         prices = asking.prices(arms, questions, responses, prompts)
         loss = language_loss(language, pool, scratch / "loss")
-    crossed = robustness.crossed(crossed)
+    responses, crossed = [*responses, *talks], robustness.crossed(crossed)
     rows = instructions.examples
     return ArmAnswers(responses, rows, instructed, safe, crossed, dial, prices, gate, limit, loss)
 

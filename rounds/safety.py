@@ -12,10 +12,12 @@ from pathlib import Path
 
 from evaluation.arms import Arm
 from evaluation.gate import GateReport
+from evaluation.probes import take_probes
 from evaluation.safety import load_refusals, safety_prompts
 from evaluation.safety_case import SafetyCase, SafetyLine, build_case, check_refusal_rules
 from rounds.context import RoundContext
 from workbench.arm_names import headline_arm
+from workbench.config import EvaluateSettings
 from workbench.records import ProbePrompt, Response
 from workbench.stats import Comparison
 from workbench.store import packaged
@@ -27,6 +29,8 @@ class SafetyCheck:
 
     context: RoundContext
     prompts: tuple[ProbePrompt, ...]
+    conversations: tuple[ProbePrompt, ...] = ()
+    """Those that only the arm that would be shipped is in, so that its drift can be told."""
 
     @classmethod
     def of(cls, context: RoundContext, probes: Sequence[ProbePrompt]) -> SafetyCheck:
@@ -34,14 +38,17 @@ class SafetyCheck:
         settings, language = context.config.evaluate, context.persona.language
         requests = load_refusals(settings.refusals, language) if settings.requests else []
         prompts = safety_prompts(probes, requests, settings.safety, settings.requests)
-        return cls(context, tuple(prompts))
+        return cls(context, tuple(prompts), tuple(more_conversations(probes, settings)))
 
     def arms(self, arms: Sequence[Arm]) -> list[Arm]:
         """Return those that are asked: the base, and the arm that would be shipped."""
         if not self.prompts:
             return []
-        shipped = headline_arm("base", [arm.name for arm in arms])
-        return [arm for arm in arms if arm.name in ("base", shipped)]
+        return [arm for arm in arms if arm.name in ("base", _shipped(arms))]
+
+    def talkers(self, arms: Sequence[Arm]) -> list[Arm]:
+        """Return who is in the further conversations: the arm that would be shipped."""
+        return [arm for arm in arms if self.conversations and arm.name == _shipped(arms)]
 
     def case(
         self,
@@ -67,6 +74,19 @@ class SafetyCheck:
             rules=check_refusal_rules(settings.refusals, language),
             more=more,
         )
+
+
+def _shipped(arms: Sequence[Arm]) -> str | None:
+    return headline_arm("base", [arm.name for arm in arms])
+
+
+def more_conversations(
+    probes: Sequence[ProbePrompt], settings: EvaluateSettings
+) -> list[ProbePrompt]:
+    """Return the conversations up to ``settings.drift`` that are not asked of every arm."""
+    if settings.conversations == "all":
+        return []
+    return take_probes(probes, 0, settings.drift)[settings.conversations :]
 
 
 def safety_files(context: RoundContext) -> dict[str, Path]:

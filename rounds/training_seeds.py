@@ -23,7 +23,9 @@ from workbench.config import dumped
 from workbench.stats.training_seeds import SeedsReport, crossed_mean, differences_by_prompt
 
 FOLDER = ".seeds"
-_QUICK: dict[str, object] = {"probes": 0, "conversations": 0, "safety": 0, "requests": 0}
+_QUICK: dict[str, object] = {
+    **{"probes": 0, "conversations": 0, "drift": 0, "safety": 0, "requests": 0}
+}
 """Of a further training only the held-out questions are asked."""
 
 

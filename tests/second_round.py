@@ -38,6 +38,7 @@ SETTINGS: dict[str, Any] = {
         "rows": 4,
         "probes": 0,
         "conversations": 0,
+        "drift": 0,
         "safety": 0,
         "requests": 0,
         # As many as the first round asks for; other surfaces were tried there.

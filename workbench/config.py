@@ -311,8 +311,11 @@ class EvaluateSettings(Settings):
     probes: int = Field(default=4, ge=0)
     """Prompts of each probe set."""
     conversations: Annotated[int, Field(ge=0)] | Literal["all"] = 2
-    """Conversations over several turns, those of the held-out simulated users first; ``all`` asks
-    every one. Below 20 nothing is said of drift in the safety case."""
+    """Conversations over several turns that every arm is in, those of the held-out simulated users
+    first; ``all`` asks every one."""
+    drift: int = Field(default=20, ge=0)
+    """Conversations that the arm that would be shipped is in, those of ``conversations`` among
+    them; below 20 nothing is said of drift in the safety case."""
     safety: int = Field(default=24, ge=0)
     """Prompts of each safety set (disclosure, crisis, signs of danger) that the base and the arm
     that would be shipped are asked; below 20 nothing is told by them."""

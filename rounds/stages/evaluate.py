@@ -176,7 +176,10 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     robustness = RobustnessCheck.of(context, prompts)
     questions, rows = [*prompts, *probes], (inputs.train, inputs.validation)
     answers = answer_all(context, work, *rows, questions, safety, robustness, scratch)
-    sense = _sense(context, inputs, prompts, answers)
+    sense, questions = (
+        _sense(context, inputs, prompts, answers),
+        [*questions, *safety.conversations],
+    )
     scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
     calibration = _calibrate(context, inputs, judging, scores)
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)

@@ -32,7 +32,7 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model": str(tiny_model),
         "train": {"methods": ["sft"], "overrides": {"sft": sft}},
         "evaluate": {
-            **{"max_new_tokens": 8, "probes": 0, "conversations": 0},
+            **{"max_new_tokens": 8, "probes": 0, "conversations": 0, "drift": 0},
             **{"safety": 0, "requests": 0, "instructed": 2, "robustness": "off"},
         },
     }

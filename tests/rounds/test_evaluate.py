@@ -26,6 +26,8 @@ from workbench.store import read_records, write_records
 ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
 ANSWERS = 4 + (len(PROBES) - 1) + 5
 """Of an arm: held-out questions, one of each probe set, and a conversation of five turns."""
+MORE = 5
+"""Of the arm that would be shipped, in a further conversation."""
 INSTRUCTED = 3
 """Instructions that each of the three arms whose weights are here is asked."""
 CROSSED = 4 * 6
@@ -71,7 +73,7 @@ def evaluated(
         "persona": str(persona),
         "model": str(model),
         "evaluate": {
-            **{"max_new_tokens": 8, "probes": 1, "conversations": 1, "max_unscored": 1},
+            **{"max_new_tokens": 8, "probes": 1, "conversations": 1, "drift": 2, "max_unscored": 1},
             **{"safety": 1, "requests": 1},
             "gate": {"cross_entropy": 9, "instructions": 1},
             "instructed": INSTRUCTED,
@@ -145,10 +147,12 @@ def test_five_arms_answer_the_same_prompts_and_probes(evaluated: tuple[Path, Pat
     of_arm = Counter((response.arm, response.probe) for response in answers)
     for arm in ARMS:
         # Four held-out questions, one of each probe, and a conversation of five turns.
-        assert of_arm[arm, ""] == 4 and of_arm[arm, "safety"] == 1 and of_arm[arm, "drift"] == 5
-    assert len(answers) == 5 * ANSWERS
+        assert of_arm[arm, ""] == 4 and of_arm[arm, "safety"] == 1
+        # The arm that would be shipped is in a further conversation, for its safety case.
+        assert of_arm[arm, "drift"] == (10 if arm == "sft+dpo" else 5)
+    assert len(answers) == 5 * ANSWERS + MORE
     # Two requests of the base and of the arm that would be shipped; probes were asked before.
-    assert len(cached(folder)) == 5 * ANSWERS + 3 * INSTRUCTED + 2 * 2 + CROSSED
+    assert len(cached(folder)) == 5 * ANSWERS + MORE + 3 * INSTRUCTED + 2 * 2 + CROSSED
     scores = list(read_records(folder / "evaluate" / "scores.jsonl", Score))
     rules = [score for score in scores if score.metric == "emoji"]
     assert len(rules) == len(answers)
@@ -292,7 +296,8 @@ def test_what_a_judge_did_not_answer_is_asked_again_and_nothing_else(
     with ScriptedServer(script) as server:
         price = {"input": 1.0, "output": 2.0, "currency": "EUR"}
         judge = {"base_url": server.url, "model": "j", "attempts": 1, "price": price}
-        few = {"max_unscored": 0.1, "arms": ["base", "sft"], "pairwise": False, "requests": 0}
+        few = {"max_unscored": 0.1, "arms": ["base", "sft"], "pairwise": False}
+        few |= {"requests": 0, "drift": 0}
         few["robustness"] = "off"
         # The evaluation is whole, says what is missing, and fails by it.
         before = evaluate(judge=judge, evaluate=few).counts

@@ -153,7 +153,7 @@ def test_stages_of_a_model_read_no_file_of_a_round_twice(
         generate={"max_new_tokens": 8},
         train={"methods": ["sft"], "overrides": {"sft": SHORT}},
         evaluate={
-            **{"rows": 2, "probes": 0, "conversations": 0, "max_new_tokens": 8},
+            **{"rows": 2, "probes": 0, "conversations": 0, "drift": 0, "max_new_tokens": 8},
             **{"safety": 0, "requests": 0, "instructed": 2},
             "arms": ["base", "sft"],  # the persona's prompt fills this model's whole context
         },

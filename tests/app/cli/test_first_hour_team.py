@@ -56,6 +56,7 @@ evaluate:
   arms: [base, sft]
   probes: 1
   conversations: 0
+  drift: 0
   instructed: 1
   safety: 0
   requests: 0
