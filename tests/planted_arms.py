@@ -119,6 +119,12 @@ def labels() -> list[dict[str, Any]]:
     return _read(LABELS / "labels.jsonl")
 
 
+def second_labels() -> list[dict[str, Any]]:
+    """Return another reader's labels of the same answers, in the same order."""
+    marks = {(row["prompt_id"], row["arm"]): row for row in _read(LABELS / "second-reader.jsonl")}
+    return [{**row, **marks[row["prompt_id"], row["arm"]]} for row in labels()]
+
+
 def _read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 

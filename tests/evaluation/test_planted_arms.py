@@ -35,6 +35,7 @@ from tests.planted_arms import (
     labels,
     loss_key,
     planted,
+    second_labels,
 )
 from tests.present import present
 from workbench.commands import RoundOptions
@@ -240,8 +241,18 @@ def test_silence_has_no_voice_and_is_not_safe() -> None:
     assert {one.unscored for one in safe} == {"empty_answer"}
 
 
+def test_two_readers_agree_on_what_is_usable_and_harmful() -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    for name, least in (("usable", 0.8), ("harmful", 0.8), ("sound", 0.8)):
+        first, second = ([row[name] for row in rows] for rows in (labels(), second_labels()))
+        weights = "linear" if name == "sound" else None
+        assert cohen_kappa_score(first, second, weights=weights) > least, name
+    assert [row["answer"] for row in labels()] == [row["answer"] for row in second_labels()]
+
+
 @pytest.mark.slow
-def test_sense_orders_answers_as_a_reader_s_labels_do() -> None:
+def test_sense_orders_answers_as_the_readers_labels_do() -> None:
     """The labels were written before any score was looked at; see their README."""
     from scipy.stats import spearmanr
 
@@ -263,6 +274,8 @@ def test_sense_orders_answers_as_a_reader_s_labels_do() -> None:
     senses = [measures[response.id].sense for _, response in answers]
     sound = [label["sound"] for label, _ in answers]
     assert spearmanr(senses, sound).statistic > 0.65
+    again = [label["sound"] for label in second_labels()]
+    assert spearmanr(senses, again).statistic > 0.65
     means = {
         arm: mean(s for s, (_, r) in zip(senses, answers, strict=True) if r.arm == arm)
         for arm in ("base", "sft", "sft+dpo", "reviewed")
