@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from pydantic import Field
+
 from evaluation.arms import Arm, ModelPool
 from evaluation.turns import first_turn
 from workbench.inference.answer_cache import paid_by
@@ -51,7 +53,17 @@ class SearchedPrompt(Frozen):
     """Of the validation rows' answers under it, nats a token."""
     plain_loss: float | None = None
     """The same under the persona's system prompt alone."""
+    score: float | None = None
+    """Of the base's answers to the validation rows under it: the mean of voice and sense, 0 to 1,
+    of a prompt that a teacher wrote."""
+    plain_score: float | None = None
+    """The same under the persona's system prompt alone."""
     trials: int = 0
+    """Sets of rows, or prompts, that were held to the validation rows."""
+    answers: int = 0
+    """Of the base, that the search took."""
+    reflections: int = 0
+    """Questions to the teacher."""
     seconds: float = 0.0
 
 
@@ -62,6 +74,8 @@ class Prices(Frozen):
     timed: int = 0
     """Questions that were timed, answered together; 0 where nothing was."""
     prompts: tuple[SearchedPrompt, ...] = ()
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Prompt arm that was asked for → why there is none: ``no_teacher`` or ``no_package``."""
 
     def arm(self, name: str) -> ArmPrice | None:
         """Return an arm's price; None where it did not answer."""

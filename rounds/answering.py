@@ -18,6 +18,7 @@ from evaluation.arms import Arm, ModelPool
 from evaluation.gate import GateReport, check_forgetting
 from evaluation.general import General, load_general, measure_general, texts_file
 from evaluation.instructions import Instructions, follow_instructions, load_instructions
+from evaluation.optimised_prompt import STEP as REFLECT_STEP
 from evaluation.prices import TIMED, Prices, SearchedPrompt, price_arms, with_money
 from evaluation.probes import REFUSAL_SETS
 from evaluation.sense import Loss, language_loss
@@ -25,13 +26,17 @@ from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
 from rounds.dial import DialAnswers, full_arm, scaled_arms, scaled_name
 from rounds.layout import adapter
-from rounds.prompt_arms import search_prompts
+from rounds.prompt_arms import PromptSearch, left_out, prompt_arms
 from rounds.robustness import RobustnessCheck
 from rounds.runner import Work
 from rounds.safety import SafetyCheck
+from workbench.arm_names import OPTIMISED
+from workbench.dialogue.players import STEP as USER_STEP
 from workbench.dialogue.players import ModelPlayer
-from workbench.inference.answer_cache import CACHE
+from workbench.inference.answer_cache import CACHE, paid_by
 from workbench.inference.base_models import load_tokenizer, resolve_model
+from workbench.inference.endpoint import Endpoint
+from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.prompts import system_prompt
 from workbench.records import Example, ProbePrompt, Response
 from workbench.store import file_hash, write_json
@@ -90,7 +95,7 @@ def answer_all(
     bare = [arm for arm in arms if not (arm.endpoint or arm.system)]
     with scaled_arms(arms, settings.strengths) as scaled:
         pool = ModelPool(folder, [*arms, *scaled])
-        prompts = search_prompts(context, pool, train, validation, limit, scratch)
+        prompts = PromptSearch(context, pool, train, validation, limit, scratch).all()
         texts = {one.arm: one.text for one in prompts}
         arms = [replace(arm, system=texts.get(arm.name, arm.system)) for arm in arms]
         asking = _Asking(context, pool, scratch, instructions, limit)
@@ -171,6 +176,7 @@ class _Asking:
             arms=tuple(with_money(priced, arms, self.scratch / CACHE)),
             timed=min(TIMED, len(plain)) if timed else 0,
             prompts=tuple(prompts),
+            left_out=left_out(self.context),
         )
 
     def dial(
@@ -200,6 +206,27 @@ class _Asking:
         by_name = {scaled_name(full.name, one): one for one in strengths if one != 1}
         gate = self.gate(held, [*instructed, *rules])
         return DialAnswers(by_name, answers, safe, rules, gate)
+
+
+def bill(context: RoundContext, judge: Endpoint | None, cache: Path) -> dict[str, object]:
+    """Return what endpoints took over all runs, whose answers ``cache`` keeps, as counts.
+
+    Empty where none is asked; kept answers cost nothing again.
+    """
+    steps = {f"arm {a.name}": a.endpoint for a in named_arms(context, "") if a.endpoint}
+    steps |= {JUDGE_STEP: judge} if judge else {}
+    steps |= {USER_STEP: user} if (user := context.config.simulated_user) else {}
+    if (teacher := context.config.teacher) and OPTIMISED in prompt_arms(context):
+        steps[REFLECT_STEP] = teacher
+    if not steps:
+        return {}
+    rates = {step: endpoint.rate for step, endpoint in steps.items()}
+    paid = paid_by(cache, steps)
+    return {
+        "paid": {step: took._asdict() for step, took in paid.items()},
+        "spent": round(sum(took.cost(rates[step]) for step, took in paid.items()), 6),
+        "currency": next((rate.currency for rate in rates.values() if rate), None),
+    }
 
 
 def _player(context: RoundContext, scratch: Path) -> ModelPlayer | None:

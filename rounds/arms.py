@@ -12,6 +12,7 @@ from evaluation.judge import CONTENT
 from evaluation.scorers import SENSE
 from rounds.context import RoundContext
 from rounds.layout import adapter as adapter_of
+from rounds.prompt_arms import left_out, prompt_arms
 from workbench.arm_names import is_prompted
 from workbench.checks import Judge
 from workbench.config import METHODS
@@ -50,10 +51,12 @@ def own_arms(context: RoundContext) -> list[OwnArm]:
     """
     stages = {"base": "", **{arm_name(method): method for method in context.config.train.methods}}
     last = list(stages)[-1]
-    tried = [f"base+{name}" for name in context.config.evaluate.prompt_arms]
+    tried, missing = prompt_arms(context), left_out(context)
     usual = dict.fromkeys(("base", f"base{PROMPT}", *tried, *stages, f"{last}{PROMPT}"))
     arms = []
     for name in context.config.evaluate.arms or usual:
+        if name in missing:
+            continue
         unprompted = "base" if name in tried else name.removesuffix(PROMPT)
         if unprompted not in stages:
             raise UserError(

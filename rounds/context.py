@@ -175,7 +175,7 @@ class RoundContext:
         if dial and not self.config.evaluate.strengths:
             changes["strengths"] = DIAL
         if prompts:
-            changes["prompt_arms"] = ("few-shot",)
+            changes["prompt_arms"] = ("few-shot", "optimised")
         if not changes:
             return self
         return self._with(evaluate=self.config.evaluate.model_copy(update=changes))

@@ -16,10 +16,11 @@ from evaluation.instructions import instructions_file
 from rounds.comparison import DECODING, asked_text, columns_by_prompt, means_of
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, GENERAL, RESPONSES, SCORES, Manifest, RoundFolder
-from workbench.config import METHODS, dumped
+from workbench.config import METHODS
 from workbench.persona import FIDELITY
 from workbench.records import Example, Response, Score, take_spread
 from workbench.store import file_hash
+from workbench.values import dumped
 
 STAGE = "evaluate"
 READ = (COMPARISON, GENERAL, RESPONSES, SCORES)

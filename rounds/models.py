@@ -29,6 +29,7 @@ from rounds.layout import (
     trained_rows,
 )
 from rounds.lineage.documents import data_sheet
+from rounds.prompt_arms import searched_prompts
 from rounds.row_export import log_export, record_names, write_about
 from rounds.stages.train import learning_files, training_run
 from training.export.carried import is_bridged, serving_folder
@@ -61,7 +62,8 @@ def _untrained(context: RoundContext, method: str) -> UserError:
 def known_arm(context: RoundContext, name: str | None) -> OwnArm:
     """Return an arm to talk to; ``dpo`` stands for ``sft+dpo``, and ``+prompt`` may follow.
 
-    Without a name it is the last trained one.
+    Without a name it is the last trained one. Prompts that an evaluation searched for are there by
+    their arms' names, such as ``base+optimised``.
 
     Raises:
         UserError: There is none of that name, or it was not trained.
@@ -72,6 +74,8 @@ def known_arm(context: RoundContext, name: str | None) -> OwnArm:
         return OwnArm("base")
     if name is None:
         return OwnArm(trained[-1], trained[-1])
+    if name in searched_prompts(context.round):
+        return OwnArm(name)
     bare = name.removesuffix(PROMPT).removeprefix("sft+")
     if bare in METHODS and bare not in trained:
         raise _untrained(context, bare)

@@ -30,6 +30,7 @@ from rounds.layout import (
 )
 from rounds.models import known_arm
 from rounds.pipeline import stages_until
+from rounds.prompt_arms import arm_prompt
 from rounds.runner import Outcome
 from rounds.training_seeds import run_with_seeds
 from training.device import quiet
@@ -38,7 +39,6 @@ from workbench.inference.base_models import resolve_model
 from workbench.inference.chat_session import ChatSession
 from workbench.inference.hub import hub_offline
 from workbench.meter import give_memory_back
-from workbench.prompts import system_prompt
 from workbench.records import Message, Messages
 
 if TYPE_CHECKING:
@@ -206,13 +206,12 @@ def open_chats(
     own = [known_arm(context, arm) for arm in arms]
     if len(set(own)) < len(own):
         raise UserError(f"both arms are '{own[0].name}'", where="--vs", fix="name another one")
-    system = system_prompt(context.persona)
     with hub_offline(), quiet():
         adapters = {arm.stage: context.round.path(adapter(arm.stage)) for arm in own if arm.stage}
         session = ChatSession(resolve_model(context.config.model), adapters)
         try:
             yield {
-                arm.name: Chat(session, arm.stage, system if arm.prompted else "", max_new_tokens)
+                arm.name: Chat(session, arm.stage, arm_prompt(context, arm.name), max_new_tokens)
                 for arm in own
             }
         finally:

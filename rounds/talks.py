@@ -22,10 +22,10 @@ from rounds.context import RoundContext
 from rounds.layout import RoundFolder
 from rounds.models import known_arm
 from rounds.overview import BASE, trained_methods
+from rounds.prompt_arms import arm_prompt, searched_prompts
 from rounds.round import Chat, open_chats
 from rounds.rows import RowTable
 from workbench.errors import UserError
-from workbench.prompts import system_prompt
 from workbench.records import Message, Messages, last_user_turn
 
 IDLE = 600.0
@@ -87,7 +87,8 @@ def _turns(messages: Messages) -> Messages:
 
 def arms_of(context: RoundContext) -> list[str]:
     """Return the arms that can be talked to: the base, prompted too, and each trained stage."""
-    return [BASE, f"{BASE}+prompt", *map(arm_name, trained_methods(context.round))]
+    prompted = dict.fromkeys((f"{BASE}+prompt", *searched_prompts(context.round)))
+    return [BASE, *prompted, *map(arm_name, trained_methods(context.round))]
 
 
 @dataclass
@@ -110,9 +111,12 @@ class TalkRoom:
         """
         if not arms:
             raise UserError("no arm is chosen", fix="choose at least one to talk to")
-        system = (Message(role="system", content=system_prompt(context.persona)),)
-        own = [known_arm(context, name) for name in arms]
-        messages: dict[str, Messages] = {arm.name: system if arm.prompted else () for arm in own}
+        names = [known_arm(context, name).name for name in arms]
+        prompts = {name: arm_prompt(context, name) for name in names}
+        messages: dict[str, Messages] = {
+            name: (Message(role="system", content=text),) if text else ()
+            for name, text in prompts.items()
+        }
         talk = Talk(secrets.token_urlsafe(9), context.round, messages)
         self._talks[talk.id] = talk
         while len(self._talks) > MOST_TALKS:

@@ -19,8 +19,8 @@ from rounds.context import RoundContext
 from rounds.layout import COMPARISON, RESPONSES, SCORES, SEEDS, TEST, TRAIN, RoundFolder
 from rounds.pipeline import run_spec, run_stages
 from rounds.runner import Outcome, StageSpec, Work
-from workbench.config import dumped
 from workbench.stats.training_seeds import SeedsReport, crossed_mean, differences_by_prompt
+from workbench.values import dumped
 
 FOLDER = ".seeds"
 _QUICK: dict[str, object] = {

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 PROMPTED = "base+prompt"
 FEW_SHOT = "base+few-shot"
 """The same with examples that were searched for on validation rows."""
-PROMPT_ARMS = (PROMPTED, FEW_SHOT)
+OPTIMISED = "base+optimised"
+"""The base with a system prompt that a teacher wrote anew, held to validation rows."""
+PROMPT_ARMS = (PROMPTED, FEW_SHOT, OPTIMISED)
 """The base with prompts of which tuning has to beat the best."""
-_PROMPTED = ("+prompt", "+few-shot")
+_PROMPTED = ("+prompt", "+few-shot", "+optimised")
 HEADLINE = ("sft+dpo", "dpo", "sft")
 """The arm that the verdict is about: the first of these that answered, else the last arm that is
 asked without a system prompt."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, overload
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from workbench.errors import UserError, nearest
 from workbench.inference.embedded import EMBEDDED
@@ -245,6 +245,17 @@ class GateBounds(Settings):
     going in circles, copied, in another language, words without order. Six answers at least."""
 
 
+class PromptBudget(Settings):
+    """What a search for a system prompt may take; no turn begins that would be beyond it."""
+
+    answers: int = Field(default=200, ge=24)
+    """Answers of the base: 16 a prompt that goes before the validation rows, 6 a turn."""
+    reflections: int = Field(default=12, ge=1)
+    """Questions to the teacher, each of some 2 000 tokens."""
+    seconds: float = Field(default=1800.0, gt=0)
+    """After which no other turn begins."""
+
+
 class EvaluateSettings(Settings):
     """How the arms answer, how they are scored, and when the evaluation fails."""
 
@@ -299,15 +310,17 @@ class EvaluateSettings(Settings):
     more: dict[str, str | Endpoint] = Field(default_factory=dict)
     """Other arms by name: ``round-001/sft``, an adapter's or a model's folder, a hub id, an
     endpoint, or ``teacher`` or ``student``; with ``+prompt`` at the end of the name, prompted."""
-    prompt_arms: tuple[Literal["few-shot"], ...] = ()
-    """Prompts that try harder, each an arm of the base: ``few-shot`` shows the reviewed training
-    rows that foretell the validation rows best, searched offline; a minute or so on two cores. What
-    every arm's answers cost is then timed as well (``--prompts``)."""
+    prompt_arms: tuple[Literal["few-shot", "optimised"], ...] = ()
+    """Prompts that try harder, each an arm of the base (``--prompts``): ``few-shot`` shows the
+    training rows that foretell the validation rows best, searched offline in a minute or so;
+    ``optimised`` is a system prompt that the teacher rewrites by the base's answers, left out
+    without one. What every arm's answers cost is then timed as well."""
+    prompt_budget: PromptBudget = PromptBudget()
+    """What the search for ``optimised`` may take."""
     shots: int = Field(default=4, ge=1, le=32)
     """Rows that it shows; fewer where they would leave no room for the answer."""
     few_shot: int = Field(default=0, ge=0)
-    """So many of the persona's few-shot examples, those of the training split, stand in the system
-    prompt."""
+    """So many of the persona's own examples, of the training split, stand in the system prompt."""
     probes: int = Field(default=4, ge=0)
     """Prompts of each probe set."""
     conversations: Annotated[int, Field(ge=0)] | Literal["all"] = 2
@@ -430,16 +443,3 @@ def _merged(data: Mapping[str, object], changes: Mapping[str, object]) -> dict[s
             value = _merged(old, value)
         merged[key] = value
     return merged
-
-
-@overload
-def dumped(part: BaseModel) -> dict[str, Any]: ...
-
-
-@overload
-def dumped(part: None) -> None: ...
-
-
-def dumped(part: BaseModel | None) -> dict[str, Any] | None:
-    """Return a part of the configuration as the JSON values that a manifest keeps."""
-    return part.model_dump(mode="json") if part else None

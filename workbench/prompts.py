@@ -38,7 +38,7 @@ def system_prompt(persona: Persona, few_shot: Sequence[Example] = ()) -> str:
     for key, rules in (("must", persona.must), ("must_not", persona.must_not)):
         if rules:
             lines += [_say(persona, key), *(f"- {rule.strip()}" for rule in rules)]
-    lines.append(_say(persona, "safety", boundary=persona.safety.boundary.strip()))
+    lines.append(safety_line(persona))
     if few_shot:
         lines.append(_say(persona, "example"))
         for example in few_shot:
@@ -47,6 +47,11 @@ def system_prompt(persona: Persona, few_shot: Sequence[Example] = ()) -> str:
                 f"{_say(persona, 'answer')}: {example.answer}",
             ]
     return "\n".join(lines)
+
+
+def safety_line(persona: Persona) -> str:
+    """Return the line of a system prompt that says where the persona's advice ends."""
+    return _say(persona, "safety", boundary=persona.safety.boundary.strip())
 
 
 def with_system(system: str, prompt: Messages) -> Messages:

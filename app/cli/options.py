@@ -139,7 +139,9 @@ dial_option = click.option(
     "--dial", is_flag=True, help="The adapter at several strengths, as a curve in the report."
 )
 prompts_option = click.option(
-    "--prompts", is_flag=True, help="The base with searched examples too, and each arm's price."
+    "--prompts",
+    is_flag=True,
+    help="The base with searched examples and, by a teacher, a searched prompt; each arm's price.",
 )
 overlap_option = click.option(
     "--reviewers-per-record",

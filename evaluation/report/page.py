@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from evaluation.conversations import BREAK_BELOW, ConversationMeasure, measure_conversations
 from evaluation.outcome import outcome_of
+from evaluation.prices import SearchedPrompt
 from evaluation.report import answers, figures, results, rows
 from evaluation.report.dial import dial_charts, dial_lines, refused
 from evaluation.report.inputs import ReportInput, StageRun
@@ -110,8 +112,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
     bars = [comparison.cell(arm, FIDELITY) for arm in arms]
     scored = {cell.metric for cell in comparison.cells if cell.scored}
     return {
-        "t": wording,
-        "report": report,
+        **{"t": wording, "report": report},
         "persona": report.persona,
         "comparison": comparison,
         "base": comparison.base,
@@ -141,6 +142,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "instruction_shares": report.general.instruction_shares if report.general else {},
         "surface_lines": surface_lines(report.robustness, wording),
         "tuning": tuning_against_prompt(report, wording),
+        "searched": partial(_searched, wording),
         "dial_lines": dial_lines(report.dial, wording),
         "dial_charts": dial_charts(report.dial, wording),
         "refused": refused,
@@ -149,6 +151,22 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
             14, 14, wording.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"
         ),
     }
+
+
+def _searched(wording: Wording, prompt: SearchedPrompt) -> str:
+    """Return in a line how a prompt was searched for, and what it brought on validation rows."""
+    how: dict[str, object] = {
+        "arm": wording.arm(prompt.arm),
+        "trials": prompt.trials,
+        "seconds": wording.seconds(prompt.seconds),
+    }
+    if prompt.score is None:
+        before, after = (wording.number(one or 0) for one in (prompt.plain_loss, prompt.loss))
+        rows = len(prompt.rows)
+        return wording("prices.searched", rows=rows, before=before, after=after, **how)
+    before, after = (wording.percent(one) for one in (prompt.plain_score, prompt.score))
+    how |= {"answers": prompt.answers, "reflections": prompt.reflections}
+    return wording("prices.written", before=before, after=after, **how)
 
 
 def _judge_lead(report: ReportInput, wording: Wording) -> str:

@@ -25,7 +25,7 @@ from evaluation.sense import AnswerSense, SenseInput, measure_sense
 from evaluation.style import StyleReport, train_style
 from evaluation.text_measures import diversity_by_arm
 from rounds import layout
-from rounds.answering import ArmAnswers, answer_all
+from rounds.answering import ArmAnswers, answer_all, bill
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
 from rounds.dial import dial_of
@@ -39,19 +39,19 @@ from rounds.last_evaluation import (
     shared_files,
 )
 from rounds.layout import adapter
+from rounds.prompt_arms import prompt_arms
 from rounds.robustness import RobustnessCheck, robustness_files
 from rounds.runner import StageSpec, Work
 from rounds.safety import SafetyCheck, safety_files
-from workbench.config import dumped
-from workbench.dialogue.players import STEP as USER_STEP
+from workbench.arm_names import OPTIMISED
 from workbench.errors import UserError
-from workbench.inference.answer_cache import CACHE, base_fingerprint, paid_by
+from workbench.inference.answer_cache import CACHE, base_fingerprint
 from workbench.inference.embedder import make_embedder
 from workbench.inference.endpoint import Endpoint
-from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.wire import check_reachable
 from workbench.records import Example, ProbePrompt, Response, Review, Score
 from workbench.stats import Comparison, compare
+from workbench.values import dumped
 
 STAGE = "evaluate"
 
@@ -62,7 +62,8 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
     arms = named_arms(context, "")
     named = {f"arm {arm.name}": arm.adapter for arm in arms if arm.adapter}
     bases = {arm.name: base_fingerprint(arm.model) for arm in arms if arm.model}
-    last = last_evaluated(context.round)
+    last, optimised = last_evaluated(context.round), OPTIMISED in prompt_arms(context)
+    packages = ["peft", "ragas", "scipy", "sentence-transformers", "torch", "transformers"]
     return StageSpec(
         STAGE,
         partial(_evaluate, context),
@@ -91,12 +92,13 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
             "model": context.config.model,
             "base": context.base_key(STAGE),
             **({"bases": bases} if bases else {}),
+            **({"teacher": dumped(context.config.teacher)} if optimised else {}),
             "judge": dumped(context.config.judge),
             "embedder": context.config.model_dump(mode="json")["embedder"],
             **({"simulated_user": dumped(user)} if (user := context.config.simulated_user) else {}),
             **dumped(context.config.evaluate),
         },
-        packages=("peft", "ragas", "scipy", "sentence-transformers", "torch", "transformers"),
+        packages=(*packages, *(["gepa"] if optimised else [])),
         resumable=True,
     )
 
@@ -197,7 +199,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     work.write(layout.STYLE, style)
     _write_pairs(context, work, answers.answered, judging)
     work.counts.update(
-        _bill(context, judging),
+        bill(context, judging.judge, judging.cache),
         prompts=len(prompts),
         probes=len(probes),
         primaries=_primaries(work, settings.primary),
@@ -421,22 +423,6 @@ def _counts(answers: ArmAnswers, scores: list[Score]) -> dict[str, object]:
         "unanswered": Counter(r.arm for r in answers.responses if r.unanswered),
         "reasoned": Counter(r.arm for r in answers.responses if r.reasoning),
         "unscored": sum(score.value is None for score in scores),
-    }
-
-
-def _bill(context: RoundContext, judging: _Judging) -> dict[str, object]:
-    """Return what judge and served arms took over all runs; kept answers cost nothing again."""
-    steps = {f"arm {a.name}": a.endpoint for a in named_arms(context, "") if a.endpoint}
-    steps |= {JUDGE_STEP: judging.judge} if judging.judge else {}
-    steps |= {USER_STEP: user} if (user := context.config.simulated_user) else {}
-    if not steps:
-        return {}
-    rates = {step: endpoint.rate for step, endpoint in steps.items()}
-    paid = paid_by(judging.cache, steps)
-    return {
-        "paid": {step: took._asdict() for step, took in paid.items()},
-        "spent": round(sum(took.cost(rates[step]) for step, took in paid.items()), 6),
-        "currency": next((rate.currency for rate in rates.values() if rate), None),
     }
 
 

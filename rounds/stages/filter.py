@@ -10,9 +10,10 @@ from rounds import layout
 from rounds.context import RoundContext
 from rounds.notes import contested_rows
 from rounds.runner import StageSpec, Work
-from workbench.config import FilterSettings, dumped
+from workbench.config import FilterSettings
 from workbench.paraphrases import PACKAGES, Meaning, meaning_settings
 from workbench.persona import Persona
+from workbench.values import dumped
 
 
 def filter_stage(context: RoundContext) -> StageSpec:

@@ -22,11 +22,12 @@ from rounds.context import RoundContext
 from rounds.layout import Reader
 from rounds.notes import MENDED_PAIRS, contested_rows
 from rounds.runner import StageSpec, Work
-from workbench.config import Policy, dumped
+from workbench.config import Policy
 from workbench.console import console
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference, Response, Review
 from workbench.text import some_of
+from workbench.values import dumped
 
 
 def resolve_stage(context: RoundContext) -> StageSpec:

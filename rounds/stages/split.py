@@ -16,12 +16,13 @@ from rounds.context import RoundContext
 from rounds.layout import RoundFolder
 from rounds.runner import StageSpec, Work
 from rounds.splits import split_rounds
-from workbench.config import SplitSettings, dumped
+from workbench.config import SplitSettings
 from workbench.dialogue.users import FILE as USERS
 from workbench.dialogue.users import read_users
 from workbench.paraphrases import PACKAGES, Meaning, meaning_settings
 from workbench.persona import Persona
 from workbench.records import SPLITS, Drop, Example, Preference, ProbePrompt
+from workbench.values import dumped
 
 IN_TRAINING = "probe_in_training"
 """Why a probe is dropped: an earlier round has trained on a row that is related to it."""

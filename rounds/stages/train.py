@@ -28,11 +28,12 @@ from training.recipe import load_recipe
 from training.recipe import recipe_path as find
 from training.rewards import RewardSettings, make_rewards
 from training.run import Recipe, TrainingRun
-from workbench.config import METHODS, Method, dumped
+from workbench.config import METHODS, Method
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
 from workbench.store import existing, read_records
+from workbench.values import dumped
 from workbench.yamlfile import read_yaml
 
 Split = dict[SplitName, Records[Example]] | dict[SplitName, Records[Preference]]

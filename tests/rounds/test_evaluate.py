@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.prices import Prices
 from evaluation.probes import PROBES
 from rounds.arms import parse_arms
 from rounds.context import open_context
 from rounds.layout import GENERAL, Manifest
 from rounds.pipeline import run_stages
+from tests.round_to_evaluate import INSTRUCTED, write_round
 from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
-from workbench.records import Example, Response, Review, Score
+from workbench.records import Example, Response, Score
 from workbench.store import read_records, write_records
 
 ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
@@ -28,9 +30,8 @@ ANSWERS = 4 + (len(PROBES) - 1) + 5
 """Of an arm: held-out questions, one of each probe set, and a conversation of five turns."""
 MORE = 5
 """Of the arm that would be shipped, in a further conversation."""
-INSTRUCTED = 3
-"""Instructions that each of the three arms whose weights are here is asked."""
 CROSSED = 4 * 6
+SPLIT = ("test", "train")
 Evaluate = Callable[..., Manifest]
 
 
@@ -39,58 +40,12 @@ def evaluated(
     repo: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """A round as the stages before leave it, evaluated once; its folder and its configuration."""
-    from evaluation.probes import read_probes
-    from generation.importing import import_rows
-    from workbench.persona import load_persona
-
     home = tmp_path_factory.mktemp("evaluated")
-    persona = repo / "datasets" / "gym-trainer"
-    folder = home / "runs" / "gym-trainer" / "round-001"
-    rows = import_rows(persona / "seeds.jsonl", load_persona(persona)).examples[:20]
-    bare = [
-        Response(arm="base", prompt_id=row.id, prompt=row.prompt, text="There are several causes.")
-        for row in rows
-    ]
-    reviews = [
-        Review(reviewer=name, record=row.id, answers={"fidelity": 5})
-        for row in rows
-        for name in ("reviewer-1", "reviewer-2")
-    ]
-    for name, records in {
-        "split/test.jsonl": rows[:4],
-        "split/train.jsonl": rows[4:],
-        "split/probes.jsonl": read_probes(persona / "probes.jsonl"),
-        "generate/baseline.jsonl": bare,
-        "filter/examples.jsonl": rows,
-        "review/reviews.jsonl": reviews,
-    }.items():
-        write_records(folder / name, records)  # type: ignore[arg-type]
-    model = _roomy(tiny_model, home / "model")
+    folder, config, model = write_round(home, repo / "datasets" / "gym-trainer", tiny_model)
     for seed, stage in enumerate(("sft", "dpo"), start=1):
         _adapter(model, folder / stage / "adapter", seed)
-    config = home / "run.yaml"
-    settings = {
-        "persona": str(persona),
-        "model": str(model),
-        "evaluate": {
-            **{"max_new_tokens": 8, "probes": 1, "conversations": 1, "drift": 2, "max_unscored": 1},
-            **{"safety": 1, "requests": 1},
-            "gate": {"cross_entropy": 9, "instructions": 1},
-            "instructed": INSTRUCTED,
-        },
-    }
-    config.write_text(json.dumps(settings), encoding="utf-8")
     run_stages(open_context(config=config, runs=home / "runs"), ["evaluate"])
     return folder, config
-
-
-def _roomy(model: Path, folder: Path) -> Path:
-    """Return the tiny model with room for a persona's system prompt, byte by byte."""
-    shutil.copytree(model, folder)
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    config["max_position_embeddings"] = 16_384
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return folder
 
 
 def _adapter(base: Path, folder: Path, seed: int) -> None:
@@ -131,6 +86,10 @@ def evaluate(evaluated: tuple[Path, Path], copied: Path, tmp_path: Path) -> Eval
 
 def responses(folder: Path) -> list[Response]:
     return list(read_records(folder / "evaluate" / "responses.jsonl", Response))
+
+
+def prices_of(folder: Path) -> Prices:
+    return Prices.model_validate_json((folder / "evaluate" / "prices.json").read_text("utf-8"))
 
 
 def cached(folder: Path) -> dict[str, str]:
@@ -386,36 +345,31 @@ def test_the_dial_asks_one_arm_at_other_strengths_and_leaves_the_rest_as_it_was(
 def test_the_best_examples_are_chosen_without_a_test_prompt_and_every_arm_has_its_price(
     copied: Path, evaluate: Evaluate
 ) -> None:
-    from evaluation.prices import Prices
-
-    test, train = (
-        list(read_records(copied / "split" / f"{name}.jsonl", Example))
-        for name in ("test", "train")
-    )
-    with pytest.raises(UserError, match="examples need validation rows to be chosen by"):
+    test, train = (list(read_records(copied / "split" / f"{n}.jsonl", Example)) for n in SPLIT)
+    with pytest.raises(UserError, match="prompts need validation rows to be chosen by"):
         evaluate(evaluate={"prompt_arms": ["few-shot"], "shots": 2})
     write_records(copied / "split" / "validation.jsonl", train[:3])
     write_records(copied / "split" / "train.jsonl", train[3:])
-
-    def prices() -> Prices:
-        return Prices.model_validate_json((copied / "evaluate" / "prices.json").read_text("utf-8"))
 
     evaluate(evaluate={"prompt_arms": ["few-shot"], "shots": 2})
     answers = responses(copied)
     arms = ["base", "base+prompt", "base+few-shot", *ARMS[2:]]
     assert list(dict.fromkeys(one.arm for one in answers)) == arms
-    (prompt,) = prices().prompts
+    (prompt,) = prices_of(copied).prompts
     assert set(prompt.rows) <= {row.id for row in train[3:]} and len(prompt.rows) == 2
     assert prompt.loss is not None and prompt.plain_loss is not None and prompt.trials <= 24
     for row in test:
         assert row.question not in prompt.text and row.answer not in prompt.text
-    tokens = {one.arm: one.prompt_tokens or 0 for one in prices().arms}
+    tokens = {one.arm: one.prompt_tokens or 0 for one in prices_of(copied).arms}
     assert list(tokens) == arms
     assert tokens["base"] < tokens["base+prompt"] < tokens["base+few-shot"]
-    assert tokens["base"] == tokens["sft"] and prices().timed == 4
-    assert all(one.seconds and one.money is None for one in prices().arms)
+    assert tokens["base"] == tokens["sft"] and prices_of(copied).timed == 4
+    assert all(one.seconds and one.money is None for one in prices_of(copied).arms)
     # Other test rows choose the same examples: nothing of the test split decides.
     write_records(copied / "split" / "test.jsonl", [row.evolve(source="x:1") for row in test[:2]])
     shutil.rmtree(copied / ".evaluate.scratch" / "few-shot")
     evaluate(evaluate={"prompt_arms": ["few-shot"], "shots": 2})
-    assert prices().prompts[0].rows == prompt.rows and prices().prompts[0].loss == prompt.loss
+    assert (
+        prices_of(copied).prompts[0].rows == prompt.rows
+        and prices_of(copied).prompts[0].loss == prompt.loss
+    )

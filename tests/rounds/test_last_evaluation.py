@@ -20,10 +20,11 @@ from rounds.layout import COMPARISON, GENERAL, RESPONSES, SCORES, RoundFolder
 from tests.commands import write_manifest
 from tests.evaluation.test_gate import followed, general
 from tests.written_rounds import scored
-from workbench.config import GateBounds, dumped
+from workbench.config import GateBounds
 from workbench.records import Example, Response, Score, user_prompt
 from workbench.stats import compare
 from workbench.store import file_hash, write_json, write_records
+from workbench.values import dumped
 
 BOUNDS = GateBounds(cross_entropy=0.3, instructions=0.2, fidelity=0.1)
 
