@@ -261,9 +261,7 @@ def model(name: str) -> None:
 
 @click.command("chat")
 @round_options
-@click.option(
-    "--arm", help="base, base+prompt, a searched prompt, or a stage; the last by default."
-)
+@click.option("--arm", help="base, base+prompt, a searched one, or a stage; the last by default.")
 @click.option("--vs", help="A second arm, which answers the same beside it.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
 def chat(context: RoundContext, arm: str | None, vs: str | None, max_new_tokens: int) -> None:
