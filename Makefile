@@ -52,6 +52,7 @@ bench-attention: setup
 
 bench-generation: setup
 	$(BIN)/python benchmarks/bench_generation.py
+	$(BIN)/python benchmarks/bench_generation.py --conversations 500 --turns 6
 
 bench-filters: setup
 	$(BIN)/python benchmarks/bench_near.py

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from generation.distilabel.jobs import Cluster, LocalModel, Served
-from generation.distilabel.runner import Distilabel
-from generation.teacher_client import drop_of
+from generation.distilabel.cluster import Cluster
+from generation.teacher_client import TeacherClient, drop_of
 from workbench.config import GenerateSettings
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
-from workbench.inference.client import raise_if_hopeless
 from workbench.inference.completion import Completion, Usage, usage_of
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.wire import check_reachable
-from workbench.records import Drop, Example, Response
+from workbench.records import Drop, Example, Messages, Response
 
 BASELINE = "baseline"
 """Arm of the base model's own answers."""
@@ -47,21 +46,15 @@ def baseline_answers(
         settings: ``max_new_tokens``, where an answer without an end is cut, and ``batch_size``,
             prompts answered at once by a model in a folder; a served one may be asked from a
             cluster.
-        workdir: Folder for the log and for what distilabel leaves.
+        workdir: Folder for the answers of an endpoint.
         seed: Seeds the libraries; greedy decoding itself draws nothing.
 
     Raises:
         UserError: The model cannot be loaded or has no chat template, its endpoint cannot be
             reached or went down, or every prompt failed.
     """
-    if isinstance(model, Endpoint):
-        check_reachable(model)
-    job = _job(model, settings, workdir, seed)
-    with Distilabel(workdir, Cluster.of(settings)) as distilabel:
-        prompts = [example.prompt for example in examples]
-        completions = distilabel.run(BASELINE, prompts, job, label="the base model answers")
-    if isinstance(model, Endpoint):
-        raise_if_hopeless(model, completions)
+    prompts = [example.prompt for example in examples]
+    completions = _completions(prompts, model, settings, workdir, seed) if prompts else []
     name = model.model if isinstance(model, Endpoint) else model.name
     baseline = Baseline(usage_of(completions))
     for example, completion in zip(examples, completions, strict=True):
@@ -81,25 +74,24 @@ def baseline_answers(
     return baseline
 
 
-def _job(
-    model: Path | Endpoint, settings: GenerateSettings, workdir: Path, seed: int
-) -> LocalModel | Served:
+def _completions(
+    prompts: Sequence[Messages],
+    model: Path | Endpoint,
+    settings: GenerateSettings,
+    workdir: Path,
+    seed: int,
+) -> list[Completion]:
     if isinstance(model, Endpoint):
-        return Served(
-            endpoint=model,
-            cache=(workdir / CACHE).resolve(),
-            step=BASELINE,
-            temperature=0,
-            max_new_tokens=settings.max_new_tokens,
-            accept_cut=True,
-            seed=seed,
-        )
-    return LocalModel(
-        folder=model.resolve(),
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        seed=seed,
-    )
+        check_reachable(model)
+    # Distilabel takes seconds to import.
+    from generation.pipelines.baseline import baseline_pipeline
+
+    pipeline = partial(baseline_pipeline, prompts, step=BASELINE, settings=settings, seed=seed)
+    if isinstance(model, Path):
+        return [row["completion"] for row in pipeline(folder=model, client=None).run()]
+    cache, cluster = (workdir / CACHE).resolve(), Cluster.of(settings)
+    with TeacherClient([model], cache, seed, cluster=cluster) as client:
+        return [row["completion"] for row in pipeline(folder=None, client=client).run()]
 
 
 def _response(example: Example, completion: Completion) -> Response:

@@ -139,11 +139,12 @@ def plan_teacher(
     seed: int = 0,
     users: Sequence[SimulatedUser] = (),
     user: Endpoint | None = None,
+    own: Sequence[str] = (),
 ) -> TeacherPlan:
     """Return what :func:`generation.teacher.teacher_rows` will ask with the same arguments.
 
     The prompts are the real ones; lengths in tokens are rules of thumb for the persona's language,
-    and of an answer the persona's own bounds of length.
+    and of an answer the persona's own bounds of length. ``own`` are the user's steps that ask.
     """
     cells = topic_plan(persona, settings, seed)
     requests = Pool(persona, seeds, cells, seed).requests(1)
@@ -162,6 +163,9 @@ def plan_teacher(
     step = StepEstimate.of("answers", answers, asked, tokens.answer, price)
     earlier = _whole(follow_ups * settings.candidates).times(tokens.before)
     steps.append(replace(step, input_tokens=step.input_tokens + earlier))
+    for name in own:
+        about = tokens.about_answer
+        steps.append(StepEstimate.of(name, answers, about, tokens.answer, price))
     negatives = _whole(round(settings.hard_negatives * rows))
     if negatives.high:
         count, about = negatives, tokens.about_answer

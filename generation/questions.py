@@ -1,21 +1,22 @@
 """New questions for a persona, in the manner of self-instruct: from its audience, topics and seeds.
 
 Wang et al. 2023, "Self-Instruct: Aligning Language Models with Self-Generated Instructions". In
-goes the topic plan in a :class:`Pool`, out come its questions, and conversations for the questions
-that follow up on an answer.
+goes the topic plan in a :class:`Pool`, out come its questions, and in :class:`FollowUps` the
+conversations for those that follow up on an answer. :mod:`generation.pipelines.rows` asks for them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from generation.distilabel.jobs import QUESTIONS, Questions
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
 from generation.prompts import few_shot_pool, render
-from generation.teacher_client import STAGE, TeacherClient, drop_of
+from generation.teacher_client import STAGE, drop_of
 from generation.topic_plan import FOLLOW_UP, PlannedQuestion
 from workbench.inference.completion import Completion
 from workbench.near_duplicates import NearTextIndex
@@ -31,6 +32,16 @@ ROUNDS = 3
 NEAR_DUPLICATE = 90.0
 """Similarity (0 to 100) from which two questions are the same; order of words aside."""
 QUESTION_TEMPERATURE = 1.0
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+class Questions(BaseModel):
+    """New questions of one topic."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    questions: list[Line]
 
 
 @dataclass(frozen=True)
@@ -169,31 +180,6 @@ def question_id(question: str) -> str:
     return f"qu-{hashlib.sha256(question.encode()).hexdigest()[:16]}"
 
 
-def find_questions(client: TeacherClient, pool: Pool) -> None:
-    """Fill the pool; ask again for what is missing, a few times."""
-    for turn in range(1, ROUNDS + 1):
-        requests = pool.requests(turn)
-        if not requests:
-            return
-        _ask_for(client, pool, requests, "questions", turn)
-
-
-def _ask_for(
-    client: TeacherClient, pool: Pool, requests: Sequence[QuestionRequest], what: str, turn: int
-) -> None:
-    """Ask the teacher for questions, and take those that are new into the pool."""
-    completions = client.ask(
-        what.replace("-", "_"),
-        [request.prompt for request in requests],
-        label=f"the teacher writes {what} (round {turn})",
-        part=turn,
-        temperature=QUESTION_TEMPERATURE,
-        schema_name=QUESTIONS,
-    )
-    for request, completion in zip(requests, completions, strict=True):
-        pool.take(request, completion, client.teacher.model)
-
-
 class Opening(NamedTuple):
     """A question and its answer that a conversation goes on from."""
 
@@ -202,52 +188,52 @@ class Opening(NamedTuple):
     answer: str
 
 
-def follow_up(
-    client: TeacherClient, pool: Pool, openings: Sequence[Opening]
-) -> list[tuple[PlannedQuestion, Messages]]:
-    """Return conversations that go on after an answer of the same topic.
+@dataclass
+class FollowUps:
+    """The conversations that go on after an answer of the same topic.
 
     New answers come first, then the seeds that may be shown. Each is followed up once at the most;
     what finds none stays missing in the pool.
-
-    Args:
-        client: Asks the teacher.
-        pool: Takes the follow-up questions.
-        openings: New answers to ordinary questions.
     """
-    waiting = list(openings)
-    random.Random(f"follow-ups:{pool.seed}").shuffle(waiting)
-    waiting += [
-        Opening(seed.topic, seed.prompt, seed.answer)
-        for seed in few_shot_pool(pool.persona, pool.seeds)
-        if len(seed.prompt) == 1
-    ]
-    conversations: dict[int, Messages] = {}
-    for turn in range(1, ROUNDS + 1):
-        chosen = _openings_of(pool, waiting)
-        if not chosen:
-            break
-        requests = [_follow_up_request(pool, place, chosen[place], turn) for place in chosen]
-        _ask_for(client, pool, requests, "follow-ups", turn)
-        for request in requests:
-            (place,) = request.slots
-            if question := pool.taken.get(place):
-                answer = Message(role="assistant", content=chosen[place].answer)
-                prompt = chosen[place].prompt
-                conversations[place] = (*prompt, answer, *user_prompt(question))
-    return [(pool.cells[place], conversations[place]) for place in sorted(conversations)]
 
+    pool: Pool
+    waiting: list[Opening] = field(default_factory=list)
+    """Openings that nothing went on from yet."""
+    chosen: dict[int, Opening] = field(default_factory=dict)
+    """Place in the plan → where its conversation begins."""
 
-def _openings_of(pool: Pool, waiting: list[Opening]) -> Mapping[int, Opening]:
-    """Return place → opening, for the follow-ups that lack a question; take it off the list."""
-    chosen: dict[int, Opening] = {}
-    for place, cell in enumerate(pool.cells):
-        if cell.kind == FOLLOW_UP and place not in pool.taken:
-            opening = next((one for one in waiting if one.topic == cell.topic), None)
-            if opening is not None:
-                waiting.remove(opening)
-                chosen[place] = opening
-    return chosen
+    def open(self, openings: Sequence[Opening]) -> None:
+        """Take new answers to ordinary questions, and the seeds."""
+        self.waiting = list(openings)
+        random.Random(f"follow-ups:{self.pool.seed}").shuffle(self.waiting)
+        self.waiting += [
+            Opening(seed.topic, seed.prompt, seed.answer)
+            for seed in few_shot_pool(self.pool.persona, self.pool.seeds)
+            if len(seed.prompt) == 1
+        ]
+
+    def requests(self, turn: int) -> list[QuestionRequest]:
+        """Return a request for each follow-up that lacks a question, and has an opening."""
+        chosen = self._openings()
+        self.chosen |= chosen
+        return [_follow_up_request(self.pool, place, chosen[place], turn) for place in chosen]
+
+    def prompt(self, place: int) -> Messages:
+        """Return the conversation up to the question of a place."""
+        opening = self.chosen[place]
+        answer = Message(role="assistant", content=opening.answer)
+        return (*opening.prompt, answer, *user_prompt(self.pool.taken[place]))
+
+    def _openings(self) -> dict[int, Opening]:
+        """Return place → opening, for what lacks a question; take it off the list."""
+        chosen: dict[int, Opening] = {}
+        for place, cell in enumerate(self.pool.cells):
+            if cell.kind == FOLLOW_UP and place not in self.pool.taken:
+                opening = next((one for one in self.waiting if one.topic == cell.topic), None)
+                if opening is not None:
+                    self.waiting.remove(opening)
+                    chosen[place] = opening
+        return chosen
 
 
 def _follow_up_request(pool: Pool, place: int, opening: Opening, turn: int) -> QuestionRequest:

@@ -10,15 +10,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from generation.conversations import Conversations, hold_conversations, plan_conversations
-from generation.distilabel.jobs import Cluster
-from generation.distilabel.runner import Distilabel
-from generation.pairs import Chosen, JudgeAccount, Pairs, make_pairs, trait_scores
-from generation.prompts import nearest_examples
-from generation.questions import Opening, Pool, find_questions, follow_up, question_id
-from generation.teacher_client import TeacherClient, drop_of
-from generation.topic_plan import FOLLOW_UP, PLAIN, Coverage, PlannedQuestion, topic_plan
+from generation.conversations import (
+    LINES,
+    Conversations,
+    PlannedConversation,
+    conversations_of,
+    open_talks,
+    plan_conversations,
+)
+from generation.distilabel.cluster import Cluster
+from generation.pairs import CANDIDATES, Chosen, JudgeAccount, Pairs
+from generation.questions import Pool, question_id
+from generation.teacher_client import STAGE, TeacherClient, drop_of
+from generation.topic_plan import Coverage, topic_plan
 from workbench.config import GenerateSettings
 from workbench.console import console
 from workbench.dialogue.users import SimulatedUser
@@ -29,19 +35,11 @@ from workbench.inference.endpoint import Endpoint, Paid
 from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.wire import check_reachable
 from workbench.persona import Persona
-from workbench.prompts import system_prompt, with_system
-from workbench.records import (
-    Drop,
-    Example,
-    Messages,
-    Preference,
-    Score,
-    last_user_turn,
-    user_prompt,
-)
+from workbench.records import Drop, Example, Preference, Score, last_user_turn
 from workbench.text import counted
 
-ANSWER_TEMPERATURE = 0.7
+OWN_STEP = "own_step"
+"""Why a row is filtered that a step of the user's own dropped."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def teacher_rows(
         seeds: Show what rows are like; new questions differ from them and from each other.
         endpoint: The teacher.
         settings: How many rows of which kinds, for how much money.
-        workdir: Folder for the kept answers, the log and what distilabel leaves.
+        workdir: Folder for the kept answers.
         judge: Answers the traits' questions that no rule can check.
         seed: Of the plan, of what is shown and, where the server heeds it, of sampling.
         earlier: Rows of earlier rounds; new questions differ from theirs, too.
@@ -126,21 +124,54 @@ def teacher_rows(
     planned = plan_conversations(users, settings, seed)
     _check_endpoints(endpoint, (judge, user if planned else None), settings.budget)
     pool = Pool(persona, seeds, topic_plan(persona, settings, seed), seed, earlier)
-    account, cache = JudgeAccount(), (workdir / CACHE).resolve()
-    with Distilabel(workdir, Cluster.of(settings)) as distilabel:
-        client = TeacherClient(distilabel, endpoint, cache, seed, settings.budget)
+    cache, cluster = (workdir / CACHE).resolve(), Cluster.of(settings)
+    with TeacherClient([endpoint], cache, seed, settings.budget, cluster) as client:
         client.prices[JUDGE_STEP] = judge.rate if judge else None
-        answered = _answered(client, pool, settings.candidates)
-        rows = _choose(client, persona, answered, judge, account)
-        chosen = [row for row in rows if row is not None]
-        pairs = make_pairs(
-            client, persona, chosen, settings, judge=judge, account=account, seed=seed
-        )
-    talks = hold_conversations(
-        client, persona, seeds, planned, settings, judge=judge, user=user, account=account
-    )
-    _tell_budget(client, len(chosen) + len(talks.rows))
-    return _taught(client, pool, answered, rows, pairs, account, talks)
+        account = JudgeAccount()
+        rows = _rows(client, pool, settings, judge, account)
+        talks = _talks(client, pool, planned, settings, (judge, user), account)
+        taught = _taught(client, pool, settings, rows, account, talks)
+        _tell_budget(client, len(taught.rows))
+    return taught
+
+
+def _rows(
+    client: TeacherClient,
+    pool: Pool,
+    settings: GenerateSettings,
+    judge: Endpoint | None,
+    account: JudgeAccount,
+) -> list[dict[str, Any]]:
+    """Return one row of the pipeline for each planned question."""
+    # Distilabel takes seconds to import.
+    from generation.pipelines.rows import RowJob, rows_pipeline
+
+    if not pool.cells:
+        return []
+    job = RowJob(client, pool, settings, judge, account)
+    return rows_pipeline(job, [0] * len(pool.cells)).run()
+
+
+def _talks(
+    client: TeacherClient,
+    pool: Pool,
+    planned: Sequence[PlannedConversation],
+    settings: GenerateSettings,
+    others: tuple[Endpoint | None, Endpoint | None],
+    account: JudgeAccount,
+) -> Conversations:
+    """Return what comes of the planned conversations; ``others`` are the judge and the users'."""
+    from generation.pipelines.talks import TalkJob, talks_pipeline
+
+    if not planned:
+        return Conversations()
+    judge, user = others
+    teachers = [0] * len(planned)
+    models = [client.teachers[place].model for place in teachers]
+    talks = open_talks(pool.persona, pool.seeds, planned, models)
+    job = TalkJob(client, pool.persona, settings.turn_fidelity, judge, user, account)
+    talks_pipeline(job, talks, teachers).run()
+    return conversations_of(talks, user.model if user else LINES, settings.margin)
 
 
 def _check_endpoints(
@@ -170,140 +201,68 @@ def _tell_budget(client: TeacherClient, rows: int) -> None:
     console.print("  (a request that got no reply counts at its most: nobody tells what it cost)")
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One question of the plan and all that was answered to it."""
-
-    cell: PlannedQuestion
-    prompt: Messages
-    """The conversation, without a system message."""
-    completions: tuple[Completion, ...]
-    """One a candidate."""
-    parents: tuple[str, ...]
-    """Ids of the persona and of the examples that the teacher was shown."""
-
-    @property
-    def texts(self) -> list[str]:
-        """The candidates that came, each text once, in their order."""
-        return list(dict.fromkeys(one.text for one in self.completions if one.ok))
-
-
-def _answered(client: TeacherClient, pool: Pool, candidates: int) -> list[Answered]:
-    """Return every question that the teacher comes up with, follow-ups too, with its answers."""
-    find_questions(client, pool)
-    first = [(cell, user_prompt(question)) for cell, question in pool.questions]
-    answered = answer(client, pool.persona, pool.seeds, first, candidates=candidates)
-    if any(cell.kind == FOLLOW_UP for cell in pool.cells):
-        openings = [
-            Opening(row.cell.topic, row.prompt, row.texts[0])
-            for row in answered
-            if row.texts and row.cell.kind == PLAIN
-        ]
-        more = follow_up(client, pool, openings)
-        answered += answer(client, pool.persona, pool.seeds, more, candidates=candidates, part=2)
-    return answered
-
-
-def answer(
-    client: TeacherClient,
-    persona: Persona,
-    seeds: Sequence[Example],
-    asked: Sequence[tuple[PlannedQuestion, Messages]],
-    *,
-    candidates: int,
-    part: int = 1,
-) -> list[Answered]:
-    """Return the teacher's answers in persona, ``candidates`` to each conversation."""
-    near = nearest_examples(
-        persona, seeds, [(cell.topic, last_user_turn(prompt)) for cell, prompt in asked]
-    )
-    prompts = [
-        with_system(_system(persona, shown, cell), prompt)
-        for shown, (cell, prompt) in zip(near, asked, strict=True)
-    ]
-    drawn = []
-    for number in range(candidates):
-        which = f" (candidate {number + 1} of {candidates})" if candidates > 1 else ""
-        drawn.append(
-            client.ask(
-                "answers",
-                prompts,
-                label=f"the teacher answers{which}",
-                part=part,
-                seed=client.seed + number,
-                temperature=ANSWER_TEMPERATURE,
-            )
-        )
-    rows = zip(asked, zip(*drawn, strict=True), near, strict=True)
-    return [
-        Answered(cell, prompt, completions, _parents(persona, seeds, prompt, shown))
-        for (cell, prompt), completions, shown in rows
-    ]
-
-
-def _system(persona: Persona, shown: Sequence[Example], cell: PlannedQuestion) -> str:
-    return "\n".join(filter(None, (system_prompt(persona, shown), cell.emphasis(persona))))
-
-
-def _parents(
-    persona: Persona, seeds: Sequence[Example], prompt: Messages, shown: Sequence[Example]
-) -> tuple[str, ...]:
-    """Return what an answer came of: the persona, a seed that it goes on from, examples shown."""
-    # A conversation that goes on from a seed holds that seed's answer.
-    opened = {seed.prompt: seed.id for seed in seeds} if prompt[1:] else {}
-    ids = (persona.record_id, opened.get(prompt[:1], ""), *(seed.id for seed in shown))
-    return tuple(dict.fromkeys(filter(None, ids)))
-
-
-def _choose(
-    client: TeacherClient,
-    persona: Persona,
-    answered: Sequence[Answered],
-    judge: Endpoint | None,
-    account: JudgeAccount,
-) -> list[Chosen | None]:
-    """Return the best candidate of each question, None where none came."""
-    texts = [(row.prompt, text) for row in answered for text in row.texts]
-    scores = iter(trait_scores(client, persona, texts, judge, account))
+def _examples(client: TeacherClient, rows: Sequence[dict[str, Any]]) -> list[Chosen | None]:
+    """Return the record of each row's answer; None where none came."""
     chosen: list[Chosen | None] = []
-    for row in answered:
-        candidates = [(text, next(scores)) for text in row.texts]
-        if not candidates:
+    for row in rows:
+        if row["answer"] is None:
             chosen.append(None)
             continue
-        best = max(candidates, key=lambda pair: pair[1].share)
         example = Example(
-            prompt=row.prompt,
-            answer=best[0],
-            topic=row.cell.topic,
-            kind=row.cell.kind,
+            prompt=row["prompt"],
+            answer=row["answer"],
+            topic=row["cell"].topic,
+            kind=row["cell"].kind,
             origin="teacher",
-            source=client.teacher.model,
-            parents=row.parents,
+            source=client.teachers[row["teacher"]].model,
+            parents=row["parents"],
         )
-        others = tuple(pair for pair in candidates if pair is not best)
-        chosen.append(Chosen(example, best[1], others))
+        chosen.append(Chosen(example, row["scores"], row["others"]))
     return chosen
+
+
+def _pairs(
+    rows: Sequence[dict[str, Any]], examples: Sequence[Chosen | None], margin: float
+) -> Pairs:
+    """Return pairs of the rows' candidates, and of their hard negatives in the drawn order."""
+    pairs = Pairs()
+    for one in examples:
+        if one and one.others:
+            text, scores = min(one.others, key=lambda other: other[1].share)
+            pairs.add(one, text, scores, CANDIDATES, margin)
+    drawn = [pair for pair in zip(rows, examples, strict=True) if pair[0]["negative"]]
+    for row, one in sorted(drawn, key=lambda pair: pair[0]["negative"][0]):
+        assert one is not None, "hard negatives are drawn among rows that have an answer"
+        if row["negatives"]:
+            (text,), (scores,) = row["negatives"], row["negatives_scores"]
+            pairs.add(one, text, scores, row["negative"][1].kind, margin)
+            continue
+        example = one.example
+        drop = drop_of(row["lost"], example.id, source=example.source, parents=(example.id,))
+        pairs.dropped.append(drop.evolve(detail=f"hard negative: {drop.detail}"))
+    return pairs
 
 
 def _taught(
     client: TeacherClient,
     pool: Pool,
-    answered: Sequence[Answered],
-    rows: Sequence[Chosen | None],
-    pairs: Pairs,
+    settings: GenerateSettings,
+    rows: Sequence[dict[str, Any]],
     account: JudgeAccount,
     talks: Conversations,
 ) -> Taught:
     """Return the result, every planned row accounted for."""
-    dropped, model = list(pool.dropped), client.teacher.model
-    lost: list[Completion] = []
-    for row, chosen in zip(answered, rows, strict=True):
-        if chosen is None:
-            first = row.completions[0]
-            lost.append(first)
-            question = question_id(last_user_turn(row.prompt))
-            dropped.append(drop_of(first, question, source=model, parents=row.parents))
+    examples = _examples(client, rows)
+    pairs = _pairs(rows, examples, settings.margin)
+    dropped, lost, own = list(pool.dropped), list[Completion](), Counter[str]()
+    for row, chosen in zip(rows, examples, strict=True):
+        if chosen is None and row["prompt"]:
+            drop = _drop(row, client.teachers[row["teacher"]].model)
+            dropped.append(drop)
+            if drop.reason == OWN_STEP:
+                own[OWN_STEP] += 1
+            else:
+                lost.append(row["completions"][0])
     absent = [place for place in range(len(pool.cells)) if place not in pool.taken]
     lost += [pool.failures[place] for place in absent if place in pool.failures]
     unasked = (pool.cells[place].topic for place in absent if place not in pool.failures)
@@ -313,18 +272,18 @@ def _taught(
         console.print(f"  the teacher came up with too few new questions; missing: {lacking}")
     usage = usage_of(lost)
     return Taught(
-        examples=[row.example for row in rows if row is not None],
+        examples=[one.example for one in examples if one is not None],
         dropped=[*dropped, *pairs.dropped, *talks.dropped, *talks.pairs.dropped],
         usage=usage_of(one for step in client.completions.values() for one in step),
         planned=len(pool.cells),
         coverage=Coverage.of(
             pool.cells,
-            (row.cell for row in answered),
-            (row.cell for row, chosen in zip(answered, rows, strict=True) if chosen),
+            (row["cell"] for row in rows if row["prompt"]),
+            (row["cell"] for row in rows if row["answer"] is not None),
         ),
         missing=missing,
         failed=usage["failed"],
-        filtered=usage["filtered"],
+        filtered={**usage["filtered"], **own},
         preferences=[*pairs.preferences, *talks.pairs.preferences],
         scores=[*pairs.scores, *talks.pairs.scores],
         steps={step: usage_of(completions) for step, completions in client.completions.items()},
@@ -334,3 +293,18 @@ def _taught(
         spent=client.spent(),
         talks=talks,
     )
+
+
+def _drop(row: dict[str, Any], model: str) -> Drop:
+    """Return the drop of a question that has no answer."""
+    question = question_id(last_user_turn(row["prompt"]))
+    if step := row.get("dropped_by"):
+        return Drop(
+            record=question,
+            stage=STAGE,
+            reason=OWN_STEP,
+            detail=step,
+            source=model,
+            parents=row["parents"],
+        )
+    return drop_of(row["completions"][0], question, source=model, parents=row["parents"])

@@ -1,100 +1,119 @@
 """A job's one way to its endpoints: each step counted, one budget, stopped when hopeless.
 
-:mod:`generation.teacher` makes a :class:`TeacherClient`; questions, answers, hard negatives and the
-judge's questions all go through it, and by it through distilabel.
+:mod:`generation.teacher` makes a :class:`TeacherClient`; whatever a pipeline's tasks ask goes
+through it (:class:`~generation.distilabel.tasks.EndpointLLM`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from generation.distilabel.jobs import Served
-from generation.distilabel.runner import Distilabel
+from generation.distilabel.cluster import Cluster, ClusterClient
 from workbench.inference.answer_cache import AnswerCache
 from workbench.inference.bounds import OVER_BUDGET, STOPPED
-from workbench.inference.client import raise_if_hopeless
+from workbench.inference.client import EndpointClient, raise_if_hopeless
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid, Price
-from workbench.records import Drop, Messages
+from workbench.inference.exchange import EndpointRequest
+from workbench.records import Drop
 
 STAGE = "generate"
 
 
 @dataclass
+class _Pace:
+    cost: float
+    started: float = field(default_factory=time.monotonic)
+    ended: int = 0
+    failed: int = 0
+
+
+@dataclass
 class TeacherClient:
-    """Asks prompts step by step.
+    """Puts requests to endpoints, and keeps a job's books; use it as a context manager.
 
     Args:
-        distilabel: Runs the requests.
-        teacher: The endpoint of every step that names no other.
+        teachers: Those among whom the rows are shared out; the first stands for all.
         cache: File of the answers that were already paid for.
         seed: Of sampling, where the server heeds it.
         budget: Money that all steps together may spend, over every run with the same cache.
+        cluster: Where endpoints are asked from; this process by default.
     """
 
-    distilabel: Distilabel
-    teacher: Endpoint
+    teachers: Sequence[Endpoint]
     cache: Path
     seed: int = 0
     budget: float | None = None
+    cluster: Cluster | None = None
     completions: dict[str, list[Completion]] = field(default_factory=dict)
-    """Step → its completions, in the order in which they were asked for."""
+    """Step → its completions, in the order in which they ended."""
     prices: dict[str, Price | None] = field(default_factory=dict)
     asked: dict[str, list[Completion]] = field(default_factory=dict)
-    """Endpoint → its completions."""
+    """Endpoint → its completions, those of the requests under way last."""
     unmade: int = 0
     """Requests that the budget did not pay for."""
+    _clients: dict[str, EndpointClient] = field(default_factory=dict)
+    _pace: _Pace = field(default_factory=lambda: _Pace(0.0))
 
-    def ask(
-        self,
-        step: str,
-        prompts: Sequence[Messages],
-        *,
-        label: str,
-        endpoint: Endpoint | None = None,
-        part: int = 1,
-        seed: int | None = None,
-        temperature: float = 0.7,
-        schema_name: str = "",
-    ) -> list[Completion]:
-        """Return one completion a prompt.
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._answers = stack.enter_context(AnswerCache(self.cache))
+            if self.cluster:
+                stack.enter_context(self.cluster.joined())
+            self._open = stack.pop_all()
+        return self
 
-        Args:
-            step: Name under which it is counted.
-            prompts: Conversations.
-            label: What is being done, for the progress.
-            endpoint: Whom to ask, if not the teacher.
-            part: Number of the part of a step.
-            seed: Of sampling, if not the job's; another one brings another answer.
-            temperature: Of sampling.
-            schema_name: Name of the response schema that is asked for, or empty for text.
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @asynccontextmanager
+    async def asking(self, endpoints: Iterable[Endpoint]) -> AsyncIterator[None]:
+        """Ask these endpoints side by side while the context lasts.
 
         Raises:
-            UserError: The endpoint is hopeless.
+            UserError: One of them is hopeless.
         """
-        endpoint = endpoint or self.teacher
-        if self.unmade and endpoint.rate is not None:
-            unmade = Completion(end="failed", reason=STOPPED, detail=OVER_BUDGET)
-            return self._ended(step, endpoint, [unmade] * len(prompts))
-        self.prices[step] = endpoint.rate
-        spent = self.spent()
-        bounded = self.budget is not None and endpoint.rate is not None
-        job = Served(
-            endpoint=endpoint,
-            cache=self.cache,
-            step=step,
-            schema_name=schema_name,
-            temperature=temperature,
-            seed=self.seed if seed is None else seed,
-            spent=spent,
-            budget=max(0.0, (self.budget or 0.0) - spent) if bounded else None,
-        )
-        completions = self.distilabel.run(f"{step}-{part}", prompts, job, label=label)
-        return self._ended(step, endpoint, completions)
+        wanted = {one.name: one for one in endpoints}
+        before = {name: len(self.asked.setdefault(name, [])) for name in wanted}
+        async with AsyncExitStack() as stack:
+            for name, one in wanted.items():
+                client = self._client(one, self._share_of_budget(one, wanted))
+                if self.unmade and one.rate is not None:
+                    client.bounds.stopped = OVER_BUDGET
+                self._clients[name] = await stack.enter_async_context(client)
+            self._pace = _Pace(self.spent())
+            yield
+        for name, one in wanted.items():
+            completions = self.asked[name][before[name] :]
+            self.unmade += sum(each.reason == STOPPED for each in completions)
+            raise_if_hopeless(one, completions, self.asked[name][: before[name]])
 
-    def share_of_budget(
+    def note(self) -> str:
+        """Return what people see beside the progress: how fast, what it cost, what failed."""
+        pace, rate = self._pace, self.teacher.rate
+        limited = sum(one.bounds.pace.limited for one in self._clients.values())
+        notes = [f"{pace.ended / max(time.monotonic() - pace.started, 0.001):.1f}/s"]
+        notes += [f"cost {pace.cost:.4f} {rate.currency}"] if rate else []
+        notes += [f"{pace.failed} failed"] if pace.failed else []
+        notes += [f"slowed down by {limited} rate limits"] if limited else []
+        return ", ".join(notes)
+
+    @property
+    def teacher(self) -> Endpoint:
+        """The first teacher."""
+        return self.teachers[0]
+
+    def _client(self, endpoint: Endpoint, budget: float | None) -> EndpointClient:
+        if self.cluster and not endpoint.batch:
+            return ClusterClient(self.cluster, endpoint, cache=self._answers, budget=budget)
+        return EndpointClient(endpoint, cache=self._answers, budget=budget)
+
+    def _share_of_budget(
         self, endpoint: Endpoint, endpoints: Mapping[str, Endpoint]
     ) -> float | None:
         """Return what one of several endpoints that are asked side by side may cost; None: any."""
@@ -103,29 +122,21 @@ class TeacherClient:
         priced = sum(one.rate is not None for one in endpoints.values())
         return max(0.0, self.budget - self.spent()) / priced
 
-    def book(self, step: str, endpoint: Endpoint, completions: list[Completion]) -> None:
-        """Take requests that were made elsewhere into the books.
-
-        Raises:
-            UserError: The endpoint is hopeless.
-        """
+    async def complete(self, step: str, request: EndpointRequest, endpoint: Endpoint) -> Completion:
+        """Return how a request of a step ended, which stands in the books from now on."""
+        completion = await self._clients[endpoint.name].complete(request, step)
+        pace, rate = self._pace, endpoint.rate
+        pace.ended, pace.failed = pace.ended + 1, pace.failed + (not completion.ok)
+        if rate is not None:
+            pace.cost += rate.of(completion.input_tokens, completion.output_tokens)
         self.prices[step] = endpoint.rate
-        self._ended(step, endpoint, completions)
-
-    def _ended(
-        self, step: str, endpoint: Endpoint, completions: list[Completion]
-    ) -> list[Completion]:
-        earlier = self.asked.setdefault(endpoint.name, [])
-        self.completions.setdefault(step, []).extend(completions)
-        raise_if_hopeless(endpoint, completions, earlier)
-        earlier.extend(completions)
-        self.unmade += sum(one.reason == STOPPED for one in completions)
-        return completions
+        self.completions.setdefault(step, []).append(completion)
+        self.asked[endpoint.name].append(completion)
+        return completion
 
     def paid(self) -> dict[str, Paid]:
         """Return what each step took over every run with the same cache."""
-        with AnswerCache(self.cache) as answers:
-            return answers.paid()
+        return self._answers.paid()
 
     def spent(self) -> float:
         """Return the money for all of that; a step of an earlier run costs as the teacher's do."""

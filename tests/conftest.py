@@ -20,7 +20,6 @@ from curation.argilla.server_home import HOME_VARIABLE
 from tests.commands import Commands, Workspace
 from tests.curation.review_page import FLAGS
 from tests.curation.review_team import REVIEWERS
-from tests.in_process import InProcess
 from tests.loop_round import Loop, looped
 from tests.small_round import SmallRound
 from tests.template_families import Families
@@ -175,13 +174,6 @@ def commands(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Comman
 def small_round(tmp_path: Path, tiny_model: Path) -> SmallRound:
     """A round of a small persona whose teacher is a scripted server."""
     return SmallRound(tmp_path, tiny_model)
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the jobs of teachers and base models in this process, without distilabel's own."""
-    monkeypatch.setattr("generation.teacher.Distilabel", InProcess)
-    monkeypatch.setattr("generation.baseline.Distilabel", InProcess)
 
 
 @pytest.fixture(scope="session")

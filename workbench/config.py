@@ -57,6 +57,9 @@ class GenerateSettings(Settings):
     turn_fidelity: float = Field(default=0.8, ge=0, le=1)
     """Least share of the traits that an answer of a conversation shows; below it the teacher
     critiques and repairs it once."""
+    steps: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")], ...] = ()
+    """Steps of your own that every answer goes through before it is judged, such as
+    ``my_steps:Shorten``: classes of distilabel's in a module that Python finds."""
     margin: float = Field(default=0.2, ge=0, le=1)
     """Least difference of the two fidelities of a generated pair."""
     budget: float | None = Field(default=None, ge=0)

@@ -1,168 +1,160 @@
-"""A pipeline's workers on a Ray cluster: their answers and news come back to this machine.
+"""Requests that are made from a Ray cluster; their answers are kept on this machine.
 
-Steps on a cluster are processes that this machine did not fork, perhaps of other machines. What
-they must share, the file of answers and the way to the command that waits, stays here, behind one
-Ray actor that is tied to this node.
+A :class:`ClusterClient` looks for a request's answer here, and has it made by one of the cluster's
+workers where there is none. What a worker learns of an endpoint comes back with the answer.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from generation.distilabel.jobs import Cluster, News, send_news, send_news_by
-from workbench.errors import UserError
-from workbench.inference.answer_cache import AnswerCache
-from workbench.inference.completion import Completion
+from pydantic import Field
 
-BOOKKEEPER = "persona-bookkeeper"
-"""Name of the actor, followed by the id of the process that it reports to."""
+from workbench.config import LOCAL, GenerateSettings
+from workbench.errors import UserError
+from workbench.inference.client import EndpointClient
+from workbench.inference.completion import Completion
+from workbench.inference.endpoint import Endpoint
+from workbench.inference.exchange import EndpointRequest
+from workbench.values import Settings
+
 _NAMESPACE = "persona"
-_LOOK_EVERY = 0.2
 _REACHED_IN = 5.0
-_MISSED = 10
-"""Looks in a row at which a worker is not there until it is given up."""
 _MEMORY = 200 * 2**20
 """Bytes of the object store of a cluster of our own: prompts and answers are text."""
 
 
-class Bookkeeper:
-    """The actor: keeps answers in their file, and news until it is asked for."""
+class Cluster(Settings):
+    """The Ray cluster that endpoints are asked from."""
 
-    def __init__(self, cache: str) -> None:
-        self._answers = AnswerCache(Path(cache))
-        self._news: list[News] = []
+    address: str = ""
+    """``HOST:PORT`` or ``auto``, of a cluster that this machine is a node of; empty starts one on
+    this machine for as long as the job lasts."""
+    workers: int = Field(default=2, ge=1)
+    """Processes that ask; they share the endpoint's concurrency and the budget."""
 
-    def known(self, key: str) -> str | None:
-        """Return the completion of an earlier request as JSON."""
-        completion = self._answers.get(key)
-        return completion.model_dump_json() if completion else None
+    @classmethod
+    def of(cls, settings: GenerateSettings) -> Cluster | None:
+        """Return the cluster that a configuration names; None for this process."""
+        if settings.ray is None:
+            return None
+        address = "" if settings.ray == LOCAL else settings.ray
+        return cls(address=address, workers=settings.ray_workers)
 
-    def keep(self, key: str, completion: str, step: str, endpoint: str) -> None:
-        """Keep a completion, given as JSON."""
-        self._answers.put(key, Completion.model_validate_json(completion), step, endpoint)
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Be a part of the cluster while the context lasts.
 
-    def tell(self, news: News) -> None:
-        """Take news."""
-        self._news.append(news)
+        Raises:
+            UserError: Ray is not installed, or the cluster cannot be reached.
+        """
+        # Ray's sockets need a short path, and its logs are not for keeping.
+        with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+            ray = _joined(self, folder)
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
-    def news(self) -> list[News]:
-        """Return the news since the last call."""
-        news, self._news = self._news, []
-        return news
 
+class ClusterClient(EndpointClient):
+    """Asks one endpoint from the workers of a cluster that this process has joined.
 
-class RemoteAnswers:
-    """Answers behind a bookkeeper, for the endpoint client of a worker on the cluster.
-
-    Args:
-        name: The bookkeeper's name; this process's news goes to it from now on, too.
+    Its own gate bounds what is under way in all; each worker has a share of the rates and of the
+    budget.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, cluster: Cluster, endpoint: Endpoint, **how: Any) -> None:
+        super().__init__(endpoint, **how)
+        self._workers = min(cluster.workers, endpoint.concurrency)
+        self._budget = how.get("budget")
+        self._actors: list[Any] = []
+
+    def open(self) -> None:
+        """Start a worker for each share.
+
+        Raises:
+            UserError: The key cannot be had.
+        """
         import ray
 
-        self._actor = ray.get_actor(name, namespace=_NAMESPACE)
-        self._worker = ray.get_runtime_context().get_actor_name()
-        send_news_by(self._actor.tell.remote)
-        send_news(actor=self._worker, loaded=True)
+        self.endpoint.sent_headers()
+        count = self._workers
+        share: dict[str, Any] = {"concurrency": max(1, self.endpoint.concurrency // count)}
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            if limit := getattr(self.endpoint, name):
+                share[name] = limit / count
+        endpoint = self.endpoint.model_copy(update=share)
+        budget = None if self._budget is None else self._budget / count
+        start = ray.remote(Worker).options(num_cpus=1, max_concurrency=endpoint.concurrency + 1)
+        left_out = sorted(self.bounds.left_out)
+        self._actors = [start.remote(endpoint, budget, left_out) for _ in range(count)]
+        self._next = itertools.cycle(self._actors)
 
-    @property
-    def folder(self) -> None:
-        """Nowhere: batches are sent from the machine that keeps the answers."""
+    async def close(self) -> None:
+        """Let go of the workers."""
+        import ray
 
-    async def known(self, key: str) -> Completion | None:
-        """Return the completion of an earlier request; it costs no tries and no tokens now."""
-        text = await self._actor.known.remote(key)
-        return Completion.model_validate_json(text) if text else None
+        for actor in self._actors:
+            ray.kill(actor)
 
-    async def keep(self, key: str, completion: Completion, step: str, endpoint: str) -> None:
-        """Return when the completion is kept."""
-        await self._actor.keep.remote(key, completion.model_dump_json(), step, endpoint)
+    async def _to_the_end(self, request: EndpointRequest) -> Completion:
+        import ray
 
-    def close(self) -> None:
-        """Tell that this worker is done."""
-        send_news(actor=self._worker, loaded=False)
-
-
-@contextmanager
-def bookkeeping(cluster: Cluster, cache: Path) -> Iterator[str]:
-    """Join the cluster, and hand its workers' news on while the context lasts.
-
-    Args:
-        cluster: Which one.
-        cache: File of the answers.
-
-    Yields:
-        Name of the bookkeeper, for the workers.
-
-    Raises:
-        UserError: Ray is not installed, or the cluster cannot be reached.
-    """
-    ray = _joined(cluster)
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    name = f"{BOOKKEEPER}-{os.getpid()}"
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {"name": name, "num_cpus": 0, "scheduling_strategy": here}
-    actor = ray.remote(Bookkeeper).options(**options).remote(str(cache))
-    try:
-        ray.get(actor.news.remote())
-    except ray.exceptions.RayError as error:
-        raise RuntimeError(f"the Ray cluster runs no actor here: {error}") from None
-    done = threading.Event()
-    watch = threading.Thread(target=_hand_on, args=(actor, done), daemon=True)
-    watch.start()
-    try:
-        yield name
-    finally:
-        done.set()
-        watch.join()
-        ray.kill(actor)
-
-
-def _hand_on(actor: Any, done: threading.Event) -> None:
-    """Tell this process's listener what the workers tell, and when one of them is lost."""
-    import ray
-
-    workers: set[str] = set()
-    missed = 0
-    last = False
-    while not last:
-        last = done.wait(_LOOK_EVERY)
+        if self.bounds.stopped:
+            return await super()._to_the_end(request)
         try:
-            messages = ray.get(actor.news.remote())
+            completion, learnt, stopped, limited = await next(self._next).complete.remote(request)
         except ray.exceptions.RayError as error:
-            send_news(error=f"the Ray cluster was lost: {type(error).__name__}", mendable=False)
-            return
-        for news in messages:
-            # A process id says nothing beyond its own machine; on a cluster actors are looked for.
-            if "worker" in news:
-                news.pop("worker")
-            if "actor" in news:
-                (workers.add if news.pop("loaded") else workers.discard)(news.pop("actor"))
-            if news:
-                send_news(**news)
-        gone = workers and not workers <= _alive()
-        missed = missed + 1 if gone else 0
-        if missed >= _MISSED:
-            send_news(error="a worker on the Ray cluster ended before its job", mendable=False)
-            return
+            raise UserError(
+                f"a worker on the Ray cluster ended before its job ({type(error).__name__})",
+                where=self.endpoint.base_url,
+                fix="run the same command again: finished answers are kept",
+            ) from None
+        for name in learnt:
+            if name not in self.bounds.left_out:
+                self.bounds.learn(name)
+        self.bounds.pace.limited += limited
+        self.bounds.stopped = self.bounds.stopped or stopped
+        return Completion.model_validate(completion)
 
 
-def _alive() -> set[str]:
-    from ray.util import list_named_actors
+class Worker:
+    """The actor: asks, and keeps nothing."""
 
-    return {actor["name"] for actor in list_named_actors(all_namespaces=True)}
+    def __init__(self, endpoint: Endpoint, budget: float | None, left_out: list[str]) -> None:
+        self._learnt: list[str] = []
+        self._limited = 0
+        self._client = EndpointClient(
+            endpoint,
+            budget=budget,
+            left_out=left_out,
+            learnt=self._learnt.append,
+            tell=lambda line: None,
+        )
+        self._open = False
+
+    async def complete(
+        self, request: EndpointRequest
+    ) -> tuple[dict[str, Any], list[str], str, int]:
+        """Return the completion, fields that the server does not take, why all stops, limits."""
+        if not self._open:
+            self._client.open()
+            self._open = True
+        completion = await self._client.complete(request)
+        limited = self._client.bounds.pace.limited
+        news, self._limited = limited - self._limited, limited
+        return completion.model_dump(), list(self._learnt), self._client.bounds.stopped, news
 
 
-def _joined(cluster: Cluster) -> Any:
-    """Return ray, connected; a cluster of our own is on loopback, and ends with this process."""
+def _joined(cluster: Cluster, folder: str) -> Any:
+    """Return ray, connected; a cluster of our own is on loopback, and ends with the job."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not cluster.address:
         # On any system: without clusters of machines Ray stays on loopback.
@@ -172,8 +164,6 @@ def _joined(cluster: Cluster) -> Any:
     except ImportError:
         fix = "pip install 'persona-workbench[ray]'"
         raise UserError("Ray is not installed", where="--ray", fix=fix) from None
-    if ray.is_initialized():
-        return ray
     start: Callable[..., Any] = ray.init
     common = {"namespace": _NAMESPACE, "log_to_driver": False, "configure_logging": False}
     if not cluster.address:
@@ -181,6 +171,7 @@ def _joined(cluster: Cluster) -> Any:
             num_cpus=max(2, cluster.workers),
             include_dashboard=False,
             object_store_memory=_MEMORY,
+            _temp_dir=folder,
             **common,
         )
         return ray

@@ -6,9 +6,11 @@ and the base model's own answer to every row, which kept answers will be preferr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from importlib.machinery import PathFinder
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,7 +49,10 @@ def generate_stage(context: RoundContext) -> StageSpec:
         partial(_generate, context),
         inputs=(layout.IMPORTED,),
         optional=(layout.CARRY_OVER_EXAMPLES, layout.CARRY_OVER_BASELINE),
-        files=context.persona_files(USERS) if _talks(context) else {},
+        files={
+            **(context.persona_files(USERS) if _talks(context) else {}),
+            **_step_files(context.config.generate.steps),
+        },
         earlier=_earlier_rows(context),
         settings={
             "model": context.config.model,
@@ -72,9 +77,17 @@ def _rows_wanted(context: RoundContext) -> dict[str, object]:
     """Return the settings that decide which rows are made; no plan leaves no trace."""
     settings = context.config.generate.model_dump(mode="json", exclude=set(HOW))
     unset = () if settings["conversations"] else ("conversations", "turn_fidelity")
-    for name in (*unset, *(() if settings["plan"] else ("plan",))):
+    lists = [name for name in ("plan", "steps") if not settings[name]]
+    for name in (*unset, *lists):
         del settings[name]
     return settings
+
+
+def _step_files(steps: Sequence[str]) -> dict[str, Path]:
+    """Return the modules of a user's own steps; one that is not there is told when it is used."""
+    here = [str(Path.cwd()), *sys.path]
+    specs = {name: PathFinder.find_spec(name.partition(":")[0], here) for name in steps}
+    return {name: Path(spec.origin) for name, spec in specs.items() if spec and spec.origin}
 
 
 def _talks(context: RoundContext) -> bool:
@@ -122,6 +135,12 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | N
     """Return what the teacher will be asked; None where no teacher is configured."""
     if context.config.teacher is None:
         return None
+    own = context.config.generate.steps
+    if own:
+        # Distilabel takes seconds to import.
+        from generation.pipelines.own_steps import check_steps
+
+        own = check_steps(own)
     return plan_teacher(
         context.persona,
         seeds,
@@ -131,6 +150,7 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | N
         seed=context.config.seed,
         users=_users(context),
         user=_user(context),
+        own=own,
     )
 
 

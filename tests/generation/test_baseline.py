@@ -57,11 +57,9 @@ def test_every_prompt_gets_an_answer_or_a_named_drop(tiny_model: Path, tmp_path:
     assert "of at most 512" in drop.detail
     assert baseline.usage["requests"] == 5
     assert (baseline.usage["ok"], baseline.usage["failed"]) == (4, {"prompt_too_long": 1})
-    # Distilabel's own words go to its log, ours to the console.
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("  the base model answers: 5/5")
-    assert "distilabel.pipeline" in (work / "distilabel.log").read_text()
-    assert [p.name for p in work.iterdir()] == ["distilabel.log"]
+    assert not work.exists()
 
 
 @pytest.mark.slow
@@ -71,7 +69,6 @@ def test_an_unloadable_model_is_one_line(tmp_path: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError) as caught:
         baseline_answers([example("hi")], folder, rows(1), workdir=tmp_path / "work")
-    assert caught.value.where == str(tmp_path / "work" / "distilabel.log")
     assert "okenizer" in caught.value.what
 
 
@@ -80,7 +77,6 @@ def test_no_examples_start_nothing(tmp_path: Path) -> None:
     assert (baseline.responses, baseline.dropped) == ([], [])
 
 
-@pytest.mark.usefixtures("in_process")
 def test_a_student_that_is_served_answers_without_persona_and_once(tmp_path: Path) -> None:
     asked = [example("How deep?"), example("How deep?", "Else."), example("So what?")]
     with ScriptedServer(lambda r: says("It depends on", finish_reason="length")) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from asyncio import gather
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +11,34 @@ from pathlib import Path
 import psutil
 import pytest
 
-from generation.distilabel.jobs import Cluster, Served
-from generation.distilabel.runner import Distilabel
+from generation.distilabel.cluster import Cluster
+from generation.teacher_client import TeacherClient
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
 from tests.waiting import waited
 from workbench.errors import UserError
+from workbench.inference.client import run
+from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
-from workbench.records import user_prompt
+from workbench.inference.exchange import EndpointRequest
+from workbench.records import Messages, user_prompt
 
 SECRET = "sk-cluster-secret-0815"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra: [ray]"),
 ]
+
+
+def ask(
+    endpoint: Endpoint, work: Path, prompts: list[Messages], cluster: Cluster | None = None
+) -> list[Completion]:
+    async def ask_all(client: TeacherClient) -> list[Completion]:
+        requests = [EndpointRequest(prompt, seed=0) for prompt in prompts]
+        async with client.asking([endpoint]):
+            return list(await gather(*(client.complete("ask", r, endpoint) for r in requests)))
+
+    with TeacherClient([endpoint], work / "answers.sqlite", cluster=cluster) as client:
+        return run(ask_all(client))
 
 
 def of_ray() -> list[str]:
@@ -46,17 +62,14 @@ def test_two_workers_ask_at_once_and_their_answers_are_kept_on_this_machine(
         endpoint = Endpoint(
             base_url=server.url, model="m", api_key_env="CLUSTER_KEY", concurrency=4
         )
-        served = Served(endpoint=endpoint, cache=work / "answers.sqlite", step="ask")
-        with Distilabel(work, Cluster(workers=2)) as distilabel:
-            first = distilabel.run("ask", prompts, served, label="the cluster asks")
+        first = ask(endpoint, work, prompts, Cluster(workers=2))
         # The cluster was the job's own, and ends with it.
         waited(lambda: not of_ray())
         asked = Counter(request.prompt for request in server.requests)
         # Two of the four at once are each worker's.
         assert server.most_at_once in (3, 4)
         server.script = conforms
-        with Distilabel(work) as distilabel:
-            second = distilabel.run("ask", prompts, served, label="this machine asks")
+        second = ask(endpoint, work, prompts)
         again = {request.prompt for request in server.requests[asked.total() :]}
     failed = {completion.reason for completion in first if not completion.ok}
     lost = sum(not completion.ok for completion in first)
@@ -75,19 +88,14 @@ def test_two_workers_ask_at_once_and_their_answers_are_kept_on_this_machine(
     assert len(again) == lost < 40
     assert all(completion.ok for completion in second)
     assert sum(completion.cached for completion in second) == 40 - lost
-    log = (work / "distilabel.log").read_text(encoding="utf-8")
-    assert all(f"in 'answers' (replica ID: {replica})" in log for replica in (0, 1))
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     with ScriptedServer() as server, pytest.raises(UserError) as caught:
-        served = Served(
-            endpoint=Endpoint(base_url=server.url, model="m"), cache=tmp_path / "answers.sqlite"
-        )
-        with Distilabel(tmp_path / "work", Cluster(address="127.0.0.1:9")) as distilabel:
-            distilabel.run("ask", [user_prompt("How?")], served, label="nobody asks")
+        endpoint = Endpoint(base_url=server.url, model="m")
+        ask(endpoint, tmp_path, [user_prompt("How?")], Cluster(address="127.0.0.1:9"))
     assert caught.value.line() == (
         "--ray 127.0.0.1:9: no Ray cluster answers (ConnectionRefusedError) — start it with"
         " `ray start --head`, and join it from a machine that is its node"

@@ -21,7 +21,6 @@ from generation.conversations import plan_conversations
 from generation.cost import account_lines, plan_teacher
 from generation.teacher import Taught, teacher_rows
 from tests.generation.conftest import rows
-from tests.in_process import InProcess
 from tests.scripted_server import FAILURES, Reply, Request, ScriptedServer, says
 from workbench.dialogue.users import SimulatedUser
 from workbench.inference.endpoint import Endpoint
@@ -45,11 +44,6 @@ def user(name: str, *, turns: int = 3, **fields: object) -> SimulatedUser:
 
 
 USERS = [user("ann"), user("bob"), user("eve", held_out=True)]
-
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generation.teacher.Distilabel", InProcess)
 
 
 def teach(
@@ -254,10 +248,8 @@ JOB = """
 import os, sys
 from pathlib import Path
 from tests.generation.test_conversations import teach
-from tests.in_process import InProcess
-import generation.teacher, openai
+import generation.pipelines.talks, openai
 from workbench.persona import load_persona
-generation.teacher.Distilabel = InProcess
 class Server:
     url = sys.argv[2]
 work = Path(sys.argv[1])

@@ -38,7 +38,6 @@ def test_a_plan_states_requests_tokens_and_money(persona: Persona, seeds: list[E
     assert bare.lines()[-1] == "cost: unknown, the endpoint has no 'price'"
 
 
-@pytest.mark.usefixtures("in_process")
 def test_a_job_stops_at_its_budget_and_goes_on_with_more(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:

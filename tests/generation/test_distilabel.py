@@ -1,33 +1,33 @@
-"""Distilabel's process: its news, what a kill leaves behind, and the repairs that it needs."""
+"""Pipelines of distilabel's that run here: their rows, what a kill leaves, why its own do not run.
 
-from __future__ import annotations
+Distilabel reads the annotations of a step as they stand, so that none here may be a string.
+"""
 
-import inspect
-import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from distilabel.steps import Step, StepInput
+from distilabel.steps.tasks import TextGeneration
 
-from generation.distilabel import jobs, runner
-from generation.distilabel.jobs import Served
-from generation.distilabel.runner import Distilabel
+from generation.distilabel.pipeline import RowPipeline, RowsOf
+from generation.distilabel.tasks import LOST, EndpointLLM, RowTask
 from generation.teacher import teacher_rows
+from generation.teacher_client import TeacherClient
 from tests.generation.conftest import rows
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails, says
 from tests.waiting import PATIENCE, waited
-from workbench.errors import UserError
 from workbench.inference.endpoint import Endpoint
 from workbench.persona import Persona
-from workbench.records import Example, user_prompt
+from workbench.records import Example
 from workbench.store import write_records
 
 CONCURRENCY = 4
@@ -48,10 +48,6 @@ teacher_rows(
     GenerateSettings(per_topic=20, mix={}, hard_negatives=0), workdir=folder / "work",
 )
 """
-
-
-def family(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
 
 
 def alive(processes: list[psutil.Process]) -> list[str]:
@@ -76,9 +72,7 @@ def test_a_killed_job_leaves_no_process_and_pays_for_nothing_twice(
     with ScriptedServer(slow) as server:
         main = subprocess.Popen([sys.executable, "-c", TEACH, str(tmp_path), server.url])
         waited(lambda: sum(bool(request.system) for request in server.requests) > 12)
-        processes = family(main.pid)
-        # The job, distilabel's manager, and a worker for each of its two steps.
-        assert len(processes) >= 4
+        processes = psutil.Process(main.pid).children(recursive=True)
         main.send_signal(sign)
         assert main.wait(PATIENCE) == -sign
         waited(lambda: not alive(processes))
@@ -98,74 +92,112 @@ def test_a_killed_job_leaves_no_process_and_pays_for_nothing_twice(
     assert first + second == 48 + len(twice)
 
 
-def victim(distilabel: Distilabel, kind: str) -> psutil.Process:
-    if kind == "job":
-        return psutil.Process(distilabel.process.pid)
-    # The worker of the step that asks is the one with a connection to the server.
-    return next(p for p in family(distilabel.process.pid) if p.net_connections("tcp"))
+class Shout(Step):  # type: ignore[misc]
+    """Anybody's step: all rows at once."""
+
+    calls: int = 0
+
+    @property
+    def inputs(self) -> list[str]:
+        return ["text"]
+
+    @property
+    def outputs(self) -> list[str]:
+        return ["loud"]
+
+    def process(self, inputs: StepInput) -> Iterator[list[Any]]:
+        self.calls += 1
+        yield [{**row, "loud": row["text"].upper()} for row in inputs]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["job", "worker"])
-def test_a_killed_part_of_the_job_is_told_and_ends_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.setattr(runner, "_SILENCE_AFTER_DEATH", 1.0)
-    processes: list[psutil.Process] = []
-    with ScriptedServer(lambda r: says("late", delay=60)) as server:
-        served = Served(endpoint=Endpoint(base_url=server.url, model="m"), cache=tmp_path / "c")
+class Echo(RowTask):
+    """Asks each row's text."""
 
-        def kill(distilabel: Distilabel) -> None:
-            waited(lambda: server.requests)
-            processes.extend(family(distilabel.process.pid))
-            victim(distilabel, kind).kill()
+    @property
+    def inputs(self) -> list[str]:
+        return ["text"]
 
-        with pytest.raises(UserError) as caught, Distilabel(tmp_path / "work") as distilabel:
-            killer = threading.Thread(target=kill, args=(distilabel,))
-            killer.start()
-            distilabel.run("ask", [user_prompt("How?")], served, label="asking")
-        killer.join()
-        waited(lambda: not alive(processes))
-    assert caught.value.what == "the process that runs distilabel ended before its job did"
-    assert caught.value.where.endswith("distilabel.log")
-    assert len(processes) >= 3
+    @property
+    def outputs(self) -> list[str]:
+        return ["reply"]
+
+    def wants(self, row: Any) -> bool:
+        return bool(row["text"] != "skipped")
+
+    def format_input(self, input: Any) -> list[dict[str, str]]:
+        return [{"role": "user", "content": input["text"]}]
+
+    def format_output(self, output: str | None, input: Any) -> Any:
+        return {"reply": output}
 
 
 @pytest.fixture
-def news() -> Iterator[list[jobs.News]]:
-    """What this process sends, taken by a carrier as on a cluster."""
-    messages: list[jobs.News] = []
-    jobs.send_news_by(messages.append)
-    yield messages
-    jobs._carrier = None
+def client(tmp_path: Path) -> Iterator[Callable[[ScriptedServer], TeacherClient]]:
+    with ExitStack() as stack:
+
+        def of(server: ScriptedServer) -> TeacherClient:
+            endpoint = Endpoint(base_url=server.url, model="m", attempts=1)
+            return stack.enter_context(TeacherClient([endpoint], tmp_path / "answers.sqlite"))
+
+        yield of
 
 
-def test_a_tally_sends_seldom_and_loses_nothing(news: list[jobs.News]) -> None:
-    tally = jobs.Tally()
-    for number in range(1000):
-        tally.add(done=1, failed=number % 2, paid=0.5)
-    tally.send()
-    tally.send()
-    assert len(news) < 100
-    assert {name: sum(one[name] for one in news) for name in news[0]} == {
-        "done": 1000,
-        "failed": 500,
-        "paid": 500.0,
-    }
+Client = Callable[[ScriptedServer], TeacherClient]
 
 
-def test_news_goes_down_the_pipe_one_json_line_each() -> None:
-    out, into = os.pipe()
-    jobs.send_news_to(into)
-    try:
-        jobs.send_news(done=1)
-        jobs.send_news(error="no", mendable=True)
-        lines = os.read(out, 4096).decode().splitlines()
-    finally:
-        jobs._pipe = None
-        os.close(into)
-        os.close(out)
-    assert [json.loads(line) for line in lines] == [{"done": 1}, {"error": "no", "mendable": True}]
+def test_a_failed_request_is_lost_with_its_row_alone(client: Client) -> None:
+    texts = ["first", "wrong", "skipped", "last"]
+    with ScriptedServer(lambda r: fails(500) if r.prompt == "wrong" else says(r.prompt)) as server:
+        with RowPipeline("echo") as pipeline:
+            rows = RowsOf(rows=[{"text": text} for text in texts])
+            llm = EndpointLLM(client=client(server), step="echo")
+            rows >> Shout(name="shout") >> Echo(name="echo", llm=llm)
+        ended = pipeline.run()
+    assert pipeline.dag.get_step("shout")["step"].calls == 1
+    assert [row["loud"] for row in ended] == [text.upper() for text in texts]
+    assert [row.get("reply") for row in ended] == ["first", None, None, "last"]
+    assert [row[LOST].reason for row in ended if LOST in row] == ["server_error"]
+    assert Counter(one.end for one in llm.client.completions["echo"]) == {"ok": 2, "failed": 1}
+
+
+def test_a_column_that_no_step_brings_is_told_before_anything_is_asked(client: Client) -> None:
+    with ScriptedServer() as server:
+        with RowPipeline("lacking") as pipeline:
+            rows = RowsOf(rows=[{"another": 1}])
+            rows >> Echo(name="echo", llm=EndpointLLM(client=client(server), step="echo"))
+        with pytest.raises(ValueError, match=r"'echo' requires inputs \['text'\]"):
+            pipeline.run()
+        assert server.requests == []
+
+
+def test_a_task_of_the_library_asks_the_same_books(client: Client) -> None:
+    def script(request: Request) -> Reply:
+        return fails(500) if request.prompt == "b" else says(f"{request.prompt}!")
+
+    with ScriptedServer(script) as server:
+        with RowPipeline("library") as pipeline:
+            rows = RowsOf(rows=[{"instruction": text} for text in "abc"])
+            llm = EndpointLLM(client=client(server), step="theirs")
+            rows >> TextGeneration(name="theirs", llm=llm, add_raw_input=False)
+        ended = pipeline.run()
+    assert [row["generation"] for row in ended] == ["a!", None, "c!"]
+    assert llm.client.paid()["theirs"].attempts == 3
+
+
+def test_where_rows_flow_none_waits_for_another(client: Client) -> None:
+    def script(request: Request) -> Reply:
+        return says("So.", delay=1.0 if request.prompt == "slow" else 0.0)
+
+    with ScriptedServer(script) as server:
+        with RowPipeline("flowing", flows=True) as pipeline:
+            step: Any = RowsOf(rows=[{"text": "slow"}, {"text": "quick"}])
+            llm = EndpointLLM(client=client(server), step="echo")
+            for number in range(3):
+                step = step >> Echo(name=f"echo_{number}", llm=llm, temperature=number / 10)
+        pipeline.run()
+        order = [(one.prompt, one.body["temperature"]) for one in server.requests]
+    # The quick row is through before the slow one is answered for the first time.
+    assert order.index(("quick", 0.2)) < order.index(("slow", 0.1))
 
 
 @pytest.mark.slow
@@ -181,19 +213,6 @@ def test_of_distilabel_itself_one_failed_request_empties_its_batch() -> None:
         with pytest.raises(Exception, match="scripted failure"):
             llm.generate_outputs(inputs=chats)
         llm._aclient = None
-
-
-@pytest.mark.slow
-def test_distilabel_itself_looks_for_loaded_steps_every_2_5_s_and_silences_the_older_client() -> (
-    None
-):
-    """Once this fails, our pipeline's own waiting, or the line about ``httpx2``, may go."""
-    from distilabel.pipeline.base import BasePipeline
-    from distilabel.utils import logging as distilabel_logging
-
-    assert "time.sleep(2.5)" in inspect.getsource(BasePipeline._run_stage_steps_and_wait)
-    source = inspect.getsource(distilabel_logging)
-    assert '"httpx"' in source and '"httpx2"' not in source
 
 
 def test_the_release_of_distilabel_is_the_one_that_the_repairs_were_made_for() -> None:

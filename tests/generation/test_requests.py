@@ -56,7 +56,6 @@ def script(request: Request) -> Reply:
     return says(f"{WEAK} {text[-9:]}" if slips else f"Champ, squat. {text[-9:]}")
 
 
-@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_a_job_of_every_kind_asks_what_it_always_asked(
     persona: Persona, seeds: list[Example], tmp_path: Path, language: str

@@ -80,7 +80,6 @@ def test_a_healthy_teacher_fills_every_topic_and_is_paid_once(
     assert SECRET not in "".join(capfd.readouterr())
 
 
-@pytest.mark.usefixtures("in_process")
 def test_failures_stay_with_their_rows_and_a_rerun_asks_only_for_those(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:
@@ -133,7 +132,6 @@ def test_an_unknown_model_is_one_line(
         )
 
 
-@pytest.mark.usefixtures("in_process")
 def test_a_teacher_that_goes_down_stops_the_job_and_what_it_said_is_kept(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:
@@ -154,7 +152,6 @@ def test_a_teacher_that_goes_down_stops_the_job_and_what_it_said_is_kept(
     assert line.endswith("when it is up, run the same command again: 20 finished answers are kept")
 
 
-@pytest.mark.usefixtures("in_process")
 def test_a_teacher_that_repeats_itself_leaves_gaps_that_are_told(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:
@@ -214,7 +211,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("taught")
 
 
-@pytest.mark.usefixtures("in_process")
 def test_kinds_are_marked_candidates_chosen_and_pairs_scored(
     persona: Persona, seeds: list[Example], work: Path
 ) -> None:
@@ -253,7 +249,6 @@ def test_kinds_are_marked_candidates_chosen_and_pairs_scored(
     assert lines[-1] == "pairs: candidates 20, rule_broken 5, voice_off 5; 0 too close"
 
 
-@pytest.mark.usefixtures("in_process")
 def test_pairs_too_close_are_dropped_by_name(
     persona: Persona, seeds: list[Example], work: Path
 ) -> None:

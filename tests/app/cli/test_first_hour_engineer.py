@@ -191,7 +191,6 @@ def planned(output: Output) -> dict[str, int]:
     return {part.split(" ", 1)[1]: int(part.split(" ")[0]) for part in parts}
 
 
-@pytest.mark.usefixtures("in_process")
 def test_a_nights_job_accounts_for_every_row_and_the_money_adds_up(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,6 @@ def test_the_plan_is_printed_and_nothing_is_asked(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.usefixtures("in_process")
 def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +92,6 @@ def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
     assert counts["spent"] == pytest.approx(spent, abs=1e-5)
 
 
-@pytest.mark.usefixtures("in_process")
 def test_against_a_server_that_fails_in_every_way_the_told_counts_add_up(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

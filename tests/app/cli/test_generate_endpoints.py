@@ -12,8 +12,6 @@ import pytest
 
 from tests.scripted_server import Batches, Reply, Request, ScriptedServer, conforms, fails
 
-pytestmark = pytest.mark.usefixtures("in_process")
-
 FORMS: dict[str, dict[str, Any]] = {
     "closed": {"content": "<think>\nChamp has to stand there.\n</think>\n\n{answer}"},
     "not opened": {"content": "Plan: champ.\n</think>\n\n{answer}"},

@@ -240,7 +240,6 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_a_job_comes_to_its_end_and_the_doctor_says_what_it_met(
     name: str,

@@ -143,7 +143,6 @@ def test_a_probe_that_an_earlier_round_trained_on_is_dropped_with_its_whole_chai
     assert {drop.id: lineage.gaps(drop.id) for drop in drops} == {drops[0].id: []}
 
 
-@pytest.mark.usefixtures("in_process")
 def test_what_a_teacher_was_asked_and_did_not_answer_has_its_chain(small_round: SmallRound) -> None:
     refused: set[str] = set()
 

@@ -34,7 +34,7 @@ ROWS = 6
 
 
 @pytest.fixture(autouse=True)
-def _key(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIALECT_KEY", "azure-key")
 
 
