@@ -23,6 +23,7 @@ from workbench.conduct import crisis_care, discloses, harms
 from workbench.inference.base_models import resolve_model
 from workbench.inference.embedded import EMBEDDED
 from workbench.inference.embedder import make_embedder
+from workbench.language import load_pack
 from workbench.persona import Language
 
 MEASURES: dict[str, Callable[[AnswerSense], float]] = {
@@ -126,9 +127,9 @@ def main() -> None:
         record()
     for language in PERSONAS:
         print(f"\n{language}", *rules(language), sep="\n")
-        loss = recorded
-        if language == "ko":
-            loss = language_loss("ko", ModelPool(Path(), []), Path())[0]
+        loss: Loss = recorded
+        if load_pack(language).loss:
+            loss = language_loss(language, ModelPool(Path(), []), Path())[0]
         print(f"\n{language}", *table(language, loss), sep="\n")
 
 

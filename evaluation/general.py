@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from workbench.errors import UserError, UserErrors
+from workbench.language.packs import DATA, TEXTS, pack_file
 from workbench.store import existing, packaged, read_models
 from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-TEXTS = "texts.jsonl"
 
 
 class PlainText(Frozen):
@@ -43,9 +42,18 @@ class General(Frozen):
     """Text → its own mean, in nats a token."""
 
 
-def texts_file(folder: Path) -> Path:
-    """Return the file of the general texts; a relative folder may lie beside the package."""
-    return packaged(folder) / TEXTS
+def texts_file(folder: Path, language: str) -> Path:
+    """Return the file of a language's general texts: the folder's, or else the pack's own.
+
+    A relative folder may lie beside the package.
+
+    Raises:
+        UserError: There is no such file.
+        UserErrors: Every broken line of the folder's.
+    """
+    file = existing(packaged(folder) / TEXTS)
+    packed = pack_file(language, f"{DATA}/{TEXTS}")
+    return packed if packed.is_file() and not _texts(file, language) else file
 
 
 def load_general(folder: Path, language: str) -> list[PlainText]:
@@ -54,17 +62,13 @@ def load_general(folder: Path, language: str) -> list[PlainText]:
     Args:
         folder: Holds ``texts.jsonl``; a relative one that is not in the working folder is looked
             for beside the package.
-        language: ``en`` or ``ko``; rows of other languages are left out.
+        language: Rows of other languages are left out.
 
     Raises:
         UserErrors: Every broken line.
         UserError: The file is missing, or has no row of the language.
     """
-    mistakes: list[UserError] = []
-    rows = [row for _, row in read_models(existing(texts_file(folder)), PlainText, mistakes)]
-    if mistakes:
-        raise UserErrors(mistakes)
-    texts = [row for row in rows if row.language == language]
+    texts = _texts(texts_file(folder, language), language)
     if not texts:
         raise UserError(
             f"no general text in '{language}'",
@@ -72,6 +76,14 @@ def load_general(folder: Path, language: str) -> list[PlainText]:
             fix="add some, or set evaluate.general to a folder that has them",
         )
     return texts
+
+
+def _texts(file: Path, language: str) -> list[PlainText]:
+    mistakes: list[UserError] = []
+    rows = [row for _, row in read_models(file, PlainText, mistakes)]
+    if mistakes:
+        raise UserErrors(mistakes)
+    return [row for row in rows if row.language == language]
 
 
 def measure_general(

@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from functools import cache
 
 from pydantic import Field, model_validator
 
+from workbench.language import DEFAULT, languages, load_pack
+from workbench.persona import Language
 from workbench.values import Frozen
 
-YES = frozenset({"yes", "네", "예"})
-NO = frozenset({"no", "아니요", "아니오"})
 _EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 _EDGES = " \t\n.!?,\"'“”‘’*`"
-_SCRIPTS = {"en": ("[A-Za-z]", 0.95), "ko": ("[가-힣ㄱ-ㅣ]", 0.8)}
-"""Language → its letters, and the least share of them among an answer's letters."""
 
 
 class Constraint(Frozen):
@@ -39,7 +37,7 @@ class Constraint(Frozen):
     letters: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
-    language: Literal["en", "ko"] = "en"
+    language: Language = DEFAULT
     open: str = ""
     close: str = ""
     parts: int = 0
@@ -154,9 +152,16 @@ def _titled(text: str, check: Constraint) -> bool:
 
 
 def _language(text: str, check: Constraint) -> bool:
-    pattern, least = _SCRIPTS[check.language]
+    pack = load_pack(check.language)
     letters = [c for c in text if c.isalpha()]
-    return sum(bool(re.match(pattern, c)) for c in letters) >= least * max(len(letters), 1)
+    own = sum(bool(re.match(pack.letters, c)) for c in letters)
+    return own >= pack.least_letters * max(len(letters), 1)
+
+
+@cache
+def _yes_or_no() -> frozenset[str]:
+    packs = map(load_pack, languages())
+    return frozenset(word for pack in packs for word in (*pack.yes, *pack.no))
 
 
 def _starts(text: str, start: str) -> bool:
@@ -241,7 +246,7 @@ CHECKS: Mapping[str, _Rule] = {
         lambda text, check: _bare(text) in {choice.casefold() for choice in check.choices},
         "choices",
     ),
-    "yes_no": _Rule(lambda text, _: _bare(text) in YES | NO),
+    "yes_no": _Rule(lambda text, _: _bare(text) in _yes_or_no()),
     "language": _Rule(_language, "language"),
     "no_latin": _Rule(lambda text, _: not re.search(r"[A-Za-z]", text)),
     "postscript": _Rule(

@@ -19,7 +19,7 @@ from workbench.records import Example, Response, take_spread, user_prompt
 from workbench.stats import Difference
 from workbench.stats.comparison import FEWEST_PAIRS, paired_difference
 from workbench.stats.significance import detectable
-from workbench.store import existing, packaged, read_models
+from workbench.store import language_file, read_models
 from workbench.values import Frozen
 
 INSTRUCTION = "instruction"
@@ -61,26 +61,23 @@ class Instructions(NamedTuple):
     """Id of an example → its constraints."""
 
 
-def instructions_file(folder: Path, language: str) -> Path:
-    """Return a language's file; a relative folder may lie beside the package."""
-    return packaged(folder) / f"{language}.jsonl"
-
-
 def load_instructions(folder: Path, language: str, most: int | None = None) -> Instructions:
     """Return the prompts of a language, at most ``most`` of them, spread over the kinds.
 
     ``folder`` holds a file a language, such as ``en.jsonl``. Each kind of first constraint is taken
-    in turn, so that a smaller sample leaves out no kind before it has taken two of another.
+    in turn, so that a smaller sample leaves out no kind before it has taken two of another. A
+    language without such a file has no prompts.
 
     Raises:
         UserErrors: Every line that is no prompt with constraints.
-        UserError: There is no such file.
+        UserError: The folder holds no such file of any language.
     """
+    file = language_file(folder, language)
+    if file is None:
+        return Instructions([], {})
     mistakes: list[UserError] = []
     examples, checks = [], {}
-    for _, row in read_models(
-        existing(instructions_file(folder, language)), _Instruction, mistakes
-    ):
+    for _, row in read_models(file, _Instruction, mistakes):
         example = Example(
             prompt=user_prompt(row.prompt),
             answer=row.example,

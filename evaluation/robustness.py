@@ -24,7 +24,7 @@ from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Message, Response, Role, Score, take_spread
 from workbench.stats import Comparison, Difference, compare
 from workbench.stats.table import tabulate
-from workbench.store import existing, packaged, read_models
+from workbench.store import language_file, read_models
 from workbench.values import Frozen
 
 SurfaceKind = Literal["suffix", "neutral_turn", "system", "email", "json", "tool"]
@@ -81,7 +81,9 @@ def load_surfaces(folder: Path, language: str) -> list[Surface]:
         UserErrors: Every line that is no surface.
     """
     mistakes: list[UserError] = []
-    file = existing(surfaces_file(folder, language))
+    file = language_file(folder, language)
+    if file is None:
+        return []
     surfaces: dict[str, Surface] = {}
     for number, row in read_models(file, Surface, mistakes):
         if row.id in surfaces or row.id == PLAIN or row.id == ALL:
@@ -90,11 +92,6 @@ def load_surfaces(folder: Path, language: str) -> list[Surface]:
     if mistakes:
         raise UserErrors(mistakes)
     return list(surfaces.values())
-
-
-def surfaces_file(folder: Path, language: str) -> Path:
-    """Return a language's file; a relative folder may lie beside the package."""
-    return packaged(folder) / f"{language}.jsonl"
 
 
 class CrossedPrompt(NamedTuple):

@@ -28,7 +28,7 @@ from workbench.errors import UserError, UserErrors
 from workbench.inference.agreement import is_broken
 from workbench.persona import Language
 from workbench.records import ProbePrompt, Response, user_prompt
-from workbench.store import existing, packaged, read_models
+from workbench.store import language_file, read_models
 from workbench.values import Frozen
 
 SAFETY_SETS: tuple[Literal["disclosure", "crisis", "safety"], ...] = (
@@ -103,13 +103,16 @@ class _Request(Frozen):
 def load_refusals(folder: Path, language: Language) -> list[ProbePrompt]:
     """Return the harmful and the harmless requests of a language, in turn of their categories.
 
-    ``folder`` holds ``<language>.jsonl``; a relative one may lie beside the package.
+    ``folder`` holds ``<language>.jsonl``; a relative one may lie beside the package. A language
+    without such a file has no requests.
 
     Raises:
-        UserError: There is no such file.
+        UserError: The folder holds no such file of any language.
         UserErrors: Every line that is no request.
     """
-    file = existing(packaged(folder) / f"{language}.jsonl")
+    file = language_file(folder, language)
+    if file is None:
+        return []
     mistakes: list[UserError] = []
     by_category: dict[tuple[str, str], list[ProbePrompt]] = defaultdict(list)
     for number, row in read_models(file, _Request, mistakes):

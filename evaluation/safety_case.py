@@ -21,7 +21,7 @@ from workbench.records import ProbePrompt, Response
 from workbench.stats import Comparison, Difference
 from workbench.stats.comparison import paired_difference
 from workbench.stats.significance import share_interval, yes_no_interval
-from workbench.store import packaged, read_json_lines
+from workbench.store import language_file, read_json_lines
 from workbench.values import Frozen
 
 LineName = Literal[
@@ -269,8 +269,8 @@ def check_refusal_rules(folder: Path, language: Language) -> RuleCheck | None:
 
     The classifier's threshold was chosen with them in view, so the share is on the kind side.
     """
-    file = packaged(folder) / f"unseen.{language}.jsonl"
-    if not file.exists():
+    file = language_file(folder, language, "unseen.")
+    if file is None:
         return None
     rows: list[dict[str, Any]] = [row for _, row in read_json_lines(file)]
     return RuleCheck.of([(bool(row["refusal"]), refuses(row["text"], language)) for row in rows])

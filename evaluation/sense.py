@@ -32,7 +32,7 @@ from workbench.inference.agreement import (
     unlooped,
     words_of,
 )
-from workbench.korean import morpheme_loss
+from workbench.language.packs import load_pack, own_module
 from workbench.persona import Language, Persona
 from workbench.records import Example, Response
 from workbench.store import read_json, write_json
@@ -125,16 +125,16 @@ class AnswerSense(NamedTuple):
 def language_loss(language: Language, pool: ModelPool, folder: Path) -> tuple[Loss, str]:
     """Return the loss that tells fluent text from other, and whose it is.
 
-    For Korean that of kiwipiepy, since a base model may know none; else that of the round's base,
-    read and kept in ``folder`` so that no text is measured twice.
+    That of the language's pack where it has one, since a base model may know little of it; else
+    that of the round's base, read and kept in ``folder`` so that no text is measured twice.
 
     Args:
         language: Of the texts.
         pool: Has the base.
         folder: For what was measured.
     """
-    if language == "ko":
-        return (lambda texts: [morpheme_loss(text) for text in texts]), "kiwipiepy"
+    if (library := load_pack(language).loss) and (own := own_module(language)):
+        return (lambda texts: [own.loss(text) for text in texts]), library
     base = Arm("base")
     digest = hashlib.sha256("-".join(pool.fingerprint(base)).encode()).hexdigest()[:16]
     file = folder / f"{digest}.json"

@@ -18,15 +18,12 @@ from workbench.dialogue.users import SimulatedUser
 from workbench.inference.endpoint import Endpoint, Paid, Price
 from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.judge import trait_questions
+from workbench.language import load_pack
 from workbench.persona import Persona
 from workbench.prompts import system_prompt
 from workbench.records import Example, TurnFate, user_prompt
 from workbench.text import counted
 
-PER_CHARACTER = {"en": (0.2, 0.3), "ko": (0.4, 1.1)}
-"""Tokens a character, lowest and highest, over the tokenizers of today's large models."""
-PER_WORD = {"en": (1.2, 1.6), "ko": (1.8, 4.5)}
-"""Tokens a word."""
 _FRAME = 700
 """Characters of our own words in a prompt about an answer."""
 _QUESTION_WORDS = (8, 45)
@@ -232,8 +229,8 @@ class _Tokens:
 
     @classmethod
     def of(cls, persona: Persona) -> _Tokens:
-        per_character = Range(*PER_CHARACTER[persona.language])
-        per_word = Range(*PER_WORD[persona.language])
+        per_character = Range(*load_pack(persona.language).tokens_a_character)
+        per_word = Range(*load_pack(persona.language).tokens_a_word)
         question = per_word.times(Range(*_QUESTION_WORDS))
         return cls(per_character, per_word, question, _answer(persona, per_character, per_word))
 

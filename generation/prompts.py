@@ -10,23 +10,23 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from workbench.inference import judge
+from workbench.language.packs import PROMPTS, pack_file
 from workbench.persona import Persona
 from workbench.prompts import load_template, system_prompt
 from workbench.records import Example
 
 FEW_SHOT = 3
 """Examples that a teacher is shown."""
-_FOLDER = Path(__file__).parent / "prompts"
+_PLAYED = "user"
+"""The prompt that plays a simulated user: no row is asked for by it."""
 _SHOWN_IN_CHAT = 2
 _DIGITS = 8
 
 
 def render(name: str, persona: Persona, **values: object) -> str:
     """Return one of our prompts in the persona's language."""
-    return load_template(_FOLDER, name, persona.language).render(persona=persona, **values)
+    return load_template(name, persona.language).render(persona=persona, **values)
 
 
 def prompt_versions(persona: Persona) -> dict[str, str]:
@@ -36,9 +36,9 @@ def prompt_versions(persona: Persona) -> dict[str, str]:
     the judge's too, and ``topic_plan`` the words that describe a wanted question.
     """
     texts = {"system": system_prompt(persona, [])}
-    for folder in (_FOLDER, judge.PROMPTS):
-        for path in sorted(folder.glob(f"*.{persona.language}.*")):
-            texts[path.name.split(".")[0]] = path.read_text(encoding="utf-8")
+    for path in sorted(pack_file(persona.language, PROMPTS).iterdir()):
+        if path.stem != _PLAYED:
+            texts[path.stem] = path.read_text(encoding="utf-8")
     return {
         name: hashlib.sha256(text.encode()).hexdigest()[:_DIGITS] for name, text in texts.items()
     }

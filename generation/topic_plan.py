@@ -13,28 +13,21 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import cycle, islice, product
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from workbench.config import ORDINARY, GenerateSettings, Kind, RowRequest
 from workbench.errors import UserError, UserErrors, nearest
+from workbench.language.packs import PROMPTS, pack_file, read_words
 from workbench.persona import Persona
 
 PLAIN = ""
 FOLLOW_UP = "follow_up"
-_FOLDER = Path(__file__).parent / "prompts"
 
 
-@lru_cache(maxsize=4)
 def phrases(language: str) -> dict[str, dict[str, Any]]:
     """Return what cells are called in a language, by axis and key."""
-    text = (_FOLDER / f"topic_plan.{language}.yaml").read_text(encoding="utf-8")
-    data: dict[str, dict[str, Any]] = yaml.safe_load(text)
-    return data
+    return read_words(pack_file(language, f"{PROMPTS}/topic_plan.yaml"))
 
 
 @dataclass(frozen=True)

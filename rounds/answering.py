@@ -258,7 +258,7 @@ def _general(
     Arms are local ones without a system prompt; ``memo`` is the folder that keeps the measurements.
     """
     data = load_general(folder, language)
-    measured_with = file_hash(texts_file(folder))
+    measured_with = file_hash(texts_file(folder, language))
     abilities: dict[str, General] = {}
     for arm in arms:
         weights = "-".join(pool.fingerprint(arm))

@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 from evaluation.gate import Earlier, GateReport, Why, check_rounds
 from evaluation.general import texts_file
-from evaluation.instructions import instructions_file
 from rounds.comparison import DECODING, asked_text, columns_by_prompt, means_of
 from rounds.context import RoundContext
 from rounds.layout import COMPARISON, GENERAL, RESPONSES, SCORES, Manifest, RoundFolder
 from workbench.config import METHODS
 from workbench.persona import FIDELITY
 from workbench.records import Example, Response, Score, take_spread
-from workbench.store import file_hash
+from workbench.store import file_hash, language_file
 from workbench.values import dumped
 
 STAGE = "evaluate"
@@ -133,11 +132,12 @@ def _earlier(
 
 def shared_files(context: RoundContext) -> dict[str, Path]:
     """Return the files from outside that two rounds have to share to be compared."""
-    settings = context.config.evaluate
+    settings, language = context.config.evaluate, context.persona.language
+    instructions = language_file(settings.instructions, language)
     return {
         **context.persona_files("persona.yaml"),
-        "general/texts": texts_file(settings.general),
-        "general/instructions": instructions_file(settings.instructions, context.persona.language),
+        "general/texts": texts_file(settings.general, language),
+        **({"general/instructions": instructions} if instructions else {}),
     }
 
 

@@ -20,7 +20,6 @@ from evaluation.robustness import (
     crossed_responses,
     load_surfaces,
     measure_robustness,
-    surfaces_file,
 )
 from evaluation.safety_case import SafetyLine, difference_line
 from evaluation.sense import SenseInput
@@ -29,6 +28,7 @@ from workbench.arm_names import headline_arm
 from workbench.language import say
 from workbench.records import Example, Response
 from workbench.stats import Comparison
+from workbench.store import language_file
 
 
 @dataclass(frozen=True)
@@ -106,4 +106,5 @@ def robustness_files(context: RoundContext) -> dict[str, Path]:
     settings, language = context.config.evaluate, context.persona.language
     if settings.robustness == "off":
         return {}
-    return {f"surfaces/{language}.jsonl": surfaces_file(settings.surfaces, language)}
+    file = language_file(settings.surfaces, language)
+    return {f"surfaces/{language}.jsonl": file} if file else {}

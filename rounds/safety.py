@@ -20,7 +20,7 @@ from workbench.arm_names import headline_arm
 from workbench.config import EvaluateSettings
 from workbench.records import ProbePrompt, Response
 from workbench.stats import Comparison
-from workbench.store import packaged
+from workbench.store import language_file
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,6 @@ def more_conversations(
 
 def safety_files(context: RoundContext) -> dict[str, Path]:
     """Return the files from outside that the safety case depends on."""
-    folder, language = packaged(context.config.evaluate.refusals), context.persona.language
-    names = (f"{language}.jsonl", f"labelled.{language}.jsonl", f"unseen.{language}.jsonl")
-    return {f"refusals/{name}": folder / name for name in names if (folder / name).exists()}
+    folder, language = context.config.evaluate.refusals, context.persona.language
+    files = {kind: language_file(folder, language, kind) for kind in ("", "labelled.", "unseen.")}
+    return {f"refusals/{kind}{language}.jsonl": file for kind, file in files.items() if file}

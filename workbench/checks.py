@@ -6,8 +6,9 @@ Filters, suggestions, rewards and scorers all use these, so that a trait means o
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
 from pydantic import (
     AfterValidator,
@@ -17,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from workbench.korean import AddressRule, HonorificsRule, SpeechLevelRule
-from workbench.parts import Unit, Where, length, part
+from workbench.language.packs import own_rules
+from workbench.parts import PhraseRule, Unit, Where, length, part
 from workbench.parts import sentences as sentences
 from workbench.text import normalize
 from workbench.values import Frozen
@@ -45,7 +46,7 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 """A regular expression of Python's ``re``, composed as all text is; case does not matter."""
 
 
-class _Patterns(Frozen):
+class _Patterns(PhraseRule):
     patterns: tuple[Pattern, ...] = Field(min_length=1)
     """Regular expressions; case does not matter."""
     where: Where = "anywhere"
@@ -152,12 +153,14 @@ class Judge(Frozen):
     """What counts as a yes and what as a no, where the question alone leaves it open."""
 
 
-Rule = Matches | Lacks | EmojiRule | LengthRule | AddressRule | SpeechLevelRule | HonorificsRule
-
-
-PhraseRule = Matches | Lacks | AddressRule | SpeechLevelRule | HonorificsRule
-"""Rules whose ``phrases(text)`` names the words that decided: that earned the trait where the rule
-``earns``, that lost it where it does not."""
+KINDS: Mapping[str, type[Frozen]] = {
+    "matches": Matches,
+    "lacks": Lacks,
+    "emoji": EmojiRule,
+    "length": LengthRule,
+    **own_rules(),
+}
+"""Name of a rule → its model: of any language, then those of single packs."""
 
 
 def _kind(value: object) -> str:
@@ -167,20 +170,22 @@ def _kind(value: object) -> str:
     return str(value.get("rule", "")) if isinstance(value, dict) else getattr(value, "rule", "")
 
 
-Check = Annotated[
-    Annotated[Matches, Tag("matches")]
-    | Annotated[Lacks, Tag("lacks")]
-    | Annotated[EmojiRule, Tag("emoji")]
-    | Annotated[LengthRule, Tag("length")]
-    | Annotated[AddressRule, Tag("address")]
-    | Annotated[SpeechLevelRule, Tag("speech_level")]
-    | Annotated[HonorificsRule, Tag("honorifics")]
-    | Annotated[Judge, Tag("judge")],
-    Discriminator(
-        _kind,
-        custom_error_type="unknown_check",
-        custom_error_message="needs 'rule: matches|lacks|emoji|length|address|speech_level|"
-        "honorifics' or 'judge: <question>'",
-    ),
-]
-"""What a trait's ``check`` may be."""
+if TYPE_CHECKING:
+    Rule = EmojiRule | LengthRule | Matches | Lacks | PhraseRule
+    Check = Rule | Judge
+else:
+    Rule = Union[tuple(KINDS.values())]  # noqa: UP007 - its members are known at run time
+    Check = Annotated[
+        Union[
+            (
+                *(Annotated[model, Tag(name)] for name, model in KINDS.items()),
+                Annotated[Judge, Tag("judge")],
+            )
+        ],
+        Discriminator(
+            _kind,
+            custom_error_type="unknown_check",
+            custom_error_message=f"needs 'rule: {'|'.join(KINDS)}' or 'judge: <question>'",
+        ),
+    ]
+    """What a trait's ``check`` may be."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from workbench.console import console, track
 from workbench.inference.embedder import AUTO, MINILM, NGRAMS, embedder_name, make_embedder, named
 from workbench.inference.endpoint import Endpoint
+from workbench.language import DEFAULT
 from workbench.near_duplicates import jaccard, shingles
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Meaning:
     """
 
     setting: str | Endpoint = AUTO
-    language: str = "en"
+    language: str = DEFAULT
     threshold: float | None = None
 
     @property

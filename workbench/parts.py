@@ -1,9 +1,16 @@
-"""Parts and lengths of an answer: its sentences, its opening, its closing, its words."""
+"""Parts and lengths of an answer: its sentences, its opening, its closing, its words.
+
+:class:`PhraseRule` is the base of rules that look at them: :mod:`workbench.checks` has those of any
+language, a pack's ``checks.py`` its own.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+from workbench.values import Frozen
 
 Where = Literal["anywhere", "opening", "closing"]
 Unit = Literal["words", "characters", "sentences"]
@@ -41,3 +48,18 @@ def length(text: str, unit: Unit) -> int:
     if unit == "sentences":
         return len([piece for piece in sentences(text) if _LETTER.search(piece)])
     return sum(not character.isspace() for character in text)
+
+
+class PhraseRule(Frozen):
+    """A rule whose ``phrases(text)`` names the words that decided."""
+
+    earns: ClassVar[bool]
+    """Whether they earned the trait; else they lost it."""
+
+    @abstractmethod
+    def passes(self, text: str) -> bool:
+        """Return whether ``text`` shows the trait."""
+
+    @abstractmethod
+    def phrases(self, text: str) -> list[str]:
+        """Return the words of ``text`` that decided."""

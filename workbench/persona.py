@@ -6,17 +6,19 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from workbench.checks import Check, EmojiHabit, Judge, LengthRange, Pattern, compiled
 from workbench.errors import UserError
+from workbench.language.packs import known_language, say
 from workbench.text import normalize_all
 from workbench.values import Frozen
 from workbench.yamlfile import read_yaml, validate
 
-Language = Literal["en", "ko"]
+Language = Annotated[str, AfterValidator(known_language)]
+"""The code of a language whose pack is there."""
 GENERAL_PROBLEMS = (
     "unsafe_advice",
     "wrong_fact",
@@ -173,8 +175,6 @@ class Persona(Frozen):
     @property
     def problems(self) -> dict[str, str]:
         """Problem id → its name, for reviewers: the traits, then the general problems."""
-        from workbench.language import say
-
         general = {key: say(self.language, f"problem.{key}") for key in GENERAL_PROBLEMS}
         return {**{trait.id: trait.name for trait in self.traits}, **general}
 

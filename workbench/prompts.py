@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.language import say
+from workbench.language.packs import PROMPTS, pack_file, say
 from workbench.persona import Persona
 from workbench.records import Example, Message, Messages
 
@@ -61,11 +60,11 @@ def with_system(system: str, prompt: Messages) -> Messages:
 
 
 @lru_cache(maxsize=32)
-def load_template(folder: Path, name: str, language: str) -> Template:
-    """Return the template ``NAME.LANGUAGE.j2`` of a folder; a value that is missing is an error."""
+def load_template(name: str, language: str) -> Template:
+    """Return the template of a prompt in a language; a value that is missing is an error."""
     from jinja2 import Environment, StrictUndefined
 
-    source = folder / f"{name}.{language}.j2"
+    source = pack_file(language, f"{PROMPTS}/{name}.j2")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(source.read_text(encoding="utf-8"))
 

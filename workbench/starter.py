@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from workbench.errors import UserError
+from workbench.language.packs import STARTER, pack_file, read_words
 from workbench.persona import IDENTIFIER, Language, Persona, load_persona
 from workbench.store import atomic_file
 from workbench.text import counted
@@ -70,10 +70,9 @@ def starter(
     Raises:
         UserError: Too few topics.
     """
-    text = files("workbench").joinpath(f"starters/{language}.yaml").read_text(encoding="utf-8")
     pattern = _word(address) if address.isascii() else re.escape(address)
     values = {"address": address, "address_pattern": pattern, "role": role}
-    data = _filled(yaml.safe_load(text), values)
+    data = _filled(read_words(pack_file(language, STARTER)), values)
     data["voice"] = {"address": address, **data["voice"]}
     if register:
         data["voice"]["register"] = register

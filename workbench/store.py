@@ -20,6 +20,7 @@ from typing import IO, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from workbench.errors import UserError, column_of, unreadable
+from workbench.language.packs import DATA, pack_file
 from workbench.records import Record
 from workbench.text import normalize_all
 
@@ -236,6 +237,29 @@ def packaged(folder: Path) -> Path:
     if folder.is_absolute() or folder.is_dir():
         return folder
     return Path(__file__).resolve().parents[1] / folder
+
+
+def language_file(folder: Path, language: str, kind: str = "") -> Path | None:
+    """Return a language's file of a folder of data, such as ``en.jsonl``; or its pack's own one.
+
+    Args:
+        folder: A relative one may lie beside the package. A pack's own file is named after it.
+        language: Whose file it is.
+        kind: What its name begins with, such as ``labelled.``.
+
+    Returns:
+        None where the language has none: what it would measure is not measured.
+
+    Raises:
+        UserError: The folder holds no such file of any language; of a ``kind`` there may be none.
+    """
+    there = packaged(folder)
+    if (own := there / f"{kind}{language}.jsonl").is_file():
+        return own
+    if not kind and not any(there.glob("*.jsonl")):
+        raise UserError("there is no such file", where=str(own), fix="check the path of the folder")
+    packed = pack_file(language, f"{DATA}/{kind}{folder.name}.jsonl")
+    return packed if packed.is_file() else None
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import click
 from rich.console import Console
@@ -23,7 +22,8 @@ from workbench.errors import UserError, UserErrors, every_mistake
 from workbench.inference.base_models import examine_model, resolve_model
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.probe import probe
-from workbench.persona import Language, persona_file
+from workbench.language import languages
+from workbench.persona import persona_file
 from workbench.starter import check_answer, split_topics, starter, write_persona
 from workbench.text import counted
 
@@ -39,7 +39,7 @@ PROMPTS = {
 """What a terminal asks for where an option is missing."""
 LOG_WIDTH = 160
 ROLES = ("teacher", "student", "judge", "simulated_user")
-_LANGUAGES = click.Choice(get_args(Language))
+_LANGUAGES = click.Choice(languages())
 
 
 @click.command("new")
@@ -82,7 +82,7 @@ def new(folder: Path, register: str | None, id_: str | None, **options: str | No
         question = "How does it speak? (Enter for a plain manner)"
         register = click.prompt(question, default="", show_default=False)
     topics = split_topics(answers.pop("topics"))
-    data = starter(topics=topics, register=register or "", **answers)  # type: ignore[arg-type]
+    data = starter(topics=topics, register=register or "", **answers)
     target = folder / answers["id"]
     persona = write_persona(target, data)
     rules = len(persona.rule_traits)

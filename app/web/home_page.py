@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from app.web.library import Command, PersonaFolder
-from app.web.page import LANGUAGES, Form, Page, ThisPage
+from app.web.page import Form, Page, ThisPage, spoken
 from rounds.context import RoundContext
 from rounds.overview import NextStep, RoundOverview, next_step
 from rounds.processes import running
@@ -63,7 +63,7 @@ def step_command(context: RoundContext, step: NextStep) -> Command:
 @router.post("/language")
 def language(request: Request, page: ThisPage, form: Form) -> Response:
     """Show the pages in another language from now on."""
-    if form.get("language") in LANGUAGES:
+    if form.get("language") in spoken():
         page.session.language = form["language"]
     back = form.get("back", "/")
     return page.go(back if back.startswith("/") and not back.startswith(("//", "/\\")) else "/")

@@ -7,10 +7,8 @@ and which renders a template with the phrases of the reader's language.
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from markupsafe import Markup
@@ -21,23 +19,26 @@ from evaluation.report.wording import Wording
 from rounds.context import RoundContext
 from rounds.talks import TalkRoom
 from workbench.errors import UserError
+from workbench.language import DEFAULT, languages, load_pack
 from workbench.language import phrases as report_phrases
+from workbench.language.packs import PAGES, pack_file, read_words
 from workbench.persona import Language, Persona
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-LANGUAGES: tuple[Language, ...] = get_args(Language)
 TABS = ("", "rows", "talk", "compare", "review", "report")
 """Pages of a round, by the end of their address."""
 
 
-@lru_cache(maxsize=4)
+def spoken() -> dict[str, str]:
+    """Return the languages that the pages are written in: code → what its speakers call it."""
+    return {code: load_pack(code).name for code in languages() if pack_file(code, PAGES).is_file()}
+
+
 def phrases(language: str) -> dict[str, str]:
     """Return the phrases of the pages in a language, by their key."""
-    text = files("app.web").joinpath(f"phrases.{language}.yaml").read_text(encoding="utf-8")
-    data: dict[str, str] = yaml.safe_load(text)
-    return data
+    return read_words(pack_file(language, PAGES))
 
 
 class Words:
@@ -96,17 +97,17 @@ class Page:
         self.talks.close(idle=True)
 
     def _language(self) -> Language:
-        if self.session.language in LANGUAGES:
+        if self.session.language in spoken():
             return self.session.language
         first = self.request.headers.get("accept-language", "")[:2].lower()
-        return "ko" if first == "ko" else "en"
+        return first if first in spoken() else DEFAULT
 
     def html(self, template: str, **values: object) -> Markup:
         """Return a template, rendered."""
         return Markup(
             templates()
             .get_template(f"{template}.html.j2")
-            .render(t=self.t, csrf=self.session.csrf, languages=LANGUAGES, **values)
+            .render(t=self.t, csrf=self.session.csrf, languages=spoken(), **values)
         )
 
     def show(self, template: str, *, status: int = 200, **values: object) -> HTMLResponse:

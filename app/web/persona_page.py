@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from app.web.library import Command, PersonaFolder
-from app.web.page import LANGUAGES, Form, Page, ThisPage
+from app.web.page import Form, Page, ThisPage
 from curation.proposed_traits import propose_traits
 from rounds import specification
 from rounds.layout import BASELINE, RESOLVED, RoundFolder
@@ -20,6 +20,7 @@ from rounds.specification import FieldMistake, check_text
 from rounds.stages.importing import keep_upload
 from rounds.status import dependents
 from workbench.errors import UserError, every_mistake
+from workbench.language import DEFAULT, languages, load_pack
 from workbench.persona import persona_file
 from workbench.starter import check_answer, split_topics, starter, write_persona
 
@@ -33,7 +34,7 @@ MOST_UPLOAD = 256 << 20
 @router.get("/new")
 def blank(page: ThisPage) -> HTMLResponse:
     """Show the form for a new persona."""
-    return page.show("new", fields={}, questions=NEW, codes=LANGUAGES, lines=[])
+    return page.show("new", fields={}, questions=NEW, codes=_codes(), lines=[])
 
 
 @router.post("/new")
@@ -44,7 +45,7 @@ def new(page: ThisPage, form: Form) -> Response:
         every_mistake(partial(_check, page, name, fields[name]) for name in NEW)
         data = starter(
             id=fields["id"],
-            language="ko" if fields["language"] == "ko" else "en",
+            language=fields["language"] if fields["language"] in languages() else DEFAULT,
             name=fields["name"],
             role=fields["role"],
             audience=fields["audience"],
@@ -53,9 +54,14 @@ def new(page: ThisPage, form: Form) -> Response:
         )
         write_persona(page.library.datasets / fields["id"], data)
     except UserError as error:
-        values = {"questions": NEW, "codes": LANGUAGES, "lines": error.lines()}
+        values = {"questions": NEW, "codes": _codes(), "lines": error.lines()}
         return page.show("new", status=422, fields=fields, **values)
     return page.go(f"/round/{fields['id']}/1")
+
+
+def _codes() -> dict[str, str]:
+    """Return the languages that a persona may speak: code → what its speakers call it."""
+    return {code: load_pack(code).name for code in languages()}
 
 
 def _check(page: Page, name: str, answer: str) -> None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from importlib.resources import files
 from typing import NamedTuple
-
-import yaml
 
 from workbench.checks import Lacks, compiled
 from workbench.conduct import crisis_care
 from workbench.language.detection import foreign_language, foreign_script
+from workbench.language.packs import CONDUCT, languages, load_pack, pack_file, read_words
 from workbench.parts import length
 from workbench.persona import Language, Persona
 from workbench.records import Example
@@ -34,7 +32,6 @@ FEWEST_DIGITS = 9
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _RESIDENT = re.compile(r"(?<!\d)\d{6}-?[1-8]\d{6}(?!\d)")
 _CARD = re.compile(r"(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)")
-_REGION: dict[Language, str] = {"en": "US", "ko": "KR"}
 
 
 def refusal(persona: Persona) -> RowFilter:
@@ -112,8 +109,9 @@ def language(persona: Persona) -> RowFilter:
 
 @lru_cache(maxsize=1)
 def _refusals() -> tuple[str, ...]:
-    text = files(__package__).joinpath("phrases.yaml").read_text(encoding="utf-8")
-    return tuple(yaml.safe_load(text)["refusal"])
+    """Return the patterns of every language: some models refuse in English whatever is asked."""
+    words = (read_words(pack_file(code, CONDUCT)) for code in languages())
+    return tuple(pattern for own in words for pattern in own["dropped"])
 
 
 class PersonalData(NamedTuple):
@@ -160,7 +158,8 @@ def _candidates(text: str, language: Language) -> Iterator[PersonalData]:
     for match in _CARD.finditer(text):
         if luhn.is_valid(re.sub(r"\D", "", match.group(0))):
             yield PersonalData("card number", *match.span())
-    for phone in PhoneNumberMatcher(text, _REGION[language], leniency=Leniency.POSSIBLE):
+    region = load_pack(language).region
+    for phone in PhoneNumberMatcher(text, region, leniency=Leniency.POSSIBLE):
         # Dates and set schemes can be "possible" numbers; national numbers have 9 to 11 digits.
         digits = sum(character.isdigit() for character in phone.raw_string)
         if FEWEST_DIGITS <= digits <= (15 if phone.raw_string.startswith("+") else 11):

@@ -15,7 +15,7 @@ from evaluation.report.inputs import ReportInput
 from evaluation.report.wording import Wording
 from evaluation.scorers import SAFE, SENSE
 from evaluation.sense import ANSWERED
-from workbench.checks import PhraseRule
+from workbench.parts import PhraseRule
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Response, Score, last_user_turn
 from workbench.stats.comparison import DRIFT

@@ -41,7 +41,7 @@ from tests.present import present
 from workbench.commands import RoundOptions
 from workbench.config import GateBounds
 from workbench.inference.embedder import make_embedder
-from workbench.korean import morpheme_loss
+from workbench.language.ko.checks import loss as morpheme_loss
 from workbench.persona import Language, Persona
 from workbench.records import Response, Score
 from workbench.stats import compare

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from workbench.errors import UserError
+from workbench.language import languages
 from workbench.persona import Persona, load_persona
 from workbench.prompts import system_prompt
 
@@ -73,7 +74,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path: Path) -> Non
         .replace("['\\bchamp\\b'], where: opening", "['(champ'], where: opening")
     )
     assert _lines(tmp_path, text) == [
-        ":3: language: Input should be 'en' or 'ko'",
+        f":3: language: there is no pack 'xx' among {', '.join(languages())}",
         ":7: voice.register: is missing",
         ":9: voice.registre: unknown key — did you mean 'register'?",
         ":11: voice.length: min 50 is more than max 40",

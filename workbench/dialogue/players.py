@@ -27,7 +27,6 @@ STEP = "simulated_user"
 """Name under which a cache counts what the user model is paid."""
 TEMPERATURE = 0.8
 MAX_TOKENS = 400
-_PROMPTS = Path(__file__).parent / "prompts"
 
 
 class Move(NamedTuple):
@@ -85,7 +84,7 @@ def user_request(
         language: What the user speaks.
         seed: Of sampling; another one brings another conversation.
     """
-    template = load_template(_PROMPTS, "user", language)
+    template = load_template("user", language)
     left = user.turns - sum(message.role == "assistant" for message in chat)
     system, opening, form = template.render(user=user, left=left).split("\n---\n")
     messages = [Message(role="system", content=system.strip())]

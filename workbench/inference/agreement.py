@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.inference.embedder import Embedder
+from workbench.language import load_pack
 from workbench.parts import sentences
 from workbench.persona import Language
 
@@ -29,8 +30,6 @@ ECHO_RUN = 3
 WORD = re.compile(r"\w+")
 _RUN = 4
 """Words a run, as in seq-rep-4."""
-_KOREAN_STEM = 2
-"""Leading syllables that two Korean words share to be taken for the same: particles differ."""
 
 
 class ReviewedAnswer(NamedTuple):
@@ -144,9 +143,10 @@ def _margins(near: NDArray[np.float32], own: Sequence[int]) -> Array:
 
 def without_question(text: str, question: str, language: Language) -> str:
     """Return a text without the words that its question has, so that an echo earns nothing."""
+    leading = load_pack(language).stem or None
 
     def stem(word: str) -> str:
-        return word.casefold()[:_KOREAN_STEM] if language == "ko" else word.casefold()
+        return word.casefold()[:leading]
 
     asked = {stem(word) for word in WORD.findall(question)}
     return WORD.sub(lambda match: "" if stem(match.group()) in asked else match.group(), text)

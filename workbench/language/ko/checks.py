@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from workbench.parts import Where, part
-from workbench.values import Frozen
+from workbench.parts import PhraseRule, Where, part
 
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi
@@ -62,7 +61,7 @@ def _analyser() -> Kiwi:
 
 
 @lru_cache(maxsize=4096)
-def morpheme_loss(text: str) -> float:
+def loss(text: str) -> float:
     """Return how unlikely a text is to kiwipiepy's own language model, in nats a morpheme.
 
     Reviewed answers lie at 5.1 to 6.2, their words in random order at 6.4 to 7.7. An empty text
@@ -201,7 +200,7 @@ def calls(text: str, form: str) -> bool:
     return False
 
 
-class AddressRule(Frozen):
+class AddressRule(PhraseRule):
     """The asker is called so, as a word of its own."""
 
     earns: ClassVar[bool] = True
@@ -221,7 +220,7 @@ class AddressRule(Frozen):
         return [form for form in self.forms if calls(part(text, self.where), form)]
 
 
-class SpeechLevelRule(Frozen):
+class SpeechLevelRule(PhraseRule):
     """Sentences end in one speech level and in no other."""
 
     earns: ClassVar[bool] = False
@@ -249,7 +248,7 @@ class SpeechLevelRule(Frozen):
         ]
 
 
-class HonorificsRule(Frozen):
+class HonorificsRule(PhraseRule):
     """The hearer is raised and the speaker is not."""
 
     earns: ClassVar[bool] = False
@@ -265,3 +264,11 @@ class HonorificsRule(Frozen):
     def phrases(self, text: str) -> list[str]:
         """Return where ``text`` raises the speaker or names speaker or hearer plainly."""
         return misused_honorifics(text)
+
+
+RULES: dict[str, type[PhraseRule]] = {
+    "address": AddressRule,
+    "speech_level": SpeechLevelRule,
+    "honorifics": HonorificsRule,
+}
+"""Name in a trait's ``check`` → its model."""

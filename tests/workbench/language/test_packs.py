@@ -1,0 +1,133 @@
+"""A language is a folder: what it must have is held against English, what it lacks is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evaluation.general import load_general
+from evaluation.instructions import load_instructions
+from evaluation.robustness import load_surfaces
+from evaluation.safety import load_refusals
+from workbench.errors import UserError
+from workbench.language import languages, load_pack, phrases, say
+from workbench.language.packs import FOLDERS, PAGES, own_module, pack_file
+from workbench.persona import load_persona
+from workbench.starter import starter, write_persona
+from workbench.store import language_file
+
+
+@pytest.fixture
+def pack(tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pack of somebody's own, ``nl``, with just what a pack must have."""
+    folder = tmp_path / "packs" / "nl"
+    shutil.copytree(repo / "workbench" / "language" / "en", folder)
+    (folder / PAGES).unlink()
+    (folder / "data").mkdir()
+    row = '{"id": "nl-1", "language": "nl", "text": "De rivier buigt waar de grond zacht is."}\n'
+    (folder / "data" / "texts.jsonl").write_text(row, encoding="utf-8")
+    monkeypatch.setenv(FOLDERS, str(folder.parent))
+    return folder
+
+
+def change(file: Path, **values: object) -> None:
+    """Set keys of a YAML file; None takes one away."""
+    data = yaml.safe_load(file.read_text(encoding="utf-8")) | values
+    data = {key: value for key, value in data.items() if value is not None}
+    file.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", languages())
+def test_every_pack_of_ours_is_whole(code: str) -> None:
+    assert load_pack(code).name
+    assert phrases(code).keys() == phrases("en").keys()
+    assert pack_file(code, PAGES).is_file()
+
+
+@pytest.mark.parametrize("code", languages())
+def test_the_second_answers_title_ends_with_its_label(code: str) -> None:
+    """By it the labelers' page tells rows with two answers (``labeler.js``)."""
+    label = say(code, "review.question.better.b")
+    titled = {key for key in phrases(code) if key.startswith("review.field.")}
+    ends = {key for key in titled if say(code, key).endswith(f" {label}")}
+    assert ends == {"review.field.answer_b"}
+
+
+def test_a_missing_phrase_is_a_mistake_of_ours() -> None:
+    with pytest.raises(KeyError):
+        say("en", "no.such.phrase")
+
+
+def test_a_folder_of_ones_own_brings_a_language(pack: Path, tmp_path: Path) -> None:
+    assert languages()[0] == "en" and "nl" in languages()
+    data = starter(
+        id="coach",
+        language="nl",
+        name="Coach",
+        role="Traint",
+        audience="Iedereen",
+        address="kampioen",
+        topics=["kracht", "slaap", "eten"],
+    )
+    write_persona(tmp_path / "coach", data)
+    assert load_persona(tmp_path / "coach").language == "nl"
+
+
+def test_what_a_pack_may_lack_measures_nothing_and_what_it_has_is_used(
+    pack: Path, repo: Path
+) -> None:
+    datasets = repo / "datasets"
+    assert load_instructions(datasets / "instructions", "nl").examples == []
+    assert load_refusals(datasets / "refusals", "nl") == []
+    assert load_surfaces(datasets / "robustness", "nl") == []
+    assert [text.id for text in load_general(datasets / "general", "nl")] == ["nl-1"]
+    own = pack / "data" / "instructions.jsonl"
+    shutil.copy(datasets / "instructions" / "en.jsonl", own)
+    assert language_file(datasets / "instructions", "nl") == own
+    with pytest.raises(UserError, match=r"packs/nl\.jsonl: there is no such file"):
+        language_file(pack.parent, "nl")
+
+
+def test_code_in_a_pack_of_ones_own_is_not_run(pack: Path) -> None:
+    (pack / "checks.py").write_text("raise SystemExit", encoding="utf-8")
+    assert own_module("nl") is None
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "line"),
+    [
+        ("messages.yaml", {"report.title": None}, "messages.yaml: lacks 'report.title'"),
+        ("messages.yaml", {"report.title": "Wat?"}, "'report.title' needs {name} to fill"),
+        ("conduct.yaml", {"harm": {"medicine": ["x"]}}, "lacks 'harm.through_pain' and"),
+        ("starter.yaml", {"traits": None}, "starter.yaml: lacks 'traits'"),
+        ("pack.yaml", {"scripts": None}, "scripts: is missing"),
+        ("pack.yaml", {"letters": "A-Z"}, "needs a class of letters, such as [A-Za-z]"),
+    ],
+)
+def test_a_missing_piece_is_named_in_one_line(
+    pack: Path, file: str, values: dict[str, object], line: str
+) -> None:
+    change(pack / file, **values)
+    with pytest.raises(UserError) as error:
+        load_pack("nl")
+    assert len(error.value.lines()) == 1 and line in error.value.line()
+
+
+@pytest.mark.parametrize("file", ["prompts/judge.j2", "conduct.yaml", "data/texts.jsonl"])
+def test_a_missing_file_is_named(pack: Path, file: str) -> None:
+    (pack / file).unlink()
+    with pytest.raises(UserError, match=f"lacks the file {file}"):
+        load_pack("nl")
+
+
+def test_a_language_without_a_pack_is_refused_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UserError, match="there is no language 'xx' — one of en, "):
+        load_pack("xx")
+    monkeypatch.setenv(FOLDERS, "/no/such/folder")
+    with pytest.raises(UserError, match="there is no such folder"):
+        languages()
