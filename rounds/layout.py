@@ -25,6 +25,7 @@ from evaluation.prices import Prices
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
+from evaluation.sweep import SweepReport
 from rounds.artifacts import Artifact, Document, Json, R, Records, Text, V, Value
 from rounds.order import no_round, not_yet
 from workbench import store
@@ -136,6 +137,8 @@ BLIND_KEY = Json("people", "key.json")
 BLIND_PAIRS = Records("people", "pairs.jsonl", Example)
 BLIND_REVIEWS = Records("people", "reviews.jsonl", Review)
 PEOPLE = Document("people", "people.json", People)
+SWEEP = Document("sweep", "sweep.json", SweepReport)
+BAKEOFF = Document("sweep", "bakeoff.json", SweepReport)
 SEEDS = Document("seeds", "seeds.json", SeedsReport)
 REPORT_PAGE = Text("report", "report.html")
 ROW_EXPORTS = Artifact("export", "rows.jsonl")

@@ -19,10 +19,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
+from evaluation.sweep import SweepReport, SweepTrial, label
+from rounds.artifacts import Document
 from rounds.context import RoundContext
-from rounds.layout import VALIDATION
+from rounds.layout import BAKEOFF, SWEEP, VALIDATION
 from rounds.stages.train import learning_files, load, recipe_path, training_run
 from training.row_loss import row_losses
 from training.run import Recipe
@@ -32,10 +32,8 @@ from workbench.errors import UserError
 from workbench.inference.base_models import resolve_model
 from workbench.inference.hub import hub_offline
 from workbench.records import Example
-from workbench.stats import Difference
 from workbench.stats.comparison import paired_difference
 from workbench.store import file_hash, read_json, write_json
-from workbench.values import Frozen
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -49,72 +47,10 @@ _PATIENCE = 10
 """Proposals a training: a sampler proposes again and again what is known and good."""
 
 
-class SweepTrial(Frozen):
-    """One training: what it changed, and how surprising the validation answers are to it."""
-
-    changes: dict[str, Any]
-    """Recipe key → value, or ``model`` → base."""
-    loss: float | None = None
-    """Nats a hundred characters of the validation rows' answers, the mean over rows; None of one
-    that was stopped as hopeless."""
-    base_loss: float | None = None
-    """The same of its base before training."""
-    by_row: dict[str, float] = Field(default_factory=dict)
-    stopped_at: int = 0
-    """Step at which it was stopped; 0 of one that went to its end."""
-    seconds: float = 0.0
-
-
-class SweepReport(Frozen):
-    """All trainings, the best first: the content of ``sweep.json``."""
-
-    method: str
-    rows: int
-    """Validation rows, which decided."""
-    trials: tuple[SweepTrial, ...]
-    reference: dict[str, Any]
-    """Changes of the training that the best is held against: the recipe as it is, or the first
-    base."""
-    gain: Difference | None = None
-    """By how much the best's loss lies below the reference's, row by row; None where they are
-    one."""
-
-    @property
-    def best(self) -> SweepTrial:
-        """The training with the least loss."""
-        return self.trials[0]
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether the best is surely better than the reference."""
-        return self.gain is not None and self.gain.excludes_zero and self.gain.mean > 0
-
-    @property
-    def advice(self) -> str:
-        """One line: what to take, with its interval."""
-        best, reference = (label(one) for one in (self.best.changes, self.reference))
-        if self.gain is None:
-            return f"keep {reference}: nothing that was tried has a lower loss"
-        low, high = (0.0 if end is None else end for end in (self.gain.low, self.gain.high))
-        lead = (
-            f"{self.gain.mean:.2f} nats a hundred characters less (95% interval {low:.2f} to"
-            f" {high:.2f}, {self.gain.pairs} validation rows) than {reference}"
-        )
-        if self.is_sure:
-            count = sum(one.loss is not None for one in self.trials)
-            return f"take {best}: {lead}; the best of {count}, so a little flattered"
-        return f"keep {reference}: {best} has {lead}, which chance may explain"
-
-
 def _digest(value: object) -> str:
     """Return what files of a training or a study are named by."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def label(changes: Mapping[str, Any]) -> str:
-    """Return how a training is called by what it changes, such as ``lora.r=8``."""
-    return ", ".join(f"{key}={value}" for key, value in changes.items())
 
 
 @dataclass(frozen=True)
@@ -254,9 +190,7 @@ def run_sweep(
             trial = results[label(changes)] = place.trial(changes, changed, watch)
             state = optuna.trial.TrialState.PRUNED if trial.loss is None else None
             study.tell(proposed, trial.loss, state=state)
-        report = _report(method, place, list(results.values()), own)
-        write_json(place.folder / "sweep.json", report.model_dump(mode="json"))
-        return report
+        return _report(SWEEP, method, place, list(results.values()), own)
 
 
 def _study(place: _Place, choices: Mapping[str, Sequence[Any]], seed: int) -> Study:
@@ -353,25 +287,33 @@ def run_bakeoff(context: RoundContext, models: Sequence[str], method: Method) ->
             console.print(f"  bake-off: {name}", markup=False)
             own = replace(place, folder=place.folder / _digest(name))
             results.append(own.trial({"model": name}, changed, None))
-        report = _report(method, place, results, {"model": models[0]})
-        write_json(place.folder / "bakeoff.json", report.model_dump(mode="json"))
-        return report
+        return _report(BAKEOFF, method, place, results, {"model": models[0]})
 
 
 def _report(
-    method: Method, place: _Place, trials: list[SweepTrial], reference: Mapping[str, Any]
+    artifact: Document[SweepReport],
+    method: Method,
+    place: _Place,
+    trials: list[SweepTrial],
+    reference: Mapping[str, Any],
 ) -> SweepReport:
+    """Return what the trainings amount to, and leave it in the round for the report."""
     done = [one for one in trials if one.loss is not None]
     stopped = [one for one in trials if one.loss is None]
     ordered = sorted(done, key=lambda one: one.loss or 0.0)
     own = next(one for one in ordered if one.changes == dict(reference))
-    best = ordered[0]
-    pairs = [(own.by_row[row], best.by_row[row]) for row in own.by_row if row in best.by_row]
-    same = best.changes == own.changes
-    return SweepReport(
+
+    def with_gain(one: SweepTrial) -> SweepTrial:
+        pairs = [(own.by_row[row], one.by_row[row]) for row in own.by_row if row in one.by_row]
+        gain = None if one is own else paired_difference(pairs, place.context.config.seed)
+        return one.model_copy(update={"gain": gain})
+
+    report = SweepReport(
         method=method,
         rows=len(place.validation),
-        trials=(*ordered, *stopped),
+        trials=(*map(with_gain, ordered), *stopped),
         reference=dict(reference),
-        gain=None if same else paired_difference(pairs, place.context.config.seed),
     )
+    place.context.round.path(artifact).parent.mkdir(parents=True, exist_ok=True)
+    write_json(place.context.round.path(artifact), report.model_dump(mode="json"))
+    return report

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.options import round_options
+from evaluation.sweep import SweepReport, label
 from rounds.context import RoundContext
 from training.device import quiet
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
-    from rounds.sweep import SweepReport
     from workbench.config import Method
 
 _method = click.option(
@@ -52,7 +52,7 @@ def sweep(context: RoundContext, tried: tuple[str, ...], trials: int, method: Me
     space = dict(map(parse_try, tried))
     with quiet():
         report = run_sweep(context, method, space, trials)
-    _print(report)
+    _print(context, report)
     if report.is_sure:
         overrides = {"train": {"overrides": {method: report.best.changes}}}
         click.echo(yaml.safe_dump(overrides, sort_keys=False), nl=False)
@@ -73,7 +73,7 @@ def bakeoff(context: RoundContext, models: tuple[str, ...], method: Method) -> N
 
     with quiet():
         report = run_bakeoff(context, models, method)
-    _print(report)
+    _print(context, report)
 
 
 def parse_try(text: str) -> tuple[str, list[Any]]:
@@ -98,9 +98,7 @@ def _number(value: object) -> Any:
         return value
 
 
-def _print(report: SweepReport) -> None:
-    from rounds.sweep import label
-
+def _print(context: RoundContext, report: SweepReport) -> None:
     table = Table(title="Nats a hundred characters of the validation answers", title_justify="left")
     for name in ("training", "loss", "before", "time (s)"):
         table.add_column(name, justify="left" if name == "training" else "right")
@@ -110,3 +108,4 @@ def _print(report: SweepReport) -> None:
         table.add_row(label(one.changes), loss, before, f"{one.seconds:.0f}")
     Console(soft_wrap=True, highlight=False).print(table)
     click.echo(report.advice)
+    click.echo(f"the figure stands in the report: {context.options.command('report')}")

@@ -52,13 +52,16 @@ def svg(width: float, height: float, title: str, body: Sequence[Markup], kind: s
     )
 
 
-def forest(groups: Sequence[tuple[str, Sequence[Estimate]]], title: str, axis: str) -> Markup:
-    """Return a forest plot: differences to the base, with intervals, on one scale in points.
+def forest(
+    groups: Sequence[tuple[str, Sequence[Estimate]]], title: str, axis: str, unit: float = 100
+) -> Markup:
+    """Return a forest plot: differences to the base, with intervals, on one scale.
 
-    ``groups`` are (metric, its estimates), drawn from top to bottom.
+    ``groups`` are (metric, its estimates), drawn from top to bottom; a difference of 1 is ``unit``
+    on the scale, by default in points.
     """
     ends = [
-        100 * value
+        unit * value
         for _, rows in groups
         for r in rows
         for value in (r.difference.mean, r.difference.low, r.difference.high, 0.0)
@@ -73,7 +76,7 @@ def forest(groups: Sequence[tuple[str, Sequence[Estimate]]], title: str, axis: s
     for metric, rows in groups:
         body.append(_text(_LABEL - 14, y + 15, metric, "end", "label"))
         for row in rows:
-            body += _estimate(row, x, y + 11)
+            body += _estimate(row, lambda value: x(unit * value), y + 11)
             body.append(_text(WIDTH - right + 14, y + 15, row.text, "start", "value"))
             y += _ROW
         y += 10
@@ -92,10 +95,10 @@ def _estimate(row: Estimate, x: Callable[[float], float], y: float) -> list[Mark
     if difference.low is not None and difference.high is not None:
         parts.append(
             Markup('<line class="whisker arm-{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                row.arm, _n(x(100 * difference.low)), _n(x(100 * difference.high)), _n(y), _n(y)
+                row.arm, _n(x(difference.low)), _n(x(difference.high)), _n(y), _n(y)
             )
         )
-    parts.append(marker(row.arm, x(100 * difference.mean), y, f"{row.label}: {row.text}"))
+    parts.append(marker(row.arm, x(difference.mean), y, f"{row.label}: {row.text}"))
     return parts
 
 

@@ -20,6 +20,7 @@ from evaluation.prices import Prices
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
+from evaluation.sweep import SweepReport
 from workbench.commands import RoundOptions
 from workbench.inference.endpoint import Paid
 from workbench.persona import Persona
@@ -119,6 +120,8 @@ class ReportInput:
     surface_answers: Sequence[Response] = ()
     """What the robustness is measured on; ``probe`` is the id of the surface."""
     prices: Prices | None = None
+    sweeps: Sequence[SweepReport] = ()
+    """What other values of the recipe, or other bases, make of the validation rows."""
     dial: Dial | None = None
     dial_answers: Sequence[Response] = ()
     """Of the arm at other strengths of its adapter."""

@@ -23,6 +23,7 @@ from evaluation.report import answers, figures, results, rows
 from evaluation.report.dial import dial_charts, dial_lines, refused
 from evaluation.report.inputs import ReportInput, StageRun
 from evaluation.report.safety import safety_rows, safety_sentences
+from evaluation.report.sweep import sweep_parts
 from evaluation.report.verdict import (
     across_lines,
     advice,
@@ -143,6 +144,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "surface_lines": surface_lines(report.robustness, wording),
         "tuning": tuning_against_prompt(report, wording),
         "searched": partial(_searched, wording),
+        **sweep_parts(wording),
         "dial_lines": dial_lines(report.dial, wording),
         "dial_charts": dial_charts(report.dial, wording),
         "refused": refused,
@@ -360,6 +362,7 @@ def summary(report: ReportInput) -> dict[str, object]:
         "robustness": _plain(report.robustness),
         "dial": _plain(report.dial),
         "prices": _plain(report.prices),
+        "sweeps": [_plain(one) for one in report.sweeps],
         "general": [_plain(one) for one in general.arms] if general else None,
         "across": _plain(general.across) if general else None,
         "stages": {one.stage: _stage(one) for one in report.stages},

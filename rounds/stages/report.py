@@ -15,6 +15,7 @@ from evaluation.report.inputs import (
     StageRun,
     WrittenFile,
 )
+from evaluation.sweep import SweepReport
 from rounds import layout
 from rounds.artifacts import Artifact, Text
 from rounds.comparison import seeds_of
@@ -56,6 +57,8 @@ OPTIONAL: tuple[Artifact, ...] = (
     layout.ROBUSTNESS,
     layout.SURFACE_ANSWERS,
     layout.PRICES,
+    layout.SWEEP,
+    layout.BAKEOFF,
     layout.DIAL,
     layout.DIAL_ANSWERS,
 )
@@ -118,6 +121,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         robustness=work.read(layout.ROBUSTNESS) if layout.ROBUSTNESS in work.inputs else None,
         surface_answers=work.read_if_there(layout.SURFACE_ANSWERS),
         prices=work.read(layout.PRICES) if layout.PRICES in work.inputs else None,
+        sweeps=_sweeps(work, splits["validation"]),
         dial=work.read(layout.DIAL) if layout.DIAL in work.inputs else None,
         dial_answers=work.read_if_there(layout.DIAL_ANSWERS),
         people=work.read(layout.PEOPLE) if layout.PEOPLE in work.inputs else None,
@@ -131,6 +135,13 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         cut=counts.get("cut", {}),
         config=(work.round.folder / layout.CONFIG).read_text(encoding="utf-8"),
     )
+
+
+def _sweeps(work: Work, validation: Sequence[Example]) -> list[SweepReport]:
+    """Return the sweep and the bake-off that these validation rows decided."""
+    own = {row.id for row in validation}
+    there = [work.read(one) for one in (layout.SWEEP, layout.BAKEOFF) if one in work.inputs]
+    return [one for one in there if set(one.best.by_row) == own]
 
 
 def _steps(

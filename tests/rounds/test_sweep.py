@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ import yaml
 import rounds.sweep
 from app.cli.main import main
 from app.cli.sweep import parse_try
+from evaluation.sweep import SweepTrial
 from rounds.context import RoundContext, open_context
-from rounds.layout import TEST, VALIDATION
-from rounds.sweep import SweepTrial, run_bakeoff, run_sweep
+from rounds.layout import SWEEP, TEST, VALIDATION
+from rounds.pipeline import run_stages
+from rounds.sweep import run_bakeoff, run_sweep
+from tests.round_to_evaluate import write_round
 from tests.training.conftest import QUANTIZED, TRAINER
 from training.run import Recipe
 from workbench.errors import UserError
 from workbench.records import Example, user_prompt
-from workbench.store import write_records
+from workbench.store import read_records, write_records
 
 SPACE: dict[str, list[Any]] = {"trainer.learning_rate": [0.001, 0.02], "lora.r": [2]}
 
@@ -137,13 +142,51 @@ def test_real_trainings_read_no_test_row_and_leave_no_adapter(
     out = capsys.readouterr().out
     assert "keep trainer.learning_rate=0.01" in out or "take trainer.learning_rate=1e-06" in out
     assert not context.round.path(TEST).exists()
-    (folder,) = (context.round.folder / ".sweep.scratch").iterdir()
-    report = json.loads((folder / "sweep.json").read_text("utf-8"))
+    report = json.loads(context.round.path(SWEEP).read_text("utf-8"))
     learnt, still = sorted(report["trials"], key=lambda one: one["loss"])
     # At so small a rate nothing is learnt: the base's own loss, per hundred characters.
     assert still["loss"] == pytest.approx(still["base_loss"], rel=0.01)
     assert learnt["loss"] < still["loss"] and len(learnt["by_row"]) == 8
-    assert not list(folder.rglob("adapter_model.safetensors"))
+    scratch = context.round.folder / ".sweep.scratch"
+    assert not list(scratch.rglob("adapter_model.safetensors"))
+
+
+_OPENED: list[str] = []
+"""Files of a test split that this process opened, by whatever library."""
+
+
+@lru_cache(maxsize=1)
+def _watch_test_splits() -> None:
+    """Hear of every file that is opened: a hook of the interpreter, which no library passes by."""
+
+    def heard(event: str, args: tuple[object, ...]) -> None:
+        if event == "open" and str(args[0]).endswith("split/test.jsonl"):
+            _OPENED.append(str(args[0]))
+
+    sys.addaudithook(heard)
+
+
+def test_the_test_split_is_opened_by_the_evaluation_alone_once_the_choice_is_made(
+    repo: Path, tiny_model: Path, tmp_path: Path, context: RoundContext
+) -> None:
+    folder, config, _ = write_round(tmp_path / "own", repo / "datasets/gym-trainer", tiny_model)
+    rows = list(read_records(folder / "split" / "train.jsonl", Example))
+    write_records(folder / "split" / "validation.jsonl", rows[:4])
+    settings = json.loads(config.read_text("utf-8"))
+    settings["train"] = {"sft": str(tmp_path / "recipe.yaml")}
+    settings["evaluate"] |= {"arms": ["base"], "conversations": 0, "drift": 0}
+    config.write_text(json.dumps(settings), "utf-8")
+    own = open_context(config=config, runs=tmp_path / "own" / "runs")
+    _watch_test_splits()
+    _OPENED.clear()
+    report = run_sweep(own, "sft", {"lora.r": [2]}, trials=2)
+    assert _OPENED == []
+    # What decided is the validation rows, each training's loss being their mean.
+    for one in report.trials:
+        assert set(one.by_row) == {row.id for row in rows[:4]}
+        assert one.loss == pytest.approx(sum(one.by_row.values()) / 4)
+    run_stages(own, ["evaluate"])
+    assert set(_OPENED) == {str(own.round.path(TEST))}
 
 
 def test_bases_are_held_against_the_first_on_the_same_characters(

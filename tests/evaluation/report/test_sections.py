@@ -17,10 +17,12 @@ from evaluation.people import Pairing, People
 from evaluation.prices import ArmPrice, Prices, SearchedPrompt
 from evaluation.report import ReportInput, build_reports
 from evaluation.report.dial import dial_lines
+from evaluation.report.sweep import sweep_line
 from evaluation.report.verdict import surface_lines, tuning_against_prompt, verdict
 from evaluation.report.wording import Wording
 from evaluation.robustness import cross, crossed_responses, load_surfaces, measure_robustness
 from evaluation.scorers import score_responses
+from evaluation.sweep import SweepReport, SweepTrial
 from tests.evaluation.report.conftest import ANSWERS, Evaluated
 from tests.evaluation.report.test_page import Page, html_of
 from tests.evaluation.test_gate import followed, general
@@ -245,6 +247,33 @@ def test_every_arm_has_its_price_and_tuning_is_held_against_the_best_prompt(
     assert wording("prompt_arm.base+few-shot") in line and line in verdict(report, wording)
     assert text.count(line) == 2 and line in forms["report.md"]
     assert json.loads(forms["report.json"])["prices"]["timed"] == 8
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_a_sweep_is_a_table_a_figure_and_a_word(full: ReportInput, language: str) -> None:
+    own = SweepTrial(changes={"lora.r": 16, "trainer.max_steps": 8}, loss=50.0, base_loss=60.0)
+    better = own.model_copy(
+        update={
+            "changes": {"lora.r": 8, "trainer.max_steps": 8},
+            "loss": 48.0,
+            "gain": paired_difference([(50 + n / 9, 48.0) for n in range(9)]),
+        }
+    )
+    stopped = SweepTrial(changes={"lora.r": 2, "trainer.max_steps": 8}, stopped_at=4)
+    sweep = SweepReport(method="sft", rows=9, trials=(better, own, stopped), reference=own.changes)
+    persona = full.persona.model_copy(update={"language": language})
+    report, wording = replace(full, persona=persona, sweeps=[sweep]), Wording(persona)
+    html, forms = html_of(report), build_reports(report)
+    line = sweep_line(sweep, wording)
+    assert line.startswith("Take lora.r=8" if language == "en" else "lora.r=8")
+    assert line in Page(html).text and line in forms["report.md"]
+    section = html[html.index('<section id="sweep">') :]
+    section = section[: section.index("</section>")]
+    # One row a training, one mark for the one that is held against the reference.
+    assert section.count('<th scope="row">') == 3 and section.count('class="marker') == 1
+    assert wording("sweep.stopped", step=4) in section and "r=8, max_steps=8" in section
+    assert json.loads(forms["report.json"])["sweeps"][0]["rows"] == 9
+    assert 'id="sweep"' not in html_of(full)
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
