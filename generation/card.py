@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from generation.cost import teacher_lines
+from generation.teacher import TeacherPart
 from workbench.persona import Persona
 
 FILES = ("examples", "preferences")
@@ -48,7 +50,7 @@ def _facts(persona: Persona, manifest: Mapping[str, Any]) -> dict[str, str]:
     lost = ", ".join(f"{kind} {count}" for kind, count in counts.get("lost", {}).items())
     return {
         "Persona": f"{persona.name}, version {persona.version} (`{persona.record_id}`)",
-        "Teacher": (settings.get("teacher") or {}).get("model", "none"),
+        "Teacher": _teachers(settings.get("teacher"), counts),
         "Rows": f"{counts['taught']} of {counts.get('planned', 0)} planned; lost: {lost or 'none'}",
         "Judge": (settings.get("judge") or {}).get("model", "none: rules alone"),
         "Prompts": ", ".join(f"{name} `{mark}`" for name, mark in prompts.items()),
@@ -57,3 +59,11 @@ def _facts(persona: Persona, manifest: Mapping[str, Any]) -> dict[str, str]:
         "Cost": spent,
         "Made": manifest["started"],
     }
+
+
+def _teachers(who: Any, counts: Mapping[str, Any]) -> str:
+    """Return the teacher's name; of several what each gave."""
+    if not isinstance(who, list):
+        return str((who or {}).get("model", "none"))
+    parts = [TeacherPart(**one) for one in counts["teachers"]]
+    return "; ".join(teacher_lines(parts, counts.get("currency") or ""))

@@ -2,7 +2,7 @@
 
 In: a persona, its users, endpoints. Out: :class:`Conversations`, which accounts for every planned
 turn. An answer that shows too few traits is critiqued and repaired once; the pair, before and
-after, is a preference. :mod:`generation.pipelines.talks` plays a :class:`Talk`;
+after, is a preference. :mod:`generation.pipelines.talks` plays a :class:`PlayedTalk`;
 :mod:`generation.teacher` calls what stands here before and after it.
 """
 
@@ -98,7 +98,7 @@ class Repair:
 
 
 @dataclass
-class Talk:
+class PlayedTalk:
     """A conversation as it goes on."""
 
     user: SimulatedUser
@@ -146,7 +146,7 @@ def open_talks(
     seeds: Sequence[Example],
     planned: Sequence[PlannedConversation],
     teachers: Sequence[str],
-) -> list[Talk]:
+) -> list[PlayedTalk]:
     """Return the conversations with their first messages, and what the teacher is shown.
 
     Args:
@@ -157,7 +157,7 @@ def open_talks(
     """
     first = [(one.user.topic, one.user.first) for one in planned]
     return [
-        Talk(
+        PlayedTalk(
             one.user,
             one.seed,
             teacher,
@@ -171,7 +171,7 @@ def open_talks(
     ]
 
 
-def conversations_of(talks: Sequence[Talk], player: str, margin: float) -> Conversations:
+def conversations_of(talks: Sequence[PlayedTalk], player: str, margin: float) -> Conversations:
     """Return the rows, pairs and records of what was said.
 
     Args:
@@ -202,7 +202,7 @@ def conversations_of(talks: Sequence[Talk], player: str, margin: float) -> Conve
     return result
 
 
-def _record(talk: Talk, player: str) -> Conversation:
+def _record(talk: PlayedTalk, player: str) -> Conversation:
     left = talk.user.turns - len(talk.turns)
     return Conversation(
         user=talk.user.id,
@@ -219,7 +219,7 @@ def _record(talk: Talk, player: str) -> Conversation:
     )
 
 
-def _drops(talk: Talk, record: Conversation) -> list[Drop]:
+def _drops(talk: PlayedTalk, record: Conversation) -> list[Drop]:
     return [
         Drop(
             record=record.id,

@@ -10,7 +10,8 @@ from typing import get_args
 from generation.conversations import ANSWERS, CRITIQUES, REPAIRS, plan_conversations
 from generation.prompts import FEW_SHOT, few_shot_pool
 from generation.questions import ROUNDS, Pool, QuestionRequest
-from generation.teacher import Taught
+from generation.teacher import Taught, TeacherPart
+from generation.teacher_client import shares_of
 from generation.topic_plan import FOLLOW_UP, topic_plan
 from workbench.config import GenerateSettings
 from workbench.dialogue.players import STEP as USER_STEP
@@ -129,7 +130,7 @@ class TeacherPlan:
 def plan_teacher(
     persona: Persona,
     seeds: Sequence[Example],
-    endpoint: Endpoint,
+    teachers: Endpoint | Sequence[Endpoint],
     settings: GenerateSettings,
     *,
     judge: Endpoint | None = None,
@@ -145,7 +146,7 @@ def plan_teacher(
     """
     cells = topic_plan(persona, settings, seed)
     requests = Pool(persona, seeds, cells, seed).requests(1)
-    tokens, price = _Tokens.of(persona), endpoint.rate
+    tokens, price = _Tokens.of(persona), _price(teachers)
     rows, follow_ups = len(cells), sum(cell.kind == FOLLOW_UP for cell in cells)
     answers = _whole(rows * settings.candidates)
     # At worst a teacher repeats itself so much that every round asks for everything again.
@@ -176,6 +177,22 @@ def plan_teacher(
         steps += _judge_steps(persona, tokens, seen, judge.rate)
     topics = Counter(cell.topic for cell in cells)
     return TeacherPlan(rows, dict(topics), tuple(steps), price, len(talks), round(turns.high))
+
+
+def _price(teachers: Endpoint | Sequence[Endpoint]) -> Price | None:
+    """Return the teacher's price; of several the mean by their shares, where all tell it."""
+    if isinstance(teachers, Endpoint):
+        return teachers.rate
+    rates = [one.rate for one in teachers]
+    known = [rate for rate in rates if rate is not None]
+    if len(known) < len(rates) or len({rate.currency for rate in known}) > 1:
+        return None
+    parts = list(zip(shares_of(teachers), known, strict=True))
+    mean = {
+        "input": sum(share * rate.input for share, rate in parts),
+        "output": sum(share * rate.output for share, rate in parts),
+    }
+    return known[0].model_copy(update=mean)
 
 
 def _questions(
@@ -289,7 +306,8 @@ def account_lines(plan: TeacherPlan, taught: Taught) -> list[str]:
 
     What a step took includes earlier runs that were stopped or killed; the plan knows no retries.
     """
-    lines = [_rows(taught), *_talks(taught)]
+    currency = plan.price.currency if plan.price else ""
+    lines = [_rows(taught), *_talks(taught), *teacher_lines(taught.teachers, currency)]
     for step in plan.steps:
         took = taught.paid.get(step.name, Paid())
         lines.append(
@@ -299,7 +317,7 @@ def account_lines(plan: TeacherPlan, taught: Taught) -> list[str]:
         )
         if step.price is not None:
             lines[-1] += (
-                f", {took.cost(step.price):.4f} {step.price.currency}"
+                f", {taught.costs.get(step.name, 0.0):.4f} {step.price.currency}"
                 f" ({step.money.low:.4f} to {step.money.high:.4f})"
             )
     lines += [f"answered of {line}" for line in taught.coverage.lines()]
@@ -317,6 +335,15 @@ def account_lines(plan: TeacherPlan, taught: Taught) -> list[str]:
         close = sum(drop.reason == "pair_too_close" for drop in taught.dropped)
         lines.append(f"pairs: {_kinds(kinds)}; {close} too close")
     return lines
+
+
+def teacher_lines(parts: Sequence[TeacherPart], currency: str) -> list[str]:
+    """Return what each of several teachers gave; nothing of one alone."""
+    return [
+        f"{one.model}: {one.rows} of {counted(one.planned, 'row')}, {one.tokens:,} tokens"
+        + (f", {one.spent:.4f} {currency}" if currency else "")
+        for one in (parts if parts[1:] else ())
+    ]
 
 
 def _rows(taught: Taught) -> str:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from generation.conversations import (
     LINES,
@@ -23,7 +23,7 @@ from generation.conversations import (
 from generation.distilabel.cluster import Cluster
 from generation.pairs import CANDIDATES, Chosen, JudgeAccount, Pairs
 from generation.questions import Pool, question_id
-from generation.teacher_client import STAGE, TeacherClient, drop_of
+from generation.teacher_client import STAGE, TeacherClient, drop_of, shared_out
 from generation.topic_plan import Coverage, topic_plan
 from workbench.config import GenerateSettings
 from workbench.console import console
@@ -38,8 +38,24 @@ from workbench.persona import Persona
 from workbench.records import Drop, Example, Preference, Score, last_user_turn
 from workbench.text import counted
 
+Row = dict[str, Any]
+"""One row of a pipeline."""
 OWN_STEP = "own_step"
 """Why a row is filtered that a step of the user's own dropped."""
+
+
+class TeacherPart(NamedTuple):
+    """What one of the teachers gave."""
+
+    model: str
+    planned: int
+    """Rows and conversations that were its to write."""
+    rows: int
+    """Those that came."""
+    tokens: int
+    """Of all its prompts and answers, earlier runs included."""
+    spent: float
+    """Money for them."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,8 @@ class Taught:
     """The usage of each step in this run: questions, answers and, where asked for, more."""
     paid: dict[str, Paid] = field(default_factory=dict)
     """What each step took, earlier runs in the same folder included."""
+    costs: dict[str, float] = field(default_factory=dict)
+    """Step → the money for that."""
     judged: int = 0
     """Traits of answers, hard negatives' too, that the judge scored."""
     unjudged: dict[str, int] = field(default_factory=dict)
@@ -76,6 +94,8 @@ class Taught:
     """Money for all of that, by the endpoints' prices."""
     talks: Conversations = field(default_factory=Conversations)
     """Conversations with simulated users, beside all that."""
+    teachers: list[TeacherPart] = field(default_factory=list)
+    """What each teacher gave, in the configuration's order."""
 
     @property
     def rows(self) -> list[Example]:
@@ -92,7 +112,7 @@ class Taught:
 def teacher_rows(
     persona: Persona,
     seeds: Sequence[Example],
-    endpoint: Endpoint,
+    teachers: Endpoint | Sequence[Endpoint],
     settings: GenerateSettings,
     *,
     workdir: Path,
@@ -109,7 +129,7 @@ def teacher_rows(
     Args:
         persona: Gives audience, topics, language and the system prompt.
         seeds: Show what rows are like; new questions differ from them and from each other.
-        endpoint: The teacher.
+        teachers: The teacher, or several, each with its share of the rows.
         settings: How many rows of which kinds, for how much money.
         workdir: Folder for the kept answers.
         judge: Answers the traits' questions that no rule can check.
@@ -122,11 +142,13 @@ def teacher_rows(
         UserError: An endpoint is down, refuses us or answered nothing; no row for the budget.
     """
     planned = plan_conversations(users, settings, seed)
-    _check_endpoints(endpoint, (judge, user if planned else None), settings.budget)
+    teachers = [teachers] if isinstance(teachers, Endpoint) else teachers
+    _check_endpoints(teachers, (judge, user if planned else None), settings.budget)
     pool = Pool(persona, seeds, topic_plan(persona, settings, seed), seed, earlier)
     cache, cluster = (workdir / CACHE).resolve(), Cluster.of(settings)
-    with TeacherClient([endpoint], cache, seed, settings.budget, cluster) as client:
-        client.prices[JUDGE_STEP] = judge.rate if judge else None
+    with TeacherClient(teachers, cache, seed, settings.budget, cluster) as client:
+        if judge is not None:
+            client.prices[JUDGE_STEP, judge.name] = judge.rate
         account = JudgeAccount()
         rows = _rows(client, pool, settings, judge, account)
         talks = _talks(client, pool, planned, settings, (judge, user), account)
@@ -141,7 +163,7 @@ def _rows(
     settings: GenerateSettings,
     judge: Endpoint | None,
     account: JudgeAccount,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Return one row of the pipeline for each planned question."""
     # Distilabel takes seconds to import.
     from generation.pipelines.rows import RowJob, rows_pipeline
@@ -149,7 +171,8 @@ def _rows(
     if not pool.cells:
         return []
     job = RowJob(client, pool, settings, judge, account)
-    return rows_pipeline(job, [0] * len(pool.cells)).run()
+    teachers = shared_out(client.teachers, len(pool.cells), pool.seed, "rows")
+    return rows_pipeline(job, teachers).run()
 
 
 def _talks(
@@ -166,7 +189,7 @@ def _talks(
     if not planned:
         return Conversations()
     judge, user = others
-    teachers = [0] * len(planned)
+    teachers = shared_out(client.teachers, len(planned), pool.seed, "conversations")
     models = [client.teachers[place].model for place in teachers]
     talks = open_talks(pool.persona, pool.seeds, planned, models)
     job = TalkJob(client, pool.persona, settings.turn_fidelity, judge, user, account)
@@ -175,12 +198,13 @@ def _talks(
 
 
 def _check_endpoints(
-    teacher: Endpoint, others: Sequence[Endpoint | None], budget: float | None
+    teachers: Sequence[Endpoint], others: Sequence[Endpoint | None], budget: float | None
 ) -> None:
     """Raise a UserError where one cannot be reached, or a budget has no price to go by."""
-    if budget is not None and teacher.rate is None:
-        raise UserError("a budget needs a price", where=teacher.base_url, fix="set its 'price'")
-    for asked in (teacher, *others):
+    for teacher in teachers:
+        if budget is not None and teacher.rate is None:
+            raise UserError("a budget needs a price", where=teacher.base_url, fix="set its 'price'")
+    for asked in (*teachers, *others):
         if asked is not None:
             check_reachable(asked)
 
@@ -201,7 +225,7 @@ def _tell_budget(client: TeacherClient, rows: int) -> None:
     console.print("  (a request that got no reply counts at its most: nobody tells what it cost)")
 
 
-def _examples(client: TeacherClient, rows: Sequence[dict[str, Any]]) -> list[Chosen | None]:
+def _examples(client: TeacherClient, rows: Sequence[Row]) -> list[Chosen | None]:
     """Return the record of each row's answer; None where none came."""
     chosen: list[Chosen | None] = []
     for row in rows:
@@ -221,9 +245,7 @@ def _examples(client: TeacherClient, rows: Sequence[dict[str, Any]]) -> list[Cho
     return chosen
 
 
-def _pairs(
-    rows: Sequence[dict[str, Any]], examples: Sequence[Chosen | None], margin: float
-) -> Pairs:
+def _pairs(rows: Sequence[Row], examples: Sequence[Chosen | None], margin: float) -> Pairs:
     """Return pairs of the rows' candidates, and of their hard negatives in the drawn order."""
     pairs = Pairs()
     for one in examples:
@@ -247,7 +269,7 @@ def _taught(
     client: TeacherClient,
     pool: Pool,
     settings: GenerateSettings,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     account: JudgeAccount,
     talks: Conversations,
 ) -> Taught:
@@ -263,13 +285,7 @@ def _taught(
                 own[OWN_STEP] += 1
             else:
                 lost.append(row["completions"][0])
-    absent = [place for place in range(len(pool.cells)) if place not in pool.taken]
-    lost += [pool.failures[place] for place in absent if place in pool.failures]
-    unasked = (pool.cells[place].topic for place in absent if place not in pool.failures)
-    missing = dict(Counter(unasked))
-    if missing:
-        lacking = ", ".join(f"{topic} {count}" for topic, count in missing.items())
-        console.print(f"  the teacher came up with too few new questions; missing: {lacking}")
+    missing = _missing(pool, lost)
     usage = usage_of(lost)
     return Taught(
         examples=[one.example for one in examples if one is not None],
@@ -288,14 +304,50 @@ def _taught(
         scores=[*pairs.scores, *talks.pairs.scores],
         steps={step: usage_of(completions) for step, completions in client.completions.items()},
         paid=client.paid(),
+        costs=_by_step(client),
         judged=account.scored,
         unjudged=dict(account.unscored),
         spent=client.spent(),
         talks=talks,
+        teachers=_parts(client, rows, talks),
     )
 
 
-def _drop(row: dict[str, Any], model: str) -> Drop:
+def _missing(pool: Pool, lost: list[Completion]) -> dict[str, int]:
+    """Return topic → questions that nobody came up with; failed requests join the ``lost``."""
+    absent = [place for place in range(len(pool.cells)) if place not in pool.taken]
+    lost += [pool.failures[place] for place in absent if place in pool.failures]
+    unasked = (pool.cells[place].topic for place in absent if place not in pool.failures)
+    missing = dict(Counter(unasked))
+    if missing:
+        lacking = ", ".join(f"{topic} {count}" for topic, count in missing.items())
+        console.print(f"  the teacher came up with too few new questions; missing: {lacking}")
+    return missing
+
+
+def _by_step(client: TeacherClient) -> dict[str, float]:
+    costs: dict[str, float] = {}
+    for (step, _), money in client.costs().items():
+        costs[step] = costs.get(step, 0.0) + money
+    return costs
+
+
+def _parts(client: TeacherClient, rows: Sequence[Row], talks: Conversations) -> list[TeacherPart]:
+    """Return what each teacher gave."""
+    costs, parts = client.costs(), []
+    for place, one in enumerate(client.teachers):
+        own = [row for row in rows if row["teacher"] == place]
+        held = [talk for talk in talks.conversations if talk.teacher == one.model]
+        answered = sum(row["answer"] is not None for row in own)
+        answered += sum(row.example.source == one.model for row in talks.rows)
+        paid = client.paid_to(one)
+        spent = sum(money for (_, name), money in costs.items() if name == one.name)
+        tokens = paid.input_tokens + paid.output_tokens
+        parts.append(TeacherPart(one.model, len(own) + len(held), answered, tokens, spent))
+    return parts
+
+
+def _drop(row: Row, model: str) -> Drop:
     """Return the drop of a question that has no answer."""
     question = question_id(last_user_turn(row["prompt"]))
     if step := row.get("dropped_by"):

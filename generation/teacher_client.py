@@ -6,6 +6,7 @@ through it (:class:`~generation.distilabel.tasks.EndpointLLM`).
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -18,7 +19,7 @@ from workbench.inference.answer_cache import AnswerCache
 from workbench.inference.bounds import OVER_BUDGET, STOPPED
 from workbench.inference.client import EndpointClient, raise_if_hopeless
 from workbench.inference.completion import Completion
-from workbench.inference.endpoint import Endpoint, Paid, Price
+from workbench.inference.endpoint import Endpoint, Paid, Price, Teacher
 from workbench.inference.exchange import EndpointRequest
 from workbench.records import Drop
 
@@ -52,7 +53,8 @@ class TeacherClient:
     cluster: Cluster | None = None
     completions: dict[str, list[Completion]] = field(default_factory=dict)
     """Step → its completions, in the order in which they ended."""
-    prices: dict[str, Price | None] = field(default_factory=dict)
+    prices: dict[tuple[str, str], Price | None] = field(default_factory=dict)
+    """(step, endpoint's name) → its price."""
     asked: dict[str, list[Completion]] = field(default_factory=dict)
     """Endpoint → its completions, those of the requests under way last."""
     unmade: int = 0
@@ -119,8 +121,19 @@ class TeacherClient:
         """Return what one of several endpoints that are asked side by side may cost; None: any."""
         if self.budget is None or endpoint.rate is None:
             return None
-        priced = sum(one.rate is not None for one in endpoints.values())
-        return max(0.0, self.budget - self.spent()) / priced
+        priced = [one for one in endpoints.values() if one.rate is not None]
+        whole = sum(self._weight(one) for one in priced)
+        return max(0.0, self.budget - self.spent()) * self._weight(endpoint) / whole
+
+    def _weight(self, endpoint: Endpoint) -> float:
+        """Return an endpoint's part of the budget: all teachers together have one."""
+        names = [one.name for one in self.teachers]
+        if endpoint.name not in names:
+            return 1.0
+        shares = shares_of(self.teachers)
+        return sum(
+            share for name, share in zip(names, shares, strict=True) if name == endpoint.name
+        )
 
     async def complete(self, step: str, request: EndpointRequest, endpoint: Endpoint) -> Completion:
         """Return how a request of a step ended, which stands in the books from now on."""
@@ -129,7 +142,7 @@ class TeacherClient:
         pace.ended, pace.failed = pace.ended + 1, pace.failed + (not completion.ok)
         if rate is not None:
             pace.cost += rate.of(completion.input_tokens, completion.output_tokens)
-        self.prices[step] = endpoint.rate
+        self.prices[step, endpoint.name] = endpoint.rate
         self.completions.setdefault(step, []).append(completion)
         self.asked[endpoint.name].append(completion)
         return completion
@@ -139,11 +152,52 @@ class TeacherClient:
         return self._answers.paid()
 
     def spent(self) -> float:
-        """Return the money for all of that; a step of an earlier run costs as the teacher's do."""
-        return sum(
-            paid.cost(self.prices.get(step, self.teacher.rate))
-            for step, paid in self.paid().items()
-        )
+        """Return the money for all of that."""
+        return sum(self.costs().values())
+
+    def costs(self) -> dict[tuple[str, str], float]:
+        """Return (step, endpoint's name) → its money over every run with the same cache.
+
+        A step of an earlier run that nobody asks now costs as the teacher's do.
+        """
+        rates = {one.name: one.rate for one in self.teachers}
+        costs = {}
+        for (step, name), paid in self._answers.ledger().items():
+            rate = self.prices.get((step, name), rates.get(name, self.teacher.rate))
+            costs[step, name] = paid.cost(rate)
+        return costs
+
+    def paid_to(self, endpoint: Endpoint) -> Paid:
+        """Return what an endpoint took over every run with the same cache, for whatever step."""
+        return Paid.total(self._answers.paid(endpoint).values())
+
+
+def shares_of(teachers: Sequence[Endpoint]) -> list[float]:
+    """Return the part of the rows that each teacher writes; they add up to 1."""
+    weights = [one.share if isinstance(one, Teacher) else 1.0 for one in teachers]
+    return [weight / sum(weights) for weight in weights]
+
+
+def shared_out(teachers: Sequence[Endpoint], count: int, seed: int, what: str) -> list[int]:
+    """Return for each of so many rows the place of the teacher that writes it.
+
+    Each teacher gets its share to within one row, the largest remainders first; which rows is
+    drawn.
+
+    Args:
+        teachers: Among whom the rows are shared out.
+        count: Rows.
+        seed: Of the draw.
+        what: Kind of the rows: kinds draw apart.
+    """
+    exact = [share * count for share in shares_of(teachers)]
+    whole = [int(part) for part in exact]
+    ordered = sorted(range(len(exact)), key=lambda place: whole[place] - exact[place])
+    for place in ordered[: count - sum(whole)]:
+        whole[place] += 1
+    places = [place for place, rows in enumerate(whole) for _ in range(rows)]
+    random.Random(f"teachers:{what}:{seed}").shuffle(places)
+    return places
 
 
 def drop_of(

@@ -216,7 +216,7 @@ def bill(context: RoundContext, judge: Endpoint | None, cache: Path) -> dict[str
     steps = {f"arm {a.name}": a.endpoint for a in named_arms(context, "") if a.endpoint}
     steps |= {JUDGE_STEP: judge} if judge else {}
     steps |= {USER_STEP: user} if (user := context.config.simulated_user) else {}
-    if (teacher := context.config.teacher) and OPTIMISED in prompt_arms(context):
+    if (teacher := context.config.main_teacher) and OPTIMISED in prompt_arms(context):
         steps[REFLECT_STEP] = teacher
     if not steps:
         return {}

@@ -139,7 +139,7 @@ def named_arms(context: RoundContext, system: str) -> list[Arm]:
 def _arm(context: RoundContext, name: str, what: str | Endpoint, system: str) -> Arm:
     prompt = system if name.endswith(PROMPT) else None
     served: Mapping[str, Endpoint | None] = {
-        "teacher": context.config.teacher,
+        "teacher": context.config.main_teacher,
         "student": context.config.student,
     }
     if isinstance(what, str) and what in served:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from shlex import quote
 
@@ -12,9 +13,9 @@ import yaml
 
 from rounds.layout import CONFIG, RoundFolder, round_number
 from workbench.commands import RUNS, RoundOptions
-from workbench.config import DIAL, RunConfig, load_config, preset_path
+from workbench.config import DIAL, RunConfig, load_config
 from workbench.console import console
-from workbench.errors import UserError
+from workbench.errors import UserError, nearest
 from workbench.inference.answer_cache import base_fingerprint
 from workbench.inference.base_models import resolve_model
 from workbench.inference.chat_template import BRIDGE
@@ -297,3 +298,21 @@ def without(paths: Iterable[Path], others: Iterable[Path]) -> tuple[Path, ...]:
     """Return the paths that are none of the others, whichever way these are written."""
     known = {path.resolve() for path in others}
     return tuple(path for path in paths if path.resolve() not in known)
+
+
+def presets() -> list[str]:
+    """Return the names of the configurations that come with the project."""
+    folder = files("workbench").joinpath("presets")
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir())
+
+
+def preset_path(name: str) -> Path:
+    """Return the file of a preset.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in presets():
+        fix = nearest(name, presets()) or f"one of {', '.join(presets())}"
+        raise UserError(f"there is no preset '{name}'", fix=fix)
+    return Path(str(files("workbench").joinpath(f"presets/{name}.yaml")))

@@ -77,7 +77,7 @@ class PromptSearch:
             prompts.append(prompt)
         if OPTIMISED in wanted:
             rows = take_spread(list(self.validation), DECIDING)
-            teacher, budget = self.context.config.teacher, self.context.config.evaluate
+            teacher, budget = self.context.config.main_teacher, self.context.config.evaluate
             assert teacher is not None
             key = [*teacher.fingerprint, budget.prompt_budget.model_dump_json()]
             key.append(str(self.context.config.embedder))
@@ -180,7 +180,7 @@ def left_out(context: RoundContext) -> dict[str, str]:
     """Return the prompt arms that are asked for and cannot be made → why, by :data:`REASONS`."""
     if OPTIMISED not in _wanted(context):
         return {}
-    if context.config.teacher is None:
+    if context.config.main_teacher is None:
         return {OPTIMISED: "no_teacher"}
     return {} if find_spec("gepa") else {OPTIMISED: "no_package"}
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from workbench.errors import UserError, nearest
+from workbench.errors import nearest
 from workbench.inference.embedded import EMBEDDED
-from workbench.inference.endpoint import Endpoint
+from workbench.inference.endpoint import Endpoint, OneOrSeveral, Teacher
 from workbench.values import Settings
 from workbench.yamlfile import read_yaml, validate
 
@@ -372,8 +371,9 @@ class RunConfig(Settings):
     are candidates, without personal data or what the evaluation asks."""
     rows: int | None = Field(default=None, ge=12)
     """Take about so many of the imported rows, spread over the topics; all by default."""
-    teacher: Endpoint | None = None
-    """Whoever writes new rows: an OpenAI-compatible endpoint."""
+    teacher: OneOrSeveral | None = None
+    """Whoever writes new rows: an OpenAI-compatible endpoint, or a list of them, each with the
+    ``share`` of the rows that it writes."""
     student: Endpoint | None = None
     """The base model where it is served: its own answers then come from there."""
     judge: Endpoint | None = None
@@ -392,6 +392,18 @@ class RunConfig(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
+    @property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """All who write rows."""
+        if self.teacher is None:
+            return ()
+        return (self.teacher,) if isinstance(self.teacher, Teacher) else self.teacher
+
+    @property
+    def main_teacher(self) -> Teacher | None:
+        """The teacher with the largest share, who stands for all where one is wanted."""
+        return max(self.teachers, key=lambda one: one.share, default=None)
+
     def columns_of(self, path: Path) -> dict[str, str]:
         """Return our name of a column → that in one of the sources."""
         own = self.columns.get(str(path))
@@ -401,24 +413,6 @@ class RunConfig(Settings):
     def skips_bad(self, path: Path) -> bool:
         """Return whether wrong rows of a source are dropped."""
         return self.skip_bad if isinstance(self.skip_bad, bool) else path in self.skip_bad
-
-
-def presets() -> list[str]:
-    """Return the names of the configurations that come with the project."""
-    folder = files("workbench").joinpath("presets")
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir())
-
-
-def preset_path(name: str) -> Path:
-    """Return the file of a preset.
-
-    Raises:
-        UserError: There is none of that name.
-    """
-    if name not in presets():
-        fix = nearest(name, presets()) or f"one of {', '.join(presets())}"
-        raise UserError(f"there is no preset '{name}'", fix=fix)
-    return Path(str(files("workbench").joinpath(f"presets/{name}.yaml")))
 
 
 def load_config(

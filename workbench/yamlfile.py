@@ -151,6 +151,9 @@ def line_of(lines: Lines, location: tuple[str | int, ...]) -> int:
     return lines.get(known, 1)
 
 
+_BRANCHES = ("[one]", "[several]")
+
+
 def validate(model: type[Model], data: Mapping[str, object], lines: Lines, path: Path) -> Model:
     """Return ``data`` as ``model``.
 
@@ -163,7 +166,8 @@ def validate(model: type[Model], data: Mapping[str, object], lines: Lines, path:
     except ValidationError as error:
         errors = []
         for item in mistakes_of(error):
-            location = tuple(item["loc"])
+            # In brackets stand pydantic's own words, such as the branch of a union.
+            location = tuple(part for part in item["loc"] if part not in _BRANCHES)
             keys = ".".join(str(part) for part in location if part != "[key]")
             line = line_of(lines, location)
             message, fix = item["msg"].removeprefix("Value error, "), ""

@@ -12,10 +12,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from rounds.context import RoundContext, open_context
+from rounds.context import RoundContext, open_context, presets
 from rounds.layout import REPORT_PAGE
 from rounds.pipeline import run_stages
-from workbench.config import presets
 from workbench.errors import UserError, with_commands
 
 _OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")

@@ -38,7 +38,7 @@ PROMPTS = {
 }
 """What a terminal asks for where an option is missing."""
 LOG_WIDTH = 160
-ROLES = ("teacher", "student", "judge", "simulated_user")
+ROLES = ("student", "judge", "simulated_user")
 _LANGUAGES = click.Choice(languages())
 
 
@@ -128,18 +128,21 @@ def doctor(context: RoundContext) -> None:
     Example:
       persona doctor --config run.yaml
     """
-    endpoints = {role: getattr(context.config, role) for role in ROLES}
+    endpoints: dict[str, Endpoint | None] = {"teacher": context.config.main_teacher}
+    if context.config.teachers[1:]:
+        endpoints = {f"teacher {n}": one for n, one in enumerate(context.config.teachers, start=1)}
+    endpoints |= {role: getattr(context.config, role) for role in ROLES}
     more = context.config.evaluate.more
     endpoints |= {f"arm {name}": one for name, one in more.items() if isinstance(one, Endpoint)}
-    endpoints = {role: endpoint for role, endpoint in endpoints.items() if endpoint}
+    configured = {role: endpoint for role, endpoint in endpoints.items() if endpoint}
     errors = list[UserError]()
     try:
         for line in _base_lines(context.config.model):
             click.echo(line)
     except UserError as error:
         errors.append(error)
-    if endpoints:
-        _print_endpoints(endpoints, errors)
+    if configured:
+        _print_endpoints(configured, errors)
     else:
         click.echo("no endpoint is configured; teacher, student and judge are optional")
     if errors:

@@ -21,11 +21,10 @@ from app.web.library import Command
 from app.web.page import Form, Page, ThisPage
 from evaluation.report.page import charts
 from rounds import processes
-from rounds.context import RoundContext
+from rounds.context import RoundContext, presets
 from rounds.layout import IMPORTED, STAGES
 from rounds.overview import next_step
 from rounds.status import dependents, live_curves, main_counts, review_state, round_status
-from workbench.config import presets
 from workbench.console import OLD
 from workbench.errors import UserError, nearest
 

@@ -45,7 +45,7 @@ def judged(
     if judge is None:
         return scored
     llm = EndpointLLM(client=client, step=STEP, endpoint=judge)
-    return scored >> Judge(
+    return scored >> JudgeTraits(
         name=f"judge_{name}", llm=llm, persona=persona, account=account, of=of, label=label
     )
 
@@ -71,7 +71,7 @@ class ScoreByRules(RowStep):
         return {f"{self.of}_scores": [rule_scores(self.persona, text) for text in row[self.of]]}
 
 
-class Judge(RowTask):
+class JudgeTraits(RowTask):
     """The traits that no rule can check: one request for each answer and trait."""
 
     persona: Persona

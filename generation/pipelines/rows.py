@@ -90,7 +90,7 @@ def _write(job: RowJob, step: str, turn: int) -> WriteQuestions:
 def _answered(rows: Any, job: RowJob, name: str) -> Any:
     """Return the last step of those that answer what has no answer yet."""
     rows = rows >> ShowExamples(name=f"examples_for_{name}", job=job)
-    rows = rows >> Answer(
+    rows = rows >> AnswerInPersona(
         name=name, llm=job.llm("answers"), num_generations=job.settings.candidates
     )
     return own_steps(rows, job.settings.steps, job.client, name)
@@ -241,7 +241,7 @@ def _parents(
     return tuple(dict.fromkeys(filter(None, ids)))
 
 
-class Answer(RowTask):
+class AnswerInPersona(RowTask):
     """Answers in persona, ``num_generations`` candidates to each question."""
 
     label: str = "the teacher answers"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from generation.conversations import ANSWERS, CRITIQUES, OFF_PERSONA, REPAIRS, Repair, Talk
+from generation.conversations import ANSWERS, CRITIQUES, OFF_PERSONA, REPAIRS, PlayedTalk, Repair
 from generation.distilabel.pipeline import RowPipeline, RowsOf
 from generation.distilabel.tasks import EndpointLLM, Row, RowStep, RowTask
 from generation.pairs import JudgeAccount
@@ -46,7 +46,9 @@ class TalkJob:
         return EndpointLLM(client=self.client, step=step)
 
 
-def talks_pipeline(job: TalkJob, talks: Sequence[Talk], teachers: Sequence[int]) -> RowPipeline:
+def talks_pipeline(
+    job: TalkJob, talks: Sequence[PlayedTalk], teachers: Sequence[int]
+) -> RowPipeline:
     """Return the pipeline that plays conversations to their ends.
 
     Args:
@@ -65,7 +67,7 @@ def talks_pipeline(job: TalkJob, talks: Sequence[Talk], teachers: Sequence[int])
     with RowPipeline("conversations", flows=True) as pipeline:
         rows: Any = RowsOf(name="first_messages", rows=begun)
         for turn in range(1, max((talk.user.turns for talk in talks), default=0) + 1):
-            rows = rows >> Reply(name=f"reply_{turn}", llm=job.llm(ANSWERS))
+            rows = rows >> ReplyInPersona(name=f"reply_{turn}", llm=job.llm(ANSWERS))
             rows = score(rows, name=f"reply_{turn}")
             critic = Critic(
                 name=f"critic_{turn}", llm=job.llm(CRITIQUES), persona=persona, least=least
@@ -95,7 +97,7 @@ class TeacherTurn(RowTask):
         return {"texts": [], "mended": []}
 
 
-class Reply(TeacherTurn):
+class ReplyInPersona(TeacherTurn):
     """The teacher's next answer, in persona."""
 
     @property
@@ -114,7 +116,7 @@ class Reply(TeacherTurn):
 
     def format_input(self, input: Row) -> list[dict[str, str]]:
         """Ask in persona."""
-        talk: Talk = input["talk"]
+        talk: PlayedTalk = input["talk"]
         return as_messages(with_system(talk.system, talk.chat))
 
     def format_output(self, output: str | None, input: Row) -> Row:
@@ -152,7 +154,7 @@ class Critic(TeacherTurn):
 
     def format_output(self, output: str | None, input: Row) -> Row:
         """Keep the critique with the conversation."""
-        talk: Talk = input["talk"]
+        talk: PlayedTalk = input["talk"]
         critique = Critique(
             prompt=talk.chat,
             answer=input["texts"][0],
@@ -185,7 +187,7 @@ class Mend(TeacherTurn):
 
     def format_input(self, input: Row) -> list[dict[str, str]]:
         """Ask for the answer anew, in the conversation."""
-        talk: Talk = input["talk"]
+        talk: PlayedTalk = input["talk"]
         (answer,), question = input["texts"], talk.chat[-1].content
         critique = input["critique"].text
         text = render("repair", self.persona, question=question, answer=answer, critique=critique)
@@ -209,7 +211,7 @@ class EndTurn(RowStep):
 
     def change(self, row: Row) -> Row:
         """End the turn."""
-        talk: Talk = row["talk"]
+        talk: PlayedTalk = row["talk"]
         texts, mended = row["texts"], row["mended"]
         if texts and not mended:
             talk.take(texts[0], row["texts_scores"][0], "kept")
@@ -242,7 +244,7 @@ class NextMessage(RowTask):
 
     def request(self, row: Row) -> EndpointRequest:
         """Ask as a user model is asked anywhere."""
-        talk: Talk = row["talk"]
+        talk: PlayedTalk = row["talk"]
         return user_request(talk.user, talk.chat, self.persona.language, talk.seed)
 
     def format_input(self, input: Row) -> list[dict[str, str]]:
@@ -255,7 +257,7 @@ class NextMessage(RowTask):
 
     def take(self, row: Row, parts: Any, completions: Sequence[Completion]) -> Row:
         """Go on, or end."""
-        talk: Talk = row["talk"]
+        talk: PlayedTalk = row["talk"]
         talk.move(move_of(talk.user, talk.chat, completions[0]))
         return {}
 
@@ -270,7 +272,7 @@ class OwnLines(RowStep):
 
     def change(self, row: Row) -> Row:
         """Go on, or end."""
-        talk: Talk = row["talk"]
+        talk: PlayedTalk = row["talk"]
         if not talk.end:
             talk.move(scripted_move(talk.user, talk.chat))
         return {}

@@ -234,8 +234,14 @@ class _Facts:
         taught = self._counts("generate").get("taught", 0)
         if not taught or not who:
             return "No row was written by a teacher model."
-        terms = _terms(self.context.config.teacher, str(who.get("model")))
-        return f"{counted(taught, 'row')} by `{who.get('model')}`: {terms}" if terms else ""
+        parts = self._counts("generate").get("teachers") or [{**who, "rows": taught}]
+        terms = {one.model: _terms(one) for one in self.context.config.teachers}
+        lines = [
+            f"{counted(one['rows'], 'row')} by `{one['model']}`: {terms[one['model']]}"
+            for one in parts
+            if terms.get(one["model"])
+        ]
+        return "\n".join(lines) if len(lines) == len(parts) else ""
 
     def _models(self) -> str:
         """Models that wrote the rejected sides, or judged rows."""
@@ -366,11 +372,9 @@ class _Facts:
         return "\n".join(lines)
 
 
-def _terms(endpoint: Endpoint | None, model: str) -> str:
+def _terms(endpoint: Endpoint) -> str:
     """Return a teacher's terms in a sentence; empty where somebody has still to say them."""
-    if endpoint is None or endpoint.model != model or not endpoint.licence:
-        return ""
-    if endpoint.outputs_may_train is None:
+    if not endpoint.licence or endpoint.outputs_may_train is None:
         return ""
     may = "may" if endpoint.outputs_may_train else "may not"
     return f"licence {endpoint.licence}; by its terms its outputs {may} train another model."

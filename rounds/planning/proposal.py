@@ -257,7 +257,8 @@ def _affordable(
 
 
 def _check_price(context: RoundContext) -> None:
-    if context.config.teacher is None or context.config.teacher.price is None:
+    teachers = context.config.teachers
+    if not teachers or any(one.price is None for one in teachers):
         raise UserError(
             "a budget needs a teacher with a price",
             where="--budget",

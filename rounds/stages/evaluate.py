@@ -92,7 +92,7 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
             "model": context.config.model,
             "base": context.base_key(STAGE),
             **({"bases": bases} if bases else {}),
-            **({"teacher": dumped(context.config.teacher)} if optimised else {}),
+            **({"teacher": dumped(context.config.main_teacher)} if optimised else {}),
             "judge": dumped(context.config.judge),
             "embedder": context.config.model_dump(mode="json")["embedder"],
             **({"simulated_user": dumped(user)} if (user := context.config.simulated_user) else {}),

@@ -58,7 +58,7 @@ def generate_stage(context: RoundContext) -> StageSpec:
             "model": context.config.model,
             # A base that is served elsewhere is not looked at here.
             **({} if context.config.student else {"base": context.base_key(STAGE)}),
-            "teacher": _who(context.config.teacher),
+            "teacher": _teachers(context),
             "student": _who(context.config.student),
             "judge": _who(context.config.judge),
             **(
@@ -92,7 +92,7 @@ def _step_files(steps: Sequence[str]) -> dict[str, Path]:
 
 def _talks(context: RoundContext) -> bool:
     """Return whether simulated users talk to a teacher."""
-    return context.config.teacher is not None and context.config.generate.conversations > 0
+    return bool(context.config.teachers) and context.config.generate.conversations > 0
 
 
 def _user(context: RoundContext) -> Endpoint | None:
@@ -116,7 +116,7 @@ def _users(context: RoundContext) -> list[SimulatedUser]:
 
 def _earlier_rows(context: RoundContext) -> tuple[tuple[RoundFolder, Records[Example]], ...]:
     """Return the rows of earlier rounds, which a teacher's new questions differ from."""
-    if context.config.teacher is None:
+    if not context.config.teachers:
         return ()
     return tuple(
         (one, artifact)
@@ -131,9 +131,16 @@ def _who(endpoint: Endpoint | None) -> dict[str, object] | None:
     return endpoint.model_dump(include=set(WHO), exclude_defaults=True) if endpoint else None
 
 
+def _teachers(context: RoundContext) -> dict[str, object] | list[dict[str, object]] | None:
+    """Return what of the teachers decides the rows; of several their shares as well."""
+    teachers = context.config.teachers
+    several = [{**(_who(one) or {}), "share": one.share} for one in teachers]
+    return several if teachers[1:] else _who(teachers[0]) if teachers else None
+
+
 def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | None:
     """Return what the teacher will be asked; None where no teacher is configured."""
-    if context.config.teacher is None:
+    if not context.config.teachers:
         return None
     own = context.config.generate.steps
     if own:
@@ -144,7 +151,7 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | N
     return plan_teacher(
         context.persona,
         seeds,
-        context.config.teacher,
+        context.config.teachers,
         context.config.generate,
         judge=context.config.judge,
         seed=context.config.seed,
@@ -189,7 +196,7 @@ def _generate(context: RoundContext, work: Work) -> None:
 def _write_card(context: RoundContext, work: Work, records: Mapping[str, int]) -> None:
     facts = {
         "counts": work.counts,
-        "settings": {"teacher": _who(context.config.teacher), "judge": _who(context.config.judge)},
+        "settings": {"teacher": _teachers(context), "judge": _who(context.config.judge)},
         "outputs": {name: {"records": count} for name, count in records.items()},
         "versions": {"distilabel": version("distilabel")},
         "seed": context.config.seed,
@@ -203,13 +210,13 @@ def _teach(context: RoundContext, work: Work, seeds: list[Example], workdir: Pat
 
     None where no teacher is configured.
     """
-    plan, teacher = teacher_plan(context, seeds), context.config.teacher
-    if plan is None or teacher is None:
+    plan = teacher_plan(context, seeds)
+    if plan is None:
         return None
     taught = teacher_rows(
         context.persona,
         seeds,
-        teacher,
+        context.config.teachers,
         context.config.generate,
         workdir=workdir,
         judge=context.config.judge,
@@ -235,6 +242,7 @@ def _teach(context: RoundContext, work: Work, seeds: list[Example], workdir: Pat
         paid={step: paid._asdict() for step, paid in taught.paid.items()},
         estimate=plan.summary(),
         spent=round(taught.spent, 6),
+        **({"teachers": [one._asdict() for one in taught.teachers]} if taught.teachers[1:] else {}),
         currency=plan.price.currency if plan.price else None,
     )
     return taught

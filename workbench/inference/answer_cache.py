@@ -181,18 +181,25 @@ class AnswerCache:
         """Do :meth:`put`, for those who may have to wait for it elsewhere."""
         self.put(key, completion, step, endpoint)
 
+    def ledger(self) -> dict[tuple[str, str], Paid]:
+        """Return (step, endpoint's name) → what it took; a request that was killed is not in it."""
+        with self._errors(), self._lock:
+            rows = self._db.execute(
+                "SELECT step, endpoint, sum(attempts), sum(input_tokens), sum(output_tokens)"
+                " FROM paid GROUP BY step, endpoint"
+            ).fetchall()
+        return {(step, endpoint): Paid(*sums) for step, endpoint, *sums in rows}
+
     def paid(self, endpoint: Endpoint | None = None) -> dict[str, Paid]:
-        """Return step → what it took so far; a request that was killed on its way is not in it.
+        """Return step → what it took so far.
 
         ``endpoint`` is whose requests alone are counted; all by default.
         """
-        with self._errors(), self._lock:
-            rows = self._db.execute(
-                "SELECT step, sum(attempts), sum(input_tokens), sum(output_tokens) FROM paid"
-                " WHERE ?1 = '' OR endpoint = ?1 GROUP BY step",
-                (endpoint.name if endpoint else "",),
-            ).fetchall()
-        return {step: Paid(*sums) for step, *sums in rows}
+        steps: dict[str, list[Paid]] = {}
+        for (step, name), paid in self.ledger().items():
+            if endpoint is None or name == endpoint.name:
+                steps.setdefault(step, []).append(paid)
+        return {step: Paid.total(parts) for step, parts in steps.items()}
 
     def count(self) -> int:
         """Return the number of answers."""

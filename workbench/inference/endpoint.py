@@ -11,10 +11,10 @@ from contextlib import suppress
 from html import escape
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from workbench.errors import UserError
 from workbench.store import expanded
@@ -279,6 +279,20 @@ class Endpoint(Settings):
             where=self.base_url,
             fix=f"check the key in {place}" if place else "name its key in 'api_key_env'",
         )
+
+
+class Teacher(Endpoint):
+    """An endpoint that writes rows."""
+
+    share: float = Field(default=1.0, gt=0)
+    """How many of the rows it writes, against the shares of the others."""
+
+
+OneOrSeveral = Annotated[
+    Annotated[Teacher, Tag("[one]")]
+    | Annotated[tuple[Teacher, ...], Field(min_length=1), Tag("[several]")],
+    Discriminator(lambda value: "[several]" if isinstance(value, list | tuple) else "[one]"),
+]
 
 
 def _variable(match: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from rounds.lineage.documents import data_sheet, pseudonyms, write_documents
 from rounds.pipeline import run_stages
 from tests.commands import Commands
 from tests.reviewed_round import write_reviewed
-from workbench.inference.endpoint import Endpoint
+from workbench.inference.endpoint import Teacher
 from workbench.records import Drop, Review
 
 NAME = "Gildong Hong"
@@ -73,7 +73,7 @@ def test_a_teacher_whose_terms_nobody_read_is_named(
     settings = {"teacher": {"model": "wise-32b"}}
     prompts = {"system": "723a325c"}
     commands.finished("generate", settings=settings, counts={"taught": 5, "prompts": prompts})
-    teacher = Endpoint.model_validate({**TEACHER, **terms})
+    teacher = Teacher.model_validate({**TEACHER, **terms})
     config = gym.config.model_copy(update={"teacher": teacher})
     sheet = data_sheet(replace(gym, config=config))
     assert sheet.text("teacher").startswith(told)
