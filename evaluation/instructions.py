@@ -48,8 +48,9 @@ class _Instruction(Frozen):
     id: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
     checks: tuple[Constraint, ...] = Field(min_length=1)
-    example: str = Field(min_length=1)
-    """An answer that keeps to all of them; no model is shown it."""
+    example: str = ""
+    """An answer that keeps to all of them; no model is shown it. Prompts that are asked for what
+    the base itself says have none."""
 
 
 class Instructions(NamedTuple):
@@ -80,7 +81,7 @@ def load_instructions(folder: Path, language: str, most: int | None = None) -> I
     for _, row in read_models(file, _Instruction, mistakes):
         example = Example(
             prompt=user_prompt(row.prompt),
-            answer=row.example,
+            answer=row.example or row.prompt,
             topic=row.checks[0].kind,
             kind=INSTRUCTION,
             source=row.id,

@@ -173,7 +173,7 @@ def curve(method: str) -> Artifact:
 
 
 def trained_rows(method: Method) -> Records[Any]:
-    """Return the rows of a run that went on from an earlier round, old ones among them."""
+    """Return the rows of a run that learnt others than the split's: old ones, or the base's own."""
     models: dict[str, type[Record]] = {"dpo": Preference, "kto": UnpairedPreference}
     return Records(method, "trained.jsonl", models.get(method, Example))
 

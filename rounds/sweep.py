@@ -23,6 +23,7 @@ from evaluation.sweep import SweepReport, SweepTrial, label
 from rounds.artifacts import Document
 from rounds.context import RoundContext
 from rounds.layout import BAKEOFF, SWEEP, VALIDATION
+from rounds.rehearsal import with_rehearsal
 from rounds.stages.train import learning_files, load, recipe_path, training_run
 from training.row_loss import row_losses
 from training.run import Recipe
@@ -97,6 +98,9 @@ def _train(
     one = context.round
     own = context.config.train.files.get(recipe.method)
     rows, evaluated = learning_files(one, recipe.method, own, out)
+    if not own:
+        scratch = one.scratch("sweep")
+        rows, _ = with_rehearsal(context, recipe.rehearsal, rows, out, scratch)
     persona = context.persona if recipe.samples else None
     run = training_run(context, recipe, rows, out, validation=evaluated, persona=persona)
     with hub_offline():

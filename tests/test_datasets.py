@@ -10,6 +10,9 @@ import pytest
 
 from evaluation.instruction_checks import CHECKS, Constraint
 from evaluation.instruction_checks import failed as broken
+from workbench.inference.embedder import AUTO
+from workbench.near_duplicates import paraphrase_pairs
+from workbench.paraphrases import Meaning
 
 LANGUAGES = ("en", "ko")
 MIN_HANGUL = 0.4
@@ -121,6 +124,39 @@ def test_the_list_of_checks_is_closed_and_written_down(repo: Path) -> None:
     assert [kind for kind in CHECKS if f"`{kind}`" not in text] == []
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_a_base_rehearses_can_be_checked(repo: Path, language: str) -> None:
+    rows = read_rows(repo, f"rehearsal/{language}.jsonl")
+    assert all(set(row) == {"id", "prompt", "checks"} for row in rows)
+    assert foreign([row["prompt"] for row in rows], language) == []
+    assert [row["id"] for row in rows if not failed("", row["checks"])] == []
+
+
+@pytest.mark.parametrize(
+    "language", [pytest.param("en", marks=pytest.mark.slow), pytest.param("ko")]
+)
+def test_nothing_that_is_rehearsed_or_taught_is_near_a_prompt_of_the_evaluation(
+    repo: Path, language: str
+) -> None:
+    """By wording (MinHash), and by meaning at the embedder's own threshold."""
+    persona = "gym-trainer" if language == "en" else "gym-trainer-ko"
+    learnt = [row["prompt"] for row in read_rows(repo, f"rehearsal/{language}.jsonl")]
+    seeds = (repo / f"datasets/{persona}/seeds.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = map(json.loads, seeds)
+    learnt += [row["instruction"] for row in rows if row["topic"] in ("what_coach_is", "danger")]
+    probes = (repo / f"datasets/{persona}/probes.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = [
+        *dict.fromkeys(turn for line in probes for turn in json.loads(line)["turns"]),
+        *(row["prompt"] for row in read_rows(repo, f"instructions/{language}.jsonl")),
+        *(row["prompt"] for row in read_rows(repo, f"refusals/{language}.jsonl")),
+    ]
+    learnt.append(f"{asked[0]} {asked[0]}")  # a control: the comparison does find one
+    texts = [*learnt, *asked]
+    pairs = [*paraphrase_pairs(texts, 0.6), *Meaning(AUTO, language).pairs(texts)]
+    near = [(texts[a], texts[b]) for a, b, _ in pairs if (a < len(learnt)) != (b < len(learnt))]
+    assert set(near) == {(learnt[-1], asked[0])}
+
+
 def trigrams(text: str) -> set[str]:
     plain = "".join(c for c in text.casefold() if c.isalnum())
     return {plain[at : at + 3] for at in range(len(plain) - 2)}
@@ -152,11 +188,14 @@ def test_no_prompt_stands_in_two_sets(repo: Path) -> None:
             *{turn for line in probes.splitlines() for turn in json.loads(line)["turns"]},
             *(row["prompt"] for row in read_rows(repo, f"refusals/{language}.jsonl")),
             *(row["prompt"] for row in read_rows(repo, f"instructions/{language}.jsonl")),
+            *(row["prompt"] for row in read_rows(repo, f"rehearsal/{language}.jsonl")),
         ]
         assert repeated(texts) == []
 
 
-@pytest.mark.parametrize("name", ["refusals", "instructions", "paraphrases", "robustness"])
+@pytest.mark.parametrize(
+    "name", ["refusals", "instructions", "paraphrases", "rehearsal", "robustness"]
+)
 def test_a_folder_of_prompts_says_what_it_is(repo: Path, name: str) -> None:
     text = (repo / "datasets" / name / "README.md").read_text(encoding="utf-8")
     assert text.startswith("---\nlicense: apache-2.0\n")

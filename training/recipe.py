@@ -6,6 +6,7 @@ right name, before anything is loaded or trained.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -14,16 +15,23 @@ from training.methods import TRAINING_METHODS
 from training.recipe_fields import Problem, check_section, quantization_config, sections
 from training.recipe_rules import contradictions
 from training.rewards import RewardSettings
-from training.run import Data, Engine, Recipe, RoundSettings
+from training.run import Data, Engine, Recipe, RehearsalSettings, RoundSettings
 from workbench.config import METHODS
 from workbench.errors import UserError, UserErrors, nearest
 from workbench.store import expanded
+from workbench.values import Settings
 from workbench.yamlfile import line_of, read_yaml
 
 SHIPPED = Path(__file__).parent / "recipes"
 _WORDS = {"method": METHODS, "engine": get_args(Engine), "data": get_args(Data)}
 _ADAPTERS = ("lora", "osf", "loraplus")
-_SECTIONS = ("trainer", *_ADAPTERS, "quantization", "rewards", "early_stopping", "rounds")
+_OWN: Mapping[str, type[Settings]] = {
+    "rewards": RewardSettings,
+    "rounds": RoundSettings,
+    "rehearsal": RehearsalSettings,
+}
+"""Section of our own → its settings."""
+_SECTIONS = ("trainer", *_ADAPTERS, "quantization", "early_stopping", *_OWN)
 _KEYS = (*_WORDS, *_SECTIONS)
 
 
@@ -135,9 +143,7 @@ def _check(data: Fields) -> tuple[Recipe | None, list[Problem]]:
 def _typed(clean: Fields) -> Fields:
     """Return the sections, those of our own settings as such."""
     own = {
-        name: model.model_construct(**clean[name])
-        for name, model in (("rewards", RewardSettings), ("rounds", RoundSettings))
-        if name in clean
+        name: model.model_construct(**clean[name]) for name, model in _OWN.items() if name in clean
     }
     return clean | own
 

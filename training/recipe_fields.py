@@ -28,7 +28,7 @@ from pydantic_core import ErrorDetails
 
 from training.methods import TRAINING_METHODS
 from training.rewards import RewardSettings
-from training.run import RoundSettings
+from training.run import RehearsalSettings, RoundSettings
 from workbench.config import Method
 from workbench.errors import nearest
 
@@ -227,6 +227,7 @@ def sections(data: Mapping[str, Any], method: Method) -> dict[str, Section]:
             "EarlyStoppingCallback", _by_defaults(EarlyStoppingCallback.__init__)
         ),
         "rounds": _of_model(RoundSettings),
+        "rehearsal": _of_model(RehearsalSettings),
     }
 
 

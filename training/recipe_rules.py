@@ -132,6 +132,8 @@ def _sections(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("rewards",), f"are for grpo, not for {recipe.method}", "drop them")
     if recipe.data != "chat" and recipe.method != "sft":
         yield Problem(("data",), f"is {recipe.data}, which only sft takes", "leave it out")
+    if recipe.rehearsal.rows and (recipe.method != "sft" or recipe.data != "chat"):
+        yield Problem(("rehearsal", "rows"), "are for sft on chats", "leave them out")
     if recipe.engine == "unsloth" and (recipe.osf is not None or recipe.data == "images"):
         what = "is unsloth, which is used here for LoRA on text models"
         yield Problem(("engine",), what, "leave it out")

@@ -46,6 +46,20 @@ class RoundSettings(Settings):
     See :func:`training.data.draw_replay`."""
 
 
+class RehearsalSettings(Settings):
+    """The ``rehearsal`` section of a recipe: the base's own answers, learnt beside the persona.
+
+    Rehearsal against catastrophic forgetting (Robins 1995, *Catastrophic Forgetting, Rehearsal and
+    Pseudorehearsal*, Connection Science 7), with rows that the base makes itself.
+    """
+
+    rows: int = Field(default=0, ge=0)
+    """How many, at most: general instructions (``train.rehearsal`` in the configuration) with the
+    base's greedy answers, where these keep to all that was asked; 0 for none."""
+    max_new_tokens: int = Field(default=64, ge=8)
+    """Tokens of an answer; one that has not ended by then is left out."""
+
+
 class Recipe(Frozen):
     """A recipe whose every value was checked against the library that it is for."""
 
@@ -69,6 +83,8 @@ class Recipe(Frozen):
     early_stopping: Fields | None = None
     """Parameters of ``transformers.EarlyStoppingCallback``."""
     rounds: RoundSettings = RoundSettings()
+    rehearsal: RehearsalSettings = RehearsalSettings()
+    """For SFT."""
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that :func:`training.recipe.load_recipe` reads."""

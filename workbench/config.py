@@ -166,7 +166,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 RECIPE_KEYS = (
     *("method", "engine", "data", "trainer", "lora", "osf", "loraplus"),
-    *("quantization", "rewards", "early_stopping", "rounds"),
+    *("quantization", "rewards", "early_stopping", "rounds", "rehearsal"),
 )
 """What a recipe may hold at its top."""
 
@@ -212,6 +212,9 @@ class TrainSettings(Settings):
     of accelerate's: several processes train together, by ``accelerate launch``."""
     processes: int | None = Field(default=None, ge=1)
     """How many of them; by default the configuration's own number, else one a GPU."""
+    rehearsal: Path = Path("datasets/rehearsal")
+    """Folder with the instructions that the base answers where a recipe has a ``rehearsal``, a file
+    a language. No prompt of the evaluation may stand there."""
     files: dict[Method, Path] = Field(default_factory=dict)
     """Stage → a file of rows of its own, in place of the split's: chats, Alpaca instructions or
     raw text for sft as its recipe's ``data`` says, unpaired preferences for kto."""

@@ -22,7 +22,7 @@ from workbench.values import Frozen
 Role = Literal["system", "user", "assistant"]
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-Origin = Literal["seed", "teacher", "edit", "baseline", "imported"]
+Origin = Literal["seed", "teacher", "edit", "baseline", "imported", "rehearsal"]
 """``seed`` is a row of the persona's own file, ``imported`` one of another file."""
 Outcome = Literal["keep", "edit", "alternative", "drop", "queue"]
 ReviewStatus = Literal["submitted", "discarded"]

@@ -151,6 +151,8 @@ def _steps(
 ) -> dict[str, int]:
     """Return step → rows left after it; what only some rounds take over or generate may be none."""
     carry_over = work.read_if_there(layout.CARRY_OVER_EXAMPLES)
+    sft = work.round.manifest("sft")
+    rehearsed = int(sft.counts.get("rehearsed", 0)) if sft else 0
     optional = {"carried": len(carry_over), "generated": len(rows[layout.GENERATED.stage])}
     return {
         "imported": len(rows[layout.IMPORTED.stage]),
@@ -158,6 +160,7 @@ def _steps(
         "filtered": len(rows[layout.FILTERED.stage]),
         "reviewed": len(rows[layout.RESOLVED.stage]),
         **{split: len(own) for split, own in splits.items()},
+        **({"rehearsed": rehearsed} if rehearsed else {}),
         "preferences": len(work.read(layout.PREFERENCES["train"])),
     }
 

@@ -21,6 +21,7 @@ from rounds.layout import (
     unpaired,
     write,
 )
+from rounds.rehearsal import rehearsal_file, with_rehearsal
 from rounds.runner import StageSpec, Work
 from training.adapter_init import check_engine, check_tied
 from training.data import draw_replay
@@ -128,6 +129,7 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
     start = _start_of(context, method) if outline.starts_at_last else None
     trained = [some["train"] for some in _ROWS[method]]
     rows = () if own else tuple(some[split] for split in LEARNING for some in _ROWS[method])
+    rehearsed = rehearsal_file(context) if outline.rehearses and not own else None
     goes_on = method != "sft" and not start and not outline.makes_adapter
     settings = context.config.train
     grpo, shared = method == "grpo", settings.launch != "single"
@@ -141,6 +143,7 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
         files={
             "recipe": recipe_path(context, method),
             **({"rows": existing(own)} if own else {}),
+            **({"rehearsal": rehearsed} if rehearsed else {}),
             **(context.persona_files("persona.yaml") if reads_persona else {}),
         },
         settings={
@@ -167,6 +170,7 @@ class _Outline(NamedTuple):
     makes_adapter: bool
     starts_at_last: bool
     reads_texts: bool
+    rehearses: bool
 
 
 def _outline(context: RoundContext, method: Method) -> _Outline:
@@ -175,10 +179,13 @@ def _outline(context: RoundContext, method: Method) -> _Outline:
     recipe |= context.config.train.overrides.get(method, {})
     rounds = recipe.get("rounds")
     start = rounds.get("start") if isinstance(rounds, dict) else None
+    rehearsal = recipe.get("rehearsal")
+    rehearsal = rehearsal if isinstance(rehearsal, dict) else {}
     return _Outline(
         any(recipe.get(name) is not None for name in ("lora", "osf")),
         recipe.get("rounds.start", start) == "last",
         recipe.get("data") == "text",
+        bool(recipe.get("rehearsal.rows", rehearsal.get("rows"))),
     )
 
 
@@ -218,6 +225,10 @@ def _train(context: RoundContext, method: Method, start: RoundFolder | None, wor
     train, validation = learning_files(work.round, method, own, work.out)
     if start and not own:
         train = _with_replay(recipe, start, train, work, context.config.seed)
+    if not own:
+        scratch = work.round.scratch(method)
+        train, rehearsed = with_rehearsal(context, recipe.rehearsal, train, work.out, scratch)
+        work.counts.update({"rehearsed": rehearsed} if rehearsed else {})
     run = training_run(
         context,
         recipe,
