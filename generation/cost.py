@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from generation.conversations import ANSWERS, CRITIQUES, REPAIRS, plan_conversations
@@ -13,7 +13,7 @@ from generation.questions import ROUNDS, Pool, QuestionRequest
 from generation.teacher import Taught, TeacherPart
 from generation.teacher_client import shares_of
 from generation.topic_plan import FOLLOW_UP, topic_plan
-from workbench.config import GenerateSettings
+from workbench.config import ORDINARY, GenerateSettings
 from workbench.dialogue.players import STEP as USER_STEP
 from workbench.dialogue.users import SimulatedUser
 from workbench.inference.endpoint import Endpoint, Paid, Price
@@ -84,6 +84,8 @@ class TeacherPlan:
     """Topic → questions to be asked and answered."""
     steps: tuple[StepEstimate, ...]
     price: Price | None = None
+    kinds: dict[str, int] = field(default_factory=dict)
+    """Kind of question → how many, where there are others than ordinary ones."""
     conversations: int = 0
     turns: int = 0
     """Most answers of all conversations."""
@@ -113,6 +115,8 @@ class TeacherPlan:
     def lines(self) -> list[str]:
         """Return the plan for people to read: one line a step, and the sum."""
         lines = [f"{counted(self.rows, 'row')} over {counted(len(self.topics), 'topic')}"]
+        if self.kinds:
+            lines.append(f"kinds: {_kinds(self.kinds)}")
         if self.conversations:
             talks, turns = counted(self.conversations, "conversation"), counted(self.turns, "turn")
             lines.append(f"{talks} with simulated users, {turns} at the most")
@@ -176,7 +180,11 @@ def plan_teacher(
         seen = Range(rows, answers.high) + negatives + Range(turns.low, 2 * turns.high)
         steps += _judge_steps(persona, tokens, seen, judge.rate)
     topics = Counter(cell.topic for cell in cells)
-    return TeacherPlan(rows, dict(topics), tuple(steps), price, len(talks), round(turns.high))
+    kinds: Counter[str] = Counter(cell.kind or ORDINARY for cell in cells)
+    marked = dict(kinds) if kinds.keys() > {ORDINARY} else {}
+    return TeacherPlan(
+        rows, dict(topics), tuple(steps), price, marked, len(talks), round(turns.high)
+    )
 
 
 def _price(teachers: Endpoint | Sequence[Endpoint]) -> Price | None:

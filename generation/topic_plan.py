@@ -1,10 +1,11 @@
 """The topic plan: which questions a job wants, one by one, and how far it got.
 
 A planned question has a topic, an intent, a difficulty and a tone of the asker. Beside ordinary
-questions there are four kinds: evolved from a seed (in the manner of Evol-Instruct; Xu et al. 2023,
+questions there are five kinds: evolved from a seed (in the manner of Evol-Instruct; Xu et al. 2023,
 "WizardLM: Empowering Large Language Models to Follow Complex Instructions"), adversarial, out of
-scope, and follow-ups in a conversation. In goes the persona and the configuration's section;
-:mod:`generation.questions` fills the plan, :mod:`generation.cost` prices it.
+scope, follow-ups in a conversation, and the persona asked about itself (after the introspective
+rows of Maiya et al. 2025, "Open Character Training"). In goes the persona and the configuration's
+section; :mod:`generation.questions` fills the plan, :mod:`generation.cost` prices it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from workbench.persona import Persona
 
 PLAIN = ""
 FOLLOW_UP = "follow_up"
+FIRST_PERSON = "first_person"
 
 
 def phrases(language: str) -> dict[str, dict[str, Any]]:
@@ -60,6 +62,9 @@ class PlannedQuestion:
             words["difficulties"][self.difficulty],
             words["tones"][self.tone],
         ]
+        if self.kind == FIRST_PERSON:
+            # Nobody brings a problem: what it is about is the persona.
+            parts = parts[2:]
         if self.kind:
             text = words["kinds"][self.kind][self.variant]
             parts.insert(0, text.format(name=persona.name, base=base))

@@ -16,7 +16,7 @@ from workbench.yamlfile import read_yaml, validate
 
 LOCAL = "local"
 """Instead of a Ray cluster's address: one of our own, on this machine."""
-Kind = Literal["evolved", "adversarial", "out_of_scope", "follow_up"]
+Kind = Literal["evolved", "adversarial", "out_of_scope", "follow_up", "first_person"]
 """Of questions that are not ordinary."""
 ORDINARY = "ordinary"
 
@@ -44,7 +44,8 @@ class GenerateSettings(Settings):
     mix: dict[Kind, Annotated[float, Field(ge=0, le=1)]] = Field(
         default={"evolved": 0.15, "adversarial": 0.1, "out_of_scope": 0.05, "follow_up": 0.1}
     )
-    """Kind of question → its share; what is left over 1 is ordinary."""
+    """Kind of question → its share; what is left over 1 is ordinary. ``first_person`` (the persona
+    on itself: a letter, a diary, why it answers as it does) is off by default."""
     candidates: int = Field(default=1, ge=1, le=16)
     """Answers to each question; the one that shows most traits becomes the row."""
     hard_negatives: float = Field(default=0.25, ge=0, le=1)

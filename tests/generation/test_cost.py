@@ -38,6 +38,16 @@ def test_a_plan_states_requests_tokens_and_money(persona: Persona, seeds: list[E
     assert bare.lines()[-1] == "cost: unknown, the endpoint has no 'price'"
 
 
+def test_a_plan_counts_kinds_where_there_are_several(
+    persona: Persona, seeds: list[Example]
+) -> None:
+    endpoint = Endpoint(base_url="http://t/v1", model="m")
+    mix = {"first_person": 0.1, "evolved": 0.2}
+    plan = plan_teacher(persona, seeds, endpoint, rows(10, mix=mix))
+    assert plan.lines()[1] == "kinds: ordinary 14, evolved 4, first_person 2"
+    assert plan_teacher(persona, seeds, endpoint, rows(10)).kinds == {}
+
+
 def test_a_job_stops_at_its_budget_and_goes_on_with_more(
     persona: Persona, seeds: list[Example], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from generation.topic_plan import Coverage, phrases, topic_plan
 from tests.generation.conftest import rows
-from workbench.config import RowRequest
+from workbench.config import GenerateSettings, RowRequest
 from workbench.errors import UserErrors
 from workbench.persona import Persona
 from workbench.records import Example, Preference, user_prompt
@@ -42,6 +42,24 @@ def test_cells_are_described_in_both_languages_with_the_same_keys(persona: Perso
     assert "How deep?" in cell.described(persona, "How deep?")
     korean = persona.model_copy(update={"language": "ko"})
     assert phrases("ko")["tones"][cell.tone] in cell.described(korean, "얼마나?")
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_persona_on_itself_is_asked_for_in_each_way_and_without_a_problem(
+    persona: Persona, language: str
+) -> None:
+    cells = topic_plan(persona, rows(30, mix={"first_person": 0.1}), seed=1)
+    own = [cell for cell in cells if cell.kind == "first_person"]
+    assert Counter(cell.variant for cell in own) == {"letter": 2, "diary": 2, "reason": 2}
+    assert not any(cell.kind == "first_person" for cell in topic_plan(persona, GenerateSettings()))
+    words = phrases(language)
+    asked = persona.model_copy(update={"language": language})
+    for cell in own:
+        text = cell.described(asked, "How deep?")
+        assert text.startswith(words["kinds"]["first_person"][cell.variant].format(name="Coach"))
+        assert words["tones"][cell.tone] in text
+        # Intent and difficulty are of people who bring a problem.
+        assert words["difficulties"][cell.difficulty] not in text and "How deep?" not in text
 
 
 def test_a_plan_asks_for_its_counts_of_its_cells_and_nothing_else(persona: Persona) -> None:
