@@ -13,7 +13,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Generic, TypeVar, overload
+from itertools import chain
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, overload
 
 from workbench.console import tracked
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Sketch = NDArray[np.uint32]
+    Hashes = NDArray[np.uint32]
 
 SHINGLE = 5
 """Characters a shingle; works for Korean and English alike."""
@@ -40,6 +42,8 @@ _CHECKED = 12
 """The likest of them, which are held against it piece by piece."""
 _SLACK = 0.1
 """How far an estimate by sketches may lie below the similarity: 2.4 standard deviations at 0.6."""
+_BLOCK = 1024
+"""Pieces that are permuted at a time: a book's at once would take gigabytes."""
 _SPACE = re.compile(r"\W+")
 _WORD = re.compile(r"\w+")
 
@@ -70,8 +74,12 @@ class LazyTexts(Sequence[str], Generic[T]):
 
 def shingles(text: str, size: int = SHINGLE) -> set[str]:
     """Return the character shingles of ``text``, case, spaces and punctuation aside."""
-    flat = _SPACE.sub(" ", text[:LONGEST].casefold()).strip()
+    flat = _flat(text)
     return {flat[i : i + size] for i in range(max(1, len(flat) - size + 1))}
+
+
+def _flat(text: str) -> str:
+    return _SPACE.sub(" ", text[:LONGEST].casefold()).strip()
 
 
 def jaccard(left: set[str], right: set[str]) -> float:
@@ -96,7 +104,7 @@ def repeats(texts: Sequence[str], threshold: float) -> Iterator[tuple[int, int, 
     "On the resemblance and containment of documents"), and the earlier one repeats none itself.
     Candidates come from locality-sensitive hashing. Of a text only its sketch is kept.
     """
-    yield from _alike(texts, shingles, threshold, first_only=True)
+    yield from _alike(texts, BY_SHINGLES, threshold, first_only=True)
 
 
 def paraphrase_pairs(
@@ -115,8 +123,8 @@ def paraphrase_pairs(
         kinds: A kind for each text; pairs of one kind are left out, but for the kind "".
     """
     similarities: dict[tuple[int, int], float] = {}
-    for pieces in (shingles, _enough_words):
-        for earlier, later, similarity in _alike(texts, pieces, threshold, kinds):
+    for way in (BY_SHINGLES, BY_WORDS):
+        for earlier, later, similarity in _alike(texts, way, threshold, kinds):
             best = similarities.get((earlier, later), 0.0)
             similarities[earlier, later] = max(similarity, best)
     return [(*pair, similarity) for pair, similarity in sorted(similarities.items())]
@@ -127,9 +135,16 @@ def _enough_words(text: str) -> set[str]:
     return words if len(words) >= FEWEST_WORDS else set()
 
 
+class Way(NamedTuple):
+    """How texts are compared: by which pieces, and the hashes of these, which is much quicker."""
+
+    pieces: Callable[[str], set[str]]
+    hashes: Callable[[str], Hashes]
+
+
 def _alike(
     texts: Sequence[str],
-    pieces: Callable[[str], set[str]],
+    way: Way,
     threshold: float,
     kinds: Sequence[str] | None = None,
     *,
@@ -137,23 +152,24 @@ def _alike(
 ) -> Iterator[tuple[int, int, float]]:
     @lru_cache(maxsize=_KEPT)
     def of(place: int) -> set[str]:
-        return pieces(texts[place])
+        return way.pieces(texts[place])
 
     # A lower threshold for candidates, since hashing may miss pairs close to its own.
     buckets = _Buckets(max(0.1, threshold - 0.15))
     for later in tracked("comparing texts", range(len(texts))):
-        own = pieces(texts[later])
-        if not own:
+        hashes = way.hashes(texts[later])
+        if not hashes.size:
             continue
-        sketch, kind, repeated = _sketch(own), kinds[later] if kinds else "", False
-        for earlier in buckets.near(sketch, kind, threshold - _SLACK)[:_CHECKED]:
-            similarity = jaccard(of(earlier), own)
+        sketch, kind, repeated = sketch_of(hashes), kinds[later] if kinds else "", False
+        keys = buckets.keys(sketch)
+        for earlier in buckets.near(sketch, keys, kind, threshold - _SLACK)[:_CHECKED]:
+            similarity = jaccard(of(earlier), of(later))
             if similarity >= threshold:
                 yield earlier, later, similarity
                 if repeated := first_only:
                     break
         if not repeated:
-            buckets.add(later, sketch, kind)
+            buckets.add(later, sketch, keys, kind)
 
 
 class _Buckets:
@@ -174,54 +190,112 @@ class _Buckets:
         """Kind → for each band, bucket → the first places in it."""
         self._sketches: dict[int, Sketch] = {}
 
-    def near(self, sketch: Sketch, kind: str = "", least: float = 0.0) -> list[int]:
+    def near(
+        self, sketch: Sketch, keys: Sequence[int], kind: str = "", least: float = 0.0
+    ) -> list[int]:
         """Return places that met this sketch, of other kinds or of none, the likest first.
 
         They are estimated to be ``least`` alike, and among the :data:`_CANDIDATES` that met it in
-        most bands.
+        most bands. ``keys`` are the sketch's buckets, as :meth:`keys` gives them.
         """
         import numpy as np
 
         tables = [own for name, own in self._tables.items() if not (name and name == kind)]
-        meetings: Counter[int] = Counter()
-        for band, key in enumerate(self._keys(sketch)):
-            for own in tables:
-                meetings.update(own[band].get(key, ()))
-        places = sorted(place for place, _ in meetings.most_common(_CANDIDATES))
-        if not places:
+        met = [
+            bucket
+            for own in tables
+            for table, key in zip(own, keys, strict=True)
+            if (bucket := table.get(key))
+        ]
+        if not met:
             return []
+        meetings = Counter(chain.from_iterable(met))
+        places = sorted(place for place, _ in meetings.most_common(_CANDIDATES))
         alike = (np.stack([self._sketches[place] for place in places]) == sketch).mean(axis=1)
         order = np.argsort(-alike, kind="stable")
         return [places[at] for at in order if alike[at] >= least]
 
-    def add(self, place: int, sketch: Sketch, kind: str = "") -> None:
+    def add(self, place: int, sketch: Sketch, keys: Sequence[int], kind: str = "") -> None:
         """Remember the place of a sketch; a full bucket takes no more."""
         tables = self._tables.setdefault(kind, [{} for _ in range(self._bands)])
         self._sketches[place] = sketch
-        for table, key in zip(tables, self._keys(sketch), strict=True):
+        for table, key in zip(tables, keys, strict=True):
             bucket = table.get(key, ())
             if len(bucket) < _BUCKET:
                 table[key] = (*bucket, place)
 
-    def _keys(self, sketch: Sketch) -> list[int]:
-        bands = sketch[: self._bands * self._rows].reshape(self._bands, self._rows)
-        return [hash(band.tobytes()) for band in bands]
+    def keys(self, sketch: Sketch) -> list[int]:
+        """Return a sketch's bucket in each band."""
+        data, width = sketch.tobytes(), self._rows * sketch.itemsize
+        return [hash(data[start : start + width]) for start in range(0, self._bands * width, width)]
 
 
-def _sketch(pieces: set[str]) -> Sketch:
+def _shingle_hashes(text: str, size: int = SHINGLE) -> Hashes:
+    """Return CRC-32 of each shingle of ``text``, as often as it stands there, all at a time.
+
+    It is computed byte by byte with the usual table of 256 (zlib gives the same); making the
+    shingles and hashing one after the other takes six times as long.
+    """
     import numpy as np
-    from datasketch import MinHash
 
-    sketch = MinHash(
-        num_perm=PERMUTATIONS, seed=1, permutations=_permutations(), hashfunc=zlib.crc32
-    )
-    sketch.update_batch([piece.encode() for piece in pieces])
-    values: Sketch = sketch.hashvalues.astype(np.uint32)
-    return values
+    flat = _flat(text)
+    data = np.frombuffer(flat.encode(), np.uint8)
+    # Where characters begin: all bytes of UTF-8 but those that go on with one.
+    starts = np.append(np.flatnonzero((data & 0xC0) != 0x80), len(data))
+    count = max(1, len(flat) - size + 1)
+    at = starts[:count].copy()
+    ends = starts[size : size + count] if len(flat) > size else starts[-1:]
+    table, hashes = _crc_table(), np.full(count, 0xFFFFFFFF, np.uint32)
+    for _ in range(int((ends - at).max(initial=0))):
+        here = np.flatnonzero(at < ends)
+        before = hashes[here]
+        hashes[here] = table[(before ^ data[at[here]]) & 0xFF] ^ (before >> 8)
+        at += 1
+    return ~hashes
+
+
+def _word_hashes(text: str) -> Hashes:
+    import numpy as np
+
+    return np.array([zlib.crc32(word.encode()) for word in _enough_words(text)], np.uint32)
+
+
+BY_SHINGLES = Way(shingles, _shingle_hashes)
+BY_WORDS = Way(_enough_words, _word_hashes)
+
+
+def sketch_of(hashes: Hashes) -> Sketch:
+    """Return the MinHash of pieces: for each permutation the least value of any of them.
+
+    datasketch's own ``update_batch`` gives the same and takes five times as long: most of it goes
+    into the remainder by 2^61 - 1, of which the low 32 bits alone are wanted. Those are what the
+    low bits and the bits from the 61st on add up to (but for one value in 10^17).
+    """
+    import numpy as np
+
+    multipliers, offsets = permutations()
+    least = np.full(PERMUTATIONS, 0xFFFFFFFF, np.uint32)
+    for start in range(0, len(hashes), _BLOCK):
+        values = hashes[start : start + _BLOCK, None].astype(np.uint64) * multipliers
+        values += offsets
+        low = values.astype(np.uint32)
+        low += (values >> np.uint64(61)).astype(np.uint32)
+        np.minimum(least, low.min(axis=0), out=least)
+    return least
 
 
 @cache
-def _permutations() -> NDArray[np.uint64]:
+def _crc_table() -> NDArray[np.uint32]:
+    import numpy as np
+
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(0xEDB88320), table >> 1)
+    return table
+
+
+@cache
+def permutations() -> NDArray[np.uint64]:
     """Return what every sketch is made with; drawing it takes half as long as a sketch."""
     from datasketch import MinHash
 
@@ -251,7 +325,8 @@ class NearTextIndex:
         """Take up a text; of two with the same key the first stays."""
         if key not in self._texts:
             self._texts[key] = words = _sorted_words(text)
-            self._buckets.add(len(self._keys), _sketch(shingles(words, 3)))
+            sketch = sketch_of(_shingle_hashes(words, 3))
+            self._buckets.add(len(self._keys), sketch, self._buckets.keys(sketch))
             self._keys.append(key)
 
     def nearest(self, text: str) -> tuple[Hashable, float] | None:
@@ -259,7 +334,8 @@ class NearTextIndex:
         from rapidfuzz import fuzz, process
 
         words = _sorted_words(text)
-        places = self._buckets.near(_sketch(shingles(words, 3)))
+        sketch = sketch_of(_shingle_hashes(words, 3))
+        places = self._buckets.near(sketch, self._buckets.keys(sketch))
         near = {key: self._texts[key] for key in map(self._keys.__getitem__, places)}
         best = process.extractOne(words, near, scorer=fuzz.ratio, score_cutoff=self.threshold)
         return (best[2], best[1]) if best else None
