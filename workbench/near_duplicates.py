@@ -42,8 +42,9 @@ _CHECKED = 12
 """The likest of them, which are held against it piece by piece."""
 _SLACK = 0.1
 """How far an estimate by sketches may lie below the similarity: 2.4 standard deviations at 0.6."""
-_BLOCK = 1024
-"""Pieces that are permuted at a time: a book's at once would take gigabytes."""
+_BLOCK = 256
+"""Pieces that are permuted at a time: of more at once the system takes the memory back each time,
+and most of a sketch's time goes into getting it again."""
 _SPACE = re.compile(r"\W+")
 _WORD = re.compile(r"\w+")
 

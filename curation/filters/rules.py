@@ -148,8 +148,9 @@ def _candidates(text: str, language: Language) -> Iterator[PersonalData]:
     from stdnum import luhn
     from stdnum.kr import rrn
 
-    for match in _EMAIL.finditer(text):
-        yield PersonalData("e-mail", *match.span())
+    if "@" in text:  # else the pattern tries every word
+        for match in _EMAIL.finditer(text):
+            yield PersonalData("e-mail", *match.span())
     if sum(map(str.isdigit, text)) < FEWEST_DIGITS:
         return
     for match in _RESIDENT.finditer(text):

@@ -121,6 +121,7 @@ def _is_in(scripts: Counter[str], pack: Pack) -> bool:
     return sum(scripts[own] for own in pack.scripts) >= pack.least * scripts.total()
 
 
+@lru_cache(maxsize=8)  # an answer is looked at by its script, then by its n-grams
 def _scripts(text: str) -> Counter[str]:
     """Return script → its letters in a text."""
     scripts: Counter[str] = Counter()
