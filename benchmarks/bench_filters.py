@@ -99,7 +99,7 @@ def plainly(rows: Sequence[Example], persona: Persona) -> tuple[float, Filtered]
     def hashes(text: str) -> Any:
         return np.array([piece.encode() for piece in near_duplicates.shingles(text)], object)
 
-    def sketch(pieces: Any) -> Any:
+    def sketch(_: near_duplicates.Buckets, pieces: Any) -> Any:
         whole = MinHash(seed=1, permutations=near_duplicates.permutations(), hashfunc=zlib.crc32)
         whole.update_batch(pieces)
         return whole.hashvalues.astype(np.uint32)
@@ -107,7 +107,7 @@ def plainly(rows: Sequence[Example], persona: Persona) -> tuple[float, Filtered]
     way = near_duplicates.Way(near_duplicates.shingles, hashes)
     with (
         patch.object(near_duplicates, "BY_SHINGLES", way),
-        patch.object(near_duplicates, "sketch_of", sketch),
+        patch.object(near_duplicates.Buckets, "sketch", sketch),
         patch.object(detection, "beyond_doubt", lambda *_: False),
     ):
         return seconds(rows, persona)

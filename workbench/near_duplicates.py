@@ -43,8 +43,7 @@ _CHECKED = 12
 _SLACK = 0.1
 """How far an estimate by sketches may lie below the similarity: 2.4 standard deviations at 0.6."""
 _BLOCK = 256
-"""Pieces that are permuted at a time: of more at once the system takes the memory back each time,
-and most of a sketch's time goes into getting it again."""
+"""Pieces that are permuted at a time."""
 _SPACE = re.compile(r"\W+")
 _WORD = re.compile(r"\w+")
 
@@ -156,12 +155,12 @@ def _alike(
         return way.pieces(texts[place])
 
     # A lower threshold for candidates, since hashing may miss pairs close to its own.
-    buckets = _Buckets(max(0.1, threshold - 0.15))
+    buckets = Buckets(max(0.1, threshold - 0.15))
     for later in tracked("comparing texts", range(len(texts))):
         hashes = way.hashes(texts[later])
         if not hashes.size:
             continue
-        sketch, kind, repeated = sketch_of(hashes), kinds[later] if kinds else "", False
+        sketch, kind, repeated = buckets.sketch(hashes), kinds[later] if kinds else "", False
         keys = buckets.keys(sketch)
         for earlier in buckets.near(sketch, keys, kind, threshold - _SLACK)[:_CHECKED]:
             similarity = jaccard(of(earlier), of(later))
@@ -173,7 +172,7 @@ def _alike(
             buckets.add(later, sketch, keys, kind)
 
 
-class _Buckets:
+class Buckets:
     """Locality-sensitive hashing of sketches, with bounds on what crowds of alike texts cost.
 
     Texts whose sketches agree in all values of one band meet in a bucket.
@@ -183,6 +182,7 @@ class _Buckets:
     """
 
     def __init__(self, threshold: float) -> None:
+        import numpy as np
         from datasketch import MinHashLSH
 
         best = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
@@ -190,6 +190,33 @@ class _Buckets:
         self._tables: dict[str, list[dict[int, tuple[int, ...]]]] = {}
         """Kind → for each band, bucket → the first places in it."""
         self._sketches: dict[int, Sketch] = {}
+        self._rooms = [
+            np.empty((_BLOCK, PERMUTATIONS), kind) for kind in (np.uint64, np.uint32, np.uint32)
+        ]
+        """Where sketches are computed: getting such memory anew each time takes as long."""
+
+    def sketch(self, hashes: Hashes) -> Sketch:
+        """Return the MinHash of pieces: for each permutation the least value of any of them.
+
+        datasketch's own ``update_batch`` gives the same and takes three times as long: most of it
+        goes into the remainder by 2^61 - 1, of which the low 32 bits alone are wanted. Those are
+        what the low bits and the bits from the 61st on add up to (but for one value in 10^17).
+        """
+        import numpy as np
+
+        multipliers, offsets = permutations()
+        least = np.full(PERMUTATIONS, 0xFFFFFFFF, np.uint32)
+        for start in range(0, len(hashes), _BLOCK):
+            block = hashes[start : start + _BLOCK, None]
+            values, low, high = (room[: len(block)] for room in self._rooms)
+            np.multiply(block, multipliers, out=values, dtype=np.uint64)
+            values += offsets
+            low[:] = values
+            values >>= np.uint64(61)
+            high[:] = values
+            low += high
+            np.minimum(least, low.min(axis=0), out=least)
+        return least
 
     def near(
         self, sketch: Sketch, keys: Sequence[int], kind: str = "", least: float = 0.0
@@ -265,26 +292,6 @@ BY_SHINGLES = Way(shingles, _shingle_hashes)
 BY_WORDS = Way(_enough_words, _word_hashes)
 
 
-def sketch_of(hashes: Hashes) -> Sketch:
-    """Return the MinHash of pieces: for each permutation the least value of any of them.
-
-    datasketch's own ``update_batch`` gives the same and takes five times as long: most of it goes
-    into the remainder by 2^61 - 1, of which the low 32 bits alone are wanted. Those are what the
-    low bits and the bits from the 61st on add up to (but for one value in 10^17).
-    """
-    import numpy as np
-
-    multipliers, offsets = permutations()
-    least = np.full(PERMUTATIONS, 0xFFFFFFFF, np.uint32)
-    for start in range(0, len(hashes), _BLOCK):
-        values = hashes[start : start + _BLOCK, None].astype(np.uint64) * multipliers
-        values += offsets
-        low = values.astype(np.uint32)
-        low += (values >> np.uint64(61)).astype(np.uint32)
-        np.minimum(least, low.min(axis=0), out=least)
-    return least
-
-
 @cache
 def _crc_table() -> NDArray[np.uint32]:
     import numpy as np
@@ -320,13 +327,13 @@ class NearTextIndex:
         self._texts: dict[Hashable, str] = {}
         self._keys: list[Hashable] = []
         # One changed letter changes three shingles, so short near duplicates share few of them.
-        self._buckets = _Buckets(0.3)
+        self._buckets = Buckets(0.3)
 
     def add(self, key: Hashable, text: str) -> None:
         """Take up a text; of two with the same key the first stays."""
         if key not in self._texts:
             self._texts[key] = words = _sorted_words(text)
-            sketch = sketch_of(_shingle_hashes(words, 3))
+            sketch = self._buckets.sketch(_shingle_hashes(words, 3))
             self._buckets.add(len(self._keys), sketch, self._buckets.keys(sketch))
             self._keys.append(key)
 
@@ -335,7 +342,7 @@ class NearTextIndex:
         from rapidfuzz import fuzz, process
 
         words = _sorted_words(text)
-        sketch = sketch_of(_shingle_hashes(words, 3))
+        sketch = self._buckets.sketch(_shingle_hashes(words, 3))
         places = self._buckets.near(sketch, self._buckets.keys(sketch))
         near = {key: self._texts[key] for key in map(self._keys.__getitem__, places)}
         best = process.extractOne(words, near, scorer=fuzz.ratio, score_cutoff=self.threshold)
