@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,12 +83,12 @@ def track(label: str, total: int | None) -> Iterator[Advance]:
         yield advance
 
 
-def tracked(label: str, things: Collection[T]) -> Iterator[T]:
-    """Yield the things, with their progress shown where they are many."""
-    if len(things) < MANY:
+def tracked(label: str, things: Iterable[T], total: int) -> Iterator[T]:
+    """Yield the things, ``total`` of them, with their progress shown where they are many."""
+    if total < MANY:
         yield from things
         return
-    with track(label, len(things)) as advance:
+    with track(label, total) as advance:
         for thing in things:
             yield thing
             advance()

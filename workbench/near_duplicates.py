@@ -12,11 +12,12 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, overload
 
 from workbench.console import tracked
+from workbench.cores import on_all_cores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,13 +156,12 @@ def _alike(
         return way.pieces(texts[place])
 
     # A lower threshold for candidates, since hashing may miss pairs close to its own.
-    buckets = Buckets(max(0.1, threshold - 0.15))
-    for later in tracked("comparing texts", range(len(texts))):
-        hashes = way.hashes(texts[later])
-        if not hashes.size:
+    buckets = _Buckets(max(0.1, threshold - 0.15))
+    sketches: Iterator[Sketch | None] = on_all_cores(partial(sketches_of, way), texts)
+    for later, sketch in enumerate(tracked("comparing texts", sketches, len(texts))):
+        if sketch is None:
             continue
-        sketch, kind, repeated = buckets.sketch(hashes), kinds[later] if kinds else "", False
-        keys = buckets.keys(sketch)
+        keys, kind, repeated = buckets.keys(sketch), kinds[later] if kinds else "", False
         for earlier in buckets.near(sketch, keys, kind, threshold - _SLACK)[:_CHECKED]:
             similarity = jaccard(of(earlier), of(later))
             if similarity >= threshold:
@@ -172,7 +172,7 @@ def _alike(
             buckets.add(later, sketch, keys, kind)
 
 
-class Buckets:
+class _Buckets:
     """Locality-sensitive hashing of sketches, with bounds on what crowds of alike texts cost.
 
     Texts whose sketches agree in all values of one band meet in a bucket.
@@ -182,7 +182,6 @@ class Buckets:
     """
 
     def __init__(self, threshold: float) -> None:
-        import numpy as np
         from datasketch import MinHashLSH
 
         best = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
@@ -190,33 +189,6 @@ class Buckets:
         self._tables: dict[str, list[dict[int, tuple[int, ...]]]] = {}
         """Kind → for each band, bucket → the first places in it."""
         self._sketches: dict[int, Sketch] = {}
-        self._rooms = [
-            np.empty((_BLOCK, PERMUTATIONS), kind) for kind in (np.uint64, np.uint32, np.uint32)
-        ]
-        """Where sketches are computed: getting such memory anew each time takes as long."""
-
-    def sketch(self, hashes: Hashes) -> Sketch:
-        """Return the MinHash of pieces: for each permutation the least value of any of them.
-
-        datasketch's own ``update_batch`` gives the same and takes three times as long: most of it
-        goes into the remainder by 2^61 - 1, of which the low 32 bits alone are wanted. Those are
-        what the low bits and the bits from the 61st on add up to (but for one value in 10^17).
-        """
-        import numpy as np
-
-        multipliers, offsets = permutations()
-        least = np.full(PERMUTATIONS, 0xFFFFFFFF, np.uint32)
-        for start in range(0, len(hashes), _BLOCK):
-            block = hashes[start : start + _BLOCK, None]
-            values, low, high = (room[: len(block)] for room in self._rooms)
-            np.multiply(block, multipliers, out=values, dtype=np.uint64)
-            values += offsets
-            low[:] = values
-            values >>= np.uint64(61)
-            high[:] = values
-            low += high
-            np.minimum(least, low.min(axis=0), out=least)
-        return least
 
     def near(
         self, sketch: Sketch, keys: Sequence[int], kind: str = "", least: float = 0.0
@@ -288,6 +260,46 @@ def _word_hashes(text: str) -> Hashes:
     return np.array([zlib.crc32(word.encode()) for word in _enough_words(text)], np.uint32)
 
 
+def sketches_of(way: Way, texts: Sequence[str]) -> list[Sketch | None]:
+    """Return the sketch of each text, None of one without pieces."""
+    sketch = Sketcher()
+    return [sketch(hashes) if (hashes := way.hashes(text)).size else None for text in texts]
+
+
+class Sketcher:
+    """Makes sketches in rooms of its own: getting such memory anew each time takes as long."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self._rooms = [
+            np.empty((_BLOCK, PERMUTATIONS), kind) for kind in (np.uint64, np.uint32, np.uint32)
+        ]
+
+    def __call__(self, hashes: Hashes) -> Sketch:
+        """Return the MinHash of pieces: for each permutation the least value of any of them.
+
+        datasketch's own ``update_batch`` gives the same and takes three times as long: most of it
+        goes into the remainder by 2^61 - 1, of which the low 32 bits alone are wanted. Those are
+        what the low bits and the bits from the 61st on add up to (but for one value in 10^17).
+        """
+        import numpy as np
+
+        multipliers, offsets = permutations()
+        least = np.full(PERMUTATIONS, 0xFFFFFFFF, np.uint32)
+        for start in range(0, len(hashes), _BLOCK):
+            block = hashes[start : start + _BLOCK, None]
+            values, low, high = (room[: len(block)] for room in self._rooms)
+            np.multiply(block, multipliers, out=values, dtype=np.uint64)
+            values += offsets
+            low[:] = values
+            values >>= np.uint64(61)
+            high[:] = values
+            low += high
+            np.minimum(least, low.min(axis=0), out=least)
+        return least
+
+
 BY_SHINGLES = Way(shingles, _shingle_hashes)
 BY_WORDS = Way(_enough_words, _word_hashes)
 
@@ -327,13 +339,13 @@ class NearTextIndex:
         self._texts: dict[Hashable, str] = {}
         self._keys: list[Hashable] = []
         # One changed letter changes three shingles, so short near duplicates share few of them.
-        self._buckets = Buckets(0.3)
+        self._buckets, self._sketcher = _Buckets(0.3), Sketcher()
 
     def add(self, key: Hashable, text: str) -> None:
         """Take up a text; of two with the same key the first stays."""
         if key not in self._texts:
             self._texts[key] = words = _sorted_words(text)
-            sketch = self._buckets.sketch(_shingle_hashes(words, 3))
+            sketch = self._sketcher(_shingle_hashes(words, 3))
             self._buckets.add(len(self._keys), sketch, self._buckets.keys(sketch))
             self._keys.append(key)
 
@@ -342,7 +354,7 @@ class NearTextIndex:
         from rapidfuzz import fuzz, process
 
         words = _sorted_words(text)
-        sketch = self._buckets.sketch(_shingle_hashes(words, 3))
+        sketch = self._sketcher(_shingle_hashes(words, 3))
         places = self._buckets.near(sketch, self._buckets.keys(sketch))
         near = {key: self._texts[key] for key in map(self._keys.__getitem__, places)}
         best = process.extractOne(words, near, scorer=fuzz.ratio, score_cutoff=self.threshold)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from curation.filters import rules
 from curation.filters.rules import DropReason, find_personal_data, mask_personal_data
 from workbench.config import FilterSettings
 from workbench.console import console, tracked
+from workbench.cores import on_all_cores
 from workbench.near_duplicates import LazyTexts, repeats
 from workbench.paraphrases import SAME_ANSWER, Meaning
-from workbench.persona import Persona
+from workbench.persona import Language, Persona
 from workbench.records import Drop, Example, Preference
 
 STAGE = "filter"
@@ -71,8 +73,11 @@ def filter_examples(
     """
     settings = settings or FilterSettings()
     chain = _Chain(persona, settings, stage, frozenset(contested))
-    candidates = tracked("filtering rows", examples)
-    rows = [row for example in candidates if (row := chain.passed(example))]
+    objections: Iterator[_Objection] = on_all_cores(
+        partial(_objections, persona, settings), examples
+    )
+    candidates = tracked("filtering rows", zip(examples, objections, strict=True), len(examples))
+    rows = [row for example, own in candidates if (row := chain.passed(example, own))]
     rows = chain.without_near_duplicates(rows)
     if meaning and len(rows) <= MOST_COMPARED:
         rows = chain.without_reworded(rows, meaning)
@@ -80,6 +85,40 @@ def filter_examples(
         console.print(f"  {len(rows)} rows are compared by wording alone: over {MOST_COMPARED}")
     pairs = [passed for pair in preferences if (passed := chain.passed_pair(pair))]
     return Filtered(rows, chain.drops, pairs)
+
+
+class _Objection(NamedTuple):
+    """What a row's own text says against it."""
+
+    rule: DropReason
+    """Of the first rule that objects."""
+    personal: str
+    """The kinds of personal data in it."""
+
+
+def _objections(
+    persona: Persona, settings: FilterSettings, rows: Sequence[Example]
+) -> list[_Objection]:
+    """Return what is said of each row by itself, whatever others there are."""
+    own = (
+        rules.refusal(persona),
+        rules.unsafe(persona),
+        *((rules.must_not(persona),) if settings.must_not == "drop" else ()),
+        rules.answer_length(persona),
+        rules.language(persona),
+    )
+    return [
+        _Objection(
+            next((reason for rule in own if (reason := rule(row))), None),
+            _personal((_conversation(row), row.answer), persona.language),
+        )
+        for row in rows
+    ]
+
+
+def _personal(texts: Sequence[str], language: Language) -> str:
+    """Return the kinds of personal data; the data itself is not repeated in another file."""
+    return ", ".join(sorted({one.kind for one in find_personal_data("\n".join(texts), language)}))
 
 
 class _Chain:
@@ -90,33 +129,27 @@ class _Chain:
     ) -> None:
         self._persona, self._settings, self._stage = persona, settings, stage
         self._contested = contested
-        self._rules = (
-            rules.refusal(persona),
-            rules.unsafe(persona),
-            *((rules.must_not(persona),) if settings.must_not == "drop" else ()),
-            rules.answer_length(persona),
-            rules.language(persona),
-        )
         self._first: dict[bytes, str] = {}
         """Digest of the texts of each row so far → where the first of them came from."""
         self.drops: list[Drop] = []
 
-    def passed(self, example: Example) -> Example | None:
+    def passed(self, example: Example, objection: _Objection) -> Example | None:
         """Return the row, masked where that is the policy; None where it is dropped."""
         texts = (_conversation(example), example.answer)
-        reason = self._repeated(example, texts) or self._first_objection(example, example)
-        if not reason and (kinds := self._personal(texts)):
+        reason = self._repeated(example, texts) or self._heeded(example, objection)
+        if not reason and objection.personal:
             if self._settings.personal_data == "mask":
                 return _masked(example, self._mask, answer=self._mask(example.answer))
-            reason = "personal_data", kinds
+            reason = "personal_data", objection.personal
         return None if self._drop(example, reason) else example
 
     def passed_pair(self, pair: Preference) -> Preference | None:
         """Return the pair, masked where that is the policy; None where it is dropped."""
         candidate = Example(prompt=pair.prompt, answer=pair.chosen)
         texts = (_conversation(pair), pair.chosen, pair.rejected)
-        reason = self._repeated(pair, texts) or self._first_objection(pair, candidate)
-        if not reason and (kinds := self._personal(texts)):
+        [objection] = _objections(self._persona, self._settings, [candidate])
+        reason = self._repeated(pair, texts) or self._heeded(pair, objection)
+        if not reason and (kinds := _personal(texts, self._persona.language)):
             chosen, rejected = self._mask(pair.chosen), self._mask(pair.rejected)
             if self._settings.personal_data == "mask" and chosen != rejected:
                 return _masked(pair, self._mask, chosen=chosen, rejected=rejected)
@@ -163,11 +196,10 @@ class _Chain:
             self._drop(rows[later], ("near_duplicate", detail))
         return [row for place, row in enumerate(rows) if place not in gone]
 
-    def _first_objection(self, row: Example | Preference, example: Example) -> DropReason:
-        """Return what the first rule says of ``example``, which is ``row`` or stands for it."""
-        if not self._contested.isdisjoint((row.id, *row.parents)):
-            return None
-        return next((reason for rule in self._rules if (reason := rule(example))), None)
+    def _heeded(self, row: Example | Preference, objection: _Objection) -> DropReason:
+        """Return what the first rule says of a row, unless somebody contested it."""
+        contested = not self._contested.isdisjoint((row.id, *row.parents))
+        return None if contested else objection.rule
 
     def _repeated(self, row: Example | Preference, texts: tuple[str, ...]) -> DropReason:
         # A digest: the texts themselves would all be held a second time.
@@ -177,11 +209,6 @@ class _Chain:
             return "exact_duplicate", f"the same as {self._first[key]}"
         self._first[key] = row.source or row.id
         return None
-
-    def _personal(self, texts: Sequence[str]) -> str:
-        """Return the kinds of personal data; the data itself is not repeated in another file."""
-        pieces = find_personal_data("\n".join(texts), self._persona.language)
-        return ", ".join(sorted({piece.kind for piece in pieces}))
 
     def _mask(self, text: str) -> str:
         return mask_personal_data(text, self._persona.language)

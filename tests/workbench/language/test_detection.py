@@ -72,3 +72,11 @@ def test_clear_texts_do_not_load_the_large_models(
     assert set(built) == {False}
     assert foreign_language(GERMAN, "en") == "de"
     assert built[-1]
+
+
+@pytest.mark.parametrize("english", [0.2, 0.35])
+def test_a_text_that_is_mostly_in_another_language_is_in_that_one(english: float) -> None:
+    sentences = ["Sit down, breathe out and let your shoulders drop before you begin."] * 20
+    count = round(20 * (1 - english))
+    for mixed in (sentences[count:] + [GERMAN] * count, [GERMAN] * count + sentences[count:]):
+        assert foreign_language(" ".join(mixed), "en") == "de"
