@@ -24,7 +24,6 @@ from workbench.inference.agreement import (
     ECHO_RUN,
     ECHOING,
     LOOPING,
-    WORD,
     ReviewedAnswer,
     SenseAgreement,
     copied_share,
@@ -33,6 +32,7 @@ from workbench.inference.agreement import (
     words_of,
 )
 from workbench.language.packs import load_pack, own_module
+from workbench.parts import WORD, split_words
 from workbench.persona import Language, Persona
 from workbench.records import Example, Response
 from workbench.store import read_json, write_json
@@ -293,12 +293,13 @@ def control_responses(
     rng.shuffle(order)
     other = dict(pairwise([*order, order[0]]))
     canned = rng.choice(list(train)) if train else ""
-    words = [word for text in train for word in text.split()]
+    words = [word for text in train for word in split_words(text)]
     texts: Mapping[str, list[str]] = {
-        "echo": [f"{' '.join(row.question.split()[:12])} {canned}" for row in rows],
+        "echo": [f"{' '.join(split_words(row.question)[:12])} {canned}" for row in rows],
         "wrong_question": [rows[other[place]].answer for place in range(len(rows))],
         "random_order": [
-            " ".join(rng.choices(words, k=len(row.answer.split()))) if words else "" for row in rows
+            " ".join(rng.choices(words, k=len(split_words(row.answer)))) if words else ""
+            for row in rows
         ],
     }
     return {

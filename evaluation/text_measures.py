@@ -6,14 +6,12 @@ diversity of each arm.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from workbench.parts import WORD
 from workbench.records import Response
 from workbench.values import Frozen
-
-_WORD = re.compile(r"\w+")
 
 
 class Diversity(Frozen):
@@ -33,7 +31,7 @@ class Diversity(Frozen):
 
 def diversity(texts: Sequence[str]) -> Diversity:
     """Return the diversity of answers to different questions."""
-    words = [_WORD.findall(text.casefold()) for text in texts]
+    words = [WORD.findall(text.casefold()) for text in texts]
     flat = [word for answer in words for word in answer]
     pairs = [pair for answer in words for pair in pairwise(answer)]
     kinds = [" ".join(answer) for answer in words]

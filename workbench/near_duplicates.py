@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, overload
 
 from workbench.console import tracked
 from workbench.cores import on_all_cores
+from workbench.parts import WORD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,6 @@ _SLACK = 0.1
 _BLOCK = 256
 """Pieces that are permuted at a time."""
 _SPACE = re.compile(r"\W+")
-_WORD = re.compile(r"\w+")
 
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ def beginnings(text: str) -> set[str]:
 
     Five letters of a Latin word, two syllables of a Korean one, whose endings come after.
     """
-    words = _WORD.findall(text[:LONGEST].casefold())
+    words = WORD.findall(text[:LONGEST].casefold())
     return {word[:5] if word.isascii() else word[:2] for word in words}
 
 
@@ -362,4 +362,4 @@ class NearTextIndex:
 
 
 def _sorted_words(text: str) -> str:
-    return " ".join(sorted(_WORD.findall(text[:LONGEST].casefold())))
+    return " ".join(sorted(WORD.findall(text[:LONGEST].casefold())))

@@ -15,12 +15,17 @@ from workbench.values import Frozen
 Where = Literal["anywhere", "opening", "closing"]
 Unit = Literal["words", "characters", "sentences"]
 
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])(?![。！？」』）])\s*|\n+")
+WORD = re.compile(r"[㐀-鿿々]+|[ぁ-ゟ]+|[ァ-ヿー]+|[^\W㐀-鿿々ぁ-ヿ]+")
+"""A run of letters; where no spaces part words, a run of one script, which is about a word."""
 _LETTER = re.compile(r"[^\W\d_]")
 
 
 def sentences(text: str) -> list[str]:
-    """Return the sentences of ``text``; they end at . ! ? … before a space, or at a line break."""
+    """Return the sentences of ``text``.
+
+    They end at . ! ? … before a space, at 。！？, or at a line break.
+    """
     return [piece.strip() for piece in _SENTENCE_END.split(text) if piece.strip()]
 
 
@@ -48,6 +53,12 @@ def length(text: str, unit: Unit) -> int:
     if unit == "sentences":
         return len([piece for piece in sentences(text) if _LETTER.search(piece)])
     return sum(not character.isspace() for character in text)
+
+
+def split_words(text: str) -> list[str]:
+    """Return what spaces part; of a text without any, its runs of one script."""
+    words = text.split()
+    return words if len(words) > 1 else WORD.findall(text)
 
 
 class PhraseRule(Frozen):

@@ -1,15 +1,22 @@
 """What has to go when somebody's rows or reviews are taken back.
 
 In: a lineage, and names of records, sources or reviewers. Out: lines that say what was made of
-them; nothing is deleted. ``persona forget`` prints them.
+them; nothing is deleted. ``persona forget`` prints them. Links lead to records; what holds the
+words without a link, such as caches, scratch of a sweep, notes of a chat or the log that rows came
+from, is found by the words.
 """
 
 from __future__ import annotations
 
+import html
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
 
-from rounds.layout import TRAIN, RoundFolder
+from rounds.layout import REVIEWS, TRAIN, RoundFolder
 from rounds.lineage.graph import Lineage, kind_of
 from rounds.row_export import row_exports
 from workbench.errors import UserError
@@ -19,6 +26,14 @@ from workbench.text import counted
 _HEAVY = ("adapter", "answer", "score")
 _LOOKS = (f".ablation/*/round-*/{TRAIN.path}", ".next.scratch/curve-*/rows.jsonl")
 """Rows of the trainings of ``persona compare --without`` and ``persona next --curve``."""
+_TEXTS = ("answer", "chosen", "rejected", "corrected")
+"""Fields of a record with words of somebody's; its prompt's turns are others."""
+_BEGINNING = 60
+"""Characters of a text that it is looked for by: pages and databases cut longer ones in pieces."""
+_FEWEST = 12
+"""Characters of a text below which others say the same by chance."""
+_WEIGHTS = frozenset({".safetensors", ".gguf", ".bin", ".pt", ".pth", ".so"})
+_READ_AT_ONCE = 1 << 24
 
 
 def forget_lines(lineage: Lineage, names: Sequence[str]) -> list[str]:
@@ -40,6 +55,7 @@ def forget_lines(lineage: Lineage, names: Sequence[str]) -> list[str]:
             for file, count in sorted(files.items())
         ]
     lines += _exported(lineage, start | touched)
+    lines += _unlinked(lineage, rows, lines)
     if not adapters:
         return [*lines, "no adapter was trained on them"]
     lines += [_trained(lineage, adapter, start | touched) for adapter in adapters]
@@ -119,3 +135,78 @@ def _files(lineage: Lineage, nodes: set[str]) -> Iterator[tuple[str, dict[str, i
         for place in lineage.places.get(node, ()):
             rounds[place.round][place.file] += 1
     yield from sorted(rounds.items())
+
+
+def _unlinked(lineage: Lineage, nodes: set[str], named: Sequence[str]) -> Iterator[str]:
+    """Yield the files that hold the records' words and that no line names yet."""
+    needles = _needles(lineage, nodes)
+    heads = {Path(line.split(": ")[0]) for line in named}
+    for path in sorted(lineage.folder.rglob("*")):
+        name = path.relative_to(lineage.folder)
+        if not heads.isdisjoint((name, *name.parents, *path.resolve().parents)):
+            continue
+        if _is_text(path) and _holds(path, needles):
+            yield f"{name}: holds their words; remove it, or the stage that wrote it does it anew"
+    for path in sorted(_sources(lineage)):
+        if lines := _lines_with(path, needles):
+            where = ", ".join(map(str, lines))
+            yield f"{path}: they came from there; take out line {where}, which nothing here does"
+    for one in RoundFolder.open(lineage.folder, 1).all_rounds:
+        touched = any(head.parts[:1] == (one.name,) for head in heads)
+        if touched and one.path(REVIEWS).exists():
+            yield f"{one.name}: its dataset in Argilla holds them too; delete them there"
+
+
+def _needles(lineage: Lineage, nodes: set[str]) -> tuple[bytes, ...]:
+    """Return how the beginnings of the records' texts stand in files of any kind."""
+    records = (lineage.record(node) for node in nodes if lineage.places.get(node))
+    texts = {text.strip()[:_BEGINNING] for record in records for text in _texts(record)}
+    forms = {
+        form
+        for text in texts
+        if len(text) >= _FEWEST
+        for form in (
+            text,
+            json.dumps(text, ensure_ascii=False)[1:-1],
+            json.dumps(text)[1:-1],
+            html.escape(text),
+            html.escape(text).replace("&#x27;", "&#39;"),
+        )
+    }
+    return tuple(sorted(form.encode() for form in forms))
+
+
+def _texts(record: dict[str, Any]) -> Iterator[str]:
+    answers = record.get("answers") or {}
+    yield from (str(record.get(field) or answers.get(field) or "") for field in _TEXTS)
+    turns = (turn for turn in record.get("prompt", ()) if turn.get("role") != "system")
+    yield from (str(turn.get("content") or "") for turn in turns)
+
+
+def _sources(lineage: Lineage) -> set[Path]:
+    """Return the files from outside that the rounds' rows came from, where they still are."""
+    rounds = RoundFolder.open(lineage.folder, 1).all_rounds
+    manifests = [manifest for one in rounds if (manifest := one.manifest("import"))]
+    names = chain.from_iterable(manifest.inputs for manifest in manifests)
+    paths = (Path(name.removeprefix("source:")) for name in names if name.startswith("source:"))
+    return {path for path in paths if path.is_absolute() and path.is_file()}
+
+
+def _is_text(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.suffix not in _WEIGHTS
+
+
+def _holds(path: Path, needles: Collection[bytes]) -> bool:
+    longest, before = max(map(len, needles), default=0), b""
+    with path.open("rb") as file:
+        while block := file.read(_READ_AT_ONCE):
+            block = before + block
+            if any(needle in block for needle in needles):
+                return True
+            before = block[-longest:]
+    return False
+
+
+def _lines_with(path: Path, needles: Collection[bytes]) -> list[int]:
+    with path.open("rb") as file:
+        return [n for n, line in enumerate(file, 1) if any(needle in line for needle in needles)]

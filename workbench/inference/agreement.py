@@ -6,13 +6,12 @@ In: texts, the questions with their reviewed answers, an embedder. Out: agreemen
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.inference.embedder import Embedder
 from workbench.language import load_pack
-from workbench.parts import sentences
+from workbench.parts import WORD, sentences, split_words
 from workbench.persona import Language
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ ECHOING = 0.5
 """Share of an answer's words copied from its question from which it only repeats it."""
 ECHO_RUN = 3
 """Words in a row that count as copied from a question."""
-WORD = re.compile(r"\w+")
 _RUN = 4
 """Words a run, as in seq-rep-4."""
 
@@ -123,7 +121,7 @@ class SenseAgreement:
 def _half(text: str) -> tuple[str, str]:
     """Return a text's two halves, parted between sentences; of one sentence between words."""
     parts = sentences(text)
-    parts = parts if len(parts) > 1 else text.split()
+    parts = parts if len(parts) > 1 else split_words(text)
     total, size, place = sum(map(len, parts)), 0, 0
     while place < len(parts) - 1 and size < total / 2:
         size += len(parts[place])
