@@ -16,7 +16,7 @@ export PIP_CONSTRAINT :=
 export PYTHONDONTWRITEBYTECODE :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-osf bench-import prove-import clean
+.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-gpu bench-gpu-wheels bench-osf bench-import prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -63,6 +63,15 @@ bench-growth: setup
 
 bench-training: setup
 	$(BIN)/python benchmarks/bench_training.py
+
+# On a machine with CUDA and PyTorch nothing else is needed; elsewhere BENCH_FLAGS=--smallest tries it.
+BENCH_FLAGS ?=
+bench-gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/bench_gpu.py $(BENCH_FLAGS)
+
+# The wheels for such a machine without a network: carry the folder along, BENCH_FLAGS="--wheels FOLDER".
+bench-gpu-wheels: setup
+	$(BIN)/python benchmarks/bench_gpu.py --collect build/gpu-wheels
 
 bench-osf: setup
 	$(BIN)/python benchmarks/bench_osf.py

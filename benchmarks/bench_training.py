@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,23 +73,31 @@ def main() -> None:
 
 def compare(method: str, steps: int, folder: Path) -> None:
     """Print one method's figures and its two ratios."""
-    bare, ours = (measure(kind, method, steps, folder) for kind in ("bare", "ours"))
-    for name, one in (("bare TRL", bare), ("workbench", ours)):
+    kinds = ("bare", "ours") if has_gpu() else ("bare", "ours", "plan")
+    # On a GPU the random model has no folder to plan from; bench_gpu.py makes one.
+    show(method, {kind: measure(kind, method, steps, folder) for kind in kinds})
+
+
+def show(method: str, runs: Mapping[str, dict[str, Any]]) -> None:
+    """Print what is there of a method's runs by their kind, and the ratios to the bare one."""
+    names = {"bare": "bare TRL", "ours": "workbench", "unsloth": "Unsloth"}
+    for kind in (kind for kind in names if kind in runs):
+        one = runs[kind]
         print(
-            f"{method} {name:10} {one['step']:6.2f} s a step  {one['peak']:6.0f} MiB"
+            f"{method} {names[kind]:10} {one['step']:6.2f} s a step  {one['peak']:6.0f} MiB"
             f"  {one['rate']:6.0f} tokens/s  loss {one['losses'][0]:.3f} to {one['losses'][-1]:.3f}"
         )
-    step, peak = ours["step"] / bare["step"], ours["peak"] / bare["peak"]
-    print(f"{method} ratio: step time {step:.2f}, peak memory {peak:.2f} (limit {LIMIT})")
-    if has_gpu():
-        return  # the random model on the device has no folder to plan from
-    said = measure("plan", method, steps, folder)
-    errors = {key: said[key] / ours[key] - 1 for key in ("step", "peak")}
-    print(
-        f"{method} planned    {said['step']:6.2f} s a step ({errors['step']:+.0%})"
-        f"  {said['peak']:6.0f} MiB ({errors['peak']:+.0%})",
-        flush=True,
-    )
+    if "ours" in runs and "bare" in runs:
+        step, peak = (runs["ours"][key] / runs["bare"][key] for key in ("step", "peak"))
+        print(f"{method} ratio: step time {step:.2f}, peak memory {peak:.2f} (limit {LIMIT})")
+    if "ours" in runs and "plan" in runs:
+        ours, said = runs["ours"], runs["plan"]
+        step, peak = (said[key] / ours[key] - 1 if said[key] else 0.0 for key in ("step", "peak"))
+        print(
+            f"{method} planned    {said['step'] or 0:6.2f} s a step ({step:+.0%})"
+            f"  {said['peak']:6.0f} MiB ({peak:+.0%})",
+            flush=True,
+        )
 
 
 def measure(
@@ -97,8 +107,16 @@ def measure(
     folder: Path,
     changes: dict[str, Any] | None = None,
     plain_head: bool = False,
+    *,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Return the figures of one run in a process of its own."""
+    """Return the figures of one run in a process of its own.
+
+    Raises:
+        subprocess.SubprocessError: It failed, or took longer than ``seconds``.
+    """
     wanted = {
         "kind": kind,
         "method": method,
@@ -107,8 +125,14 @@ def measure(
         "changes": changes or {},
         "plain_head": plain_head,
     }
-    command = [sys.executable, str(CHILD), json.dumps(wanted)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [python, str(CHILD), json.dumps(wanted)],
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=seconds,
+    )
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 

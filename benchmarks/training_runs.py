@@ -7,6 +7,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ from training.run import Recipe, TrainingRun
 from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.persona import load_persona
 from workbench.records import Example, Preference, user_prompt
-from workbench.store import read_json_lines, write_records
+from workbench.store import read_json_lines, read_records, write_records
 
 BASE = os.environ.get("BENCH_BASE", "smollm2-135m")
 """On a GPU the weights are random, so a folder with a configuration and a tokenizer is enough."""
 PERSONA = Path("datasets/gym-trainer")
+_CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 WARM_UP = 1
 """Steps that are not timed: the first one compiles kernels."""
 
@@ -147,6 +152,20 @@ def ours(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
     trainer.train(run_of(method, recipe, folder))
 
 
+_AS_TRL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "sft": lambda r: {
+        "prompt": r["prompt"],
+        "completion": [{"role": "assistant", "content": r["answer"]}],
+    },
+    "dpo": lambda r: {
+        "prompt": r["prompt"],
+        "chosen": [{"role": "assistant", "content": r["chosen"]}],
+        "rejected": [{"role": "assistant", "content": r["rejected"]}],
+    },
+    "grpo": lambda r: {"prompt": r["prompt"]},
+}
+
+
 def bare(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
     """Train with TRL alone: what a script of its documentation would do with the same fields."""
     import torch
@@ -176,19 +195,7 @@ def bare(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
         )
     file = folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl"
     rows = load_dataset("json", data_files=str(file), split="train")
-    keep = {
-        "sft": lambda r: {
-            "prompt": r["prompt"],
-            "completion": [{"role": "assistant", "content": r["answer"]}],
-        },
-        "dpo": lambda r: {
-            "prompt": r["prompt"],
-            "chosen": [{"role": "assistant", "content": r["chosen"]}],
-            "rejected": [{"role": "assistant", "content": r["rejected"]}],
-        },
-        "grpo": lambda r: {"prompt": r["prompt"]},
-    }[method]
-    rows = rows.map(keep, remove_columns=rows.column_names)
+    rows = rows.map(_AS_TRL[method], remove_columns=rows.column_names)
     names = {"sft": "SFT", "dpo": "DPO", "grpo": "GRPO"}
     config = getattr(trl, f"{names[method]}Config")(**fields)
     more: dict[str, Any] = {}
@@ -224,6 +231,88 @@ def make_adapter(folder: Path) -> None:
     save_adapter(model, folder / "adapter", BASE)
 
 
+def make_base(folder: Path) -> None:
+    """Write a base that is nowhere else, and an untrained adapter of it to go on with.
+
+    It is a tokenizer of the rows' own text and a configuration.
+
+    On a GPU it has Llama-3-8B's shape and no weights, which are made on the device; elsewhere some
+    hundred thousand random weights.
+    """
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+    from training.plan.recipes import shape_config
+
+    texts = [
+        f"{one.prompt[-1].content} {one.answer}"
+        for one in read_records(folder / "sft.jsonl", Example)
+    ]
+    ends = ["<|im_start|>", "<|im_end|>"]
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(texts, vocab_size=2000, special_tokens=ends)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, eos_token=ends[1], pad_token=ends[1], padding_side="left"
+    )
+    tokenizer.chat_template = _CHATML
+    tokenizer.save_pretrained(folder / "base")
+    if has_gpu():
+        shape_config("llama3-8b").save_pretrained(folder / "base")
+        make_adapter(folder)
+        return
+    small = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(small).save_pretrained(folder / "base")
+    make_adapter(folder)
+
+
+def make_weights(folder: Path) -> None:
+    """Write the random weights of Llama-3-8B's shape as files, which Unsloth reads: 16 GB."""
+    random_llama3_8b({}).save_pretrained(folder / "base")
+
+
+def unsloth(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
+    """Train SFT with Unsloth's model class, as ``persona eject --engine unsloth`` writes it."""
+    from unsloth import FastLanguageModel  # isort: skip, before the libraries that it patches
+    from datasets import load_dataset
+    from trl import SFTConfig, SFTTrainer
+
+    if method != "sft":
+        raise ValueError("Unsloth is measured on sft")
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        model_name=str(folder / "base"), max_seq_length=2048, load_in_4bit=True
+    )
+    model = FastLanguageModel.get_peft_model(model, **(recipe.lora or {}))
+    rows = load_dataset("json", data_files=str(folder / "sft.jsonl"), split="train")
+    rows = rows.map(_AS_TRL["sft"], remove_columns=rows.column_names)
+    own = {"output_dir": str(folder / "unsloth"), "seed": 0, "report_to": "none"}
+    config = SFTConfig(**(device_fields(recipe.trainer) | own))
+    trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+    trainer.add_callback(steps)
+    trainer.train()
+
+
+def cap_memory() -> None:
+    """Keep this process to so many GiB of the GPU as ``BENCH_CAP_GIB`` says, such as a T4's 16."""
+    import torch
+
+    if (gib := os.environ.get("BENCH_CAP_GIB")) and torch.cuda.is_available():
+        whole = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(float(gib) * 2**30 / whole, 1.0))
+
+
 def planned(method: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Return what the plan says of the same run, before it."""
     from training.methods import read_rows
@@ -238,8 +327,10 @@ def main(
     kind: str, method: str, steps: int, folder: str, changes: dict[str, Any], plain_head: bool
 ) -> dict[str, Any]:
     """Make one run and return its figures."""
-    if kind == "adapter":
-        make_adapter(Path(folder))
+    made = {"base": make_base, "weights": make_weights, "adapter": make_adapter}
+    cap_memory()
+    if kind in made:
+        made[kind](Path(folder))
         return {}
     recipe = recipe_of(method, steps, changes)
     if kind == "plan":
@@ -250,7 +341,7 @@ def main(
         trainer.cpu_lm_head = nullcontext  # type: ignore[assignment, attr-defined]
     seen = Steps()
     with quiet(), PeakMemory() as peak:
-        (ours if kind == "ours" else bare)(method, recipe, Path(folder), seen)
+        {"ours": ours, "bare": bare, "unsloth": unsloth}[kind](method, recipe, Path(folder), seen)
     timed = seen.seconds[WARM_UP:]
     return {
         "step": statistics.median(timed),
