@@ -12,7 +12,7 @@ from generation.prompts import FEW_SHOT, few_shot_pool
 from generation.questions import ROUNDS, Pool, QuestionRequest
 from generation.teacher import Taught, TeacherPart
 from generation.teacher_client import shares_of
-from generation.topic_plan import FOLLOW_UP, topic_plan
+from generation.topic_plan import FOLLOW_UP, PlannedQuestion, topic_plan
 from workbench.config import ORDINARY, GenerateSettings
 from workbench.dialogue.players import STEP as USER_STEP
 from workbench.dialogue.users import SimulatedUser
@@ -156,22 +156,20 @@ def plan_teacher(
     # At worst a teacher repeats itself so much that every round asks for everything again.
     rounds = Range(1, ROUNDS)
     steps = [_questions(requests, _whole(rows - follow_ups), rounds, tokens, price)]
+    negatives, about = _whole(round(settings.hard_negatives * rows)), tokens.about_answer
     if follow_ups:
         count = _whole(follow_ups).times(rounds)
-        steps.append(
-            StepEstimate.of("follow_ups", count, tokens.about_answer, tokens.question, price)
-        )
+        steps.append(StepEstimate.of("follow_ups", count, about, tokens.question, price))
     asked = tokens.question + _system(persona, seeds).times(tokens.per_character)
     step = StepEstimate.of("answers", answers, asked, tokens.answer, price)
     earlier = _whole(follow_ups * settings.candidates).times(tokens.before)
     steps.append(replace(step, input_tokens=step.input_tokens + earlier))
-    for name in own:
-        about = tokens.about_answer
-        steps.append(StepEstimate.of(name, answers, about, tokens.answer, price))
-    negatives = _whole(round(settings.hard_negatives * rows))
-    if negatives.high:
-        count, about = negatives, tokens.about_answer
-        steps.append(StepEstimate.of("hard_negatives", count, about, tokens.answer, price))
+    more = [*((name, answers) for name in own), ("hard_negatives", negatives)]
+    steps += [
+        StepEstimate.of(name, count, about, tokens.answer, price)
+        for name, count in more
+        if count.high
+    ]
     talks = plan_conversations(users, settings, seed)
     turns = Range(len(talks), sum(one.user.turns for one in talks))
     if talks:
@@ -180,11 +178,14 @@ def plan_teacher(
         seen = Range(rows, answers.high) + negatives + Range(turns.low, 2 * turns.high)
         steps += _judge_steps(persona, tokens, seen, judge.rate)
     topics = Counter(cell.topic for cell in cells)
+    talked = (len(talks), round(turns.high))
+    return TeacherPlan(rows, dict(topics), tuple(steps), price, _marked(cells), *talked)
+
+
+def _marked(cells: Sequence[PlannedQuestion]) -> dict[str, int]:
+    """Return kind → questions, where there are others than ordinary ones."""
     kinds: Counter[str] = Counter(cell.kind or ORDINARY for cell in cells)
-    marked = dict(kinds) if kinds.keys() > {ORDINARY} else {}
-    return TeacherPlan(
-        rows, dict(topics), tuple(steps), price, marked, len(talks), round(turns.high)
-    )
+    return dict(kinds) if kinds.keys() - {ORDINARY} else {}
 
 
 def _price(teachers: Endpoint | Sequence[Endpoint]) -> Price | None:

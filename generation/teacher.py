@@ -21,9 +21,11 @@ from generation.conversations import (
     plan_conversations,
 )
 from generation.distilabel.cluster import Cluster
+from generation.live_rows import FILE as LIVE_ROWS
+from generation.live_rows import LiveRows
 from generation.pairs import CANDIDATES, Chosen, JudgeAccount, Pairs
 from generation.questions import Pool, question_id
-from generation.teacher_client import STAGE, TeacherClient, drop_of, shared_out
+from generation.teacher_client import OWN_STEP, STAGE, TeacherClient, drop_of, shared_out
 from generation.topic_plan import Coverage, topic_plan
 from workbench.config import GenerateSettings
 from workbench.console import console
@@ -40,8 +42,6 @@ from workbench.text import counted
 
 Row = dict[str, Any]
 """One row of a pipeline."""
-OWN_STEP = "own_step"
-"""Why a row is filtered that a step of the user's own dropped."""
 
 
 class TeacherPart(NamedTuple):
@@ -146,7 +146,8 @@ def teacher_rows(
     _check_endpoints(teachers, (judge, user if planned else None), settings.budget)
     pool = Pool(persona, seeds, topic_plan(persona, settings, seed), seed, earlier)
     cache, cluster = (workdir / CACHE).resolve(), Cluster.of(settings)
-    with TeacherClient(teachers, cache, seed, settings.budget, cluster) as client:
+    live = LiveRows(workdir / LIVE_ROWS)
+    with TeacherClient(teachers, cache, seed, settings.budget, cluster, live) as client:
         if judge is not None:
             client.prices[JUDGE_STEP, judge.name] = judge.rate
         account = JudgeAccount()

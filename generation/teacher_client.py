@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from generation.distilabel.cluster import Cluster, ClusterClient
+from generation.live_rows import LiveRows
 from workbench.inference.answer_cache import AnswerCache
 from workbench.inference.bounds import OVER_BUDGET, STOPPED
 from workbench.inference.client import EndpointClient, raise_if_hopeless
@@ -24,6 +25,8 @@ from workbench.inference.exchange import EndpointRequest
 from workbench.records import Drop
 
 STAGE = "generate"
+OWN_STEP = "own_step"
+"""Why a row is filtered that a step of the user's own dropped."""
 
 
 @dataclass
@@ -51,6 +54,8 @@ class TeacherClient:
     seed: int = 0
     budget: float | None = None
     cluster: Cluster | None = None
+    live: LiveRows = field(default_factory=lambda: LiveRows(None))
+    """Where rows are shown as they come."""
     completions: dict[str, list[Completion]] = field(default_factory=dict)
     """Step → its completions, in the order in which they ended."""
     prices: dict[tuple[str, str], Price | None] = field(default_factory=dict)
@@ -71,6 +76,7 @@ class TeacherClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.live.write()
         self._open.close()
 
     @asynccontextmanager

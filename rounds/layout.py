@@ -59,6 +59,8 @@ PROGRESS = ".progress.json"
 """What the running stage is doing, for whoever watches; gone when it ends."""
 CONFIG = "config.yaml"
 """The round's own configuration: what later commands on the same round start from."""
+TEACHER_JOB = "teacher"
+"""Folder of a teacher's job in what outlives the stage ``generate``."""
 LOCK = ".lock"
 _DATA = ("import", "generate", "filter", "review", "resolve", "split")
 STAGES = (*_DATA, *METHODS, "evaluate", "report")

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 from curation.argilla.pull import Progress, progress_if_pushed
+from generation.live_rows import FILE as LIVE_ROWS
+from generation.live_rows import LiveRow, read_live_rows
 from rounds.context import RoundContext
 from rounds.layout import (
     FILTERED,
+    GENERATE_DROPS,
+    GENERATED,
     LOCK,
     PROGRESS,
     REPORT_PAGE,
     STAGES,
+    TEACHER_JOB,
     Manifest,
     RoundFolder,
     curve,
@@ -96,6 +101,14 @@ def round_status(context: RoundContext, *, review: bool = True) -> RoundStatus:
         one.path(REPORT_PAGE) if is_done else None,
         review_state(context) if review else None,
     )
+
+
+def rows_now(context: RoundContext) -> list[LiveRow]:
+    """Return the generated rows as far as they came: of the running job, or of the stage's end."""
+    one = context.round
+    if one.has(GENERATED) and not one.partial("generate").exists():
+        return LiveRow.of(one.read(GENERATED), one.read_if_there(GENERATE_DROPS))
+    return read_live_rows(one.scratch("generate") / TEACHER_JOB / LIVE_ROWS)
 
 
 def review_state(context: RoundContext) -> Progress | UserError | None:

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from app.cli.data import EXIT_TOO_FEW, print_too_few
 from app.cli.models import exit_on_failures
@@ -26,6 +27,7 @@ from app.cli.options import (
     safety_option,
 )
 from app.cli.review_tables import progress_table
+from generation.live_rows import LiveRow, RowCounts
 from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext
@@ -34,7 +36,7 @@ from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
 from rounds.planning.page import render_page
 from rounds.runner import Outcome
 from rounds.stages.review import with_overlap
-from rounds.status import RoundStatus, StageStatus, main_counts, round_status
+from rounds.status import RoundStatus, StageStatus, main_counts, round_status, rows_now
 from rounds.training_seeds import run_with_seeds
 from workbench.console import OLD, PublishedProgress, in_words
 from workbench.errors import UserError
@@ -43,6 +45,8 @@ from workbench.text import counted
 
 EVERY = 2.0
 """Seconds between two looks at a running round."""
+_LAST_ROWS = 5
+"""Rows that are printed of those that came before."""
 _IDLE = 2
 """Looks at a round that nobody runs after which the run has ended: seeds are run one by one."""
 _LISTED = 8
@@ -125,20 +129,26 @@ def _print_summary(outcomes: list[Outcome], label: str, result: Path) -> None:
 
 @click.command()
 @click.option("--once", is_flag=True, help="Print the state once, and end.")
+@click.option("--rows", is_flag=True, help="Show the generated rows as they come.")
 @round_options
-def watch(context: RoundContext, once: bool) -> None:
+def watch(context: RoundContext, once: bool, rows: bool) -> None:
     """Show a round while it runs: stages, what the running one does, reviewers, losses, cost.
 
     It only reads: it may be started and stopped at any time. It ends when the run has, and names
-    the report.
+    the report. With --rows it shows what the teacher writes, the share of each kind, and why rows
+    were dropped.
 
     \b
     Example:
       persona watch
+      persona watch --rows --once
     """
     context.round.check_there()
     console = Console(soft_wrap=True, highlight=False)
     status = round_status(context)
+    if rows:
+        _watch_rows(context, console, once or not console.is_terminal)
+        return
     if once or not console.is_terminal:
         console.print(_status(status))
     else:
@@ -148,6 +158,36 @@ def watch(context: RoundContext, once: bool) -> None:
                 status = now
     if status.report:
         console.print(f"Report: {status.report}", markup=False)
+
+
+def _watch_rows(context: RoundContext, console: Console, once: bool) -> None:
+    """Print the rows that came, then those that come, then their counts."""
+    rows = rows_now(context)
+    for row in rows[-_LAST_ROWS:]:
+        console.print(_row_text(row))
+    status = round_status(context, review=False)
+    for now in () if once else _looks(context, status):
+        generating = any(one.stage == "generate" and one.begun for one in now.stages)
+        # A stage that is done counts by what it kept, not by what came.
+        if len(newer := rows_now(context)) < len(rows) or not generating:
+            break
+        for row in newer[len(rows) :]:
+            console.print(_row_text(row))
+        rows = newer
+    for line in RowCounts.of(rows_now(context)).lines():
+        console.print(line, markup=False)
+
+
+def _row_text(row: LiveRow) -> Text:
+    """Return a row for people to read: what was asked and answered, or why it was dropped."""
+    text = Text(" / ".join(filter(None, (row.kind, row.topic, row.teacher))), style="dim")
+    if row.question:
+        text.append(f"\n  ? {row.question}", style="not dim")
+    if row.answer:
+        text.append(f"\n  = {row.answer}", style="not dim bold")
+    if row.dropped:
+        text.append(f"\n  dropped: {row.dropped}", style="not dim")
+    return text
 
 
 def _looks(context: RoundContext, status: RoundStatus) -> Iterator[RoundStatus]:

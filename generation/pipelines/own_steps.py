@@ -20,7 +20,9 @@ from pydantic import InstanceOf, ValidationError
 
 from generation.distilabel.pipeline import RowsOf
 from generation.distilabel.tasks import AllRows, EndpointLLM, Row, Rows
-from generation.teacher_client import TeacherClient
+from generation.live_rows import LiveRow
+from generation.teacher_client import OWN_STEP, TeacherClient
+from workbench.config import ORDINARY
 from workbench.errors import UserError, nearest
 from workbench.records import as_messages
 
@@ -87,7 +89,9 @@ def own_steps(rows: Any, names: Sequence[str], client: TeacherClient, place: str
             what = f"lacks the column '{lacking[0]}'"
             fix = nearest(lacking[0], COLUMNS) or f"there are {', '.join(COLUMNS)}"
             raise UserError(what, where=f"{_WHERE}: {name}", fix=fix)
-        rows = rows >> OwnStep(name=f"own_{number}_{place}", step=inner, called=name, number=number)
+        rows = rows >> OwnStep(
+            name=f"own_{number}_{place}", step=inner, client=client, called=name, number=number
+        )
     return rows
 
 
@@ -110,6 +114,7 @@ class OwnStep(AllRows):
     """Takes answers through a user's step, each once, and notes which of them it dropped."""
 
     step: InstanceOf[Step]
+    client: InstanceOf[TeacherClient]
     called: str
     """Name of the step in the configuration."""
     number: int
@@ -140,7 +145,20 @@ class OwnStep(AllRows):
             row["own"] = self.number + 1
             if not row["texts"]:
                 row["dropped_by"] = self.called
+                self._show(row)
         return rows
+
+    def _show(self, row: Row) -> None:
+        client, cell = self.client, row["cell"]
+        client.live.add(
+            LiveRow(
+                kind=cell.kind or ORDINARY,
+                topic=cell.topic,
+                teacher=client.teachers[row["teacher"]].model,
+                prompt=row["prompt"],
+                dropped=OWN_STEP,
+            )
+        )
 
     @staticmethod
     def _shown(row: Row, key: str, text: str) -> Row:

@@ -16,6 +16,7 @@ from pydantic import InstanceOf
 
 from generation.distilabel.pipeline import RowPipeline, RowsOf
 from generation.distilabel.tasks import AllRows, EndpointLLM, Row, Rows, RowStep, RowTask
+from generation.live_rows import LiveRow
 from generation.pairs import JudgeAccount, plan_negatives
 from generation.pipelines.judging import judged
 from generation.pipelines.own_steps import own_steps
@@ -23,7 +24,7 @@ from generation.prompts import nearest_examples, render
 from generation.questions import ROUNDS, FollowUps, Opening, Pool, Questions
 from generation.teacher_client import TeacherClient
 from generation.topic_plan import FOLLOW_UP, PLAIN, PlannedQuestion
-from workbench.config import GenerateSettings
+from workbench.config import ORDINARY, GenerateSettings
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.reply import Schema
@@ -166,7 +167,17 @@ class TakeQuestions(AllRows):
         """Fill the pool, and rows from it."""
         pool, teachers = self.job.pool, self.job.client.teachers
         for row in sorted((row for row in rows if row["ask"]), key=lambda row: row["ask"][0]):
-            pool.take(row["ask"][1], row["reply"], teachers[row["teacher"]].model)
+            model, before = teachers[row["teacher"]].model, len(pool.dropped)
+            pool.take(row["ask"][1], row["reply"], model)
+            for drop in pool.dropped[before:]:
+                self.job.client.live.add(
+                    LiveRow(
+                        kind=row["cell"].kind or ORDINARY,
+                        topic=row["ask"][1].topic,
+                        teacher=model,
+                        dropped=drop.reason,
+                    )
+                )
         return [{**row, **self._question(row)} for row in rows]
 
     def _question(self, row: Row) -> Row:
@@ -277,6 +288,17 @@ class AnswerInPersona(RowTask):
     def take(self, row: Row, parts: Rows, completions: Sequence[Completion]) -> Row:
         """Keep all ends; a text that came twice counts once."""
         texts = dict.fromkeys(one.text for one in completions if one.ok)
+        client, cell = self.llm.client, row["cell"]
+        client.live.add(
+            LiveRow(
+                kind=cell.kind or ORDINARY,
+                topic=cell.topic,
+                teacher=client.teachers[row["teacher"]].model,
+                prompt=row["prompt"],
+                answer=next(iter(texts), ""),
+                dropped="" if texts else completions[0].reason,
+            )
+        )
         return {"completions": tuple(completions), "texts": list(texts)}
 
 

@@ -11,9 +11,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from generation.conversations import ANSWERS, CRITIQUES, OFF_PERSONA, REPAIRS, PlayedTalk, Repair
+from pydantic import InstanceOf
+
+from generation.conversations import (
+    ANSWERS,
+    CONVERSATION,
+    CRITIQUES,
+    OFF_PERSONA,
+    REPAIRS,
+    PlayedTalk,
+    Repair,
+)
 from generation.distilabel.pipeline import RowPipeline, RowsOf
 from generation.distilabel.tasks import EndpointLLM, Row, RowStep, RowTask
+from generation.live_rows import LiveRow
 from generation.pairs import JudgeAccount
 from generation.pipelines.judging import judged
 from generation.prompts import render
@@ -75,7 +86,7 @@ def talks_pipeline(
             mend = Mend(name=f"repair_{turn}", llm=job.llm(REPAIRS), persona=persona)
             rows = score(rows >> critic >> mend, of="mended", name=f"repair_{turn}")
             rows = rows >> EndTurn(name=f"end_{turn}", least=least)
-            rows = rows >> _users_part(job, turn)
+            rows = rows >> _users_part(job, turn) >> ShowEnded(name=f"shown_{turn}", job=job)
     return pipeline
 
 
@@ -276,3 +287,35 @@ class OwnLines(RowStep):
         if not talk.end:
             talk.move(scripted_move(talk.user, talk.chat))
         return {}
+
+
+class ShowEnded(RowStep):
+    """Shows a conversation once it has ended."""
+
+    job: InstanceOf[TalkJob]
+
+    @property
+    def inputs(self) -> list[str]:
+        """The conversation."""
+        return ["talk"]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Whether it was shown."""
+        return ["shown"]
+
+    def change(self, row: Row) -> Row:
+        """Show the last answer with all that went before, or why there is none."""
+        talk: PlayedTalk = row["talk"]
+        if not talk.end or row.get("shown"):
+            return {}
+        live = LiveRow(
+            kind=CONVERSATION,
+            topic=talk.user.topic,
+            teacher=talk.teacher,
+            prompt=talk.answered[:-1],
+            answer=talk.answered[-1].content if talk.answered else "",
+            dropped="" if talk.answered else talk.why,
+        )
+        self.job.client.live.add(live)
+        return {"shown": True}

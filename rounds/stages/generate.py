@@ -164,7 +164,7 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | N
 def _generate(context: RoundContext, work: Work) -> None:
     seeds, carry_over = work.read(layout.IMPORTED), read_carry_over(work)
     scratch = work.round.scratch(STAGE)
-    taught = _teach(context, work, [*carry_over.rows, *seeds], scratch / "teacher")
+    taught = _teach(context, work, [*carry_over.rows, *seeds], scratch / layout.TEACHER_JOB)
     rows = taught.rows if taught else []
     baseline = baseline_answers(
         [*seeds, *rows],

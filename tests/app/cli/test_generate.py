@@ -68,7 +68,11 @@ def test_every_row_is_accounted_for_and_too_few_rows_are_exit_code_3(
         server.script = conforms
         assert run("generate", "--force", url=server.url, price=price) == 0
         asked_again = {request.prompt for request in server.requests[made:]}
+        capsys.readouterr()
+        assert run("watch", "--rows", "--once", url=server.url, price=price) == 0
+        shown = capsys.readouterr().out
     assert asked_again == refused
+    assert "rows: 10: ordinary 10 (100%)" in shown and "\n  = Answer to: " in shown
     assert "10 rows planned = 6 answered + 4 failed (server_error 4)" in said
     assert "answers: 14 requests (10 planned)" in said
     assert "60.0% of the planned rows came, 70.0% are asked for" in said
