@@ -110,8 +110,9 @@ def language(persona: Persona) -> RowFilter:
 @lru_cache(maxsize=1)
 def _refusals() -> tuple[str, ...]:
     """Return the patterns of every language: some models refuse in English whatever is asked."""
-    words = (read_words(pack_file(code, CONDUCT)) for code in languages())
-    return tuple(pattern for own in words for pattern in own["dropped"])
+    files = (pack_file(code, CONDUCT) for code in languages())
+    words = (read_words(file) for file in files if file.is_file())
+    return tuple(pattern for own in words for pattern in own.get("dropped", ()))
 
 
 class PersonalData(NamedTuple):

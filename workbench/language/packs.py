@@ -3,7 +3,8 @@
 In: a language's code, which is its folder's name. Out: its :class:`Pack`, its phrases, and where
 its other pieces lie. Packs stand beside this file; the folder that ``PERSONA_LANGUAGES`` in the
 environment names may hold more. A pack must have what the default's has, piece for piece and key
-for key; one that is missing is named when the pack is first read, and nothing stands in its place.
+for key; one that is missing is named when a persona speaks it, and nothing stands in its place.
+A pack that is not whole keeps nobody from another language.
 What it may lack is said to be not measured, or not offered: pages, sets of prompts, rules of its
 own. ``CONTRIBUTING.md`` says how one is made.
 """
@@ -105,7 +106,7 @@ def known_language(code: str) -> str:
     """
     if code not in languages():
         raise ValueError(f"there is no pack '{code}' among {', '.join(languages())}")
-    load_pack(code)
+    check_pack(code)
     return code
 
 
@@ -125,22 +126,36 @@ def pack_file(code: str, name: str) -> Path:
 
 
 def load_pack(code: str) -> Pack:
-    """Return a language's facts; the pack is read and held against the default's once.
+    """Return a language's facts.
+
+    Raises:
+        UserError: There is no such pack.
+        UserErrors: Every mistake of its ``pack.yaml``.
+    """
+    return _facts(pack_file(code, FACTS))
+
+
+@lru_cache(maxsize=16)
+def _facts(file: Path) -> Pack:
+    return validate(Pack, *read_yaml(file), file)
+
+
+def check_pack(code: str) -> None:
+    """Hold a whole pack against the default's, once.
 
     Raises:
         UserError: There is no such pack, or it lacks a piece, which is named.
         UserErrors: Every mistake of its ``pack.yaml``.
     """
-    return _loaded(pack_file(code, ""))
+    load_pack(code)
+    _check(pack_file(code, ""))
 
 
 @lru_cache(maxsize=16)
-def _loaded(folder: Path) -> Pack:
-    data, lines = read_yaml(folder / FACTS)
-    pack = validate(Pack, data, lines, folder / FACTS)
+def _check(folder: Path) -> None:
     model = _HERE / DEFAULT
     if folder == model:
-        return pack
+        return
     for name in (*sorted(f"{PROMPTS}/{one.name}" for one in (model / PROMPTS).iterdir()), CONDUCT):
         if not (folder / name).is_file():
             raise _lacks(folder, f"the file {name}")
@@ -149,7 +164,6 @@ def _loaded(folder: Path) -> Pack:
             _same_keys(folder / name, read_words(folder / name), read_words(model / name))
     if not (folder / DATA / TEXTS).is_file() and folder.parent != _HERE:
         raise _lacks(folder, f"the file {DATA}/{TEXTS}")
-    return pack
 
 
 def _lacks(where: Path, what: str) -> UserError:

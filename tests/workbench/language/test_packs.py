@@ -14,7 +14,8 @@ from evaluation.robustness import load_surfaces
 from evaluation.safety import load_refusals
 from workbench.errors import UserError
 from workbench.language import languages, load_pack, phrases, say
-from workbench.language.packs import FOLDERS, PAGES, own_module, pack_file
+from workbench.language.detection import language_of
+from workbench.language.packs import FOLDERS, PAGES, check_pack, own_module, pack_file
 from workbench.persona import load_persona
 from workbench.starter import starter, write_persona
 from workbench.store import language_file
@@ -42,7 +43,7 @@ def change(file: Path, **values: object) -> None:
 
 @pytest.mark.parametrize("code", languages())
 def test_every_pack_of_ours_is_whole(code: str) -> None:
-    assert load_pack(code).name
+    check_pack(code)
     assert phrases(code).keys() == phrases("en").keys()
     assert pack_file(code, PAGES).is_file()
 
@@ -112,7 +113,7 @@ def test_a_missing_piece_is_named_in_one_line(
 ) -> None:
     change(pack / file, **values)
     with pytest.raises(UserError) as error:
-        load_pack("nl")
+        check_pack("nl")
     assert len(error.value.lines()) == 1 and line in error.value.line()
 
 
@@ -120,7 +121,15 @@ def test_a_missing_piece_is_named_in_one_line(
 def test_a_missing_file_is_named(pack: Path, file: str) -> None:
     (pack / file).unlink()
     with pytest.raises(UserError, match=f"lacks the file {file}"):
-        load_pack("nl")
+        check_pack("nl")
+
+
+def test_a_pack_that_is_not_whole_keeps_nobody_from_another_language(
+    pack: Path, repo: Path
+) -> None:
+    (pack / "messages.yaml").write_text("a: b", encoding="utf-8")
+    assert load_persona(repo / "datasets" / "gym-trainer").language == "en"
+    assert language_of(["I walk home."]) == "en"
 
 
 def test_a_language_without_a_pack_is_refused_with_those_there_are(
