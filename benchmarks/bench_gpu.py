@@ -105,9 +105,12 @@ def environment(folder: Path, names: list[str], wheels: Path | None) -> str:
     kept.append(f"torch=={torch.__version__}")  # the machine's own: another would not know its GPU
     constraints.write_text("\n".join(kept), encoding="utf-8")
     python = str(folder / "bin" / "python")
-    pip = [python, "-m", "pip", "install", "-q", "-c", str(constraints), *names]
-    source = ["--no-index", "--find-links", str(wheels)] if wheels else []
-    subprocess.run([*pip, *source], check=True)
+    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if wheels:  # all that is needed lies there, torch's own needs aside
+        pip += ["--no-index", "--no-deps", *map(str, sorted(wheels.glob("*.whl")))]
+    else:
+        pip += ["-c", str(constraints), *names]
+    subprocess.run(pip, check=True)
     return python
 
 

@@ -203,13 +203,15 @@ def eject_stage(
         start = starts[0] if starts else None
         if start:
             start = (one.folder if len(start.parts) == 2 else one.folder.parent) / start
+        settings = load_recipe(file)
         run = training_run(
             context,
-            load_recipe(file),
+            settings,
             replayed if replayed.exists() else train,
             folder,
             validation=validation,
             adapter=start,
+            persona=context.persona if settings.samples else None,
         )
         script = eject(run, folder, name=context.persona.name, engine=engine)
         write_about(context, folder, record_names(run.train, run.validation))

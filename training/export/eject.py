@@ -17,6 +17,7 @@ from training.data import Rows
 from training.device import device_fields, quantization_fields
 from training.methods import TRAINING_METHODS, read_rows
 from training.run import TrainingRun
+from training.self_distillation import teacher_template
 from training.tokens import fit, splits_rows
 from workbench.errors import UserError
 from workbench.inference.base_models import compute_dtype, load_tokenizer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Engine = Literal["trl", "unsloth"]
 SCRIPT = "train.py"
+TEACHER = "teacher_prompt.txt"
 _PACKAGES = ("trl", "peft", "transformers", "torch", "bitsandbytes", "datasets", "accelerate")
 
 
@@ -49,6 +51,7 @@ def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> 
     tokenizer = load_tokenizer(run.model)
     rows = _rows(run, tokenizer, out)
     versions = {package: version(package).partition("+")[0] for package in _PACKAGES}
+    teacher = _teacher(run)
     text = _script(run, name, engine, tokenizer.eos_token, versions)
     with whole_folder(out) as draft:
         (draft / SCRIPT).write_text(text, encoding="utf-8")
@@ -58,6 +61,8 @@ def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> 
         pins = "".join(f"{package}=={pin}\n" for package, pin in versions.items())
         pins += "unsloth\n" if engine == "unsloth" else ""
         (draft / "requirements.txt").write_text(pins, encoding="utf-8")
+        if teacher:
+            (draft / TEACHER).write_text(teacher, encoding="utf-8")
         if run.adapter and not run.recipe.makes_adapter:
             shutil.copytree(run.adapter, draft / "start")
     return out / SCRIPT
@@ -85,7 +90,12 @@ def _script(run: TrainingRun, name: str, engine: Engine, end: str, versions: dic
         base=run.base_name,
         engine=engine,
         start=run.adapter is not None and not run.recipe.makes_adapter,
-        trl={"config": method.config, "trainer": method.trainer},
+        trl={
+            "module": ".".join(["trl", *method.config.split(".")[:-1]]),
+            "config": method.config.rpartition(".")[2],
+            "trainer": method.trainer.rpartition(".")[2],
+        },
+        teacher=run.method == "sdft",
         versions=versions,
         seed=run.seed,
         end=end,
@@ -98,13 +108,23 @@ def _script(run: TrainingRun, name: str, engine: Engine, end: str, versions: dic
     )
 
 
+def _teacher(run: TrainingRun) -> str:
+    """Return what self-distillation's teacher reads in place of a question; empty of others."""
+    if run.method != "sdft":
+        return ""
+    if own := run.recipe.trainer.get("teacher_prompt_template"):
+        return str(own)
+    assert run.persona is not None, "sdft tells the teacher who to be"
+    return teacher_template(run.persona)
+
+
 def _refuse(run: TrainingRun, engine: Engine) -> None:
     """Raise a UserError for what the script has no lines for."""
     recipe = run.recipe
     pissa = str((recipe.lora or {}).get("init_lora_weights", "")).startswith("pissa")
     parts = {
         "GRPO's rewards": run.method == "grpo",
-        "sdft's teacher": run.method == "sdft",
+        "self-distillation, by Unsloth": run.method == "sdft" and engine == "unsloth",
         f"data: {recipe.data}": recipe.data != "chat",
         "osf": recipe.osf is not None,
         "loraplus": recipe.loraplus is not None,
@@ -122,6 +142,7 @@ def _refuse(run: TrainingRun, engine: Engine) -> None:
 
 def _trainer_fields(run: TrainingRun) -> dict[str, Any]:
     fields = device_fields(run.recipe.trainer)
+    fields.pop("teacher_prompt_template", None)  # in a file beside the script
     if run.validation is None:
         fields |= {"eval_strategy": "no", "load_best_model_at_end": False}
     return fields | {"disable_tqdm": True}

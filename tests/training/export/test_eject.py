@@ -20,10 +20,12 @@ from tests.training.conftest import (
     run_of,
     sft_adapter,  # noqa: F401 — a fixture
 )
+from tests.training.test_self_distillation import SDFT
 from training.export.eject import eject
 from training.run import TrainingRun
 from training.trainer import train
 from workbench.errors import UserError
+from workbench.persona import Persona
 
 MOST_LINES = 150
 
@@ -93,6 +95,22 @@ def test_the_script_goes_on_from_the_same_adapter(
         run_of(recipe, tiny_model, preferences, tmp_path / "run", adapter=sft_adapter),
         tmp_path / "ejected",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("float32")
+def test_the_script_distils_as_the_run_does(
+    tiny_model: Path,
+    examples: Path,  # noqa: F811
+    small_persona: Persona,
+    tmp_path: Path,
+) -> None:
+    run = run_of(
+        recipe_of(SDFT, max_steps=3), tiny_model, examples, tmp_path / "run", persona=small_persona
+    )
+    _same_losses(run, tmp_path / "ejected")
+    read = (tmp_path / "ejected" / "teacher_prompt.txt").read_text("utf-8")
+    assert "{prompt}" in read and "{privileged_context}" in read and small_persona.name in read
 
 
 def test_unsloths_variant_is_a_script_too(
