@@ -16,6 +16,7 @@ from workbench.commands import RUNS, RoundOptions
 from workbench.config import DIAL, RunConfig, load_config
 from workbench.console import console
 from workbench.errors import UserError, nearest
+from workbench.inference import processor
 from workbench.inference.answer_cache import base_fingerprint
 from workbench.inference.base_models import resolve_model
 from workbench.inference.chat_template import BRIDGE
@@ -243,6 +244,7 @@ def open_context(
         saved = RoundFolder.open(runs / named.id, round_number).folder / CONFIG
         file = saved if saved.exists() else preset_path("default")
     settings = load_config(file, options)
+    processor.use(settings.processor)
     own = load_persona(settings.persona)
     one = RoundFolder.open(runs / own.id, round_number)
     if file != one.folder / CONFIG:

@@ -211,6 +211,10 @@ class Manifest(Frozen):
     started: str
     """ISO 8601 in UTC."""
     seconds: float
+    foretold: float | None = None
+    """Seconds that were foretold before it ran."""
+    processor: dict[str, Any] = Field(default_factory=dict)
+    """What a stage with a model computed with, and the speeds that it was chosen by."""
     peak_mib: int
     """Highest memory of all its processes."""
 

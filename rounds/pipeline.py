@@ -16,6 +16,7 @@ from curation.argilla.dataset import check_guide
 from curation.review.resolve import check_policy
 from rounds.arms import check_arms, check_primary, own_arms
 from rounds.context import RoundContext
+from rounds.foretelling import foretell, foretold_line
 from rounds.layout import IMPORTED, STAGES
 from rounds.order import not_yet
 from rounds.review_server import ReviewServer
@@ -32,8 +33,9 @@ from rounds.stages.train import reads_texts, recipe_checks, training_stage
 from workbench.config import METHODS
 from workbench.console import console, in_words
 from workbench.errors import UserError, every_mistake, nearest
-from workbench.inference.base_models import examine_model, resolve_model
+from workbench.inference.base_models import examine_model, has_gpu, resolve_model
 from workbench.inference.hub import hub_offline
+from workbench.inference.processor import processor
 from workbench.meter import give_memory_back
 from workbench.store import MIB, check_space
 
@@ -55,6 +57,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "Could not find a config file in")
 # PEFT asks transformers by the old name.
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+_MANY = 2
 SPACE = 300 * MIB
 """Free bytes that a round needs at the least: adapters, caches, the review server's database."""
 
@@ -76,12 +79,31 @@ def run_stages(
     with context.round.locked():
         if any(context.round.manifest(name) is None for name in names):
             every_mistake(_checks(context, names))
+        foretold = _foretold(context, names, force)
         outcomes = []
         for name in names:
             again = name in force or _unfinished(context, name)
             with context.remembered(undo=name == IMPORTED.stage):
-                outcomes.append(_run(context, _SPECS[name](context), again))
+                spec = _SPECS[name](context)
+                outcomes.append(_run(context, spec, again, foretold.get(name)))
         return outcomes
+
+
+def _foretold(
+    context: RoundContext, names: Sequence[str], force: Sequence[str]
+) -> dict[str, float | None]:
+    """Say what the stages that are not done will take, where several run; return it by stage.
+
+    One alone says its progress soon enough.
+    """
+    to_do = [name for name in names if name in force or context.round.manifest(name) is None]
+    if len(to_do) < _MANY or not _WITH_MODEL & set(to_do) or has_gpu():
+        return {}
+    own = processor()
+    console.print(f"  {own.line}", markup=False)
+    foretold = foretell(context, to_do, own)
+    console.print(f"  {foretold_line(foretold)}", markup=False)
+    return foretold
 
 
 def stages_until(last: str | None, methods: Sequence[str] = ("sft", "dpo")) -> list[str]:
@@ -155,11 +177,20 @@ def run_spec(context: RoundContext, spec: StageSpec) -> Outcome:
         return _run(context, spec, force=True)
 
 
-def _run(context: RoundContext, spec: StageSpec, force: bool) -> Outcome:
+def _run(
+    context: RoundContext, spec: StageSpec, force: bool, foretold: float | None = None
+) -> Outcome:
     console.print(f"[bold]{spec.name}[/bold]")
     pids = ReviewServer.of(context).pids
     with hub_offline():
-        outcome = run_stage(context.round, spec, seed=context.config.seed, force=force, others=pids)
+        outcome = run_stage(
+            context.round,
+            spec,
+            seed=context.config.seed,
+            force=force,
+            others=pids,
+            foretold=foretold,
+        )
     give_memory_back()  # stages share one process
     console.print(f"  {_summary(outcome)}")
     return outcome

@@ -25,6 +25,8 @@ from rounds.layout import (
 )
 from workbench.console import console, publishing
 from workbench.errors import UserError
+from workbench.inference.base_models import has_gpu
+from workbench.inference.processor import processor
 from workbench.meter import Meter
 from workbench.records import Record
 from workbench.store import disk_errors, file_hash, replace_folder, write_json
@@ -111,8 +113,11 @@ def run_stage(
     seed: int,
     force: bool = False,
     others: Callable[[], Iterable[int]] = tuple,
+    foretold: float | None = None,
 ) -> Outcome:
     """Run a stage unless its manifest says that the same work is done.
+
+    ``foretold`` are the seconds that it was to take.
 
     Raises:
         UserError: An input is missing, an output was changed by hand, or the disk is full.
@@ -148,12 +153,21 @@ def run_stage(
             versions={name: metadata.version(name) for name in sorted(spec.packages)},
             started=started,
             seconds=round(meter.seconds, 2),
+            foretold=foretold,
+            processor=_processor(spec),
             peak_mib=round(meter.peak_mib),
         )
         write_json(partial / layout.MANIFEST, manifest.model_dump(mode="json"))
         # Killed from here on, the next run finds the stage whole, or does it again.
         replace_folder(partial, round_.stage(spec.name))
     return Outcome(spec.name, True, manifest)
+
+
+def _processor(spec: StageSpec) -> dict[str, Any]:
+    """Return what a stage with a model computed with on a processor; nothing on a GPU."""
+    if "torch" not in spec.packages or has_gpu():
+        return {}
+    return processor().model_dump(mode="json")
 
 
 def _input_hashes(

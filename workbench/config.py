@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from workbench.errors import nearest
 from workbench.inference.embedded import EMBEDDED
 from workbench.inference.endpoint import Endpoint, OneOrSeveral, Teacher
+from workbench.inference.processor import ProcessorSettings
 from workbench.values import Settings
 from workbench.yamlfile import read_yaml, validate
 
@@ -389,6 +390,8 @@ class RunConfig(Settings):
     answer is near its reviewed one: ``minilm`` (English), ``ngrams``, a folder of
     sentence-transformers or an endpoint that answers ``/embeddings``; ``auto`` takes minilm for
     English and n-grams, which see wording alone, for other languages."""
+    processor: ProcessorSettings = ProcessorSettings()
+    """What a processor computes with, in place of what was measured to be best on it."""
     generate: GenerateSettings = GenerateSettings()
     filter: FilterSettings = FilterSettings()
     review: ReviewSettings = ReviewSettings()

@@ -31,6 +31,7 @@ from generation.live_rows import LiveRow, RowCounts
 from rounds.ablation import Ablation, ablate, as_made, parse_group
 from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext
+from rounds.foretelling import foretold_lines
 from rounds.pipeline import stages_until
 from rounds.planning.next_round import PAGE, last_evaluated, plan_next_round
 from rounds.planning.page import render_page
@@ -124,6 +125,8 @@ def _print_summary(outcomes: list[Outcome], label: str, result: Path) -> None:
     )
     console = Console(soft_wrap=True)
     console.print(table)
+    for line in foretold_lines(outcomes):
+        console.print(line, highlight=False)
     console.print(f"{label}: {result}", highlight=False)
 
 

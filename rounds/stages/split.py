@@ -102,6 +102,15 @@ class HeldProbes:
         return [Placed(probe, "test", "probes") for probe in self.asked]
 
 
+def own_probes(context: RoundContext) -> list[ProbePrompt]:
+    """Return a persona's probes as they are before any is left out.
+
+    Raises:
+        UserErrors: Every mistake of a file.
+    """
+    return _probes(context.persona_files(FILE, USERS), context.persona)
+
+
 def _probes(files: Mapping[str, Path], persona: Persona) -> list[ProbePrompt]:
     """Return a persona's probes, and the conversations of its held-out simulated users.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from workbench.errors import UserError
 from workbench.inference.chat_template import TemplateReport, bridge, examine
 from workbench.inference.embedded import EMBEDDED, embedded_model
+from workbench.inference.processor import apply_threads, processor
 from workbench.store import expanded
 
 if TYPE_CHECKING:
@@ -86,21 +87,15 @@ def has_gpu() -> bool:
 
 
 def compute_dtype() -> torch.dtype:
-    """Return bfloat16 where the device computes in it natively, else float16; float32 on a CPU."""
+    """Return a GPU's bfloat16, or float16 where it emulates that; else the processor's choice."""
     import torch
 
     if torch.cuda.is_available():
         # A T4 says yes to a plain question, and emulates it, several times slower than float16.
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
-    # AMX and AVX512-BF16 make bf16 several times faster; emulated it is slower than fp32.
-    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
-
-
-def _cpu_has_bf16() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    # bfloat16 that is emulated is slower than float32, and flags don't tell what is switched off.
+    return torch.bfloat16 if processor().dtype == "bfloat16" else torch.float32
 
 
 def load_tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerBase:
@@ -156,6 +151,7 @@ def load_model(
     import transformers
     from transformers.utils import logging
 
+    apply_threads()
     logging.disable_progress_bar()  # loading takes a second or is shown by the stage itself
     fields = dict(quantization or {})
     mxfp4 = fields.pop("quant_method", "") == "mxfp4"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from training.export.eject import eject
 from training.run import TrainingRun
 from training.trainer import train
 from workbench.errors import UserError
+from workbench.inference import processor
 from workbench.persona import Persona
 
 MOST_LINES = 150
@@ -45,9 +47,11 @@ def _checked(script: Path) -> None:
 
 
 @pytest.fixture
-def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def float32() -> Iterator[None]:
     """Compute in float32: in bfloat16 the kernels of the run and the script round differently."""
-    monkeypatch.setattr("workbench.inference.base_models._cpu_has_bf16", lambda: False)
+    processor.use(processor.ProcessorSettings(dtype="float32"))
+    yield
+    processor.use(processor.ProcessorSettings())
 
 
 def _same_losses(run: TrainingRun, folder: Path) -> None:

@@ -32,6 +32,8 @@ from workbench.inference.engines.shared_prefix import (
     prefix_attention,
 )
 from workbench.inference.engines.streams import Halted, answer_in_streams
+from workbench.inference.packed_weights import packed_weights
+from workbench.inference.processor import processor
 from workbench.meter import trim_heap
 
 if TYPE_CHECKING:
@@ -111,7 +113,12 @@ class BatchedEngine:
             return
         streams = self._streams(len(opening))
         batch.most_tokens = _most_tokens(self.model, streams)
-        with prefix_attention(self.model), torch.inference_mode():
+        at_once = min(self.batch_size, -(-len(opening) // streams))
+        with (
+            prefix_attention(self.model),
+            torch.inference_mode(),
+            packed_weights(self.model, at_once if processor().packed else 0),
+        ):
             if streams == 1:
                 batch.answer(opening, ended)
             else:
