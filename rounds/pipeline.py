@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from curation.argilla.dataset import check_guide
@@ -84,8 +85,8 @@ def run_stages(
         for name in names:
             again = name in force or _unfinished(context, name)
             with context.remembered(undo=name == IMPORTED.stage):
-                spec = _SPECS[name](context)
-                outcomes.append(_run(context, spec, again, foretold.get(name)))
+                spec = replace(_SPECS[name](context), foretold=foretold.get(name))
+                outcomes.append(_run(context, spec, again))
         return outcomes
 
 
@@ -177,20 +178,11 @@ def run_spec(context: RoundContext, spec: StageSpec) -> Outcome:
         return _run(context, spec, force=True)
 
 
-def _run(
-    context: RoundContext, spec: StageSpec, force: bool, foretold: float | None = None
-) -> Outcome:
+def _run(context: RoundContext, spec: StageSpec, force: bool) -> Outcome:
     console.print(f"[bold]{spec.name}[/bold]")
     pids = ReviewServer.of(context).pids
     with hub_offline():
-        outcome = run_stage(
-            context.round,
-            spec,
-            seed=context.config.seed,
-            force=force,
-            others=pids,
-            foretold=foretold,
-        )
+        outcome = run_stage(context.round, spec, seed=context.config.seed, force=force, others=pids)
     give_memory_back()  # stages share one process
     console.print(f"  {_summary(outcome)}")
     return outcome

@@ -93,6 +93,8 @@ class StageSpec:
     """Everything else that the outcome depends on; JSON values."""
     packages: tuple[str, ...] = ()
     """Distributions whose versions the manifest names."""
+    foretold: float | None = None
+    """Seconds that it was said to take."""
     resumable: bool = False
     """Keep a half-filled folder, since ``run`` can go on in it."""
 
@@ -113,22 +115,14 @@ def run_stage(
     seed: int,
     force: bool = False,
     others: Callable[[], Iterable[int]] = tuple,
-    foretold: float | None = None,
 ) -> Outcome:
     """Run a stage unless its manifest says that the same work is done.
-
-    ``foretold`` are the seconds that it was to take.
 
     Raises:
         UserError: An input is missing, an output was changed by hand, or the disk is full.
     """
     inputs = (*spec.inputs, *(one for one in spec.optional if round_.has(one)))
-    identity = {
-        "stage": spec.name,
-        "inputs": _input_hashes(round_, spec, inputs),
-        "settings": json.loads(json.dumps(spec.settings, default=str)),
-        "seed": seed,
-    }
+    identity = _identity(round_, spec, inputs, seed)
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     before = round_.manifest(spec.name)
     if before and not force:
@@ -153,7 +147,7 @@ def run_stage(
             versions={name: metadata.version(name) for name in sorted(spec.packages)},
             started=started,
             seconds=round(meter.seconds, 2),
-            foretold=foretold,
+            foretold=spec.foretold,
             processor=_processor(spec),
             peak_mib=round(meter.peak_mib),
         )
@@ -161,6 +155,18 @@ def run_stage(
         # Killed from here on, the next run finds the stage whole, or does it again.
         replace_folder(partial, round_.stage(spec.name))
     return Outcome(spec.name, True, manifest)
+
+
+def _identity(
+    round_: RoundFolder, spec: StageSpec, inputs: Sequence[Artifact], seed: int
+) -> dict[str, Any]:
+    """Return everything that a stage's outcome depends on."""
+    return {
+        "stage": spec.name,
+        "inputs": _input_hashes(round_, spec, inputs),
+        "settings": json.loads(json.dumps(spec.settings, default=str)),
+        "seed": seed,
+    }
 
 
 def _processor(spec: StageSpec) -> dict[str, Any]:

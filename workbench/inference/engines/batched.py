@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from workbench.inference.engines.shared_prefix import (
     attending,
     common_prefix,
     keys_values,
+    left_padded,
     prefix_attention,
 )
 from workbench.inference.engines.streams import Halted, answer_in_streams
@@ -113,17 +115,17 @@ class BatchedEngine:
             return
         streams = self._streams(len(opening))
         batch.most_tokens = _most_tokens(self.model, streams)
-        at_once = min(self.batch_size, -(-len(opening) // streams))
-        with (
-            prefix_attention(self.model),
-            torch.inference_mode(),
-            packed_weights(self.model, at_once if processor().packed else 0),
-        ):
+        with prefix_attention(self.model), torch.inference_mode(), self._packed(opening, streams):
             if streams == 1:
                 batch.answer(opening, ended)
             else:
                 parts = _partition(opening, streams, how.max_new_tokens)
                 answer_in_streams(parts, batch.answer, ended, batch.halt)
+
+    def _packed(self, rows: Sequence[_BatchRow], streams: int) -> AbstractContextManager[int]:
+        """Return the context in which weights lie as products of so many rows are fastest."""
+        at_once = min(self.batch_size, -(-len(rows) // streams))
+        return packed_weights(self.model, at_once if processor().packed else 0)
 
     def _streams(self, rows: int) -> int:
         """Return how many threads answer so many rows, each with enough to be busy."""
@@ -333,7 +335,7 @@ class _RunningRows:
             lengths = torch.tensor([len(s) for s in suffixes], device=device)
             shared = torch.tensor([row.shared for row in group], device=device)
             states = DynamicCache(config=self.batch.model.config)
-            logits = self._call(ids, *_left_padded(width, lengths, self.prefix, shared), states)
+            logits = self._call(ids, *left_padded(width, lengths, self.prefix, shared), states)
             for index, (row, length) in enumerate(zip(group, map(len, suffixes), strict=True)):
                 slot = len(self.rows)
                 for layer, (keys, values) in zip(self.layers, keys_values(states), strict=True):
@@ -439,19 +441,3 @@ def _alike_long(rows: Sequence[_BatchRow]) -> Iterator[list[_BatchRow]]:
         padding += missing
     if group:
         yield group
-
-
-def _left_padded(
-    width: int, lengths: torch.Tensor, prefix: int, shared: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mask (rows × 1 × width × prefix and width) and the positions of padded prompts."""
-    import torch
-
-    columns = torch.arange(width, device=lengths.device)
-    real = columns >= (width - lengths)[:, None]
-    causal = columns[None, :] <= columns[:, None]
-    # Padding sees itself: a row of the mask without any True would come out as NaN.
-    own = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lengths.device)
-    seen = (shared > 0)[:, None, None].expand(-1, width, prefix)
-    positions = (columns - (width - lengths)[:, None]).clamp(min=0) + shared[:, None]
-    return torch.cat([seen, own], 2)[:, None], positions

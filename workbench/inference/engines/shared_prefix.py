@@ -141,6 +141,26 @@ def _alike(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
 
 
+def left_padded(
+    width: int, lengths: torch.Tensor, prefix: int, shared: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mask (rows × 1 × width × prefix and width) and the positions of padded prompts.
+
+    The rows have ``lengths`` tokens of their own, right in ``width`` columns; ``shared`` is how
+    many each has of the ``prefix`` before them.
+    """
+    import torch
+
+    columns = torch.arange(width, device=lengths.device)
+    real = columns >= (width - lengths)[:, None]
+    causal = columns[None, :] <= columns[:, None]
+    # Padding sees itself: a row of the mask without any True would come out as NaN.
+    own = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lengths.device)
+    seen = (shared > 0)[:, None, None].expand(-1, width, prefix)
+    positions = (columns - (width - lengths)[:, None]).clamp(min=0) + shared[:, None]
+    return torch.cat([seen, own], 2)[:, None], positions
+
+
 @contextmanager
 def prefix_attention(model: PreTrainedModel) -> Iterator[None]:
     """Let ``model`` attend as this module does, in every thread, until the context ends."""
