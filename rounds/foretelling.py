@@ -5,9 +5,9 @@ seconds by stage, a line of them, and at the end a table of foretold beside take
 ``rounds/pipeline.py`` and by ``persona run``.
 
 A stage's time is that of its products, of what else each token goes through (attention, norms, the
-heap's pages: by the speed of memory), and of what does not depend on the model. The constants are
-from default runs of the gym trainer on a quiet machine of two cores (:data:`_ANSWER` and
-:data:`_TRAINED`); speeds are this machine's. What waits for people, an endpoint or a GPU is not
+heap's pages: by the speed of passes over a vector), and of what does not depend on the model. The
+constants are from default runs of the gym trainer on a quiet machine of two cores (:data:`_ANSWER`
+and :data:`_TRAINED`); speeds are this machine's. What waits for people, an endpoint or a GPU is not
 foretold.
 """
 
@@ -40,8 +40,8 @@ _ANSWER = 0.046
 """Thread's milliseconds for each token of an answer and each million weights, beside products."""
 _TRAINED = 0.044
 """The same for each token of a row that is trained on, there and back."""
-_MEMORY = 12.0
-"""GB/s of the memory that those two were measured with."""
+_PASSES = 12.0
+"""GB/s of passes (:attr:`Processor.passes`) of the processor that those two were measured on."""
 _CHARACTERS = {"en": 4.3, "ko": 0.75}
 """Characters of a token of the embedded model's tokenizer; other languages are taken for Korean."""
 _TEMPLATE = 24
@@ -84,7 +84,7 @@ class StageWork:
         step, whole = (processor.speed(processor.dtype, one) for one in ("step", "pass"))
         products = self.answers * 2 / step + (self.there * 2 + self.back * 4) / whole
         beside = self.answers * _ANSWER + (self.there / 2 + self.back) * _TRAINED
-        milliseconds = products + beside * _MEMORY / processor.memory
+        milliseconds = products + beside * _PASSES / processor.passes
         return self.fixed + weights * milliseconds * 1e-3 / processor.threads
 
 

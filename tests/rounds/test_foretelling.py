@@ -9,7 +9,7 @@ import pytest
 from rounds.context import RoundContext, open_context
 from rounds.foretelling import (
     _ANSWER,
-    _MEMORY,
+    _PASSES,
     _TRAINED,
     StageWork,
     foretell,
@@ -24,10 +24,10 @@ WEIGHTS = 100.0
 """Millions."""
 
 
-def a_processor(threads: int = 2, memory: float = _MEMORY, factor: float = 1.0) -> Processor:
+def a_processor(threads: int = 2, passes: float = _PASSES, factor: float = 1.0) -> Processor:
     """One that does 80 GFLOP/s in float32 where rows are many and 50 where they are few."""
     speeds = {"float32 pass": 80.0 * factor, "float32 step": 50.0 * factor}
-    return choose("a", speeds, memory).model_copy(update={"threads": threads})
+    return choose("a", speeds, passes).model_copy(update={"threads": threads})
 
 
 def test_seconds_are_products_and_what_is_beside_them_over_all_threads() -> None:
@@ -38,11 +38,11 @@ def test_seconds_are_products_and_what_is_beside_them_over_all_threads() -> None
     assert answered.seconds(a_processor(threads=1), WEIGHTS) == pytest.approx(
         3 + 100 * milliseconds
     )
-    # A faster processor spares products, a faster memory what is beside them.
+    # A faster processor spares products, faster passes what is beside them.
     assert answered.seconds(a_processor(factor=2), WEIGHTS) == pytest.approx(
         3 + 50 * (1 / 50 + _ANSWER)
     )
-    assert answered.seconds(a_processor(memory=2 * _MEMORY), WEIGHTS) == pytest.approx(
+    assert answered.seconds(a_processor(passes=2 * _PASSES), WEIGHTS) == pytest.approx(
         3 + 50 * (2 / 50 + _ANSWER / 2)
     )
 

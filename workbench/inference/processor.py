@@ -53,8 +53,9 @@ _CLEARLY = 1.2
 """bfloat16, which rounds more, is taken where it is so much faster."""
 _GAIN = 1.05
 """So much faster packed weights are worth their second of packing."""
-_ELEMENTS = 2**21
-"""Of the vector whose speed tells that of memory: 8 MiB, more than a core's own cache."""
+_ELEMENTS, _TIMES = 2**15, 64
+"""Of the vector whose speed tells that of passes, 128 KiB, and how often it is gone over. What lies
+farther off is shared with others, whose work would be measured with it."""
 
 
 class ProcessorSettings(Settings):
@@ -78,8 +79,8 @@ class Processor(Frozen):
     """Threads that compute at once in this process."""
     speeds: dict[str, float]
     """GFLOP/s of one thread, such as ``float32 step`` and ``bfloat16 step packed``."""
-    memory: float
-    """GB/s of one thread that adds one vector to another."""
+    passes: float
+    """GB/s of one thread that adds one vector to another, both in a core's own cache."""
 
     @property
     def line(self) -> str:
@@ -128,9 +129,9 @@ def chosen(measured: Processor, settings: ProcessorSettings) -> Processor:
     return measured.model_copy(update=named)
 
 
-def choose(name: str, speeds: dict[str, float], memory: float) -> Processor:
+def choose(name: str, speeds: dict[str, float], passes: float) -> Processor:
     """Return what such speeds speak for."""
-    draft = Processor(name=name, dtype="float32", packed=False, speeds=speeds, memory=memory)
+    draft = Processor(name=name, dtype="float32", packed=False, speeds=speeds, passes=passes)
     faster = draft.speed("bfloat16", "pass") > _CLEARLY * draft.speed("float32", "pass")
     dtype: Type = "bfloat16" if faster else "float32"
     return draft.model_copy(update={"dtype": dtype, "packed": _is_packed(speeds, dtype)})
@@ -187,7 +188,7 @@ def free_threads(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _speeds() -> tuple[dict[str, float], float]:
-    """Time products of both types, packed and not, and passes over memory, on one thread."""
+    """Time products of both types, packed and not, and passes over a vector, on one thread."""
     import torch
 
     speeds: dict[str, float] = {}
@@ -201,8 +202,13 @@ def _speeds() -> tuple[dict[str, float], float]:
                 for layout, call in _products(weight, rows_of):
                     speeds[name + layout] = 2e-9 * rows * inputs * outputs / _seconds(call)
         one, other = torch.ones(_ELEMENTS), torch.ones(_ELEMENTS)
-        memory = 3 * 4e-9 * _ELEMENTS / _seconds(lambda: one.add_(other))
-    return {name: round(speed, 1) for name, speed in speeds.items()}, round(memory, 1)
+
+        def passes() -> None:
+            for _ in range(_TIMES):
+                one.add_(other)
+
+        moved = 3 * 4e-9 * _ELEMENTS * _TIMES / _seconds(passes)
+    return {name: round(speed, 1) for name, speed in speeds.items()}, round(moved, 1)
 
 
 def _products(

@@ -64,7 +64,7 @@ def test_it_is_measured_once_for_a_processor_and_its_variables(
     module._measured.cache_clear()
 
     assert processor() == first and len(kept) == 1
-    assert first.speeds["float32 pass"] > 1 and first.memory > 0.1
+    assert first.speeds["float32 pass"] > 1 and first.passes > 0.1
     monkeypatch.setattr(module, "_speeds", lambda: (AVX2, 5.0))
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     module._measured.cache_clear()
@@ -80,7 +80,7 @@ def test_a_broken_cache_or_one_that_cannot_be_written_is_no_obstacle(
     assert processor().dtype == "float32"
     monkeypatch.setenv("PERSONA_CACHE", "/proc/nowhere")
     module._measured.cache_clear()
-    assert processor().memory == 5.0
+    assert processor().passes == 5.0
 
 
 @pytest.mark.parametrize(
