@@ -40,7 +40,7 @@ _ANSWER = 0.046
 """Thread's milliseconds for each token of an answer and each million weights, beside products."""
 _TRAINED = 0.044
 """The same for each token of a row that is trained on, there and back."""
-_PASSES = 12.0
+_PASSES = 132.0
 """GB/s of passes (:attr:`Processor.passes`) of the processor that those two were measured on."""
 _CHARACTERS = {"en": 4.3, "ko": 0.75}
 """Characters of a token of the embedded model's tokenizer; other languages are taken for Korean."""

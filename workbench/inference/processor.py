@@ -28,6 +28,7 @@ from pydantic import Field
 
 from workbench.inference.embedded import cache_folder
 from workbench.store import write_json
+from workbench.text import counted
 from workbench.values import Frozen, Settings
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Processor(Frozen):
         compared = f", {other} {others:.0f}" if others else ""
         return (
             f"processor: {self.dtype}{layout}, {own:.0f} GFLOP/s a thread{compared};"
-            f" {self.threads} threads"
+            f" {counted(self.threads, 'thread')}"
         )
 
     def speed(self, dtype: Type, product: str) -> float:
