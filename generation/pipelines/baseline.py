@@ -15,6 +15,7 @@ from generation.distilabel.tasks import AllRows, EndpointLLM, Row, Rows, RowTask
 from generation.teacher_client import TeacherClient
 from workbench.config import GenerateSettings
 from workbench.console import track
+from workbench.errors import UserError
 from workbench.inference.completion import Completion
 from workbench.inference.exchange import EndpointRequest
 from workbench.records import Messages, as_messages
@@ -120,7 +121,13 @@ class LocalAnswers(AllRows):
         from workbench.inference.engines.batched import BatchedEngine
         from workbench.inference.engines.chats import greedy_answers
 
-        tokenizer, model = load_tokenizer(self.folder), load_model(self.folder).eval()
+        try:
+            tokenizer, model = load_tokenizer(self.folder), load_model(self.folder).eval()
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            # Whatever transformers finds in a folder that somebody made.
+            why = " ".join(f"{error}".split())[:300] or type(error).__name__
+            what, fix = f"the base model cannot be loaded ({why})", "use another base model"
+            raise UserError(what, where=str(self.folder), fix=fix) from error
         chats, most = [row["prompt"] for row in rows], self.settings.max_new_tokens
         torch.manual_seed(rows[0]["seed"])
         engine = BatchedEngine(model, tokenizer, self.settings.batch_size)

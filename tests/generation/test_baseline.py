@@ -69,7 +69,8 @@ def test_an_unloadable_model_is_one_line(tmp_path: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError) as caught:
         baseline_answers([example("hi")], folder, rows(1), workdir=tmp_path / "work")
-    assert "okenizer" in caught.value.what
+    assert caught.value.where == str(folder.resolve())
+    assert "okenizer" in caught.value.what and "\n" not in caught.value.line()
 
 
 def test_no_examples_start_nothing(tmp_path: Path) -> None:

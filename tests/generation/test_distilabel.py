@@ -218,3 +218,13 @@ def test_of_distilabel_itself_one_failed_request_empties_its_batch() -> None:
 def test_the_release_of_distilabel_is_the_one_that_the_repairs_were_made_for() -> None:
     """Its resume hangs after a kill (issue 1065): try it again with another release."""
     assert version("distilabel") == "1.5.3"
+
+
+@pytest.mark.slow
+def test_errors_are_printed_as_they_were_without_the_values_of_variables() -> None:
+    """Distilabel shows all locals of a traceback, keys among them, from its import on."""
+    look = "import sys; hook = sys.excepthook; {}; print(hook is sys.excepthook)"
+    for module, same in (("import distilabel", "False"), ("import generation.pipelines", "True")):
+        command = [sys.executable, "-W", "ignore", "-c", look.format(module)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert (done.stdout.strip(), done.stderr) == (same, "")
