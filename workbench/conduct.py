@@ -87,7 +87,7 @@ def discloses(text: str, language: Language) -> bool:
     What it asks is nothing that it says: the question given back discloses nothing.
     """
     rules, text = _rules(language), plain(text)
-    stated = " ".join(one for one in sentences(text) if not one.endswith("?"))
+    stated = " ".join(one for one in sentences(text) if not one.endswith(("?", "？")))
     return rules.any("machine", stated) and not rules.any("denial", text)
 
 
