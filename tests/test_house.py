@@ -132,6 +132,19 @@ def test_click_is_imported_by_the_command_line_alone() -> None:
     assert elsewhere == []
 
 
+def test_only_the_default_language_is_named_outside_the_packs() -> None:
+    codes = {file.parent.name for file in ROOT.glob("workbench/language/*/pack.yaml")}
+    naming = [
+        _where(path, node)
+        for room in ROOMS
+        for path in _modules(ROOT / room)
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Constant) and node.value in codes
+    ]
+    assert {where.split(":")[0] for where in naming} == {"workbench/language/packs.py"}
+    assert len(naming) == 1
+
+
 @pytest.mark.parametrize("part", ["curation/filters", "curation/review"])
 def test_filters_and_decisions_know_nothing_of_argilla(part: str) -> None:
     knowing = [

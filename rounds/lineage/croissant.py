@@ -11,12 +11,13 @@ from typing import Any
 
 from rounds.artifacts import Records
 from rounds.context import RoundContext
+from workbench.language import DEFAULT
 from workbench.records import Example, Preference
 from workbench.store import file_hash
 
 VERSION = "http://mlcommons.org/croissant/1.1"
 _CONTEXT: dict[str, Any] = {
-    "@language": "en",
+    "@language": DEFAULT,
     "@vocab": "https://schema.org/",
     "arrayShape": "cr:arrayShape",
     "citeAs": "cr:citeAs",

@@ -79,7 +79,7 @@ def test_twenty_rows_by_keyboard_alone(
     owner = Connection(server.url, server.owner_api_key)
     push(owner, persona, "round-090", list(rows.values()), reviewers_per_record=1)
     ratings: dict[str, int] = {}
-    noted = ""
+    noted = marked = ""
     with browsing(chromium, server.url, locale=locale) as ui:
         ui.sign_in(server.login(reviewer))
         ui.open(review_progress(owner, persona, "round-090").url)
@@ -89,6 +89,10 @@ def test_twenty_rows_by_keyboard_alone(
             ratings[question] = number % 5 + 1
             ui.page.keyboard.press(str(ratings[question]))
             ui.is_rated(ratings[question])  # Argilla waits for a second digit
+            if number == 5:  # the rating goes on to the problems, where a number marks one
+                marked = question
+                ui.page.keyboard.press("1")
+                ui.page.wait_for_timeout(600)
             if number == 3:  # down into the note, which Enter and Backspace begin to write, no more
                 noted = question
                 for key in ("ArrowDown", "ArrowDown", "Backspace", "Enter"):
@@ -107,6 +111,8 @@ def test_twenty_rows_by_keyboard_alone(
     }
     notes = {record for record, review in reviews.items() if review.answers["note"]}
     assert notes == {rows[noted].id}
+    problems = {record: review.problems for record, review in reviews.items() if review.problems}
+    assert problems == {rows[marked].id: {"unsafe_advice"}}
     assert {review.status for review in reviews.values()} == {"submitted"}
 
 
