@@ -8,13 +8,21 @@ from typing import Any
 
 import pytest
 
+from curation.argilla.recorded import CONVERSATION_REVIEWS, read_recorded, recorded_of
+from curation.filters.chain import filter_examples
+from curation.review.resolve import resolve
 from evaluation.instruction_checks import CHECKS, Constraint
 from evaluation.instruction_checks import failed as broken
+from generation.importing import import_rows
+from workbench.config import Policy
 from workbench.inference.embedder import AUTO
 from workbench.near_duplicates import paraphrase_pairs
 from workbench.paraphrases import Meaning
+from workbench.persona import GENERAL_PROBLEMS, Persona, load_persona
+from workbench.records import Example, Review
 
 LANGUAGES = ("en", "ko")
+ANSWERED = {"fidelity", "problems", "corrected", "note"}
 MIN_HANGUL = 0.4
 """Share of the letters of a Korean text; product names and words asked for are Latin."""
 
@@ -200,3 +208,99 @@ def test_a_folder_of_prompts_says_what_it_is(repo: Path, name: str) -> None:
     text = (repo / "datasets" / name / "README.md").read_text(encoding="utf-8")
     assert text.startswith("---\nlicense: apache-2.0\n")
     assert not list((repo / "datasets" / name).glob("**/*.py"))
+
+
+PERSONAS = {"en": "gym-trainer", "ko": "gym-trainer-ko"}
+WRONG = {3, 4, 6, 8, 9, 10, 11}
+"""Lines of ``conversations.jsonl`` whose last answer has a planted fault."""
+
+
+def conversations(repo: Path, language: str) -> tuple[Path, Persona, list[Example]]:
+    folder = repo / "datasets" / PERSONAS[language]
+    persona = load_persona(folder)
+    imported = import_rows(folder / "conversations.jsonl", persona)
+    assert not imported.dropped
+    return folder, persona, imported.examples
+
+
+def answers_of(row: Example) -> list[str]:
+    return [one.content for one in row.prompt if one.role == "assistant"] + [row.answer]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_conversation_is_one_row_that_ends_with_the_answer_to_judge(
+    repo: Path, language: str
+) -> None:
+    _, persona, rows = conversations(repo, language)
+    assert len(rows) == 12 and {row.topic for row in rows} <= set(persona.topics)
+    for row in rows:
+        roles = [one.role for one in row.prompt]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"] and len(roles) > 2
+    texts = [one.content for row in rows for one in row.prompt] + [row.answer for row in rows]
+    assert foreign(texts, language) == []
+    # What they say is their own: no seed, probe or simulated user says it.
+    own = {one.content for row in rows for one in row.prompt if one.role == "user"}
+    folder = repo / "datasets" / PERSONAS[language]
+    other = "".join(
+        (folder / name).read_text(encoding="utf-8")
+        for name in ("seeds.jsonl", "probes.jsonl", "users.yaml")
+    )
+    assert [text for text in own if text in other] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_only_the_planted_answers_of_conversations_lack_the_voice_or_are_dropped(
+    repo: Path, language: str
+) -> None:
+    _, persona, rows = conversations(repo, language)
+    for number, row in enumerate(rows, 1):
+        sound = answers_of(row)[: -1 if number in WRONG else None]
+        assert [persona.failed_traits(text) for text in sound] == [[]] * len(sound)
+    drops = filter_examples(rows, persona).drops
+    assert {drop.source: drop.reason for drop in drops} == {
+        "conversations.jsonl:6": "must_not",
+        "conversations.jsonl:10": "personal_data",
+    }
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_reviews_of_conversations_name_every_kind_of_problem_and_mend_it(
+    repo: Path, language: str
+) -> None:
+    folder, persona, rows = conversations(repo, language)
+    recorded = read_recorded(folder / CONVERSATION_REVIEWS, persona.problems)
+    assert [(one.row, one.record, one.reviewer) for one in recorded] == [
+        (number, row.id, f"reviewer-{who}") for number, row in enumerate(rows, 1) for who in (1, 2)
+    ]
+    named = {problem for one in recorded for problem in one.problems}
+    # Each problem that any persona's reviewer may name but one, and the traits of both kinds.
+    assert named >= set(GENERAL_PROBLEMS) - {"off_topic"} | {"address", "fits_question"}
+    assert named & {"tough_kind", "kind_and_tough"}
+    mended = {one.row: one.corrected for one in recorded if one.corrected}
+    assert set(mended) == WRONG
+    assert [persona.failed_traits(text) for text in mended.values()] == [[]] * len(WRONG)
+    notes = [one.note for one in recorded if one.note]
+    assert len(notes) >= 12 and foreign(notes, language) == []
+    # Reviewers differ where people do: over an answer that one of them finds charming.
+    kept = {(one.row, not one.problems) for one in recorded}
+    assert {row for row, good in kept if (row, not good) in kept} == {4, 10}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_corrected_conversation_is_a_preference_behind_its_history(
+    repo: Path, language: str
+) -> None:
+    folder, persona, rows = conversations(repo, language)
+    known = recorded_of(folder, persona, rows)
+    reviews = [
+        Review(reviewer=one.reviewer, record=row, answers=one.model_dump(include=ANSWERED))
+        for row, every in known.items()
+        for one in every
+    ]
+    result = resolve(persona, rows, reviews, Policy(), {})
+    pairs = {one.prompt: one for one in result.preferences}
+    for number in WRONG:
+        row = rows[number - 1]
+        corrected = next(one.corrected for one in known[row.id] if one.corrected)
+        assert (pairs[row.prompt].chosen, pairs[row.prompt].rejected) == (corrected, row.answer)
+    assert all(len(pairs[rows[number - 1].prompt].prompt) >= 3 for number in WRONG)

@@ -7,9 +7,10 @@ is for what; ``rounds/stages/train.py`` draws the rows of a run that goes on fro
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -63,6 +64,26 @@ class Rows:
 def prompt_completion(example: Example) -> Row:
     """Return TRL's prompt-completion row: the loss is on the completion alone."""
     return {"prompt": as_messages(example.prompt), "completion": [_assistant(example.answer)]}
+
+
+def every_answer(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield a row for each answer of prompt-completion rows, with all that went before as prompt.
+
+    What the loss is then on is what TRL's ``assistant_only_loss`` masks where a chat template marks
+    answers with ``{% generation %}``, which few published ones do; here it holds for any template,
+    and an answer is learnt behind the history as it is asked, such as without earlier thinking.
+    Conversations that begin alike give their common answers once.
+    """
+    seen: set[str] = set()
+    for row in rows:
+        turns = [*row["prompt"], *row["completion"]]
+        answers = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
+        for number, at in enumerate(answers, 1):
+            key = json.dumps(turns[: at + 1], ensure_ascii=False)
+            if key not in seen:
+                seen.add(key)
+                name = row[NAME] if number == len(answers) else f"{row[NAME]} answer {number}"
+                yield {**row, "prompt": turns[:at], "completion": [turns[at]], NAME: name}
 
 
 def _assistant(text: str) -> dict[str, str]:

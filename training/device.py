@@ -27,6 +27,7 @@ _NOISY = ("bitsandbytes", "accelerate", "peft", "trl", "transformers", "datasets
 def device_fields(trainer: Fields) -> Fields:
     """Return a recipe's trainer fields with those of the device put in where it leaves them open.
 
+    ``assistant_only_loss`` is not among them: rows were made for it before TRL sees them.
     ``bf16`` and ``fp16`` follow ``compute_dtype`` of the base models: TRL's own default, bf16
     everywhere, is several times slower on processors that only emulate it.
     """
@@ -34,6 +35,7 @@ def device_fields(trainer: Fields) -> Fields:
 
     on_gpu = torch.cuda.is_available()
     filled = {"use_cpu": not on_gpu, "dataloader_pin_memory": on_gpu, **trainer}
+    filled.pop("assistant_only_loss", None)
     if filled.get("bf16") is None and not filled.get("fp16"):
         dtype = compute_dtype()
         filled |= {"bf16": dtype is torch.bfloat16, "fp16": dtype is torch.float16}

@@ -17,6 +17,7 @@ from training.data import (
     NAME,
     Row,
     Rows,
+    every_answer,
     read_demonstrations,
     read_examples,
     read_images,
@@ -119,10 +120,14 @@ TRAINING_METHODS: Mapping[Method, TrainingMethod] = {
 def read_rows(recipe: Recipe, path: Path) -> Rows:
     """Return the rows of a file, as a recipe's method and ``data`` have them.
 
+    With ``assistant_only_loss`` each answer of a conversation is a row of its own, the earlier ones
+    too; by default only the last, which is the one that people judged.
+
     Raises:
         UserError: Unreadable file, a line of another kind, or no rows at all.
     """
-    rows = tuple(TRAINING_METHODS[recipe.method].readers[recipe.data](path))
+    read = TRAINING_METHODS[recipe.method].readers[recipe.data](path)
+    rows = tuple(every_answer(read) if recipe.trainer.get("assistant_only_loss") else read)
     if not rows:
         fix = "look at what the review and the split left over"
         raise UserError("has no rows to train on", where=str(path), fix=fix)

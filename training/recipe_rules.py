@@ -25,9 +25,7 @@ def contradictions(recipe: Recipe) -> Iterator[Problem]:
     yield from _adapter(recipe)
     yield from _rounds(recipe)
     yield from _sections(recipe)
-    if own := {"sft": _sft, "dpo": _dpo, "grpo": _grpo, "kto": _kto, "sdft": _sdft}.get(
-        recipe.method
-    ):
+    if own := {"dpo": _dpo, "grpo": _grpo, "kto": _kto, "sdft": _sdft}.get(recipe.method):
         yield from own(recipe.trainer)
 
 
@@ -134,16 +132,12 @@ def _sections(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(("data",), f"is {recipe.data}, which only sft takes", "leave it out")
     if recipe.rehearsal.rows and (recipe.method != "sft" or recipe.data != "chat"):
         yield Problem(("rehearsal", "rows"), "are for sft on chats", "leave them out")
+    if recipe.trainer.get("assistant_only_loss") and recipe.data != "chat":
+        what = f"is for conversations, and the recipe's data are {recipe.data}"
+        yield Problem(("trainer", "assistant_only_loss"), what, "leave it out")
     if recipe.engine == "unsloth" and (recipe.osf is not None or recipe.data == "images"):
         what = "is unsloth, which is used here for LoRA on text models"
         yield Problem(("engine",), what, "leave it out")
-
-
-def _sft(trainer: dict[str, object]) -> Iterator[Problem]:
-    if trainer.get("assistant_only_loss"):
-        what = "is for whole chats, but rows here are a prompt and its answer"
-        fix = "leave it out: the loss is on the answer alone"
-        yield Problem(("trainer", "assistant_only_loss"), what, fix)
 
 
 def _sdft(trainer: dict[str, object]) -> Iterator[Problem]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from argilla import Argilla, Dataset
 
 FILE = "reviews.jsonl"
+CONVERSATION_REVIEWS = "conversation-reviews.jsonl"
+"""The same for the lines of ``conversations.jsonl``; optional, as the conversations are."""
 GOLD_REVIEWS = "gold-reviews.jsonl"
 """The same for the lines of ``gold.jsonl``; optional, as these are."""
 BULK = 100
@@ -45,10 +47,10 @@ BULK = 100
 
 
 class RecordedReview(Frozen):
-    """One line of a persona's ``reviews.jsonl`` or ``gold-reviews.jsonl``."""
+    """One line of a persona's ``reviews.jsonl`` or of a file beside it."""
 
     row: int = Field(ge=1)
-    """1-based line of ``seeds.jsonl``, or of ``gold.jsonl``, where a reader finds it."""
+    """1-based line of the file of rows, such as ``seeds.jsonl``, where a reader finds it."""
     record: str = Field(pattern=r"^ex-[0-9a-f]{16}$")
     """Id of the row that was reviewed: what stands on its line by now may be another one."""
     reviewer: str = Field(min_length=1)
@@ -121,7 +123,10 @@ def recorded_of(
     A review is of the row whose id it names, and of the same row with personal data masked. Those
     of ``gold-reviews.jsonl`` are of gold rows alone.
     """
-    own = _by_record(persona_folder / FILE, persona)
+    own = {
+        **_by_record(persona_folder / FILE, persona),
+        **_by_record(persona_folder / CONVERSATION_REVIEWS, persona),
+    }
     gold = _by_record(persona_folder / GOLD_REVIEWS, persona)
     by_example: dict[str, list[RecordedReview]] = {}
     for example in examples:

@@ -14,7 +14,13 @@ from functools import partial
 from curation.argilla.client import Connection
 from curation.argilla.pull import progress_if_pushed, review_progress
 from curation.argilla.push import Pushed, push, push_queue
-from curation.argilla.recorded import recorded_of, submit_recorded
+from curation.argilla.recorded import (
+    CONVERSATION_REVIEWS,
+    FILE,
+    GOLD_REVIEWS,
+    recorded_of,
+    submit_recorded,
+)
 from curation.review.merging import Merged
 from curation.review.resolve import resolve
 from rounds import layout
@@ -42,7 +48,8 @@ def review_stage(context: RoundContext, *, wait: bool = True) -> StageSpec:
     ``wait`` people's are pulled as they are.
     """
     people = by_people(context)
-    names = ("gold.jsonl",) if people else ("reviews.jsonl", "gold.jsonl", "gold-reviews.jsonl")
+    recorded = (FILE, CONVERSATION_REVIEWS, GOLD_REVIEWS)
+    names = ("gold.jsonl",) if people else ("gold.jsonl", *recorded)
     return StageSpec(
         STAGE,
         partial(_review, context, people, wait),

@@ -13,7 +13,7 @@ from training.run import Recipe
 from training.tokens import fit, token_view
 from workbench.errors import UserError
 from workbench.inference.base_models import load_tokenizer
-from workbench.records import Example, Preference, Record, user_prompt
+from workbench.records import Example, Message, Preference, Record, as_messages, user_prompt
 from workbench.store import write_records
 
 
@@ -74,3 +74,80 @@ def test_more_than_five_rows_are_counted(families: Families, tmp_path: Path) -> 
     assert view.texts == {} and (view.trained, view.tokens) == (0, 0)
     (note,) = view.notes
     assert note.startswith("8 of 8 rows left out") and note.endswith("and 3 more")
+
+
+CONVERSATION = Example(
+    prompt=(
+        *user_prompt("why"),
+        Message(role="assistant", content="walk, champ."),
+        Message(role="user", content="and then"),
+        Message(role="assistant", content="walk again."),
+        Message(role="user", content="and last"),
+    ),
+    answer="sit down.",
+)
+ANSWERS = ["walk, champ.", "walk again.", "sit down."]
+
+
+def trained_texts(row: Record, folder: Path, tokenizer: Any, **trainer: object) -> list[str]:
+    path = folder / "train.jsonl"
+    write_records(path, [row])
+    recipe = Recipe.model_validate({"method": "sft", "lora": {"r": 4}, "trainer": trainer})
+    rows = read_rows(recipe, path)
+    return [text for _, text in token_view(rows, tokenizer, None, count=9).texts.values()]
+
+
+@pytest.mark.parametrize("name", ["chatml", "qwen-3", "gemma-2", "mistral"])
+def test_of_a_conversation_the_last_answer_is_trained_or_every_one_behind_its_history(
+    name: str, families: Families, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(families.tokenizer_folder(name))
+    (only,) = trained_texts(CONVERSATION, tmp_path, tokenizer)
+    assert only.strip().startswith("sit down.")
+    every = trained_texts(CONVERSATION, tmp_path, tokenizer, assistant_only_loss=True)
+    assert [text.strip()[: len(a)] for text, a in zip(every, ANSWERS, strict=True)] == ANSWERS
+
+
+def test_it_is_what_a_template_that_marks_answers_lets_trl_train(
+    families: Families, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(families.tokenizer_folder("chatml"))
+    every = trained_texts(CONVERSATION, tmp_path, tokenizer, assistant_only_loss=True)
+    chat = [*as_messages(CONVERSATION.prompt), {"role": "assistant", "content": "sit down."}]
+    marked = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] =="
+        " 'assistant' %}{% generation %}{{ m['content'] + '<|im_end|>\n' }}{% endgeneration %}"
+        "{% else %}{{ m['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    )
+    tokens = tokenizer.apply_chat_template(
+        chat,
+        chat_template=marked,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    assert tokenizer.decode(tokens["input_ids"]) == tokenizer.apply_chat_template(
+        chat, tokenize=False
+    )
+    pairs = zip(tokens["input_ids"], tokens["assistant_masks"], strict=True)
+    assert tokenizer.decode([token for token, mask in pairs if mask]) == "".join(every)
+
+
+def test_a_pair_at_any_turn_is_trained_behind_its_history(
+    families: Families, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(families.tokenizer_folder("chatml"))
+    record = Preference(prompt=CONVERSATION.prompt[:3], chosen="up", rejected="down")
+    texts = token_view(rows_of("dpo", [record], tmp_path), tokenizer, None, count=1).texts
+    assert [text.strip()[:4] for _, text in texts.values()] == ["up<|", "down"]
+    assert all("walk, champ." in read and "and then" in read for read, _ in texts.values())
+
+
+def test_conversations_that_begin_alike_teach_their_common_answers_once(tmp_path: Path) -> None:
+    other = CONVERSATION.evolve(answer="stand up.")
+    write_records(tmp_path / "train.jsonl", [CONVERSATION, other])
+    recipe = {"method": "sft", "lora": {"r": 4}, "trainer": {"assistant_only_loss": True}}
+    rows = read_rows(Recipe.model_validate(recipe), tmp_path / "train.jsonl")
+    assert [row["completion"][0]["content"] for row in rows.rows] == [*ANSWERS, "stand up."]
+    one = CONVERSATION.id
+    assert rows.names == (f"{one} answer 1", f"{one} answer 2", one, other.id)

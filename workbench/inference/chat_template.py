@@ -141,8 +141,20 @@ class TemplateReport:
             "dates": f"{', '.join(self.dates)}: frozen at {FROZEN}" if self.dates else "none",
             "thinking": thinking,
             "learnt opens as asked": opening,
+            "answers marked": _MARKED[_marks_answers(self.template)],
             "tied embeddings": tied,
         }
+
+
+_MARKED = {
+    True: "yes, by {% generation %}",
+    False: "no: with assistant_only_loss each answer is learnt behind its history, as where it is",
+}
+
+
+def _marks_answers(template: str) -> bool:
+    """Return whether a template says which of its text is an answer."""
+    return re.search(r"\{%-?\s*generation\s*-?%\}", template) is not None
 
 
 def _alike(asked: str, learnt: str) -> bool:
