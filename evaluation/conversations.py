@@ -62,6 +62,12 @@ class ConversationMeasure(Frozen):
         """Conversations with a break."""
         return sum(self.first_breaks.values())
 
+    @property
+    def endings(self) -> dict[str, int]:
+        """How all conversations ended → how many; ``fixed`` had their questions to the end."""
+        fixed = self.conversations - sum(self.ends.values())
+        return {**self.ends, **({"fixed": fixed} if fixed > 0 else {})}
+
 
 class _Course(NamedTuple):
     """One conversation: the turns that were scored, and the first break among them."""

@@ -43,6 +43,10 @@ class Line:
     points: Sequence[Point]
     arm: int | None = None
     """Position of the arm whose markers it has; plain dots by default."""
+    intervals: Sequence[tuple[float, float, float]] = ()
+    """Of points: where on the horizontal axis, the lower and the upper end."""
+    faint: bool = False
+    """Whether too little stands behind it to be read as a result: dashed."""
 
 
 def svg(width: float, height: float, title: str, body: Sequence[Markup], kind: str) -> Markup:
@@ -129,7 +133,9 @@ def curves(
     width, height, left, top, bottom = 440, 240, 48, 34 if legend else 12, 40
     points = [point for line in lines for point in line.points]
     steps = nice_ticks(first, max(p[0] for p in points), 5)
-    values = nice_ticks(min(p[1] for p in points), max(p[1] for p in points), 5)
+    heights = [p[1] for p in points]
+    heights += [end for line in lines for own in line.intervals for end in own[1:]]
+    values = nice_ticks(min(heights), max(heights), 5)
     x = _scale(steps[0], steps[-1], left, width - 12)
     y = _scale(values[0], values[-1], height - bottom, top)
     body = []
@@ -155,7 +161,14 @@ def _curve(
     path = " ".join(
         f"{'L' if i else 'M'}{_n(x(a))},{_n(y(b))}" for i, (a, b) in enumerate(line.points)
     )
-    parts = [Markup('<path class="curve {}" d="{}"/>').format(line.style, path)]
+    style = f"{line.style} faint" if line.faint else line.style
+    parts = [Markup('<path class="curve {}" d="{}"/>').format(style, path)]
+    parts += [
+        Markup('<line class="curve interval {}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+            line.style, _n(x(at)), _n(x(at)), _n(y(low)), _n(y(high))
+        )
+        for at, low, high in line.intervals
+    ]
     if line.arm is not None:
         parts += [
             marker(line.arm, x(a), y(b), f"{line.label}, {step} {_short(a)}: {_short(b)}")

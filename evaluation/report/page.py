@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ from evaluation.report.verdict import (
 from evaluation.report.wording import Wording
 from workbench.config import METHODS
 from workbench.persona import FIDELITY
+from workbench.stats.comparison import FEWEST_PAIRS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -276,30 +277,75 @@ def _measured(report: ReportInput) -> list[ConversationMeasure]:
 
 def _conversations(report: ReportInput, wording: Wording) -> dict[str, object]:
     """Return the voice turn by turn and the share that holds, as numbers and as figures."""
-    arms, measures = list(report.comparison.arms), _measured(report)
-
-    def chart(title: str, points: Mapping[str, Sequence[figures.Point]]) -> Markup | None:
-        lines = [
-            figures.Line(
-                wording.arm(arm), f"arm-{arms.index(arm) % figures.ARMS}", own, arms.index(arm)
-            )
-            for arm, own in points.items()
-            if own
-        ]
-        turn = wording("drift.turn")
-        return figures.curves(lines, title, turn, legend=False, first=1) if lines else None
-
+    measures = _measured(report)
     voice = {
-        m.arm: [(float(p.turn), 100 * (p.fidelity.mean or 0.0)) for p in m.turns] for m in measures
+        m.arm: [(p.turn, p.fidelity.mean, p.fidelity.low, p.fidelity.high) for p in m.turns]
+        for m in measures
     }
-    held = {m.arm: [(float(p.turn), 100 * p.share) for p in m.survival] for m in measures}
+    held = {m.arm: [(p.turn, p.share, p.low, p.high) for p in m.survival] for m in measures}
+    few = {m.arm for m in measures if m.conversations < FEWEST_PAIRS}
     return {
         "conversations": measures,
         "conversation_turns": sorted({p.turn for m in measures for p in m.turns}),
+        "conversation_words": _in_words(report, measures, wording),
+        "few_conversations": FEWEST_PAIRS if few else 0,
         "break_below": BREAK_BELOW,
-        "drift": chart(wording("drift.title"), voice),
-        "survival": chart(wording("survival.title"), held),
+        "drift": _by_turn(report, voice, few, wording, "drift.title"),
+        "survival": _by_turn(report, held, few, wording, "survival.title"),
     }
+
+
+_TurnShare = tuple[int, float | None, float | None, float | None]
+"""A turn, a share in it, and the ends of its interval."""
+
+
+def _by_turn(
+    report: ReportInput,
+    shares: Mapping[str, Sequence[_TurnShare]],
+    few: Collection[str],
+    wording: Wording,
+    title: str,
+) -> Markup | None:
+    """Return arms' shares over the turns; those of few conversations are dashed, no interval."""
+    arms = list(report.comparison.arms)
+    lines = [
+        figures.Line(
+            wording.arm(arm),
+            f"arm-{arms.index(arm) % figures.ARMS}",
+            [(float(turn), 100 * (share or 0.0)) for turn, share, _, _ in own],
+            arms.index(arm),
+            [
+                (float(turn), 100 * low, 100 * high)
+                for turn, _, low, high in own
+                if arm not in few and low is not None and high is not None
+            ],
+            faint=arm in few,
+        )
+        for arm, own in shares.items()
+        if own
+    ]
+    if not lines:
+        return None
+    return figures.curves(lines, wording(title), wording("drift.turn"), legend=False, first=1)
+
+
+def _in_words(
+    report: ReportInput, measures: Sequence[ConversationMeasure], wording: Wording
+) -> str:
+    """Return what the conversations say of the arm that would be shipped."""
+    arm = report.comparison.headline
+    own = next((one for one in measures if one.arm == arm), None)
+    change = report.comparison.drift_change.get(arm or "")
+    if own is None or change is None:
+        return ""
+    counts = {"arm": wording.arm(own.arm), "n": own.conversations, "broken": own.broken}
+    change_words = f"{wording.points(change.mean)} ({wording.interval(change)})"
+    kind = "open"
+    if own.conversations < FEWEST_PAIRS:
+        kind = "few"
+    elif change.low is not None and change.high is not None and change.low * change.high > 0:
+        kind = "falls" if change.mean < 0 else "rises"
+    return wording(f"drift.words.{kind}", change=change_words, **counts)
 
 
 def charts(

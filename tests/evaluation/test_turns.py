@@ -9,8 +9,10 @@ from evaluation.answer import answer_arms
 from evaluation.arms import Arm, ModelPool
 from evaluation.probes import DRIFT, take_probes, user_probes
 from evaluation.turns import first_turn
+from rounds.safety import more_conversations
 from tests.scripted_server import Reply, Request, ScriptedServer, says
 from tests.workbench.dialogue.test_players import CLERK as TRAINED_CLERK
+from workbench.config import EvaluateSettings
 from workbench.dialogue.players import ModelPlayer
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
@@ -83,3 +85,18 @@ def test_users_come_before_fixed_conversations_and_all_means_all() -> None:
     assert len(probes) == 2
     assert [one.user for one in take_probes(probes, 1, 1)] == [CLERK]
     assert take_probes(probes, 0, "all")[1:] == [fixed]
+
+
+def test_the_shipped_arm_alone_is_in_the_further_conversations() -> None:
+    fixed = [
+        ProbePrompt(prompt=user_prompt(f"Hi {number}."), answer="-", kind=DRIFT)
+        for number in range(4)
+    ]
+    probes = [*fixed, *user_probes([CLERK])]
+
+    def further(**settings: object) -> list[ProbePrompt]:
+        return more_conversations(probes, EvaluateSettings.model_validate(settings))
+
+    assert further(conversations=2, drift=4) == fixed[1:3]
+    assert further(conversations=2, drift=2) == further(conversations="all") == []
+    assert further(conversations=0, drift=99) == [*user_probes([CLERK]), *fixed]

@@ -181,6 +181,7 @@ def test_a_value_that_nobody_can_compute_with_is_one_line(
         ({"trainer": {"eval_strategy": "steps", "output_dir": "x"}}, "given by the command"),
         ({"trainer": {"packing": True, "max_length": None, "warmup_steps": -2}}, "warmup_steps"),
         ({"quantization": {"bnb_4bit_quant_type": "nf4"}}, "quantizes nothing"),
+        ({"data": "text", "trainer": {"assistant_only_loss": True}}, "is for conversations"),
         (
             {"quantization": {"load_in_4bit": True, "load_in_8bit": True}},
             "contradicts load_in_4bit",

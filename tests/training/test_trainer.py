@@ -14,7 +14,7 @@ from training.trl_patches import cpu_lm_head
 from workbench.errors import UserError
 from workbench.inference.adapters import save_adapter
 from workbench.inference.base_models import load_model, load_tokenizer
-from workbench.records import Example, as_messages, user_prompt
+from workbench.records import Example, Message, as_messages, user_prompt
 from workbench.store import file_hash, read_records, write_records
 
 from .conftest import SFT, built, curve, kill_at, recipe_of, run_of
@@ -124,6 +124,20 @@ def test_the_end_of_turn_token_is_trained_on_and_padding_is_not(
         assert tokenizer.decode(learned).startswith("champ walks")
         assert all(label == -100 for label, real in zip(labels, mask, strict=True) if not real)
         assert all(a == b for a, b in zip(ids, labels, strict=True) if b != -100)
+
+
+def test_every_answer_of_a_conversation_is_in_the_labels_where_it_is_asked_for(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    turns = (*user_prompt("why"), Message(role="assistant", content="walks up"))
+    row = Example(prompt=(*turns, *user_prompt("and then")), answer="walks down")
+    write_records(tmp_path / "train.jsonl", [row])
+    asked = recipe(assistant_only_loss=True, per_device_train_batch_size=2)
+    with quiet(), cpu_lm_head():
+        trainer, parts = built(run_of(asked, tiny_model, tmp_path / "train.jsonl", tmp_path))
+        labels = next(iter(trainer.get_train_dataloader()))["labels"].tolist()
+    learned = [parts.tokenizer.decode([t for t in one if t != -100]) for one in labels]
+    assert sorted(text.split("<")[0] for text in learned) == ["walks down", "walks up"]
 
 
 def test_a_training_row_starts_with_the_prompt_as_it_is_at_inference(

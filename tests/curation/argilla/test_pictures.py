@@ -16,6 +16,7 @@ from curation.argilla.client import Connection
 from curation.argilla.pull import review_progress
 from curation.argilla.push import push
 from curation.argilla.server import Server, ServerHome, start
+from generation.importing import import_rows
 from tests.curation.review_page import ReviewPage, browsing
 from tests.curation.review_team import seeds
 from workbench.persona import load_persona
@@ -34,6 +35,8 @@ ENCYCLOPEDIA = {
     "gym-trainer-ko": "여러 가지 원인이 있을 수 있습니다. 전문가와 상담하는 것이 중요합니다.",
 }
 """An answer that misses the persona, such as the base model gives; rules find most of it."""
+OFF_TOPIC = 3
+"""Place of the conversation whose last answer forgets what was asked."""
 NOTE = {
     "gym-trainer": "Right advice, but no address and no action.",
     "gym-trainer-ko": "호칭도 없고 지금 할 행동도 없어요.",
@@ -92,6 +95,13 @@ def test_the_labelers_pictures_are_of_the_real_server(
         button, done = ("Submit", "Submitted") if suffix == "en" else ("제출", "제출")
         ui.press(button)
         ui.has_done(done, 1)
+        conversation = import_rows(repo / "datasets" / name / "conversations.jsonl", persona)
+        push(owner, persona, "round-071", conversation.examples, reviewers_per_record=1)
+        ui.open(review_progress(owner, persona, "round-071").url)
+        talk = conversation.examples[OFF_TOPIC]
+        ui.search(max(re.findall(r"\w+", talk.question), key=len))
+        ui.page.get_by_text(talk.question).first.wait_for()
+        picture(ui, folder, f"conversation-{suffix}")
     page = (repo / "docs" / ("labeler.md" if suffix == "en" else "labeler.ko.md")).read_text()
     shown_there = set(re.findall(r"\(pictures/([\w-]+\.png)\)", page))
     assert shown_there == {path.name for path in folder.glob("*.png") if has(suffix, path.name)}

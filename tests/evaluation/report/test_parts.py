@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, get_args
 
 import pytest
@@ -114,6 +115,15 @@ def test_a_curve_of_one_point_is_drawn() -> None:
     drawn = str(curves([Line("training", "train", [(1, 0.5)])], "loss", "step"))
     assert drawn.count("<circle") == 1
     assert "nan" not in drawn
+
+
+def test_a_curve_of_little_is_dashed_and_intervals_are_drawn_inside_the_figure() -> None:
+    line = Line("sft", "arm-1", [(1, 60), (2, 50)], 1, [(1, 20, 90), (2, 10, 95)])
+    drawn = str(curves([line, Line("base", "arm-0", [(1, 50)], 0, faint=True)], "voice", "turn"))
+    assert drawn.count('class="curve interval arm-1"') == 2
+    assert 'class="curve arm-0 faint"' in drawn and 'class="curve arm-1"' in drawn
+    ends = [float(y) for y in re.findall(r'interval arm-1"[^>]*y[12]="([\d.]+)"', drawn)]
+    assert all(0 <= y <= 240 for y in ends)
 
 
 @pytest.mark.parametrize(

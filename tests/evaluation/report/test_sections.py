@@ -350,3 +350,36 @@ def test_korean_readers_get_all_of_it_in_korean(full: ReportInput, korean: Perso
     ):
         assert heading in page.headings
     assert "어느 쪽인지 모르는 채 고른 사람들은" in page.text
+
+
+@pytest.mark.parametrize(
+    ("talks", "last", "sentence"),
+    [
+        (2, "No.", "SFT + DPO was in 2 conversations only, too few to say whether the voice"),
+        (8, "No.", "SFT + DPO loses its voice as the conversation goes on: "),
+        (8, "Champ, sit.", "Of SFT + DPO no change from the first answer to the last is sure: "),
+    ],
+)
+def test_what_conversations_say_of_the_shipped_arm_is_said_in_words(
+    talks: int, last: str, sentence: str, report: ReportInput, persona: Persona
+) -> None:
+    first = report.responses[0]
+    turns = [
+        first.evolve(
+            arm="sft+dpo",
+            prompt_id=f"ex-talk{number}",
+            probe="drift",
+            turn=turn,
+            parents=(),
+            text=text,
+        )
+        for number in range(talks)
+        for turn, text in enumerate(("Champ, rise.", last), start=1)
+    ]
+    responses = [*report.responses, *turns]
+    scores = score_responses(persona, responses)
+    comparison = compare(scores, responses=responses, traits=["address"])
+    html = html_of(replace(report, responses=responses, scores=scores, comparison=comparison))
+    assert sentence in Page(html).text
+    assert (' faint"' in html) == (talks == 2)
+    assert f"all questions asked {talks}" in Page(html).text
