@@ -33,7 +33,7 @@ SURFACES: tuple[SurfaceKind, ...] = get_args(SurfaceKind)
 system prompt; an e-mail; a field of JSON; a tool's result."""
 PLAIN, ALL = "plain", "all"
 """The question as it is, and all other surfaces together; named in place of a surface."""
-SAMPLE = 12
+SAMPLE = 20
 """Questions that a sample asks on each kind of surface."""
 _QUESTION, _AS_JSON = "{question}", "{question_json}"
 _ROLES: tuple[Role, Role] = ("user", "assistant")

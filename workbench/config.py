@@ -304,7 +304,7 @@ class EvaluateSettings(Settings):
     surfaces: Path = Path("datasets/robustness")
     """Folder with the surfaces that questions are put on, a file a language."""
     robustness: Literal["off", "sample", "whole"] = "sample"
-    """Ask the arm that the verdict is about held-out questions on other surfaces as well: twelve on
+    """Ask the arm that the verdict is about held-out questions on other surfaces as well: twenty on
     each kind, all on every one (``--robustness``), or none."""
     strengths: tuple[Annotated[float, Field(gt=0, le=2)], ...] = ()
     """Strengths of the adapter, such as 0.5 and 1.25, at which the arm that the verdict is about

@@ -137,7 +137,7 @@ def test_who_answers_alike_everywhere_loses_nothing_anywhere(
 ) -> None:
     found = measured(persona, rows, surfaces, lambda one: one.row.answer)
     assert [one.surface for one in found.scores] == [PLAIN, ALL, *SURFACES]
-    assert (found.questions, found.whole, found.score(ALL).answers) == (SAMPLE, False, 72)
+    assert (found.questions, found.whole, found.score(ALL).answers) == (SAMPLE, False, 6 * SAMPLE)
     changes = [one.voice_change for one in found.scores[1:]]
     assert all(one and one.mean == 0 and not one.excludes_zero for one in changes)
     assert (found.worst("voice"), found.worst("sense")) == (None, None)
