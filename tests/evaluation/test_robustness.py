@@ -38,12 +38,14 @@ WORDS = (
     "towel ladder banjo copper violet meadow pillow thunder orchid walnut lantern saddle"
     " pepper glacier ribbon cactus marble falcon ginger helmet puzzle velvet canyon biscuit"
     " harbor mitten salmon tunnel parrot zipper dragon candle"
+    " acorn bridge compass dolphin ember feather goblet hammer"
+    " iceberg jungle kettle lizard mosaic needle oyster pigeon"
 )
 
 
 @pytest.fixture
 def rows() -> list[Example]:
-    """Sixteen questions on eight topics, each with an answer of its own words in the voice."""
+    """Twenty-four questions on eight topics, each with an answer of its own words in the voice."""
     words = WORDS.split()
     return [
         Example(
@@ -51,7 +53,7 @@ def rows() -> list[Example]:
             answer=f"Champ, the {words[2 * n]} comes first and the {words[2 * n + 1]} rests.",
             topic=TOPICS[n % 8],
         )
-        for n in range(16)
+        for n in range(24)
     ]
 
 
