@@ -121,6 +121,11 @@ class EvaluateInputs:
     blind_reviews: list[Review]
     last: LastEvaluation | None
 
+    @property
+    def asked_before(self) -> list[Response]:
+        """What arms answered in the last round that was evaluated."""
+        return self.last.responses if self.last else []
+
     @classmethod
     def read(cls, work: Work) -> EvaluateInputs:
         """Read the inputs of the stage."""
@@ -161,8 +166,7 @@ class _Judging(NamedTuple):
 
 def _evaluate(context: RoundContext, work: Work) -> None:
     inputs, settings = EvaluateInputs.read(work), context.config.evaluate
-    asked = inputs.last.responses if inputs.last else []
-    prompts = choose_prompts(inputs.test, asked, settings.rows)
+    prompts = choose_prompts(inputs.test, inputs.asked_before, settings.rows)
     if not prompts:
         raise UserError(
             "there is no held-out prompt to answer",
@@ -178,10 +182,8 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     robustness = RobustnessCheck.of(context, prompts)
     questions, rows = [*prompts, *probes], (inputs.train, inputs.validation)
     answers = answer_all(context, work, *rows, questions, safety, robustness, scratch)
-    sense, questions = (
-        _sense(context, inputs, prompts, answers),
-        [*questions, *safety.conversations],
-    )
+    sense = _sense(context, inputs, prompts, answers)
+    questions += safety.conversations
     scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
     calibration = _calibrate(context, inputs, judging, scores)
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
