@@ -114,8 +114,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
     bars = [comparison.cell(arm, FIDELITY) for arm in arms]
     scored = {cell.metric for cell in comparison.cells if cell.scored}
     return {
-        **{"t": wording, "report": report},
-        "persona": report.persona,
+        **{"t": wording, "report": report, "persona": report.persona},
         "comparison": comparison,
         "base": comparison.base,
         "arms": arms,

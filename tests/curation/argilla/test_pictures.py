@@ -35,6 +35,8 @@ ENCYCLOPEDIA = {
     "gym-trainer-ko": "여러 가지 원인이 있을 수 있습니다. 전문가와 상담하는 것이 중요합니다.",
 }
 """An answer that misses the persona, such as the base model gives; rules find most of it."""
+TALK_HEIGHT = 1060
+"""So high that a conversation is seen down to the answer."""
 OFF_TOPIC = 3
 """Place of the conversation whose last answer forgets what was asked."""
 NOTE = {
@@ -95,12 +97,11 @@ def test_the_labelers_pictures_are_of_the_real_server(
         button, done = ("Submit", "Submitted") if suffix == "en" else ("제출", "제출")
         ui.press(button)
         ui.has_done(done, 1)
-        conversation = import_rows(repo / "datasets" / name / "conversations.jsonl", persona)
-        push(owner, persona, "round-071", conversation.examples, reviewers_per_record=1)
+        talks = import_rows(repo / "datasets" / name / "conversations.jsonl", persona).examples
+        push(owner, persona, "round-071", [talks[OFF_TOPIC]], reviewers_per_record=1)
+        ui.page.set_viewport_size({"width": SIZE[0], "height": TALK_HEIGHT})
         ui.open(review_progress(owner, persona, "round-071").url)
-        talk = conversation.examples[OFF_TOPIC]
-        ui.search(max(re.findall(r"\w+", talk.question), key=len))
-        ui.page.get_by_text(talk.question).first.wait_for()
+        ui.page.get_by_text(talks[OFF_TOPIC].question).first.wait_for()
         picture(ui, folder, f"conversation-{suffix}")
     page = (repo / "docs" / ("labeler.md" if suffix == "en" else "labeler.ko.md")).read_text()
     shown_there = set(re.findall(r"\(pictures/([\w-]+\.png)\)", page))
