@@ -82,6 +82,15 @@ def dial_charts(dial: Dial | None, wording: Wording) -> list[Markup]:
     ]
 
 
+def dial_parts(dial: Dial | None, wording: Wording) -> dict[str, object]:
+    """Return what the templates show, by its name there."""
+    return {
+        "dial_lines": dial_lines(dial, wording),
+        "dial_charts": dial_charts(dial, wording),
+        "refused": refused,
+    }
+
+
 _Curve = tuple[str, list[figures.Point]]
 
 

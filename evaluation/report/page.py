@@ -20,7 +20,7 @@ from evaluation.conversations import BREAK_BELOW, ConversationMeasure, measure_c
 from evaluation.outcome import outcome_of
 from evaluation.prices import SearchedPrompt
 from evaluation.report import answers, figures, results, rows
-from evaluation.report.dial import dial_charts, dial_lines, refused
+from evaluation.report.dial import dial_parts
 from evaluation.report.inputs import ReportInput, StageRun
 from evaluation.report.safety import safety_rows, safety_sentences
 from evaluation.report.sweep import sweep_parts
@@ -114,7 +114,9 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
     bars = [comparison.cell(arm, FIDELITY) for arm in arms]
     scored = {cell.metric for cell in comparison.cells if cell.scored}
     return {
-        **{"t": wording, "report": report, "persona": report.persona},
+        "t": wording,
+        "report": report,
+        "persona": report.persona,
         "comparison": comparison,
         "base": comparison.base,
         "arms": arms,
@@ -145,9 +147,7 @@ def _results(report: ReportInput, wording: Wording) -> dict[str, object]:
         "tuning": tuning_against_prompt(report, wording),
         "searched": partial(_searched, wording),
         **sweep_parts(wording),
-        "dial_lines": dial_lines(report.dial, wording),
-        "dial_charts": dial_charts(report.dial, wording),
-        "refused": refused,
+        **dial_parts(report.dial, wording),
         "across": across_lines(report.general.across if report.general else None, wording),
         "marker": lambda arm: figures.svg(
             14, 14, wording.arm(arm), [figures.marker(arms.index(arm), 7, 7)], "key"

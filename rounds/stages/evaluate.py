@@ -178,8 +178,10 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     judging = _Judging(context.config.judge, settings.votes, scratch / CACHE)
     for endpoint in filter(None, (judging.judge, context.config.simulated_user)):
         check_reachable(endpoint)  # before the hours, not after them
-    safety = SafetyCheck.of(context, inputs.probes)
-    robustness = RobustnessCheck.of(context, prompts)
+    safety, robustness = (
+        SafetyCheck.of(context, inputs.probes),
+        RobustnessCheck.of(context, prompts),
+    )
     questions, rows = [*prompts, *probes], (inputs.train, inputs.validation)
     answers = answer_all(context, work, *rows, questions, safety, robustness, scratch)
     sense = _sense(context, inputs, prompts, answers)
