@@ -70,6 +70,7 @@ def main() -> None:
         python = environment(HOME / "venv", list(NEEDED), options.wheels)
         os.execv(python, [python, *sys.argv])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH"))))
+    sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)  # the persona's rows are read from there
     if options.smallest:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

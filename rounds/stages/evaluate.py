@@ -178,10 +178,8 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     judging = _Judging(context.config.judge, settings.votes, scratch / CACHE)
     for endpoint in filter(None, (judging.judge, context.config.simulated_user)):
         check_reachable(endpoint)  # before the hours, not after them
-    safety, robustness = (
-        SafetyCheck.of(context, inputs.probes),
-        RobustnessCheck.of(context, prompts),
-    )
+    safety = SafetyCheck.of(context, inputs.probes)
+    robustness = RobustnessCheck.of(context, prompts)
     questions, rows = [*prompts, *probes], (inputs.train, inputs.validation)
     answers = answer_all(context, work, *rows, questions, safety, robustness, scratch)
     sense = _sense(context, inputs, prompts, answers)
@@ -194,8 +192,6 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     case = safety.case(comparison, gate, answers.safety, lines)
     work.write(layout.RESPONSES, answers.responses)
     _write_prompts(context, work, answers, safety)
-    work.write(layout.INSTRUCTIONS, answers.instructed)
-    work.write(layout.SAFETY_ANSWERS, answers.safety)
     work.write(layout.SAFETY, case)
     work.write(layout.SCORES, scores)
     work.write(layout.CALIBRATION, calibration)
@@ -221,9 +217,9 @@ def _evaluate(context: RoundContext, work: Work) -> None:
 def _write_prompts(
     context: RoundContext, work: Work, answers: ArmAnswers, safety: SafetyCheck
 ) -> None:
-    """Write the prompts that stand in no other file; they were asked for this persona's version.
+    """Write the prompts that stand in no other file, and what was answered to them.
 
-    Those that were searched for stand beside what every arm's answers take.
+    They were asked for this persona's version. Those that were searched for stand beside what every arm's answers take.
     """
     version = (context.persona.record_id,)
     asked = (
@@ -231,6 +227,8 @@ def _write_prompts(
         (layout.SAFETY_PROMPTS, safety.prompts),
     )
     work.write(layout.PRICES, answers.prices)
+    work.write(layout.INSTRUCTIONS, answers.instructed)
+    work.write(layout.SAFETY_ANSWERS, answers.safety)
     for artifact, rows in asked:
         work.write(artifact, [row.evolve(parents=row.parents or version) for row in rows])
 
