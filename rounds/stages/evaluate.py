@@ -219,7 +219,8 @@ def _write_prompts(
 ) -> None:
     """Write the prompts that stand in no other file, and what was answered to them.
 
-    They were asked for this persona's version. Those that were searched for stand beside what every arm's answers take.
+    They were asked for this persona's version. Those that were searched for stand beside what
+    every arm's answers take.
     """
     version = (context.persona.record_id,)
     asked = (
