@@ -32,6 +32,7 @@ from workbench.console import in_words
 from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.inference.processor import Processor
 from workbench.records import Example, take_spread
+from workbench.store import MIB
 
 if TYPE_CHECKING:
     from rounds.runner import Outcome
@@ -55,6 +56,8 @@ _TURNS = 4
 _FIXED = {"generate": 8.0, "review": 17.0, "sft": 6.0, "dpo": 6.0, "evaluate": 60.0, "split": 3.0}
 """Seconds that do not depend on the model: libraries, servers, scores, tests."""
 _BY_ROW = {"filter": 0.014, "resolve": 0.005, "import": 0.0005}
+_MOST_READ = 4 * MIB
+"""Bytes of sources that are read for it before they are imported: reading more would be felt."""
 TOLERANCE = 0.25
 """Share by which a stage may take more or less than it was foretold."""
 
@@ -93,9 +96,14 @@ def foretell(
 ) -> dict[str, float | None]:
     """Return stage → seconds that it will take; None for one that waits for others.
 
+    Nothing is foretold of large sources before they are imported.
+
     Raises:
         UserError: A file of rows, a recipe or a base with mistakes.
     """
+    sizes = (path.stat().st_size for path in context.sources if path.exists())
+    if not context.round.has(IMPORTED) and sum(sizes) > _MOST_READ:
+        return {}
     weights = _weights(context)
     work = _Work(context)
     return {

@@ -102,8 +102,8 @@ def _foretold(
         return {}
     own = processor()
     console.print(f"  {own.line}", markup=False)
-    foretold = foretell(context, to_do, own)
-    console.print(f"  {foretold_line(foretold)}", markup=False)
+    if foretold := foretell(context, to_do, own):
+        console.print(f"  {foretold_line(foretold)}", markup=False)
     return foretold
 
 

@@ -72,6 +72,13 @@ def test_a_run_is_foretold_from_its_rows_and_recipes(context: RoundContext) -> N
     assert slow["filter"] == fast["filter"]
 
 
+def test_large_sources_are_not_read_for_it(
+    context: RoundContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rounds.foretelling._MOST_READ", 1000)
+    assert foretell(context, ["filter", "sft"], a_processor()) == {}
+
+
 def test_what_waits_for_people_or_an_endpoint_is_not_foretold(context: RoundContext) -> None:
     waiting = context.waiting()
     foretold = foretell(waiting, ["filter", "review"], a_processor())
