@@ -38,11 +38,15 @@ if TYPE_CHECKING:
     from rounds.runner import Outcome
 
 _ANSWER = 0.046
-"""Thread's milliseconds for each token of an answer and each million weights, beside products."""
+"""Thread's milliseconds for each token of an answer and each million weights, beside products, in
+bfloat16."""
 _TRAINED = 0.044
 """The same for each token of a row that is trained on, there and back."""
 _PASSES = 132.0
 """GB/s of passes (:attr:`Processor.passes`) of the processor that those two were measured on."""
+_WIDER = 1.4
+"""So much more it is in float32, whose numbers are twice as wide as bfloat16's: a step of SFT took
+3.35 s in bfloat16, and 5.5 in float32 on the same processor held to AVX2."""
 _CHARACTERS = {"en": 4.3, "ko": 0.75}
 """Characters of a token of the embedded model's tokenizer; other languages are taken for Korean."""
 _TEMPLATE = 24
@@ -51,9 +55,11 @@ _USUAL = 0.82
 """Share of the longest allowed answer that an answer of the embedded model has."""
 _PROMPT = 0.35
 """Work for a token of a prompt, as a share of one of an answer: many are computed at once."""
+_SCORED = 0.05
+"""Seconds in which an answer is scored and compared."""
 _TURNS = 4
 """Turns of a conversation."""
-_FIXED = {"generate": 8.0, "review": 17.0, "sft": 6.0, "dpo": 6.0, "evaluate": 60.0, "split": 3.0}
+_FIXED = {"generate": 8.0, "review": 17.0, "sft": 6.0, "dpo": 6.0, "evaluate": 15.0, "split": 3.0}
 """Seconds that do not depend on the model: libraries, servers, scores, tests."""
 _BY_ROW = {"filter": 0.014, "resolve": 0.005, "import": 0.0005}
 _MOST_READ = 4 * MIB
@@ -87,6 +93,7 @@ class StageWork:
         step, whole = (processor.speed(processor.dtype, one) for one in ("step", "pass"))
         products = self.answers * 2 / step + (self.there * 2 + self.back * 4) / whole
         beside = self.answers * _ANSWER + (self.there / 2 + self.back) * _TRAINED
+        beside *= _WIDER if processor.dtype == "float32" else 1.0
         milliseconds = products + beside * _PASSES / processor.passes
         return self.fixed + weights * milliseconds * 1e-3 / processor.threads
 
@@ -182,6 +189,7 @@ class _Work:
             + len(crossed)
         )
         seeds = max(len(settings.seeds), 1)
+        fixed += _SCORED * answers * seeds
         return self._answered(answers * seeds, settings.max_new_tokens or 128, fixed)
 
 

@@ -11,6 +11,7 @@ from rounds.foretelling import (
     _ANSWER,
     _PASSES,
     _TRAINED,
+    _WIDER,
     StageWork,
     foretell,
     foretold_line,
@@ -32,7 +33,8 @@ def a_processor(threads: int = 2, passes: float = _PASSES, factor: float = 1.0) 
 
 def test_seconds_are_products_and_what_is_beside_them_over_all_threads() -> None:
     answered = StageWork(answers=1000, fixed=3.0)
-    milliseconds = 2 / 50 + _ANSWER  # of a token and a million weights
+    beside = _ANSWER * _WIDER
+    milliseconds = 2 / 50 + beside  # of a token and a million weights
 
     assert answered.seconds(a_processor(), WEIGHTS) == pytest.approx(3 + 50 * milliseconds)
     assert answered.seconds(a_processor(threads=1), WEIGHTS) == pytest.approx(
@@ -40,10 +42,10 @@ def test_seconds_are_products_and_what_is_beside_them_over_all_threads() -> None
     )
     # A faster processor spares products, faster passes what is beside them.
     assert answered.seconds(a_processor(factor=2), WEIGHTS) == pytest.approx(
-        3 + 50 * (1 / 50 + _ANSWER)
+        3 + 50 * (1 / 50 + beside)
     )
     assert answered.seconds(a_processor(passes=2 * _PASSES), WEIGHTS) == pytest.approx(
-        3 + 50 * (2 / 50 + _ANSWER / 2)
+        3 + 50 * (2 / 50 + beside / 2)
     )
 
 
@@ -51,7 +53,7 @@ def test_a_token_that_comes_back_costs_twice_one_that_does_not() -> None:
     there, back = (
         StageWork(**{way: 1000.0}).seconds(a_processor(), WEIGHTS) for way in ("there", "back")
     )
-    assert back == pytest.approx(50 * (4 / 80 + _TRAINED)) == pytest.approx(2 * there)
+    assert back == pytest.approx(50 * (4 / 80 + _TRAINED * _WIDER)) == pytest.approx(2 * there)
 
 
 @pytest.fixture(scope="module")
