@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from generation.cost import teacher_lines
-from generation.teacher import TeacherPart
+from workbench.inference.endpoint import TeacherPart
 from workbench.persona import Persona
 
 FILES = ("examples", "preferences")

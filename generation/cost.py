@@ -10,13 +10,13 @@ from typing import get_args
 from generation.conversations import ANSWERS, CRITIQUES, REPAIRS, plan_conversations
 from generation.prompts import FEW_SHOT, few_shot_pool
 from generation.questions import ROUNDS, Pool, QuestionRequest
-from generation.teacher import Taught, TeacherPart
+from generation.teacher import Taught
 from generation.teacher_client import shares_of
 from generation.topic_plan import FOLLOW_UP, PlannedQuestion, topic_plan
 from workbench.config import ORDINARY, GenerateSettings
 from workbench.dialogue.players import STEP as USER_STEP
 from workbench.dialogue.users import SimulatedUser
-from workbench.inference.endpoint import Endpoint, Paid, Price
+from workbench.inference.endpoint import Endpoint, Paid, Price, TeacherPart
 from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.judge import trait_questions
 from workbench.language import load_pack

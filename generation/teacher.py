@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from generation.conversations import (
     LINES,
@@ -33,7 +33,7 @@ from workbench.dialogue.users import SimulatedUser
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.completion import Completion, Usage, usage_of
-from workbench.inference.endpoint import Endpoint, Paid
+from workbench.inference.endpoint import Endpoint, Paid, TeacherPart
 from workbench.inference.judge import STEP as JUDGE_STEP
 from workbench.inference.wire import check_reachable
 from workbench.persona import Persona
@@ -42,20 +42,6 @@ from workbench.text import counted
 
 Row = dict[str, Any]
 """One row of a pipeline."""
-
-
-class TeacherPart(NamedTuple):
-    """What one of the teachers gave."""
-
-    model: str
-    planned: int
-    """Rows and conversations that were its to write."""
-    rows: int
-    """Those that came."""
-    tokens: int
-    """Of all its prompts and answers, earlier runs included."""
-    spent: float
-    """Money for them."""
 
 
 @dataclass(frozen=True)

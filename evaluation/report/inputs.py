@@ -22,7 +22,7 @@ from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
 from evaluation.sweep import SweepReport
 from workbench.commands import RoundOptions
-from workbench.inference.endpoint import Paid
+from workbench.inference.endpoint import Paid, TeacherPart
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, Score, SplitName
 from workbench.stats import Comparison
@@ -56,6 +56,8 @@ class StageRun:
     spent: float | None = None
     """What these cost; None where no price is configured."""
     currency: str = ""
+    teachers: Sequence[TeacherPart] = ()
+    """What each of several teachers gave."""
     files: Mapping[str, WrittenFile] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     """Distribution → version."""

@@ -426,4 +426,5 @@ def _stage(one: StageRun) -> dict[str, object]:
         "paid": one.paid._asdict(),
         "spent": one.spent,
         "currency": one.currency,
+        **({"teachers": [part._asdict() for part in one.teachers]} if one.teachers else {}),
     }

@@ -27,7 +27,7 @@ from rounds.layout import (
 )
 from rounds.runner import StageSpec, Work
 from workbench.config import METHODS
-from workbench.inference.endpoint import Paid
+from workbench.inference.endpoint import Paid, TeacherPart
 from workbench.records import Example, SplitName
 from workbench.stats.training_seeds import by_topic, with_seeds
 from workbench.store import read_json_lines
@@ -186,6 +186,7 @@ def _stage_run(manifest: Manifest) -> StageRun:
         paid=Paid.total(Paid(**one) for one in counts.get("paid", {}).values()),
         spent=counts["spent"] if currency else None,
         currency=currency,
+        teachers=[TeacherPart(**one) for one in counts.get("teachers", ())],
         files={name: WrittenFile(one.bytes, one.sha256) for name, one in manifest.outputs.items()},
         versions=manifest.versions,
     )

@@ -288,6 +288,20 @@ class Teacher(Endpoint):
     """How many of the rows it writes, against the shares of the others."""
 
 
+class TeacherPart(NamedTuple):
+    """What one of the teachers gave."""
+
+    model: str
+    planned: int
+    """Rows and conversations that were its to write."""
+    rows: int
+    """Those that came."""
+    tokens: int
+    """Of all its prompts and answers, earlier runs included."""
+    spent: float
+    """Money for them."""
+
+
 OneOrSeveral = Annotated[
     Annotated[Teacher, Tag("[one]")]
     | Annotated[tuple[Teacher, ...], Field(min_length=1), Tag("[several]")],

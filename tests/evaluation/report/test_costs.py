@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.report import ReportInput, build_reports
 from evaluation.report.inputs import StageRun
-from workbench.inference.endpoint import Paid
+from workbench.inference.endpoint import Paid, TeacherPart
 
 PAID = Paid(attempts=12, input_tokens=3_400, output_tokens=56)
 
@@ -54,3 +54,17 @@ def test_currencies_are_never_added_up_and_no_price_is_no_zero(report: ReportInp
         stage("other", None, ""),
     ]
     assert replace(report, stages=stages).spent == {"USD": 2.0, "KRW": 500.0}
+
+
+def test_what_each_of_several_teachers_gave_is_told(report: ReportInput) -> None:
+    parts = [TeacherPart("large", 30, 28, 12_000, 0.25), TeacherPart("small", 10, 9, 800, 0.01)]
+    stage = StageRun("generate", "", 1.0, 1, seed=0, spent=0.26, currency="USD", teachers=parts)
+    reports = build_reports(replace(report, stages=[stage]))
+    page = " ".join(reports["report.html"].split())
+    assert "Teacher large: 28 of its 30 rows came; tokens of all its requests: 12,000. 0.25" in page
+    assert "Teacher small: 9 of its 10 rows came" in page
+    assert json.loads(reports["report.json"])["stages"]["generate"]["teachers"][1]["rows"] == 9
+    assert (
+        "Teacher "
+        not in build_reports(replace(report, stages=[replace(stage, teachers=())]))["report.html"]
+    )
