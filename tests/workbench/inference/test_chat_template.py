@@ -97,6 +97,24 @@ def test_what_a_family_does_is_told(name: str, families: Families) -> None:
         assert table[label].startswith(text), (label, table[label])
 
 
+def test_whether_a_template_marks_answers_is_told(families: Families, tmp_path: Path) -> None:
+    folder = families.tokenizer_folder("chatml")
+    assert (
+        examine_model(folder).table()["answers marked"].startswith("no: with assistant_only_loss")
+    )
+    marked = tmp_path / "marked"
+    shutil.copytree(folder, marked)
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    answer = "{{- one['content'] + '<|im_end|>\\n' -}}"
+    asked = "{{- '<|im_start|>' + one['role'] + '\\n' -}}"
+    template = template.replace(
+        "{{- '<|im_start|>' + one['role'] + '\\n' + one['content'] + '<|im_end|>\\n' -}}",
+        f"{asked}{{%- generation -%}}{answer}{{%- endgeneration -%}}",
+    )
+    (marked / "chat_template.jinja").write_text(template, encoding="utf-8")
+    assert examine_model(marked).table()["answers marked"] == "yes, by {% generation %}"
+
+
 def test_a_template_that_needs_no_bridge_stays_as_it_was_published(families: Families) -> None:
     folder = families.tokenizer_folder("qwen-2.5")
     published = (folder / "chat_template.jinja").read_text(encoding="utf-8")
