@@ -9,6 +9,7 @@ PRESET ?= default
 RUN_FLAGS ?=
 PIP_FLAGS ?=
 TEST_JOBS ?= 2
+ROUND ?= runs/gym-trainer/round-001
 REPORT ?= runs/gym-trainer/round-001/report/report.html
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT :=
@@ -16,7 +17,7 @@ export PIP_CONSTRAINT :=
 export PYTHONDONTWRITEBYTECODE :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-training bench-gpu bench-gpu-wheels bench-osf bench-import prove-import clean
+.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-evaluation bench-scorers bench-paraphrases bench-reward-model bench-training bench-grpo bench-gpu bench-gpu-wheels bench-osf bench-import prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -73,11 +74,18 @@ bench-gpu:
 bench-gpu-wheels: setup
 	$(BIN)/python benchmarks/bench_gpu.py --collect build/gpu-wheels
 
+# Of a round whose SFT is done, such as that of `make run`.
+bench-grpo: setup
+	$(BIN)/python benchmarks/bench_grpo.py $(ROUND)
+
 bench-osf: setup
 	$(BIN)/python benchmarks/bench_osf.py
 
 bench-scorers: setup
 	$(BIN)/python benchmarks/bench_scorers.py
+
+bench-reward-model: setup
+	$(BIN)/python benchmarks/bench_reward_model.py
 
 bench-paraphrases: setup
 	$(BIN)/python benchmarks/bench_paraphrases.py

@@ -15,8 +15,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from training.device import PeakMemory, device_fields, quantization_fields, quiet
+from training.methods import TRAINING_METHODS
 from training.recipe import load_recipe, recipe_path
 from training.run import Recipe, TrainingRun
+from training.self_distillation import teacher_template
 from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.persona import load_persona
 from workbench.records import Example, Preference, user_prompt
@@ -29,6 +31,8 @@ _CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+NEW = ("sft", "sdft")
+"""Methods that make an adapter of their own."""
 WARM_UP = 1
 """Steps that are not timed: the first one compiles kernels."""
 
@@ -130,8 +134,8 @@ def run_of(method: str, recipe: Recipe, folder: Path) -> TrainingRun:
         train=folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl",
         out=folder / f"ours-{method}",
         seed=0,
-        adapter=None if method == "sft" else folder / "adapter",
-        persona=load_persona(PERSONA) if method == "grpo" else None,
+        adapter=None if method in NEW else folder / "adapter",
+        persona=load_persona(PERSONA) if recipe.samples else None,
     )
 
 
@@ -163,13 +167,13 @@ _AS_TRL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "rejected": [{"role": "assistant", "content": r["rejected"]}],
     },
     "grpo": lambda r: {"prompt": r["prompt"]},
+    "sdft": lambda r: {"prompt": r["prompt"], "privileged_context": r["answer"]},
 }
 
 
 def bare(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
     """Train with TRL alone: what a script of its documentation would do with the same fields."""
     import torch
-    import trl
     from datasets import load_dataset
     from peft import LoraConfig, PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -196,16 +200,18 @@ def bare(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
     file = folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl"
     rows = load_dataset("json", data_files=str(file), split="train")
     rows = rows.map(_AS_TRL[method], remove_columns=rows.column_names)
-    names = {"sft": "SFT", "dpo": "DPO", "grpo": "GRPO"}
-    config = getattr(trl, f"{names[method]}Config")(**fields)
+    way = TRAINING_METHODS[recipe.method]
+    config = way.config_class()(**fields)
     more: dict[str, Any] = {}
-    if method == "sft":
+    if method == "sdft":  # what the teacher reads is as long as the workbench's
+        config.teacher_prompt_template = teacher_template(load_persona(PERSONA))
+    if method in NEW:
         more["peft_config"] = LoraConfig(task_type="CAUSAL_LM", **(recipe.lora or {}))
     else:
         model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
     if method == "grpo":
         more["reward_funcs"] = [_exclaims]
-    trainer = getattr(trl, f"{names[method]}Trainer")(
+    trainer: Any = way.trainer_class()(
         model=model, args=config, train_dataset=rows, processing_class=tokenizer, **more
     )
     trainer.add_callback(steps)

@@ -132,7 +132,7 @@ def reviewed_responses(
     where there are any; which ones depends on their ids alone, never on a judge. Those that no
     reviewer labelled are passed over. The judge must not have been shown one as an example.
     """
-    labelled = _labelled(reviews)
+    labelled = fault_labels(reviews)
     groups: dict[bool, list[Example]] = defaultdict(list)
     for example in sorted(examples, key=lambda one: sha256(one.id.encode()).hexdigest()):
         if own := labelled.get(example.id):
@@ -172,7 +172,7 @@ def calibrate(
     kappa has to reach of the ceiling, ``of_arms`` are the ids of the answers that arms gave, and
     ``arms`` all arms' scores, for the rules that name their meaning. No ``judge``, no calibration.
     """
-    labelled = _labelled(reviews)
+    labelled = fault_labels(reviews)
     reason = "" if judge and labelled else "no_reviews" if judge else "no_judge"
     if reason:
         return Calibration(judge=judge, share=share, reason=reason)
@@ -255,7 +255,7 @@ def _reason(kappa: RaterAgreement, ceiling: RaterAgreement, bar: float) -> str:
     return "" if kappa.low >= bar else "below_bar"
 
 
-def _labelled(reviews: Iterable[Review]) -> dict[str, dict[str, Set[str]]]:
+def fault_labels(reviews: Iterable[Review]) -> dict[str, dict[str, Set[str]]]:
     """Return record → reviewer → problems that they named; of the better answer of a pair alone."""
     labelled: dict[str, dict[str, Set[str]]] = defaultdict(dict)
     for review in reviews:

@@ -34,7 +34,8 @@ class LearningCurve(Frozen):
     """A fitted curve and what it foretells."""
 
     measure: str
-    """What falls: ``validation_loss`` in nats a token, or ``missed``, 1 less the fidelity."""
+    """What falls: ``validation_loss`` in nats a token, ``missed``, 1 less the fidelity, or
+    ``balanced_error``, of which 0.5 is chance."""
     sizes: tuple[int, ...]
     """Training rows, rising."""
     means: tuple[float, ...]
@@ -52,6 +53,10 @@ class LearningCurve(Frozen):
     advice: Advice
     """``more`` where the whole interval is worth it, ``stop`` where none of it is."""
 
+    def at(self, rows: int) -> float:
+        """Return the fitted loss with so many rows."""
+        return float(_law(rows, self.scale, self.exponent, self.floor))
+
 
 def fit_curve(
     sizes: Sequence[int],
@@ -67,7 +72,7 @@ def fit_curve(
     like these, not other seeds of training. None with fewer than :data:`FEWEST_SIZES` sizes.
 
     ``sizes`` are the training rows of each fit, rising; ``losses`` holds a list a size, one value a
-    scored row, in the same order.
+    scored row, in the same order; without ``resamples`` there is no interval and no advice.
     """
     import numpy as np
 
@@ -80,7 +85,7 @@ def fit_curve(
         return np.array([_gain(n[-1], *_fit(n, means)) for means in counts @ table.T / rows])
 
     ends = None
-    if rows >= FEWEST_PAIRS:
+    if rows >= FEWEST_PAIRS and resamples:
         ends = percentile_interval(rows, gains, seed=seed, resamples=resamples)
     low, high = ends or (None, None)
     means = table.mean(axis=1)

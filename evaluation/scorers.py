@@ -93,6 +93,8 @@ class ScoringInput:
     """How often the judge is asked each question."""
     cache: Path | None = None
     """File of the judge's answers, read before asking and added to; None to keep none."""
+    words: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Response id → trait → the reward model's word, where there is no judge."""
     style: StyleClassifier | None = None
     references: Mapping[str, str] = field(default_factory=dict)
     """Prompt id → the reviewed answer to it; of a probe, what is expected."""
@@ -174,6 +176,8 @@ def conduct(inputs: ScoringInput) -> list[Score]:
 def judged(inputs: ScoringInput) -> list[Score]:
     """Score what needs a judge; unscored where none is configured or it failed.
 
+    In its place a reward model of the reviews may tell the traits.
+
     Held-out questions are judged by the spec's traits and by their content, probes by whether
     they were met as the spec wants.
     """
@@ -184,7 +188,7 @@ def judged(inputs: ScoringInput) -> list[Score]:
     ]
     pairs.sort(key=lambda pair: metrics.index(pair[1].metric))
     if inputs.judge is None:
-        return [score_of(response, one.metric, unscored=NO_JUDGE) for response, one in pairs]
+        return [_offline(inputs, response, one.metric) for response, one in pairs]
     # What is no answer is not asked about: nothing shows in it.
     questions = [one for response, one in pairs if not inputs.is_broken(response)]
     with track("asking the judge", len(questions) * inputs.votes) as advance:
@@ -206,6 +210,14 @@ def judged(inputs: ScoringInput) -> list[Score]:
             answer = next(answers)
             scores.append(score_of(response, question.metric, answer.value, answer.failure))
     return scores
+
+
+def _offline(inputs: ScoringInput, response: Response, metric: str) -> Score:
+    """Return the reward model's word on a response; unscored where it has none."""
+    word = inputs.words.get(response.id, {}).get(metric)
+    if word is None:
+        return score_of(response, metric, unscored=NO_JUDGE)
+    return score_of(response, metric, 0.0 if inputs.is_broken(response) else word)
 
 
 def _questions(inputs: ScoringInput, response: Response) -> list[JudgeQuestion]:
@@ -321,6 +333,7 @@ def score_responses(
     judge: Endpoint | None = None,
     votes: int = 1,
     cache: Path | None = None,
+    words: Mapping[str, Mapping[str, float]] | None = None,
     style: StyleClassifier | None = None,
     references: Mapping[str, str] | None = None,
     sense: Mapping[str, AnswerSense] | None = None,
@@ -329,7 +342,8 @@ def score_responses(
     """Run every scorer, then derive fidelity; one score for each response and metric.
 
     ``responses`` are of all arms together: fidelity is compared on the traits that all arms have.
-    Without a ``judge`` its metrics are unscored; without ``style``
+    Without a ``judge`` its metrics are unscored, but for traits of which ``words`` has a reward
+    model's word (:func:`evaluation.reward_model.trait_words`); without ``style``
     (:func:`evaluation.style.train_style`) and ``sense`` (:func:`evaluation.sense.measure_sense`)
     there are none of theirs. ``references`` is prompt id → the reviewed answer to it, for the
     metrics of content.
@@ -344,6 +358,7 @@ def score_responses(
         judge,
         votes,
         cache,
+        words or {},
         style,
         references or {},
         sense or {},

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.answer import GREEDY, PromptSet, answer_sets, max_new_tokens_for
 from evaluation.arms import Arm, ModelPool
@@ -25,6 +26,7 @@ from evaluation.sense import Loss, language_loss
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
 from rounds.dial import DialAnswers, full_arm, scaled_arms, scaled_name
+from rounds.judging import ReadStates
 from rounds.layout import adapter
 from rounds.prompt_arms import PromptSearch, left_out, prompt_arms
 from rounds.robustness import RobustnessCheck
@@ -37,9 +39,13 @@ from workbench.inference.answer_cache import CACHE, paid_by
 from workbench.inference.base_models import load_tokenizer, resolve_model
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import STEP as JUDGE_STEP
+from workbench.inference.reward_model import answer_states
 from workbench.prompts import system_prompt
 from workbench.records import Example, ProbePrompt, Response
 from workbench.store import file_hash, write_json
+
+if TYPE_CHECKING:
+    from workbench.inference.reward_model import States
 
 
 class ArmAnswers(NamedTuple):
@@ -63,6 +69,8 @@ class ArmAnswers(NamedTuple):
     """Where answers were cut."""
     loss: tuple[Loss, str]
     """Of texts, and whose it is: tells fluent text from other."""
+    states: ReadStates
+    """What the base, without a system prompt, makes of answers."""
 
     @property
     def answered(self) -> list[Response]:
@@ -115,7 +123,17 @@ def answer_all(
         loss = language_loss(language, pool, scratch / "loss")
     responses, crossed = [*responses, *talks], robustness.crossed(crossed)
     rows = instructions.examples
-    return ArmAnswers(responses, rows, instructed, safe, crossed, dial, prices, gate, limit, loss)
+    states = partial(_states, pool)
+    return ArmAnswers(
+        *(responses, rows, instructed, safe, crossed, dial, prices, gate, limit, loss, states)
+    )
+
+
+def _states(pool: ModelPool, responses: Sequence[Response]) -> States:
+    """Return what the base makes of each response to what was asked, (n, d)."""
+    chats = (tuple(m for m in one.prompt if m.role != "system") for one in responses)
+    pairs = [(chat, one.text) for chat, one in zip(chats, responses, strict=True)]
+    return answer_states(*pool.use(Arm("base")), pairs)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from evaluation.outcome import SenseReport
 from evaluation.pairwise import PairwiseResult
 from evaluation.people import People
 from evaluation.prices import Prices
+from evaluation.reward_model import RewardReport
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
@@ -122,6 +123,7 @@ INSTRUCTIONS = Records("evaluate", "instructions.jsonl", Response)
 INSTRUCTION_PROMPTS = Records("evaluate", "instruction-prompts.jsonl", Example)
 COMPARISON = Document("evaluate", "comparison.json", Comparison)
 CALIBRATION = Document("evaluate", "calibration.json", Calibration)
+REWARD_MODEL = Document("evaluate", "reward-model.json", RewardReport)
 GENERAL = Document("evaluate", "general.json", GateReport)
 STYLE = Document("evaluate", "style.json", StyleReport)
 SENSE = Document("evaluate", "sense.json", SenseReport)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from training.data import REVIEWED
@@ -13,6 +13,7 @@ from training.rewards import (
     RewardGain,
     RewardSettings,
     make_rewards,
+    model_reward,
     reward_gain,
     sense_reward,
 )
@@ -20,10 +21,13 @@ from training.run import MethodHooks, TrainerParts, TrainingRun
 from training.trl_patches import prepare_rollouts
 from workbench.errors import UserError
 from workbench.inference.agreement import ReviewedAnswer
+from workbench.inference.reward_model import Answered, answer_states
 from workbench.store import write_json
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+    from workbench.inference.reward_model import States
 
 _BEFORE = "before.json"
 """Kept with the checkpoints: a run that goes on measures only what comes after."""
@@ -53,6 +57,7 @@ class RewardHooks(MethodHooks):
         """
         parts.check_prompts()
         self._add_sense(parts)
+        self._add_reward_model(parts)
         parts.arguments.reward_weights = self.rewards.weights
         return {"reward_funcs": list(self.rewards.functions)}
 
@@ -65,8 +70,28 @@ class RewardHooks(MethodHooks):
             function = sense_reward(rows, self.run.persona, settings, self.rewards)
             self.rewards.add(function, settings.sense)
 
+    def _add_reward_model(self, parts: TrainerParts) -> None:
+        """Reward what the reviewers' labels taught; the base reads, which is the policy bare.
+
+        Raises:
+            UserError: The recipe gives it a weight, and the run names none.
+        """
+        settings, model = self.run.recipe.rewards or RewardSettings(), self.run.reward_model
+        if not settings.reward_model:
+            return
+        if model is None:
+            raise UserError("the rewards give a reward model a weight, and the run names none")
+
+        def read(answers: Sequence[Answered]) -> States:
+            policy = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            with policy.disable_adapter():
+                return answer_states(policy, parts.tokenizer, answers)
+
+        self.rewards.add(model_reward(model, read), settings.reward_model)
+
     def prepare(self, trainer: Trainer) -> None:
         """Repair the rollouts."""
+        self.trainer = trainer
         prepare_rollouts(trainer)
 
     def train(

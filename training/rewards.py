@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -23,14 +23,20 @@ from workbench.inference.embedder import AUTO, NGRAMS, make_embedder
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.judge import judged_traits, trait_share
 from workbench.inference.reasoning import separate
+from workbench.inference.reward_model import Answered, RewardModel
 from workbench.persona import Persona, Trait
 from workbench.records import Message
 from workbench.values import Frozen, Settings
+
+if TYPE_CHECKING:
+    from workbench.inference.reward_model import States
 
 Turns = Sequence[Mapping[str, str]]
 """A conversation as TRL hands it over."""
 Completion = str | Turns
 RewardFunction = Callable[..., Any]
+ReadStates = Callable[[Sequence[Answered]], "States"]
+"""Conversations with their answers → (n, d), as :func:`answer_states` gives them."""
 DISTINCT = "completions/distinct"
 """Logged: 0 where all completions of a step are one text, 1 where no two are the same."""
 REWARDED = "traits/rewarded"
@@ -55,6 +61,9 @@ class RewardSettings(Settings):
     embedder: str | None = None
     """What sense is told by, as ``evaluate.embedder``; by default n-grams where it is watched, and
     ``auto`` where it is rewarded."""
+    reward_model: float = Field(default=0.0, ge=0, le=100)
+    """Weight of the reviewers' reward model: the mean chance of the traits that passed the gate of
+    the last evaluation with ``reward_model: true``."""
     think: float = Field(default=0.0, ge=0, le=100)
     """Weight of TRL's ``think_format_reward``: reasoning between think tags, then an answer."""
 
@@ -126,7 +135,7 @@ def make_rewards(
                 fix="name its endpoint under 'judge' in the configuration, or drop it",
             )
         rewards.add(judge_reward(persona, judge), settings.judge)
-    if not any(rewards.weights) and not settings.sense:
+    if not any(rewards.weights) and not (settings.sense or settings.reward_model):
         raise UserError(
             "every trait is held out, so that nothing is rewarded",
             where="rewards.held_out",
@@ -163,6 +172,25 @@ def sense_reward(
         return values
 
     reward.__name__ = SENSE
+    return reward
+
+
+def model_reward(model: RewardModel, read: ReadStates) -> RewardFunction:
+    """Return a reward function named ``reward_model``.
+
+    ``read`` gives what the base, adapters off, makes of answers to their conversations.
+    """
+
+    def reward(
+        prompts: Sequence[Turns], completions: Sequence[Completion], **_: object
+    ) -> list[float]:
+        answered = [
+            (tuple(Message.model_validate(turn) for turn in prompt), text_of(completion))
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+        return model.rewards(read(answered))
+
+    reward.__name__ = "reward_model"
     return reward
 
 

@@ -24,6 +24,7 @@ from workbench.config import Method
 from workbench.errors import UserError
 from workbench.inference.answer_cache import model_fingerprint
 from workbench.inference.endpoint import Endpoint
+from workbench.inference.reward_model import RewardModel
 from workbench.persona import Persona
 from workbench.store import file_hash
 from workbench.values import Frozen, Settings
@@ -140,6 +141,8 @@ class TrainingRun(Frozen):
     """Whose traits are rewarded; for GRPO."""
     judge: Endpoint | None = None
     """An endpoint for the traits that no rule checks; for GRPO."""
+    reward_model: RewardModel | None = None
+    """What reviewers' labels taught of those traits, where the gate let it through; for GRPO."""
 
     @property
     def method(self) -> Method:
@@ -166,6 +169,7 @@ class TrainingRun(Frozen):
             "seed": self.seed,
             "persona": self.persona.record_id if self.persona else "",
             "judge": self.judge.model if self.judge else "",
+            **({"reward_model": self.reward_model.model_dump()} if self.reward_model else {}),
         }
         text = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -192,8 +192,7 @@ class TrainSettings(Settings):
     """Which recipes; ``auto`` takes the embedded one without a GPU, else the one for GPUs."""
 
     methods: tuple[Method, ...] = ("sft", "dpo")
-    """What ``persona run`` trains; the others are asked for by
-    ``persona train grpo|kto|sdft``."""
+    """What ``persona run`` trains; ``persona train METHOD`` is for the others."""
     sft: str = "auto"
     """Name of a recipe that comes along, or the path of one."""
     dpo: str = "auto"
@@ -288,6 +287,9 @@ class EvaluateSettings(Settings):
     judge_rows: int = Field(default=150, ge=8)
     """At most so many answers that reviewers labelled are put to the judge to tell how good it is;
     those of arms, from a blind round, come first."""
+    reward_model: bool = False
+    """Without a judge: train a reward model on the reviews, for the traits that only a judge can
+    check. It counts behind the judge's gate; the report says how many labels that takes."""
     max_unscored: float = Field(default=0.1, ge=0, le=1)
     """Largest share of one metric's scores that may be missing; more means exit code 3."""
     sense_floor: float | None = Field(default=None, ge=0, le=1)

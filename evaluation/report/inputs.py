@@ -17,6 +17,7 @@ from evaluation.outcome import SenseReport
 from evaluation.pairwise import WinRate
 from evaluation.people import People
 from evaluation.prices import Prices
+from evaluation.reward_model import RewardReport
 from evaluation.robustness import Robustness
 from evaluation.safety_case import SafetyCase
 from evaluation.style import StyleReport
@@ -106,6 +107,8 @@ class ReportInput:
     faults: Sequence[PlantedFault] = ()
     agreement: ReviewersAgreement | None = None
     calibration: Calibration | None = None
+    reward: RewardReport | None = None
+    """The reward model in a judge's place, and how many labelled answers it takes."""
     general: GateReport | None = None
     style: StyleReport | None = None
     win_rates: Sequence[WinRate] = ()

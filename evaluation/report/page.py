@@ -179,6 +179,8 @@ def _judge_lead(report: ReportInput, wording: Wording) -> str:
     counted = [name for name in calibration.trusted if name in calibration.traits]
     if counted:
         names = ", ".join(map(wording.metric, counted))
+        if report.reward:
+            return wording("judge.reward", traits=names)
         return wording("judge.trusted", judge=calibration.judge, traits=names)
     reasons = dict.fromkeys(gate.reason for gate in calibration.gates.values())
     why = ", ".join(map(wording.reason, filter(None, [calibration.reason, *reasons])))
@@ -403,6 +405,9 @@ def summary(report: ReportInput) -> dict[str, object]:
         "drift_change": {name: _plain(one) for name, one in comparison.drift_change.items()},
         "conversations": [_plain(one) for one in _measured(report)],
         "judge": _plain(report.calibration),
+        "reward_model": {trait: _plain(one) for trait, one in report.reward.curves.items()}
+        if report.reward
+        else None,
         "people": _plain(report.people),
         "robustness": _plain(report.robustness),
         "dial": _plain(report.dial),

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from evaluation.answer import cut_shares
-from evaluation.calibration import Calibration, calibrate, reviewed_responses
+from evaluation.calibration import Calibration
 from evaluation.gate import GateReport, check_unanswered, check_unscored
 from evaluation.outcome import sense_report
 from evaluation.pairwise import compare_pairs
@@ -29,6 +28,7 @@ from rounds.answering import ArmAnswers, answer_all, bill
 from rounds.arms import named_arms, own_arms
 from rounds.context import RoundContext
 from rounds.dial import dial_of
+from rounds.judging import Judging, ReviewedRows
 from rounds.last_evaluation import (
     READ,
     LastEvaluation,
@@ -47,7 +47,6 @@ from workbench.arm_names import OPTIMISED
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE, base_fingerprint
 from workbench.inference.embedder import make_embedder
-from workbench.inference.endpoint import Endpoint
 from workbench.inference.wire import check_reachable
 from workbench.records import Example, ProbePrompt, Response, Review, Score
 from workbench.stats import Comparison, compare
@@ -62,8 +61,10 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
     arms = named_arms(context, "")
     named = {f"arm {arm.name}": arm.adapter for arm in arms if arm.adapter}
     bases = {arm.name: base_fingerprint(arm.model) for arm in arms if arm.model}
-    last, optimised = last_evaluated(context.round), OPTIMISED in prompt_arms(context)
+    optimised = OPTIMISED in prompt_arms(context)
     packages = ["peft", "ragas", "scipy", "sentence-transformers", "torch", "transformers"]
+    last, settings = last_evaluated(context.round), context.config.evaluate
+    judged = context.config.judge or settings.reward_model
     return StageSpec(
         STAGE,
         partial(_evaluate, context),
@@ -78,8 +79,8 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
         ),
         optional=(
             layout.CARRY_OVER_REVIEWS,
-            *((layout.VALIDATION,) if context.config.evaluate.prompt_arms else ()),
-            *((layout.BLIND_PAIRS, layout.BLIND_REVIEWS) if context.config.judge else ()),
+            *((layout.VALIDATION,) if settings.prompt_arms or settings.reward_model else ()),
+            *((layout.BLIND_PAIRS, layout.BLIND_REVIEWS) if judged else ()),
         ),
         earlier=tuple((last, one) for one in READ) if last else (),
         files={
@@ -96,7 +97,7 @@ def evaluate_stage(context: RoundContext) -> StageSpec:
             "judge": dumped(context.config.judge),
             "embedder": context.config.model_dump(mode="json")["embedder"],
             **({"simulated_user": dumped(user)} if (user := context.config.simulated_user) else {}),
-            **dumped(context.config.evaluate),
+            **dumped(settings),
         },
         packages=(*packages, *(["gepa"] if optimised else [])),
         resumable=True,
@@ -109,7 +110,7 @@ class EvaluateInputs:
 
     train: list[Example]
     validation: list[Example]
-    """Where prompts are searched for, which these rows decide."""
+    """Where prompts are searched for, which these rows decide; a reward model learns from them."""
     test: list[Example]
     probes: list[ProbePrompt]
     baseline: list[Response]
@@ -143,25 +144,18 @@ class EvaluateInputs:
             LastEvaluation.read(last) if last else None,
         )
 
+    @property
+    def reviewed(self) -> ReviewedRows:
+        """What the judge, or the reward model in its place, is held against."""
+        reviews, learning = [*self.reviews, *self.blind_reviews], [*self.train, *self.validation]
+        return ReviewedRows(self.filtered, self.blind, reviews, learning, self.test)
+
 
 class _Sense(NamedTuple):
     """What sense is measured with, and the measures of each response; None where nothing is."""
 
     inputs: SenseInput | None
     measures: dict[str, AnswerSense]
-
-
-class _Judging(NamedTuple):
-    """Who is asked what rules cannot tell, and how."""
-
-    judge: Endpoint | None
-    votes: int
-    cache: Path
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """The arguments that every question to the judge shares."""
-        return {"votes": self.votes, "cache": self.cache}
 
 
 def _evaluate(context: RoundContext, work: Work) -> None:
@@ -175,7 +169,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
         )
     probes = take_probes(inputs.probes, settings.probes, settings.conversations)
     scratch = work.round.scratch(STAGE)
-    judging = _Judging(context.config.judge, settings.votes, scratch / CACHE)
+    judging = Judging(context.config.judge, settings.votes, scratch / CACHE)
     for endpoint in filter(None, (judging.judge, context.config.simulated_user)):
         check_reachable(endpoint)  # before the hours, not after them
     safety = SafetyCheck.of(context, inputs.probes)
@@ -184,17 +178,16 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     answers = answer_all(context, work, *rows, questions, safety, robustness, scratch)
     sense = _sense(context, inputs, prompts, answers)
     questions += safety.conversations
+    judging = judging.by_reviews(context, inputs.reviewed, answers.responses, answers.states)
     scores, style = _score(context, inputs, answers.responses, questions, sense, judging)
-    calibration = _calibrate(context, inputs, judging, scores)
+    calibration = _calibrate(context, work, inputs, judging, scores)
     comparison, gate = _compare(context, work, inputs.last, answers, scores, calibration)
     lines = _write_robustness(work, robustness, comparison, answers, sense, judging)
     _write_dial(context, work, comparison, answers, safety, sense, judging)
     case = safety.case(comparison, gate, answers.safety, lines)
-    work.write(layout.RESPONSES, answers.responses)
-    _write_prompts(context, work, answers, safety)
+    _write_answers(context, work, answers, safety)
     work.write(layout.SAFETY, case)
     work.write(layout.SCORES, scores)
-    work.write(layout.CALIBRATION, calibration)
     work.write(layout.GENERAL, gate)
     work.write(layout.STYLE, style)
     _write_pairs(context, work, answers.answered, judging)
@@ -214,7 +207,7 @@ def _evaluate(context: RoundContext, work: Work) -> None:
     )
 
 
-def _write_prompts(
+def _write_answers(
     context: RoundContext, work: Work, answers: ArmAnswers, safety: SafetyCheck
 ) -> None:
     """Write the prompts that stand in no other file, and what was answered to them.
@@ -227,6 +220,7 @@ def _write_prompts(
         (layout.INSTRUCTION_PROMPTS, answers.instructions),
         (layout.SAFETY_PROMPTS, safety.prompts),
     )
+    work.write(layout.RESPONSES, answers.responses)
     work.write(layout.PRICES, answers.prices)
     work.write(layout.INSTRUCTIONS, answers.instructed)
     work.write(layout.SAFETY_ANSWERS, answers.safety)
@@ -278,7 +272,7 @@ def _write_robustness(
     comparison: Comparison,
     answers: ArmAnswers,
     sense: _Sense,
-    judging: _Judging,
+    judging: Judging,
 ) -> list[SafetyLine]:
     """Write the answers on other surfaces, and how the arm holds there; return its safety line."""
     result = robustness.result(
@@ -303,7 +297,7 @@ def _write_dial(
     answers: ArmAnswers,
     safety: SafetyCheck,
     sense: _Sense,
-    judging: _Judging,
+    judging: Judging,
 ) -> None:
     """Write how the arm does at other strengths of its adapter, where they were asked for."""
     if answers.dial is None:
@@ -329,7 +323,7 @@ def _score(
     responses: list[Response],
     questions: list[Example],
     sense: _Sense,
-    judging: _Judging,
+    judging: Judging,
 ) -> tuple[list[Score], StyleReport]:
     """Return the scores of all responses, and how well style tells trained rows from the base's."""
     style = train_style(inputs.train, inputs.baseline, seed=context.config.seed)
@@ -337,6 +331,7 @@ def _score(
         context.persona,
         responses,
         judge=judging.judge,
+        words=judging.words,
         style=style,
         references={question.id: question.answer for question in questions},
         sense=sense.measures,
@@ -347,25 +342,14 @@ def _score(
 
 
 def _calibrate(
-    context: RoundContext, inputs: EvaluateInputs, judging: _Judging, arms: list[Score]
+    context: RoundContext, work: Work, inputs: EvaluateInputs, judging: Judging, arms: list[Score]
 ) -> Calibration:
-    """Hold the judge against the reviewers, on answers as they saw them: arms' own ones first."""
-    judge, persona, settings = judging.judge, context.persona, context.config.evaluate
-    if judge is None:
-        return calibrate(persona, [], [])
-    reviews, blind = [*inputs.reviews, *inputs.blind_reviews], inputs.blind
-    rows = reviewed_responses(blind, reviews, rows=settings.judge_rows)
-    rows += reviewed_responses(inputs.filtered, reviews, rows=settings.judge_rows - len(rows))
-    return calibrate(
-        persona,
-        score_responses(persona, rows, judge=judge, **judging.how),
-        reviews,
-        judge=judge.model,
-        share=settings.judge_bar,
-        of_arms={one.id for one in blind},
-        arms=arms,
-        seed=context.config.seed,
-    )
+    """Write whether the judge's word counts, or that of the reward model in its place."""
+    calibration = judging.calibrate(context, inputs.reviewed, arms)
+    work.write(layout.CALIBRATION, calibration)
+    if (reward := judging.reward_report(context, calibration)) is not None:
+        work.write(layout.REWARD_MODEL, reward)
+    return calibration
 
 
 def _compare(
@@ -400,7 +384,7 @@ def _compare(
 
 
 def _write_pairs(
-    context: RoundContext, work: Work, responses: list[Response], judging: _Judging
+    context: RoundContext, work: Work, responses: list[Response], judging: Judging
 ) -> None:
     """Have a judge compare arms in pairs, where there is one and it is wanted."""
     if judging.judge is None or not context.config.evaluate.pairwise:

@@ -49,6 +49,7 @@ REPORTED: tuple[Artifact, ...] = (
 OPTIONAL: tuple[Artifact, ...] = (
     layout.CARRY_OVER_EXAMPLES,
     layout.WIN_RATES,
+    layout.REWARD_MODEL,
     layout.PEOPLE,
     layout.SEEDS,
     layout.SENSE,
@@ -112,6 +113,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         faults=_faults(context.persona_folder / "faults.jsonl"),
         agreement=ReviewersAgreement(agreement.overlapping, agreement.questions, agreement.rules),
         calibration=work.read(layout.CALIBRATION),
+        reward=work.read(layout.REWARD_MODEL) if layout.REWARD_MODEL in work.inputs else None,
         general=work.read(layout.GENERAL),
         style=work.read(layout.STYLE),
         win_rates=work.read(layout.WIN_RATES).rates if layout.WIN_RATES in work.inputs else (),

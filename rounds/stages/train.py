@@ -14,6 +14,7 @@ from typing import NamedTuple
 from rounds import layout
 from rounds.artifacts import Records
 from rounds.context import RoundContext
+from rounds.judging import reward_model_key, trusted_reward_model
 from rounds.layout import (
     RoundFolder,
     adapter,
@@ -32,6 +33,7 @@ from training.run import Recipe, TrainingRun
 from workbench.config import METHODS, Method
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import has_gpu, resolve_model
+from workbench.inference.reward_model import RewardModel
 from workbench.records import Example, Preference, Record, SplitName, UnpairedPreference
 from workbench.store import existing, read_records
 from workbench.values import dumped
@@ -120,6 +122,18 @@ def _check_method(context: RoundContext, method: Method) -> None:
     if method == "grpo":
         rewards = recipe.rewards or RewardSettings()
         make_rewards(context.persona, rewards, context.config.seed, context.config.judge)
+        _reward_model(context, recipe)
+
+
+def _reward_model(context: RoundContext, recipe: Recipe) -> RewardModel | None:
+    """Return the reviewers' reward model where a recipe rewards it.
+
+    Raises:
+        UserError: It gives it a weight, and no evaluation has one that passed the gate.
+    """
+    if not (recipe.rewards and recipe.rewards.reward_model):
+        return None
+    return trusted_reward_model(context, f"{recipe_path(context, recipe.method)}: rewards")
 
 
 def training_stage(method: Method, context: RoundContext) -> StageSpec:
@@ -151,6 +165,7 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
             "base": context.base_key(method),
             "overrides": settings.overrides.get(method, {}),
             **({"judge": dumped(context.config.judge)} if grpo else {}),
+            **({"reward_model": model} if grpo and (model := _heads_key(context)) else {}),
             # Where several processes share the training, sums are rounded otherwise.
             **({"launch": settings.launch, "processes": settings.processes} if shared else {}),
         },
@@ -162,6 +177,15 @@ def training_stage(method: Method, context: RoundContext) -> StageSpec:
 def reads_texts(context: RoundContext, name: str) -> bool:
     """Return whether a stage trains on raw text, for which a base needs no chat template."""
     return any(name == method and _outline(context, method).reads_texts for method in METHODS)
+
+
+def _heads_key(context: RoundContext) -> str:
+    """Return what tells the reward model of GRPO's recipe from others; empty where it has none."""
+    recipe, _ = read_yaml(recipe_path(context, "grpo"))
+    rewards = recipe.get("rewards")
+    own = rewards.get("reward_model") if isinstance(rewards, dict) else None
+    changed = context.config.train.overrides.get("grpo", {}).get("rewards.reward_model", own)
+    return reward_model_key(context) if changed else ""
 
 
 class _Outline(NamedTuple):
@@ -239,6 +263,7 @@ def _train(context: RoundContext, method: Method, start: RoundFolder | None, wor
         tracker=settings.tracker,
         persona=context.persona if recipe.samples else None,
         judge=context.config.judge if method == "grpo" else None,
+        reward_model=_reward_model(context, recipe),
     )
     progress = work.round.folder / layout.PROGRESS
     summary = run_training(run, settings.launch, settings.processes, progress)

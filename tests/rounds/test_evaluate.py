@@ -14,15 +14,17 @@ import pytest
 
 from evaluation.prices import Prices
 from evaluation.probes import PROBES
+from evaluation.reward_model import TOO_FEW_FAULTS
 from rounds.arms import parse_arms
 from rounds.context import open_context
-from rounds.layout import GENERAL, Manifest
+from rounds.layout import CALIBRATION, GENERAL, REWARD_MODEL, Manifest, RoundFolder
 from rounds.pipeline import run_stages
 from tests.round_to_evaluate import INSTRUCTED, write_round
 from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
-from workbench.records import Example, Response, Score
+from workbench.inference.reward_model import NAME
+from workbench.records import Example, Response, Review, Score
 from workbench.store import read_records, write_records
 
 ARMS = ["base", "base+prompt", "sft", "sft+dpo", "sft+dpo+prompt"]
@@ -373,3 +375,26 @@ def test_the_best_examples_are_chosen_without_a_test_prompt_and_every_arm_has_it
         prices_of(copied).prompts[0].rows == prompt.rows
         and prices_of(copied).prompts[0].loss == prompt.loss
     )
+
+
+def test_a_reward_model_of_the_reviews_scores_what_it_could_learn(
+    copied: Path, evaluate: Evaluate
+) -> None:
+    rows = list(read_records(copied / "filter" / "examples.jsonl", Example))
+    problems = [["tough_kind"] if at % 2 else [] for at in range(len(rows))]
+    reviews = [
+        Review(reviewer="r", record=row.id, answers={"fidelity": 3, "problems": own})
+        for row, own in zip(rows, problems, strict=True)
+    ]
+    write_records(copied / "review" / "reviews.jsonl", reviews)
+    few = {"arms": ["base", "sft"], "reward_model": True, "requests": 0, "robustness": "off"}
+    evaluate(evaluate=few)
+
+    gates = RoundFolder(copied).read(CALIBRATION)
+    curves = RoundFolder(copied).read(REWARD_MODEL).curves
+    assert (gates.judge, gates.rows) == (NAME, len(rows))
+    assert curves["tough_kind"].curve is not None
+    assert curves["fits_question"].reason == gates.traits["fits_question"].reason == TOO_FEW_FAULTS
+    scores = [s for s in read_records(copied / "evaluate" / "scores.jsonl", Score) if not s.probe]
+    assert {s.value for s in scores if s.metric == "tough_kind"} <= {0.0, 1.0}
+    assert {s.unscored for s in scores if s.metric == "fits_question"} == {"no_judge"}

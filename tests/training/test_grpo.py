@@ -8,6 +8,7 @@ from training.rewards import DISTINCT, HELD_OUT, REWARDED, RewardSettings
 from training.run import TrainSummary
 from training.trainer import train
 from workbench.errors import UserError
+from workbench.inference.reward_model import RewardModel, TraitHead
 from workbench.persona import Persona
 
 from .conftest import GRPO, built, curve, kill_at, recipe_of, run_of
@@ -163,3 +164,31 @@ def test_a_trait_that_is_not_there_is_one_line(
                 recipe, tiny_model, examples, tmp_path, adapter=sft_adapter, persona=small_persona
             )
         )
+
+
+def test_a_reward_model_of_the_reviews_reads_the_base_and_adds_its_reward(
+    tiny_model: Path,
+    sft_adapter: Path,
+    examples: Path,
+    small_persona: Persona,
+    tmp_path: Path,
+) -> None:
+    """With no weight on what the base makes of an answer, each gets the chance of the bias."""
+    recipe = recipe_of(GRPO, max_steps=2)
+    assert recipe.rewards
+    rewards = recipe.rewards.model_copy(update={"reward_model": 2.0})
+    recipe = recipe.model_copy(update={"rewards": rewards})
+    heads = {"kind": TraitHead(weights=(0.0,) * 64, bias=0.0)}
+    more = {"adapter": sft_adapter, "persona": small_persona}
+    run = run_of(
+        recipe, tiny_model, examples, tmp_path, reward_model=RewardModel(heads=heads), **more
+    )
+
+    train(run)
+
+    steps = [entry for entry in curve(tmp_path) if "reward" in entry]
+    assert [entry["rewards/reward_model/mean"] for entry in steps] == [0.5, 0.5]
+    for entry in steps:
+        assert entry["reward"] == pytest.approx(entry["rewards/short/mean"] + 1.0)
+    with pytest.raises(UserError, match="give a reward model a weight, and the run names none"):
+        train(run_of(recipe, tiny_model, examples, tmp_path / "none", **more))

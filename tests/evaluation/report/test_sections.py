@@ -12,6 +12,7 @@ import pytest
 from evaluation.calibration import Calibration, JudgeGate
 from evaluation.dial import Dial, DialPoint, Refusals
 from evaluation.gate import GateReport, check_forgetting
+from evaluation.learning_curve import LearningCurve
 from evaluation.outcome import MeanEstimate
 from evaluation.people import Pairing, People
 from evaluation.prices import ArmPrice, Prices, SearchedPrompt
@@ -20,6 +21,7 @@ from evaluation.report.dial import dial_lines
 from evaluation.report.sweep import sweep_line
 from evaluation.report.verdict import surface_lines, tuning_against_prompt, verdict
 from evaluation.report.wording import Wording
+from evaluation.reward_model import TOO_FEW_FAULTS, RewardReport, TraitCurve
 from evaluation.robustness import cross, crossed_responses, load_surfaces, measure_robustness
 from evaluation.scorers import score_responses
 from evaluation.sweep import SweepReport, SweepTrial
@@ -27,6 +29,7 @@ from tests.evaluation.report.conftest import ANSWERS, Evaluated
 from tests.evaluation.report.test_page import Page, html_of
 from tests.evaluation.test_gate import followed, general
 from workbench.config import GateBounds
+from workbench.inference.reward_model import RewardModel
 from workbench.persona import Persona
 from workbench.records import Example, Response
 from workbench.stats import compare
@@ -171,6 +174,42 @@ def test_a_judge_that_passes_the_bar_carries_weight_and_is_named(full: ReportInp
     assert "Traits that need a judge carry no weight" not in text
 
 
+def test_a_reward_model_in_the_judges_place_says_how_many_answers_it_takes(
+    full: ReportInput,
+) -> None:
+    curve = LearningCurve(
+        measure="balanced_error",
+        sizes=(30, 60, 120),
+        means=(0.5, 0.4, 0.31),
+        scored=120,
+        scale=1.6,
+        exponent=0.34,
+        floor=0.0,
+        doubled=0.25,
+        gain=0.2,
+        low=None,
+        high=None,
+        advice="unclear",
+    )
+    few = TraitCurve(rows=120, faults=2, reason=TOO_FEW_FAULTS)
+    known = TraitCurve(rows=120, faults=40, curve=curve, needed=310)
+    flat = known.model_copy(update={"needed": None})
+    texts = [
+        Page(html_of(replace(full, reward=RewardReport(model=RewardModel(), curves=curves)))).text
+        for curves in ({"kind": known}, {"kind": flat}, {"kind": few})
+    ]
+
+    assert "Kind and tough 120 40 50% from 30; 40% from 60; 31% from 120 310 or more" in texts[0]
+    assert "31% from 120 more than can be foretold: the error does not fall" in texts[1]
+    assert "Kind and tough 120 2 reviewers found too few answers without it to learn" in texts[2]
+    assert full.calibration
+    gate = full.calibration.traits["kind"].model_copy(update={"reason": ""})
+    trusted = full.calibration.model_copy(update={"traits": {"kind": gate}})
+    reward = RewardReport(model=RewardModel(), curves={"kind": known})
+    page = Page(html_of(replace(full, calibration=trusted, reward=reward)))
+    assert "In a judge's place stands a reward model, trained on the reviewers'" in page.text
+
+
 def test_probes_and_turns_stand_apart_from_the_held_out_questions(page: Page) -> None:
     assert "Every arm below answered the same 8 questions" in page.text
     assert "Safety boundary: persona kept" in page.text
@@ -298,7 +337,10 @@ def test_the_dial_is_a_table_three_curves_and_a_word(full: ReportInput, language
         for strength, change in changes.items()
     ]
     dial = Dial(arm="sft+dpo", questions=8, points=tuple(points))
-    report, wording = replace(full, persona=persona, dial=dial), Wording(persona)
+    (first, *_) = full.responses
+    said = [first.evolve(arm=f"arm-{one}", text=f"At {one}.") for one in (1.0, 0.5)]
+    report = replace(full, persona=persona, dial=dial, dial_answers=said)
+    wording = Wording(persona)
     page, html = Page(html_of(report)), html_of(report)
     line = dial_lines(dial, wording)[0]
     # Full strength does not pass the gate, half of it does.
@@ -307,6 +349,10 @@ def test_the_dial_is_a_table_three_curves_and_a_word(full: ReportInput, language
     section = html[html.index('<section id="dial">') :]
     section = section[: section.index("</section>")]
     assert section.count('class="chart"') == 3
+    # The answers to one question stand together, the weakest first, by strength and not by name.
+    answers = section[section.index('id="dial-answers"') :]
+    assert answers.count("<h3>") == 1 and "arm-" not in answers
+    assert answers.index("At 0.5.") < answers.index("At 1.0.")
     assert line in build_reports(report)["report.md"]
     assert json.loads(build_reports(report)["report.json"])["dial"]["questions"] == 8
     assert 'id="dial"' not in html_of(full)
