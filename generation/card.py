@@ -47,10 +47,13 @@ def _facts(persona: Persona, manifest: Mapping[str, Any]) -> dict[str, str]:
     counts, settings = manifest["counts"], manifest["settings"]
     prompts = counts.get("prompts", {})
     spent = f"{counts['spent']:.4f} {counts['currency']}" if counts.get("currency") else "unknown"
+    parts = [TeacherPart(**one) for one in counts.get("teachers", ())]
+    teachers = teacher_lines(parts, counts.get("currency") or "")
     lost = ", ".join(f"{kind} {count}" for kind, count in counts.get("lost", {}).items())
     return {
         "Persona": f"{persona.name}, version {persona.version} (`{persona.record_id}`)",
-        "Teacher": _teachers(settings.get("teacher"), counts),
+        "Teacher": _names(settings.get("teacher")),
+        **({"Each teacher": "; ".join(teachers)} if teachers else {}),
         "Rows": f"{counts['taught']} of {counts.get('planned', 0)} planned; lost: {lost or 'none'}",
         "Judge": (settings.get("judge") or {}).get("model", "none: rules alone"),
         "Prompts": ", ".join(f"{name} `{mark}`" for name, mark in prompts.items()),
@@ -61,9 +64,7 @@ def _facts(persona: Persona, manifest: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _teachers(who: Any, counts: Mapping[str, Any]) -> str:
-    """Return the teacher's name; of several what each gave."""
-    if not isinstance(who, list):
-        return str((who or {}).get("model", "none"))
-    parts = [TeacherPart(**one) for one in counts["teachers"]]
-    return "; ".join(teacher_lines(parts, counts.get("currency") or ""))
+def _names(who: Any) -> str:
+    """Return the teachers' names."""
+    several = who if isinstance(who, list) else [who or {"model": "none"}]
+    return ", ".join(str(one["model"]) for one in several)

@@ -62,7 +62,7 @@ class LiveRow(Frozen):
             )
             for row in rows
         ]
-        return came + [cls(kind="", teacher=one.source, dropped=one.reason) for one in drops]
+        return [cls(kind="", teacher=one.source, dropped=one.reason) for one in drops] + came
 
 
 @dataclass

@@ -12,7 +12,7 @@ from workbench.errors import nearest
 from workbench.inference.embedded import EMBEDDED
 from workbench.inference.endpoint import Endpoint, OneOrSeveral, Teacher
 from workbench.inference.processor import ProcessorSettings
-from workbench.values import Settings
+from workbench.values import Settings, StepName
 from workbench.yamlfile import read_yaml, validate
 
 LOCAL = "local"
@@ -58,7 +58,7 @@ class GenerateSettings(Settings):
     turn_fidelity: float = Field(default=0.8, ge=0, le=1)
     """Least share of the traits that an answer of a conversation shows; below it the teacher
     critiques and repairs it once."""
-    steps: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")], ...] = ()
+    steps: tuple[StepName, ...] = ()
     """Steps of your own that every answer goes through before it is judged, such as
     ``my_steps:Shorten``: classes of distilabel's in a module that Python finds."""
     margin: float = Field(default=0.2, ge=0, le=1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import Annotated, Any, overload
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
@@ -30,3 +30,14 @@ def dumped(part: None) -> None: ...
 def dumped(part: BaseModel | None) -> dict[str, Any] | None:
     """Return a part of the configuration as the JSON values that a manifest keeps."""
     return part.model_dump(mode="json") if part else None
+
+
+def _step_name(name: str) -> str:
+    module, colon, kind = name.partition(":")
+    if not (colon and kind.isidentifier() and all(map(str.isidentifier, module.split(".")))):
+        raise ValueError("names no step; write it as my_steps:Shorten")
+    return name
+
+
+StepName = Annotated[str, AfterValidator(_step_name)]
+"""Of a class in a module, such as ``my_steps:Shorten``."""

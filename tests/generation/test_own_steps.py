@@ -146,5 +146,5 @@ def test_a_step_that_fails_on_rows_is_one_line(
 
 
 def test_a_name_of_another_form_is_a_mistake_of_the_configuration() -> None:
-    with pytest.raises(ValueError, match="pattern"):
+    with pytest.raises(ValueError, match="write it as my_steps:Shorten"):
         GenerateSettings.model_validate({"steps": ["Shorten"]})
