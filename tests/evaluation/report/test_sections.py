@@ -30,7 +30,8 @@ from tests.evaluation.report.test_page import Page, html_of
 from tests.evaluation.test_gate import followed, general
 from workbench.config import GateBounds
 from workbench.inference.reward_model import RewardModel
-from workbench.persona import Persona
+from workbench.language import phrases
+from workbench.persona import Persona, load_persona
 from workbench.records import Example, Response
 from workbench.stats import compare
 from workbench.stats.agreement import RaterAgreement
@@ -429,3 +430,20 @@ def test_what_conversations_say_of_the_shipped_arm_is_said_in_words(
     assert sentence in Page(html).text
     assert (' faint"' in html) == (talks == 2)
     assert f"all questions asked {talks}" in Page(html).text
+
+
+def test_a_page_in_a_language_that_came_as_a_pack_has_no_other_language_s_phrases(
+    full: ReportInput, repo: Path
+) -> None:
+    """Every phrase of two words and more that English has is looked for, its places left open."""
+    page = Page(html_of(replace(full, persona=load_persona(repo / "datasets/gym-trainer-ja"))))
+    assert phrases("ja")["report.worse.title"] in page.headings
+    own = " ".join(page.text.split())
+    leftover = [
+        key
+        for key, text in phrases("en").items()
+        if key.startswith("report.") and phrases("ja")[key] != text
+        for piece in re.split(r"{\w+}", text)
+        if piece.strip().count(" ") >= 2 and piece.strip() in own
+    ]
+    assert leftover == []
