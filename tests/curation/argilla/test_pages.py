@@ -80,6 +80,8 @@ def test_twenty_rows_by_keyboard_alone(
     push(owner, persona, "round-090", list(rows.values()), reviewers_per_record=1)
     ratings: dict[str, int] = {}
     noted = marked = ""
+    failed = {row.id: frozenset(persona.failed_traits(row.answer)) for row in rows.values()}
+    suspected = {record: traits for record, traits in failed.items() if traits}
     with browsing(chromium, server.url, locale=locale) as ui:
         ui.sign_in(server.login(reviewer))
         ui.open(review_progress(owner, persona, "round-090").url)
@@ -89,7 +91,8 @@ def test_twenty_rows_by_keyboard_alone(
             ratings[question] = number % 5 + 1
             ui.page.keyboard.press(str(ratings[question]))
             ui.is_rated(ratings[question])  # Argilla waits for a second digit
-            if number == 5:  # the rating goes on to the problems, where a number marks one
+            # The rating goes on to the problems, where a number marks one.
+            if number > 4 and not marked and rows[question].id not in suspected:
                 marked = question
                 ui.page.keyboard.press("1")
                 ui.page.wait_for_timeout(600)
@@ -112,7 +115,7 @@ def test_twenty_rows_by_keyboard_alone(
     notes = {record for record, review in reviews.items() if review.answers["note"]}
     assert notes == {rows[noted].id}
     problems = {record: review.problems for record, review in reviews.items() if review.problems}
-    assert problems == {rows[marked].id: {"unsafe_advice"}}
+    assert problems == {**suspected, rows[marked].id: {"unsafe_advice"}}
     assert {review.status for review in reviews.values()} == {"submitted"}
 
 
