@@ -9,6 +9,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -130,6 +131,13 @@ def test_click_is_imported_by_the_command_line_alone() -> None:
         and not _name(path).startswith("app.cli")
     ]
     assert elsewhere == []
+
+
+def test_every_package_is_among_those_that_are_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = (file.parent for room in ROOMS for file in (ROOT / room).rglob("__init__.py"))
+    packages = {_name(folder) for folder in folders if EMBEDDED not in folder.parents}
+    assert packages == set(listed["tool"]["setuptools"]["packages"])
 
 
 def test_only_the_default_language_is_named_outside_the_packs() -> None:
