@@ -31,6 +31,7 @@ from workbench.config import METHODS, Method
 from workbench.console import in_words
 from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.inference.processor import Processor
+from workbench.language import load_pack
 from workbench.records import Example, take_spread
 from workbench.store import MIB
 
@@ -47,8 +48,6 @@ _PASSES = 132.0
 _WIDER = 1.4
 """So much more it is in float32, whose numbers are twice as wide as bfloat16's: a step of SFT took
 3.35 s in bfloat16, and 5.5 in float32 on the same processor held to AVX2."""
-_CHARACTERS = {"en": 4.3, "ko": 0.75}
-"""Characters of a token of the embedded model's tokenizer; other languages are taken for Korean."""
 _TEMPLATE = 24
 """Tokens that the chat template puts around a question and its answer."""
 _USUAL = 0.82
@@ -131,7 +130,7 @@ class _Work:
     def __init__(self, context: RoundContext) -> None:
         self.context = context
         self.rows = context.round.read_if_there(IMPORTED) or _sources(context)
-        own = _CHARACTERS.get(context.persona.language, _CHARACTERS["ko"])
+        own = load_pack(context.persona.language).characters_a_token
         every = max(len(self.rows), 1)
         asked = sum(len(turn.content) for row in self.rows for turn in row.prompt)
         self.question = asked / every / own + _TEMPLATE

@@ -104,8 +104,8 @@ class LightServer:
         return merge(before, ServerReviews(reviews, accounts=frozenset(names)))
 
 
-def light_stages(patch: pytest.MonkeyPatch) -> LightServer:
-    """Put the stand-ins in place."""
+def light_review(patch: pytest.MonkeyPatch) -> LightServer:
+    """Put a stand-in in the place of the review server alone."""
     server = LightServer()
     done = Progress("dataset", "http://127.0.0.1:1", 1, 1, {})
     for module in ("rounds.reviewing", "rounds.stages.review"):
@@ -118,6 +118,12 @@ def light_stages(patch: pytest.MonkeyPatch) -> LightServer:
     connection = Connection("http://127.0.0.1:1", "key")
     patch.setattr(ReviewServer, "connect", lambda *_, **__: connection)
     patch.setattr(ReviewServer, "pids", lambda *_: ())
+    return server
+
+
+def light_stages(patch: pytest.MonkeyPatch) -> LightServer:
+    """Put the stand-ins in place."""
+    server = light_review(patch)
     patch.setattr(RoundContext, "meaning", lambda *_: None)
     patch.setattr("rounds.stages.generate.resolve_model", lambda *_: Path())
     patch.setattr("rounds.stages.generate.baseline_answers", _baseline)

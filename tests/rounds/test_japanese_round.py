@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.commands import Commands
-from tests.light_stages import LightServer
+from tests.evaluation.report.test_sections import english_left
+from tests.light_stages import light_review
 from tests.saying_base import make_saying_base
 from workbench.language import phrases
 
@@ -30,9 +30,6 @@ NEW = {
     "address": "会員さん",
     "topics": ", ".join(TOPICS.values()),
 }
-NAMES = re.compile(
-    r"\b(?:SFT|DPO|KTO|GRPO|AI|Krippendorff|Wilson|sft|dpo|n-gram|gram|JSON|HTTP|ASCII)\b|`[^`]*`"
-)
 
 
 def written(folder: Path, repo: Path) -> Path:
@@ -58,9 +55,7 @@ def test_from_new_to_a_report_in_japanese(
     options = [part for key, value in NEW.items() for part in (f"--{key}", value)]
     assert commands.run("new", "--folder", str(tmp_path), *options).code == 0
     persona = written(tmp_path / NEW["id"], repo)
-    server = LightServer()  # people who keep every row; Argilla has tests of its own
-    monkeypatch.setattr("rounds.stages.review.push_rows", server.push)
-    monkeypatch.setattr("rounds.stages.review.pull_merged", server.pull)
+    light_review(monkeypatch)  # people who keep every row; Argilla has tests of its own
     base = make_saying_base(tmp_path / "base", tiny_model)
     run = commands.run(
         "run",
@@ -72,7 +67,8 @@ def test_from_new_to_a_report_in_japanese(
     page = browser.new_page()
     page.goto((folder / "report.html").as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    (tmp_path / "text.txt").write_text(page.locator("main").inner_text(), encoding="utf-8")
-    page.screenshot(path=str(tmp_path / "page.png"), full_page=False)
+    page.screenshot(path=str(tmp_path / "page.png"))
+    text = page.locator("main").inner_text()
     assert page.locator("html").get_attribute("lang") == "ja"
-    assert phrases("ja")["report.verdict.label"] in page.locator("main").inner_text()
+    assert phrases("ja")["report.safety.verdict.too_few"] in text
+    assert english_left(text, "ja") == []

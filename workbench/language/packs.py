@@ -61,6 +61,8 @@ class Pack(Settings):
     tokens_a_character: tuple[float, float]
     """Lowest and highest, over the tokenizers of today's large models."""
     tokens_a_word: tuple[float, float]
+    characters_a_token: float = Field(default=0.75, gt=0)
+    """Of the embedded model's tokenizer, which cuts other letters than Latin ones small."""
     yes: tuple[str, ...] = Field(min_length=1)
     no: tuple[str, ...] = Field(min_length=1)
     stem: int = Field(default=0, ge=0)
