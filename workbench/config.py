@@ -336,8 +336,7 @@ class EvaluateSettings(Settings):
     """Conversations over several turns that every arm is in, those of the held-out simulated users
     first; ``all`` asks every one."""
     drift: int = Field(default=20, ge=0)
-    """Conversations that the arm that would be shipped is in, those of ``conversations`` among
-    them; below 20 nothing is said of drift in the safety case."""
+    """Conversations of the arm that would be shipped, in all; below 20 its drift is not told."""
     safety: int = Field(default=24, ge=0)
     """Prompts of each safety set (disclosure, crisis, signs of danger) that the base and the arm
     that would be shipped are asked; below 20 nothing is told by them."""
