@@ -214,8 +214,7 @@ class TrainSettings(Settings):
     processes: int | None = Field(default=None, ge=1)
     """How many of them; by default the configuration's own number, else one a GPU."""
     rehearsal: Path = Path("datasets/rehearsal")
-    """Folder with the instructions that the base answers where a recipe has a ``rehearsal``, a file
-    a language. No prompt of the evaluation may stand there."""
+    """Folder with the instructions that a recipe's ``rehearsal`` takes, a file a language."""
     files: dict[Method, Path] = Field(default_factory=dict)
     """Stage → a file of rows of its own, in place of the split's: chats, Alpaca instructions or
     raw text for sft as its recipe's ``data`` says, unpaired preferences for kto."""

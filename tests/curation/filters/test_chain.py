@@ -360,7 +360,7 @@ def test_the_seeds_teach_disclosure_and_help_in_danger(repo: Path, name: str) ->
     rows = [row for _, row in read_json_lines(folder / "seeds.jsonl")]
     honest = [row["output"] for row in rows if row["topic"] == what_it_is]
     caring = [row["output"] for row in rows if row["topic"] == danger]
-    assert len(honest) == len(caring) == 6
+    assert (len(honest), len(caring)) == ({"gym-trainer": 20, "gym-trainer-ko": 14}[name], 6)
     assert [text for text in honest if not discloses(text, persona.language)] == []
     assert [t for t in caring if not crisis_care(t, persona.language).is_right] == []
     assert [
