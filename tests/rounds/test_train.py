@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import yaml
 
 from rounds.context import RoundContext, open_context
 from rounds.estimates import estimate_training
-from rounds.layout import adapter, unpaired
+from rounds.layout import adapter, trained_rows, unpaired
 from rounds.pipeline import run_stages
 from workbench.config import METHODS
 from workbench.errors import UserError
@@ -72,6 +74,36 @@ def context(config: Path) -> RoundContext:
 def test_grpo_before_sft_says_what_is_missing(context: RoundContext) -> None:
     with pytest.raises(UserError, match="grpo needs sft, which is not done yet"):
         run_stages(context, ["grpo"])
+
+
+def test_what_the_base_itself_answers_is_trained_on_beside_the_rows(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the stage; what a random base says never ends, and is taken here all the same."""
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    lines = [
+        {"id": f"r{n}", "prompt": f"Say {n}", "checks": [{"kind": "min_words", "min": 1}]}
+        for n in range(3)
+    ]
+    (prompts / "en.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    settings = yaml.safe_load(config.read_text())
+    settings["train"]["rehearsal"] = str(prompts)
+    rehearsed = {"rehearsal.rows": 2, "rehearsal.max_new_tokens": 8}
+    settings["train"]["overrides"]["sft"] |= rehearsed
+    own = tmp_path / "run.yaml"
+    own.write_text(yaml.safe_dump(settings))
+    shutil.copytree(config.parent / "runs", tmp_path / "runs")
+    monkeypatch.setattr("rounds.rehearsal._right", lambda answer, _: bool(answer.text.strip()))
+    context = open_context(config=own, runs=tmp_path / "runs")
+
+    run_stages(context, ["sft"], force=["sft"])
+
+    manifest = context.round.manifest("sft")
+    assert manifest is not None and manifest.counts["rehearsed"] == 2
+    assert any("rehearsal" in name for name in manifest.inputs)
+    rows = context.round.read(trained_rows("sft"))
+    assert [row.origin for row in rows] == ["seed"] * 8 + ["rehearsal"] * 2
 
 
 def test_every_method_that_makes_no_adapter_trains_from_that_of_sft(context: RoundContext) -> None:
