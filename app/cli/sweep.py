@@ -106,6 +106,6 @@ def _print(context: RoundContext, report: SweepReport) -> None:
         loss = f"stopped at step {one.stopped_at}" if one.loss is None else f"{one.loss:.2f}"
         before = "–" if one.base_loss is None else f"{one.base_loss:.2f}"
         table.add_row(label(one.changes), loss, before, f"{one.seconds:.0f}")
+    click.echo(f"table and figure are in the report: {context.options.command('report')}")
     Console(soft_wrap=True, highlight=False).print(table)
     click.echo(report.advice)
-    click.echo(f"the figure stands in the report: {context.options.command('report')}")
