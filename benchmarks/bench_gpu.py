@@ -35,6 +35,7 @@ NEEDED = {
     "datasets": "datasets",
     "jinja2": "jinja2",
     "peft": "peft",
+    "platformdirs": "platformdirs",
     "psutil": "psutil",
     "pydantic": "pydantic",
     "pyyaml": "yaml",
