@@ -12,7 +12,7 @@ Distilabel reads the annotation of ``process`` as it stands, so that here none m
 import asyncio
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from distilabel.models.llms.base import LLM
 from distilabel.steps import GlobalStep, Step, StepInput
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Rows = list[Row]
+Columns = tuple[str, ...]
 LOST = "lost"
 """Column of the completion that left a row without what was asked for."""
 
@@ -102,7 +103,26 @@ def _output(completions: Sequence[Completion]) -> "GenerateOutput":
     }
 
 
-class RowStep(Step):  # type: ignore[misc]
+class _WithColumns:
+    """Columns as a class says them; a step whose columns depend on its fields says them itself."""
+
+    takes: ClassVar[Columns] = ()
+    """Columns that have to be there: distilabel's ``inputs``."""
+    gives: ClassVar[Columns] = ()
+    """Columns that it adds or changes: distilabel's ``outputs``."""
+
+    @property
+    def inputs(self) -> list[str]:
+        """What a step before has to bring."""
+        return list(self.takes)
+
+    @property
+    def outputs(self) -> list[str]:
+        """What later steps may count on."""
+        return list(self.gives)
+
+
+class RowStep(_WithColumns, Step):  # type: ignore[misc]
     """A step that looks at one row at a time and asks nobody."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -122,7 +142,7 @@ class RowStep(Step):  # type: ignore[misc]
         yield [{**row, **self.change(row)} for row in inputs]
 
 
-class AllRows(GlobalStep):  # type: ignore[misc]
+class AllRows(_WithColumns, GlobalStep):  # type: ignore[misc]
     """A step that has to see all rows at once."""
 
     @abstractmethod
@@ -134,7 +154,7 @@ class AllRows(GlobalStep):  # type: ignore[misc]
         yield self.change_all(inputs)
 
 
-class RowTask(Task):  # type: ignore[misc]
+class RowTask(_WithColumns, Task):  # type: ignore[misc]
     """A task whose rows ask each for themselves; one that has nothing to ask passes.
 
     A subclass says which rows ask (:meth:`wants`), what (:meth:`format_input`), and what the answer

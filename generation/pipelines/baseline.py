@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from generation.distilabel.pipeline import RowPipeline, RowsOf
-from generation.distilabel.tasks import AllRows, EndpointLLM, Row, Rows, RowTask
+from generation.distilabel.tasks import AllRows, Columns, EndpointLLM, Row, Rows, RowTask
 from generation.teacher_client import TeacherClient
 from workbench.config import GenerateSettings
 from workbench.console import track
@@ -65,15 +65,10 @@ class ServedAnswer(RowTask):
     max_new_tokens: int
     """Where an answer without an end is cut."""
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation."""
-        return ["prompt"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """How the request ended."""
-        return ["completion"]
+    takes: ClassVar[Columns] = ("prompt",)
+    """The conversation."""
+    gives: ClassVar[Columns] = ("completion",)
+    """How the request ended."""
 
     def format_input(self, input: Row) -> list[dict[str, str]]:
         """Ask the conversation as it is, without the persona."""
@@ -103,15 +98,10 @@ class LocalAnswers(AllRows):
     folder: Path
     settings: GenerateSettings
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation, and the seed of the libraries."""
-        return ["prompt", "seed"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """How it was answered."""
-        return ["completion"]
+    takes: ClassVar[Columns] = ("prompt", "seed")
+    """The conversation, and the seed of the libraries."""
+    gives: ClassVar[Columns] = ("completion",)
+    """How it was answered."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Load the model, answer all rows, and let go of it."""

@@ -11,7 +11,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from distilabel.pipeline import Pipeline
 from distilabel.steps import GeneratorStep, Step
@@ -19,7 +19,7 @@ from distilabel.steps.tasks import Task
 from pydantic import InstanceOf, ValidationError
 
 from generation.distilabel.pipeline import RowsOf
-from generation.distilabel.tasks import AllRows, EndpointLLM, Row, Rows
+from generation.distilabel.tasks import AllRows, Columns, EndpointLLM, Row, Rows
 from generation.live_rows import LiveRow
 from generation.teacher_client import OWN_STEP, TeacherClient
 from workbench.config import ORDINARY
@@ -120,15 +120,10 @@ class OwnStep(AllRows):
     number: int
     """Place of that name there."""
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation and its answers."""
-        return ["prompt", "question", "texts"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """The answers as they are now, and where they were dropped by which step."""
-        return ["texts", "dropped_by", "own"]
+    takes: ClassVar[Columns] = ("prompt", "question", "texts")
+    """The conversation and its answers."""
+    gives: ClassVar[Columns] = ("texts", "dropped_by", "own")
+    """The answers as they are now, and where they were dropped by which step."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Pass on what went through already, and what has no answer."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import InstanceOf
 
 from generation.distilabel.pipeline import RowPipeline, RowsOf
-from generation.distilabel.tasks import AllRows, EndpointLLM, Row, Rows, RowStep, RowTask
+from generation.distilabel.tasks import AllRows, Columns, EndpointLLM, Row, Rows, RowStep, RowTask
 from generation.live_rows import LiveRow
 from generation.pairs import JudgeAccount, plan_negatives
 from generation.pipelines.judging import judged
@@ -103,10 +103,8 @@ class Ask(AllRows):
     source: InstanceOf[Pool] | InstanceOf[FollowUps]
     turn: int
 
-    @property
-    def outputs(self) -> list[str]:
-        """The number and the text of a request, at the first row that it is for."""
-        return ["ask"]
+    gives: ClassVar[Columns] = ("ask",)
+    """The number and the text of a request, at the first row that it is for."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Give each request to its first row."""
@@ -120,15 +118,10 @@ class WriteQuestions(RowTask):
     temperature: float = QUESTION_TEMPERATURE
     reply_schema: Schema | None = Questions
 
-    @property
-    def inputs(self) -> list[str]:
-        """What is asked."""
-        return ["ask"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """How the request ended."""
-        return ["reply"]
+    takes: ClassVar[Columns] = ("ask",)
+    """What is asked."""
+    gives: ClassVar[Columns] = ("reply",)
+    """How the request ended."""
 
     def wants(self, row: Row) -> bool:
         """Return whether a request is the row's."""
@@ -153,15 +146,10 @@ class TakeQuestions(AllRows):
     job: InstanceOf[RowJob]
     follow_ups: InstanceOf[FollowUps] | None = None
 
-    @property
-    def inputs(self) -> list[str]:
-        """What was asked, and the replies."""
-        return ["ask", "reply"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """A row's question, and the conversation that ends with it."""
-        return ["question", "prompt"]
+    takes: ClassVar[Columns] = ("ask", "reply")
+    """What was asked, and the replies."""
+    gives: ClassVar[Columns] = ("question", "prompt")
+    """A row's question, and the conversation that ends with it."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Fill the pool, and rows from it."""
@@ -195,10 +183,8 @@ class OpenFollowUps(AllRows):
 
     follow_ups: InstanceOf[FollowUps]
 
-    @property
-    def inputs(self) -> list[str]:
-        """Answers and what they answer."""
-        return ["prompt", "texts"]
+    takes: ClassVar[Columns] = ("prompt", "texts")
+    """Answers and what they answer."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Take the first answer to every ordinary question."""
@@ -217,15 +203,10 @@ class ShowExamples(AllRows):
 
     job: InstanceOf[RowJob]
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation."""
-        return ["prompt"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """The system prompt, and the ids of what the answer comes of."""
-        return ["system", "parents"]
+    takes: ClassVar[Columns] = ("prompt",)
+    """The conversation."""
+    gives: ClassVar[Columns] = ("system", "parents")
+    """The system prompt, and the ids of what the answer comes of."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Look at all new questions at once."""
@@ -258,15 +239,10 @@ class AnswerInPersona(RowTask):
     label: str = "the teacher answers"
     temperature: float = ANSWER_TEMPERATURE
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation, and who the teacher is to be."""
-        return ["prompt", "system"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """How the requests ended, and the texts that came, each once."""
-        return ["completions", "texts"]
+    takes: ClassVar[Columns] = ("prompt", "system")
+    """The conversation, and who the teacher is to be."""
+    gives: ClassVar[Columns] = ("completions", "texts")
+    """How the requests ended, and the texts that came, each once."""
 
     def wants(self, row: Row) -> bool:
         """Return whether a row has a question that nobody answered."""
@@ -305,15 +281,10 @@ class AnswerInPersona(RowTask):
 class Choose(RowStep):
     """The candidate that shows most traits becomes the answer."""
 
-    @property
-    def inputs(self) -> list[str]:
-        """The candidates with their scores."""
-        return ["texts", "texts_scores"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """The best, its scores, and the other candidates with theirs."""
-        return ["answer", "scores", "others", "negatives"]
+    takes: ClassVar[Columns] = ("texts", "texts_scores")
+    """The candidates with their scores."""
+    gives: ClassVar[Columns] = ("answer", "scores", "others", "negatives")
+    """The best, its scores, and the other candidates with theirs."""
 
     def change(self, row: Row) -> Row:
         """Choose; the first of equals."""
@@ -330,15 +301,10 @@ class PlanNegatives(AllRows):
 
     job: InstanceOf[RowJob]
 
-    @property
-    def inputs(self) -> list[str]:
-        """The answers."""
-        return ["answer"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """Number and kind of a row's hard negative."""
-        return ["negative"]
+    takes: ClassVar[Columns] = ("answer",)
+    """The answers."""
+    gives: ClassVar[Columns] = ("negative",)
+    """Number and kind of a row's hard negative."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Draw among the rows that have an answer."""
@@ -357,15 +323,10 @@ class WriteNegative(RowTask):
     label: str = "the teacher writes hard negatives"
     persona: Persona
 
-    @property
-    def inputs(self) -> list[str]:
-        """The row, and how its negative is to be."""
-        return ["question", "answer", "negative"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """The hard negative, alone in a list."""
-        return ["negatives"]
+    takes: ClassVar[Columns] = ("question", "answer", "negative")
+    """The row, and how its negative is to be."""
+    gives: ClassVar[Columns] = ("negatives",)
+    """The hard negative, alone in a list."""
 
     def wants(self, row: Row) -> bool:
         """Return whether the row was drawn."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import InstanceOf
 
@@ -23,7 +23,7 @@ from generation.conversations import (
     Repair,
 )
 from generation.distilabel.pipeline import RowPipeline, RowsOf
-from generation.distilabel.tasks import EndpointLLM, Row, RowStep, RowTask
+from generation.distilabel.tasks import Columns, EndpointLLM, Row, RowStep, RowTask
 from generation.live_rows import LiveRow
 from generation.pairs import JudgeAccount
 from generation.pipelines.judging import judged
@@ -111,15 +111,10 @@ class TeacherTurn(RowTask):
 class ReplyInPersona(TeacherTurn):
     """The teacher's next answer, in persona."""
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation."""
-        return ["talk"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """The answer, alone in a list, and what it answers."""
-        return ["prompt", "texts", "mended"]
+    takes: ClassVar[Columns] = ("talk",)
+    """The conversation."""
+    gives: ClassVar[Columns] = ("prompt", "texts", "mended")
+    """The answer, alone in a list, and what it answers."""
 
     def wants(self, row: Row) -> bool:
         """Return whether the conversation goes on."""
@@ -141,15 +136,10 @@ class Critic(TeacherTurn):
     persona: Persona
     least: float
 
-    @property
-    def inputs(self) -> list[str]:
-        """The answer and its scores."""
-        return ["talk", "texts", "texts_scores"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """The critique."""
-        return ["critique"]
+    takes: ClassVar[Columns] = ("talk", "texts", "texts_scores")
+    """The answer and its scores."""
+    gives: ClassVar[Columns] = ("critique",)
+    """The critique."""
 
     def wants(self, row: Row) -> bool:
         """Return whether there is an answer that shows too little."""
@@ -182,15 +172,10 @@ class Mend(TeacherTurn):
 
     persona: Persona
 
-    @property
-    def inputs(self) -> list[str]:
-        """The answer and the critique."""
-        return ["talk", "texts", "critique"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """The repaired answer, alone in a list."""
-        return ["mended"]
+    takes: ClassVar[Columns] = ("talk", "texts", "critique")
+    """The answer and the critique."""
+    gives: ClassVar[Columns] = ("mended",)
+    """The repaired answer, alone in a list."""
 
     def wants(self, row: Row) -> bool:
         """Return whether the turn's answer was critiqued."""
@@ -215,10 +200,8 @@ class EndTurn(RowStep):
     label: str = "conversations"
     least: float
 
-    @property
-    def inputs(self) -> list[str]:
-        """Answer and repair with their scores."""
-        return ["talk", "texts", "texts_scores", "mended", "mended_scores"]
+    takes: ClassVar[Columns] = ("talk", "texts", "texts_scores", "mended", "mended_scores")
+    """Answer and repair with their scores."""
 
     def change(self, row: Row) -> Row:
         """End the turn."""
@@ -244,10 +227,8 @@ class NextMessage(RowTask):
     persona: Persona
     """Gives the language."""
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation."""
-        return ["talk"]
+    takes: ClassVar[Columns] = ("talk",)
+    """The conversation."""
 
     def wants(self, row: Row) -> bool:
         """Return whether the conversation goes on."""
@@ -276,10 +257,8 @@ class NextMessage(RowTask):
 class OwnLines(RowStep):
     """The user's next message by their own lines."""
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation."""
-        return ["talk"]
+    takes: ClassVar[Columns] = ("talk",)
+    """The conversation."""
 
     def change(self, row: Row) -> Row:
         """Go on, or end."""
@@ -294,15 +273,10 @@ class ShowEnded(RowStep):
 
     job: InstanceOf[TalkJob]
 
-    @property
-    def inputs(self) -> list[str]:
-        """The conversation."""
-        return ["talk"]
-
-    @property
-    def outputs(self) -> list[str]:
-        """Whether it was shown."""
-        return ["shown"]
+    takes: ClassVar[Columns] = ("talk",)
+    """The conversation."""
+    gives: ClassVar[Columns] = ("shown",)
+    """Whether it was shown."""
 
     def change(self, row: Row) -> Row:
         """Show the last answer with all that went before, or why there is none."""
