@@ -23,7 +23,7 @@ from typing import Any
 from rounds import layout
 from rounds.artifacts import Records
 from rounds.context import RoundContext
-from rounds.layout import DROPS, EXAMPLES, PREFERENCES, TRAIN, RoundFolder
+from rounds.layout import DROPS, EXAMPLES, PREFERENCES, TRAIN, RoundFolder, trained_rows
 from rounds.lineage.croissant import croissant
 from rounds.row_export import log_export, write_about
 from training.export.source import base_licence
@@ -137,8 +137,7 @@ def _add(context: RoundContext, sheet: DataSheet, folder: Path, url: str = "") -
     answers = {one.name: one.text for one in sheet.answers}
     (folder / SHEET).write_text(sheet.markdown(), encoding="utf-8")
     write_json(folder / CROISSANT, croissant(context, answers, files, url))
-    ids = {row.id for artifact in files for row in context.round.read(artifact)}
-    write_about(context, folder, ids)
+    write_about(context, folder, {row.id for file in files for row in context.round.read(file)})
 
 
 def _row_files(one: RoundFolder) -> list[Records[Any]]:
@@ -219,9 +218,10 @@ class _Facts:
         return "; ".join(parts) + "."
 
     def _sources(self) -> str:
+        learnt = (row for row in self._there(trained_rows("sft")) if row.origin == "rehearsal")
         groups = Counter(
             (row.origin, row.source.rpartition(":")[0], isinstance(row, Preference))
-            for row in self.rows
+            for row in (*self.rows, *learnt)
         )
         return "\n".join(
             f"- {counted(count, 'pair' if pair else 'row')} of origin `{origin}`"

@@ -49,6 +49,15 @@ def test_the_shipped_trainer_leaves_no_required_answer_open(
     assert (checked.code, checked.out) == (0, "every required answer is filled\n")
 
 
+def test_what_was_rehearsed_is_among_the_sources_of_what_was_learnt(
+    gym: RoundContext, commands: Commands
+) -> None:
+    own = gym.round.read(TRAIN)[0]
+    base = own.evolve(answer="A lake lies inland.", origin="rehearsal", source="en-rehearsal-001")
+    commands.put("sft/trained.jsonl", [own, base])
+    assert "- 1 row of origin `rehearsal`" in data_sheet(gym).text("sources")
+
+
 def test_reviewers_are_named_by_letters_alone() -> None:
     reviews = [Review(reviewer=name, record="ex-1") for name in (NAME, "B", NAME)]
     assert pseudonyms(reviews) == {"B": "reviewer A", NAME: "reviewer B"}
