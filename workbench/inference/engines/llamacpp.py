@@ -65,14 +65,21 @@ class LlamaCpp:
     """A llama.cpp server on loopback, as a context manager.
 
     ``lora`` is an adapter as GGUF to put on ``model``; ``context`` the tokens that a prompt and its
-    answer may take.
+    answer may take; ``slots`` how many are answered at once.
 
     Raises:
         UserError: No llama.cpp, or one that refuses the file: it says why.
     """
 
-    def __init__(self, model: Path, *, lora: Path | None = None, context: int = _CONTEXT) -> None:
-        self.model, self.lora, self.context = model, lora, context
+    def __init__(
+        self,
+        model: Path,
+        *,
+        lora: Path | None = None,
+        context: int = _CONTEXT,
+        slots: int = _SLOTS,
+    ) -> None:
+        self.model, self.lora, self.context, self.slots = model, lora, context, slots
 
     def __enter__(self) -> Self:
         program = check_available()
@@ -119,7 +126,7 @@ class LlamaCpp:
                 return None
             return self._complete(prompt, request.seed, how)
 
-        chats.answer_concurrently(requests, on_answer, answer_one, _SLOTS)
+        chats.answer_concurrently(requests, on_answer, answer_one, self.slots)
 
     def _complete(
         self, prompt: chats.RenderedPrompt, seed: int, how: chats.Decoding
@@ -166,15 +173,15 @@ class LlamaCpp:
 
     def _package(self) -> tuple[list[str], str]:
         command = [sys.executable, "-m", __name__, "--model", str(self.model)]
-        command += ["--context", str(self.context), "--slots", str(_SLOTS)]
+        command += ["--context", str(self.context), "--slots", str(self.slots)]
         command += ["--threads", str(_threads())]
         return command + (["--lora", str(self.lora)] if self.lora else []), ""
 
     def _binary(self, program: str) -> tuple[list[str], str]:
         port = free_port()
         command = [program, "--model", str(self.model), "--host", "127.0.0.1"]
-        command += ["--port", str(port), "--jinja", "--parallel", str(_SLOTS)]
-        command += ["--ctx-size", str(self.context * _SLOTS), "--threads", str(_threads())]
+        command += ["--port", str(port), "--jinja", "--parallel", str(self.slots)]
+        command += ["--ctx-size", str(self.context * self.slots), "--threads", str(_threads())]
         command += ["--check-tensors"]
         command += ["--lora", str(self.lora)] if self.lora else []
         return command, f"http://127.0.0.1:{port}"
