@@ -152,6 +152,7 @@ def parse_memory(text: str) -> int:
 def _print_plan(
     context: RoundContext, method: Method, recipe: str | None, memory: int | None, as_json: bool
 ) -> None:
+    click.echo("measuring a few steps of this machine", err=True)
     from rounds.estimates import estimate_training
 
     plan = estimate_training(context, method, recipe=recipe, gpu_memory=memory)
@@ -249,6 +250,7 @@ def model(name: str) -> None:
       persona model smollm2-135m
       persona model org/name
     """
+    click.echo(f"looking at {name}", err=True)  # the libraries take seconds to be imported
     from training.device import quiet
     from workbench.inference.base_models import examine_model, resolve_model
 
