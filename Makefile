@@ -93,6 +93,9 @@ bench-paraphrases: setup
 bench-import: setup
 	$(BIN)/python benchmarks/bench_import.py
 
+bench-intervals: setup
+	$(BIN)/python benchmarks/bench_intervals.py
+
 bench-inference: setup
 	$(BIN)/python benchmarks/bench_inference.py --check
 	$(BIN)/python benchmarks/bench_inference.py --check --avx2
