@@ -14,7 +14,8 @@ for prompts alone that all run to 48 tokens; 54 and 19 led by a system prompt, w
 beginning; alone it is 1.15 times ``generate_batch``, no more.
 
 On a GPU it is not ahead where nothing is shared: on an H200 with random weights of 135M and 1.7B
-0.6 to 0.9 of the plain loop, 1.2 to 1.7 with a system prompt; ``generate_batch`` gave 3 to 4 and 0.7 to 1.6 times as much.
+0.6 to 0.9 of the plain loop, 1.2 to 1.7 with a system prompt; ``generate_batch`` gave 3 to 4 and
+0.7 to 1.6 times as much.
 """
 
 from __future__ import annotations
