@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.commands import Commands
-from tests.evaluation.report.test_sections import english_left
+from tests.evaluation.report.test_page import english_left
 from tests.light_stages import light_review
 from tests.saying_base import make_saying_base
 from workbench.language import phrases

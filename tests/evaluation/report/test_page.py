@@ -87,6 +87,17 @@ def points(value: float) -> str:
     return f"{value * 100:+.1f}".replace("-", "−")
 
 
+def english_left(text: str, code: str) -> list[str]:
+    """Return the keys of English phrases of some words that a text in another language holds."""
+    return [
+        key
+        for key, phrase in phrases("en").items()
+        if key.startswith("report.") and phrases(code)[key] != phrase
+        for piece in re.split(r"{\w+}", phrase)
+        if piece.strip().count(" ") >= 2 and piece.strip() in " ".join(text.split())
+    ]
+
+
 def test_the_verdict_says_what_the_comparison_holds(page: Page, report: ReportInput) -> None:
     base = report.comparison.cell("base", "fidelity")
     cell = report.comparison.cell("sft+dpo", "fidelity")

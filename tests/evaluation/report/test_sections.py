@@ -26,7 +26,7 @@ from evaluation.robustness import cross, crossed_responses, load_surfaces, measu
 from evaluation.scorers import score_responses
 from evaluation.sweep import SweepReport, SweepTrial
 from tests.evaluation.report.conftest import ANSWERS, Evaluated
-from tests.evaluation.report.test_page import Page, html_of
+from tests.evaluation.report.test_page import Page, english_left, html_of
 from tests.evaluation.test_gate import followed, general
 from workbench.config import GateBounds
 from workbench.inference.reward_model import RewardModel
@@ -430,17 +430,6 @@ def test_what_conversations_say_of_the_shipped_arm_is_said_in_words(
     assert sentence in Page(html).text
     assert (' faint"' in html) == (talks == 2)
     assert f"all questions asked {talks}" in Page(html).text
-
-
-def english_left(text: str, code: str) -> list[str]:
-    """Return the keys of English phrases of some words that a text in another language holds."""
-    return [
-        key
-        for key, phrase in phrases("en").items()
-        if key.startswith("report.") and phrases(code)[key] != phrase
-        for piece in re.split(r"{\w+}", phrase)
-        if piece.strip().count(" ") >= 2 and piece.strip() in " ".join(text.split())
-    ]
 
 
 def test_a_page_in_a_language_that_came_as_a_pack_has_no_english_phrase(
