@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from workbench.inference.base_models import load_model
 from workbench.inference.packed_weights import FEWEST_ROWS, is_packed_here, packed_weights
 
 ROWS = 2 * FEWEST_ROWS
@@ -49,6 +52,19 @@ def test_products_are_the_same_and_weights_come_back_bit_by_bit(dtype: torch.dty
         torch.testing.assert_close(packed, plain, rtol=exact, atol=exact)
         assert torch.equal(tied(ids), plain)
     assert all(torch.equal(weight, before[name]) for name, weight in tied.named_parameters())
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_losses_of_a_chat_model_are_within_a_hundredth_of_a_nat(
+    tiny_model: Path, dtype: torch.dtype
+) -> None:
+    loaded, ids = load_model(tiny_model, dtype=dtype).eval(), torch.arange(5, 53).view(4, 12)
+    with torch.inference_mode():
+        plain = float(loaded(input_ids=ids, labels=ids).loss)
+        with packed_weights(loaded, ROWS) as layers:
+            packed = float(loaded(input_ids=ids, labels=ids).loss)
+    assert (layers > 0) == is_packed_here(dtype)
+    assert plain > 1 and abs(packed - plain) < 0.01
 
 
 def test_weights_come_back_after_an_error_and_may_be_trained() -> None:
