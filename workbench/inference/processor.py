@@ -45,6 +45,8 @@ _VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
 )
 """By which libraries are told to use less than the processor has."""
+_VARIABLE = "PERSONA_PROCESSOR"
+"""By which processes that are started for a training learn what was named."""
 _SHAPE = 576, 1536
 """Inputs and outputs of the product that is timed: the widest of the embedded model."""
 _ROWS = {"step": 64, "pass": 512}
@@ -101,25 +103,28 @@ class Processor(Frozen):
         return max(self.speeds.get(name, 0.0), self.speeds.get(f"{name} packed", 0.0))
 
 
-_settings = ProcessorSettings()
-
-
 def use(settings: ProcessorSettings) -> None:
-    """Have this process compute with ``settings``, and what they leave open as measured."""
-    global _settings
-    _settings = settings
+    """Have this process, and those that it starts, compute with ``settings``.
+
+    What they leave open is as measured.
+    """
+    os.environ[_VARIABLE] = settings.model_dump_json(exclude_none=True)
+
+
+def _named() -> ProcessorSettings:
+    return ProcessorSettings.model_validate_json(os.environ.get(_VARIABLE) or "{}")
 
 
 def processor() -> Processor:
     """Return what this process computes with on its processor; measured where it never was."""
-    return chosen(_measured(), _settings)
+    return chosen(_measured(), _named())
 
 
 def apply_threads() -> None:
     """Have torch use as many threads as are named, or as the container has a share for."""
     import torch
 
-    torch.set_num_threads(_settings.threads or free_threads())
+    torch.set_num_threads(_named().threads or free_threads())
 
 
 def chosen(measured: Processor, settings: ProcessorSettings) -> Processor:

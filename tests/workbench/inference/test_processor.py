@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,9 +33,9 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path
     """A cache of its own, and nothing measured in this process."""
     monkeypatch.setenv("PERSONA_CACHE", str(tmp_path))
     module._measured.cache_clear()
+    monkeypatch.setenv("PERSONA_PROCESSOR", "")
     yield tmp_path / FILE
     module._measured.cache_clear()
-    use(ProcessorSettings())
 
 
 def test_the_faster_type_is_taken_and_packed_weights_where_they_gain() -> None:
@@ -81,6 +83,14 @@ def test_a_broken_cache_or_one_that_cannot_be_written_is_no_obstacle(
     monkeypatch.setenv("PERSONA_CACHE", "/proc/nowhere")
     module._measured.cache_clear()
     assert processor().passes == 5.0
+
+
+def test_a_process_that_is_started_computes_with_what_was_named(unmeasured: Path) -> None:
+    use(ProcessorSettings(dtype="float32", threads=1))
+    child = "from workbench.inference.processor import _named; print(_named())"
+    done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(ProcessorSettings(dtype="float32", threads=1))
+    assert module._named() == ProcessorSettings(dtype="float32", threads=1)
 
 
 @pytest.mark.parametrize(
