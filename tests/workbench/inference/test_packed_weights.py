@@ -58,7 +58,7 @@ def test_products_are_the_same_and_weights_come_back_bit_by_bit(dtype: torch.dty
 def test_losses_of_a_chat_model_are_within_a_hundredth_of_a_nat(
     tiny_model: Path, dtype: torch.dtype
 ) -> None:
-    loaded, ids = load_model(tiny_model, dtype=dtype).eval(), torch.arange(5, 53).view(4, 12)
+    loaded, ids = load_model(tiny_model, dtype=dtype).eval(), torch.arange(2, 50).view(4, 12)
     with torch.inference_mode():
         plain = float(loaded(input_ids=ids, labels=ids).loss)
         with packed_weights(loaded, ROWS) as layers:
