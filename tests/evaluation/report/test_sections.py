@@ -299,7 +299,7 @@ def test_a_sweep_is_a_table_a_figure_and_a_word(full: ReportInput, language: str
             "gain": paired_difference([(50 + n / 9, 48.0) for n in range(9)]),
         }
     )
-    stopped = SweepTrial(changes={"lora.r": 2, "trainer.max_steps": 8}, stopped_at=4)
+    stopped = SweepTrial(changes={"lora.r": 2}, stopped_at=4)
     sweep = SweepReport(method="sft", rows=9, trials=(better, own, stopped), reference=own.changes)
     persona = full.persona.model_copy(update={"language": language})
     report, wording = replace(full, persona=persona, sweeps=[sweep]), Wording(persona)
@@ -307,8 +307,7 @@ def test_a_sweep_is_a_table_a_figure_and_a_word(full: ReportInput, language: str
     line = sweep_line(sweep, wording)
     assert line.startswith("Take lora.r=8" if language == "en" else "lora.r=8")
     assert line in Page(html).text and line in forms["report.md"]
-    section = html[html.index('<section id="sweep">') :]
-    section = section[: section.index("</section>")]
+    section = html[html.index('<section id="sweep">') :].partition("</section>")[0]
     # One row a training, one mark for the one that is held against the reference.
     assert section.count('<th scope="row">') == 3 and section.count('class="marker') == 1
     assert wording("sweep.stopped", step=4) in section and "r=8, max_steps=8" in section
