@@ -340,9 +340,8 @@ def test_the_dial_is_a_table_three_curves_and_a_word(full: ReportInput, language
     (first, *_) = full.responses
     said = [first.evolve(arm=f"arm-{one}", text=f"At {one}.") for one in (1.0, 0.5)]
     report = replace(full, persona=persona, dial=dial, dial_answers=said)
-    wording = Wording(persona)
     page, html = Page(html_of(report)), html_of(report)
-    line = dial_lines(dial, wording)[0]
+    line = dial_lines(dial, Wording(persona))[0]
     # Full strength does not pass the gate, half of it does.
     assert dial.advised.strength == 0.5 and "0.5" in line and line in page.text
     assert "dial" in page.ids and "7 / 20" in page.text
