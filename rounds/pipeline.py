@@ -164,8 +164,8 @@ def _check_base(context: RoundContext, names: Sequence[str]) -> None:
     Raises:
         UserError: The base is nowhere to be had, or its template cannot be bridged.
     """
-    # The libraries that look at it take seconds to be imported.
-    console.print(f"  looking at {context.config.model}", markup=False)
+    if console.is_terminal:  # the libraries that look at it take seconds to be imported
+        console.print(f"  looking at {context.config.model}", markup=False)
     chats = [name for name in names if name in _WITH_MODEL and not reads_texts(context, name)]
     if chats:
         for line in examine_model(resolve_model(context.config.model, weights=False)).bridged():

@@ -152,7 +152,8 @@ def parse_memory(text: str) -> int:
 def _print_plan(
     context: RoundContext, method: Method, recipe: str | None, memory: int | None, as_json: bool
 ) -> None:
-    click.echo("measuring a few steps of this machine", err=True)
+    if sys.stderr.isatty():
+        click.echo("measuring a few steps of this machine", err=True)
     from rounds.estimates import estimate_training
 
     plan = estimate_training(context, method, recipe=recipe, gpu_memory=memory)
@@ -250,7 +251,8 @@ def model(name: str) -> None:
       persona model smollm2-135m
       persona model org/name
     """
-    click.echo(f"looking at {name}", err=True)  # the libraries take seconds to be imported
+    if sys.stderr.isatty():  # the libraries take seconds to be imported
+        click.echo(f"looking at {name}", err=True)
     from training.device import quiet
     from workbench.inference.base_models import examine_model, resolve_model
 
