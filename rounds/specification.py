@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from curation.proposed_traits import ProposedTrait, propose_traits
 from rounds.layout import BASELINE, RESOLVED, RoundFolder
 from workbench.errors import UserError
 from workbench.persona import Persona, load_persona, persona_file
@@ -201,11 +200,6 @@ def trait_rates(persona: Persona, answers: Sequence[str], base: Sequence[str]) -
         )
         for trait in persona.rule_traits
     ]
-
-
-def proposals(one: RoundFolder) -> list[ProposedTrait]:
-    """Return the traits that a round's rows propose; see :mod:`curation.proposed_traits`."""
-    return propose_traits(*answers_of(one))
 
 
 def _get(data: Mapping[str, object], name: str) -> Any:
