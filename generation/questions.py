@@ -31,7 +31,6 @@ ROUNDS = 3
 """Times that missing questions are asked for."""
 NEAR_DUPLICATE = 90.0
 """Similarity (0 to 100) from which two questions are the same; order of words aside."""
-QUESTION_TEMPERATURE = 1.0
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 

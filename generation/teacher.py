@@ -29,6 +29,7 @@ from generation.teacher_client import OWN_STEP, STAGE, TeacherClient, drop_of, s
 from generation.topic_plan import Coverage, topic_plan
 from workbench.config import GenerateSettings
 from workbench.console import console
+from workbench.dialogue.players import STEP as USER_STEP
 from workbench.dialogue.users import SimulatedUser
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
@@ -134,8 +135,10 @@ def teacher_rows(
     cache, cluster = (workdir / CACHE).resolve(), Cluster.of(settings)
     live = LiveRows(workdir / LIVE_ROWS)
     with TeacherClient(teachers, cache, seed, settings.budget, cluster, live) as client:
-        if judge is not None:
-            client.prices[JUDGE_STEP, judge.name] = judge.rate
+        # What an earlier run paid them counts before anybody asks them in this one.
+        for step, other in ((JUDGE_STEP, judge), (USER_STEP, user)):
+            if other is not None:
+                client.prices[step, other.name] = other.rate
         account = JudgeAccount()
         rows = _rows(client, pool, settings, judge, account)
         talks = _talks(client, pool, planned, settings, (judge, user), account)
