@@ -43,15 +43,16 @@ def load_step(name: str) -> type[Step]:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except AttributeError:
-        fix = nearest(attribute, dir(sys.modules[module])) or "check the name after the colon"
-        raise UserError(f"{module} has no {attribute}", where=where, fix=fix) from None
+        imported = importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - whatever a module of a user's own does when it is imported
         what = f"cannot be imported ({type(error).__name__}: {error})"
         raise UserError(what, where=where, fix=f"put {module}.py into {here}") from None
     finally:
         sys.path.remove(here)
+    if not hasattr(imported, attribute):
+        fix = nearest(attribute, dir(imported)) or "check the name after the colon"
+        raise UserError(f"{module} has no {attribute}", where=where, fix=fix)
+    kind = getattr(imported, attribute)
     if not (isinstance(kind, type) and issubclass(kind, Step)) or issubclass(kind, GeneratorStep):
         fix = "make it a subclass of distilabel.steps.Step or of distilabel.steps.tasks.Task"
         raise UserError("is no step of distilabel", where=where, fix=fix)
@@ -83,6 +84,9 @@ def own_steps(rows: Any, names: Sequence[str], client: TeacherClient, place: str
         except ValidationError as error:
             what = f"cannot be made without arguments ({error.errors()[0]['msg']})"
             fix = "give its fields defaults"
+            raise UserError(what, where=f"{_WHERE}: {name}", fix=fix) from None
+        except TypeError as error:  # a method that distilabel wants is not there
+            what, fix = f"cannot be made ({error})", "write what its class wants"
             raise UserError(what, where=f"{_WHERE}: {name}", fix=fix) from None
         needed = [one for one, required in inner.get_inputs().items() if required]
         if lacking := [one for one in needed if one not in COLUMNS]:
@@ -183,4 +187,7 @@ class OwnStep(AllRows):
             if not {"key", "answer"} <= row.keys():
                 lost = "key" if "key" not in row else "answer"
                 raise UserError(f"loses the column '{lost}'", where=where, fix="keep it")
-        return {row["key"]: row["answer"] for row in out if row["answer"]}
+            if not isinstance(row["answer"], str | None):
+                what = f"makes an answer of the type {type(row['answer']).__name__}"
+                raise UserError(what, where=where, fix="let it be text, or None to drop the row")
+        return {row["key"]: row["answer"] for row in out if (row["answer"] or "").strip()}

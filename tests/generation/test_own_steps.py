@@ -59,6 +59,15 @@ class Needs(Doubts):
     words: int
 
 
+class Bare(Step):
+    pass
+
+
+class Counts(Doubts):
+    def process(self, *inputs):
+        yield [{**row, "answer": 7} for row in inputs[0]]
+
+
 number = 3
 '''
 
@@ -69,6 +78,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = re.findall(r"```python my_steps.py\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
     (tmp_path / "my_steps.py").write_text(example, encoding="utf-8")
     (tmp_path / "more_steps.py").write_text(MORE, encoding="utf-8")
+    (tmp_path / "broken_steps.py").write_text("import os\n\nos.no_such_name\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
 
@@ -123,6 +133,14 @@ def test_what_a_step_drops_is_filtered_by_its_name(persona: Persona, seeds: list
         ("more_steps:number", "is no step of distilabel"),
         ("more_steps:Wants", "lacks the column 'answr'"),
         ("more_steps:Needs", "cannot be made without arguments (Field required)"),
+        (
+            "broken_steps:Shorten",
+            "cannot be imported (AttributeError: module 'os' has no attribute 'no_such_name')",
+        ),
+        (
+            "more_steps:Bare",
+            "cannot be made (Can't instantiate abstract class Bare with abstract method process)",
+        ),
     ],
 )
 def test_a_step_that_cannot_work_is_one_line_before_anything_is_asked(name: str, line: str) -> None:
@@ -136,6 +154,7 @@ def test_a_step_that_cannot_work_is_one_line_before_anything_is_asked(name: str,
     [
         ("more_steps:Breaks", "failed (RuntimeError: no luck)"),
         ("more_steps:Loses", "loses the column 'key'"),
+        ("more_steps:Counts", "makes an answer of the type int"),
     ],
 )
 def test_a_step_that_fails_on_rows_is_one_line(
