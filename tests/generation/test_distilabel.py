@@ -6,6 +6,7 @@ Distilabel reads the annotations of a step as they stand, so that none here may 
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -185,8 +186,14 @@ def test_a_task_of_the_library_asks_the_same_books(client: Client) -> None:
 
 
 def test_where_rows_flow_none_waits_for_another(client: Client) -> None:
+    through = threading.Event()
+
     def script(request: Request) -> Reply:
-        return says("So.", delay=1.0 if request.prompt == "slow" else 0.0)
+        if request.prompt == "slow":
+            through.wait(60)
+        elif request.body["temperature"] == 0.2:
+            through.set()
+        return says("So.")
 
     with ScriptedServer(script) as server:
         with RowPipeline("flowing", flows=True) as pipeline:
