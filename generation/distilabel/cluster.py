@@ -92,7 +92,11 @@ class ClusterClient(EndpointClient):
                 share[name] = limit / count
         endpoint = self.endpoint.model_copy(update=share)
         budget = None if self._budget is None else self._budget / count
-        start = ray.remote(Worker).options(num_cpus=1, max_concurrency=endpoint.concurrency + 1)
+        # It waits for replies, so it holds no core: several endpoints that are asked side by side
+        # need more workers than a cluster has cores, and would wait for each other for ever.
+        start = ray.remote(Worker).options(
+            num_cpus=0, scheduling_strategy="SPREAD", max_concurrency=endpoint.concurrency + 1
+        )
         left_out = sorted(self.bounds.left_out)
         self._actors = [start.remote(endpoint, budget, left_out) for _ in range(count)]
         self._next = itertools.cycle(self._actors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from asyncio import gather
+from asyncio import gather, timeout
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from generation.distilabel.cluster import Cluster
 from generation.teacher_client import TeacherClient
 from tests.scripted_server import Reply, Request, ScriptedServer, conforms, fails
-from tests.waiting import waited
+from tests.waiting import PATIENCE, waited
 from workbench.errors import UserError
 from workbench.inference.client import run
 from workbench.inference.completion import Completion
@@ -90,6 +90,22 @@ def test_two_workers_ask_at_once_and_their_answers_are_kept_on_this_machine(
     assert sum(completion.cached for completion in second) == 40 - lost
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_more_endpoints_than_the_cluster_has_cores_are_asked_side_by_side(tmp_path: Path) -> None:
+    """As a conversation asks a teacher, a judge and a user, two workers each, on two cores."""
+
+    async def ask_each(client: TeacherClient, endpoints: list[Endpoint]) -> list[Completion]:
+        request = EndpointRequest(user_prompt("How deep?"), seed=0)
+        async with timeout(PATIENCE), client.asking(endpoints):
+            return list(await gather(*(client.complete("ask", request, e) for e in endpoints)))
+
+    with ScriptedServer(conforms) as server:
+        endpoints = [Endpoint(base_url=server.url, model=name) for name in ("t", "j", "u")]
+        cluster = Cluster(workers=2)
+        with TeacherClient(endpoints, tmp_path / "answers.sqlite", cluster=cluster) as client:
+            ended = run(ask_each(client, endpoints))
+    assert [one.text for one in ended] == ["Answer to: How deep?"] * 3
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
