@@ -325,15 +325,17 @@ def _by_step(client: TeacherClient) -> dict[str, float]:
 def _parts(client: TeacherClient, rows: Sequence[Row], talks: Conversations) -> list[TeacherPart]:
     """Return what each teacher gave."""
     costs, parts = client.costs(), []
+    # By place: two servers may have one model.
+    drawn = shared_out(client.teachers, len(talks.conversations), client.seed, "conversations")
+    whose = dict(zip((talk.id for talk in talks.conversations), drawn, strict=True))
     for place, one in enumerate(client.teachers):
         own = [row for row in rows if row["teacher"] == place]
-        held = [talk for talk in talks.conversations if talk.teacher == one.model]
         answered = sum(row["answer"] is not None for row in own)
-        answered += sum(row.example.source == one.model for row in talks.rows)
+        answered += sum(whose[row.example.parents[0]] == place for row in talks.rows)
         paid = client.paid_to(one)
         spent = sum(money for (_, name), money in costs.items() if name == one.name)
         tokens = paid.input_tokens + paid.output_tokens
-        parts.append(TeacherPart(one.model, len(own) + len(held), answered, tokens, spent))
+        parts.append(TeacherPart(one.model, len(own) + drawn.count(place), answered, tokens, spent))
     return parts
 
 

@@ -78,6 +78,17 @@ def test_each_teacher_writes_its_share_and_is_named_counted_and_paid(
     assert told in card
 
 
+def test_two_servers_of_one_model_are_counted_apart(
+    persona: Persona, seeds: list[Example], tmp_path: Path
+) -> None:
+    settings = rows(4, conversations=4, turn_fidelity=0)
+    with ScriptedServer(conforms) as one, ScriptedServer(conforms) as other:
+        teachers = [*teachers_of(one, m=3), *teachers_of(other, m=1)]
+        taught = teacher_rows(persona, seeds, teachers, settings, workdir=tmp_path, users=USERS)
+    assert [part.planned for part in taught.teachers] == [6 + 3, 2 + 1]
+    assert sum(part.rows for part in taught.teachers) == len(taught.rows)
+
+
 @pytest.mark.parametrize("count", [0, 1, 7, 100])
 def test_shares_are_met_to_within_a_row_and_drawn_by_the_seed(count: int) -> None:
     teachers = [
@@ -109,6 +120,9 @@ def test_a_list_of_teachers_is_read_and_its_mistakes_have_lines(tmp_path: Path) 
         "teacher.1.base_url",
         "teacher.1.share",
     ]
+    file.write_text(yaml.safe_dump({"teacher": [one, {**one, "share": 2}]}))
+    with pytest.raises(UserErrors, match=r"a at http://127.0.0.1:1/v1 stands there twice"):
+        load_config(file)
     file.write_text(yaml.safe_dump({"teacher": {"model": "b"}}))
     with pytest.raises(UserErrors, match=r"run.yaml:1: teacher.base_url: is missing"):
         load_config(file)

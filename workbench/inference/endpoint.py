@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from workbench.errors import UserError
 from workbench.store import expanded
@@ -302,9 +310,16 @@ class TeacherPart(NamedTuple):
     """Money for them."""
 
 
+def _apart(teachers: tuple[Teacher, ...]) -> tuple[Teacher, ...]:
+    names = [one.name for one in teachers]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise ValueError(f"{twice} stands there twice; name it once, with the sum of its shares")
+    return teachers
+
+
 OneOrSeveral = Annotated[
     Annotated[Teacher, Tag("[one]")]
-    | Annotated[tuple[Teacher, ...], Field(min_length=1), Tag("[several]")],
+    | Annotated[tuple[Teacher, ...], Field(min_length=1), AfterValidator(_apart), Tag("[several]")],
     Discriminator(lambda value: "[several]" if isinstance(value, list | tuple) else "[one]"),
 ]
 
