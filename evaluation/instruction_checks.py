@@ -13,7 +13,8 @@ from functools import cache
 
 from pydantic import Field, model_validator
 
-from workbench.language import DEFAULT, languages, load_pack
+from workbench.language import DEFAULT, load_pack
+from workbench.language.packs import known_packs
 from workbench.persona import Language
 from workbench.values import Frozen
 
@@ -160,8 +161,7 @@ def _language(text: str, check: Constraint) -> bool:
 
 @cache
 def _yes_or_no() -> frozenset[str]:
-    packs = map(load_pack, languages())
-    return frozenset(word for pack in packs for word in (*pack.yes, *pack.no))
+    return frozenset(word for pack in known_packs().values() for word in (*pack.yes, *pack.no))
 
 
 def _starts(text: str, start: str) -> bool:

@@ -6,6 +6,7 @@ and which renders a template with the phrases of the reader's language.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +20,9 @@ from evaluation.report.wording import Wording
 from rounds.context import RoundContext
 from rounds.talks import TalkRoom
 from workbench.errors import UserError
-from workbench.language import DEFAULT, languages, load_pack
+from workbench.language import DEFAULT
 from workbench.language import phrases as report_phrases
-from workbench.language.packs import PAGES, pack_file, read_words
+from workbench.language.packs import PAGES, check_pack, known_packs, pack_file, read_words
 from workbench.persona import Language, Persona
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ TABS = ("", "rows", "talk", "compare", "review", "report")
 
 def spoken() -> dict[str, str]:
     """Return the languages that the pages are written in: code → what its speakers call it."""
-    return {code: load_pack(code).name for code in languages() if pack_file(code, PAGES).is_file()}
+    offered = {}
+    for code, pack in known_packs().items():
+        with suppress(UserError):  # a page cannot be shown in a pack that is not whole
+            check_pack(code)
+            if pack_file(code, PAGES).is_file():
+                offered[code] = pack.name
+    return offered
 
 
 def phrases(language: str) -> dict[str, str]:

@@ -20,7 +20,8 @@ from rounds.specification import FieldMistake, check_text
 from rounds.stages.importing import keep_upload
 from rounds.status import dependents
 from workbench.errors import UserError, every_mistake
-from workbench.language import DEFAULT, languages, load_pack
+from workbench.language import DEFAULT, languages
+from workbench.language.packs import known_packs
 from workbench.persona import persona_file
 from workbench.starter import check_answer, split_topics, starter, write_persona
 
@@ -61,7 +62,7 @@ def new(page: ThisPage, form: Form) -> Response:
 
 def _codes() -> dict[str, str]:
     """Return the languages that a persona may speak: code → what its speakers call it."""
-    return {code: load_pack(code).name for code in languages()}
+    return {code: pack.name for code, pack in known_packs().items()}
 
 
 def _check(page: Page, name: str, answer: str) -> None:

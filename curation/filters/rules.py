@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
 from workbench.checks import Lacks, compiled
 from workbench.conduct import crisis_care
+from workbench.errors import UserError
 from workbench.language.detection import foreign_language, foreign_script
 from workbench.language.packs import CONDUCT, languages, load_pack, pack_file, read_words
 from workbench.parts import length
@@ -110,9 +112,11 @@ def language(persona: Persona) -> RowFilter:
 @lru_cache(maxsize=1)
 def _refusals() -> tuple[str, ...]:
     """Return the patterns of every language: some models refuse in English whatever is asked."""
-    files = (pack_file(code, CONDUCT) for code in languages())
-    words = (read_words(file) for file in files if file.is_file())
-    return tuple(pattern for own in words for pattern in own.get("dropped", ()))
+    patterns: list[str] = []
+    for code in languages():
+        with suppress(UserError):  # a broken pack keeps nobody from another language
+            patterns += read_words(pack_file(code, CONDUCT)).get("dropped", ())
+    return tuple(patterns)
 
 
 class PersonalData(NamedTuple):

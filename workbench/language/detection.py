@@ -32,7 +32,7 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from workbench.language.packs import Pack, languages, load_pack
+from workbench.language.packs import Pack, known_packs, load_pack
 from workbench.persona import Language
 
 if TYPE_CHECKING:
@@ -96,22 +96,23 @@ def beyond_doubt(text: str, own: str) -> bool:
 def language_of(texts: Iterable[str]) -> Language:
     """Return the language that most of the texts are written in, by script; else the default."""
     written: Counter[Language] = Counter()
+    packs = known_packs()
     for text in texts:
         scripts = _scripts(text)
-        for language in languages():
-            written[language] += _is_in(scripts, load_pack(language)) and scripts.total() > 0
-    return max(languages(), key=lambda language: written[language])
+        for language, pack in packs.items():
+            written[language] += _is_in(scripts, pack) and scripts.total() > 0
+    return max(packs, key=lambda language: written[language])
 
 
 @cache
 def _detector(thorough: bool) -> LanguageDetector:
     import lingua
 
-    packs = (load_pack(code).lingua for code in languages())
-    names = sorted({*_CANDIDATES, *filter(None, packs)})
-
+    names = {*_CANDIDATES, *(pack.lingua for pack in known_packs().values())}
+    # A name that lingua does not know is told to whoever speaks that language.
+    known = [one for one in lingua.Language.all() if one.name in names]
     builder = lingua.LanguageDetectorBuilder.from_languages(
-        *(getattr(lingua.Language, name) for name in names)
+        *sorted(known, key=lambda one: one.name)
     )
     return (builder if thorough else builder.with_low_accuracy_mode()).build()
 

@@ -12,8 +12,10 @@ own. ``CONTRIBUTING.md`` says how one is made.
 from __future__ import annotations
 
 import os
+import re
 import string
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -78,6 +80,10 @@ class Pack(Settings):
     def _is_class(cls, letters: str) -> str:
         if not (letters.startswith("[") and letters.endswith("]")):
             raise ValueError("needs a class of letters, such as [A-Za-z]")
+        try:
+            re.compile(letters)
+        except re.error as error:
+            raise ValueError(f"is no class of letters ({error})") from None
         return letters
 
 
@@ -137,6 +143,18 @@ def load_pack(code: str) -> Pack:
     return _facts(pack_file(code, FACTS))
 
 
+def known_packs() -> dict[str, Pack]:
+    """Return code → facts of every pack that can be read.
+
+    For what looks at all languages at once: one that is broken is told to whoever speaks it.
+    """
+    packs = {}
+    for code in languages():
+        with suppress(UserError):
+            packs[code] = load_pack(code)
+    return packs
+
+
 @lru_cache(maxsize=16)
 def _facts(file: Path) -> Pack:
     return validate(Pack, *read_yaml(file), file)
@@ -158,6 +176,7 @@ def _check(folder: Path) -> None:
     model = _HERE / DEFAULT
     if folder == model:
         return
+    _check_lingua(folder)
     for name in (*sorted(f"{PROMPTS}/{one.name}" for one in (model / PROMPTS).iterdir()), CONDUCT):
         if not (folder / name).is_file():
             raise _lacks(folder, f"the file {name}")
@@ -166,6 +185,16 @@ def _check(folder: Path) -> None:
             _same_keys(folder / name, read_words(folder / name), read_words(model / name))
     if not (folder / DATA / TEXTS).is_file() and folder.parent != _HERE:
         raise _lacks(folder, f"the file {DATA}/{TEXTS}")
+
+
+def _check_lingua(folder: Path) -> None:
+    if name := _facts(folder / FACTS).lingua:
+        import lingua
+
+        known = sorted(language.name for language in lingua.Language.all())
+        if name not in known:
+            fix = nearest(name, known) or "leave it out: its script alone tells it then"
+            raise UserError(f"lingua knows no '{name}'", where=str(folder / FACTS), fix=fix)
 
 
 def _lacks(where: Path, what: str) -> UserError:

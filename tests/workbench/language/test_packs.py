@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app.web.page import spoken
+from curation.filters.rules import _refusals, refusal
 from evaluation.general import load_general
 from evaluation.instructions import load_instructions
 from evaluation.robustness import load_surfaces
@@ -17,6 +19,7 @@ from workbench.language import languages, load_pack, phrases, say
 from workbench.language.detection import language_of
 from workbench.language.packs import FOLDERS, PAGES, check_pack, own_module, pack_file
 from workbench.persona import load_persona
+from workbench.records import Example, user_prompt
 from workbench.starter import starter, write_persona
 from workbench.store import language_file
 
@@ -106,6 +109,8 @@ def test_code_in_a_pack_of_ones_own_is_not_run(pack: Path) -> None:
         ("starter.yaml", {"traits": None}, "starter.yaml: lacks 'traits'"),
         ("pack.yaml", {"scripts": None}, "scripts: is missing"),
         ("pack.yaml", {"letters": "A-Z"}, "needs a class of letters, such as [A-Za-z]"),
+        ("pack.yaml", {"letters": "[z-a]"}, "is no class of letters (bad character range z-a"),
+        ("pack.yaml", {"lingua": "DUTSCH"}, "lingua knows no 'DUTSCH' — did you mean 'DUTCH'?"),
     ],
 )
 def test_a_missing_piece_is_named_in_one_line(
@@ -124,12 +129,19 @@ def test_a_missing_file_is_named(pack: Path, file: str) -> None:
         check_pack("nl")
 
 
+@pytest.mark.parametrize("file", ["messages.yaml", "pack.yaml", "conduct.yaml"])
+@pytest.mark.parametrize("content", ["a: b", "a: ["])
 def test_a_pack_that_is_not_whole_keeps_nobody_from_another_language(
-    pack: Path, repo: Path
+    pack: Path, repo: Path, file: str, content: str
 ) -> None:
-    (pack / "messages.yaml").write_text("a: b", encoding="utf-8")
-    assert load_persona(repo / "datasets" / "gym-trainer").language == "en"
-    assert language_of(["I walk home."]) == "en"
+    (pack / file).write_text(content, encoding="utf-8")
+    shutil.copy(pack_file("en", PAGES), pack / PAGES)
+    persona = load_persona(repo / "datasets" / "gym-trainer")
+    assert persona.language == "en" and language_of(["I walk home."]) == "en"
+    _refusals.cache_clear()
+    refused = Example(prompt=user_prompt("So?"), answer="I'm sorry, but I can't help with that.")
+    assert refusal(persona)(refused) is not None
+    assert list(spoken()) == ["en", "ja", "ko"]
 
 
 def test_a_language_without_a_pack_is_refused_with_those_there_are(
