@@ -53,6 +53,8 @@ def test_one_style_and_no_other() -> None:
         ("では会員さんの番です。", True),
         ("準会員さんの話です。", False),
         ("会員さんたちが来ました。", False),
+        ("会員さんがたは休みです。", False),
+        ("会員さんがたくさん歩けました。", True),
     ],
 )
 def test_a_call_is_a_word_of_its_own(text: str, called: bool) -> None:

@@ -32,7 +32,8 @@ _PLAIN = re.compile(
     r"|[ぁ-ん]れ|[っいきぎしえけせてねべめれ]て|[んい]で|ないで|するな|[うくすつぬむる]な|よう|おう)$"
 )
 _GREETING = re.compile(r"(?:おはよう|ありがとう|おめでとう|こんにちは|こんばんは|さようなら|さあ)$")
-_PLURAL = re.compile(r"(?:たち|達|がた|方|ら)")
+# がた alone: "会員さんがたくさん" is of one.
+_PLURAL = re.compile(r"たち|達|がた(?=[はがをに、。！？]|$)|方|ら")
 
 
 class SentenceEnd(NamedTuple):
