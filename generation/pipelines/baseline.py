@@ -109,7 +109,7 @@ class LocalAnswers(AllRows):
 
         from workbench.inference.base_models import load_model, load_tokenizer
         from workbench.inference.engines.batched import BatchedEngine
-        from workbench.inference.engines.chats import greedy_answers
+        from workbench.inference.engines.chats import greedy_answers, longest_context
 
         try:
             tokenizer, model = load_tokenizer(self.folder), load_model(self.folder).eval()
@@ -123,23 +123,23 @@ class LocalAnswers(AllRows):
         engine = BatchedEngine(model, tokenizer, self.settings.batch_size)
         with track(LABEL, len(chats)) as advance:
             answers = greedy_answers(engine, chats, max_new_tokens=most, advance=advance)
-        room = model.config.max_position_embeddings
+        longest = longest_context(model)
         return [
             {
                 **row,
                 "completion": _completion(answer)
                 if answer
-                else _too_long(tokenizer, row, most, room),
+                else _too_long(tokenizer, row, most, longest),
             }
             for row, answer in zip(rows, answers, strict=True)
         ]
 
 
-def _too_long(tokenizer: PreTrainedTokenizerBase, row: Row, most: int, room: int) -> Completion:
+def _too_long(tokenizer: PreTrainedTokenizerBase, row: Row, most: int, longest: int) -> Completion:
     from workbench.inference.engines.chats import prompt_ids
 
     asked = len(prompt_ids(tokenizer, row["prompt"]))
-    detail = f"{asked} tokens and {most} new ones, of at most {room}"
+    detail = f"{asked} tokens and {most} new ones, of at most {longest}"
     return Completion(end="failed", reason="prompt_too_long", detail=detail)
 
 

@@ -85,9 +85,19 @@ def _rows_wanted(context: RoundContext) -> dict[str, object]:
 
 def _step_files(steps: Sequence[str]) -> dict[str, Path]:
     """Return the modules of a user's own steps; one that is not there is told when it is used."""
-    here = [str(Path.cwd()), *sys.path]
-    specs = {name: PathFinder.find_spec(name.partition(":")[0], here) for name in steps}
-    return {name: Path(spec.origin) for name, spec in specs.items() if spec and spec.origin}
+    files = {name: _module_file(name.partition(":")[0]) for name in steps}
+    return {name: file for name, file in files.items() if file}
+
+
+def _module_file(name: str) -> Path | None:
+    """Return where a module lies, one of a package too, without importing anything."""
+    where, file = [str(Path.cwd()), *sys.path], None
+    for part in name.split("."):
+        spec = PathFinder.find_spec(part, where)
+        if spec is None:
+            return None
+        where, file = list(spec.submodule_search_locations or ()), spec.origin
+    return Path(file) if file else None
 
 
 def _talks(context: RoundContext) -> bool:
