@@ -203,7 +203,7 @@ def conversations_of(talks: Sequence[PlayedTalk], player: str, margin: float) ->
 
 
 def _record(talk: PlayedTalk, player: str) -> Conversation:
-    left = talk.user.turns - len(talk.turns)
+    unreached = talk.user.turns - len(talk.turns)
     return Conversation(
         user=talk.user.id,
         user_record=talk.user.record_id,
@@ -212,7 +212,7 @@ def _record(talk: PlayedTalk, player: str) -> Conversation:
         teacher=talk.teacher,
         seed=talk.seed,
         messages=talk.chat,
-        turns=(*talk.turns, *[ConversationTurn(fate="not_reached")] * left),
+        turns=(*talk.turns, *[ConversationTurn(fate="not_reached")] * unreached),
         end=talk.end or "no_answer",
         why=talk.why,
         parents=(*talk.parents, *(one.id for one in talk.critiques)),

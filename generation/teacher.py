@@ -242,8 +242,8 @@ def _pairs(rows: Sequence[Row], examples: Sequence[Chosen | None], margin: float
         if one and one.others:
             text, scores = min(one.others, key=lambda other: other[1].share)
             pairs.add(one, text, scores, CANDIDATES, margin)
-    drawn = [pair for pair in zip(rows, examples, strict=True) if pair[0]["negative"]]
-    for row, one in sorted(drawn, key=lambda pair: pair[0]["negative"][0]):
+    planned = [pair for pair in zip(rows, examples, strict=True) if pair[0]["negative"]]
+    for row, one in sorted(planned, key=lambda pair: pair[0]["negative"][0]):
         assert one is not None, "hard negatives are drawn among rows that have an answer"
         if row["negatives"]:
             (text,), (scores,) = row["negatives"], row["negatives_scores"]
@@ -326,8 +326,8 @@ def _parts(client: TeacherClient, rows: Sequence[Row], talks: Conversations) -> 
     """Return what each teacher gave."""
     costs, parts = client.costs(), []
     # By place: two servers may have one model.
-    drawn = shared_out(client.teachers, len(talks.conversations), client.seed, "conversations")
-    whose = dict(zip((talk.id for talk in talks.conversations), drawn, strict=True))
+    places = shared_out(client.teachers, len(talks.conversations), client.seed, "conversations")
+    whose = dict(zip((talk.id for talk in talks.conversations), places, strict=True))
     for place, one in enumerate(client.teachers):
         own = [row for row in rows if row["teacher"] == place]
         answered = sum(row["answer"] is not None for row in own)
@@ -335,7 +335,9 @@ def _parts(client: TeacherClient, rows: Sequence[Row], talks: Conversations) -> 
         paid = client.paid_to(one)
         spent = sum(money for (_, name), money in costs.items() if name == one.name)
         tokens = paid.input_tokens + paid.output_tokens
-        parts.append(TeacherPart(one.model, len(own) + drawn.count(place), answered, tokens, spent))
+        parts.append(
+            TeacherPart(one.model, len(own) + places.count(place), answered, tokens, spent)
+        )
     return parts
 
 
