@@ -34,7 +34,7 @@ from rounds.layout import (
 from rounds.runner import StageSpec, Work, run_stage
 from rounds.stages.evaluate import evaluate_stage
 from rounds.stages.filter import filter_stage
-from rounds.stages.generate import generate_stage
+from rounds.stages.generate import _step_files, generate_stage
 from rounds.stages.importing import import_stage
 from rounds.stages.report import report_stage
 from rounds.stages.resolve import resolve_stage
@@ -225,3 +225,17 @@ def test_a_personas_own_seeds_are_seeds_and_can_be_left_out_as_a_group(
 def test_the_same_row_has_the_same_id_wherever_it_came_from() -> None:
     row = Example(prompt=user_prompt("Champ?"), answer="Champ.", origin="seed")
     assert row.evolve(origin="imported", source="elsewhere.jsonl:3").id == row.id
+
+
+def test_the_file_of_a_step_is_found_in_a_package_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("steps.py", "own/__init__.py", "own/steps.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert _step_files(["steps:A", "own.steps:B", "own:C", "own.nowhere:D"]) == {
+        "steps:A": tmp_path / "steps.py",
+        "own.steps:B": tmp_path / "own" / "steps.py",
+        "own:C": tmp_path / "own" / "__init__.py",
+    }
