@@ -197,7 +197,9 @@ def _is_text(path: Path) -> bool:
 
 
 def _holds(path: Path, needles: Collection[bytes]) -> bool:
-    longest, before = max(map(len, needles), default=0), b""
+    if not needles:
+        return False
+    longest, before = max(map(len, needles)), b""
     with path.open("rb") as file:
         while block := file.read(_READ_AT_ONCE):
             block = before + block
