@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import version
 from pathlib import Path
 
@@ -85,9 +85,19 @@ def _rows_wanted(context: RoundContext) -> dict[str, object]:
 
 def _step_files(steps: Sequence[str]) -> dict[str, Path]:
     """Return the modules of a user's own steps; one that is not there is told when it is used."""
-    here = [str(Path.cwd()), *sys.path]
-    specs = {name: PathFinder.find_spec(name.partition(":")[0], here) for name in steps}
-    return {name: Path(spec.origin) for name, spec in specs.items() if spec and spec.origin}
+    files = {name: _module_file(name.partition(":")[0]) for name in steps}
+    return {name: file for name, file in files.items() if file}
+
+
+def _module_file(module: str) -> Path | None:
+    """Return the file of a module, of one in a package too; nothing is imported for it."""
+    spec: ModuleSpec | None = None
+    folders = [str(Path.cwd()), *sys.path]
+    for part in module.split("."):
+        if (spec := PathFinder.find_spec(part, folders)) is None:
+            return None
+        folders = list(spec.submodule_search_locations or ())
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def _talks(context: RoundContext) -> bool:

@@ -34,7 +34,7 @@ from rounds.layout import (
 from rounds.runner import StageSpec, Work, run_stage
 from rounds.stages.evaluate import evaluate_stage
 from rounds.stages.filter import filter_stage
-from rounds.stages.generate import generate_stage
+from rounds.stages.generate import _step_files, generate_stage
 from rounds.stages.importing import import_stage
 from rounds.stages.report import report_stage
 from rounds.stages.resolve import resolve_stage
@@ -220,6 +220,20 @@ def test_a_personas_own_seeds_are_seeds_and_can_be_left_out_as_a_group(
     train = train if others else [*train, rows[-1]]
     left, _ = leave_out(parse_group("origin=seed"), train, [], [])
     assert {row.origin for row in left} == {"imported"}
+
+
+def test_a_step_of_ones_own_is_a_file_of_the_stage_in_a_package_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("steps.py", "own/steps.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = ("steps:Shorten", "own.steps:Shorten", "gone.steps:Shorten")
+    assert _step_files(names) == {
+        "steps:Shorten": tmp_path / "steps.py",
+        "own.steps:Shorten": tmp_path / "own" / "steps.py",
+    }
 
 
 def test_the_same_row_has_the_same_id_wherever_it_came_from() -> None:
