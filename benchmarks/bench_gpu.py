@@ -67,8 +67,11 @@ def main() -> None:
         return
     if find_spec("torch") is None:
         sys.exit("PyTorch is not installed here: `make setup`, or a machine that has it with CUDA")
-    if any(find_spec(module) is None for module in NEEDED.values()):
-        python = environment(HOME / "venv", list(NEEDED), options.wheels)
+    if missing := [name for name, module in NEEDED.items() if find_spec(module) is None]:
+        folder = HOME / "venv"
+        if Path(sys.prefix) == folder:  # that is where this runs already
+            sys.exit(f"{', '.join(missing)} did not come with what was installed into {folder}")
+        python = environment(folder, list(NEEDED), options.wheels)
         os.execv(python, [python, *sys.argv])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH"))))
     sys.path.insert(0, str(ROOT))

@@ -50,12 +50,12 @@ def main() -> None:
         chances = cross_val_predict(
             model, features, usable, groups=topics, cv=GroupKFold(FOLDS), method="predict_proba"
         )[:, 1]
-        told(name, chances, usable, np.array([row["arm"] for row in rows]))
+        show(name, chances, usable, np.array([row["arm"] for row in rows]))
     if options.trl:
-        told("TRL's RewardTrainer", by_trl(rows, usable, topics), usable, None)
+        show("TRL's RewardTrainer", by_trl(rows, usable, topics), usable, None)
 
 
-def told(name: str, chances: Any, usable: Any, arms: Any) -> None:
+def show(name: str, chances: Any, usable: Any, arms: Any) -> None:
     """Print how far chances go with the labels, of all answers and of models' alone."""
     line = f"{name:52} kappa {kappa(chances, usable):5.2f}  area {area(chances, usable):.2f}"
     if arms is not None:

@@ -65,6 +65,10 @@ class ModelPool:
         self._folder: Path | None = None
         self._model: AdaptedModel | None = None
 
+    def leave_out(self, arms: Sequence[Arm]) -> None:
+        """Load no adapter of these arms from now on, such as of files that are about to go."""
+        self._arms = [arm for arm in self._arms if arm not in arms]
+
     def folder(self, arm: Arm) -> Path:
         """Return the folder of the model that an arm answers with."""
         return arm.model or self._base

@@ -32,6 +32,7 @@ from workbench.inference.endpoint import Endpoint
 from workbench.inference.engines.chats import longest_context
 from workbench.inference.exchange import EndpointRequest
 from workbench.language import say
+from workbench.parts import split_words
 from workbench.persona import FIDELITY, Persona
 from workbench.prompts import safety_line, system_prompt, with_system
 from workbench.records import Example, Response, user_prompt
@@ -251,7 +252,7 @@ def optimise_prompt(task: PromptTask) -> OptimisedPrompt:
     from gepa.api import optimize
 
     plain = system_prompt(task.persona)
-    words = round(len(plain.split()) * _LONGER)
+    words = round(len(split_words(plain)) * _LONGER)
     answers: Any = _Answers(task)
     result: Any = optimize(
         {_PART: plain.replace(safety_line(task.persona), "").strip()},

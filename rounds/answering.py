@@ -121,6 +121,7 @@ def answer_all(
         dial = asking.dial(arms, scaled, questions, safety.prompts, instructed, seeds)
         prices = asking.prices(arms, questions, responses, prompts)
         loss = language_loss(language, pool, scratch / "loss")
+        pool.leave_out(scaled)  # where no answer was missing the base is loaded later
     responses, crossed = [*responses, *talks], robustness.crossed(crossed)
     rows = instructions.examples
     states = partial(_states, pool)

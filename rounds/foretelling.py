@@ -65,7 +65,6 @@ _MOST_READ = 4 * MIB
 """Bytes of sources that are read for it before they are imported: reading more would be felt."""
 TOLERANCE = 0.25
 """Share by which a stage may take more or less than it was foretold."""
-
 _SHORT = 2.0
 """Seconds by which a short stage may differ, whatever its share."""
 
@@ -215,7 +214,7 @@ def foretold_line(foretold: Mapping[str, float | None]) -> str:
 def foretold_lines(outcomes: Iterable[Outcome]) -> list[str]:
     """Return what was foretold beside what was taken; no line where nothing was foretold.
 
-    Kept is a stage within :data:`TOLERANCE` of what was foretold, or within two seconds of it.
+    A stage is named where it took more or less by :data:`TOLERANCE`, and by over two seconds.
     """
     known, taken, parts = 0.0, 0.0, []
     for outcome in outcomes:

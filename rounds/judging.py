@@ -58,15 +58,18 @@ class ReviewedRows(NamedTuple):
         blind = reviewed_responses(self.blind, self.reviews, rows=rows)
         return blind + reviewed_responses(self.filtered, self.reviews, rows=rows - len(blind))
 
-    def may_train_on(self, response: Response) -> bool:
-        """Return whether a labelled answer is neither to a test question nor of a test topic.
+    def trainable(self, responses: Sequence[Response]) -> list[bool]:
+        """Return of each labelled answer whether it is neither to a test question nor a test topic.
 
         Where topics are spread over the splits, only what stands in the other two is trained on.
         """
         held_out = {row.prompt for row in self.test}
+        topics = {row.topic for row in self.test}
         own = {row.prompt for row in self.learning}
-        new_topic = response.topic not in {row.topic for row in self.test}
-        return response.prompt not in held_out and (response.prompt in own or new_topic)
+        return [
+            one.prompt not in held_out and (one.prompt in own or one.topic not in topics)
+            for one in responses
+        ]
 
 
 class Judging(NamedTuple):
@@ -101,16 +104,15 @@ class Judging(NamedTuple):
         own = [one for one in responses if not (one.probe or one.unanswered)]
         # In an order that no label decides: sums are rounded by it.
         labelled = sorted(rows.responses(_EVERY), key=lambda one: one.prompt_id)
-        states = read([*labelled, *own])
-        mine, others = states[: len(labelled)], states[len(labelled) :]
-        trainable = [rows.may_train_on(one) for one in labelled]
+        # By themselves: beside arms' answers their last bits, and so the heads, would hang on an
+        # adapter, and GRPO, which may be rewarded by the heads, on what it trained itself.
         heads = train_heads(
-            LabelledAnswers(labelled, mine, trainable),
+            LabelledAnswers(labelled, read(labelled), rows.trainable(labelled)),
             rows.reviews,
             judge_traits(context.persona),
             seed=context.config.seed,
         )
-        return self._replace(heads=heads, words=trait_words(heads.heads, own, others))
+        return self._replace(heads=heads, words=trait_words(heads.heads, own, read(own)))
 
     def calibrate(
         self, context: RoundContext, rows: ReviewedRows, arms: Sequence[Score]

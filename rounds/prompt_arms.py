@@ -54,8 +54,8 @@ class PromptSearch:
     pool: ModelPool
     train: Sequence[Example]
     validation: Sequence[Example]
-    room: int
-    """New tokens that a prompt has to leave room for."""
+    max_new_tokens: int
+    """That a prompt has to leave room for."""
     scratch: Path
     """Keeps what was found, and the answers."""
 
@@ -95,7 +95,7 @@ class PromptSearch:
         key = [
             *self.pool.fingerprint(Arm("base")),
             *(row.id for row in (*self.train, *rows)),
-            *(system_prompt(self.context.persona), *own, str(self.room)),
+            *(system_prompt(self.context.persona), *own, str(self.max_new_tokens)),
             str(self.context.config.seed),
         ]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
@@ -121,7 +121,8 @@ class PromptSearch:
     def _few_shot(self, rows: Sequence[Example]) -> SearchedPrompt:
         """Return the prompt with the best examples; the answers of ``rows`` decide."""
         persona = self.context.persona
-        loss = partial(answer_loss, *self.pool.use(Arm("base")), rows=rows, room=self.room)
+        base, room = self.pool.use(Arm("base")), self.max_new_tokens
+        loss = partial(answer_loss, *base, rows=rows, room=room)
         search = search_few_shot(
             self.train,
             lambda shown: loss(system_prompt(persona, shown)),
@@ -160,7 +161,7 @@ class PromptSearch:
             teacher,
             config.evaluate.prompt_budget,
             self.scratch / CACHE,
-            self.room,
+            self.max_new_tokens,
             config.evaluate.batch_size,
             config.seed,
         )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.answer import PromptSet, answer_sets
-from evaluation.arms import Arm
+from evaluation.arms import Arm, ModelPool
 from evaluation.instruction_checks import failed
 from evaluation.instructions import load_instructions
 from rounds.context import RoundContext
@@ -47,14 +47,15 @@ def rehearsal_rows(
     """
     folder, language = context.config.train.rehearsal, context.persona.language
     instructions = load_instructions(folder, language)
-    base, size = resolve_model(context.config.model), context.config.evaluate.batch_size
+    arm, size = Arm("base"), context.config.evaluate.batch_size
+    pool = ModelPool(resolve_model(context.config.model), [arm])  # one base for all batches
     prompts = _in_turn(instructions.examples)
     rows: list[Example] = []
     for start in range(0, len(prompts), size):
         asked = prompts[start : start + size]
         names = {one.id: one for one in asked}
-        batch = PromptSet([Arm("base")], asked, settings.max_new_tokens)
-        answers = answer_sets([batch], base, batch_size=size, cache=scratch / CACHE)[0]
+        batch = PromptSet([arm], asked, settings.max_new_tokens)
+        answers = answer_sets([batch], pool, batch_size=size, cache=scratch / CACHE)[0]
         for answer in answers:
             one = names[answer.prompt_id]
             if _right(answer, settings) and not failed(answer.text, instructions.checks[one.id]):

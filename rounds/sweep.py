@@ -23,7 +23,7 @@ from evaluation.sweep import SweepReport, SweepTrial, label
 from rounds.artifacts import Document
 from rounds.context import RoundContext
 from rounds.layout import BAKEOFF, SWEEP, VALIDATION
-from rounds.rehearsal import with_rehearsal
+from rounds.rehearsal import rehearsal_file, with_rehearsal
 from rounds.stages.train import learning_files, load, recipe_path, training_run
 from training.row_loss import row_losses
 from training.run import Recipe
@@ -70,13 +70,16 @@ class _Place:
 
         ``context`` is the round's with the changes in it.
         """
-        out = self.folder / _digest(changes)
+        recipe = load(context, self.method)
+        rehearsed = rehearsal_file(context) if recipe.rehearsal.rows else None
+        prompts = {"rehearsal": file_hash(rehearsed)} if rehearsed else {}
+        out = self.folder / _digest({**changes, **prompts})
         for name in (_LOSSES, _STOPPED):
             if (out / name).exists():
                 return SweepTrial.model_validate(read_json(out / name))
         begun = time.monotonic()
         out.mkdir(parents=True, exist_ok=True)
-        trial = _train(context, load(context, self.method), out, self.validation, watch)
+        trial = _train(context, recipe, out, self.validation, watch)
         trial = trial.model_copy(
             update={"changes": dict(changes), "seconds": round(time.monotonic() - begun, 1)}
         )

@@ -23,9 +23,9 @@ from workbench.stats.training_seeds import SeedsReport, crossed_mean, difference
 from workbench.values import dumped
 
 FOLDER = ".seeds"
-_QUICK: dict[str, object] = {
-    **{"probes": 0, "conversations": 0, "drift": 0, "safety": 0, "requests": 0}
-}
+_QUICK: dict[str, object] = dict.fromkeys(
+    ("probes", "conversations", "drift", "safety", "requests"), 0
+)
 """Of a further training only the held-out questions are asked."""
 
 

@@ -67,7 +67,7 @@ class GenerateSettings(Settings):
     """Money that the teacher may cost in all, in the currency of its price; no bound by default."""
     ray: str | None = None
     """Address of the Ray cluster that asks endpoints, :data:`LOCAL` for one of our own; by default
-    processes of this machine do. A model in a folder always answers on this machine."""
+    the command itself does. A model in a folder always answers on this machine."""
     ray_workers: int = Field(default=2, ge=1)
     """Processes on that cluster that ask the endpoint, ``concurrency`` shared among them."""
     min_share: float = Field(default=0.9, ge=0, le=1)

@@ -19,6 +19,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])(?![。！？」�
 WORD = re.compile(r"[㐀-鿿々]+|[ぁ-ゟ]+|[ァ-ヿー]+|[^\W㐀-鿿々ぁ-ヿ]+")
 """A run of letters; where no spaces part words, a run of one script, which is about a word."""
 _LETTER = re.compile(r"[^\W\d_]")
+_UNSPACED = re.compile(r"[㐀-鿿々ぁ-ヿ]")
+"""Letters of scripts whose words no spaces part."""
 
 
 def sentences(text: str) -> list[str]:
@@ -56,9 +58,12 @@ def length(text: str, unit: Unit) -> int:
 
 
 def split_words(text: str) -> list[str]:
-    """Return what spaces part; of a text without any, its runs of one script."""
-    words = text.split()
-    return words if len(words) > 1 else WORD.findall(text)
+    """Return what spaces part; where they part no words, the runs of one script between them."""
+    return [
+        word
+        for piece in text.split()
+        for word in (WORD.findall(piece) if _UNSPACED.search(piece) else (piece,))
+    ]
 
 
 class PhraseRule(Frozen):

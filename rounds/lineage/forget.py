@@ -12,16 +12,17 @@ import html
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rounds.layout import REVIEWS, TRAIN, RoundFolder
+from rounds.layout import CONFIG, REVIEWS, TRAIN, RoundFolder
 from rounds.lineage.graph import Lineage, kind_of
 from rounds.row_export import row_exports
 from workbench.errors import UserError
+from workbench.persona import persona_file
 from workbench.store import read_json_lines
 from workbench.text import counted
+from workbench.yamlfile import read_yaml
 
 _HEAVY = ("adapter", "answer", "score")
 _LOOKS = (f".ablation/*/round-*/{TRAIN.path}", ".next.scratch/curve-*/rows.jsonl")
@@ -184,12 +185,20 @@ def _texts(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _sources(lineage: Lineage) -> set[Path]:
-    """Return the files from outside that the rounds' rows came from, where they still are."""
-    rounds = RoundFolder.open(lineage.folder, 1).all_rounds
-    manifests = [manifest for one in rounds if (manifest := one.manifest("import"))]
-    names = chain.from_iterable(manifest.inputs for manifest in manifests)
-    paths = (Path(name.removeprefix("source:")) for name in names if name.startswith("source:"))
-    return {path for path in paths if path.is_absolute() and path.is_file()}
+    """Return the files from outside that the rounds' rows came from, where they still are.
+
+    The persona's own rows are named without its folder, which the round's configuration names.
+    """
+    paths: set[Path] = set()
+    for one in RoundFolder.open(lineage.folder, 1).all_rounds:
+        manifest, config = one.manifest("import"), one.folder / CONFIG
+        persona = read_yaml(config)[0].get("persona") if config.exists() else None
+        folder = persona_file(Path(str(persona))).parent if persona else None
+        for name in manifest.inputs if manifest else ():
+            kind, _, path = name.partition(":")
+            if kind == "source" and (folder or Path(path).is_absolute()):
+                paths.add((folder or Path()) / path)
+    return {path for path in paths if path.is_file()}
 
 
 def _is_text(path: Path) -> bool:
@@ -197,7 +206,9 @@ def _is_text(path: Path) -> bool:
 
 
 def _holds(path: Path, needles: Collection[bytes]) -> bool:
-    longest, before = max(map(len, needles), default=0), b""
+    if not needles:
+        return False
+    longest, before = max(map(len, needles)), b""
     with path.open("rb") as file:
         while block := file.read(_READ_AT_ONCE):
             block = before + block

@@ -107,7 +107,7 @@ def report_input(context: RoundContext, work: Work) -> ReportInput:
         scores=scores,
         stages=[_stage_run(manifest) for manifest in manifests.values()],
         rows=rows,
-        steps=_steps(work, rows, splits),
+        steps=_steps(work, rows, splits, manifests.get("sft")),
         splits=splits,
         drops=[drop for one in layout.DROPS.values() for drop in work.read(one)],
         faults=_faults(context.persona_folder / "faults.jsonl"),
@@ -150,10 +150,10 @@ def _steps(
     work: Work,
     rows: Mapping[str, Sequence[Example]],
     splits: Mapping[SplitName, Sequence[Example]],
+    sft: Manifest | None,
 ) -> dict[str, int]:
     """Return step → rows left after it; what only some rounds take over or generate may be none."""
     carry_over = work.read_if_there(layout.CARRY_OVER_EXAMPLES)
-    sft = work.round.manifest("sft")
     rehearsed = int(sft.counts.get("rehearsed", 0)) if sft else 0
     optional = {"carried": len(carry_over), "generated": len(rows[layout.GENERATED.stage])}
     return {

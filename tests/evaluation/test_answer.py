@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evaluation.answer import answer, answer_arms, cut_shares, max_new_tokens_for
-from evaluation.arms import Arm
+from evaluation.arms import Arm, ModelPool
 from evaluation.probes import read_probes
 from workbench.errors import UserError
 from workbench.records import Example, Message, Response, user_prompt
@@ -94,6 +94,14 @@ def test_arms_share_one_base_and_do_not_mix(
     by_arm = {arm.name: [r for r in together if r.arm == arm.name] for arm in arms}
     assert by_arm == alone
     assert len({tuple(texts(responses)) for responses in alone.values()}) == len(arms)
+
+
+def test_an_arm_that_is_left_out_may_lose_its_files(tiny_model: Path, tmp_path: Path) -> None:
+    gone = Arm("sft@0.5", tmp_path / "gone")
+    pool = ModelPool(tiny_model, [Arm("base"), gone])
+    pool.leave_out([gone])
+    model, _ = pool.use(Arm("base"))
+    assert not hasattr(model, "peft_config")
 
 
 def test_the_system_prompt_is_heard_but_not_filed_with_the_prompt(

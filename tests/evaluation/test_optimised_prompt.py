@@ -143,7 +143,7 @@ def test_a_teacher_that_refuses_ends_it_with_its_word(
         assert len(server.requests) == 1
 
 
-def test_an_empty_prompt_and_one_without_a_fence_are_no_accident(
+def test_an_empty_prompt_is_none_and_the_safety_line_stands_once(
     scripted: Scripted, persona: Persona
 ) -> None:
     task, _ = scripted

@@ -67,7 +67,6 @@ def test_from_new_to_a_report_in_japanese(
     page = browser.new_page()
     page.goto((folder / "report.html").as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    page.screenshot(path=str(tmp_path / "page.png"))
     text = page.locator("main").inner_text()
     assert page.locator("html").get_attribute("lang") == "ja"
     assert phrases("ja")["report.safety.verdict.too_few"] in text

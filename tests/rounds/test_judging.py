@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from evaluation.calibration import Calibration
+from evaluation.calibration import REVIEWED, Calibration
 from evaluation.reward_model import RewardReport
 from rounds.context import RoundContext, open_context
 from rounds.judging import Judging, ReviewedRows, reward_model_key, trusted_reward_model
@@ -109,14 +109,28 @@ def test_the_test_splits_labels_are_for_the_gate_alone(
 def test_where_topics_are_spread_only_rows_of_the_other_splits_are_learnt_from() -> None:
     examples = rows()
     spread = ReviewedRows(examples, [], [], examples[:100], examples[100:150])
-    trainable = [
-        spread.may_train_on(
-            Response(arm="a", prompt_id="p", prompt=row.prompt, text=row.answer, topic=row.topic)
-        )
+    answers = [
+        Response(arm="a", prompt_id="p", prompt=row.prompt, text=row.answer, topic=row.topic)
         for row in examples
     ]
     # Those that a review dropped are in no split: their topics are tested.
-    assert trainable == [True] * 100 + [False] * 100
+    assert spread.trainable(answers) == [True] * 100 + [False] * 100
+
+
+def test_what_the_base_makes_of_labelled_answers_hangs_on_no_arm(
+    context: RoundContext, tmp_path: Path
+) -> None:
+    """Rows of one pass are rounded by each other; GRPO's own arm must not change its reward."""
+    own, read = reviewed(rows()), list[list[str]]()
+
+    def remembered(responses: Sequence[Response]) -> States:
+        read.append([one.arm for one in responses])
+        return states(responses)
+
+    row = own.test[0]
+    asked = [Response(arm="sft", prompt_id=row.id, prompt=row.prompt, text="Answer 9.")]
+    Judging(None, 1, tmp_path / "none").by_reviews(context, own, asked, remembered)
+    assert read == [[REVIEWED] * ROWS, ["sft"]]
 
 
 def test_without_a_judge_and_a_reward_model_nothing_counts(

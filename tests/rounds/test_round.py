@@ -136,7 +136,7 @@ def test_every_mistake_is_raised_before_anything_runs(gym: Path, tmp_path: Path)
     lines = file.read_text(encoding="utf-8").splitlines()
     arms, max_step = (
         next(number for number, line in enumerate(lines, start=1) if key in line)
-        for key in ("arms", "max_step")
+        for key in ("arms:", "max_step:")
     )
     found = caught.value.lines()
     assert len(found) == 4

@@ -168,8 +168,8 @@ def test_stages_of_a_model_read_no_file_of_a_round_twice(
         opened[spec.name] = _run_watched(one, spec)
     assert all(opened.values()), "each reads something"
     twice = {name: {k: n for k, n in counts.items() if n > 1} for name, counts in opened.items()}
-    # A training hashes its rows too: its checkpoints are those of these rows and no others.
-    rows = {f"round-001/split/{split}.jsonl": 2 for split in ("train", "validation")}
+    # A training hashes what it is measured by too; its own rows it writes anew.
+    rows = {"round-001/split/validation.jsonl": 2}
     assert twice == {"generate": {}, "sft": rows, "evaluate": {}, "report": {}}
 
 
@@ -220,6 +220,20 @@ def test_a_personas_own_seeds_are_seeds_and_can_be_left_out_as_a_group(
     train = train if others else [*train, rows[-1]]
     left, _ = leave_out(parse_group("origin=seed"), train, [], [])
     assert {row.origin for row in left} == {"imported"}
+
+
+def test_a_step_of_ones_own_is_a_file_of_the_stage_in_a_package_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("steps.py", "own/steps.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = ("steps:Shorten", "own.steps:Shorten", "gone.steps:Shorten")
+    assert _step_files(names) == {
+        "steps:Shorten": tmp_path / "steps.py",
+        "own.steps:Shorten": tmp_path / "own" / "steps.py",
+    }
 
 
 def test_the_same_row_has_the_same_id_wherever_it_came_from() -> None:

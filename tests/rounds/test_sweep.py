@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,20 @@ def test_the_recipe_itself_comes_first_and_the_best_is_held_against_it(
     assert report.gain is not None and report.gain.mean == pytest.approx(0.2)
     assert report.gain.pairs == 8 and report.is_sure
     assert report.advice.startswith("take trainer.learning_rate=0.01, lora.r=2: 0.20 nats")
+
+
+def test_other_prompts_to_rehearse_are_other_trainings(
+    context: RoundContext, trained: list[dict[str, object]], tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts" / "en.jsonl"
+    prompts.parent.mkdir()
+    changes = {"rehearsal": prompts.parent, "overrides": {"sft": {"rehearsal.rows": 2}}}
+    train = context.config.train.model_copy(update=changes)
+    own = replace(context, config=context.config.model_copy(update={"train": train}))
+    for text, trainings in (("one", 2), ("one", 2), ("two", 4)):
+        prompts.write_text(text, encoding="utf-8")
+        run_sweep(own, "sft", {"lora.r": [2]}, trials=2)
+        assert len(trained) == trainings
 
 
 def test_a_best_that_chance_explains_is_not_advised(

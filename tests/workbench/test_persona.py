@@ -96,8 +96,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path: Path) -> Non
         ),
         (
             ("rule: matches", "rule: match"),
-            ":24: traits.0.check: needs 'rule: matches|lacks|emoji|length|address|speech_level|"
-            "honorifics' or 'judge: <question>'",
+            ":24: traits.0.check: needs 'rule: matches|lacks|emoji|length|calls_by|politeness|"
+            "address|speech_level|honorifics' or 'judge: <question>'",
         ),
     ],
 )

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from workbench.errors import UserError
 from workbench.inference.embedded import cache_folder
-from workbench.store import write_json
+from workbench.store import read_json, write_json
 from workbench.text import counted
 from workbench.values import Frozen, Settings
 
@@ -153,12 +154,11 @@ def _measured() -> Processor:
     """Return what was measured on this processor, by this process or one before it."""
     file, identity = cache_folder() / FILE, _identity()
     earlier: dict[str, object] = {}
-    with suppress(OSError, ValueError, KeyError):
-        earlier = json.loads(file.read_text(encoding="utf-8"))
+    with suppress(UserError, ValueError, KeyError):  # nothing yet, or nothing that can be read
+        earlier = read_json(file)
         return Processor.model_validate(earlier[identity])
     result = choose(_name(), *_speeds())
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(UserError):  # a cache that cannot be written: it is measured again
         write_json(file, {**earlier, identity: result.model_dump(mode="json")})
     return result
 

@@ -46,7 +46,7 @@ def test_a_base_is_told_with_its_folder_last(commands: Commands, families: Famil
     lines = told(output.out)
     assert list(lines) == [
         *("system role", "system text of its own", "end of an answer", "turns", "begin of text"),
-        *("dates", "thinking", "learnt opens as asked", "tied embeddings"),
+        *("dates", "thinking", "learnt opens as asked", "answers marked", "tied embeddings"),
     ]
     assert lines["end of an answer"] == "'<|im_end|>' (10): generation stops there"
     assert lines["tied embeddings"] == "no"

@@ -84,3 +84,20 @@ def test_files_without_the_words_are_not_named(workspace: Workspace, planted: Ex
     lines = forget_lines(read_lineage(workspace.folder().parent), [other.id])
     assert not [line for line in lines if "scratch" in line or "report" in line or "log" in line]
     assert "round-001/import/examples.jsonl: 1 record" in lines
+
+
+def test_the_personas_own_rows_are_named_where_they_lie(
+    workspace: Workspace, planted: Example, tmp_path: Path
+) -> None:
+    folder = tmp_path / "persona"
+    folder.mkdir()
+    (folder / "persona.yaml").touch()
+    row = {"instruction": planted.question, "output": planted.answer}
+    (folder / "seeds.jsonl").write_text(f"{{}}\n{{}}\n{json.dumps(row)}\n", encoding="utf-8")
+    write_manifest(workspace.folder(), "import", inputs={"source:seeds.jsonl": "0"})
+    (workspace.folder() / "config.yaml").write_text(f"persona: {folder}\n", encoding="utf-8")
+    lines = forget_lines(read_lineage(workspace.folder().parent), [planted.id])
+    assert (
+        f"{folder}/seeds.jsonl: they came from there; take out line 3, which nothing here does"
+        in lines
+    )

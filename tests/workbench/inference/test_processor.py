@@ -78,11 +78,15 @@ def test_a_broken_cache_or_one_that_cannot_be_written_is_no_obstacle(
     unmeasured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_speeds", lambda: (AVX2, 5.0))
-    unmeasured.write_text('{"x": ', encoding="utf-8")
-    assert processor().dtype == "float32"
-    monkeypatch.setenv("PERSONA_CACHE", "/proc/nowhere")
-    module._measured.cache_clear()
-    assert processor().passes == 5.0
+    for broken in ('{"x": ', "[]"):
+        unmeasured.write_text(broken, encoding="utf-8")
+        module._measured.cache_clear()
+        assert processor().dtype == "float32"
+    # A folder that cannot be made, and one that is there and takes no file.
+    for folder in ("/proc/nowhere", "/proc"):
+        monkeypatch.setenv("PERSONA_CACHE", folder)
+        module._measured.cache_clear()
+        assert processor().passes == 5.0
 
 
 def test_a_process_that_is_started_computes_with_what_was_named(unmeasured: Path) -> None:

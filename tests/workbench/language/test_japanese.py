@@ -73,6 +73,9 @@ def test_sentences_and_words_are_parted_without_spaces() -> None:
     assert part(text, "opening") == "今日は休む。"
     assert words_of("膝をゆっくり曲げる") == ["膝", "をゆっくり", "曲", "げる"]
     assert split_words("毎日ストレッチ") == ["毎日", "ストレッチ"]
+    # A space or a line break parts no words either, and what it parts elsewhere stays whole.
+    assert split_words("毎日 ストレッチ\n膝を") == ["毎日", "ストレッチ", "膝", "を"]
+    assert split_words("Don't stop.") == ["Don't", "stop."]
     assert (
         unlooped("休んでください。" * 12) < 0.5 < unlooped("膝をゆっくり曲げて、壁に手をつきます。")
     )

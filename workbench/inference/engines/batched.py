@@ -128,7 +128,9 @@ class BatchedEngine:
     def _packed(self, rows: Sequence[_BatchRow], streams: int) -> AbstractContextManager[int]:
         """Return the context in which weights lie as products of so many rows are fastest."""
         at_once = min(self.batch_size, -(-len(rows) // streams))
-        return packed_weights(self.model, at_once if processor().packed else 0)
+        # Beside a GPU the processor is not worth a measurement.
+        packs = self.model.device.type == "cpu" and processor().packed
+        return packed_weights(self.model, at_once if packs else 0)
 
     def _streams(self, rows: int) -> int:
         """Return how many threads answer so many rows, each with enough to be busy."""
