@@ -23,7 +23,7 @@ from workbench.near_duplicates import jaccard, shingles
 if TYPE_CHECKING:
     from workbench.inference.embedder import Embedder, Vectors
 
-THRESHOLDS = {MINILM: 0.58, NGRAMS: 0.47}
+THRESHOLDS = {MINILM: 0.58, NGRAMS: 0.45}
 """Embedder → likeness from which two questions ask the same; others are taken for MiniLM's kin."""
 WORDING = 0.5
 """Share of the wording in common (Jaccard, three-letter shingles) that is taken off the cosine."""

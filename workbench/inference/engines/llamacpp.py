@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import httpx
 
+from workbench.cores import free_cores
 from workbench.errors import UserError
 from workbench.inference.endpoint import free_port
 from workbench.inference.engines import chats
@@ -174,14 +175,14 @@ class LlamaCpp:
     def _package(self) -> tuple[list[str], str]:
         command = [sys.executable, "-m", __name__, "--model", str(self.model)]
         command += ["--context", str(self.context), "--slots", str(self.slots)]
-        command += ["--threads", str(_threads())]
+        command += ["--threads", str(free_cores())]
         return command + (["--lora", str(self.lora)] if self.lora else []), ""
 
     def _binary(self, program: str) -> tuple[list[str], str]:
         port = free_port()
         command = [program, "--model", str(self.model), "--host", "127.0.0.1"]
         command += ["--port", str(port), "--jinja", "--parallel", str(self.slots)]
-        command += ["--ctx-size", str(self.context * self.slots), "--threads", str(_threads())]
+        command += ["--ctx-size", str(self.context * self.slots), "--threads", str(free_cores())]
         command += ["--check-tensors"]
         command += ["--lora", str(self.lora)] if self.lora else []
         return command, f"http://127.0.0.1:{port}"
@@ -231,10 +232,6 @@ class LlamaCpp:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lend_openmp() -> None:
