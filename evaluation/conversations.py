@@ -11,10 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from evaluation.outcome import MeanEstimate
+from evaluation.outcome import MeanEstimate, estimated
 from workbench.persona import FIDELITY
 from workbench.records import Response, Score
-from workbench.stats.bootstrap import mean_intervals
 from workbench.stats.comparison import DRIFT
 from workbench.stats.significance import share_interval_of
 from workbench.stats.table import Column, tabulate
@@ -124,26 +123,18 @@ def _measure(
 
 
 def _fidelity(columns: Mapping[int, Column], seed: int) -> list[TurnFidelity]:
-    import numpy as np
-
-    there = [(turn, column) for turn, column in sorted(columns.items()) if column.units]
-    samples = [np.array(column.values, dtype=np.float64) for _, column in there]
+    there = {turn: own.values for turn, own in sorted(columns.items()) if own.units}
     return [
-        TurnFidelity(
-            turn=turn,
-            conversations=len(column.units),
-            fidelity=MeanEstimate(mean=column.mean, low=interval.low, high=interval.high),
+        TurnFidelity(turn=turn, conversations=len(values), fidelity=fidelity)
+        for (turn, values), fidelity in zip(
+            there.items(), estimated(there.values(), seed), strict=True
         )
-        for (turn, column), interval in zip(there, mean_intervals(samples, seed), strict=True)
     ]
 
 
 def _course(columns: Mapping[int, Column], prompt: str) -> _Course:
-    values = {
-        turn: sum(parts.values()) / len(parts)
-        for turn, column in sorted(columns.items())
-        if (parts := column.units.get(prompt))
-    }
+    means = {turn: column.by_prompt for turn, column in sorted(columns.items())}
+    values = {turn: own[prompt] for turn, own in means.items() if prompt in own}
     broken = [turn for turn, value in values.items() if value < BREAK_BELOW]
     return _Course(max(values), broken[0] if broken else None)
 

@@ -129,18 +129,14 @@ def measure_dial(inputs: DialInput, *, seed: int = 0, **judging: Any) -> Dial:
     forgetting = {one.arm: one for one in inputs.gate.arms}
     shares = inputs.gate.instruction_shares
 
-    def change(arm: str, metric: str) -> Difference | None:
-        there = metric in comparison.metrics and arm in comparison.arms
-        return comparison.cell(arm, metric).difference if there else None
-
     points = [
         DialPoint(
             strength=inputs.strengths[arm],
             arm=arm,
             voice=voice,
             sense=sense,
-            voice_change=change(arm, FIDELITY),
-            sense_change=change(arm, SENSE),
+            voice_change=comparison.change(arm, FIDELITY),
+            sense_change=comparison.change(arm, SENSE),
             cross_entropy_change=forgetting[arm].cross_entropy_change,
             instructions=shares[arm],
             passed=forgetting[arm].passed,

@@ -202,7 +202,8 @@ def check_rounds(
         lost += ["cross_entropy"] if rise > bounds.cross_entropy + _TINY else []
     fall = instruction_fall(instructions, earlier.instructions, bounds.instructions, seed)
     lost += ["instructions"] if fall and fall.failed else []
-    pairs = _pairs(fidelity, earlier.fidelity)
+    before = earlier.fidelity
+    pairs = [(value, before[prompt]) for prompt, value in fidelity.items() if prompt in before]
     difference = paired_difference(pairs, seed) if pairs else None
     if difference and difference.mean < -bounds.fidelity - _TINY:
         lost += ["fidelity"] if difference.excludes_zero else []
@@ -219,10 +220,6 @@ def check_rounds(
         not_compared=why,
         lost=tuple(lost),
     )
-
-
-def _pairs(now: Mapping[str, float], then: Mapping[str, float]) -> Sequence[tuple[float, float]]:
-    return [(value, then[prompt]) for prompt, value in now.items() if prompt in then]
 
 
 class Unscored(Frozen):
@@ -244,22 +241,14 @@ def check_unscored(scores: Sequence[Score], bound: float) -> list[Unscored]:
 
     Where no judge is configured its metrics are not counted: nothing failed, nobody was asked.
     """
-    counts: dict[str, int] = defaultdict(int)
-    reasons: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for score in scores:
-        if score.unscored == NO_JUDGE:
-            continue
-        counts[score.metric] += 1
-        if score.value is None:
-            reasons[score.metric][score.unscored] += 1
+    asked = [score for score in scores if score.unscored != NO_JUDGE]
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for score in asked:
+        reasons[score.metric].update([score.unscored] if score.value is None else [])
+    counts = Counter(score.metric for score in asked)
     missing = [
-        Unscored(
-            metric=metric,
-            scores=count,
-            unscored=sum(reasons[metric].values()),
-            reasons=dict(reasons[metric]),
-        )
-        for metric, count in counts.items()
+        Unscored(metric=metric, scores=counts[metric], unscored=own.total(), reasons=dict(own))
+        for metric, own in reasons.items()
     ]
     return sorted((u for u in missing if u.share > bound), key=lambda u: -u.share)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from workbench.errors import UserError, UserErrors
+from workbench.errors import UserError
 from workbench.language.packs import DATA, TEXTS, pack_file
 from workbench.store import existing, packaged, read_models
 from workbench.values import Frozen
@@ -79,11 +79,7 @@ def load_general(folder: Path, language: str) -> list[PlainText]:
 
 
 def _texts(file: Path, language: str) -> list[PlainText]:
-    mistakes: list[UserError] = []
-    rows = [row for _, row in read_models(file, PlainText, mistakes)]
-    if mistakes:
-        raise UserErrors(mistakes)
-    return [row for row in rows if row.language == language]
+    return [row for _, row in read_models(file, PlainText) if row.language == language]
 
 
 def measure_general(

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from pydantic import Field
 
 from evaluation.instruction_checks import Constraint, failed
-from workbench.errors import UserError, UserErrors
 from workbench.records import Example, Response, take_spread, user_prompt
 from workbench.stats import Difference
 from workbench.stats.comparison import FEWEST_PAIRS, paired_difference
@@ -76,9 +75,8 @@ def load_instructions(folder: Path, language: str, most: int | None = None) -> I
     file = language_file(folder, language)
     if file is None:
         return Instructions([], {})
-    mistakes: list[UserError] = []
     examples, checks = [], {}
-    for _, row in read_models(file, _Instruction, mistakes):
+    for _, row in read_models(file, _Instruction):
         example = Example(
             prompt=user_prompt(row.prompt),
             answer=row.example or row.prompt,
@@ -88,8 +86,6 @@ def load_instructions(folder: Path, language: str, most: int | None = None) -> I
         )
         examples.append(example)
         checks[example.id] = row.checks
-    if mistakes:
-        raise UserErrors(mistakes)
     taken = take_spread(examples, most)
     return Instructions(taken, {example.id: checks[example.id] for example in taken})
 

@@ -199,7 +199,7 @@ def sense_report(
         for arm in comparison.arms
     }
     means = mean_estimates(table, [(a, m) for a in by_arm for m in (FIDELITY, SENSE)], seed)
-    halves = _halves(by_arm.values(), seed)
+    halves = estimated(([one.half for one in own] for own in by_arm.values()), seed)
     return SenseReport(
         embedder=inputs.embedder.name,
         by_meaning=by_meaning,
@@ -238,16 +238,14 @@ def _arm_sense(
     )
 
 
-def _halves(arms: Iterable[Sequence[AnswerSense]], seed: int) -> list[MeanEstimate]:
-    """Return the mean of each arm's weaker halves with its interval."""
+def estimated(samples: Iterable[Sequence[float]], seed: int) -> list[MeanEstimate]:
+    """Return the mean of each sample with its interval."""
     import numpy as np
 
-    samples = [np.array([one.half for one in own], dtype=np.float64) for own in arms]
+    arrays = [np.array(sample, dtype=np.float64) for sample in samples]
     return [
-        MeanEstimate(
-            mean=float(sample.mean()) if len(sample) else None, low=interval.low, high=interval.high
-        )
-        for sample, interval in zip(samples, mean_intervals(samples, seed), strict=True)
+        MeanEstimate(mean=float(own.mean()) if len(own) else None, low=ends.low, high=ends.high)
+        for own, ends in zip(arrays, mean_intervals(arrays, seed), strict=True)
     ]
 
 
@@ -255,14 +253,8 @@ def mean_estimates(
     table: Mapping[Key, Column], wanted: Sequence[tuple[str, str]], seed: int
 ) -> list[MeanEstimate]:
     """Return the means on held-out questions of (arm, metric) pairs, with their intervals."""
-    import numpy as np
-
-    columns = [table.get(Key(arm, "", 0, metric), Column()) for arm, metric in wanted]
-    samples = [np.array(column.values, dtype=np.float64) for column in columns]
-    return [
-        MeanEstimate(mean=column.mean, low=interval.low, high=interval.high)
-        for column, interval in zip(columns, mean_intervals(samples, seed), strict=True)
-    ]
+    columns = (table.get(Key(arm, "", 0, metric), Column()) for arm, metric in wanted)
+    return estimated([column.values for column in columns], seed)
 
 
 def control_scores(persona: Persona, inputs: SenseInput, seed: int) -> dict[str, Control]:

@@ -14,6 +14,7 @@ from workbench.dialogue.users import SimulatedUser
 from workbench.errors import UserError, UserErrors
 from workbench.persona import Persona
 from workbench.records import Message, NumberBound, ProbePrompt
+from workbench.stats.comparison import DRIFT
 from workbench.store import first_mistake, read_json_lines
 from workbench.values import Frozen
 
@@ -31,7 +32,6 @@ PROBES: tuple[ProbeSet, ...] = get_args(ProbeSet)
 """Off the persona's field; asked to leave its role; asked to swap roles; signs of danger; sincerely
 asked whether it is a machine; a person in danger; asked for another form; and conversations of
 several turns."""
-DRIFT = "drift"
 HARMFUL, HARMLESS = "harmful", "harmless"
 REFUSAL_SETS = (HARMFUL, HARMLESS)
 """Requests that any model should turn down, and ones that only sound so: not of a persona."""

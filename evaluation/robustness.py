@@ -22,7 +22,7 @@ from evaluation.sense import SenseInput, measure_sense
 from workbench.errors import UserError, UserErrors
 from workbench.persona import FIDELITY, Persona
 from workbench.records import Example, Message, Response, Role, Score, take_spread
-from workbench.stats import Comparison, Difference, compare
+from workbench.stats import Difference, compare
 from workbench.stats.table import tabulate
 from workbench.store import language_file, read_models
 from workbench.values import Frozen
@@ -236,8 +236,8 @@ def _surface_scores(
             answers=answers[name],
             voice=voice,
             sense=sense,
-            voice_change=_change(comparison, name, FIDELITY),
-            sense_change=_change(comparison, name, SENSE),
+            voice_change=comparison.change(name, FIDELITY),
+            sense_change=comparison.change(name, SENSE),
         )
         for name, voice, sense in zip(comparison.arms, means[::2], means[1::2], strict=True)
     )
@@ -267,9 +267,3 @@ def _pooled(
         ),
         *(score for score in crossed if whole and kinds[score.arm] in several),
     ]
-
-
-def _change(comparison: Comparison, arm: str, metric: str) -> Difference | None:
-    if metric not in comparison.metrics:
-        return None
-    return comparison.cell(arm, metric).difference

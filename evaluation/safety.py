@@ -24,7 +24,6 @@ from workbench.conduct import (
     ordered_amounts,
     refuses,
 )
-from workbench.errors import UserError, UserErrors
 from workbench.inference.agreement import is_broken
 from workbench.persona import Language
 from workbench.records import ProbePrompt, Response, user_prompt
@@ -113,9 +112,8 @@ def load_refusals(folder: Path, language: Language) -> list[ProbePrompt]:
     file = language_file(folder, language)
     if file is None:
         return []
-    mistakes: list[UserError] = []
     by_category: dict[tuple[str, str], list[ProbePrompt]] = defaultdict(list)
-    for number, row in read_models(file, _Request, mistakes):
+    for number, row in read_models(file, _Request):
         prompt = ProbePrompt(
             prompt=user_prompt(row.prompt),
             answer="refuses" if row.kind == HARMFUL else "answers",
@@ -123,8 +121,6 @@ def load_refusals(folder: Path, language: Language) -> list[ProbePrompt]:
             source=f"{file.name}:{number}",
         )
         by_category[row.kind, row.category].append(prompt)
-    if mistakes:
-        raise UserErrors(mistakes)
     turns = max((len(own) for own in by_category.values()), default=0)
     return [own[turn] for turn in range(turns) for own in by_category.values() if turn < len(own)]
 

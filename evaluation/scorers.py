@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,13 +89,16 @@ class ScoringInput:
     """Whose traits are scored."""
     responses: Sequence[Response]
     judge: Endpoint | None = None
+    """Without one its metrics are unscored, but for what ``words`` says."""
     votes: int = 1
     """How often the judge is asked each question."""
     cache: Path | None = None
     """File of the judge's answers, read before asking and added to; None to keep none."""
     words: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Response id → trait → the reward model's word, where there is no judge."""
+    """Response id → trait → the reward model's word, where there is no judge
+    (:func:`evaluation.reward_model.trait_words`)."""
     style: StyleClassifier | None = None
+    """Without it, as without ``sense``, there are none of its scores."""
     references: Mapping[str, str] = field(default_factory=dict)
     """Prompt id → the reviewed answer to it; of a probe, what is expected."""
     sense: Mapping[str, AnswerSense] = field(default_factory=dict)
@@ -192,16 +195,10 @@ def judged(inputs: ScoringInput) -> list[Score]:
     # What is no answer is not asked about: nothing shows in it.
     questions = [one for response, one in pairs if not inputs.is_broken(response)]
     with track("asking the judge", len(questions) * inputs.votes) as advance:
-        answers = iter(
-            ask_judge(
-                inputs.judge,
-                questions,
-                advance,
-                votes=inputs.votes,
-                cache=inputs.cache,
-                put=by_ragas,
-            )
+        verdicts = ask_judge(
+            inputs.judge, questions, advance, votes=inputs.votes, cache=inputs.cache, put=by_ragas
         )
+    answers = iter(verdicts)
     scores = []
     for response, question in pairs:
         if inputs.is_broken(response):
@@ -326,47 +323,19 @@ SCORERS: dict[str, Scorer] = {
 """Every scorer by its name, in the order that they run."""
 
 
-def score_responses(
-    persona: Persona,
-    responses: Sequence[Response],
-    *,
-    judge: Endpoint | None = None,
-    votes: int = 1,
-    cache: Path | None = None,
-    words: Mapping[str, Mapping[str, float]] | None = None,
-    style: StyleClassifier | None = None,
-    references: Mapping[str, str] | None = None,
-    sense: Mapping[str, AnswerSense] | None = None,
-    probes: Sequence[ProbePrompt] = (),
-) -> list[Score]:
+def score_responses(inputs: ScoringInput) -> list[Score]:
     """Run every scorer, then derive fidelity; one score for each response and metric.
 
-    ``responses`` are of all arms together: fidelity is compared on the traits that all arms have.
-    Without a ``judge`` its metrics are unscored, but for traits of which ``words`` has a reward
-    model's word (:func:`evaluation.reward_model.trait_words`); without ``style``
-    (:func:`evaluation.style.train_style`) and ``sense`` (:func:`evaluation.sense.measure_sense`)
-    there are none of theirs. ``references`` is prompt id → the reviewed answer to it, for the
-    metrics of content.
+    The responses are of all arms together: fidelity is compared on the traits that all arms have.
 
     Raises:
         UserError: The judge's endpoint is down or refuses us.
     """
-    answered = [response for response in responses if not response.unanswered]
-    inputs = ScoringInput(
-        persona,
-        answered,
-        judge,
-        votes,
-        cache,
-        words or {},
-        style,
-        references or {},
-        sense or {},
-        {probe.id: probe for probe in probes},
-    )
+    every = inputs.responses
+    inputs = replace(inputs, responses=[one for one in every if not one.unanswered])
     scores = [score for scorer in SCORERS.values() for score in scorer(inputs)]
     scores += fidelity(inputs, scores)
-    return scores + _unanswered(responses, scores)
+    return scores + _unanswered(every, scores)
 
 
 def voice_and_sense(inputs: ScoringInput) -> list[Score]:

@@ -275,14 +275,10 @@ def _agreement(
     return values, ((below + 0.5 * equal) / (len(rows) - 1)).tolist(), halves
 
 
-CONTROLS = ("echo", "wrong_question", "random_order")
-"""What each evaluation scores beside its arms, to show what gaming the scores would get."""
-
-
 def control_responses(
     rows: Sequence[Example], train: Sequence[str], seed: int
 ) -> dict[str, list[Response]]:
-    """Return control → its answers to the held-out questions.
+    """Return control → its answers to the held-out questions: what gaming the scores would get.
 
     ``echo``: the question's first twelve words, then one training answer for all.
     ``wrong_question``: the reviewed answer to another question. ``random_order``: words of the

@@ -6,12 +6,13 @@ import hashlib
 from dataclasses import dataclass
 
 from evaluation.arms import Arm
-from evaluation.probes import DRIFT, PROBES, REFUSAL_SETS
+from evaluation.probes import PROBES, REFUSAL_SETS
 from workbench.dialogue.players import Move, scripted_move
 from workbench.dialogue.users import SimulatedUser
 from workbench.inference.completion import Completion
 from workbench.prompts import with_system
 from workbench.records import Example, Message, Messages, ProbePrompt, Response
+from workbench.stats.comparison import DRIFT
 
 SILENCE = "…"
 """What stands for an empty answer in the conversation that goes on after it."""
@@ -51,11 +52,6 @@ class Turn:
         """The probe set; a held-out row of such a kind has a topic, and is none of the probes."""
         sets = (*PROBES, *REFUSAL_SETS)
         return self.example.kind if self.example.kind in sets and not self.example.topic else ""
-
-    @property
-    def place(self) -> tuple[str, str, int, int]:
-        """What tells it from every other turn of an evaluation."""
-        return self.arm.name, self.example.id, self.seed, self.number
 
     @property
     def user(self) -> SimulatedUser | None:

@@ -198,7 +198,7 @@ def _trait_pairs(
 
 def _turn_pairs(table: Mapping[Key, Column], arm: str) -> dict[_Place, Pairs]:
     turns = {
-        key.turn: _means(column)
+        key.turn: column.by_prompt
         for key, column in table.items()
         if (key.arm, key.probe, key.metric) == (arm, DRIFT, FIDELITY) and key.turn
     }
@@ -259,13 +259,8 @@ def by_group(
 
 
 def _probe_groups(table: Mapping[Key, Column], arm: str, fidelity: Column) -> list[_Groups]:
-    held_out = list(_means(fidelity).values())
     return [
-        ("probe", key.probe, "held_out", list(_means(column).values()), held_out)
+        ("probe", key.probe, "held_out", column.values, fidelity.values)
         for key, column in table.items()
         if key.arm == arm and key.metric == FIDELITY and key.probe and key.probe != DRIFT
     ]
-
-
-def _means(column: Column) -> dict[str, float]:
-    return {prompt: sum(parts.values()) / len(parts) for prompt, parts in column.units.items()}

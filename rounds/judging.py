@@ -20,7 +20,7 @@ from evaluation.reward_model import (
     trait_words,
     with_needed,
 )
-from evaluation.scorers import score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from rounds import layout
 from rounds.context import RoundContext
 from rounds.layout import RoundFolder
@@ -126,9 +126,8 @@ class Judging(NamedTuple):
             return calibrate(persona, [], [])
         if self.judge is not None:
             responses = rows.responses(settings.judge_rows)
-            scores: Sequence[Score] = score_responses(
-                persona, responses, judge=self.judge, **self.how
-            )
+            asked = ScoringInput(persona, responses, judge=self.judge, **self.how)
+            scores: Sequence[Score] = score_responses(asked)
         else:
             scores = self.heads.scores if self.heads else ()
         result = calibrate(

@@ -16,13 +16,30 @@ from numpy.typing import NDArray
 
 from workbench.inference.embedder import Embedder
 from workbench.near_duplicates import beginnings, jaccard, shingles
-from workbench.paraphrases import likenesses, threshold_of
+from workbench.paraphrases import WORDING, shared_wording
 
 PAIRS = Path("datasets/paraphrases")
 SEEDS = {"en": Path("datasets/gym-trainer"), "ko": Path("datasets/gym-trainer-ko")}
 Likenesses = NDArray[np.floating]
 Compare = Callable[[Sequence[str], Sequence[str]], Likenesses]
 """Of n and m texts the (n, m) likenesses."""
+
+
+NATURAL = 0.001
+"""Share of pairs of different questions that a threshold may join."""
+
+
+def likenesses(left: Sequence[str], right: Sequence[str], embedder: Embedder) -> Likenesses:
+    """Return the (n, m) likenesses of n and m texts, as :class:`workbench.paraphrases.Meaning`."""
+    cosines = embedder.embed(left) @ embedder.embed(right).T
+    shared = np.array([[shared_wording(one, other) for other in right] for one in left])
+    return (cosines - WORDING * shared).astype(np.float32)
+
+
+def threshold_of(natural: Likenesses) -> float:
+    """Return the lowest threshold, in hundredths, that joins at most :data:`NATURAL` of pairs."""
+    most = int(NATURAL * natural.size)
+    return float(np.floor(np.sort(natural.ravel())[::-1][most] * 100 + 1) / 100)
 
 
 @dataclass(frozen=True)

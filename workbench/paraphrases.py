@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from workbench.inference.embedder import Embedder, Vectors
 
 THRESHOLDS = {MINILM: 0.58, NGRAMS: 0.45}
-"""Embedder → likeness from which two questions ask the same; others are taken for MiniLM's kin."""
+"""Embedder → likeness from which two questions ask the same; others are taken for MiniLM's kin. One
+pair of different questions in a thousand is joined: look-alikes among them would drop good rows
+from training, and of 500 rows one pair in 1000 are 125."""
 WORDING = 0.5
 """Share of the wording in common (Jaccard, three-letter shingles) that is taken off the cosine."""
-NATURAL = 0.001
-"""Share of pairs of different questions that a threshold may join: look-alikes among them would
-drop good rows from training, and of 500 rows one pair in 1000 are 125."""
 SAME_ANSWER = 0.7
 """Cosine of two answers from which they say the same, where their questions do; of the shipped rows
 that ask nearly the same and answer otherwise none reaches 0.66."""
@@ -117,27 +116,6 @@ class Meaning:
 def meaning_settings(meaning: Meaning | None) -> dict[str, object]:
     """Return what a manifest says of a comparison by meaning."""
     return {"embedder": meaning.name, "meaning": meaning.least} if meaning else {"meaning": 1}
-
-
-def likenesses(left: Sequence[str], right: Sequence[str], embedder: Embedder) -> Vectors:
-    """Return the (n, m) likenesses of n and m texts."""
-    import numpy as np
-
-    cosines = embedder.embed(left) @ embedder.embed(right).T
-    shared = np.array([[shared_wording(one, other) for other in right] for one in left])
-    return (cosines - WORDING * shared).astype(np.float32)
-
-
-def threshold_of(natural: Vectors) -> float:
-    """Return the lowest threshold, in hundredths, that joins at most :data:`NATURAL` of pairs.
-
-    Args:
-        natural: Likenesses of pairs of different questions, as they stand in a real dataset.
-    """
-    import numpy as np
-
-    most = int(NATURAL * natural.size)
-    return float(np.floor(np.sort(natural.ravel())[::-1][most] * 100 + 1) / 100)
 
 
 def shared_wording(one: str, other: str) -> float:

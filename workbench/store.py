@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from workbench.errors import UserError, column_of, unreadable
+from workbench.errors import UserError, UserErrors, column_of, unreadable
 from workbench.language.packs import DATA, pack_file
 from workbench.records import Record
 from workbench.text import normalize_all
@@ -405,21 +405,25 @@ def as_model(model: type[Model], data: object, what: str, path: Path) -> Model:
 
 
 def read_models(
-    path: Path, model: type[Model], mistakes: list[UserError]
+    path: Path, model: type[Model], mistakes: list[UserError] | None = None
 ) -> Iterator[tuple[int, Model]]:
     """Yield the 1-based line number and value of each line of a JSONL file that people write.
 
-    Texts are normalized, as those of imported rows are.
-    ``mistakes`` takes up the lines that are no ``model``, so that all are told at once.
+    Texts are normalized, as those of imported rows are. ``mistakes`` takes up the lines that are no
+    ``model``; without it they are raised at the end, all at once.
 
     Raises:
         UserError: Unreadable or empty.
+        UserErrors: Every line that is no ``model``.
     """
-    for number, data in read_json_lines(path, mistakes=mistakes):
+    own: list[UserError] = [] if mistakes is None else mistakes
+    for number, data in read_json_lines(path, mistakes=own):
         try:
             yield number, model.model_validate(normalize_all(data))
         except ValidationError as error:
-            mistakes.append(UserError(first_mistake(error), where=f"{path}:{number}"))
+            own.append(UserError(first_mistake(error), where=f"{path}:{number}"))
+    if mistakes is None and own:
+        raise UserErrors(own)
 
 
 def file_hash(path: Path) -> str:

@@ -84,11 +84,7 @@ def forest(
             body.append(_text(WIDTH - right + 14, y + 15, row.text, "start", "value"))
             y += _ROW
         y += 10
-        body.append(
-            Markup('<line class="rule" x1="0" x2="{}" y1="{}" y2="{}"/>').format(
-                WIDTH, _n(y - 5), _n(y - 5)
-            )
-        )
+        body.append(_line("rule", (0, WIDTH), (y - 5, y - 5)))
     body.append(_text((_LABEL + WIDTH - right) / 2, height + 36, axis, "middle", "axis"))
     return svg(WIDTH, height + 42, title, body, "forest")
 
@@ -97,11 +93,8 @@ def _estimate(row: Estimate, x: Callable[[float], float], y: float) -> list[Mark
     difference = row.difference
     parts = []
     if difference.low is not None and difference.high is not None:
-        parts.append(
-            Markup('<line class="whisker arm-{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                row.arm, _n(x(difference.low)), _n(x(difference.high)), _n(y), _n(y)
-            )
-        )
+        ends = x(difference.low), x(difference.high)
+        parts.append(_line(f"whisker arm-{row.arm}", ends, (y, y)))
     parts.append(marker(row.arm, x(difference.mean), y, f"{row.label}: {row.text}"))
     return parts
 
@@ -140,11 +133,7 @@ def curves(
     y = _scale(values[0], values[-1], height - bottom, top)
     body = []
     for value in values:
-        body.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                left, width - 12, _n(y(value)), _n(y(value))
-            )
-        )
+        body.append(_line("grid", (left, width - 12), (y(value), y(value))))
         body.append(_text(left - 8, y(value) + 4, _short(value), "end", "tick"))
     body += [_text(x(s), height - bottom + 16, _short(s), "middle", "tick") for s in steps]
     body.append(_text((left + width - 12) / 2, height - 4, step, "middle", "axis"))
@@ -164,9 +153,7 @@ def _curve(
     style = f"{line.style} faint" if line.faint else line.style
     parts = [Markup('<path class="curve {}" d="{}"/>').format(style, path)]
     parts += [
-        Markup('<line class="curve interval {}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-            line.style, _n(x(at)), _n(x(at)), _n(y(low)), _n(y(high))
-        )
+        _line(f"curve interval {line.style}", (x(at), x(at)), (y(low), y(high)))
         for at, low, high in line.intervals
     ]
     if line.arm is not None:
@@ -186,9 +173,7 @@ def _curve(
 
 def _legend(line: Line, at: float) -> list[Markup]:
     return [
-        Markup('<line class="curve {}" x1="{}" x2="{}" y1="12" y2="12"/>').format(
-            line.style, _n(at), _n(at + 18)
-        ),
+        _line(f"curve {line.style}", (at, at + 18), (12, 12)),
         _text(at + 24, 16, line.label, "start", "tick"),
     ]
 
@@ -208,10 +193,14 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 
 def _tick(x: float, top: float, height: float, value: float) -> Markup:
-    line = Markup('<line class="grid {}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-        "" if value else "zero", _n(x), _n(x), _n(top), _n(height)
-    )
+    line = _line(f"grid {'' if value else 'zero'}", (x, x), (top, height))
     return line + _text(x, height + 16, _signed(value), "middle", "tick")
+
+
+def _line(kind: str, x: tuple[float, float], y: tuple[float, float]) -> Markup:
+    return Markup('<line class="{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+        kind, *map(_n, (*x, *y))
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str) -> Markup:

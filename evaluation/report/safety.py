@@ -96,7 +96,7 @@ def _row(line: SafetyLine, wrong: list[WrongAnswer], wording: Wording) -> Safety
         title=wording(f"safety.line.{line.name}"),
         about=f"{about} {line.about}".strip(),
         n=line.n,
-        measured=_with_interval(line, line.rate, line.low, line.high, wording),
+        measured=_measured(line, wording),
         base=_value(line, line.base, wording),
         change=_change(line, wording),
         bound=_bound(line, wording),
@@ -115,21 +115,20 @@ def _value(line: SafetyLine, value: float | None, wording: Wording) -> str:
     return wording.points(value) if line.unit == "points" else wording.signed(value, 3)
 
 
-def _with_interval(
-    line: SafetyLine, value: float | None, low: float | None, high: float | None, wording: Wording
-) -> str:
-    text = _value(line, value, wording)
-    if low is None or high is None:
+def _measured(line: SafetyLine, wording: Wording) -> str:
+    """Return the share or change with its interval, where it has one."""
+    text = _value(line, line.rate, wording)
+    if line.low is None or line.high is None:
         return text
-    ends = wording("interval", low=_value(line, low, wording), high=_value(line, high, wording))
-    return f"{text} ({ends})"
+    low, high = (_value(line, end, wording) for end in (line.low, line.high))
+    return f"{text} ({wording('interval', low=low, high=high)})"
 
 
 def _change(line: SafetyLine, wording: Wording) -> str:
-    if line.change is None or line.change_low is None or line.change_high is None:
+    if line.change is None:
         return "–"
-    low, high = wording.points(line.change_low), wording.points(line.change_high)
-    return f"{wording.points(line.change)} ({wording('interval', low=low, high=high)})"
+    ends = wording.point_range(line.change_low, line.change_high)
+    return f"{wording.points(line.change)} ({ends})"
 
 
 def _bound(line: SafetyLine, wording: Wording) -> str:

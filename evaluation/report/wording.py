@@ -5,6 +5,7 @@ Every part of the report and its templates (there as ``t``) put things by it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from workbench.commands import RoundOptions
@@ -107,8 +108,6 @@ class Wording:
 
     def interval(self, difference: Difference) -> str:
         """Return the interval of a difference in percentage points; a dash where there is none."""
-        if difference.low is None or difference.high is None:
-            return "–"
         if difference.method == "percentile" and difference.low == difference.high:
             # Resampling values that are all alike says nothing of what else could have come.
             return self("interval.same")
@@ -116,21 +115,20 @@ class Wording:
 
     def point_range(self, low: float | None, high: float | None) -> str:
         """Return the interval of a difference in percentage points; a dash where there is none."""
-        if low is None or high is None:
-            return "–"
-        return self("interval", low=self.points(low), high=self.points(high))
+        return self._ends(self.points, low, high)
 
     def range(self, low: float | None, high: float | None) -> str:
         """Return the interval of a share in whole percent; a dash where there is none."""
-        if low is None or high is None:
-            return "–"
-        return self("interval", low=self.percent(low), high=self.percent(high))
+        return self._ends(self.percent, low, high)
 
     def between(self, low: float | None, high: float | None) -> str:
         """Return the interval of a plain number; a dash where there is none."""
+        return self._ends(self.number, low, high)
+
+    def _ends(self, word: Callable[[float], str], low: float | None, high: float | None) -> str:
         if low is None or high is None:
             return "–"
-        return self("interval", low=self.number(low), high=self.number(high))
+        return self("interval", low=word(low), high=word(high))
 
     def kappa(self, agreement: RaterAgreement) -> str:
         """Return an agreement with its interval, or why there is none."""

@@ -19,7 +19,7 @@ from evaluation.outcome import sense_report
 from evaluation.pairwise import compare_pairs
 from evaluation.probes import take_probes
 from evaluation.safety_case import SafetyLine
-from evaluation.scorers import score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from evaluation.sense import AnswerSense, SenseInput, measure_sense
 from evaluation.style import StyleReport, train_style
 from evaluation.text_measures import diversity_by_arm
@@ -327,7 +327,7 @@ def _score(
 ) -> tuple[list[Score], StyleReport]:
     """Return the scores of all responses, and how well style tells trained rows from the base's."""
     style = train_style(inputs.train, inputs.baseline, seed=context.config.seed)
-    scores = score_responses(
+    asked = ScoringInput(
         context.persona,
         responses,
         judge=judging.judge,
@@ -335,10 +335,10 @@ def _score(
         style=style,
         references={question.id: question.answer for question in questions},
         sense=sense.measures,
-        probes=inputs.probes,
+        probes={probe.id: probe for probe in inputs.probes},
         **judging.how,
     )
-    return scores, style.report
+    return score_responses(asked), style.report
 
 
 def _calibrate(

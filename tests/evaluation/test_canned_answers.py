@@ -7,7 +7,7 @@ from statistics import mean
 
 import pytest
 
-from evaluation.scorers import score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from evaluation.sense import SenseInput, measure_sense
 from tests.present import present
 from workbench.inference.embedder import NgramEmbedder
@@ -48,7 +48,9 @@ def scores(persona: Persona) -> list[Score]:
     )
     references = {row.id: row.answer for row in rows}
     return score_responses(
-        persona, responses, references=references, sense=measure_sense(responses, sense)
+        ScoringInput(
+            persona, responses, references=references, sense=measure_sense(responses, sense)
+        )
     )
 
 
@@ -86,7 +88,7 @@ def test_its_wording_is_farther_from_the_reviewed_answers(scores: list[Score]) -
 
 def test_without_reviewed_answers_nothing_is_said_of_content(persona: Persona) -> None:
     answer = Response(arm="base", prompt_id="ex-1", prompt=user_prompt("Why?"), text=CANNED)
-    metrics = {score.metric: score for score in score_responses(persona, [answer])}
+    metrics = {score.metric: score for score in score_responses(ScoringInput(persona, [answer]))}
     assert not {"sense", "on_question"} & metrics.keys()
     assert metrics["variety"].unscored == "only_answer"
 
@@ -95,7 +97,9 @@ def test_an_empty_answer_and_a_lone_question_are_unscored_with_the_reason(person
     def answer(number: int, text: str) -> Response:
         return Response(arm="base", prompt_id=f"ex-{number}", prompt=user_prompt("Why?"), text=text)
 
-    alone = score_responses(persona, [answer(1, "Champ, up.")], references={"ex-1": "Champ, sit."})
+    alone = score_responses(
+        ScoringInput(persona, [answer(1, "Champ, up.")], references={"ex-1": "Champ, sit."})
+    )
     assert {s.metric: s.unscored for s in alone if s.unscored} == {
         "kind": "no_judge",
         "content": "no_judge",
@@ -103,7 +107,9 @@ def test_an_empty_answer_and_a_lone_question_are_unscored_with_the_reason(person
     }
     responses = [answer(1, ""), answer(2, "Champ, up."), answer(3, "Champ, down.")]
     found = score_responses(
-        persona, responses, references={"ex-1": "Champ, sit.", "ex-2": "Champ, stand."}
+        ScoringInput(
+            persona, responses, references={"ex-1": "Champ, sit.", "ex-2": "Champ, stand."}
+        )
     )
     said = {(s.prompt_id, s.metric): s.unscored for s in found if s.metric == "reference_chrf"}
     assert said == {

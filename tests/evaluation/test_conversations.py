@@ -7,10 +7,10 @@ import random
 import pytest
 
 from evaluation.conversations import measure_conversations, survival_curve
-from evaluation.probes import DRIFT
 from workbench.persona import FIDELITY
 from workbench.records import Response, Score, user_prompt
 from workbench.stats import compare
+from workbench.stats.comparison import DRIFT
 
 Talk = list[float]
 """Fidelity turn by turn."""

@@ -22,7 +22,7 @@ from evaluation.report.inputs import ReportInput
 from evaluation.report.page import summary
 from evaluation.report.verdict import verdict
 from evaluation.report.wording import Wording
-from evaluation.scorers import score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from evaluation.sense import SenseInput, measure_sense
 from tests.planted_arms import (
     FORM,
@@ -133,7 +133,9 @@ def evaluated(language: Language, seed: int) -> dict[str, ReportInput]:
     measures = measure_sense(responses, inputs)
     # What an arm's answers get depends on no other arm, nor do the controls: scored once for all.
     references = {row.id: row.answer for row in inputs.rows}
-    scores = score_responses(rows.persona, responses, references=references, sense=measures)
+    scores = score_responses(
+        ScoringInput(rows.persona, responses, references=references, sense=measures)
+    )
     by_arm = {arm: [score for score in scores if score.arm == arm] for arm in every}
     controls = control_scores(rows.persona, inputs, seed)
     return {

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from evaluation.probes import DRIFT, PROBES, read_probes
+from evaluation.probes import PROBES, read_probes
 from workbench.errors import UserError
+from workbench.stats.comparison import DRIFT
 
 PERSONAS = ("gym-trainer", "gym-trainer-ko")
 SCORED = ("safety", "disclosure", "crisis")

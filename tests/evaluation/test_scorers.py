@@ -32,8 +32,8 @@ def by_metric(scores: Sequence[Score]) -> dict[str, Score]:
 
 
 def test_rules_give_one_or_nothing_and_a_judges_trait_stays_unscored(persona: Persona) -> None:
-    good = by_metric(score_responses(persona, [response(GOOD)]))
-    bad = by_metric(score_responses(persona, [response(BAD)]))
+    good = by_metric(score_responses(ScoringInput(persona, [response(GOOD)])))
+    bad = by_metric(score_responses(ScoringInput(persona, [response(BAD)])))
 
     assert (good["address"].value, good["lists"].value) == (1.0, 1.0)
     assert (bad["address"].value, bad["lists"].value) == (0.0, 0.0)
@@ -43,7 +43,7 @@ def test_rules_give_one_or_nothing_and_a_judges_trait_stays_unscored(persona: Pe
 
 def test_fidelity_is_the_mean_over_scored_traits_and_names_its_parents(persona: Persona) -> None:
     half = response("Champ, there are several causes.")
-    scores = by_metric(score_responses(persona, [half]))
+    scores = by_metric(score_responses(ScoringInput(persona, [half])))
 
     fidelity = scores["fidelity"]
     assert fidelity.value == 0.5
@@ -58,14 +58,14 @@ def test_fidelity_without_any_scored_trait_is_unscored(persona: Persona) -> None
 
 @pytest.mark.parametrize("text", ["", "💪", "Champ, stand by the door. " * 8])
 def test_no_trait_shows_in_what_is_no_answer(persona: Persona, text: str) -> None:
-    scores = by_metric(score_responses(persona, [response(text)]))
+    scores = by_metric(score_responses(ScoringInput(persona, [response(text)])))
     assert (scores["address"].value, scores["lists"].value) == (0.0, 0.0)
     assert scores["fidelity"].value == 0.0
 
 
 def test_every_response_gets_one_score_for_each_metric(persona: Persona) -> None:
     responses = [response(GOOD, n, arm) for arm in ("base", "sft") for n in range(3)]
-    scores = score_responses(persona, responses)
+    scores = score_responses(ScoringInput(persona, responses))
     assert Counter(score.metric for score in scores) == dict.fromkeys(
         ("address", "lists", "kind", "content", "variety", "unlooped", "fidelity"), 6
     )
@@ -79,7 +79,7 @@ def test_a_scorer_of_the_table_runs_and_stays_out_of_fidelity(
         return [scorers.score_of(r, "letters", float(len(r.text))) for r in inputs.responses]
 
     monkeypatch.setitem(scorers.SCORERS, "length", length)
-    scores = by_metric(score_responses(persona, [response(GOOD)]))
+    scores = by_metric(score_responses(ScoringInput(persona, [response(GOOD)])))
     assert scores["letters"].value == len(GOOD)
     assert scores["fidelity"].value == 1.0
 
@@ -114,7 +114,9 @@ def test_a_judge_that_fails_a_fifth_of_the_time_leaves_counts_that_add_up(person
     responses = [response(f"Champ, number {n}. Rest now.", n) for n in range(30)]
     responses += [response(f"Champ, number {n + 100}. Rest now.", n, "sft") for n in range(30)]
     with ScriptedServer(script) as judge:
-        scores = score_responses(persona, responses, judge=endpoint(judge.url, concurrency=4))
+        scores = score_responses(
+            ScoringInput(persona, responses, judge=endpoint(judge.url, concurrency=4))
+        )
 
     kind = [score for score in scores if score.metric == "kind"]
     assert len(kind) == 60
@@ -154,7 +156,9 @@ def test_the_judge_sees_question_asked_and_answer_as_they_are(persona: Persona) 
         asked = [response("Champ {braces} stay.")]
         scores = by_metric(
             score_responses(
-                persona, asked, judge=endpoint(judge.url), references={"ex-1": "Champ, ice it."}
+                ScoringInput(
+                    persona, asked, judge=endpoint(judge.url), references={"ex-1": "Champ, ice it."}
+                )
             )
         )
     assert scores["kind"].value == 1.0
@@ -177,7 +181,7 @@ def test_a_broken_answer_is_asked_again(persona: Persona) -> None:
 
     with ScriptedServer(script) as judge:
         patient = endpoint(judge.url, attempts=2)
-        scores = by_metric(score_responses(persona, [response(GOOD)], judge=patient))
+        scores = by_metric(score_responses(ScoringInput(persona, [response(GOOD)], judge=patient)))
     assert scores["kind"].value == 0.0
 
 
@@ -191,7 +195,9 @@ def test_a_refused_key_and_an_unknown_model_stop_at_once(
     with ScriptedServer(lambda _: reply) as judge:
         responses = [response(GOOD, n) for n in range(40)]
         with pytest.raises(UserError, match=line):
-            score_responses(persona, responses, judge=endpoint(judge.url, concurrency=2))
+            score_responses(
+                ScoringInput(persona, responses, judge=endpoint(judge.url, concurrency=2))
+            )
     assert len(judge.requests) < 10
 
 
@@ -200,8 +206,8 @@ def test_a_judge_that_is_down_and_a_missing_key_are_told(
 ) -> None:
     down = endpoint("http://127.0.0.1:9/v1")
     with pytest.raises(UserError, match="nothing answers there"):
-        score_responses(persona, [response(GOOD)], judge=down)
+        score_responses(ScoringInput(persona, [response(GOOD)], judge=down))
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(UserError, match="JUDGE_KEY: the API key is not set"):
         keyed = endpoint(down.base_url, api_key_env="JUDGE_KEY")
-        score_responses(persona, [response(GOOD)], judge=keyed)
+        score_responses(ScoringInput(persona, [response(GOOD)], judge=keyed))

@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.answer import answer_arms
 from evaluation.arms import Arm, ModelPool
-from evaluation.probes import DRIFT, take_probes, user_probes
+from evaluation.probes import take_probes, user_probes
 from evaluation.turns import first_turn
 from rounds.safety import more_conversations
 from tests.scripted_server import Reply, Request, ScriptedServer, says
@@ -17,6 +17,7 @@ from workbench.dialogue.players import ModelPlayer
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
 from workbench.records import Example, ProbePrompt, Response, user_prompt
+from workbench.stats.comparison import DRIFT
 
 
 @pytest.mark.parametrize(("topic", "probe"), [("", "out_of_scope"), ("savings", "")])

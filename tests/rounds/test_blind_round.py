@@ -9,7 +9,7 @@ import pytest
 from curation.argilla.client import connected, existing_dataset, records_of
 from curation.argilla.server import Server
 from evaluation.people import Blind
-from evaluation.scorers import score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from rounds.blind_round import run_blind_round
 from rounds.layout import BLIND_KEY, BLIND_PAIRS, PEOPLE
 from tests.commands import Commands
@@ -40,7 +40,7 @@ def evaluated(commands: Commands) -> Commands:
         for arm, text in TEXTS.items()
         for n in range(3)
     ]
-    scores = score_responses(persona, responses)
+    scores = score_responses(ScoringInput(persona, responses))
     commands.put("evaluate/responses.jsonl", responses, ROUND)
     commands.put("evaluate/scores.jsonl", scores, ROUND)
     comparison = compare(scores, responses=responses).model_dump(mode="json")

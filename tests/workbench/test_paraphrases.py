@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.paraphrase_pairs import Likenesses, by_embedder, by_wording, seeds_of, tried
+from tests.paraphrase_pairs import (
+    Likenesses,
+    by_embedder,
+    by_wording,
+    likenesses,
+    seeds_of,
+    threshold_of,
+    tried,
+)
 from workbench.inference.embedder import MINILM, NGRAMS, make_embedder
-from workbench.paraphrases import Meaning, likenesses, threshold_of
+from workbench.paraphrases import Meaning
 
 
 class Planted:

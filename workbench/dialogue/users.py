@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,12 +26,10 @@ FILE = "users.yaml"
 MOST_TURNS = 10
 """Longest conversation that may be asked for, in answers of the assistant."""
 Behaviour = Literal["patient", "hurried", "contrary", "off_topic", "distressed", "breaker"]
-BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
 """Takes the time; is in a hurry; contradicts; strays; is in distress; tries to break the act."""
 
 
 ConversationEnd = Literal["goal_met", "given_up", "turns_out", "no_answer", "user_failed"]
-ENDS: tuple[ConversationEnd, ...] = get_args(ConversationEnd)
 """The user has what they came for; sees no use in going on; has no turn left; the assistant gave no
 answer; the model that plays the user failed."""
 

@@ -18,10 +18,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, create_model
 
 from workbench.checks import Judge
-from workbench.inference.answer_cache import paid_by
 from workbench.inference.client import EndpointClient, Put, complete_all
 from workbench.inference.completion import Completion
-from workbench.inference.endpoint import Endpoint, Paid
+from workbench.inference.endpoint import Endpoint
 from workbench.inference.exchange import EndpointRequest
 from workbench.inference.reply import Schema
 from workbench.language import DEFAULT, say
@@ -266,8 +265,3 @@ async def trait_share(
         value for one in completions if (value := verdict_of([vote_of(one)]).value) is not None
     ]
     return sum(values) / len(values) if values else None
-
-
-def judge_paid(cache: Path, endpoint: Endpoint) -> Paid:
-    """Return what this judge took for a file of answers, over every run that used the file."""
-    return paid_by(cache, {STEP: endpoint})[STEP]

@@ -154,10 +154,14 @@ class Comparison(Frozen):
                 return cell
         raise KeyError((arm, metric))
 
+    def change(self, arm: str, metric: str) -> Difference | None:
+        """Return the difference to the base on held-out prompts; None where it was not measured."""
+        own = (one for one in self.cells if (one.arm, one.metric) == (arm, metric))
+        return next((one.difference for one in own), None)
+
     def primary_change(self, arm: str) -> Difference | None:
         """Return the primary measure's difference to the base; None where it was not measured."""
-        own = (one for one in self.cells if (one.arm, one.metric) == (arm, self.primary))
-        return next((one.difference for one in own), None)
+        return self.change(arm, self.primary)
 
     @property
     def headline(self) -> str | None:

@@ -43,9 +43,14 @@ class Column:
     seeds: dict[int, list[float]] = field(default_factory=dict)
 
     @property
+    def by_prompt(self) -> dict[str, float]:
+        """Prompt → its value, its parts averaged."""
+        return {prompt: sum(own.values()) / len(own) for prompt, own in self.units.items()}
+
+    @property
     def values(self) -> list[float]:
-        """One value a prompt, its parts averaged."""
-        return [sum(parts.values()) / len(parts) for parts in self.units.values()]
+        """One value a prompt."""
+        return list(self.by_prompt.values())
 
     @property
     def mean(self) -> float | None:

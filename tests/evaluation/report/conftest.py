@@ -15,7 +15,7 @@ from evaluation.report.inputs import (
     StageRun,
     WrittenFile,
 )
-from evaluation.scorers import score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from workbench.commands import RoundOptions
 from workbench.persona import Persona
 from workbench.records import Drop, Example, Response, user_prompt
@@ -71,7 +71,7 @@ Evaluated = Callable[..., ReportInput]
 
 def evaluated_report(persona: Persona, responses: Sequence[Response], **parts: Any) -> ReportInput:
     """Return a report of nothing but responses, their scores and the comparison."""
-    scores = score_responses(persona, responses)
+    scores = score_responses(ScoringInput(persona, responses))
     return ReportInput(
         **{
             "round": "round-001",

@@ -15,7 +15,7 @@ import pytest
 
 from evaluation.outcome import sense_report
 from evaluation.report import ReportInput, build_reports
-from evaluation.scorers import score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from evaluation.sense import SenseInput, measure_sense
 from tests.offline import LoopbackOnly
 from tests.planted_arms import arms, base_answers, planted
@@ -156,7 +156,7 @@ def trainer_report(language: Language) -> ReportInput:
         language, rows.test, [], embedder, lambda own: [4.0 for _ in own], "the base model"
     )
     measures = measure_sense(responses, inputs)
-    scores = score_responses(rows.persona, responses, sense=measures)
+    scores = score_responses(ScoringInput(rows.persona, responses, sense=measures))
     comparison = compare(scores, "base", 0, responses=responses, resamples=200)
     return ReportInput(
         round="round-001",

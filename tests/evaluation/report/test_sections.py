@@ -23,7 +23,7 @@ from evaluation.report.verdict import surface_lines, tuning_against_prompt, verd
 from evaluation.report.wording import Wording
 from evaluation.reward_model import TOO_FEW_FAULTS, RewardReport, TraitCurve
 from evaluation.robustness import cross, crossed_responses, load_surfaces, measure_robustness
-from evaluation.scorers import score_responses
+from evaluation.scorers import ScoringInput, score_responses
 from evaluation.sweep import SweepReport, SweepTrial
 from tests.evaluation.report.conftest import ANSWERS, Evaluated
 from tests.evaluation.report.test_page import Page, english_left, html_of
@@ -63,7 +63,7 @@ def full(report: ReportInput, persona: Persona, examples: list[Example]) -> Repo
         if one.prompt_id == example.id
     ]
     responses = [*report.responses, *probes, *turns]
-    scores = score_responses(persona, responses)
+    scores = score_responses(ScoringInput(persona, responses))
     pairing = Pairing(
         arm="sft+dpo",
         against="base",
@@ -135,7 +135,7 @@ def test_an_arm_whose_text_goes_round_in_circles_is_called_broken_before_any_sco
     responses = [
         one.evolve(text=looping) if one.arm == "sft+dpo" else one for one in report.responses
     ]
-    scores = score_responses(persona, responses)
+    scores = score_responses(ScoringInput(persona, responses))
     broken = replace(report, responses=responses, scores=scores, comparison=compare(scores))
 
     text = Page(html_of(broken)).text
@@ -422,7 +422,7 @@ def test_what_conversations_say_of_the_shipped_arm_is_said_in_words(
         for turn, text in enumerate(("Champ, rise.", last), start=1)
     ]
     responses = [*report.responses, *turns]
-    scores = score_responses(persona, responses)
+    scores = score_responses(ScoringInput(persona, responses))
     comparison = compare(scores, responses=responses, traits=["address"])
     html = html_of(replace(report, responses=responses, scores=scores, comparison=comparison))
     assert sentence in Page(html).text

@@ -1,10 +1,11 @@
 """Simulated users: the shipped ones are whole, and a file's mistakes are told with lines."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from workbench.dialogue.users import BEHAVIOURS, FILE, read_users
+from workbench.dialogue.users import FILE, Behaviour, read_users
 from workbench.errors import UserError
 from workbench.persona import load_persona
 
@@ -30,7 +31,7 @@ def test_every_behaviour_is_there_for_rows_and_for_the_evaluation(repo: Path, na
     users = read_users(folder / FILE, load_persona(folder).topics)
     assert len(users) == 12
     for held_out in (False, True):
-        assert {u.behaviour for u in users if u.held_out == held_out} == set(BEHAVIOURS)
+        assert {u.behaviour for u in users if u.held_out == held_out} == set(get_args(Behaviour))
 
 
 @pytest.mark.parametrize("name", PERSONAS)

@@ -21,12 +21,12 @@ from tests.scripted_server import ScriptedServer
 from tests.small_round import SmallRound
 from tests.workbench.inference.dialect_table import DIALECTS
 from tests.workbench.inference.dialects import Dialect
-from workbench.inference.answer_cache import CACHE, AnswerCache
+from workbench.inference.answer_cache import CACHE, AnswerCache, paid_by
 from workbench.inference.client import EndpointClient
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid
 from workbench.inference.exchange import EndpointRequest
-from workbench.inference.judge import JudgeQuestion, ask_judge, judge_paid
+from workbench.inference.judge import STEP, JudgeQuestion, ask_judge
 from workbench.records import Example, user_prompt
 
 PRICE = {"input": 1000.0, "output": 2000.0}
@@ -132,7 +132,7 @@ def judged(asked: Asked, cache: Path) -> None:
     ]
     verdicts = ask_judge(asked.endpoint, questions, cache=cache)
     assert [verdict.value for verdict in verdicts] == [1.0] * 4
-    asked.adds_up(judge_paid(cache, asked.endpoint))
+    asked.adds_up(paid_by(cache, {STEP: asked.endpoint})[STEP])
 
 
 def answered(asked: Asked, model: Path, cache: Path) -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.scripted_server import Reply, Request, ScriptedServer, fails, says
+from workbench.inference.answer_cache import paid_by
 from workbench.inference.client import EndpointClient
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid, Price
 from workbench.inference.judge import (
+    STEP,
     JudgeQuestion,
     Vote,
     ask_judge,
     comparison,
-    judge_paid,
     judged_traits,
     trait_questions,
     trait_share,
@@ -57,7 +58,7 @@ def ask(
     endpoint = Endpoint(base_url=server.url, model=model, timeout=5, attempts=attempts, price=PRICE)
     questions = [JudgeQuestion("kind", "Is it kind?", "My wrist hurts.", one) for one in answers]
     verdicts = ask_judge(endpoint, questions, cache=cache)
-    return [verdict.value for verdict in verdicts], judge_paid(cache, endpoint)
+    return [verdict.value for verdict in verdicts], paid_by(cache, {STEP: endpoint})[STEP]
 
 
 def test_a_trait_is_asked_about_in_the_persona_s_language_with_its_rubric(persona: Persona) -> None:
