@@ -149,15 +149,12 @@ class Comparison(Frozen):
         Raises:
             KeyError: There is none.
         """
-        for cell in self.cells:
-            if (cell.arm, cell.metric) == (arm, metric):
-                return cell
-        raise KeyError((arm, metric))
+        return {(cell.arm, cell.metric): cell for cell in self.cells}[arm, metric]
 
     def change(self, arm: str, metric: str) -> Difference | None:
         """Return the difference to the base on held-out prompts; None where it was not measured."""
-        own = (one for one in self.cells if (one.arm, one.metric) == (arm, metric))
-        return next((one.difference for one in own), None)
+        there = any((cell.arm, cell.metric) == (arm, metric) for cell in self.cells)
+        return self.cell(arm, metric).difference if there else None
 
     def primary_change(self, arm: str) -> Difference | None:
         """Return the primary measure's difference to the base; None where it was not measured."""
@@ -214,10 +211,7 @@ def _difference(sample: Array, interval: Interval, p: float | None) -> Differenc
 
 
 def paired_difference(
-    pairs: Sequence[tuple[float, float]],
-    seed: int = 0,
-    *,
-    resamples: int = RESAMPLES,
+    pairs: Sequence[tuple[float, float]], seed: int = 0, *, resamples: int = RESAMPLES
 ) -> Difference | None:
     """Return the mean of arm minus reference with its interval, or None without pairs.
 
@@ -371,8 +365,8 @@ def _family(key: Key, asked: _Asked) -> tuple[object, ...]:
     """Return the question that a test belongs to.
 
     The primary measure of the headline arm is the round's question and stands alone; that of the
-    other arms is one family. An arm's traits are looked at apart from its
-    other measures; so in each probe set, and of each measure in the turns of the conversations.
+    other arms is one family. An arm's traits are looked at apart from its other measures; so in
+    each probe set, and of each measure in the turns of the conversations.
     """
     if key.probe == DRIFT:
         return (key.arm, DRIFT, key.metric)
