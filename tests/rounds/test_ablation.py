@@ -26,7 +26,12 @@ pytestmark = pytest.mark.slow
 def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two written rounds of a tiny model, and the configuration that they are made with."""
     home = tmp_path_factory.mktemp("without")
-    sft = {"trainer.max_steps": 2, "trainer.save_steps": 2, "trainer.eval_strategy": "no"}
+    sft = {
+        "trainer.max_steps": 2,
+        "trainer.save_steps": 2,
+        "trainer.eval_strategy": "no",
+        "rehearsal.rows": 0,
+    }
     settings = {
         "persona": str(Path("datasets/gym-trainer").resolve()),
         "model": str(tiny_model),

@@ -19,6 +19,7 @@ SHORT = {
     "trainer.save_steps": 1,
     "trainer.eval_strategy": "no",
     "trainer.per_device_train_batch_size": 4,
+    "rehearsal.rows": 0,
 }
 
 
@@ -102,7 +103,7 @@ def test_of_a_section_only_what_is_named_changes(gym: Path, tmp_path: Path) -> N
     )
     config = Round.open(tmp_path / "gym-trainer", 1).context.config
     assert (config.generate.max_new_tokens, config.generate.batch_size) == (24, 4)
-    assert config.train.overrides["sft"] == {"trainer.max_steps": 6}
+    assert config.train.overrides["sft"] == {"trainer.max_steps": 6, "rehearsal.rows": 0}
     assert one.context.config == config
 
 

@@ -151,7 +151,7 @@ def test_stages_of_a_model_read_no_file_of_a_round_twice(
         rows=24,
         model=str(tiny_model),
         generate={"max_new_tokens": 8},
-        train={"methods": ["sft"], "overrides": {"sft": SHORT}},
+        train={"methods": ["sft"], "overrides": {"sft": {**SHORT, "rehearsal.rows": 0}}},
         evaluate={
             **{"rows": 2, "probes": 0, "conversations": 0, "drift": 0, "max_new_tokens": 8},
             **{"safety": 0, "requests": 0, "instructed": 2},

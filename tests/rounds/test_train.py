@@ -54,7 +54,7 @@ def config(repo: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
         "train": {
             "methods": ["sft", "grpo"],
             "overrides": {
-                "sft": SHORT,
+                "sft": {**SHORT, "rehearsal.rows": 0},
                 "dpo": SHORT,
                 "kto": {k: v for k, v in SHORT.items() if "eval" not in k},
                 "grpo": {**{k: v for k, v in SHORT.items() if "eval" not in k}, **grpo},

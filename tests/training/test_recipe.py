@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from rounds.context import preset_path
 from training.recipe import SHIPPED, load_recipe, recipe_path
 from training.run import Recipe
+from workbench.config import load_config
 from workbench.errors import UserError
 
 from .conftest import DPO, GRPO, SFT, WriteRecipe
@@ -219,6 +221,16 @@ def test_a_recipe_cannot_be_changed_or_used_for_another_method(write_recipe: Wri
     with pytest.raises(UserError, match="for sft, not for dpo"):
         recipe.require("dpo")
     assert isinstance(recipe, Recipe)
+
+
+def test_the_default_preset_changes_no_recipe_and_the_embedded_one_rehearses() -> None:
+    """Else a recipe for GPUs would be cut short by what fits the embedded one's rows."""
+    overrides = load_config(preset_path("default")).train.overrides
+    steps = {}
+    for name in ("sft", "sft-qwen3-8b", "sft-embedded"):
+        recipe = load_recipe(recipe_path(name), overrides.get("sft", {}))
+        steps[name] = (recipe.trainer["max_steps"], recipe.rehearsal.rows)
+    assert steps == {"sft": (60, 0), "sft-qwen3-8b": (60, 0), "sft-embedded": (46, 32)}
 
 
 def test_an_unknown_recipe_names_the_nearest_shipped_one() -> None:

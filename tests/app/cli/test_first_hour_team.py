@@ -51,7 +51,7 @@ CONFIG = f"""\
 persona: datasets/{ID}
 model: base
 review: {{reviewers: [{REVIEWER}], per_record: 1}}
-train: {{methods: [sft], overrides: {{sft: {{trainer.max_steps: 2}}}}}}
+train: {{methods: [sft], overrides: {{sft: {{trainer.max_steps: 2, rehearsal.rows: 0}}}}}}
 evaluate:
   arms: [base, sft]
   probes: 1

@@ -108,7 +108,7 @@ def _smallest(one: RoundFolder, model: Path) -> None:
     """Let the round take a base of some 100 000 weights, a step of training and few questions."""
     config: dict[str, Any] = yaml.safe_load((one.folder / CONFIG).read_text(encoding="utf-8"))
     evaluate = {**SETTINGS["evaluate"], "max_new_tokens": 8, "rows": 2, "instructed": 2}
-    overrides = {"sft": {"trainer.max_steps": 2}}
+    overrides = {"sft": {"trainer.max_steps": 2, "rehearsal.rows": 0}}
     config |= {"model": str(model), "generate": {"max_new_tokens": 8}, "evaluate": evaluate}
     config["train"] = {"methods": ["sft"], "overrides": overrides}
     (one.folder / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
