@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from workbench.errors import UserError
+from workbench.inference.likelihood import log_likelihoods
 from workbench.language.packs import DATA, TEXTS, pack_file
 from workbench.store import existing, packaged, read_models
 from workbench.values import Frozen
@@ -89,16 +90,8 @@ def measure_general(
     *,
     batch_size: int = 16,
 ) -> General:
-    """Return the cross-entropy of a model as it is loaded, adapters on or off.
-
-    Args:
-        model: A causal language model.
-        tokenizer: Its tokenizer.
-        texts: Of :func:`load_general`.
-        batch_size: Sequences scored at once.
-    """
-    pairs = [("", text.text) for text in texts]
-    likely = log_likelihoods(model, tokenizer, pairs, batch_size=batch_size)
+    """Return the cross-entropy of a model as it is loaded, adapters on or off."""
+    likely = text_likelihoods(model, tokenizer, [text.text for text in texts], batch_size)
     tokens = sum(count for _, count in likely)
     entropy = -sum(total for total, _ in likely) / tokens
     return General(
@@ -109,48 +102,12 @@ def measure_general(
     )
 
 
-def log_likelihoods(
+def text_likelihoods(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[tuple[str, str]],
-    *,
+    texts: Sequence[str],
     batch_size: int = 16,
 ) -> list[tuple[float, int]]:
-    """Return for each (context, continuation) the log-likelihood of the continuation's tokens.
-
-    Args:
-        model: A causal language model.
-        tokenizer: Its tokenizer.
-        pairs: Where there is no context, the text's first token is the context.
-        batch_size: Sequences at once, the longest first; padded on the right.
-
-    Returns:
-        (sum in nats, tokens counted), in the order of ``pairs``.
-    """
-    import torch
-
-    ids, starts = [], []
-    for context, continuation in pairs:
-        before = tokenizer(context, add_special_tokens=False)["input_ids"]
-        after = tokenizer(continuation, add_special_tokens=False)["input_ids"]
-        ids.append([*before, *after])
-        starts.append(max(1, len(before)))
-    sums: dict[int, tuple[float, int]] = {}
-    order = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
-    for first in range(0, len(order), batch_size):
-        batch = order[first : first + batch_size]
-        width = len(ids[batch[0]])
-        tokens = torch.full((len(batch), width), tokenizer.pad_token_id)
-        mask = torch.zeros_like(tokens)
-        for row, index in enumerate(batch):
-            tokens[row, : len(ids[index])] = torch.tensor(ids[index])
-            mask[row, : len(ids[index])] = 1
-        with torch.inference_mode():
-            output = model(input_ids=tokens.to(model.device), attention_mask=mask.to(model.device))
-        for row, index in enumerate(batch):
-            start, end = starts[index], len(ids[index])
-            # Token t is foretold at t - 1; one row at a time in float32, the vocabulary is large.
-            logits = output.logits[row, start - 1 : end - 1].float().cpu()
-            own = logits.log_softmax(-1).gather(-1, tokens[row, start:end, None])
-            sums[index] = (float(own.sum()), end - start)
-    return [sums[index] for index in range(len(ids))]
+    """Return each text's log-likelihood in nats, and its tokens but the first, which is given."""
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return log_likelihoods(model, [(one, 1) for one in ids], batch_size=batch_size)

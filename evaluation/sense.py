@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from evaluation.arms import Arm
-from evaluation.general import log_likelihoods
+from evaluation.general import text_likelihoods
 from evaluation.guards import AnswerForm, HarmFinder, HarmKind, is_foreign
 from workbench.inference.agreement import (
     ECHO_RUN,
@@ -144,7 +145,7 @@ def language_loss(language: Language, pool: ModelPool, folder: Path) -> tuple[Lo
         worded = {_text_key(text): text for text in texts if text}
         new = {key: text for key, text in worded.items() if key not in known}
         if new:
-            sums = log_likelihoods(*pool.use(base), [("", text) for text in new.values()])
+            sums = text_likelihoods(*pool.use(base), list(new.values()))
             known |= {key: -total / count for key, (total, count) in zip(new, sums, strict=True)}
             write_json(file, known)
         return [known[_text_key(text)] if text else 0.0 for text in texts]
@@ -156,24 +157,13 @@ def _text_key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class FluencyBand(NamedTuple):
-    """The losses of the reviewed answers.
+def most_fluent_loss(losses: Sequence[float]) -> float:
+    """Return the loss above which text is not fluent: the reviewed answers' largest, and one SD.
 
-    It has no lower end: text that a model decoded greedily lies far below people's and is fluent;
+    No loss is too low: text that a model decoded greedily lies far below people's and is fluent;
     where it loops, that is told by the loops.
     """
-
-    low: float
-    high: float
-    """The largest, and one standard deviation more."""
-
-    @classmethod
-    def of(cls, losses: Sequence[float]) -> FluencyBand:
-        """Return the band of reviewed answers' losses."""
-        import numpy as np
-
-        spread = float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
-        return cls(float(min(losses)), float(max(losses)) + spread)
+    return max(losses) + (stdev(losses) if len(losses) > 1 else 0.0)
 
 
 def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> dict[str, AnswerSense]:
@@ -193,17 +183,17 @@ def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> dict[str
     texts = [response.text for response in asked]
     reviewed = [row.answer for row in inputs.rows]
     losses = inputs.loss([*reviewed, *texts])
-    band, losses = FluencyBand.of(losses[: len(reviewed)]), losses[len(reviewed) :]
+    most, losses = most_fluent_loss(losses[: len(reviewed)]), losses[len(reviewed) :]
     echoes, copies = _echoes(texts, own, inputs), _copies(texts, inputs.train)
     form = AnswerForm([*reviewed, *inputs.train], inputs.persona)
     guards = [
-        _guard(text, inputs.language, echo, copy, fluent=loss <= band.high) or form.fault(text)
+        _guard(text, inputs.language, echo, copy, fluent=loss <= most) or form.fault(text)
         for text, echo, copy, loss in zip(texts, echoes, copies, losses, strict=True)
     ]
     agreements, ranks, halves = _agreement(texts, own, guards, inputs)
     harm = HarmFinder(inputs.rows, inputs.train, inputs.language, inputs.persona)
     harms = [harm.kinds(text, place) for text, place in zip(texts, own, strict=True)]
-    fluent = [loss <= band.high for loss in losses]
+    fluent = [loss <= most for loss in losses]
     columns = (agreements, ranks, echoes, copies, losses, fluent, guards, halves, harms)
     return {
         response.id: AnswerSense(*values) for response, *values in zip(asked, *columns, strict=True)

@@ -176,11 +176,6 @@ def _use_loraplus(trainer: Trainer, loraplus: Fields) -> None:
     )
 
 
-def starts_from_pissa(recipe: Recipe) -> bool:
-    """Whether the adapter takes the base's principal components out of it (arXiv 2404.02948)."""
-    return str((recipe.lora or {}).get("init_lora_weights", "")).startswith("pissa")
-
-
 def keep_pissa_start(model: PeftModel, checkpoints: Path) -> None:
     """Write the untrained PiSSA adapter, unless a run that was killed has written it already."""
     folder = checkpoints / PISSA_START

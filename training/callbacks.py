@@ -18,12 +18,13 @@ from typing import Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from training.device import environment, is_writer
+from training.device import is_writer
 from training.rewards import DISTINCT, HELD_OUT, REWARDED
 from training.trl_patches import add_earlier_tokens, move_trackio
 from workbench.config import TRACKERS
 from workbench.console import Advance, console, track
 from workbench.errors import UserError, nearest
+from workbench.inference.hub import environment
 from workbench.meter import trim_heap
 
 WARN_AFTER = 3

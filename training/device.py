@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from workbench.inference.base_models import compute_dtype
+from workbench.inference.hub import environment
 from workbench.meter import Meter
 
 if TYPE_CHECKING:
@@ -87,21 +88,6 @@ class PeakMemory(Meter):
         import psutil
 
         return float(psutil.Process().memory_info().rss / 2**20)
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Within the block the process's environment has these variables, after it what it had."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

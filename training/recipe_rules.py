@@ -84,7 +84,7 @@ def _adapter(recipe: Recipe) -> Iterator[Problem]:
     start = lora.get("init_lora_weights")
     if recipe.quantization is not None:
         what = "takes the weights apart, which 4-bit weights do not allow"
-        if str(start).startswith("pissa"):
+        if recipe.starts_from_pissa:
             yield Problem(("lora", "init_lora_weights"), what, "leave quantization out")
         if recipe.osf is not None:
             yield Problem(("osf",), what, "leave quantization out")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from training.data import prompt_completion
+from training.tokens import encode
+from workbench.inference.likelihood import log_likelihoods
 from workbench.records import Example
 from workbench.values import Frozen
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OUTLIER = 3.5
 """Modified z-score above which a loss is far from the others'."""
@@ -27,12 +25,6 @@ class RowLoss(Frozen):
     """Under the adapter."""
     base: float
     """Of the base model alone."""
-
-
-class _Encoded(NamedTuple):
-    ids: list[int]
-    start: int
-    """Where the answer begins."""
 
 
 def row_losses(
@@ -53,60 +45,20 @@ def row_losses(
 
     with quiet():  # its libraries speak when they are imported
         adapted = AdaptedModel(model, [adapter])
-        encoded = {row.id: _encode(adapted.tokenizer, row, max_length) for row in rows}
-        answered = {name: one for name, one in encoded.items() if len(one.ids) > one.start}
+        encoded = {
+            row.id: encode(adapted.tokenizer, row.id, prompt_completion(row), max_length)[0]
+            for row in rows
+        }
+        answered = [one for one in encoded.values() if one.trained]
+        texts = [(one.ids, one.start) for one in answered]
         tuned, base = (
-            dict(_losses(adapted.use(which), adapted.tokenizer, answered, batch_size))
+            log_likelihoods(adapted.use(which), texts, batch_size=batch_size)
             for which in (adapter, None)
         )
     return [
-        RowLoss(id=name, tokens=len(one.ids) - one.start, tuned=tuned[name], base=base[name])
-        for name, one in answered.items()
+        RowLoss(id=one.name, tokens=count, tuned=-own / count, base=-plain / count)
+        for one, (own, count), (plain, _) in zip(answered, tuned, base, strict=True)
     ]
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, row: Example, max_length: int | None) -> _Encoded:
-    parts = prompt_completion(row)
-    prompt, whole = (
-        tokenizer.apply_chat_template(
-            messages, add_generation_prompt=asks, tokenize=True, return_dict=True
-        )["input_ids"]
-        for messages, asks in (
-            (parts["prompt"], True),
-            (parts["prompt"] + parts["completion"], False),
-        )
-    )
-    return _Encoded(list(whole)[:max_length], len(prompt))
-
-
-def _losses(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: dict[str, _Encoded],
-    batch_size: int,
-) -> Iterator[tuple[str, float]]:
-    """Yield (id, mean loss of the answer's tokens), the longest rows first."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    order = sorted(rows, key=lambda name: -len(rows[name].ids))
-    for first in range(0, len(order), batch_size):
-        names = order[first : first + batch_size]
-        batch = tokenizer.pad(
-            {"input_ids": [rows[name].ids for name in names]},
-            padding=True,
-            padding_side="right",
-            return_tensors="pt",
-        ).to(model.device)
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-        for place, name in enumerate(names):
-            labels[place, : rows[name].start] = -100
-        with torch.inference_mode():
-            logits = model(**batch).logits
-        # One row at a time in float32: the vocabulary is large.
-        for place, name in enumerate(names):
-            loss = cross_entropy(logits[place, :-1].float(), labels[place, 1:])
-            yield name, float(loss)
 
 
 def unlearned(losses: Sequence[RowLoss]) -> list[RowLoss]:

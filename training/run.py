@@ -99,6 +99,11 @@ class Recipe(Frozen):
         return self.lora is not None or self.osf is not None
 
     @property
+    def starts_from_pissa(self) -> bool:
+        """Whether the adapter takes the base's principal components out (arXiv 2404.02948)."""
+        return str((self.lora or {}).get("init_lora_weights", "")).startswith("pissa")
+
+    @property
     def samples(self) -> bool:
         """Whether the method learns from its own answers, sampled as it trains."""
         return self.method in ("grpo", "sdft")

@@ -37,6 +37,8 @@ class TokenRow:
     """The first trained token."""
     whole: int
     """Tokens before the cut."""
+    asked: int = 0
+    """Tokens of the prompt alone; more than ``start`` where its end melts into the answer."""
 
     @property
     def trained(self) -> int:
@@ -107,7 +109,7 @@ def encode(
     asked = chat_ids(tokenizer, row["prompt"], ask=True)
     answers = [key for key in ANSWERS if key in row]
     if not answers:
-        return [TokenRow(name, tuple(asked[:max_length]), len(asked), len(asked))]
+        return [TokenRow(name, tuple(asked[:max_length]), *[len(asked)] * 3)]
     encoded = []
     for key in answers:
         ids = chat_ids(tokenizer, row["prompt"] + row[key], ask=False)
@@ -115,7 +117,7 @@ def encode(
         # Where they part, as TRL has it: the end of the prompt may melt into the answer.
         start = next((at for at, (one, other) in pairs if one != other), len(asked))
         label = f"{name} {key}" if len(answers) > 1 else name
-        encoded.append(TokenRow(label, tuple(ids[:max_length]), start, len(ids)))
+        encoded.append(TokenRow(label, tuple(ids[:max_length]), start, len(ids), len(asked)))
     return encoded
 
 
@@ -125,16 +127,6 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: list[Row], *, ask: bo
         messages, add_generation_prompt=ask, tokenize=True, return_dict=True
     )["input_ids"]
     return ids
-
-
-def count_text(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    """Return the tokens of raw text, and the end of text that TRL adds."""
-    return len(tokenizer(text)["input_ids"]) + 1
-
-
-def count_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[Row], ask: bool) -> int:
-    """Return the number of :func:`chat_ids`."""
-    return len(chat_ids(tokenizer, messages, ask=ask))
 
 
 def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Rows:
@@ -168,15 +160,14 @@ def _sorted_out(
     fitting, names, cut, melted = [], [], [], []
     for name, row in zip(rows.names, rows.rows, strict=True):
         encoded = encode(tokenizer, name, row)
-        asked = 0 if "text" in row else len(chat_ids(tokenizer, row["prompt"], ask=True))
-        if reason := _lesson(row, encoded, asked, max_length):
+        if reason := _lesson(row, encoded, max_length):
             left_out[reason].append(name)
             continue
         fitting.append(row)
         names.append(name)
         if max_length is not None and max(one.whole for one in encoded) > max_length:
             cut.append(name)
-        if any(one.start < asked for one in encoded):
+        if any(one.start < one.asked for one in encoded):
             melted.append(name)
     notes = [
         f"{len(those)} of {len(rows.rows)} rows left out, {reason}: {_named(those)}"
@@ -196,9 +187,9 @@ def _sorted_out(
     return Rows(rows.path, tuple(fitting), tuple(names), len(cut), lost), notes
 
 
-def _lesson(row: Row, encoded: Sequence[TokenRow], asked: int, max_length: int | None) -> str:
+def _lesson(row: Row, encoded: Sequence[TokenRow], max_length: int | None) -> str:
     """Return why a row teaches nothing, or an empty string."""
-    if max_length is not None and "prompt" in row and asked >= max_length:
+    if max_length is not None and "prompt" in row and encoded[0].asked >= max_length:
         return f"their prompt alone fills max_length ({max_length} tokens)"
     answers = [row[key][-1]["content"] for key in ANSWERS if key in row]
     if any(not str(answer).strip() for answer in answers):

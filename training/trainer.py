@@ -21,7 +21,6 @@ from training.adapter_init import (
     keep_pissa_start,
     load_base,
     make_trainer,
-    starts_from_pissa,
 )
 from training.callbacks import TrainingMonitor, report_to, tracked
 from training.data import Rows, load_processor
@@ -194,8 +193,7 @@ def _train(
 ) -> tuple[RewardGain | None, tuple[str, ...]]:
     """Train and write the adapter; return the gain that was measured, and the warnings."""
     run = parts.run
-    pissa = starts_from_pissa(run.recipe)
-    if pissa:
+    if run.recipe.starts_from_pissa:
         with writer_first():
             keep_pissa_start(trainer.model, run.checkpoints)
     half = trainer.args.bf16 or trainer.args.fp16
@@ -215,7 +213,7 @@ def _train(
                 trainer.model,
                 run.out / "adapter",
                 run.base_name,
-                pissa_start=run.checkpoints / PISSA_START if pissa else None,
+                pissa_start=run.checkpoints / PISSA_START if run.recipe.starts_from_pissa else None,
                 weights=weights,
             )
         wait_for_all()

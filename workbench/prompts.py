@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.language.packs import PROMPTS, pack_file, say
 from workbench.persona import Persona
 from workbench.records import Example, Message, Messages
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 
 def system_prompt(persona: Persona, few_shot: Sequence[Example] = ()) -> str:
@@ -67,6 +67,21 @@ def load_template(name: str, language: str) -> Template:
     source = pack_file(language, f"{PROMPTS}/{name}.j2")
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(source.read_text(encoding="utf-8"))
+
+
+def page_templates(package: str, *, escape: bool = False, **filters: Any) -> Environment:
+    """Return the templates beside a package's modules; a value that is missing is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader(package, ""),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= filters
+    return templates
 
 
 def _say(persona: Persona, key: str, **values: object) -> str:

@@ -36,6 +36,7 @@ from evaluation.report.verdict import (
 from evaluation.report.wording import Wording
 from workbench.config import METHODS
 from workbench.persona import FIDELITY
+from workbench.prompts import page_templates
 from workbench.stats.comparison import FEWEST_PAIRS
 
 if TYPE_CHECKING:
@@ -66,40 +67,32 @@ def build_reports(report: ReportInput) -> dict[str, str]:
         "safety_rows": safety_rows(report, wording),
         "safety_sentences": safety_sentences(report.safety, wording) if report.safety else [],
     }
-    html = _environment(wording, escape=True)
+    html = _templates(wording, escape=True)
     pages = {PAGE: "page.html.j2", **({SAFETY_PAGE: "safety.html.j2"} if report.safety else {})}
     return {
         **{name: html.get_template(file).render(**variables) for name, file in pages.items()},
         **{
-            name: _markdown(_environment(wording, escape=False), template, variables)
+            name: _markdown(_templates(wording, escape=False), template, variables)
             for name, template in (("report.md", "report.md.j2"), ("model-card.md", "card.md.j2"))
         },
         "report.json": json.dumps(summary(report), ensure_ascii=False, indent=2) + "\n",
     }
 
 
-def _environment(wording: Wording, *, escape: bool) -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("evaluation.report", ""),
-        autoescape=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _templates(wording: Wording, *, escape: bool) -> Environment:
+    return page_templates(
+        "evaluation.report",
+        escape=escape,
+        arm_name=wording.arm,
+        metric_name=wording.metric,
+        reason_name=wording.reason,
+        topic_name=wording.persona.topic_name,
     )
-    environment.filters |= {
-        "arm_name": wording.arm,
-        "metric_name": wording.metric,
-        "reason_name": wording.reason,
-        "topic_name": wording.persona.topic_name,
-    }
-    return environment
 
 
-def _markdown(environment: Environment, template: str, variables: Mapping[str, object]) -> str:
-    tables = environment.get_template("tables.md.j2").make_module(dict(variables))
-    text = environment.get_template(template).render(**variables, md=tables)
+def _markdown(templates: Environment, template: str, variables: Mapping[str, object]) -> str:
+    tables = templates.get_template("tables.md.j2").make_module(dict(variables))
+    text = templates.get_template(template).render(**variables, md=tables)
     return _BLANKS.sub("\n\n", text).strip() + "\n"
 
 

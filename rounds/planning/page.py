@@ -17,6 +17,7 @@ from workbench.commands import RoundOptions
 from workbench.config import RowRequest
 from workbench.language import say
 from workbench.persona import Persona
+from workbench.prompts import page_templates
 from workbench.text import shortened
 
 LISTED = 12
@@ -30,22 +31,15 @@ _BLANKS = re.compile(r"\n{3,}")
 
 def render_page(persona: Persona, proposal: Proposal) -> str:
     """Return the proposal as Markdown."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("rounds.planning", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     page, gaps = _Page(persona, proposal), proposal.gaps
-    environment.filters |= {
-        "gap_cells": page.cells,
-        "ask_cells": page.ask_cells,
-        "topic_name": persona.topic_name,
-        "short": partial(shortened, characters=90),
-    }
-    text = environment.get_template("next.md.j2").render(
+    templates = page_templates(
+        "rounds.planning",
+        gap_cells=page.cells,
+        ask_cells=page.ask_cells,
+        topic_name=persona.topic_name,
+        short=partial(shortened, characters=90),
+    )
+    text = templates.get_template("next.md.j2").render(
         page=page,
         say=page.say,
         next=proposal,

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from evaluation.general import PlainText, load_general, log_likelihoods, measure_general
+from evaluation.general import PlainText, load_general, measure_general, text_likelihoods
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import load_model, load_tokenizer
+from workbench.inference.likelihood import log_likelihoods
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +29,16 @@ def test_log_likelihoods_are_those_of_the_models_own_loss_whatever_the_batch(
         with torch.inference_mode():
             alone.append(float(model(input_ids=ids, labels=ids).loss))
     for size in (1, 3):
-        found = log_likelihoods(model, tokenizer, [("", text) for text in texts], batch_size=size)
+        found = text_likelihoods(model, tokenizer, texts, size)
         assert [-total / count for total, count in found] == pytest.approx(alone, abs=1e-4)
 
 
-def test_only_the_continuation_counts(loaded: tuple[object, object]) -> None:
+def test_only_the_continuation_counts(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
-    together = log_likelihoods(model, tokenizer, [("", "champ sets your chair")])[0]
-    context = log_likelihoods(model, tokenizer, [("", "champ sets")])[0]
-    rest = log_likelihoods(model, tokenizer, [("champ sets", " your chair")])[0]
+    whole = tokenizer("champ sets your chair", add_special_tokens=False)["input_ids"]
+    together = log_likelihoods(model, [(whole, 1)])[0]
+    context = log_likelihoods(model, [(whole[:2], 1)])[0]
+    rest = log_likelihoods(model, [(whole, 2)])[0]
     assert rest[0] == pytest.approx(together[0] - context[0], abs=1e-4)
     assert rest[1] == together[1] - context[1]
 
@@ -49,7 +51,7 @@ def test_the_cross_entropy_is_the_mean_over_the_tokens_of_all_texts(
         PlainText(id="long", language="en", text="champ sets your chair today " * 3),
     ]
     found = measure_general(*loaded, texts)
-    sums = log_likelihoods(*loaded, [("", text.text) for text in texts])
+    sums = text_likelihoods(*loaded, [text.text for text in texts])
     assert found.tokens == sum(count for _, count in sums)
     assert found.cross_entropy == pytest.approx(-sum(total for total, _ in sums) / found.tokens)
     assert found.by_text["long"] == pytest.approx(-sums[1][0] / sums[1][1])

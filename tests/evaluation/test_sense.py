@@ -8,9 +8,9 @@ import pytest
 
 from evaluation.sense import (
     AnswerSense,
-    FluencyBand,
     SenseInput,
     control_responses,
+    most_fluent_loss,
 )
 from evaluation.sense import measure_sense as measure
 from workbench.inference.embedder import NgramEmbedder
@@ -98,9 +98,7 @@ def test_n_grams_give_no_rank_on_the_question(inputs: SenseInput) -> None:
 
 
 def test_the_band_ends_one_deviation_above_the_reviewed_answers() -> None:
-    band = FluencyBand.of([4.0, 5.0, 6.0])
-    assert band.low == 4.0
-    assert band.high == pytest.approx(7.0)
+    assert most_fluent_loss([4.0, 5.0, 6.0]) == pytest.approx(7.0)
 
 
 def test_probes_and_questions_without_a_row_are_left_out(inputs: SenseInput) -> None:

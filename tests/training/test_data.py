@@ -12,7 +12,7 @@ from training.plan.plan import EstimateRequest, make_plan, profile_of
 from training.plan.trace import step_peak
 from training.recipe import load_recipe, recipe_path
 from training.run import Recipe
-from training.tokens import count_tokens
+from training.tokens import chat_ids
 from training.trainer import train
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import load_tokenizer
@@ -108,8 +108,8 @@ def test_a_plan_counts_the_places_and_the_memory_of_images(seeing: Path, picture
 
     tokenizer = load_tokenizer(seeing)
     row = prompt_completion(Example(prompt=user_prompt("what is this chair"), answer="chair 1"))
-    asked = count_tokens(tokenizer, row["prompt"], True)
-    text = count_tokens(tokenizer, row["prompt"] + row["completion"], False)
+    asked = len(chat_ids(tokenizer, row["prompt"], ask=True))
+    text = len(chat_ids(tokenizer, row["prompt"] + row["completion"], ask=False))
     # Images of 28 x 28 in patches of 14 x 14 take four places each.
     assert profile.lengths.whole == (text + 4,) * 4
     assert profile.lengths.answer == (text - asked,) * 4

@@ -21,6 +21,7 @@ from training.self_distillation import teacher_template
 from training.tokens import fit, splits_rows
 from workbench.errors import UserError
 from workbench.inference.base_models import compute_dtype, load_tokenizer
+from workbench.prompts import page_templates
 from workbench.store import whole_folder
 
 if TYPE_CHECKING:
@@ -121,7 +122,6 @@ def _teacher(run: TrainingRun) -> str:
 def _refuse(run: TrainingRun, engine: Engine) -> None:
     """Raise a UserError for what the script has no lines for."""
     recipe = run.recipe
-    pissa = str((recipe.lora or {}).get("init_lora_weights", "")).startswith("pissa")
     parts = {
         "GRPO's rewards": run.method == "grpo",
         "self-distillation, by Unsloth": run.method == "sdft" and engine == "unsloth",
@@ -129,7 +129,7 @@ def _refuse(run: TrainingRun, engine: Engine) -> None:
         "osf": recipe.osf is not None,
         "loraplus": recipe.loraplus is not None,
         "early_stopping": recipe.early_stopping is not None,
-        "a PiSSA start": pissa,
+        "a PiSSA start": recipe.starts_from_pissa,
         "an adapter to go on with, by Unsloth": engine == "unsloth" and not recipe.makes_adapter,
     }
     if beyond := [part for part, there in parts.items() if there]:
@@ -149,17 +149,8 @@ def _trainer_fields(run: TrainingRun) -> dict[str, Any]:
 
 
 def _render(**values: object) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("training.export", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["py"] = _literal
-    return environment.get_template("eject.py.j2").render(**values)
+    templates = page_templates("training.export", py=_literal)
+    return templates.get_template("eject.py.j2").render(**values) + "\n"
 
 
 def _literal(value: object) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from training.data import Rows
-from training.tokens import count_text, count_tokens
+from training.tokens import encode
 from workbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,29 +82,18 @@ def measure_lengths(
     Raises:
         UserError: No row has room for an answer.
     """
-    whole, answer, count = [], [], 0
-    for row in rows.rows:
-        if "text" in row:
-            count += 1
-            whole.append(count_text(tokenizer, row["text"]))
-            answer.append(whole[-1])
-            continue
-        prompt = count_tokens(tokenizer, row["prompt"], True)
-        if max_length and prompt >= max_length:
-            continue  # training leaves it out too
-        count += 1
-        replies = [row[key] for key in ("completion", "chosen", "rejected") if key in row]
-        for reply in replies or [None]:
-            tokens = count_tokens(tokenizer, row["prompt"] + reply, False) if reply else prompt
-            whole.append(tokens)
-            answer.append(tokens - prompt)
-    if not count:
+    encoded = [encode(tokenizer, "", row) for row in rows.rows]
+    if max_length:  # training leaves them out too
+        encoded = [answers for answers in encoded if answers[0].asked < max_length]
+    if not encoded:
         raise UserError(
             f"every prompt fills max_length ({max_length} tokens)",
             where=str(rows.path),
             fix="raise max_length in the recipe",
         )
-    return Lengths(count, tuple(whole), tuple(answer))
+    every = [answer for answers in encoded for answer in answers]
+    answer = tuple(one.whole - one.asked for one in every)
+    return Lengths(len(encoded), tuple(one.whole for one in every), answer)
 
 
 def image_lengths(rows: Rows, processor: ProcessorMixin) -> Lengths:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.adapter_init import adapter_config
-from training.device import Fields, environment
+from training.device import Fields
 from training.run import Recipe
 from workbench.errors import UserError
 from workbench.inference.adapters import read_adapter
+from workbench.inference.hub import environment
 
 if TYPE_CHECKING:
     import torch

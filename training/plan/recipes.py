@@ -148,7 +148,7 @@ def _adapter(recipe: Recipe) -> str:
     kinds = [
         name for key, name in (("use_dora", "DoRA"), ("use_rslora", "rsLoRA")) if lora.get(key)
     ]
-    if str(lora.get("init_lora_weights", "")).startswith("pissa"):
+    if recipe.starts_from_pissa:
         kinds.append("PiSSA")
     if recipe.loraplus:
         kinds.append("LoRA+")

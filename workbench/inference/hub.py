@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from workbench.errors import UserError
@@ -40,22 +40,33 @@ def hub_errors(repository: str) -> Iterator[None]:
 
 
 @contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Within the block the process's environment has these variables, after it what it had."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def hub_offline() -> Iterator[None]:
     """Let no library ask a hub: PEFT would look up an adapter's base at every save and load.
 
     Models are fetched before; the hub's own cache still answers for them.
     """
-    before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = "1"  # read by PEFT at every use, by huggingface_hub at its import
-    _tell_hub(True)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_VARIABLE]
-        else:
-            os.environ[_VARIABLE] = before
-        _tell_hub(before not in (None, "", "0"))
+    before = os.environ.get(_VARIABLE, "")
+    with environment({_VARIABLE: "1"}):  # read by PEFT at every use, by the Hub's at its import
+        _tell_hub(True)
+        try:
+            yield
+        finally:
+            _tell_hub(before not in ("", "0"))
 
 
 def _tell_hub(offline: bool) -> None:

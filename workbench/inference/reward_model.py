@@ -11,11 +11,12 @@ topics that it had not seen (``make bench-reward-model``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from workbench.inference.engines.chats import longest_context, prompt_ids
+from workbench.inference.likelihood import right_padded
 from workbench.records import Messages
 from workbench.values import Frozen
 
@@ -93,29 +94,14 @@ def answer_states(
         some = [at for at in order[begin : begin + _AT_ONCE] if texts[at][1]]
         if not some:
             continue
-        ids, mask = _padded([(*texts[at][0], *texts[at][1]) for at in some], model)
+        batch = right_padded([(*texts[at][0], *texts[at][1]) for at in some], model)
         with torch.inference_mode():
-            layers = model(
-                input_ids=ids, attention_mask=mask, output_hidden_states=True, logits_to_keep=1
-            ).hidden_states
+            layers = model(**batch, output_hidden_states=True, logits_to_keep=1).hidden_states
         for row, at in enumerate(some):
             start, own = texts[at]
             read = layers[len(layers) // 2][row, len(start) : len(start) + len(own)]
             states[at] = read.float().mean(0).cpu().numpy()
     return states
-
-
-def _padded(texts: Sequence[Sequence[int]], model: PreTrainedModel) -> tuple[Any, Any]:
-    """Return token ids, filled up on the right, and their mask."""
-    import torch
-
-    width = max(map(len, texts))
-    ids = torch.zeros(len(texts), width, dtype=torch.long, device=model.device)
-    mask = torch.zeros_like(ids)
-    for row, text in enumerate(texts):
-        ids[row, : len(text)] = torch.tensor(text)
-        mask[row, : len(text)] = 1
-    return ids, mask
 
 
 def chances_of(heads: Mapping[str, TraitHead], states: States) -> dict[str, list[float]]:
