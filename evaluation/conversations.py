@@ -83,11 +83,7 @@ def measure_conversations(
 ) -> list[ConversationMeasure]:
     """Return a measure for each arm that was in a conversation, in the order of first appearance.
 
-    Args:
-        responses: Of all arms; answers that are of no conversation are passed over.
-        scores: Of these.
-        traits: What fidelity is made of; without any what the scores say.
-        seed: Of the resampling.
+    Answers that are of no conversation are passed over; without ``traits`` the scores say them.
     """
     talks = [one for one in responses if one.probe == DRIFT and one.turn]
     own = {one.id for one in talks}
@@ -146,10 +142,8 @@ def survival_curve(courses: Sequence[tuple[int, int | None]]) -> list[SurvivalPo
     and Meier 1958, "Nonparametric Estimation from Incomplete Observations", JASA 53). Its interval
     is Wilson's on as many conversations as give Greenwood's variance (Rothman 1978, "Estimation of
     confidence limits for the cumulative probability of survival in life table analysis", Journal of
-    Chronic Diseases 31), which stays honest where none of a few broke.
-
-    Args:
-        courses: Of each conversation the number of its turns, and the turn of its first break.
+    Chronic Diseases 31), which stays honest where none of a few broke. ``courses`` are each
+    conversation's number of turns, and the turn of its first break.
     """
     points: list[SurvivalPoint] = []
     share, greenwood = 1.0, 0.0

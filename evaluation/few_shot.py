@@ -44,13 +44,6 @@ def search_few_shot(
     Half of the trials are random sets that take turns with the rows, so that each row is seen in
     some and is worth the mean of those; the others change the best set, its worst row by the best
     one outside, and keep what is better. Where so many rows leave no room, fewer are shown.
-
-    Args:
-        rows: Those to choose from.
-        loss: What a set is held to.
-        shots: Rows of a set.
-        trials: Calls of ``loss`` at most.
-        seed: Of the random sets.
     """
     draw = random.Random(f"few-shot:{seed}")
     count, tried = min(shots, len(rows)), 0
@@ -129,14 +122,7 @@ def answer_loss(
     """Return how surprising the rows' answers are under a system prompt, in nats a token.
 
     The mean over the rows of each answer's own mean, its end included. What the prompts share is
-    computed once.
-
-    Args:
-        model: A causal language model, adapters on or off.
-        tokenizer: Its tokenizer.
-        system: The system prompt.
-        rows: What is asked, with the answers that are to be foretold.
-        room: New tokens that every prompt has to leave room for.
+    computed once. Every prompt has to leave ``room`` for so many new tokens.
 
     Returns:
         None where a prompt leaves no such room, or no row has an answer.

@@ -138,12 +138,8 @@ def check_forgetting(
 ) -> GateReport:
     """Return every arm's change against ``base`` and whether it stays within the bounds.
 
-    Args:
-        general: Arm → its general ability, the base's among them.
-        instructions: Arm → prompt → how its answer keeps to it; of the same arms.
-        bounds: Largest changes for the worse; a change of just the bound passes.
-        base: Arm that the others are held against.
-        seed: Of the intervals' resampling.
+    ``instructions`` are arm → prompt → how its answer keeps to it. A change of just the bound
+    passes.
     """
     own = general[base]
     arms = []
@@ -185,15 +181,7 @@ def check_rounds(
 
     Fidelity fails where its mean fell by more than the bound and the paired 95 % interval, of
     prompts enough to call a difference one, lies below zero: chance alone is no failure.
-
-    Args:
-        arm: The arm with this round's last adapter.
-        general: Its general ability; None where it was not measured.
-        instructions: Prompt → how its answer keeps to it.
-        fidelity: Held-out prompt as text → its persona fidelity.
-        earlier: The last round's record.
-        bounds: Largest changes for the worse; a change of just the bound passes.
-        seed: Of the interval's resampling.
+    ``fidelity`` is by the held-out prompt's text. A change of just the bound passes.
     """
     lost: list[Literal["cross_entropy", "instructions", "fidelity"]] = []
     rise = None

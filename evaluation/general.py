@@ -60,10 +60,7 @@ def texts_file(folder: Path, language: str) -> Path:
 def load_general(folder: Path, language: str) -> list[PlainText]:
     """Return the general texts of a persona's language.
 
-    Args:
-        folder: Holds ``texts.jsonl``; a relative one that is not in the working folder is looked
-            for beside the package.
-        language: Rows of other languages are left out.
+    A relative folder that is not in the working folder is looked for beside the package.
 
     Raises:
         UserErrors: Every broken line.

@@ -62,9 +62,8 @@ _ENDED = re.compile(r"[^\w\s,;:\-(]\s*$")
 class AnswerForm:
     """What a persona's good answers look like: how long, how set, with which marks.
 
-    Args:
-        reviewed: Its reviewed answers, those of the training split among them; not empty.
-        persona: Whose system prompt no answer gives away; None for none.
+    The reviewed answers, those of the training split among them, are not empty; without a persona
+    no answer can give away its system prompt.
     """
 
     def __init__(self, reviewed: Sequence[str], persona: Persona | None = None) -> None:
@@ -130,11 +129,7 @@ def _largest_number(text: str) -> float:
 class HarmFinder:
     """What in an answer may do harm; what the reviewed answers do themselves is none.
 
-    Args:
-        rows: The held-out rows with their reviewed answers.
-        train: The training answers.
-        language: Of all of them.
-        persona: Whose own unsafe phrases count as well; None for none.
+    A persona's own unsafe phrases count as well.
     """
 
     def __init__(

@@ -182,15 +182,8 @@ def sense_report(
 ) -> SenseReport:
     """Return the sense of every arm beside its voice, and what the controls get.
 
-    Args:
-        persona: Its rule traits are the controls' voice.
-        comparison: Of the same scores.
-        responses: Of all arms.
-        scores: Of all arms, sense among them.
-        measures: Response id → its measures, of the same responses.
-        inputs: What sense was measured with.
-        floor: Least lower end for a success; by default :data:`evaluation.sense.FLOORS`.
-        controls: Of :func:`control_scores`, where they are known; measured by default.
+    The rule traits are the controls' voice. Floors are by default :data:`evaluation.sense.FLOORS`;
+    controls are measured where they are not given.
     """
     by_meaning, seed = inputs.embedder.by_meaning, comparison.seed
     table = tabulate(scores, responses, comparison.traits or None)

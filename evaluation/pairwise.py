@@ -215,12 +215,9 @@ def length_controlled(values: Array, longer: Array, counts: Array | None = None)
     on ``b``; at equal length the second term is zero and ``sigmoid(a)`` is returned (Dubois et al.
     2024, "Length-Controlled AlpacaEval", arXiv:2404.04475). Their third term, the difficulty of a
     prompt, is fitted over many models and left out here. Where every pair went the same way there
-    is nothing to fit, and that way is returned.
-
-    Args:
-        values: Preferences from 0 to 1, shape (pairs,).
-        longer: Characters by which the arm's answer is longer, shape (pairs,).
-        counts: How often each pair counts, shape (pairs,); once by default.
+    is nothing to fit, and that way is returned. All are of shape (pairs,): preferences from 0 to 1,
+    the characters by which the arm's answer is longer, and how often each pair counts, once by
+    default.
     """
     import numpy as np
     from sklearn.linear_model import LogisticRegression

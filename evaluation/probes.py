@@ -66,9 +66,7 @@ class _ProbeRow(Frozen):
 def read_probes(path: Path, persona: Persona | None = None) -> list[ProbePrompt]:
     """Return the probes of a file as examples: ``kind`` is the probe, ``answer`` what is expected.
 
-    Args:
-        path: The file.
-        persona: Whose probes they are, to stand among their parents.
+    The persona stands among their parents.
 
     Raises:
         UserErrors: Every broken row, with its line.

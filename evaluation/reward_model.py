@@ -106,12 +106,6 @@ def train_heads(
 
     An answer counts as without the trait where half of its reviewers or more name it as a problem.
     Labels of answers that may not be trained on are read by nothing here.
-
-    Args:
-        answers: The labelled answers.
-        reviews: What reviewers said of them.
-        traits: Those that only a judge can check.
-        seed: Of the learning curve's draws.
     """
     import numpy as np
 

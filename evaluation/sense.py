@@ -128,11 +128,6 @@ def language_loss(language: Language, pool: ModelPool, folder: Path) -> tuple[Lo
 
     That of the language's pack where it has one, since a base model may know little of it; else
     that of the round's base, read and kept in ``folder`` so that no text is measured twice.
-
-    Args:
-        language: Of the texts.
-        pool: Has the base.
-        folder: For what was measured.
     """
     if (library := load_pack(language).loss) and (own := own_module(language)):
         return (lambda texts: [own.loss(text) for text in texts]), library
@@ -170,10 +165,6 @@ def measure_sense(responses: Sequence[Response], inputs: SenseInput) -> dict[str
     """Return response id → its measures, of answers to held-out questions; others are left out.
 
     Probes and turns have no reviewed answer, so nothing is said of their sense.
-
-    Args:
-        responses: Of any arms.
-        inputs: What to measure with.
     """
     places = {row.id: place for place, row in enumerate(inputs.rows)}
     asked = [one for one in responses if not one.probe and one.prompt_id in places]

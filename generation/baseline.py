@@ -40,14 +40,9 @@ def baseline_answers(
 ) -> Baseline:
     """Return the base model's greedy answer to each example's prompt, without the persona.
 
-    Args:
-        examples: Whose prompts are asked, in their order; equal prompts get equal answers.
-        model: Folder of the base model, as ``resolve_model`` returns it, or where it is served.
-        settings: ``max_new_tokens``, where an answer without an end is cut, and ``batch_size``,
-            prompts answered at once by a model in a folder; a served one may be asked from a
-            cluster.
-        workdir: Folder for the answers of an endpoint.
-        seed: Seeds the libraries; greedy decoding itself draws nothing.
+    Equal prompts get equal answers. The model is a folder, as ``resolve_model`` returns it, or
+    where it is served, which may be asked from a cluster; an endpoint's answers are kept in
+    ``workdir``. The seed is the libraries': greedy decoding itself draws nothing.
 
     Raises:
         UserError: The model cannot be loaded or has no chat template, its endpoint cannot be

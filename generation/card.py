@@ -16,10 +16,8 @@ FILES = ("examples", "preferences")
 def dataset_card(persona: Persona, manifest: Mapping[str, Any]) -> str:
     """Return a dataset card in Markdown, for a folder that ``generate`` wrote.
 
-    Args:
-        persona: Whose rows they are.
-        manifest: The stage's manifest, or what it will say: settings, counts, seed, versions,
-            start and the number of records of each file.
+    The manifest is the stage's, or what it will say: settings, counts, seed, versions, start and
+    the number of records of each file.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 

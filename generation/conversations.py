@@ -149,11 +149,8 @@ def open_talks(
 ) -> list[PlayedTalk]:
     """Return the conversations with their first messages, and what the teacher is shown.
 
-    Args:
-        persona: Whom the teacher plays; users never see it.
-        seeds: Those nearest to a user's first message are shown to the teacher.
-        planned: Who talks.
-        teachers: The model of each one's teacher.
+    Users never see the persona. Of the seeds those nearest to a user's first message are shown;
+    ``teachers`` are the models of each one's teacher.
     """
     first = [(one.user.topic, one.user.first) for one in planned]
     return [
@@ -174,10 +171,7 @@ def open_talks(
 def conversations_of(talks: Sequence[PlayedTalk], player: str, margin: float) -> Conversations:
     """Return the rows, pairs and records of what was said.
 
-    Args:
-        talks: The conversations, at their ends.
-        player: Who played the users.
-        margin: Least difference of a pair's fidelities.
+    Fidelities of a pair differ by ``margin`` at the least.
     """
     result = Conversations(planned=sum(talk.user.turns for talk in talks))
     for talk in talks:

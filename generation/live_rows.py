@@ -69,8 +69,7 @@ class LiveRow(Frozen):
 class LiveRows:
     """The file, written anew every second at the most, each time whole.
 
-    Args:
-        path: Where it is; None writes nothing.
+    Without a path nothing is written.
     """
 
     path: Path | None

@@ -97,13 +97,9 @@ def dataset_prompt(
 ) -> str:
     """Return the prompt that lets any chat write rows, for people who have no endpoint.
 
-    It is in the persona's language and names role, context, task with counts, and form.
-
-    Args:
-        persona: Whose rows they are.
-        seeds: Two sound ones of them are shown.
-        count: Rows in all, shared out evenly over the topics, the first ones getting what is over.
-        topics: All of the persona's by default.
+    It is in the persona's language and names role, context, task with counts, and form. Two sound
+    seeds are shown. The rows are shared out evenly over the topics, all of the persona's by
+    default; the first ones get what is over.
     """
     asked = list(topics or persona.topics)
     share, over = divmod(count, len(asked))

@@ -61,9 +61,7 @@ class ParsedRow(NamedTuple):
 def parse_row(data: Mapping[str, object], columns: Columns | None = None) -> ParsedRow:
     """Return one row of any known shape.
 
-    Args:
-        data: The row.
-        columns: Which column is which; takes up the columns that were seen, and changes of texts.
+    ``columns`` takes up the columns that were seen, and changes of texts.
 
     Raises:
         BadRow: All mistakes of the row, in one phrase.

@@ -41,12 +41,8 @@ class _Pace:
 class TeacherClient:
     """Puts requests to endpoints, and keeps a job's books; use it as a context manager.
 
-    Args:
-        teachers: Those among whom the rows are shared out; the first stands for all.
-        cache: File of the answers that were already paid for.
-        seed: Of sampling, where the server heeds it.
-        budget: Money that all steps together may spend, over every run with the same cache.
-        cluster: Where endpoints are asked from; this process by default.
+    The first teacher stands for all. The budget is for all steps together, over every run with the
+    same cache; the seed counts where the server heeds it.
     """
 
     teachers: Sequence[Endpoint]
@@ -188,13 +184,7 @@ def shared_out(teachers: Sequence[Endpoint], count: int, seed: int, what: str) -
     """Return for each of so many rows the place of the teacher that writes it.
 
     Each teacher gets its share to within one row, the largest remainders first; which rows is
-    drawn.
-
-    Args:
-        teachers: Among whom the rows are shared out.
-        count: Rows.
-        seed: Of the draw.
-        what: Kind of the rows: kinds draw apart.
+    drawn. Kinds of rows draw apart, by ``what``.
     """
     exact = [share * count for share in shares_of(teachers)]
     whole = [int(part) for part in exact]

@@ -87,10 +87,7 @@ def topic_plan(
 ) -> list[PlannedQuestion]:
     """Return the wanted questions: the asks of a plan, or so many for each topic.
 
-    Args:
-        persona: Gives topics, traits and language.
-        settings: ``plan``, else ``per_topic`` and ``mix``.
-        seed: Of the order of combinations and of where the kinds go.
+    The seed decides the order of combinations and where the kinds go.
 
     Raises:
         UserErrors: Topics or traits of the plan that the persona does not have, all at once.

@@ -76,9 +76,7 @@ def check_engine(recipe: Recipe) -> None:
 def check_tied(recipe: Recipe, model: str) -> None:
     """Refuse an adapter on embeddings that are the output layer, too: it would change one alone.
 
-    Args:
-        recipe: Whose adapter.
-        model: The base as its user names it; its weights are not read.
+    The base's weights are not read.
 
     Raises:
         UserError: The adapter names such a layer.

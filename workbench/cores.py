@@ -32,10 +32,9 @@ def free_cores() -> int:
 def on_all_cores(work: Callable[[Sequence[T]], Sequence[R]], things: Sequence[T]) -> Iterator[R]:
     """Yield what ``work`` returns for each of the things, in their order.
 
-    Args:
-        work: A function of a module, or a partial of one, that returns a result for each thing
-            of a piece; whatever it is called with, alone or among others, comes out the same.
-        things: May be made as they are looked at; a few pieces are held at a time.
+    ``work`` is a function of a module, or a partial of one, that returns a result for each thing of
+    a piece, the same alone or among others. ``things`` may be made as they are looked at; a few
+    pieces are held at a time.
     """
     pieces = (things[start : start + _PIECE] for start in range(0, len(things), _PIECE))
     cores = free_cores()

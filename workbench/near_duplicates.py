@@ -116,12 +116,7 @@ def paraphrase_pairs(
     The similarity is the larger of two Jaccard similarities: of the shingles, and, from
     :data:`FEWEST_WORDS` words on, of the words' beginnings, which finds a paraphrase whose parts
     stand in another order. Of a crowd of texts that are all alike not every pair comes, but each
-    text with some others.
-
-    Args:
-        texts: The questions.
-        threshold: Similarity from which two are paraphrases.
-        kinds: A kind for each text; pairs of one kind are left out, but for the kind "".
+    text with some others. Pairs of one kind are left out, but for the kind "".
     """
     similarities: dict[tuple[int, int], float] = {}
     for way in (BY_SHINGLES, BY_WORDS):
@@ -175,10 +170,8 @@ def _alike(
 class _Buckets:
     """Locality-sensitive hashing of sketches, with bounds on what crowds of alike texts cost.
 
-    Texts whose sketches agree in all values of one band meet in a bucket.
-
-    Args:
-        threshold: Similarity from which two texts are likely to meet.
+    Texts whose sketches agree in all values of one band meet in a bucket. From the threshold on two
+    texts are likely to meet.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -328,10 +321,7 @@ class NearTextIndex:
 
     Candidates come from locality-sensitive hashing over three-letter shingles of the sorted words;
     what decides is the edit similarity of the sorted words (rapidfuzz). Time for ``n`` texts grows
-    with ``n`` and the number of candidates, not with ``n`` squared.
-
-    Args:
-        threshold: Similarity (0 to 100) from which two texts are near duplicates.
+    with ``n`` and the number of candidates, not with ``n`` squared. The threshold is from 0 to 100.
     """
 
     def __init__(self, threshold: float) -> None:

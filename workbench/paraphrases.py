@@ -78,11 +78,8 @@ class Meaning:
         """Return (earlier, later, likeness) of the texts that ask the same, likest first.
 
         Of a text its :data:`_NEAREST` nearest are looked at. Time grows with the square of the
-        texts, some seconds for 20 000, beside embedding them.
-
-        Args:
-            texts: Different questions.
-            kinds: A kind for each text; pairs of one kind are left out, but for the kind "".
+        texts, some seconds for 20 000, beside embedding them. Pairs of one kind are left out, but
+        for the kind "".
 
         Raises:
             UserError: The embedder is not there, or its endpoint does not answer.

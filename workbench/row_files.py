@@ -65,11 +65,8 @@ def row_files(
     """Yield the files of rows at a path, each with the rows that it holds.
 
     Mistakes of a file are in its reading once its rows are read. The last of a folder is a
-    :class:`FolderReading` without rows: it says what else lies there.
-
-    Args:
-        path: A file, or a folder: one that ``datasets`` saved, or one of files.
-        known: Names of columns, in small letters, by which a table amid prose is known.
+    :class:`FolderReading` without rows: it says what else lies there. ``known`` are names of
+    columns, in small letters, by which a table amid prose is known.
 
     Raises:
         UserError: Unreadable, empty, or of a format that is none of rows.

@@ -81,11 +81,8 @@ def decode_line(line: str) -> dict[str, Any] | None:
 def text_rows(reading: Reading, text: str, *, delimiter: str = "") -> Iterator[RawRow]:
     """Yield the rows of a text.
 
-    Args:
-        reading: Takes up mistakes, and what was passed over.
-        text: The whole file.
-        delimiter: Of its cells, where the file is a table whatever its head says; ``?`` where the
-            head has to tell it.
+    The delimiter is of a file that is a table whatever its head says; ``?`` where the head tells
+    it.
     """
     if (rows := _document(text, reading.known)) is not None:
         reading.formats["JSON"] = None

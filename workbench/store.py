@@ -242,10 +242,8 @@ def packaged(folder: Path) -> Path:
 def language_file(folder: Path, language: str, kind: str = "") -> Path | None:
     """Return a language's file of a folder of data, such as ``en.jsonl``; or its pack's own one.
 
-    Args:
-        folder: A relative one may lie beside the package. A pack's own file is named after it.
-        language: Whose file it is.
-        kind: What its name begins with, such as ``labelled.``.
+    A relative folder may lie beside the package; a pack's own file is named after it. ``kind`` is
+    what a name begins with, such as ``labelled.``.
 
     Returns:
         None where the language has none: what it would measure is not measured.

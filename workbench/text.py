@@ -54,11 +54,8 @@ def normalize(text: str, changes: Changes | None = None) -> str:
     """Return ``text`` composed (Unicode's NFC), without control and invisible characters.
 
     Line ends of every kind become ``\\n``; the separators U+2028 and U+2029 stay, and so do the
-    joiners inside emoji and in scripts that need them. Normalizing twice changes nothing more.
-
-    Args:
-        text: Any text; lone surrogates are left as they are, for others to refuse.
-        changes: Counts what was changed, where given.
+    joiners inside emoji and in scripts that need them. Normalizing twice changes nothing more. Lone
+    surrogates are left, for others to refuse. ``changes`` counts what was changed.
     """
     if not _ANY.search(text) and unicodedata.is_normalized("NFC", text):
         return text

@@ -43,11 +43,9 @@ class RowsOf(GeneratorStep):  # type: ignore[misc]
 class RowPipeline(Pipeline):  # type: ignore[misc]
     """A chain of steps that are run one after another, each with all of its requests side by side.
 
-    Args:
-        name: Of the pipeline.
-        flows: Whether rows go through neighbouring :class:`~generation.distilabel.tasks.RowStep`
-            and :class:`~generation.distilabel.tasks.RowTask` each at its own pace. A budget is then
-            shared by those who are asked; else it is spent step by step.
+    With ``flows`` rows go through neighbouring :class:`~generation.distilabel.tasks.RowStep` and
+    :class:`~generation.distilabel.tasks.RowTask` each at its own pace. A budget is then shared by
+    those who are asked; else it is spent step by step.
     """
 
     def __init__(self, name: str, *, flows: bool = False) -> None:

@@ -68,10 +68,7 @@ class EndpointLLM(LLM):  # type: ignore[misc]
     ) -> "list[GenerateOutput]":
         """Answer chats of anybody's task, each with an end of its own.
 
-        Args:
-            inputs: Chats, in OpenAI's format.
-            num_generations: Answers to each; every one is asked for with another seed.
-            temperature: Of sampling.
+        Each of the ``num_generations`` answers to a chat is asked for with another seed.
         """
         seeds = [self.client.seed + number for number in range(num_generations)]
         requests = [

@@ -39,13 +39,7 @@ def baseline_pipeline(
 ) -> RowPipeline:
     """Return the pipeline; its rows have a ``completion``, in the order of the prompts.
 
-    Args:
-        prompts: What is asked.
-        folder: Of the model, where it is not served.
-        client: Asks it where it is.
-        step: Name under which that is counted.
-        settings: ``max_new_tokens``, where an answer is cut, and ``batch_size``.
-        seed: Of the libraries, or of the server's sampling; greedy decoding draws nothing.
+    The client asks a model that is served, counted under ``step``; else it lies in ``folder``.
     """
     with RowPipeline(name=step) as pipeline:
         asked = RowsOf(name="prompts", rows=[{"prompt": one, "seed": seed} for one in prompts])

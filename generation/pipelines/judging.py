@@ -31,15 +31,8 @@ def judged(
 ) -> Any:
     """Return the last step of those that score what came of a step.
 
-    Args:
-        answers: The step.
-        persona: Its traits.
-        client: Asks the judge.
-        judge: Answers the traits' questions that no rule can check; without one only rules count.
-        account: Counts what the judge scored.
-        of: Column of the answers of a row; the scores go to the same name with ``_scores``.
-        name: Of the steps.
-        label: For the progress.
+    Scores of the answers in column ``of`` go to the same name with ``_scores``. Without a judge
+    only rules count; ``account`` counts what it scored.
     """
     scored = answers >> ScoreByRules(name=f"rules_{name}", persona=persona, of=of)
     if judge is None:

@@ -62,11 +62,7 @@ def load_step(name: str) -> type[Step]:
 def own_steps(rows: Any, names: Sequence[str], client: TeacherClient, place: str) -> Any:
     """Return the last of a user's own steps, in their place after a step.
 
-    Args:
-        rows: The step before.
-        names: Of the user's steps.
-        client: What their tasks ask goes through it.
-        place: Name of the place; a pipeline may have several.
+    A pipeline may have several places for them, told apart by ``place``.
 
     Raises:
         UserError: One cannot be imported, or lacks a column.

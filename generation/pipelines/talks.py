@@ -62,10 +62,7 @@ def talks_pipeline(
 ) -> RowPipeline:
     """Return the pipeline that plays conversations to their ends.
 
-    Args:
-        job: Who is asked, and what holds for every turn.
-        talks: The conversations with their first messages; they are played in place.
-        teachers: Whose each is.
+    They begin with their first messages, and are played in place.
     """
     persona, least = job.persona, job.least
     begun = [

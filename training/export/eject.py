@@ -36,11 +36,7 @@ _PACKAGES = ("trl", "peft", "transformers", "torch", "bitsandbytes", "datasets",
 def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> Path:
     """Write the script of a run with all that it reads, and return its path.
 
-    Args:
-        run: The run, its rows in our own files; ``out`` of it is not used.
-        out: A new folder.
-        name: Whose adapter it is, for the script's first line.
-        engine: Whose model class the script loads.
+    The run's own ``out`` is not used; the script's first line says ``name``.
 
     Raises:
         UserError: The run has parts that a plain script does not say, such as GRPO's rewards.

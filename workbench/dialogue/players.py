@@ -53,11 +53,7 @@ def scripted_move(user: SimulatedUser, chat: Messages) -> Move:
     """Return what a user says by their own lines.
 
     They say all that they came to say, and give up where an answer only repeats the last one, or
-    the second in a row is empty.
-
-    Args:
-        user: Who is played.
-        chat: The conversation up to an answer, without a system message.
+    the second in a row is empty. ``chat`` goes up to an answer, without a system message.
     """
     answers = [message.content for message in chat if message.role == "assistant"]
     if len(answers) > 1 and _words(answers[-1]) == _words(answers[-2]):
@@ -78,11 +74,8 @@ def user_request(
 ) -> EndpointRequest:
     """Return what the model that plays a user is asked: the conversation with the roles swapped.
 
-    Args:
-        user: Who is played; its lines are not shown.
-        chat: The conversation up to an answer, without a system message.
-        language: What the user speaks.
-        seed: Of sampling; another one brings another conversation.
+    The user's lines are not shown; ``chat`` goes up to an answer, without a system message. Another
+    seed brings another conversation.
     """
     template = load_template("user", language)
     left = user.turns - sum(message.role == "assistant" for message in chat)
@@ -137,13 +130,7 @@ class Waiting(NamedTuple):
 
 
 class ModelPlayer:
-    """An endpoint that plays users; it is asked about many conversations at once.
-
-    Args:
-        endpoint: The user model.
-        language: What the users speak.
-        cache: File of its answers; None keeps none.
-    """
+    """An endpoint that plays users; it is asked about many conversations at once."""
 
     def __init__(self, endpoint: Endpoint, language: Language, cache: Path | None = None) -> None:
         self.endpoint, self.language, self.cache = endpoint, language, cache

@@ -110,9 +110,7 @@ class UsersFile(Settings):
 def read_users(path: Path, topics: Collection[str] = ()) -> list[SimulatedUser]:
     """Return the simulated users of a file.
 
-    Args:
-        path: The file.
-        topics: The persona's; a user's has to be among them. Without any, they are not looked at.
+    Without ``topics``, the persona's, nobody looks whether theirs are among them.
 
     Raises:
         UserErrors: Every mistake of the file, each with its line.

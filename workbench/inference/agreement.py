@@ -83,9 +83,7 @@ class SenseAgreement:
     def of(self, answers: NDArray[np.float32], own: Sequence[int]) -> list[float]:
         """Return the agreement of each answer.
 
-        Args:
-            answers: Of :meth:`answers`.
-            own: Place of each answer's question among the rows.
+        ``own`` are the places of each answer's question among the rows.
         """
         if self._mean <= 0:
             return [0.0] * len(own)

@@ -47,9 +47,8 @@ _DECIDE = ("peft", "torch", "transformers")
 def answer_key(**decides: object) -> str:
     """Return the SHA-256 of everything that decides an answer, as hex.
 
-    Args:
-        decides: JSON values by name, such as ``endpoint``, ``model``, ``messages``, ``schema``; of
-            a local model :func:`model_fingerprint` and how it decodes. The order does not matter.
+    These are JSON values by name, such as ``endpoint``, ``model``, ``messages``, ``schema``; of a
+    local model :func:`model_fingerprint` and how it decodes. The order does not matter.
     """
     text = json.dumps(decides, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -60,9 +59,6 @@ def base_fingerprint(folder: Path) -> str:
 
     Every small file by its content, weights by their names and sizes: hashing them would take as
     long as loading them. How a template is bridged counts as well.
-
-    Args:
-        folder: A Hugging Face folder of the model.
     """
     small = sorted({path for pattern in _SMALL for path in folder.glob(pattern)})
     hashes = [f"{file.name}:{file_hash(file)}" for file in small]
@@ -71,12 +67,7 @@ def base_fingerprint(folder: Path) -> str:
 
 
 def model_fingerprint(folder: Path, adapter: Path | None = None) -> list[str]:
-    """Return what tells a local model's answers from others': weights, adapter, template, versions.
-
-    Args:
-        folder: A Hugging Face folder of the model.
-        adapter: Folder of a PEFT adapter on it, or None.
-    """
+    """Return what tells a local model's answers from others': weights, adapter, template, versions."""
     times = [str(path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors"))]
     versions = [f"{name}:{metadata.version(name)}" for name in _DECIDE]
     own = file_hash(adapter) if adapter else ""
@@ -156,12 +147,7 @@ class AnswerCache:
         """Keep a completion and what it took, in one transaction.
 
         Of one that is not final only what it took is kept: another run shall try again.
-
-        Args:
-            key: Of :func:`answer_key`.
-            completion: The end of the request.
-            step: Name under which it is counted.
-            endpoint: :attr:`Endpoint.name` of who answered; empty for a local model.
+        ``endpoint`` is the :attr:`Endpoint.name` of who answered; empty for a local model.
         """
         with self._errors(), self._lock, self._db:
             if completion.final:

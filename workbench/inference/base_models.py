@@ -101,10 +101,8 @@ def compute_dtype() -> torch.dtype:
 def load_tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model folder, padded left for generation.
 
-    Args:
-        folder: What :func:`resolve_model` returned.
-        chat: Whether it is used for chats: then it needs a chat template, and gets the bridged one
-            (:mod:`.chat_template`), whose end of an answer is its end token.
+    For chats it needs a chat template, and gets the bridged one (:mod:`.chat_template`), whose end
+    of an answer is its end token.
 
     Raises:
         UserError: The model has no chat template, or one that cannot be bridged.

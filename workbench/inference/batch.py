@@ -42,9 +42,7 @@ _ENDS = ("completed", "failed", "expired", "cancelled")
 class Ledger:
     """The batches that an endpoint was given, and that may still bring answers.
 
-    Args:
-        file: One JSON object a line; None forgets them with the process.
-        endpoint: :attr:`Endpoint.name`.
+    The file has a JSON object a line; without one they are forgotten with the process.
     """
 
     file: Path | None
@@ -90,11 +88,7 @@ class Ledger:
 class BatchWire:
     """Requests that wait for others, and go together.
 
-    Args:
-        openai: A client; for these calls it may try again by itself.
-        endpoint: Who is asked.
-        ledger: The batches under way.
-        tell: Called with a line whenever a batch moves on.
+    The client may try these calls again by itself; ``tell`` gets a line whenever a batch moves on.
     """
 
     def __init__(

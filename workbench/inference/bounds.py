@@ -32,9 +32,7 @@ _MARGIN = 32
 class Budget:
     """Money for the tries of one client, reserved before each and settled after it.
 
-    Args:
-        price: Of tokens.
-        limit: Money in all, in the price's currency.
+    The limit is in the price's currency.
     """
 
     def __init__(self, price: Price, limit: float) -> None:
@@ -78,9 +76,6 @@ class Pace:
 
     Requests and tokens are spread evenly. Where a server limits them, the time between two doubles,
     and shrinks again with every reply.
-
-    Args:
-        endpoint: Its ``requests_per_minute`` and ``tokens_per_minute``.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -118,9 +113,7 @@ class Pace:
     def slow_down(self, after: float | None, sent: float) -> None:
         """Take note of a limit: nobody asks for ``after`` seconds, then fewer at a time.
 
-        Args:
-            after: Seconds that the server asks to wait, where it says so.
-            sent: When the request was sent that it did not let through.
+        ``sent`` is when the request left that the server did not let through.
         """
         self.limited += 1
         now = time.monotonic()

@@ -164,9 +164,8 @@ def _alike(asked: str, learnt: str) -> bool:
 def examine(tokenizer: PreTrainedTokenizerBase, folder: Path) -> TemplateReport:
     """Return what the chat template of a tokenizer does, and the template that bridges it.
 
-    Args:
-        tokenizer: As published; it stays as it is.
-        folder: Of the model, whose ``generation_config.json`` and ``config.json`` are read.
+    The tokenizer stays as published; the folder's ``generation_config.json`` and ``config.json``
+    are read.
 
     Raises:
         UserError: The template cannot be bridged; the line says why and what helps.
@@ -206,12 +205,7 @@ def published_ends(folder: Path) -> tuple[int, ...]:
 
 
 def ends(tokenizer: PreTrainedTokenizerBase, folder: Path) -> list[int]:
-    """Return every token that ends an answer: the bridged template's, and the base's own.
-
-    Args:
-        tokenizer: Of ``load_tokenizer``.
-        folder: Of the base.
-    """
+    """Return every token that ends an answer: the bridged template's, and the base's own."""
     return sorted({*published_ends(folder), *_ids(tokenizer.eos_token_id)})
 
 

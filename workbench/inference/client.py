@@ -290,12 +290,8 @@ def raise_if_hopeless(
 ) -> None:
     """Raise if the endpoint refused or went down on the way, or if it never gave an answer.
 
-    What happened to single requests is no reason: it stays with them.
-
-    Args:
-        endpoint: Who was asked.
-        completions: Of the requests that were made last.
-        earlier: Of those before.
+    What happened to single requests is no reason: it stays with them. ``completions`` are of the
+    requests that were made last, ``earlier`` of those before.
 
     Raises:
         UserError: Says what happened to how many requests, and how to go on.

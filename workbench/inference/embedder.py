@@ -57,8 +57,7 @@ class Embedder(Protocol):
 class NgramEmbedder:
     """TF-IDF of character 2- to 4-grams (scikit-learn): what all texts share weighs little.
 
-    Args:
-        corpus: Texts that the weights come from, such as a round's reviewed rows.
+    The weights come from the corpus, such as a round's reviewed rows.
     """
 
     name = "character n-grams"
@@ -81,9 +80,7 @@ class NgramEmbedder:
 class FolderEmbedder:
     """A model of sentence-transformers in a folder of this machine.
 
-    Args:
-        folder: The model's folder.
-        name: What the report calls it; the folder's own name by default.
+    A report calls it by ``name``, by default the folder's.
 
     Raises:
         UserError: The folder holds no such model.
@@ -130,11 +127,7 @@ def _sentence_model(folder: Path) -> tuple[SentenceTransformer, dict[str, NDArra
 
 
 class EndpointEmbedder:
-    """An OpenAI-compatible endpoint that answers ``/embeddings``.
-
-    Args:
-        endpoint: Where it is.
-    """
+    """An OpenAI-compatible endpoint that answers ``/embeddings``."""
 
     by_meaning = True
 
@@ -167,12 +160,9 @@ class EndpointEmbedder:
 def make_embedder(setting: str | Endpoint, language: str, corpus: Sequence[str]) -> Embedder:
     """Return the embedder of a setting.
 
-    Args:
-        setting: An endpoint, :data:`MINILM`, :data:`NGRAMS`, a model's folder, or :data:`AUTO`:
-            all-MiniLM-L6-v2 for a language that it knows where its package is installed, else
-            n-grams.
-        language: Of the texts.
-        corpus: What n-grams take their weights from.
+    The setting is an endpoint, :data:`MINILM`, :data:`NGRAMS`, a model's folder, or :data:`AUTO`:
+    all-MiniLM-L6-v2 for a language that it knows where its package is installed, else n-grams,
+    weighted by ``corpus``.
 
     Raises:
         UserError: The folder or the package is not there.

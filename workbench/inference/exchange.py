@@ -122,14 +122,7 @@ def _again(error: BaseException) -> bool:
 
 @dataclass
 class Exchange:
-    """One request on its way to its end.
-
-    Args:
-        wire: Brings it to the endpoint.
-        endpoint: Who is asked.
-        request: What is asked.
-        bounds: What it waits for, pays from and learns.
-    """
+    """One request on its way to its end."""
 
     wire: Wire
     endpoint: Endpoint

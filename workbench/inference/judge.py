@@ -125,11 +125,8 @@ def trait_questions(
 ) -> list[JudgeQuestion]:
     """Return a question for each trait that only a judge can check, in the traits' order.
 
-    Args:
-        persona: Its traits; the rubric is a trait's and the role's own words.
-        prompt: The conversation that was answered.
-        answer: The answer to it.
-        meanings: Ask for the meaning of rule traits that name one, too.
+    The rubric is a trait's and the role's own words; with ``meanings`` rule traits that name one
+    are asked about, too.
     """
     asked = transcript(prompt)
     questions = []
@@ -214,13 +211,8 @@ def ask_all(
 ) -> list[list[Vote]]:
     """Return ``votes`` answers to each prompt, in the prompts' order.
 
-    Args:
-        endpoint: Who judges.
-        asks: What is asked.
-        advance: Called once for every vote that is done with, kept ones too.
-        votes: How often each prompt is asked; more than once with a temperature.
-        cache: File of answers that were given before; each new one is added as it comes.
-        put: How a request is put to the client, such as through a metric of ragas.
+    Asking more than once needs a temperature. ``advance`` is called for every vote that is done
+    with, kept ones too; ``put`` puts a request to the client, such as through a metric of ragas.
 
     Raises:
         UserError: Nothing answers there, or the endpoint refuses the key or the model.

@@ -38,11 +38,8 @@ def packed_weights(model: Module, rows: int) -> Iterator[int]:
 
     Nothing changes on a GPU, for few rows, or in a type that oneDNN does not pack here. Weights are
     held once: where nothing else reads a layer's own, it is empty within the block, and unpacked
-    after it, bit by bit as it was.
-
-    Args:
-        model: Its weights are not changed within the block.
-        rows: Of the products that are to be fast; of others the outcome is the same.
+    after it, bit by bit as it was. Products of ``rows`` rows are to be fast; of others the outcome
+    is the same.
     """
     layers = list(_packable(model)) if rows >= FEWEST_ROWS else []
     shared = _weights_held_twice(model)

@@ -87,11 +87,8 @@ def separate(text: str, *, inside: bool = False) -> Separated:
     Reasoning stands between marks such as ``<think>`` and ``</think>``, before a closing mark whose
     opening one stood in the prompt, behind an opening mark that is never closed, or in harmony's
     channels other than ``final``. A mark that is quoted as code is talked about, and so is one that
-    is never closed in the middle of a sentence.
-
-    Args:
-        text: The whole text.
-        inside: Whether the prompt ended with an opening mark, so that reasoning comes first.
+    is never closed in the middle of a sentence. ``inside`` says that the prompt ended with an
+    opening mark, so that reasoning comes first.
     """
     if _HARMONY.search(text):
         return _channels(text)
@@ -164,12 +161,7 @@ def opens_reasoning(prompt: str) -> bool:
 
 
 def without_reasoning(pieces: Iterable[str], *, inside: bool = False) -> Iterator[str]:
-    """Yield the pieces of an answer as they come, its reasoning held back.
-
-    Args:
-        pieces: Parts of the text, in their order.
-        inside: Whether the prompt ended with an opening mark.
-    """
+    """Yield the pieces of an answer as they come, its reasoning held back."""
     text, shown, held = "", "", inside
     for piece in pieces:
         text += piece

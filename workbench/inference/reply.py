@@ -201,9 +201,8 @@ def schema_json(schema: Schema) -> dict[str, Any]:
 def response_format(schema: Schema, *, by_words: bool) -> dict[str, Any]:
     """Return the request's field that asks for a schema.
 
-    Args:
-        schema: The schema.
-        by_words: The prompt names the form, and the server is only asked for JSON of any form.
+    ``by_words`` says that the prompt names the form, and the server is only asked for JSON of any
+    form.
     """
     if by_words:
         return {"type": "json_object"}

@@ -72,11 +72,8 @@ def answer_states(
 ) -> States:
     """Return (n, d) float32: the middle layer's mean over each answer's tokens.
 
-    Args:
-        model: A causal language model; adapters are the caller's to switch off.
-        tokenizer: Its tokenizer; prompts are rendered by its template.
-        answers: Conversations with their answers; what lies beyond the model's context is not seen.
-            An empty answer is all 0.
+    Adapters are the caller's to switch off. What lies beyond the model's context is not seen; an
+    empty answer is all 0.
     """
     import numpy as np
     import torch

@@ -71,9 +71,7 @@ class Wire(Protocol):
 class OnlineWire:
     """Requests that are answered at once.
 
-    Args:
-        openai: A client without retries of its own.
-        endpoint: Who is asked.
+    The client makes no retries of its own.
     """
 
     def __init__(self, openai: openai.AsyncOpenAI, endpoint: Endpoint) -> None:

@@ -171,12 +171,8 @@ def alphas(table: Array, counts: Array, level: Level) -> Array:
     """Return alpha of every resample; NaN where one uses only one value.
 
     Coincidences add up over rows, so each resample is a weighted sum of theirs (Krippendorff,
-    Computing Krippendorff's Alpha-Reliability, 2011).
-
-    Args:
-        table: Rows × values; how often each value stands in each row.
-        counts: Resamples × rows; how often each row was drawn.
-        level: How far apart two values are.
+    Computing Krippendorff's Alpha-Reliability, 2011). Values are counted in ``table`` (rows ×
+    values), rows drawn in ``counts`` (resamples × rows).
     """
     import numpy as np
 
@@ -199,11 +195,8 @@ def alphas(table: Array, counts: Array, level: Level) -> Array:
 def weighted_kappa(tables: Array) -> Array:
     """Return Cohen's kappa with quadratic weights of each table; NaN where chance is certain.
 
-    Cohen 1968, "Weighted kappa", Psychological Bulletin 70. The scale's steps count alike.
-
-    Args:
-        tables: Shape (..., k, k), counts by the first rater's value and the second's, k levels in
-            their order.
+    Cohen 1968, "Weighted kappa", Psychological Bulletin 70. The scale's steps count alike. Tables
+    are of shape (..., k, k): counts by the first rater's value and the second's, in order.
     """
     import numpy as np
 

@@ -238,16 +238,8 @@ def compare(
     """Compare every arm with ``base`` and the best of :data:`PROMPT_ARMS`, in their own order.
 
     Fidelity of a pair is that of the traits scored in both; Holm corrects within a family of tests.
-
-    Args:
-        scores: Of all arms; one for each response and metric.
-        base: The arm that the others are compared with.
-        seed: Of the resampling.
-        responses: What was scored; tells several seeds of a prompt apart.
-        traits: What fidelity is made of; by default what the scores say.
-        left_out: Trait that carries no weight → why.
-        primary: The measure that was named before the run.
-        resamples: Bootstrap resamples of the prompts for each interval.
+    Responses tell several seeds of a prompt apart; traits are by default what the scores say;
+    ``left_out`` is trait → why it carries no weight.
 
     Raises:
         UserError: No score of ``base``, or two of the same response and metric.

@@ -52,11 +52,6 @@ def sign_flip_test(
     stay what they are under any flip and are left out. Up to 13 differences every flip is tried;
     of more, ``resamples`` are drawn and the sample itself counts as one of them (Phipson and Smyth
     2010, "Permutation P-values Should Never Be Zero").
-
-    Args:
-        samples: Paired differences, one-dimensional, of any lengths.
-        seed: Of the drawn flips.
-        resamples: Most flips.
     """
     import numpy as np
 
@@ -209,12 +204,8 @@ def power_of(effect: float, sd: float, n: int) -> float:
 
     That of the paired t-test, which the bootstrap interval of a mean matches closely: noncentral t
     with n - 1 degrees of freedom and noncentrality ``effect * sqrt(n) / sd`` (Cohen 1988,
-    Statistical Power Analysis, chapter 2).
-
-    Args:
-        effect: True mean of the differences, in the scores' own unit.
-        sd: Standard deviation of the differences, above 0.
-        n: Pairs, at least 2.
+    Statistical Power Analysis, chapter 2). The standard deviation is above 0, and there are two
+    pairs at the least.
     """
     from scipy.stats import nct, t
 
@@ -251,12 +242,8 @@ def units_for(p: float, target: float, n: int) -> int:
 
     The standardised effect grows with the root of the number of units, so that many are needed as
     the squared ratio of the two normal deviates says; and no fewer than with which the sign-flip
-    test can reach that at all, whose least p is 2 / 2**n.
-
-    Args:
-        p: Two-sided, of ``n`` units, above 0.
-        target: Below ``p``.
-        n: Units, at least 1.
+    test can reach that at all, whose least p is 2 / 2**n. The p of ``n`` units is two-sided, and
+    above ``target``.
     """
     from scipy.stats import norm
 

@@ -89,10 +89,8 @@ def tabulate(
 ) -> dict[Key, Column]:
     """Return the columns of ``scores``, in the order of first appearance.
 
-    Args:
-        scores: One for each response and metric.
-        responses: Say which seed a score is of; several seeds of a prompt are averaged.
-        traits: What fidelity is the mean of; by default what the fidelity scores were made from.
+    Several seeds of a prompt, which responses tell, are averaged; fidelity is the mean of
+    ``traits``, by default of what its scores were made from.
 
     Raises:
         UserError: A score is given twice.
