@@ -67,7 +67,7 @@ def base_fingerprint(folder: Path) -> str:
 
 
 def model_fingerprint(folder: Path, adapter: Path | None = None) -> list[str]:
-    """Return what tells a local model's answers from others': weights, adapter, template, versions."""
+    """Return what tells a local model's answers apart: weights, adapter, template, versions."""
     times = [str(path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors"))]
     versions = [f"{name}:{metadata.version(name)}" for name in _DECIDE]
     own = file_hash(adapter) if adapter else ""

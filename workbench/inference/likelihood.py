@@ -33,12 +33,12 @@ def log_likelihoods(
 ) -> list[tuple[float, int]]:
     """Return each text's (sum in nats, tokens counted); the longest go through the model first."""
     order = sorted(range(len(texts)), key=lambda place: -len(texts[place][0]))
-    found: dict[int, tuple[float, int]] = {}
+    every: dict[int, tuple[float, int]] = {}
     for first in range(0, len(order), batch_size):
         places = order[first : first + batch_size]
         sums = _batch([texts[place] for place in places], model)
-        found |= dict(zip(places, sums, strict=True))
-    return [found[place] for place in range(len(texts))]
+        every |= dict(zip(places, sums, strict=True))
+    return [every[place] for place in range(len(texts))]
 
 
 def _batch(texts: Sequence[Foretold], model: PreTrainedModel) -> Iterator[tuple[float, int]]:
