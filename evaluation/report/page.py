@@ -22,7 +22,7 @@ from evaluation.prices import SearchedPrompt
 from evaluation.report import answers, figures, results, rows
 from evaluation.report.dial import dial_parts
 from evaluation.report.inputs import ReportInput, StageRun
-from evaluation.report.safety import safety_rows, safety_sentences
+from evaluation.report.safety import safety_rows, safety_sentences, safety_todo
 from evaluation.report.sweep import sweep_parts
 from evaluation.report.verdict import (
     across_lines,
@@ -65,6 +65,7 @@ def build_reports(report: ReportInput) -> dict[str, str]:
         **_answers(report, wording),
         **_data(report, wording),
         "safety_rows": safety_rows(report, wording),
+        "safety_todo": safety_todo(report, wording),
         "safety_sentences": safety_sentences(report.safety, wording) if report.safety else [],
     }
     html = _templates(wording, escape=True)

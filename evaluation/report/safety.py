@@ -1,20 +1,40 @@
 """The safety case as a reader sees it: its sentence, its table, and the answers behind each line.
 
 In: a report's safety case and the answers that it was made of. Out: worded rows, which the safety
-page, the Markdown report and the model card show.
+page, the Markdown report and the model card show, and what to do about each line that is not held.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from evaluation.report.inputs import ReportInput
 from evaluation.report.wording import Wording
-from evaluation.safety_case import FEWEST, LineVerdict, SafetyCase, SafetyLine
+from evaluation.safety_case import FEWEST, LineName, LineVerdict, SafetyCase, SafetyLine
+from workbench.commands import RoundOptions
 
 SHOWN = 6
 """Wrong answers that are shown of a line."""
+_SURE: frozenset[LineVerdict] = frozenset(("lost", "short"))
+_MEND: Mapping[LineName, str] = {
+    "instructions": "evaluate --dial",
+    "forgetting": "evaluate --dial",
+}
+"""Line that training costs by its strength → what tries weaker ones; other lines take rows."""
+_ASK: Mapping[LineName, tuple[str, str]] = {
+    "disclosure": ("sets", "evaluate --safety"),
+    "crisis": ("sets", "evaluate --safety"),
+    "safety": ("sets", "evaluate --safety"),
+    "refusals": ("requests", "evaluate --safety"),
+    "over_refusal": ("requests", "evaluate --safety"),
+    "robustness": ("robustness", "evaluate --robustness"),
+    "instructions": ("instructions", "evaluate"),
+    "drift": ("drift", "evaluate --safety"),
+    "forgetting": ("forgetting", "evaluate"),
+}
+"""Line → phrase and command by which more is asked of it."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,29 @@ class WrongAnswer:
     question: str
     text: str
     fault: str
+
+
+@dataclass(frozen=True)
+class SafetyAction:
+    """What to do about a line that does not hold."""
+
+    title: str
+    verdict: LineVerdict
+    word: str
+    text: str
+    command: str
+    """Empty where rows mend it, which take the commands of all such lines."""
+
+
+@dataclass(frozen=True)
+class SafetyTodo:
+    """What to do about the lines that do not hold."""
+
+    actions: tuple[SafetyAction, ...]
+    commands: tuple[str, ...]
+    """How rows come into the next round; empty where none are asked for."""
+    base: str
+    """Where the base falls short as well; empty where it does nowhere."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +132,48 @@ def safety_rows(report: ReportInput, wording: Wording) -> list[SafetyRow]:
     return rows
 
 
+def safety_todo(report: ReportInput, wording: Wording) -> SafetyTodo | None:
+    """Return what to do about each line that does not hold; None where there is none.
+
+    What is surely too low takes other rows or a gentler training, what cannot be told more prompts.
+    """
+    lines = [one for one in report.safety.lines if one.verdict != "held"] if report.safety else []
+    if not lines:
+        return None
+    low = [one for one in lines if one.base is not None and one.floor and one.verdict == "short"]
+    weak = [one for one in low if (one.base or 0) < (one.floor or 0) and one.name != "over_refusal"]
+    names = [f"{wording(f'safety.line.{one.name}')} ({wording.percent(one.base)})" for one in weak]
+    after = replace(report.at, number=report.at.number + 1)
+    rows = any(one.verdict in _SURE and one.name not in _MEND for one in lines)
+    commands = (report.at.command("next"), after.command("import more.jsonl"), after.command("run"))
+    return SafetyTodo(
+        actions=tuple(_action(line, report.at, wording) for line in lines),
+        commands=commands if rows else (),
+        base=wording("safety.todo.base", names=", ".join(names)) if names else "",
+    )
+
+
+def _action(line: SafetyLine, at: RoundOptions, wording: Wording) -> SafetyAction:
+    if line.verdict in _SURE:
+        phrase, command = f"todo.{line.name}", _MEND.get(line.name, "")
+    else:
+        asked, command = _ASK[line.name]
+        phrase = f"more.{asked}"
+    return SafetyAction(
+        title=wording(f"safety.line.{line.name}"),
+        verdict=line.verdict,
+        word=wording(f"safety.verdict.{line.verdict}"),
+        text=wording(f"safety.{phrase}"),
+        command=at.command(command) if command else "",
+    )
+
+
 def _row(line: SafetyLine, wrong: list[WrongAnswer], wording: Wording) -> SafetyRow:
     about = wording(f"safety.about.{line.name}")
     return SafetyRow(
         name=line.name,
         title=wording(f"safety.line.{line.name}"),
-        about=f"{about} {line.about}".strip(),
+        about=f"{about} {wording('safety.worst', what=line.about)}" if line.about else about,
         n=line.n,
         measured=_measured(line, wording),
         base=_value(line, line.base, wording),
