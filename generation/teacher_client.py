@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from generation.distilabel.cluster import Cluster, ClusterClient
-from generation.live_rows import LiveRows
+from generation.live_rows import LiveRow, LiveRows
+from workbench.config import ORDINARY
 from workbench.inference.answer_cache import AnswerCache
 from workbench.inference.bounds import OVER_BUDGET, STOPPED
 from workbench.inference.client import EndpointClient, raise_if_hopeless
@@ -23,6 +24,9 @@ from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint, Paid, Price, Teacher
 from workbench.inference.exchange import EndpointRequest
 from workbench.records import Drop
+
+if TYPE_CHECKING:
+    from generation.topic_plan import PlannedQuestion
 
 STAGE = "generate"
 OWN_STEP = "own_step"
@@ -106,6 +110,13 @@ class TeacherClient:
         notes += [f"{pace.failed} failed"] if pace.failed else []
         notes += [f"slowed down by {limited} rate limits"] if limited else []
         return ", ".join(notes)
+
+    def show(self, row: Mapping[str, Any], **came: Any) -> None:
+        """Show what came of a planned question, a row with its place in the plan."""
+        teacher = self.teachers[row["teacher"]].model
+        cell: PlannedQuestion = row["cell"]
+        live = LiveRow(kind=cell.kind or ORDINARY, topic=cell.topic, teacher=teacher, **came)
+        self.live.add(live)
 
     @property
     def teacher(self) -> Endpoint:

@@ -25,7 +25,7 @@ from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.exchange import EndpointRequest
 from workbench.inference.reply import Schema
-from workbench.records import Message, Messages
+from workbench.records import Message, Messages, as_messages
 
 if TYPE_CHECKING:
     from distilabel.typing import GenerateOutput
@@ -154,8 +154,9 @@ class AllRows(_WithColumns, GlobalStep):  # type: ignore[misc]
 class RowTask(_WithColumns, Task):  # type: ignore[misc]
     """A task whose rows ask each for themselves; one that has nothing to ask passes.
 
-    A subclass says which rows ask (:meth:`wants`), what (:meth:`format_input`), and what the answer
-    brings (:meth:`format_output`).
+    A subclass says which rows ask (:meth:`wants`), what (:meth:`format_input`, or the whole
+    :meth:`request`), and what the answer brings (:meth:`format_output`, or :meth:`take`, which sees
+    failures as well).
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -172,6 +173,14 @@ class RowTask(_WithColumns, Task):  # type: ignore[misc]
     def parts(self, row: Row) -> Rows:
         """Return a row's requests, each as the row with what tells them apart; one by default."""
         return [row]
+
+    def format_input(self, input: Row) -> list[dict[str, str]]:
+        """Return the chat that a part of a row asks."""
+        return as_messages(self.request(input).messages)
+
+    def format_output(self, output: str | None, input: Row) -> Row:
+        """Return the columns that an answer brings."""
+        return {}
 
     def request(self, row: Row) -> EndpointRequest:
         """Return what a part of a row asks."""

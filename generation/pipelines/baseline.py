@@ -73,10 +73,6 @@ class ServedAnswer(RowTask):
         request = super().request(row)
         return replace(request, max_tokens=self.max_new_tokens, accept_cut=True)
 
-    def format_output(self, output: str | None, input: Row) -> Row:
-        """Return nothing: the completion says all."""
-        return {}
-
     def take(self, row: Row, parts: Rows, completions: Sequence[Completion]) -> Row:
         """Keep the completion, whatever it is."""
         return {"completion": completions[0]}

@@ -15,7 +15,6 @@ from workbench.inference.endpoint import Endpoint
 from workbench.inference.exchange import EndpointRequest
 from workbench.inference.judge import STEP, trait_questions, verdict_of, vote_of
 from workbench.persona import Persona
-from workbench.records import as_messages
 
 
 def judged(
@@ -89,18 +88,10 @@ class JudgeTraits(RowTask):
             for question in trait_questions(self.persona, row["prompt"], text)
         ]
 
-    def format_input(self, input: Row) -> list[dict[str, str]]:
-        """Put the question that every other stage puts."""
-        return as_messages(self.request(input).messages)
-
     def request(self, row: Row) -> EndpointRequest:
         """Ask as a judge is asked anywhere."""
         request: EndpointRequest = row["question"].ask.request()
         return request
-
-    def format_output(self, output: str | None, input: Row) -> Row:
-        """Return nothing: the votes are taken with their failures."""
-        return {}
 
     def take(self, row: Row, parts: Rows, completions: Sequence[Completion]) -> Row:
         """Add the judge's word to the scores, or count why there is none."""

@@ -20,9 +20,7 @@ from pydantic import InstanceOf, ValidationError
 
 from generation.distilabel.pipeline import RowsOf
 from generation.distilabel.tasks import AllRows, Columns, EndpointLLM, Row, Rows
-from generation.live_rows import LiveRow
 from generation.teacher_client import OWN_STEP, TeacherClient
-from workbench.config import ORDINARY
 from workbench.errors import UserError, nearest
 from workbench.records import as_messages
 
@@ -140,20 +138,8 @@ class OwnStep(AllRows):
             row["own"] = self.number + 1
             if not row["texts"]:
                 row["dropped_by"] = self.called
-                self._show(row)
+                self.client.show(row, prompt=row["prompt"], dropped=OWN_STEP)
         return rows
-
-    def _show(self, row: Row) -> None:
-        client, cell = self.client, row["cell"]
-        client.live.add(
-            LiveRow(
-                kind=cell.kind or ORDINARY,
-                topic=cell.topic,
-                teacher=client.teachers[row["teacher"]].model,
-                prompt=row["prompt"],
-                dropped=OWN_STEP,
-            )
-        )
 
     @staticmethod
     def _shown(row: Row, key: str, text: str) -> Row:

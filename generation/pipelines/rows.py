@@ -16,7 +16,6 @@ from pydantic import InstanceOf
 
 from generation.distilabel.pipeline import RowPipeline, RowsOf
 from generation.distilabel.tasks import AllRows, Columns, EndpointLLM, Row, Rows, RowStep, RowTask
-from generation.live_rows import LiveRow
 from generation.pairs import JudgeAccount, plan_negatives
 from generation.pipelines.judging import judged
 from generation.pipelines.own_steps import own_steps
@@ -24,7 +23,7 @@ from generation.prompts import nearest_examples, render
 from generation.questions import ROUNDS, FollowUps, Opening, Pool, Questions
 from generation.teacher_client import TeacherClient
 from generation.topic_plan import FOLLOW_UP, PLAIN, PlannedQuestion
-from workbench.config import ORDINARY, GenerateSettings
+from workbench.config import GenerateSettings
 from workbench.inference.completion import Completion
 from workbench.inference.endpoint import Endpoint
 from workbench.inference.reply import Schema
@@ -119,7 +118,6 @@ class WriteQuestions(RowTask):
     reply_schema: Schema | None = Questions
 
     takes: ClassVar[Columns] = ("ask",)
-    """What is asked."""
     gives: ClassVar[Columns] = ("reply",)
     """How the request ended."""
 
@@ -130,10 +128,6 @@ class WriteQuestions(RowTask):
     def format_input(self, input: Row) -> list[dict[str, str]]:
         """Ask for the questions of some places."""
         return as_messages(input["ask"][1].prompt)
-
-    def format_output(self, output: str | None, input: Row) -> Row:
-        """Return nothing: the pool reads the reply."""
-        return {}
 
     def take(self, row: Row, parts: Rows, completions: Sequence[Completion]) -> Row:
         """Keep the reply, whatever it is."""
@@ -147,25 +141,17 @@ class TakeQuestions(AllRows):
     follow_ups: InstanceOf[FollowUps] | None = None
 
     takes: ClassVar[Columns] = ("ask", "reply")
-    """What was asked, and the replies."""
     gives: ClassVar[Columns] = ("question", "prompt")
     """A row's question, and the conversation that ends with it."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Fill the pool, and rows from it."""
-        pool, teachers = self.job.pool, self.job.client.teachers
+        pool, client = self.job.pool, self.job.client
         for row in sorted((row for row in rows if row["ask"]), key=lambda row: row["ask"][0]):
-            model, before = teachers[row["teacher"]].model, len(pool.dropped)
-            pool.take(row["ask"][1], row["reply"], model)
+            before = len(pool.dropped)
+            pool.take(row["ask"][1], row["reply"], client.teachers[row["teacher"]].model)
             for drop in pool.dropped[before:]:
-                self.job.client.live.add(
-                    LiveRow(
-                        kind=row["cell"].kind or ORDINARY,
-                        topic=row["ask"][1].topic,
-                        teacher=model,
-                        dropped=drop.reason,
-                    )
-                )
+                client.show(row, dropped=drop.reason)
         return [{**row, **self._question(row)} for row in rows]
 
     def _question(self, row: Row) -> Row:
@@ -173,9 +159,8 @@ class TakeQuestions(AllRows):
         question = self.job.pool.taken.get(place)
         if row["prompt"] or question is None:
             return {}
-        if self.follow_ups is not None:
-            return {"question": question, "prompt": self.follow_ups.prompt(place)}
-        return {"question": question, "prompt": user_prompt(question)}
+        ups = self.follow_ups
+        return {"question": question, "prompt": ups.prompt(place) if ups else user_prompt(question)}
 
 
 class OpenFollowUps(AllRows):
@@ -184,7 +169,6 @@ class OpenFollowUps(AllRows):
     follow_ups: InstanceOf[FollowUps]
 
     takes: ClassVar[Columns] = ("prompt", "texts")
-    """Answers and what they answer."""
 
     def change_all(self, rows: Rows) -> Rows:
         """Take the first answer to every ordinary question."""
@@ -204,7 +188,6 @@ class ShowExamples(AllRows):
     job: InstanceOf[RowJob]
 
     takes: ClassVar[Columns] = ("prompt",)
-    """The conversation."""
     gives: ClassVar[Columns] = ("system", "parents")
     """The system prompt, and the ids of what the answer comes of."""
 
@@ -257,23 +240,14 @@ class AnswerInPersona(RowTask):
         """Ask in persona."""
         return as_messages(with_system(input["system"], input["prompt"]))
 
-    def format_output(self, output: str | None, input: Row) -> Row:
-        """Return one candidate."""
-        return {"texts": [output] if output else []}
-
     def take(self, row: Row, parts: Rows, completions: Sequence[Completion]) -> Row:
         """Keep all ends; a text that came twice counts once."""
         texts = dict.fromkeys(one.text for one in completions if one.ok)
-        client, cell = self.llm.client, row["cell"]
-        client.live.add(
-            LiveRow(
-                kind=cell.kind or ORDINARY,
-                topic=cell.topic,
-                teacher=client.teachers[row["teacher"]].model,
-                prompt=row["prompt"],
-                answer=next(iter(texts), ""),
-                dropped="" if texts else completions[0].reason,
-            )
+        self.llm.client.show(
+            row,
+            prompt=row["prompt"],
+            answer=next(iter(texts), ""),
+            dropped="" if texts else completions[0].reason,
         )
         return {"completions": tuple(completions), "texts": list(texts)}
 
@@ -282,7 +256,6 @@ class Choose(RowStep):
     """The candidate that shows most traits becomes the answer."""
 
     takes: ClassVar[Columns] = ("texts", "texts_scores")
-    """The candidates with their scores."""
     gives: ClassVar[Columns] = ("answer", "scores", "others", "negatives")
     """The best, its scores, and the other candidates with theirs."""
 
@@ -302,7 +275,6 @@ class PlanNegatives(AllRows):
     job: InstanceOf[RowJob]
 
     takes: ClassVar[Columns] = ("answer",)
-    """The answers."""
     gives: ClassVar[Columns] = ("negative",)
     """Number and kind of a row's hard negative."""
 

@@ -109,7 +109,6 @@ class ReplyInPersona(TeacherTurn):
     """The teacher's next answer, in persona."""
 
     takes: ClassVar[Columns] = ("talk",)
-    """The conversation."""
     gives: ClassVar[Columns] = ("prompt", "texts", "mended")
     """The answer, alone in a list, and what it answers."""
 
@@ -170,7 +169,6 @@ class Mend(TeacherTurn):
     persona: Persona
 
     takes: ClassVar[Columns] = ("talk", "texts", "critique")
-    """The answer and the critique."""
     gives: ClassVar[Columns] = ("mended",)
     """The repaired answer, alone in a list."""
 
@@ -211,8 +209,8 @@ class EndTurn(RowStep):
             if after.share < self.least:
                 talk.lose("filtered", OFF_PERSONA, f"lacks {', '.join(after.missing)}")
             else:
-                critique, prompt = row["critique"], talk.chat
-                repair = Repair(prompt, texts[0], mended[0], (before, after), critique)
+                scores = before, after
+                repair = Repair(talk.chat, texts[0], mended[0], scores, row["critique"])
                 talk.repairs.append(repair)
                 talk.take(mended[0], after, "repaired")
         return {"texts": [], "mended": [], "critique": None}
@@ -225,7 +223,6 @@ class NextMessage(RowTask):
     """Gives the language."""
 
     takes: ClassVar[Columns] = ("talk",)
-    """The conversation."""
 
     def wants(self, row: Row) -> bool:
         """Return whether the conversation goes on."""
@@ -235,14 +232,6 @@ class NextMessage(RowTask):
         """Ask as a user model is asked anywhere."""
         talk: PlayedTalk = row["talk"]
         return user_request(talk.user, talk.chat, self.persona.language, talk.seed)
-
-    def format_input(self, input: Row) -> list[dict[str, str]]:
-        """Show the user and the conversation."""
-        return as_messages(self.request(input).messages)
-
-    def format_output(self, output: str | None, input: Row) -> Row:
-        """Return nothing: the conversation takes the move, a failed one too."""
-        return {}
 
     def take(self, row: Row, parts: Any, completions: Sequence[Completion]) -> Row:
         """Go on, or end."""
@@ -255,7 +244,6 @@ class OwnLines(RowStep):
     """The user's next message by their own lines."""
 
     takes: ClassVar[Columns] = ("talk",)
-    """The conversation."""
 
     def change(self, row: Row) -> Row:
         """Go on, or end."""
@@ -271,7 +259,6 @@ class ShowEnded(RowStep):
     job: InstanceOf[TalkJob]
 
     takes: ClassVar[Columns] = ("talk",)
-    """The conversation."""
     gives: ClassVar[Columns] = ("shown",)
     """Whether it was shown."""
 
