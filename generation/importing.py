@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from generation.row_columns import BadRow, Columns
@@ -41,6 +42,8 @@ from workbench.text import changes_line, counted, normalize
 STAGE = "import"
 MOST_ERRORS = 20
 """Mistakes that are told of one file; the rest is counted."""
+_REASONED = "reasoning taken off {}"
+_SAME, _CHANGED = "{} of ours, ids as before", "{} of ours changed since, with new ids"
 _INLINE = re.compile(r"data:image/[a-z+]+;base64,")
 _REMOTE = ("http:", "https:", "data:", "s3:", "gs:", "hf:")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
@@ -76,13 +79,15 @@ def import_rows(
     *,
     topic: str = "",
     origin: Origin = "imported",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
     skip_bad: bool = False,
     label: str = "",
     pictures: str = "",
     served: bool = False,
 ) -> Imported:
-    """Read a file or folder of rows; shapes may be mixed.
+    """Return the rows of a file or folder in their order, exact repetitions dropped.
+
+    Shapes may be mixed.
 
     Args:
         path: The file or folder.
@@ -95,21 +100,17 @@ def import_rows(
         pictures: Folder that pictures will lie in, as rows name it.
         served: It is a log of a served model (:mod:`generation.served_logs`).
 
-    Returns:
-        The rows in their order. Exact repetitions (same prompt and same answers) are dropped.
-
     Raises:
         UserError: The file cannot be read, or rows are wrong: each with its line, up to
             :data:`MOST_ERRORS` at once. Nothing is imported then.
     """
-    topic = _known_topic(topic, persona, "topic")
-    reader = _SourceReader(persona, topic, origin, Columns(dict(columns or {})), pictures)
-    reader.served = served
+    topic, result = _known_topic(topic, persona, "topic"), Imported(columns=Columns({**columns}))
+    reader = _SourceReader(persona, topic, origin, pictures, served, result)
     for reading, rows in row_files(path, reader.result.columns.known):
         inside = reading.path.relative_to(path).as_posix() if reading.path != path else ""
         name = "/".join(part for part in (label or path.name, inside) if part)
         reader.read(reading, rows, name)
-    result = reader.finish(path.name)
+    reader.finish(path.name)
     result.columns.check(str(path))
     if not result.rows:
         fix = "one JSON object a line, or a table with a line of column names"
@@ -121,32 +122,28 @@ def import_rows(
     return result
 
 
+@dataclass
 class _SourceReader:
     """The files of one source, row by row."""
 
-    def __init__(
-        self,
-        persona: Persona | None,
-        topic: str,
-        origin: Origin,
-        columns: Columns,
-        pictures: str,
-    ) -> None:
-        self.persona, self.topic, self.origin, self.pictures = persona, topic, origin, pictures
-        self.result = Imported(columns=columns)
-        self.parents = (persona.record_id,) if persona else ()
-        self.seen: dict[tuple[object, ...], str] = {}
-        self.liked: dict[Messages, str] = {}
-        """Prompt → the first answer that a label calls desirable."""
-        self.disliked: list[tuple[ParsedRow, str]] = []
-        self.same, self.changed = 0, 0
-        """Rows of a round of ours that keep the id that they had there, and those that don't."""
-        self.reasoned = 0
-        """Rows whose reasoning was taken off."""
-        self.served = False
-        """Whether its lines are requests and answers of a served model."""
-        self.shown: set[Path] = set()
-        """Files of the pictures that rows name."""
+    persona: Persona | None
+    topic: str
+    origin: Origin
+    pictures: str
+    served: bool
+    result: Imported
+    seen: dict[tuple[object, ...], str] = field(default_factory=dict)
+    liked: dict[Messages, str] = field(default_factory=dict)
+    """Prompt → the first answer that a label calls desirable."""
+    disliked: list[tuple[ParsedRow, str]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    """What a note is made of → rows: reasoning taken off, ids kept or lost."""
+    shown: set[Path] = field(default_factory=set)
+    """Files of the pictures that rows name."""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        return (self.persona.record_id,) if self.persona else ()
 
     def read(self, reading: Reading, rows: Iterator[RawRow], name: str) -> None:
         """Take up the rows of one file."""
@@ -169,16 +166,11 @@ class _SourceReader:
         error = mistake.error(path)
         digest = hashlib.sha256(f"{source}\0{content}".encode(errors="replace")).hexdigest()
         self.result.mistakes.append(error)
-        self.result.dropped.append(
-            Drop(
-                record=f"row-{digest[:16]}",
-                stage=STAGE,
-                reason=mistake.reason,
-                detail=error.what,
-                source=source,
-                parents=self.parents,
-            )
-        )
+        about = {"detail": error.what, "source": source, "parents": self.parents}
+        self._drop(f"row-{digest[:16]}", mistake.reason, **about)
+
+    def _drop(self, record: str, reason: str, **about: Any) -> None:
+        self.result.dropped.append(Drop(record=record, stage=STAGE, reason=reason, **about))
 
     def _row(self, reading: Reading, raw: RawRow, source: str) -> None:
         try:
@@ -218,7 +210,7 @@ class _SourceReader:
             raise BadRow(what, "give the answer that stands behind it", "cut_off")
         if row.rejected and apart[row.answer].text == apart[row.rejected].text:
             raise BadRow("chosen and rejected differ in their reasoning alone", "", "no_preference")
-        self.reasoned += 1
+        self.counts[_REASONED] += 1
         prompt = tuple(
             message.model_copy(update={"content": apart[message.content].text})
             if message.role == "assistant"
@@ -232,48 +224,29 @@ class _SourceReader:
         """Count a row of ours by its id; one that was changed since names its old id as parent."""
         if not row.own:
             return row
-        record: Row
-        if row.own.startswith(UnpairedPreference.prefix) and row.label is not None:
-            record = UnpairedPreference(
-                prompt=row.prompt,
-                answer=row.answer,
-                label=row.label,
-                topic=row.topic or self.topic,
-                kind=row.kind,
-                images=row.images,
-            )
-        else:
-            record = self._record(row, "")
-        self.same += record.id == row.own
-        self.changed += record.id != row.own
-        changed = record.id != row.own and not isinstance(record, UnpairedPreference)
-        return row._replace(parents=(*row.parents, row.own)) if changed else row
+        record: Row = self._record(row, "")
+        if unpaired := row.own.startswith(UnpairedPreference.prefix) and row.label is not None:
+            record = UnpairedPreference(answer=row.answer, label=row.label, **self._shared(row, ""))
+        changed = record.id != row.own
+        self.counts[_CHANGED if changed else _SAME] += 1
+        return row._replace(parents=(*row.parents, row.own)) if changed and not unpaired else row
 
     def _take(self, row: ParsedRow, source: str) -> None:
         record = self._record(row, source)
         first = self.seen.setdefault((row.prompt, row.answer, row.rejected), source)
         if first != source:
-            detail = f"the same as {first}"
-            self._drop(record, "exact_duplicate", detail)
+            self._drop_record(record, "exact_duplicate", f"the same as {first}")
         elif isinstance(record, Preference):
             self.result.preferences.append(record)
         else:
             self.result.examples.append(record)
 
-    def _drop(self, record: Example | Preference, reason: str, detail: str) -> None:
-        self.result.dropped.append(
-            Drop(
-                record=record.id,
-                stage=STAGE,
-                reason=reason,
-                detail=detail,
-                source=record.source,
-                parents=record.parents,
-            )
-        )
+    def _drop_record(self, record: Example | Preference, reason: str, detail: str) -> None:
+        about = {"detail": detail, "source": record.source, "parents": record.parents}
+        self._drop(record.id, reason, **about)
 
-    def _record(self, row: ParsedRow, source: str) -> Example | Preference:
-        shared: dict[str, Any] = {
+    def _shared(self, row: ParsedRow, source: str) -> dict[str, Any]:
+        return {
             "prompt": row.prompt,
             "topic": row.topic or self.topic,
             "kind": row.kind,
@@ -282,6 +255,9 @@ class _SourceReader:
             "source": source,
             "parents": (*self.parents, *row.parents),
         }
+
+    def _record(self, row: ParsedRow, source: str) -> Example | Preference:
+        shared = self._shared(row, source)
         if row.rejected is None:
             return Example(answer=row.answer, **shared)
         return Preference(chosen=row.answer, rejected=row.rejected, **shared)
@@ -316,8 +292,8 @@ class _SourceReader:
         self.result.pictures[name] = picture
         return f"{self.pictures}/{name}" if self.pictures else str(value)
 
-    def finish(self, name: str) -> Imported:
-        """Return the result, once answers that were turned down stand beside a liked one."""
+    def finish(self, name: str) -> None:
+        """Put answers that were turned down beside a liked one, and write the notes."""
         for row, source in self.disliked:
             chosen = self.liked.get(row.prompt)
             if chosen is not None and chosen != row.answer:
@@ -325,20 +301,19 @@ class _SourceReader:
                 self._take(pair, source)
             else:
                 record = self._record(row, source)
-                self._drop(record, "unpaired_rejected", "no liked answer to the same question")
+                why = "no liked answer to the same question"
+                self._drop_record(record, "unpaired_rejected", why)
         columns = self.result.columns
-        if self.reasoned:
-            self.result.notes.append(f"{name}: reasoning taken off {counted(self.reasoned, 'row')}")
-        if self.same:
-            self.result.notes.append(f"{name}: {counted(self.same, 'row')} of ours, ids as before")
-        if self.changed:
-            what = f"{counted(self.changed, 'row')} of ours changed since, with new ids"
-            self.result.notes.append(f"{name}: {what}")
+        notes = [
+            note.format(counted(self.counts[note], "row"))
+            for note in (_REASONED, _SAME, _CHANGED)
+            if self.counts[note]
+        ]
         if changes := changes_line(columns.changes):
-            self.result.notes.append(f"{name}: {changes}")
+            notes.append(changes)
         if unknown := ", ".join(columns.passed_over()):
-            self.result.notes.append(f"{name}: columns passed over: {unknown}")
-        return self.result
+            notes.append(f"columns passed over: {unknown}")
+        self.result.notes.extend(f"{name}: {note}" for note in notes)
 
 
 def _answers(prompt: Messages) -> list[str]:

@@ -112,14 +112,11 @@ def _plan_of_topics(
     marked = _kinds(words["kinds"], mix, total)
     kinds = [*marked, *[(PLAIN, "")] * (total - len(marked))]
     draw.shuffle(kinds)
-    cells = []
-    for place, topic in enumerate(persona.topics):
-        start = place * per_topic
-        for number in range(start, start + per_topic):
-            cells.append(
-                PlannedQuestion(topic, *combinations[number % len(combinations)], *kinds[number])
-            )
-    return cells
+    topics = [topic for topic in persona.topics for _ in range(per_topic)]
+    return [
+        PlannedQuestion(topic, *combination, *kind)
+        for topic, combination, kind in zip(topics, cycle(combinations), kinds, strict=False)
+    ]
 
 
 def _plan_of_asks(persona: Persona, asks: Sequence[RowRequest], seed: int) -> list[PlannedQuestion]:
