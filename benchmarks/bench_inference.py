@@ -9,6 +9,9 @@ own file. The last column is the engine's tokens a processor's second over those
 those. ``--avx2`` holds torch to AVX2, as most laptops and small servers have it; llama.cpp's build
 chooses its own. With ``--check`` the exit code is 1 where ours is below its bar, led by a system
 prompt.
+
+``--round FOLDER`` asks what the evaluation of that finished round asked instead: every so many-th
+(``--each``) of its prompts, ours in the evaluation's batch and plain ``generate`` in ``--batch``.
 """
 
 from __future__ import annotations
@@ -24,8 +27,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psutil
 
+from rounds import Round
+from rounds.arms import own_arms
+from rounds.layout import INSTRUCTIONS, RESPONSES, SAFETY_ANSWERS, SURFACE_ANSWERS, adapter
 from workbench.inference.adapters import AdaptedModel
 from workbench.inference.base_models import resolve_model
 from workbench.inference.embedded import EMBEDDED, gguf_file
@@ -183,13 +190,16 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=6, help="Prompts asked one by one.")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--round", type=Path, help="Ask what this round's evaluation asked.")
+    parser.add_argument("--each", type=int, default=4, help="Of a round: every so many-th prompt.")
     parser.add_argument("--avx2", action="store_true")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.avx2 and any(os.environ.get(name) != value for name, value in AVX2.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **AVX2})
-    import torch
-
+    if options.round:
+        measure_round(Round.open(options.round), options.each, options.batch)
+        return
     persona = load_persona(options.persona)
     lines = read_json_lines(options.persona / "seeds.jsonl")
     chats = [user_prompt(row["instruction"], row.get("input", "")) for _, row in lines]
@@ -199,10 +209,7 @@ def main() -> None:
         resolve_model(options.model), [options.adapter] if options.adapter else []
     )
     on = Loaded(adapted.use(options.adapter), adapted.tokenizer, options.tokens)
-    print(f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads,", end=" ")
-    print(f"{str(on.model.dtype).removeprefix('torch.')}, {options.tokens} new tokens at most")
-    print(f"{'prompts':11}engine     {'tok/s':>8}{'tok/cpu s':>10}{'MiB':>7}", end="")
-    print(f"{'same text':>11}{'over plain':>11}")
+    print_head(on)
     low = False
     for name, group, batch in (
         ("alone", chats, options.batch),
@@ -219,6 +226,49 @@ def main() -> None:
             with LlamaCpp(gguf_file(), slots=batch) as server:
                 row.measure("llama.cpp", partial(on.by, server))
     sys.exit(low and options.check)
+
+
+def print_head(on: Loaded) -> None:
+    """Print what is computed with, and the table's head."""
+    import torch
+
+    print(f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads,", end=" ")
+    print(f"{str(on.model.dtype).removeprefix('torch.')}, {on.most} new tokens at most")
+    print(f"{'prompts':11}engine     {'tok/s':>8}{'tok/cpu s':>10}{'MiB':>7}", end="")
+    print(f"{'same text':>11}{'over plain':>11}", flush=True)
+
+
+def measure_round(of: Round, each: int, batch: int) -> None:
+    """Print a row for plain ``generate`` and ours for each local arm of a round's evaluation.
+
+    An arm's prompts are all that it answered greedily in one turn: questions, probes, the safety
+    case, other surfaces, instructions.
+    """
+    files = (RESPONSES, SAFETY_ANSWERS, SURFACE_ANSWERS, INSTRUCTIONS)
+    answers = [one for file in files if of.has(file) for one in of.read(file)]
+    most = max(one.tokens for one in answers)
+    asked: dict[str, dict[str, Messages]] = {}
+    for one in answers:
+        if not (one.seed or one.turn):
+            asked.setdefault(one.arm, {})[one.prompt_id] = one.prompt
+    config, stages = of.context.config, {own.name: own.stage for own in own_arms(of.context)}
+    folders = {arm: of.path(adapter(stage)) for arm, stage in stages.items() if stage}
+    adapted = AdaptedModel(resolve_model(config.model), [*dict.fromkeys(folders.values())])
+    totals: dict[str, list[tuple[int, float]]] = {"plain": [], "ours": []}
+    for arm in stages:
+        chats = [*asked[arm].values()][::each]
+        on = Loaded(
+            adapted.use(folders.get(arm)), adapted.tokenizer, max(a.tokens for a in answers)
+        )
+        if arm == next(iter(stages)):
+            print_head(on)
+        row = Row(arm, chats, batch)
+        row.measure("plain", on.plain)
+        row.measure("ours", lambda group, _, on=on: on.ours(group, config.evaluate.batch_size))
+        for engine, one in row.engines.items():
+            totals[engine].append((one.tokens, one.cpu_seconds))
+    plain, ours = (np.divide(*np.sum(totals[engine], axis=0)) for engine in ("plain", "ours"))
+    print(f"all arms: ours {ours:.1f} tok/cpu s, plain {plain:.1f}: {ours / plain:.2f} times")
 
 
 @dataclass
