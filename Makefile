@@ -17,7 +17,7 @@ export PIP_CONSTRAINT :=
 export PYTHONDONTWRITEBYTECODE :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-inference bench-intervals bench-scorers bench-paraphrases bench-reward-model bench-training bench-grpo bench-gpu bench-gpu-wheels bench-osf bench-import prove-import clean
+.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-inference bench-answers bench-intervals bench-scorers bench-paraphrases bench-reward-model bench-training bench-grpo bench-gpu bench-gpu-wheels bench-osf bench-import prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -99,6 +99,11 @@ bench-intervals: setup
 bench-inference: setup
 	$(BIN)/python benchmarks/bench_inference.py --check
 	$(BIN)/python benchmarks/bench_inference.py --check --avx2
+
+# What the evaluation of a finished round asked, such as that of `make run`.
+bench-answers: setup
+	$(BIN)/python benchmarks/bench_inference.py --round $(ROUND)
+	$(BIN)/python benchmarks/bench_inference.py --round $(ROUND) --avx2
 
 # Minutes each: the bundle installed and run without a network; a run killed twenty times.
 prove-bundle: setup

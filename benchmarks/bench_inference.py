@@ -257,9 +257,7 @@ def measure_round(of: Round, each: int, batch: int) -> None:
     totals: dict[str, list[tuple[int, float]]] = {"plain": [], "ours": []}
     for arm in stages:
         chats = [*asked[arm].values()][::each]
-        on = Loaded(
-            adapted.use(folders.get(arm)), adapted.tokenizer, max(a.tokens for a in answers)
-        )
+        on = Loaded(adapted.use(folders.get(arm)), adapted.tokenizer, most)
         if arm == next(iter(stages)):
             print_head(on)
         row = Row(arm, chats, batch)
