@@ -5,9 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import ctypes
 
 MIB = 1 << 20
+_ARENA_MAX = -8
+"""``M_ARENA_MAX`` of glibc's ``malloc.h``."""
 
 
 class Meter:
@@ -79,8 +84,26 @@ def give_memory_back() -> None:
 
 def trim_heap() -> None:
     """Return freed memory to the system, which glibc keeps for the process otherwise."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def share_heap() -> None:
+    """Have threads that start from now on allocate from the process's one heap.
+
+    glibc gives a thread a heap of its own, and what is freed there no other thread can use. With
+    the trainer's threads that is a sixth of the peak: six steps of ``sft-embedded`` in float32 held
+    3 453 MiB with one heap and 4 124 without, for the same seconds of a processor.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(_ARENA_MAX, 1)
+
+
+def _glibc() -> ctypes.CDLL | None:
     import ctypes
     import sys
 
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "malloc_trim") else None

@@ -13,6 +13,7 @@ from workbench.errors import UserError
 from workbench.inference.chat_template import TemplateReport, bridge, examine
 from workbench.inference.embedded import EMBEDDED, embedded_model
 from workbench.inference.processor import apply_threads, processor
+from workbench.meter import share_heap
 from workbench.store import expanded
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def load_model(
     from transformers.utils import logging
 
     apply_threads()
+    share_heap()
     logging.disable_progress_bar()  # loading takes a second or is shown by the stage itself
     fields = dict(quantization or {})
     mxfp4 = fields.pop("quant_method", "") == "mxfp4"
