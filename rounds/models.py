@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,10 +30,10 @@ from rounds.layout import (
     trained_rows,
 )
 from rounds.lineage.documents import data_sheet
-from rounds.prompt_arms import searched_prompts
+from rounds.prompt_arms import arm_prompt, searched_prompts
 from rounds.row_export import log_export, record_names, write_about
 from rounds.stages.train import learning_files, training_run
-from training.export.carried import is_bridged, serving_folder
+from training.export.carried import TEMPLATE, is_bridged, lead_by, serving_folder
 from training.export.eject import Engine, eject
 from training.export.formats import Export
 from training.export.gate import ParityPrompts
@@ -40,6 +41,7 @@ from training.export.hub import Provenance
 from training.export.merged import write_merged
 from training.export.source import ExportSource, base_licence, check_name
 from training.recipe import load_recipe
+from workbench.arm_names import PROMPT_ARMS, is_prompted
 from workbench.config import METHODS, Method
 from workbench.console import console
 from workbench.errors import UserError, nearest
@@ -47,6 +49,7 @@ from workbench.inference.adapters import scale_adapter
 from workbench.inference.answer_cache import model_fingerprint
 from workbench.inference.base_models import compute_dtype, resolve_model
 from workbench.inference.hub import hub_errors
+from workbench.prompts import with_system
 from workbench.records import Response, take_spread
 from workbench.store import whole_folder
 
@@ -76,6 +79,10 @@ def known_arm(context: RoundContext, name: str | None) -> OwnArm:
         return OwnArm(trained[-1], trained[-1])
     if name in searched_prompts(context.round):
         return OwnArm(name)
+    if name in PROMPT_ARMS and name != f"base{PROMPT}":
+        what = f"no prompt was searched for the arm '{name}' yet"
+        fix = "run `persona evaluate --prompts` first"
+        raise UserError(what, where=str(context.round.folder), fix=fix)
     bare = name.removesuffix(PROMPT).removeprefix("sft+")
     if bare in METHODS and bare not in trained:
         raise _untrained(context, bare)
@@ -86,42 +93,52 @@ def known_arm(context: RoundContext, name: str | None) -> OwnArm:
     return OwnArm(name, "" if bare == "base" else bare)
 
 
-def model_folder(context: RoundContext, method: str | None) -> Path:
+def model_folder(context: RoundContext, method: str | None, system: str = "") -> Path:
     """Return the folder to serve; what is made for it is made once and kept in the round.
 
     An adapter is merged into its base. A base whose template is bridged gets a folder of its own,
-    with links to its weights: the server would else render prompts that nobody was asked.
+    with links to its weights: the server would else render prompts that nobody was asked. So does
+    one with a ``system`` prompt, which leads chats that have none of their own.
 
     Raises:
         UserError: The round has no such adapter, or it was made for another base.
     """
     base = resolve_model(context.config.model)
     if method is None:
-        if not is_bridged(base):
+        if not system and not is_bridged(base):
             return base
-        key = hashlib.sha256("".join(model_fingerprint(base)).encode()).hexdigest()
-        bridged = context.round.folder / ".served" / f"base-{key[:16]}"
-        if not bridged.exists():
-            with whole_folder(bridged) as out:
-                serving_folder(base, out)
-        return bridged
-    manifest = context.round.manifest(method)
-    if manifest is None:
-        raise _untrained(context, method)
-    merged = context.round.folder / ".served" / f"{method}-{manifest.key[:16]}"
-    if not merged.exists():
-        weights = context.round.path(adapter(method))
-        source = ExportSource(base, context.config.model, weights, merged.name)
+        key, fill = _digest("".join(model_fingerprint(base))), partial(serving_folder, base)
+    else:
+        manifest = context.round.manifest(method)
+        if manifest is None:
+            raise _untrained(context, method)
+        weights, key = context.round.path(adapter(method)), manifest.key[:16]
+        source = ExportSource(base, context.config.model, weights, f"{method}-{key}")
         source.check()
-        with whole_folder(merged) as out:
-            write_merged(source, out, dtype=str(compute_dtype()).removeprefix("torch."))
-    return merged
+        fill = partial(write_merged, source, dtype=str(compute_dtype()).removeprefix("torch."))
+    name = "-".join([method or "base", key, *([_digest(system)] if system else [])])
+    folder = context.round.folder / ".served" / name
+    if not folder.exists():
+        with whole_folder(folder) as out:
+            fill(out)
+            lead_by(out / TEMPLATE, system)
+    return folder
 
 
-def linked_model(context: RoundContext, method: str | None) -> Path:
-    """Return a link of a speaking name to the folder to serve; see :func:`model_folder`."""
-    folder = model_folder(context, method)
-    name = f"{context.persona.id}-{method}" if method else Path(context.config.model).name
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def linked_model(context: RoundContext, arm: str | None) -> Path:
+    """Return a link of a speaking name to the folder that serves an arm, the base by default.
+
+    Raises:
+        UserError: As :func:`known_arm` and :func:`model_folder`.
+    """
+    own = known_arm(context, arm or "base")
+    folder = model_folder(context, own.stage or None, arm_prompt(context, own.name))
+    bare = own.name == "base"
+    name = Path(context.config.model).name if bare else f"{context.persona.id}-{_part(own)}"
     link = context.round.folder / ".served" / name
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
@@ -134,41 +151,71 @@ def open_export(
     form: str,
     *,
     stage: str | None = None,
+    arm: str | None = None,
+    prompted: bool = False,
     name: str | None = None,
     out: Path | None = None,
     prompts: int | None = None,
     dataset: str = "",
     strength: float = 1.0,
 ) -> Export:
-    """Return all that an export of a stage needs; one of ``training.export.formats`` writes it.
+    """Return all that an export of an arm needs; one of ``training.export.formats`` writes it.
 
-    ``stage`` is the one that was trained last by default, ``name`` persona and stage, ``out`` a
-    folder in the round that ``form`` names; ``prompts`` is how many of the evaluation's prompts the
+    ``arm`` is a name as :func:`known_arm` takes it, ``base+optimised`` say; by default the adapter
+    of ``stage`` answers, the one that was trained last. ``prompted`` puts the persona's system
+    prompt before an arm that has none. ``name`` is persona and arm, ``out`` a folder in the round
+    that ``form`` names; ``prompts`` is how many of the evaluation's prompts the
     gate asks, None for all; ``dataset`` the Hub's name of the rows, for the card; ``strength`` a
     factor on what the adapter adds, held against the evaluation's own answers at that strength.
 
     Raises:
-        UserError: No such stage or no adapter of it, a name with odd characters, no prompts, an
+        UserError: No such arm or no adapter of it, a name with odd characters, no prompts, an
             adapter that has no strength but its own.
     """
-    stage = _stage(context, stage)
-    part = stage if strength == 1 else f"{stage}-{strength:g}"
+    own = _exported_arm(context, stage, arm, prompted=prompted)
+    part = _part(own) if strength == 1 else f"{_part(own)}-{strength:g}"
     name = check_name(name or f"{context.persona.id}-{part}", "--name")
     base = resolve_model(context.config.model)
-    weights = _at_strength(context, stage, strength)
+    weights = _at_strength(context, own.stage, strength)
+    system = arm_prompt(context, own.name)
     source = ExportSource(base, context.config.model, weights, name)
     source.check()
     return Export(
         source=source,
-        prompts=_parity_prompts(context, stage, prompts, strength),
+        prompts=_parity_prompts(context, own, system, prompts, strength),
         licence=base_licence(context.config.model, base),
-        provenance=replace(_provenance(context, stage, dataset), strength=strength),
+        provenance=replace(_provenance(context, own.stage, dataset), strength=strength),
         out=out or context.round.folder / "export" / f"{part}-{form}",
+        system=system,
     )
 
 
-def _at_strength(context: RoundContext, stage: Method, strength: float) -> Path:
-    """Return a stage's adapter at a strength: its own folder, or one that is made of it once."""
+def _exported_arm(
+    context: RoundContext, stage: str | None, arm: str | None, *, prompted: bool
+) -> OwnArm:
+    if arm and stage:
+        what = f"the arm '{arm}' is asked for, and --stage {stage} too"
+        raise UserError(what, where="--arm", fix="leave one of them out")
+    method = "" if arm else _stage(context, stage)
+    own = known_arm(context, arm) if arm else OwnArm(method, method)
+    return replace(own, name=f"{own.name}{PROMPT}") if prompted and not own.prompted else own
+
+
+def _part(arm: OwnArm) -> str:
+    """Return an arm's name as files and servers are called."""
+    return arm.name.replace("+", "-")
+
+
+def _at_strength(context: RoundContext, stage: str, strength: float) -> Path | None:
+    """Return a stage's adapter at a strength: its own folder, or one that is made of it once.
+
+    None for the base, which has no adapter.
+    """
+    if not stage:
+        if strength != 1:
+            what = "the base has no adapter, so that there is nothing to scale"
+            raise UserError(what, where="--strength", fix="leave it out")
+        return None
     weights = context.round.path(adapter(stage))
     manifest = context.round.manifest(stage)
     if strength == 1 or manifest is None:
@@ -235,9 +282,9 @@ def _stage(context: RoundContext, stage: str | None) -> Method:
 
 
 def _parity_prompts(
-    context: RoundContext, stage: str, prompts: int | None, strength: float
+    context: RoundContext, arm: OwnArm, system: str, prompts: int | None, strength: float
 ) -> ParityPrompts:
-    """Return the evaluation's own prompts, with this adapter's answers where it gave some."""
+    """Return the evaluation's own prompts, with this arm's answers where it gave some."""
     settings = context.config.evaluate
     rows = take_spread(context.round.read(TEST), settings.rows)[:prompts]
     if not rows:
@@ -250,21 +297,24 @@ def _parity_prompts(
     manifest = context.round.manifest("evaluate")
     limit = manifest.counts.get("max_new_tokens") if manifest else None
     return ParityPrompts(
-        chats=tuple(row.prompt for row in rows),
+        chats=tuple(with_system(system, row.prompt) if system else row.prompt for row in rows),
         max_new_tokens=settings.max_new_tokens or int(limit or LEAST_NEW_TOKENS),
         persona=context.persona,
-        recorded=_recorded(context, stage, {row.id for row in rows}, strength),
+        recorded=_recorded(context, arm, {row.id for row in rows}, strength),
     )
 
 
 def _recorded(
-    context: RoundContext, stage: str, prompt_ids: set[str], strength: float
+    context: RoundContext, arm: OwnArm, prompt_ids: set[str], strength: float
 ) -> tuple[Response, ...]:
-    """Return what the evaluation wrote down of this very adapter for the prompts."""
+    """Return what the evaluation wrote down of this very arm for the prompts."""
     manifest = context.round.manifest("evaluate")
-    if manifest is None or adapter(stage).path not in manifest.inputs:
+    if manifest is None or (arm.stage and adapter(arm.stage).path not in manifest.inputs):
         return ()
-    arms = [a.name for a in own_arms(context) if a.stage == stage and not a.prompted]
+    prompt = _prompt_part(arm.name)
+    arms = [
+        a.name for a in own_arms(context) if a.stage == arm.stage and _prompt_part(a.name) == prompt
+    ]
     answers = RESPONSES
     if strength != 1:
         arms = [scaled_name(arm, strength) for arm in arms]
@@ -279,9 +329,15 @@ def _recorded(
     )
 
 
+def _prompt_part(arm: str) -> str:
+    """Return which prompt an arm is asked under, by its name; empty for none."""
+    return arm.rpartition("+")[2] if is_prompted(arm) else ""
+
+
 def _provenance(context: RoundContext, stage: str, dataset: str) -> Provenance:
-    manifest = context.round.manifest(stage)
-    has_recipe, evaluated = context.round.has(recipe(stage)), context.round.has(COMPARISON)
+    manifest = context.round.manifest(stage) if stage else None
+    has_recipe = bool(stage) and context.round.has(recipe(stage))
+    evaluated = context.round.has(COMPARISON)
     return Provenance(
         recipe=context.round.read(recipe(stage)) if has_recipe else "",
         data=dict(manifest.inputs) if manifest else {},

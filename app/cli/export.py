@@ -32,7 +32,6 @@ from training.export.gate import ParityReport
 from training.export.hub import check_names, check_terms, push_folders, write_dataset
 from workbench.console import console
 from workbench.inference.hub import hub_offline
-from workbench.prompts import system_prompt
 from workbench.text import counted
 
 TYPES = ("f16", "q8_0", "q4_1", "q4_0")
@@ -51,7 +50,8 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @round_options
     @click.option("--stage", help="Whose adapter; the last one trained by default.")
-    @click.option("--name", help="What the export calls itself; persona and stage by default.")
+    @click.option("--arm", help="With its prompt, such as base+optimised, in place of a stage.")
+    @click.option("--name", help="What the export calls itself; persona and arm by default.")
     @click.option("--out", type=click.Path(path_type=Path), help="Folder; in the round by default.")
     @click.option(
         "--prompts", type=click.IntRange(min=1), default=8, show_default=True,
@@ -68,7 +68,7 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> None:
         from rounds.models import open_export
 
-        about = {name: kwargs.pop(name) for name in ("stage", "name", "out", "strength")}
+        about = {name: kwargs.pop(name) for name in ("stage", "arm", "name", "out", "strength")}
         count = None if every else prompts
         command(context, partial(open_export, context, prompts=count, **about), *args, **kwargs)
 
@@ -104,13 +104,14 @@ LINES = {
 
 @click.group("export", cls=ListedGroup, lines=LINES)
 def export() -> None:
-    """Export the adapter of a stage; what does not answer like it is refused.
+    """Export a stage's adapter or an arm with its prompt; what answers otherwise is refused.
 
     \b
     Examples:
       persona export gguf --type q8_0
       persona export merged --stage sft --all
       persona export merged --strength 0.75
+      persona export ollama --arm base+optimised
       persona export hub my-team/gym-trainer --push
     """
 
@@ -163,19 +164,22 @@ def gguf(_: RoundContext, open_export: OpenExport, kind: str, adapter: bool) -> 
 @export_options
 @_type
 @_adapter
-@click.option("--system", is_flag=True, help="Put the persona's system prompt into the Modelfile.")
+@click.option("--system", is_flag=True, help="Of the persona, where the arm has no prompt yet.")
 def ollama(
-    context: RoundContext, open_export: OpenExport, kind: str, adapter: bool, system: bool
+    _: RoundContext, open_export: OpenExport, kind: str, adapter: bool, system: bool
 ) -> None:
     """Write a GGUF file and the Modelfile that `ollama create` takes.
 
+    The arm's system prompt, with the examples of base+few-shot in it, is the Modelfile's SYSTEM.
+
     \b
-    Example:
+    Examples:
       persona export ollama --system
+      persona export ollama --arm base+few-shot
     """
     form = "ollama-adapter" if adapter else f"ollama-{kind}"
-    text = system_prompt(context.persona) if system else ""
-    _make(open_export(form), partial(export_ollama, kind=kind, adapter=adapter, system=text))
+    opened = open_export(form, prompted=system)
+    _make(opened, partial(export_ollama, kind=kind, adapter=adapter))
 
 
 @export.command("vllm")

@@ -344,20 +344,25 @@ def _columns(texts: dict[str, str]) -> Any:
 @click.command("serve")
 @round_options
 @click.option("--adapter", type=click.Choice(METHODS), help="Of the round; none by default.")
+@click.option("--arm", help="With its prompt, such as base+optimised, in place of an adapter.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=8001, show_default=True, help="On loopback."
 )
-def serve(context: RoundContext, adapter: Method | None, port: int) -> None:
+def serve(context: RoundContext, adapter: Method | None, arm: str | None, port: int) -> None:
     """Serve the base model, or an adapter of the round merged into it, until Ctrl-C.
 
-    The server is `transformers serve` with OpenAI's own manners. It listens on loopback alone,
-    ignores JSON schemas, and knows one model, whose name is printed with its address.
+    An arm's system prompt leads every chat that brings none of its own. The server is `transformers
+    serve` with OpenAI's own manners. It listens on loopback alone, ignores JSON schemas, and knows
+    one model, whose name is printed with its address.
 
     \b
     Examples:
       persona serve
       persona serve --adapter dpo --port 8002
+      persona serve --arm base+optimised
     """
+    if adapter and arm:
+        raise UserError("is given, and --adapter too", where="--arm", fix="leave one of them out")
     from importlib.util import find_spec
 
     if not all(map(find_spec, ("uvicorn", "fastapi"))):
@@ -367,7 +372,7 @@ def serve(context: RoundContext, adapter: Method | None, port: int) -> None:
             raise UserError(f"port {port} is taken", where="--port", fix="choose another one")
     from rounds.models import linked_model
 
-    model = linked_model(context, adapter)
+    model = linked_model(context, arm or adapter)
     # The server calls a model by the path that it was given, so it gets one that is a name.
     command = [sys.executable, "-P", "-m", "training.export.openai_server", model.name]
     command += ["--host", HOST, "--port", str(port)]

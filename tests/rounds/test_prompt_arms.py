@@ -14,7 +14,7 @@ from evaluation.prices import Prices
 from rounds.arms import own_arms
 from rounds.context import RoundContext, open_context
 from rounds.layout import PRICES, RESPONSES, TEST, TRAIN, VALIDATION, Manifest
-from rounds.models import known_arm
+from rounds.models import known_arm, model_folder, open_export
 from rounds.pipeline import run_stages
 from rounds.prompt_arms import PromptSearch, arm_prompt, left_out
 from rounds.talks import arms_of
@@ -74,3 +74,11 @@ def test_a_prompt_that_a_teacher_writes_is_an_arm_and_no_test_prompt_is_sent(
     assert OPTIMISED in arms_of(context)
     arm = known_arm(context, OPTIMISED)
     assert (arm.stage, arm_prompt(context, arm.name)) == ("", prompt.text)
+    # What is exported of it is asked under its prompt, and held against its own answers.
+    export = open_export(context, "merged", arm=OPTIMISED)
+    assert (export.source.adapter, export.system) == (None, prompt.text)
+    assert {chat[0].content for chat in export.prompts.chats} == {prompt.text}
+    assert {one.arm for one in export.prompts.recorded} == {OPTIMISED}
+    assert len(export.prompts.recorded) == len(export.prompts.chats)
+    served = model_folder(context, None, prompt.text) / "chat_template.jinja"
+    assert json.dumps(prompt.text) in served.read_text("utf-8")

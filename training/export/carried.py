@@ -1,4 +1,4 @@
-"""What goes along with an export's weights: tokenizer, bridged template, ends, names without paths.
+"""What goes along with an export's weights: tokenizer, template, ends, a prompt, no paths.
 
 In: a base's folder. Out: files that hold on another machine: servers that open them render the
 prompts of training, stop at every end, and read no path of this one. Called by the exports and by
@@ -7,6 +7,7 @@ prompts of training, stop at every end, and read no path of this one. Called by 
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -17,6 +18,8 @@ from workbench.store import expanded, read_json, write_json
 
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
+SYSTEM = "system_prompt.txt"
+"""What the arm was evaluated under, as text, for whatever asks the export."""
 _CARRIED = ("*.json", "*.jinja", "*.model", "*.txt")
 """Files of a base that go along with weights."""
 _NOT_CARRIED = {"workbench.json", "model.safetensors.index.json"}
@@ -71,6 +74,32 @@ def serving_folder(base: Path, out: Path) -> None:
     carry(base, out)
     for file in (*base.glob("*.safetensors"), *base.glob("model.safetensors.index.json")):
         (out / file.name).symlink_to(file.resolve())
+
+
+def lead_by(template: Path, system: str) -> None:
+    """Let a chat template begin a chat that has no system turn with ``system``; none if empty."""
+    if not system:
+        return
+    # Jinja reads a string as JSON writes it, but for the escaped / that json does not write.
+    turn = f'{{"role": "system", "content": {json.dumps(system, ensure_ascii=False)}}}'
+    lead = (
+        "{%- if not messages or messages[0]['role'] != 'system' %}"
+        f"{{%- set messages = [{turn}] + messages %}}{{%- endif %}}"
+    )
+    template.write_text(lead + template.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def write_preset(out: Path, name: str, system: str) -> None:
+    """Write LM Studio's preset of a system prompt, with the decoding of the evaluation."""
+    settings = {
+        "llm.prediction.systemPrompt": system,
+        "llm.prediction.temperature": 0,
+        "llm.prediction.repeatPenalty": {"checked": True, "value": 1},
+    }
+    fields = [{"key": key, "value": value} for key, value in settings.items()]
+    preset = {"operation": {"fields": fields}, "load": {"fields": []}}
+    about = {"identifier": f"@local:{name}", "name": name, "changed": False}
+    write_json(out / f"{name}.preset.json", about | preset)
 
 
 def is_bridged(base: Path) -> list[str]:

@@ -11,7 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.export.carried import TEMPLATE, copy_adapter_config, is_bridged, write_ends
+from training.export.carried import (
+    SYSTEM,
+    TEMPLATE,
+    copy_adapter_config,
+    is_bridged,
+    lead_by,
+    write_ends,
+    write_preset,
+)
 from training.export.gate import (
     BOUNDS,
     Bounds,
@@ -44,7 +52,7 @@ _NO_ADAPTER = (
     "Ollama from 0.34.1 on takes no ADAPTER: for it `persona export ollama` writes one merged file."
 )
 _CONTEXT = 2048
-"""Tokens of a conversation that Ollama and vLLM are told to make room for, at most."""
+"""Tokens of a conversation that Ollama and vLLM are told to make room for, a prompt beside them."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,15 @@ class Export:
     licence: Licence
     provenance: Provenance
     out: Path
+    system: str = ""
+    """System prompt of the arm, which leads the gate's prompts too; empty for none."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together that a server has to have room for."""
+        longest = int(self.source.base_config()["max_position_embeddings"])
+        tokens = load_tokenizer(self.source.base)(self.system, add_special_tokens=False)
+        return min(_CONTEXT + len(tokens["input_ids"]), longest)
 
 
 def export_adapter(export: Export) -> ParityReport | None:
@@ -121,13 +138,18 @@ def export_gguf(export: Export, kind: str, *, adapter: bool = False) -> ParityRe
         usage = f"`llama-server {base}{option} {file} --jinja`, or LM Studio, which opens it too."
         if adapter:
             (out / _base_file(kind)).unlink()
+        if export.system:
+            write_preset(out, export.source.name, export.system)
+            usage += f" LM Studio takes the prompt by its preset, {export.source.name}.preset.json."
         return _finish(export, out, report, usage)
 
 
-def export_ollama(
-    export: Export, kind: str, *, adapter: bool = False, system: str = ""
-) -> ParityReport | None:
-    """Write a Modelfile beside the GGUF that it names, or beside base and adapter."""
+def export_ollama(export: Export, kind: str, *, adapter: bool = False) -> ParityReport | None:
+    """Write a Modelfile beside the GGUF that it names, or beside base and adapter.
+
+    An arm's examples stand in its system prompt, as they did when it was evaluated: SYSTEM, and no
+    MESSAGE, which would be another prompt.
+    """
     source = export.source
     tokenizer = load_tokenizer(source.base)
     template = read_template(tokenizer, export.prompts.chats)
@@ -141,9 +163,9 @@ def export_ollama(
             _base_file(kind) if adapter else file,
             template,
             [str(tokenizer.convert_ids_to_tokens(end)) for end in ends(tokenizer, source.base)],
-            context=min(_CONTEXT, int(source.base_config()["max_position_embeddings"])),
+            context=export.context,
             adapter=file if adapter else "",
-            system=system,
+            system=export.system,
             licence=export.licence.terms,
         )
         (out / "Modelfile").write_text(text, encoding="utf-8")
@@ -154,17 +176,22 @@ def export_ollama(
 
 
 def export_vllm(export: Export) -> ParityReport | None:
-    """Write the adapter, the template and the command that serves both with vLLM."""
+    """Write the adapter, the template and the command that serves both with vLLM.
+
+    The arm's system prompt, if it has one, leads the template, for chats that have none.
+    """
     source = export.source
     with whole_folder(export.out) as out:
-        folder = out / "adapter"
-        folder.mkdir()
-        _copy_adapter(source, folder)
-        script = serve_script(source, context=_CONTEXT)
+        if source.adapter:
+            folder = out / "adapter"
+            folder.mkdir()
+            _copy_adapter(source, folder)
+        script = serve_script(source, context=export.context)
         (out / "serve.sh").write_text(script, encoding="utf-8")
         (out / "serve.sh").chmod(0o755)
         tokenizer = load_tokenizer(source.base)
         (out / TEMPLATE).write_text(str(tokenizer.chat_template), encoding="utf-8")
+        lead_by(out / TEMPLATE, export.system)
         write_ends(source.base, out, bare=True)
         report = None
         if vllm_program():
@@ -180,8 +207,8 @@ def _check_space(export: Export, needed: int) -> None:
 
 
 def _copy_adapter(source: ExportSource, out: Path) -> None:
-    shutil.copyfile(source.adapter / WEIGHTS, out / WEIGHTS)
-    copy_adapter_config(source.adapter / CONFIG, out, source.base_name)
+    shutil.copyfile(source.weights / WEIGHTS, out / WEIGHTS)
+    copy_adapter_config(source.weights / CONFIG, out, source.base_name)
 
 
 def _base_file(kind: str) -> str:
@@ -241,8 +268,10 @@ def _finish(
 ) -> ParityReport | None:
     """Write card, hashes and the gate's figures: the last things before the folder's name."""
     source, persona = export.source, export.prompts.persona
-    card = model_card(source, persona, export.licence, export.provenance, report, usage)
-    (out / "README.md").write_text(card, encoding="utf-8")
+    about = (export.licence, export.provenance, report, usage, export.system)
+    (out / "README.md").write_text(model_card(source, persona, *about), encoding="utf-8")
+    if export.system:
+        (out / SYSTEM).write_text(export.system, encoding="utf-8")
     files = {
         path.relative_to(out).as_posix(): file_hash(path)
         for path in sorted(out.rglob("*"))

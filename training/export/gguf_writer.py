@@ -136,7 +136,7 @@ def write_gguf_adapter(source: ExportSource, path: Path) -> None:
     writer.add_name(source.name)
     alpha = float(config["lora_alpha"])
     writer.add_float32("adapter.lora.alpha", alpha)
-    with safe_open(source.adapter / WEIGHTS, "pt") as file:
+    with safe_open(source.weights / WEIGHTS, "pt") as file:
         for key in sorted(file.keys()):
             module, _, part = key.removeprefix(_PREFIX).partition(".lora_")
             if part not in ("A.weight", "B.weight"):

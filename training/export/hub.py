@@ -34,7 +34,7 @@ class Provenance:
     data: Mapping[str, str]
     """File of the round → its SHA-256."""
     method: str
-    """``sft``, ``dpo`` or another."""
+    """``sft``, ``dpo`` or another; empty where the base answers under a prompt."""
     seed: int
     evaluation: Comparison | None = None
     """The round's comparison of arms, where it was evaluated."""
@@ -53,8 +53,9 @@ def model_card(
     provenance: Provenance,
     parity: ParityReport | None,
     usage: str,
+    system: str = "",
 ) -> str:
-    """Return the card in Markdown, with the Hub's front matter."""
+    """Return the card in Markdown, with the Hub's front matter; ``system`` is the arm's prompt."""
     from huggingface_hub import ModelCard, ModelCardData
 
     # The Hub takes only ids of its own as a base.
@@ -63,7 +64,7 @@ def model_card(
         license=licence.id,
         language=[persona.language],
         pipeline_tag="text-generation",
-        tags=["persona", "lora", provenance.method],
+        tags=["persona", "lora", provenance.method] if provenance.method else ["persona"],
         base_model=source.base_name if on_hub else None,
         datasets=[provenance.dataset] if provenance.dataset else None,
     )
@@ -73,6 +74,7 @@ def model_card(
         name=source.name,
         persona=persona,
         usage=usage,
+        system=system,
         base=_base(source),
         licence=licence,
         provenance=provenance,

@@ -79,7 +79,7 @@ class MergedWeights:
 
     The model is built without weights; PEFT's own layers, which alone hold the adapter, merge each
     weight when it comes by, so that every LoRA variant is merged as PEFT does it. ``bare`` leaves
-    the adapter out.
+    the adapter out, as where there is none.
 
     Raises:
         UserError: The adapter does not fit the base.
@@ -88,8 +88,9 @@ class MergedWeights:
     def __init__(self, source: ExportSource, *, bare: bool = False) -> None:
         self.source = source
         self.files = BaseFiles(source.base)
-        self._layers = {} if bare else _adapted_layers(_empty_model(source))
-        self._check()
+        self._layers = {} if bare or not source.adapter else _adapted_layers(_empty_model(source))
+        if source.adapter:
+            self._check()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -129,7 +130,7 @@ class MergedWeights:
             merged: torch.Tensor = base.weight.data
         except ValueError:
             raise UserError(
-                "the adapter holds numbers that are none (NaN)", where=str(self.source.adapter)
+                "the adapter holds numbers that are none (NaN)", where=str(self.source.weights)
             ) from None
         finally:
             base.weight = torch.nn.Parameter(tensor.to("meta"), requires_grad=False)
@@ -157,11 +158,11 @@ def _empty_model(source: ExportSource) -> PeftModel:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source.base))
-        config = LoraConfig.from_pretrained(source.adapter)
+        config = LoraConfig.from_pretrained(source.weights)
         adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
     weights = {
         _of_default(name): weight.float()
-        for name, weight in load_file(source.adapter / WEIGHTS).items()
+        for name, weight in load_file(source.weights / WEIGHTS).items()
     }
     try:
         # PEFT's own loader leaves an adapter on the device of its base, which is none here.

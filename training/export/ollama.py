@@ -147,7 +147,7 @@ def modelfile(
     """
     for text in (system, licence):
         if '"""' in text:
-            raise UserError('a Modelfile cannot hold """', fix="change the persona's text")
+            raise UserError('a Modelfile cannot hold """', fix="change the prompt's text")
     lines = [f"FROM ./{weights}"]
     lines += [f"ADAPTER ./{adapter}"] if adapter else []
     lines += [f'TEMPLATE """{template.go_template()}"""']

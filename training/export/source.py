@@ -1,4 +1,4 @@
-"""What an export is made of: a base, an adapter, the names of both, and the base's licence."""
+"""What an export is made of: a base, an adapter or none, their names, and the base's licence."""
 
 from __future__ import annotations
 
@@ -32,16 +32,31 @@ def check_name(name: str, where: str) -> str:
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A base, the adapter that was evaluated on it, and their names."""
+    """A base, the adapter that was evaluated on it if there is one, and their names."""
 
     base: Path
     """Folder of the base model, as ``resolve_model`` returns it."""
     base_name: str
     """The base as its user names it."""
-    adapter: Path
-    """Folder of a PEFT adapter."""
+    adapter: Path | None
+    """Folder of a PEFT adapter; None for the base itself, as the arms with a prompt answer."""
     name: str
     """What the export calls itself, such as ``gym-trainer-dpo``."""
+
+    @property
+    def weights(self) -> Path:
+        """The adapter's folder, where only an adapter will do.
+
+        Raises:
+            UserError: The base is exported, which has none.
+        """
+        if self.adapter is None:
+            raise UserError(
+                "the base has no adapter, so that there is none to write",
+                where=self.name,
+                fix="export ollama, gguf, vllm or merged, without --adapter",
+            )
+        return self.adapter
 
     def base_config(self) -> dict[str, Any]:
         """Return the base's ``config.json``."""
@@ -49,10 +64,12 @@ class ExportSource:
 
     def adapter_config(self) -> dict[str, Any]:
         """Return the adapter's ``adapter_config.json``."""
-        return read_adapter(self.adapter)
+        return read_adapter(self.weights)
 
     def check(self) -> None:
         """Raise a UserError unless base and adapter are whole and made for each other by name."""
+        if self.adapter is None:
+            return
         check_made_for(self.adapter, self.base_name)
         kind = self.adapter_config().get("peft_type")
         if kind != "LORA":

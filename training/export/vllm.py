@@ -50,17 +50,24 @@ def lora_rank(source: ExportSource) -> int:
 
 
 def serve_script(source: ExportSource, *, context: int) -> str:
-    """Return a shell script that serves base and adapter; ``BASE`` says where the base lies."""
+    """Return a shell script that serves base and adapter, or the base alone where there is none.
+
+    ``BASE`` says where the base lies, ``context`` is tokens of prompt and answer together.
+    """
     base = public_name(source.base_name)
     fallback = f"${{BASE:-{base}}}" if base.count("/") == 1 else "${BASE:?folder or hub id}"
-    words = ["--enable-lora", f"--max-lora-rank {lora_rank(source)}"]
-    words += [f"--lora-modules {shlex.quote(source.name)}=./adapter"]
+    name, answers = shlex.quote(source.name), "its base answers under its own name"
+    if source.adapter:
+        words = ["--enable-lora", f"--max-lora-rank {lora_rank(source)}"]
+        words += [f"--lora-modules {name}=./adapter"]
+    else:
+        words, answers = [f"--served-model-name {name}"], "it is the base with a system prompt"
     words += ["--chat-template ./chat_template.jinja", f"--max-model-len {context}"]
     words += ["--generation-config .", '--host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"']
     command = " \\\n  ".join([f'exec vllm serve "{fallback}"', *words, '"$@"'])
     return (
         "#!/bin/sh\n"
-        f"# Ask for the model '{source.name}'; its base answers under its own name.\n"
+        f"# Ask for the model '{source.name}'; {answers}.\n"
         f'set -eu\ncd "$(dirname "$0")"\n{command}\n'
     )
 

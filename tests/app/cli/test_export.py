@@ -14,9 +14,12 @@ import pytest
 import yaml
 
 from app.cli.main import main
+from evaluation.prices import Prices, SearchedPrompt
+from rounds.layout import PRICES
 from tests.app.cli.conftest import trained_round
 from tests.scripted_hub import ScriptedHub
 from tests.training.export.conftest import make_adapter, make_base
+from workbench.arm_names import FEW_SHOT, OPTIMISED
 from workbench.errors import EXIT_USER_ERROR
 from workbench.inference.engines.llamacpp import available
 
@@ -100,6 +103,73 @@ def test_an_adapter_is_exported_at_a_strength_and_the_card_says_so(
     card = (made / "README.md").read_text("utf-8")
     assert "# tester-sft-0.5" in card and "The adapter is at strength 0.5" in card
     assert json.loads((made / "gate.json").read_text())["parity"]["identical"] == 1
+
+
+PROMPT = "You are Gunnar. Say champ."
+
+
+@pytest.fixture
+def prompted(options: list[str], tmp_path: Path) -> Path:
+    """The folder of the round, for which an evaluation searched prompts."""
+    made = tmp_path / "runs" / "tester" / "round-001"
+    found = [
+        SearchedPrompt(arm=OPTIMISED, text=PROMPT),
+        SearchedPrompt(arm=FEW_SHOT, text=f"{PROMPT}\nQuestion: Deep?\nAnswer: Deep, champ."),
+    ]
+    made.joinpath(PRICES.path).parent.mkdir(parents=True)
+    prices = Prices(arms=(), prompts=tuple(found))
+    made.joinpath(PRICES.path).write_text(prices.model_dump_json(), encoding="utf-8")
+    return made
+
+
+@pytest.mark.skipif(not available(), reason="NO LLAMA.CPP: no GGUF is checked on this machine")
+def test_the_arm_that_won_is_exported_with_its_own_prompt(
+    options: list[str], prompted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", "ollama", "--type", "f16", "--prompts", "1", *options]
+    for arm, part, text in (
+        (OPTIMISED, "base-optimised", PROMPT),
+        (FEW_SHOT, "base-few-shot", f"{PROMPT}\nQuestion: Deep?\nAnswer: Deep, champ."),
+    ):
+        assert main([*command, "--arm", arm, "--system"]) == 0
+        made = prompted / "export" / f"{part}-ollama-f16"
+        assert Path(capsys.readouterr().out.strip()) == made
+        modelfile = (made / "Modelfile").read_text("utf-8")
+        assert f'SYSTEM """{text}"""' in modelfile and "ADAPTER" not in modelfile
+        assert (made / "system_prompt.txt").read_text("utf-8") == text
+    # A stage under the persona's own prompt.
+    assert main([*command, "--system"]) == 0
+    modelfile = (prompted / "export" / "sft-prompt-ollama-f16" / "Modelfile").read_text("utf-8")
+    assert "Coach" in modelfile and PROMPT not in modelfile
+    assert main(["export", "gguf", "--type", "f16", "--arm", OPTIMISED, *options]) == 0
+    made = prompted / "export" / "base-optimised-gguf-f16"
+    preset = json.loads((made / "tester-base-optimised.preset.json").read_text("utf-8"))
+    fields = {one["key"]: one["value"] for one in preset["operation"]["fields"]}
+    assert fields["llm.prediction.systemPrompt"] == PROMPT
+    assert fields["llm.prediction.temperature"] == 0
+
+
+def test_an_arm_that_is_not_there_is_one_line(
+    options: list[str], prompted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str) -> str:
+        assert main([*arguments, *options]) == EXIT_USER_ERROR
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        return err
+
+    assert "there is no arm 'base+optimized'" in said("export", "gguf", "--arm", "base+optimized")
+    both = ("--arm", OPTIMISED, "--stage", "sft")
+    assert "is asked for, and --stage sft too" in said("export", "merged", *both)
+    assert "the base has no adapter" in said("export", "adapter", "--arm", OPTIMISED)
+    scaled = ("--arm", OPTIMISED, "--strength", "0.5")
+    assert "nothing to scale" in said("export", "merged", *scaled)
+    prompted.joinpath(PRICES.path).unlink()
+    searched = said("export", "merged", "--arm", OPTIMISED)
+    assert f"no prompt was searched for the arm '{OPTIMISED}' yet" in searched
+    assert "run `persona evaluate --prompts" in searched
+    both = ("--arm", "base+prompt", "--adapter", "sft")
+    assert "--adapter too" in said("serve", *both)
 
 
 def test_nothing_is_exported_from_an_untrained_round(

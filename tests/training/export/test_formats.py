@@ -21,12 +21,13 @@ from tests.training.export.conftest import make_adapter, make_base
 from training.export import formats
 from training.export.formats import Export
 from training.export.gate import BOUNDS, ask, check_parity
-from training.export.hub import model_card
+from training.export.hub import Provenance, model_card
 from training.export.merged import MergedWeights, write_merged
 from training.export.reference_model import ReferenceModel
 from training.export.source import ExportSource
 from workbench.errors import UserError
 from workbench.inference.engines.llamacpp import available
+from workbench.prompts import with_system
 
 needs_llama_cpp = pytest.mark.skipif(
     not available(), reason="NO LLAMA.CPP: no GGUF is checked by it on this machine"
@@ -40,7 +41,7 @@ def test_each_tensor_of_the_base_is_read_and_merged_once(source: ExportSource) -
     from safetensors.torch import load_file
 
     base = load_file(source.base / "model.safetensors")
-    lora = load_file(source.adapter / "adapter_model.safetensors")
+    lora = load_file(source.weights / "adapter_model.safetensors")
     name = "model.layers.0.self_attn.q_proj"
     a, b = (lora[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
     found = dict(merged.tensors([f"{name}.weight"]))[f"{name}.weight"]
@@ -152,12 +153,16 @@ def test_a_family_that_is_not_written_here_names_the_converter(job: Export, tmp_
 
 @needs_llama_cpp
 def test_ollama_gets_a_modelfile_beside_the_weights(job: Export) -> None:
-    assert formats.export_ollama(job, "q8_0", system="You are a coach.")
+    # Long: room is made for it beside the conversation.
+    system = "You are a coach. " + "Be short. " * 12
+    chats = tuple(with_system(system, chat) for chat in job.prompts.chats)
+    prompts = replace(job.prompts, chats=chats, recorded=())
+    assert formats.export_ollama(replace(job, prompts=prompts, system=system), "q8_0")
     text = (job.out / "Modelfile").read_text(encoding="utf-8")
     assert text.startswith("FROM ./tester-sft-q8_0.gguf\n")
     assert 'PARAMETER stop "<|im_end|>"' in text
     assert "PARAMETER repeat_penalty 1.0" in text
-    assert 'SYSTEM """You are a coach."""' in text
+    assert f'SYSTEM """{system}"""' in text
     assert "<|im_start|>user\n{{ .Content }}<|im_end|>\n" in text
 
 
@@ -171,6 +176,35 @@ def test_vllm_gets_a_command_with_the_adapter(job: Export) -> None:
         "adapter_config.json",
         "adapter_model.safetensors",
     }
+
+
+def test_the_base_under_a_prompt_is_served_by_vllm_with_the_prompt_in_its_template(
+    job: Export,
+) -> None:
+    from workbench.inference.base_models import load_tokenizer
+
+    # Quotes, a brace and a line break: what a template might read as its own.
+    system = 'Say "champ". {{ no }} {% end %}\nПрыгай \\ 무릎'
+    source = replace(job.source, adapter=None, name="tester-base-optimised")
+    made = replace(job, source=source, system=system, provenance=Provenance("", {}, "", 7))
+    formats.export_vllm(made)
+    script = (job.out / "serve.sh").read_text(encoding="utf-8")
+    assert "--served-model-name tester-base-optimised" in script and "lora" not in script
+    assert not (job.out / "adapter").exists()
+    tokenizer = load_tokenizer(job.source.base)
+    own = str(tokenizer.chat_template)
+    question = {"role": "user", "content": "How deep?"}
+    chats = [[{"role": "system", "content": text}, question] for text in (system, "Mine.")]
+    whole, other = (tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats)
+    tokenizer.chat_template = (job.out / "chat_template.jinja").read_text(encoding="utf-8")
+    assert tokenizer.chat_template != own
+    assert tokenizer.apply_chat_template([question], tokenize=False) == whole
+    assert system in whole and whole.count("How deep?") == 1
+    assert tokenizer.apply_chat_template(chats[1], tokenize=False) == other
+    card = (job.out / "README.md").read_text(encoding="utf-8")
+    assert system in card and "None: these are the base's own weights." in card
+    with pytest.raises(UserError, match="the base has no adapter"):
+        formats.export_adapter(made)
 
 
 def test_a_killed_export_leaves_no_folder_and_the_next_one_completes(
@@ -238,7 +272,7 @@ def test_a_base_of_four_bits_is_widened_where_it_is_all_there_is(
     wide = layer(torch.eye(64)).T
     from safetensors.torch import load_file
 
-    lora = load_file(source.adapter / "adapter_model.safetensors")
+    lora = load_file(source.weights / "adapter_model.safetensors")
     x, y = (lora[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
     found = dict(merged.tensors([f"{name}.weight"]))[f"{name}.weight"]
     torch.testing.assert_close(found, wide.detach().float() + 2 * (y @ x), atol=1e-2, rtol=0)

@@ -127,7 +127,7 @@ def test_the_card_says_when_the_base_had_only_four_bits(job: Export, tmp_path: P
 
 def test_vllm_is_told_the_least_rank_that_fits(job: Export, tmp_path: Path) -> None:
     assert lora_rank(job.source) == 8
-    shutil.copytree(job.source.adapter, tmp_path / "a")
+    shutil.copytree(job.source.weights, tmp_path / "a")
     file = tmp_path / "a" / "adapter_config.json"
     text = file.read_text(encoding="utf-8")
     file.write_text(re.sub(r'"r": \d+', '"r": 1000', text), encoding="utf-8")
