@@ -15,7 +15,7 @@ from workbench.values import Frozen
 Where = Literal["anywhere", "opening", "closing"]
 Unit = Literal["words", "characters", "sentences"]
 
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])(?![。！？」』）])\s*|\n+")
+SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])(?![。！？」』）])\s*|\n+")
 WORD = re.compile(r"[㐀-鿿々]+|[ぁ-ゟ]+|[ァ-ヿー]+|[^\W㐀-鿿々ぁ-ヿ]+")
 """A run of letters; where no spaces part words, a run of one script, which is about a word."""
 _LETTER = re.compile(r"[^\W\d_]")
@@ -28,7 +28,7 @@ def sentences(text: str) -> list[str]:
 
     They end at . ! ? … before a space, at 。！？, or at a line break.
     """
-    return [piece.strip() for piece in _SENTENCE_END.split(text) if piece.strip()]
+    return [piece.strip() for piece in SENTENCE_END.split(text) if piece.strip()]
 
 
 def part(text: str, where: Where) -> str:

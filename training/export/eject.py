@@ -1,8 +1,8 @@
 """A training run as one plain script with its rows: the same adapter without this project.
 
 In: a :class:`~training.run.TrainingRun`. Out: a folder with ``train.py`` (TRL and PEFT, or
-Unsloth), the rows in TRL's form, the bridged chat template, the pinned versions, and the adapter
-that the run goes on from. ``persona eject`` calls it.
+Unsloth), the rows in TRL's form, the bridged chat template, the pinned versions, what GRPO rewards,
+and the adapter that the run goes on from. ``persona eject`` calls it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from training.data import Rows
 from training.device import device_fields, quantization_fields
 from training.methods import TRAINING_METHODS, read_rows
+from training.rewards import RewardSettings, make_rewards
 from training.run import TrainingRun
 from training.self_distillation import teacher_template
 from training.tokens import fit, splits_rows
+from workbench.checks import EmojiRule, Lacks, LengthRule, Matches
 from workbench.errors import UserError
 from workbench.inference.base_models import compute_dtype, load_tokenizer
+from workbench.parts import SENTENCE_END
 from workbench.prompts import page_templates
-from workbench.store import whole_folder
+from workbench.store import whole_folder, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
 Engine = Literal["trl", "unsloth"]
 SCRIPT = "train.py"
 TEACHER = "teacher_prompt.txt"
+REWARDS = "rewards.py"
+"""What GRPO's script imports: its reward functions, which would make it too long."""
+TRAITS = "traits.json"
+"""What GRPO's script rewards: a list of traits, each with its id, weight and check."""
+_PLAIN = (EmojiRule, LengthRule, Lacks, Matches)
+"""Checks that the script has lines for; those of a language's pack need its code and data."""
 _PACKAGES = ("trl", "peft", "transformers", "torch", "bitsandbytes", "datasets", "accelerate")
 
 
@@ -39,15 +48,17 @@ def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> 
     The run's own ``out`` is not used; the script's first line says ``name``.
 
     Raises:
-        UserError: The run has parts that a plain script does not say, such as GRPO's rewards.
+        UserError: The run has parts that a plain script does not say, such as a judge's reward.
     """
     _refuse(run, engine)
+    traits = _traits(run)
     if out.exists() and not (out / SCRIPT).exists():
         what = "is there already, and holds no such script"
         raise UserError(what, where=str(out), fix="name a new folder")
     tokenizer = load_tokenizer(run.model)
     rows = _rows(run, tokenizer, out)
-    versions = {package: version(package).partition("+")[0] for package in _PACKAGES}
+    packages = [*_PACKAGES, *(["emoji"] if traits else [])]
+    versions = {package: version(package).partition("+")[0] for package in packages}
     teacher = _teacher(run)
     text = _script(run, name, engine, tokenizer.eos_token, versions)
     with whole_folder(out) as draft:
@@ -60,6 +71,9 @@ def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> 
         (draft / "requirements.txt").write_text(pins, encoding="utf-8")
         if teacher:
             (draft / TEACHER).write_text(teacher, encoding="utf-8")
+        if traits:
+            write_json(draft / TRAITS, traits)
+            (draft / REWARDS).write_text(_rewards(run), encoding="utf-8")
         if run.adapter and not run.recipe.makes_adapter:
             shutil.copytree(run.adapter, draft / "start")
     return out / SCRIPT
@@ -81,6 +95,7 @@ def _rows(run: TrainingRun, tokenizer: PreTrainedTokenizerBase, out: Path) -> di
 def _script(run: TrainingRun, name: str, engine: Engine, end: str, versions: dict[str, str]) -> str:
     method, trainer = TRAINING_METHODS[run.method], _trainer_fields(run)
     return _render(
+        "eject.py.j2",
         title=f"Train {name} anew: {run.method.upper()}, seed {run.seed}.",
         libraries="TRL and Unsloth" if engine == "unsloth" else "TRL and PEFT",
         files=["train.jsonl", *(["validation.jsonl"] if run.validation else [])],
@@ -93,6 +108,7 @@ def _script(run: TrainingRun, name: str, engine: Engine, end: str, versions: dic
             "trainer": method.trainer.rpartition(".")[2],
         },
         teacher=run.method == "sdft",
+        rewards=run.method == "grpo",
         versions=versions,
         seed=run.seed,
         end=end,
@@ -105,6 +121,14 @@ def _script(run: TrainingRun, name: str, engine: Engine, end: str, versions: dic
     )
 
 
+def _rewards(run: TrainingRun) -> str:
+    """Return the reward functions of GRPO's script."""
+    assert '"' not in SENTENCE_END.pattern, "it is written as a raw string"
+    settings = run.recipe.rewards or RewardSettings()
+    end = f'r"{SENTENCE_END.pattern}"'
+    return _render("eject_rewards.py.j2", think=settings.think, sentence_end=end)
+
+
 def _teacher(run: TrainingRun) -> str:
     """Return what self-distillation's teacher reads in place of a question; empty of others."""
     if run.method != "sdft":
@@ -115,11 +139,43 @@ def _teacher(run: TrainingRun) -> str:
     return teacher_template(run.persona)
 
 
+def _traits(run: TrainingRun) -> list[dict[str, Any]]:
+    """Return what GRPO's script rewards and watches, a trait each; nothing of other methods.
+
+    Raises:
+        UserError: A trait is rewarded that only its language's pack can check.
+    """
+    if run.method != "grpo":
+        return []
+    assert run.persona is not None, "grpo rewards a persona's traits"
+    settings = (run.recipe.rewards or RewardSettings()).model_copy(update={"think": 0.0})
+    rewards = make_rewards(run.persona, settings, run.seed)
+    checks = {trait.id: trait.check for trait in run.persona.rule_traits}
+    names = (*rewards.rewarded, *rewards.held_out)
+    weights = dict(zip(names, rewards.weights, strict=True))
+    beyond = [name for name in names if not isinstance(checks[name], _PLAIN)]
+    if rewarded := [name for name in beyond if weights[name]]:
+        listed, language = ", ".join(rewarded), run.persona.language
+        raise UserError(
+            f"a plain script cannot check {listed}, which come with the language '{language}'",
+            where=run.method,
+            fix="leave them out of the recipe's rewards.traits, or export the adapter or the rows",
+        )
+    return [
+        {"id": name, "weight": weights[name], "check": checks[name].model_dump(mode="json")}
+        for name in names
+        if name not in beyond
+    ]
+
+
 def _refuse(run: TrainingRun, engine: Engine) -> None:
     """Raise a UserError for what the script has no lines for."""
-    recipe = run.recipe
+    recipe, rewards = run.recipe, run.recipe.rewards
     parts = {
-        "GRPO's rewards": run.method == "grpo",
+        "a judge's reward": bool(rewards and rewards.judge),
+        "a reward for sense": bool(rewards and rewards.sense),
+        "a reward model": bool(rewards and rewards.reward_model),
+        "GRPO, by Unsloth": run.method == "grpo" and engine == "unsloth",
         "self-distillation, by Unsloth": run.method == "sdft" and engine == "unsloth",
         f"data: {recipe.data}": recipe.data != "chat",
         "osf": recipe.osf is not None,
@@ -144,9 +200,9 @@ def _trainer_fields(run: TrainingRun) -> dict[str, Any]:
     return fields | {"disable_tqdm": True}
 
 
-def _render(**values: object) -> str:
+def _render(template: str, **values: object) -> str:
     templates = page_templates("training.export", py=_literal)
-    return templates.get_template("eject.py.j2").render(**values) + "\n"
+    return templates.get_template(template).render(**values) + "\n"
 
 
 def _literal(value: object) -> str:
