@@ -136,11 +136,6 @@ def answer_arms(
     return answer_sets([asked], model, batch_size=batch_size, cache=cache, dtype=dtype)[0]
 
 
-def answer(arm: Arm, examples: Sequence[Example], model: Path, **how: Any) -> list[Response]:
-    """Return one arm's answers; see :func:`answer_arms`."""
-    return answer_arms([arm], examples, model, **how)
-
-
 def _weights_and_decoding(pool: ModelPool, arm: Arm, asked: PromptSet) -> tuple[object, ...]:
     """Return what arms share that are answered together; the folder comes first."""
     weights = (arm.adapter, arm.name if arm.endpoint else "")
@@ -216,7 +211,8 @@ class _Answering(NamedTuple):
     def ask(self, group: Sequence[tuple[_SetResponses, Arm]], batch_size: int) -> None:
         """Ask what each set asks of an arm; nothing is loaded where all answers are there."""
         first, arm = group[0]
-        served, how = arm.endpoint.name if arm.endpoint else "", _decoding(first.asked)
+        asked, served = first.asked, arm.endpoint.name if arm.endpoint else ""
+        how = chats.Decoding(asked.max_new_tokens, asked.temperature)
         weights = self.pool.fingerprint(arm)
         sets = list({id(collected): collected for collected, _ in group}.values())
 
@@ -258,10 +254,6 @@ class _Answering(NamedTuple):
             turns = [(collected, turn) for collected in sets for turn in collected.played()]
         for collected, arm in group:
             collected.tell(arm)
-
-
-def _decoding(asked: PromptSet) -> chats.Decoding:
-    return chats.Decoding(asked.max_new_tokens, asked.temperature)
 
 
 def max_new_tokens_for(tokenizer: PreTrainedTokenizerBase, answers: Iterable[str]) -> int:

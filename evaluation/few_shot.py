@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from workbench.inference.engines.chats import longest_context, prompt_ids
+from workbench.inference.engines.chats import alike, chat_ids, longest_context, prompt_ids
+from workbench.inference.likelihood import right_padded
 from workbench.prompts import with_system
 from workbench.records import Example, Message, as_messages
 
@@ -130,32 +131,31 @@ def answer_loss(
     asked = [with_system(system, row.prompt) for row in rows]
     starts = [len(prompt_ids(tokenizer, chat)) for chat in asked]
     whole = [
-        _with_answer(tokenizer, (*chat, Message(role="assistant", content=row.answer)))
+        chat_ids(tokenizer, as_messages((*chat, _answer(row))), ask=False)
         for chat, row in zip(asked, rows, strict=True)
     ]
     if not rows or max(max(map(len, whole)), max(starts) + room) > longest_context(model):
         return None
-    losses = _losses(model, whole, starts, tokenizer.pad_token_id)
+    losses = _losses(model, whole, starts)
     return fmean(losses) if losses else None
 
 
+def _answer(row: Example) -> Message:
+    return Message(role="assistant", content=row.answer)
+
+
 def _losses(
-    model: PreTrainedModel, whole: Sequence[list[int]], starts: Sequence[int], padding: int
+    model: PreTrainedModel, whole: Sequence[list[int]], starts: Sequence[int]
 ) -> list[float]:
     """Return the mean loss of what follows each text's start; a text without any is left out."""
     import torch
     from torch.nn.functional import cross_entropy
     from transformers.cache_utils import DynamicCache
 
-    columns = zip(*whole, strict=False)
-    differs = (place for place, column in enumerate(columns) if len(set(column)) > 1)
-    shared = min(next(differs, min(starts)), min(starts) - 1)
-    width = max(map(len, whole)) - shared
-    ids = torch.full((len(whole), width), padding, device=model.device)
-    mask = torch.zeros(len(whole), shared + width, dtype=torch.long, device=model.device)
-    for at, one in enumerate(whole):
-        ids[at, : len(one) - shared] = torch.tensor(one[shared:])
-        mask[at, : len(one)] = 1
+    shared = min(*(alike(whole[0], one) for one in whole), min(starts) - 1)
+    own = right_padded([one[shared:] for one in whole], model)
+    ids, mask = own["input_ids"], own["attention_mask"]
+    mask = torch.cat([mask.new_ones(len(whole), shared), mask], dim=1)
     with torch.inference_mode():
         states = DynamicCache(config=model.config)
         if shared:
@@ -174,10 +174,3 @@ def _losses(
             for at, (start, one) in enumerate(zip(starts, whole, strict=True))
             if len(one) > start
         ]
-
-
-def _with_answer(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> list[int]:
-    ids: list[int] = tokenizer.apply_chat_template(
-        as_messages(tuple(chat)), add_generation_prompt=False, return_dict=True
-    )["input_ids"]
-    return ids

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from training.data import Row, Rows
 from workbench.console import console
 from workbench.errors import UserError
+from workbench.inference.engines.chats import alike, chat_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -113,20 +114,11 @@ def encode(
     encoded = []
     for key in answers:
         ids = chat_ids(tokenizer, row["prompt"] + row[key], ask=False)
-        pairs = enumerate(zip(asked, ids, strict=False))
         # Where they part, as TRL has it: the end of the prompt may melt into the answer.
-        start = next((at for at, (one, other) in pairs if one != other), len(asked))
+        start = alike(asked, ids)
         label = f"{name} {key}" if len(answers) > 1 else name
         encoded.append(TokenRow(label, tuple(ids[:max_length]), start, len(ids), len(asked)))
     return encoded
-
-
-def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: list[Row], *, ask: bool) -> list[int]:
-    """Return messages as tokens of the chat template; ``ask`` opens the answer's turn."""
-    ids: list[int] = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=ask, tokenize=True, return_dict=True
-    )["input_ids"]
-    return ids
 
 
 def fit(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Rows:

@@ -5,7 +5,7 @@ In: the round's :class:`~evaluation.dial.Dial`. Out: what the templates show. Ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from markupsafe import Markup
 
@@ -21,16 +21,9 @@ def dial_lines(dial: Dial | None, wording: Wording) -> list[str]:
     full, best = dial.at(1.0), dial.advised
     if best is full:
         return [wording("dial.full" if full.passed else "dial.none")]
-    change = best.voice_change
-    values = {
-        "strength": f"{best.strength:g}",
-        "points": wording.points(change.mean) if change else "–",
-        "interval": wording.interval(change) if change else "–",
-    }
-    return [
-        wording("dial.better" if full.passed else "dial.weaker", **values),
-        wording("dial.read"),
-    ]
+    key = "dial.better" if full.passed else "dial.weaker"
+    strength, change = f"{best.strength:g}", wording.change(best.voice_change)
+    return [wording(key, strength=strength, **change), wording("dial.read")]
 
 
 def refused(requests: Refusals) -> str:
@@ -43,43 +36,17 @@ def dial_charts(dial: Dial | None, wording: Wording) -> list[Markup]:
     if dial is None:
         return []
 
-    def percent(name: str, values: Sequence[tuple[DialPoint, float | None]]) -> _Curve:
-        return name, [(one.strength, 100 * v) for one, v in values if v is not None]
-
-    points = dial.points
-    panels: list[tuple[str, list[_Curve]]] = [
-        (
-            "voice",
-            [
-                percent(wording("bars.voice"), [(one, one.voice.mean) for one in points]),
-                percent(wording("bars.sense"), [(one, one.sense.mean) for one in points]),
-            ],
-        ),
-        (
-            "entropy",
-            [(wording("dial.entropy"), [(p.strength, p.cross_entropy_change) for p in points])],
-        ),
-        (
-            "kept",
-            [
-                percent(wording("dial.kept"), [(one, one.instructions) for one in points]),
-                percent(wording("dial.refused"), [(one, _share(one.harmful)) for one in points]),
-            ],
-        ),
-    ]
-    return [
-        figures.curves(
-            [
-                figures.Line(name, f"arm-{number + 1}", curve, number + 1)
-                for number, (name, curve) in enumerate(lines)
-                if curve
-            ],
-            wording(f"dial.panel.{panel}"),
-            wording("dial.strength"),
-        )
-        for panel, lines in panels
-        if any(curve for _, curve in lines)
-    ]
+    charts = []
+    for panel, measures in _PANELS.items():
+        lines = [
+            figures.Line(wording(name), f"arm-{number}", curve, number)
+            for number, (name, of) in enumerate(measures.items(), start=1)
+            if (curve := [(one.strength, v) for one in dial.points if (v := of(one)) is not None])
+        ]
+        if lines:
+            title, axis = wording(f"dial.panel.{panel}"), wording("dial.strength")
+            charts.append(figures.curves(lines, title, axis))
+    return charts
 
 
 def dial_parts(dial: Dial | None, wording: Wording) -> dict[str, object]:
@@ -91,8 +58,23 @@ def dial_parts(dial: Dial | None, wording: Wording) -> dict[str, object]:
     }
 
 
-_Curve = tuple[str, list[figures.Point]]
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _share(requests: Refusals) -> float | None:
     return requests.refused / requests.asked if requests.asked else None
+
+
+_PANELS: dict[str, dict[str, Callable[[DialPoint], float | None]]] = {
+    "voice": {
+        "bars.voice": lambda one: _percent(one.voice.mean),
+        "bars.sense": lambda one: _percent(one.sense.mean),
+    },
+    "entropy": {"dial.entropy": lambda one: one.cross_entropy_change},
+    "kept": {
+        "dial.kept": lambda one: _percent(one.instructions),
+        "dial.refused": lambda one: _percent(_share(one.harmful)),
+    },
+}
+"""Chart → the phrase of each of its curves → a point's value, a share in per cent."""

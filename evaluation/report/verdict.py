@@ -112,9 +112,7 @@ def _voice_and_sense(
         "arm": wording.arm(cell.arm),
         "value": wording.percent(cell.mean),
         "base": wording.percent(base.mean),
-        "points": wording.points(difference.mean),
-        "interval": wording.interval(difference),
-        "pairs": difference.pairs,
+        **wording.change(difference),
     }
     outcome = outcome_of(report.comparison, report.sense, cell.arm)
     own = report.sense.arm(cell.arm) if report.sense else None
@@ -199,9 +197,7 @@ def _primary(report: ReportInput, wording: Wording, arm: str) -> str:
         arm=wording.arm(arm),
         value=wording.percent(comparison.cell(arm, comparison.primary).mean),
         base=wording.percent(comparison.cell(comparison.base, comparison.primary).mean),
-        points=wording.points(change.mean),
-        interval=wording.interval(change),
-        pairs=change.pairs,
+        **wording.change(change),
     )
 
 
@@ -254,8 +250,7 @@ def tuning_against_prompt(report: ReportInput, wording: Wording) -> str:
         prompt=wording(f"prompt_arm.{comparison.prompted}"),
         value=wording.percent(prompted.mean),
         arm=wording.arm(cell.arm),
-        points=wording.points(against.mean),
-        interval=wording.interval(against),
+        **wording.change(against),
     )
 
 
@@ -313,12 +308,8 @@ def across_lines(across: AcrossRounds | None, wording: Wording) -> list[str]:
         points = wording.points(across.instructions.difference.mean)
         lines.append(wording("across.general", nats=nats, points=points, **names))
     if across.fidelity:
-        change = {
-            "points": wording.points(across.fidelity.mean),
-            "interval": wording.interval(across.fidelity),
-            "prompts": across.fidelity.pairs,
-        }
-        lines.append(wording("across.fidelity", **change, **names))
+        change = wording.change(across.fidelity)
+        lines.append(wording("across.fidelity", prompts=change["pairs"], **change, **names))
     if across.not_compared:
         why = ", ".join(wording(f"across.why.{one}") for one in across.not_compared)
         lines.append(wording("across.not_compared", why=why, **names))
@@ -341,13 +332,7 @@ def surface_lines(robustness: Robustness | None, wording: Wording) -> list[str]:
         if worst is None or not change:
             lines.append(wording("surfaces.steady", measure=name))
             continue
-        lines.append(
-            wording(
-                f"surfaces.worst.{'sure' if change.excludes_zero else 'open'}",
-                measure=name,
-                surface=wording.surface(worst.surface),
-                points=wording.points(change.mean),
-                interval=wording.interval(change),
-            )
-        )
+        key = f"surfaces.worst.{'sure' if change.excludes_zero else 'open'}"
+        surface = wording.surface(worst.surface)
+        lines.append(wording(key, measure=name, surface=surface, **wording.change(change)))
     return lines

@@ -113,6 +113,13 @@ class Wording:
             return self("interval.same")
         return self.point_range(difference.low, difference.high)
 
+    def change(self, difference: Difference | None) -> dict[str, object]:
+        """Return a difference in the parts that phrases name; dashes where there is none."""
+        if difference is None:
+            return {"points": "–", "interval": "–"}
+        points, interval = self.points(difference.mean), self.interval(difference)
+        return {"points": points, "interval": interval, "pairs": difference.pairs}
+
     def point_range(self, low: float | None, high: float | None) -> str:
         """Return the interval of a difference in percentage points; a dash where there is none."""
         return self._ends(self.points, low, high)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evaluation.answer import answer, answer_arms, cut_shares, max_new_tokens_for
+from evaluation.answer import answer_arms, cut_shares, max_new_tokens_for
 from evaluation.arms import Arm, ModelPool
 from evaluation.probes import read_probes
 from workbench.errors import UserError
@@ -38,6 +39,10 @@ def exact() -> dict[str, Any]:
     import torch
 
     return {"dtype": torch.float32, "max_new_tokens": 12}
+
+
+def answer(arm: Arm, examples: Sequence[Example], model: Path, **how: Any) -> list[Response]:
+    return answer_arms([arm], examples, model, **how)
 
 
 def texts(responses: list[Response]) -> list[str]:

@@ -12,10 +12,10 @@ from training.plan.plan import EstimateRequest, make_plan, profile_of
 from training.plan.trace import step_peak
 from training.recipe import load_recipe, recipe_path
 from training.run import Recipe
-from training.tokens import chat_ids
 from training.trainer import train
 from workbench.errors import UserError, UserErrors
 from workbench.inference.base_models import load_tokenizer
+from workbench.inference.engines.chats import chat_ids
 from workbench.records import Example, user_prompt
 from workbench.store import file_hash, write_records
 

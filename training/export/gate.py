@@ -20,6 +20,7 @@ from workbench.inference.engines.chats import (
     Backend,
     ChatAnswer,
     RenderedPrompt,
+    alike,
     greedy_answers,
 )
 from workbench.persona import Persona
@@ -202,14 +203,14 @@ def _check_prompt(
 ) -> None:
     if expected.ids == prompt.ids:
         return
-    at = _parting(expected.ids, prompt.ids)
+    at = alike(expected.ids, prompt.ids)
     pair = " where the evaluated model has ".join(
         model.shown(ids[at]) if at < len(ids) else "the end" for ids in (prompt.ids, expected.ids)
     )
     if expected.text != prompt.text:
         # The served text by the evaluated tokenizer: its own ids might differ twice.
         own = model.ids(prompt.text)
-        at = _parting(expected.ids, own)
+        at = alike(expected.ids, own)
         raise ParityError("template", number, at, f"the prompt has {pair}")
     special = set(model.tokenizer.all_special_ids)
     around = {ids[at] for ids in (expected.ids, prompt.ids) if at < len(ids)}
@@ -304,7 +305,7 @@ def _check_gaps(
         wrong = gap > bounds.tie if bounds.tie else answers[number].text != expected[number].text
         if wrong:
             ids = answers[number].ids
-            at = at if bounds.tie else _parting(expected[number].ids, ids)
+            at = at if bounds.tie else alike(expected[number].ids, ids)
             token = model.shown(ids[at]) if at < len(ids) else "the end"
             bound = f"at most {bounds.tie}" if bounds.tie else "identical answers"
             raise ParityError(
@@ -313,11 +314,6 @@ def _check_gaps(
                 at,
                 f"{token} is {gap:.2f} nats behind the evaluated model's choice, asked {bound}",
             )
-
-
-def _parting(one: Sequence[int], other: Sequence[int]) -> int:
-    pairs = zip(one, other, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _fidelity(persona: Persona, answers: Sequence[ChatAnswer]) -> float:

@@ -158,10 +158,23 @@ def greedy_answers(
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, chat: Messages) -> list[int]:
     """Return the token ids of a prompt under the model's own chat template."""
+    return chat_ids(tokenizer, as_messages(chat), ask=True)
+
+
+def chat_ids(
+    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], *, ask: bool
+) -> list[int]:
+    """Return turns as tokens of the chat template; ``ask`` opens the answer's turn."""
     ids: list[int] = tokenizer.apply_chat_template(
-        as_messages(chat), add_generation_prompt=True, return_dict=True
+        turns, add_generation_prompt=ask, return_dict=True
     )["input_ids"]
     return ids
+
+
+def alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two texts have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -18,6 +18,8 @@ from functools import cache
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
+from workbench.inference.engines.chats import alike
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
@@ -121,24 +123,18 @@ def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
     """
     ordered = sorted(prompts)
     # A prompt keeps at least one token of its own, whose logits are its answer's first.
-    alike = [
-        min(_alike(one, other), len(one) - 1, len(other) - 1) for one, other in pairwise(ordered)
+    common = [
+        min(alike(one, other), len(one) - 1, len(other) - 1) for one, other in pairwise(ordered)
     ]
     most, best = 0, []
-    for length in {length for length in alike if length >= SHORTEST_PREFIX}:
+    for length in {length for length in common if length >= SHORTEST_PREFIX}:
         at = 0
-        for has_it, run in groupby(alike, length.__le__):
+        for has_it, run in groupby(common, length.__le__):
             neighbours = len(list(run))
             if has_it and neighbours * length > most:
                 most, best = neighbours * length, ordered[at][:length]
             at += neighbours
     return best
-
-
-def _alike(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two prompts have in common at their beginning."""
-    both = zip(one, other, strict=False)
-    return next((i for i, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
 
 
 def left_padded(
