@@ -16,6 +16,7 @@ from rounds import layout
 from rounds.layout import RoundFolder, recipe
 from rounds.lineage.account import account
 from workbench.config import METHODS, Method
+from workbench.console import console
 from workbench.errors import UserError
 from workbench.records import Example, Response, Score, last_user_turn
 from workbench.stats import Difference
@@ -113,6 +114,7 @@ def compare_rounds(
     for one, arm in zip((a, b), arms or (), strict=False):
         _check_arm(one, arm)
     old, new = _curated(a), _curated(b)
+    console.print(f"comparing {a.name} with {b.name}")
     gone = [row for row in old.values() if row.id not in new]
     edited, added = _edits(gone, [row for row in new.values() if row.id not in old])
     reasons = {

@@ -6,9 +6,11 @@ seconds by stage, a line of them, and at the end a table of foretold beside take
 
 A stage's time is that of its products, of what else each token goes through (attention, norms, the
 heap's pages: by the speed of passes over a vector), and of what does not depend on the model. The
-constants are from default runs of the gym trainer on a quiet machine of two cores (:data:`_ANSWER`
-and :data:`_TRAINED`); speeds are this machine's. What waits for people, an endpoint or a GPU is not
-foretold.
+constants are from three runs of the gym trainer on a quiet machine of two cores: the default preset
+with AVX-512 (baseline answers 52 s, SFT 231, DPO 111, evaluation 404), the same held to AVX2 (137,
+347, 161 and 592), and the smoke preset (110 s in all; baseline answers 5, review 11). They foretell
+each of those within :data:`TOLERANCE`; speeds are this machine's. What waits for people, an
+endpoint or a GPU is not foretold.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from rounds.safety import SafetyCheck
 from rounds.stages.importing import read_sources
 from rounds.stages.split import own_probes
 from rounds.stages.train import load
+from workbench.arm_names import headline_arm
 from workbench.config import METHODS, Method
 from workbench.console import in_words
 from workbench.inference.base_models import has_gpu, resolve_model
@@ -38,16 +41,17 @@ from workbench.store import MIB
 if TYPE_CHECKING:
     from rounds.runner import Outcome
 
-_ANSWER = 0.046
+_ANSWER = 0.042
 """Thread's milliseconds for each token of an answer and each million weights, beside products, in
 bfloat16."""
 _TRAINED = 0.044
 """The same for each token of a row that is trained on, there and back."""
 _PASSES = 132.0
 """GB/s of passes (:attr:`Processor.passes`) of the processor that those two were measured on."""
-_WIDER = 1.4
+_WIDER = {"answers": 1.95, "trained": 1.4}
 """So much more it is in float32, whose numbers are twice as wide as bfloat16's: a step of SFT took
-3.35 s in bfloat16, and 5.5 in float32 on the same processor held to AVX2."""
+3.35 s in bfloat16, and 5.5 in float32 on the same processor held to AVX2. Of answers it lies
+between what baseline answers and an evaluation took there, 137 and 592 s instead of 52 and 404."""
 _TEMPLATE = 24
 """Tokens that the chat template puts around a question and its answer."""
 _USUAL = 0.82
@@ -58,9 +62,9 @@ _SCORED = 0.05
 """Seconds in which an answer is scored and compared."""
 _TURNS = 4
 """Turns of a conversation."""
-_FIXED = {"generate": 8.0, "review": 17.0, "sft": 6.0, "dpo": 6.0, "evaluate": 15.0, "split": 3.0}
+_FIXED = {"generate": 1.0, "review": 9.3, "sft": 6.0, "dpo": 6.0, "evaluate": 15.0, "split": 3.0}
 """Seconds that do not depend on the model: libraries, servers, scores, tests."""
-_BY_ROW = {"filter": 0.014, "resolve": 0.005, "import": 0.0005}
+_BY_ROW = {"filter": 0.014, "review": 0.043, "resolve": 0.005, "import": 0.0005}
 _MOST_READ = 4 * MIB
 """Bytes of sources that are read for it before they are imported: reading more would be felt."""
 TOLERANCE = 0.25
@@ -90,8 +94,10 @@ class StageWork:
         """
         step, whole = (processor.speed(processor.dtype, one) for one in ("step", "pass"))
         products = self.answers * 2 / step + (self.there * 2 + self.back * 4) / whole
-        beside = self.answers * _ANSWER + (self.there / 2 + self.back) * _TRAINED
-        beside *= _WIDER if processor.dtype == "float32" else 1.0
+        answers, trained = self.answers * _ANSWER, (self.there / 2 + self.back) * _TRAINED
+        if processor.dtype == "float32":
+            answers, trained = answers * _WIDER["answers"], trained * _WIDER["trained"]
+        beside = answers + trained
         milliseconds = products + beside * _PASSES / processor.passes
         return self.fixed + weights * milliseconds * 1e-3 / processor.threads
 
@@ -150,7 +156,7 @@ class _Work:
                 return self._trained(method, fixed)
         return self._evaluated(fixed) if name == "evaluate" else StageWork(fixed=fixed)
 
-    def _answered(self, count: float, most: int, fixed: float) -> StageWork:
+    def _answered(self, count: float, most: float, fixed: float) -> StageWork:
         return StageWork(answers=count * (_USUAL * most + _PROMPT * self.question), fixed=fixed)
 
     def _trained(self, method: Method, fixed: float) -> StageWork | None:
@@ -181,19 +187,24 @@ class _Work:
         instructed = min(settings.instructed or len(rules.examples), len(rules.examples))
         answers = (
             len(arms) * (len(test) + held)
-            + len(_shipped(arms)) * len(safety.prompts)
+            + len(_asked_about_safety(arms)) * len(safety.prompts)
             + _TURNS * len(safety.conversations)
             + len(bare) * instructed
             + len(crossed)
         )
         seeds = max(len(settings.seeds), 1)
         fixed += _SCORED * answers * seeds
-        return self._answered(answers * seeds, settings.max_new_tokens or 128, fixed)
+        # What was trained answers as its rows do, and ends there; the base goes on.
+        most = settings.max_new_tokens or 128
+        own = min((self.row - self.question) / (_USUAL * most), 1.0)
+        share = sum(own if arm.stage else 1.0 for arm in arms) / len(arms)
+        return self._answered(answers * seeds, share * most, fixed)
 
 
-def _shipped(arms: Sequence[OwnArm]) -> list[OwnArm]:
-    """Return who is asked about safety: the base, and the arm that would be shipped."""
-    return [arm for arm in arms if not arm.prompted][:: max(len(arms) - 1, 1)] or [arms[0]]
+def _asked_about_safety(arms: Sequence[OwnArm]) -> list[OwnArm]:
+    """Return the base and the arm that would be shipped, as far as they are among ``arms``."""
+    shipped = headline_arm("base", [arm.name for arm in arms])
+    return [arm for arm in arms if arm.name in ("base", shipped)]
 
 
 def _sources(context: RoundContext) -> list[Example]:

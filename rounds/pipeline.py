@@ -36,7 +36,7 @@ from workbench.console import console, in_words
 from workbench.errors import UserError, every_mistake, nearest
 from workbench.inference.base_models import examine_model, has_gpu, resolve_model
 from workbench.inference.hub import hub_offline
-from workbench.inference.processor import processor
+from workbench.inference.processor import processor, using
 from workbench.meter import give_memory_back
 from workbench.store import MIB, check_space
 
@@ -100,7 +100,8 @@ def _foretold(
     to_do = [name for name in names if name in force or context.round.manifest(name) is None]
     if len(to_do) < _MANY or not _WITH_MODEL & set(to_do) or has_gpu():
         return {}
-    own = processor()
+    with using(context.config.processor):
+        own = processor()
     console.print(f"  {own.line}", markup=False)
     if foretold := foretell(context, to_do, own):
         console.print(f"  {foretold_line(foretold)}", markup=False)
@@ -164,8 +165,6 @@ def _check_base(context: RoundContext, names: Sequence[str]) -> None:
     Raises:
         UserError: The base is nowhere to be had, or its template cannot be bridged.
     """
-    if console.is_terminal:  # the libraries that look at it take seconds to be imported
-        console.print(f"  looking at {context.config.model}", markup=False)
     chats = [name for name in names if name in _WITH_MODEL and not reads_texts(context, name)]
     if chats:
         for line in examine_model(resolve_model(context.config.model, weights=False)).bridged():
@@ -183,7 +182,7 @@ def run_spec(context: RoundContext, spec: StageSpec) -> Outcome:
 def _run(context: RoundContext, spec: StageSpec, force: bool) -> Outcome:
     console.print(f"[bold]{spec.name}[/bold]")
     pids = ReviewServer.of(context).pids
-    with hub_offline():
+    with hub_offline(), using(context.config.processor):
         outcome = run_stage(context.round, spec, seed=context.config.seed, force=force, others=pids)
     give_memory_back()  # stages share one process
     console.print(f"  {_summary(outcome)}")

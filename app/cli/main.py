@@ -9,6 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import click
@@ -55,6 +59,27 @@ TRACEBACK = "PERSONA_TRACEBACK"
 _BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
 EXIT_FAULT = 1
 """Exit code of a command that stops on a fault of ours."""
+SLOW = {
+    *("argilla", "datasets", "distilabel", "pandas", "ragas", "scipy", "sklearn"),
+    *("torch", "transformers"),
+}
+"""Libraries that take a second or more to be imported."""
+
+
+class _SaysWhatLoads(MetaPathFinder):
+    """Says, the first time that a slow library is about to be imported, what is waited for.
+
+    It finds nothing itself. So each command's first line comes before the seconds that a library
+    takes, whichever module imports it, in a terminal and in a log.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname in SLOW:
+            sys.meta_path.remove(self)
+            click.echo(f"loading {fullname}: a few seconds", err=True)
+        return None
 
 
 class LazyGroup(ListedGroup):
@@ -89,6 +114,8 @@ def main(arguments: list[str] | None = None) -> Any:
     if not sys.stderr.isatty():
         # A log gets our own lines; the libraries' bars would fill it. Read when they are imported.
         os.environ.update(dict.fromkeys(_BARS, "1"))
+    if arguments is None:  # started as a program; a caller's process has its own words
+        sys.meta_path.insert(0, _SaysWhatLoads())
     try:
         return cli.main(arguments, standalone_mode=False) or 0
     except UserError as error:

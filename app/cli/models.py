@@ -152,8 +152,6 @@ def parse_memory(text: str) -> int:
 def _print_plan(
     context: RoundContext, method: Method, recipe: str | None, memory: int | None, as_json: bool
 ) -> None:
-    if sys.stderr.isatty():
-        click.echo("measuring a few steps of this machine", err=True)
     from rounds.estimates import estimate_training
 
     plan = estimate_training(context, method, recipe=recipe, gpu_memory=memory)
@@ -251,8 +249,6 @@ def model(name: str) -> None:
       persona model smollm2-135m
       persona model org/name
     """
-    if sys.stderr.isatty():  # the libraries take seconds to be imported
-        click.echo(f"looking at {name}", err=True)
     from training.device import quiet
     from workbench.inference.base_models import examine_model, resolve_model
 

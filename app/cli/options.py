@@ -14,7 +14,6 @@ from click.core import ParameterSource
 
 from rounds.context import RoundContext, open_context, presets
 from rounds.layout import REPORT_PAGE
-from rounds.pipeline import run_stages
 from workbench.errors import UserError, with_commands
 
 _OPTIONS = ("config", "preset", "persona", "model", "seed", "runs")
@@ -151,6 +150,8 @@ overlap_option = click.option(
 
 def run_one(context: RoundContext, stage: str, force: bool) -> None:
     """Run one stage and print where its result is: its folder, the page of a report."""
+    from rounds.pipeline import run_stages
+
     run_stages(context, [stage], force=[stage] if force else [])
     click.echo(result_of(context, stage))
 

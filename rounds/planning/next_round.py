@@ -76,6 +76,7 @@ def plan_next_round(
             where=str(opened.folder),
             fix="plan the one after it with --round, or remove its folder",
         )
+    console.print(f"reading {context.round.name}")
     proposal = propose(context, rows=rows, budget=budget, curve=curve, losses=losses)
     write_json(opened.folder / PROPOSAL, proposal.model_dump(mode="json"))
     with atomic_file(opened.folder / PAGE) as file:

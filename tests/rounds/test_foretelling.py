@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rounds.context import RoundContext, open_context
+from rounds.context import RoundContext, open_context, preset_path
 from rounds.foretelling import (
     _ANSWER,
     _PASSES,
+    _SCORED,
     _TRAINED,
     _WIDER,
+    TOLERANCE,
     StageWork,
+    _Work,
     foretell,
     foretold_line,
     foretold_lines,
 )
 from rounds.layout import Manifest
 from rounds.runner import Outcome
+from rounds.safety import SafetyCheck
+from rounds.stages.split import own_probes
 from workbench.inference.processor import Processor, choose
 
 WEIGHTS = 100.0
@@ -33,7 +39,7 @@ def a_processor(threads: int = 2, passes: float = _PASSES, factor: float = 1.0) 
 
 def test_seconds_are_products_and_what_is_beside_them_over_all_threads() -> None:
     answered = StageWork(answers=1000, fixed=3.0)
-    beside = _ANSWER * _WIDER
+    beside = _ANSWER * _WIDER["answers"]
     milliseconds = 2 / 50 + beside  # of a token and a million weights
 
     assert answered.seconds(a_processor(), WEIGHTS) == pytest.approx(3 + 50 * milliseconds)
@@ -53,7 +59,11 @@ def test_a_token_that_comes_back_costs_twice_one_that_does_not() -> None:
     there, back = (
         StageWork(**{way: 1000.0}).seconds(a_processor(), WEIGHTS) for way in ("there", "back")
     )
-    assert back == pytest.approx(50 * (4 / 80 + _TRAINED * _WIDER)) == pytest.approx(2 * there)
+    assert (
+        back
+        == pytest.approx(50 * (4 / 80 + _TRAINED * _WIDER["trained"]))
+        == pytest.approx(2 * there)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +82,51 @@ def test_a_run_is_foretold_from_its_rows_and_recipes(context: RoundContext) -> N
         before, after = slow[name], fast[name]
         assert before and after and before / 10 < after < before
     assert slow["filter"] == fast["filter"]
+
+
+AVX512 = {"bfloat16 step": 186.8, "bfloat16 pass": 192.7, "float32 step": 89.1}
+AVX512 |= {"float32 pass": 98.6}
+HELD = {"float32 step": 105.7, "float32 pass": 99.4, "bfloat16 pass": 19.5}
+SMOKE = ["import", "generate", "filter", "review", "resolve", "split", "sft", "dpo", "evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "speeds", "taken"),
+    [
+        ("default", AVX512, {"generate": 52, "sft": 231, "dpo": 111, "evaluate": 404}),
+        ("default", HELD, {"generate": 137, "sft": 347, "dpo": 161, "evaluate": 592}),
+        ("smoke", AVX512, {"generate": 5, "review": 11}),
+    ],
+)
+def test_the_runs_that_its_constants_are_from_are_foretold_within_the_tolerance(
+    repo: Path, tmp_path: Path, preset: str, speeds: dict[str, float], taken: dict[str, float]
+) -> None:
+    one = open_context(
+        config=preset_path(preset), persona=repo / "datasets" / "gym-trainer", runs=tmp_path
+    )
+    own = choose("a", speeds, _PASSES).model_copy(update={"threads": 2})
+    foretold = foretell(one, [*SMOKE, "report"], own)
+
+    for stage, seconds in taken.items():
+        assert foretold[stage] == pytest.approx(seconds, abs=TOLERANCE * (foretold[stage] or 0))
+    if preset == "smoke":
+        assert sum(filter(None, foretold.values())) == pytest.approx(110, rel=TOLERANCE)
+
+
+def test_both_arms_of_the_safety_case_are_counted(repo: Path, tmp_path: Path) -> None:
+    def evaluated(prompts: int) -> tuple[float, int]:
+        """Return the fixed seconds of an evaluation, and how many safety prompts it has."""
+        context = open_context(persona=repo / "datasets" / "gym-trainer", runs=tmp_path)
+        settings = context.config.evaluate.model_copy(update={"safety": prompts, "requests": 0})
+        context = replace(context, config=context.config.model_copy(update={"evaluate": settings}))
+        work = _Work(context).of("evaluate")
+        assert work is not None
+        return work.fixed, len(SafetyCheck.of(context, own_probes(context)).prompts)
+
+    (more, many), (less, few) = evaluated(3), evaluated(1)
+    # The base and the last trained arm: each prompt is two answers to score.
+    assert many > few
+    assert more - less == pytest.approx(2 * (many - few) * _SCORED)
 
 
 def test_large_sources_are_not_read_for_it(

@@ -18,7 +18,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +28,7 @@ from pydantic import Field
 
 from workbench.errors import UserError
 from workbench.inference.embedded import cache_folder
+from workbench.inference.hub import environment
 from workbench.store import read_json, write_json
 from workbench.text import counted
 from workbench.values import Frozen, Settings
@@ -110,6 +111,14 @@ def use(settings: ProcessorSettings) -> None:
     What they leave open is as measured.
     """
     os.environ[_VARIABLE] = settings.model_dump_json(exclude_none=True)
+
+
+def using(settings: ProcessorSettings) -> AbstractContextManager[None]:
+    """Within the block, compute with ``settings``; after it, with what was named before.
+
+    Rounds of one process whose configurations differ each compute with their own.
+    """
+    return environment({_VARIABLE: settings.model_dump_json(exclude_none=True)})
 
 
 def _named() -> ProcessorSettings:

@@ -20,6 +20,7 @@ from workbench.inference.processor import (
     free_threads,
     processor,
     use,
+    using,
 )
 
 AVX2 = {"float32 step": 76.0, "float32 step packed": 90.0, "float32 pass": 80.0}
@@ -113,3 +114,14 @@ def test_threads_are_no_more_than_the_containers_share(
 def test_it_is_read_back_as_it_was_written() -> None:
     one = choose("b", {**AVX2, **NATIVE}, 10.0)
     assert Processor.model_validate_json(one.model_dump_json()) == one
+
+
+def test_a_round_computes_with_its_own_settings_and_leaves_those_of_others(
+    unmeasured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_speeds", lambda: (AVX2, 5.0))
+    use(ProcessorSettings(dtype="bfloat16", threads=1))
+    with using(ProcessorSettings(packed=False)):
+        assert (processor().dtype, processor().packed) == ("float32", False)
+        assert module._named().threads is None
+    assert (processor().dtype, processor().threads) == ("bfloat16", 1)
