@@ -105,6 +105,23 @@ def by_trl(rows: list[dict[str, Any]], usable: Any, topics: Any) -> Any:
     return chances
 
 
+def pairs_of(rows: list[dict[str, Any]], usable: Any) -> list[dict[str, Any]]:
+    """Return TRL's pairs: each usable answer to a question before each one that is not."""
+    by_question: dict[str, tuple[list[str], list[str]]] = {}
+    for row, good in zip(rows, usable, strict=True):
+        by_question.setdefault(row["question"], ([], []))[int(not good)].append(row["answer"])
+    return [
+        {
+            "prompt": [{"role": "user", "content": question}],
+            "chosen": [{"role": "assistant", "content": good}],
+            "rejected": [{"role": "assistant", "content": bad}],
+        }
+        for question, (goods, bads) in by_question.items()
+        for good in goods
+        for bad in bads
+    ]
+
+
 def trained_rewards(rows: list[dict[str, Any]], usable: Any, train: Any, asked: Any) -> Any:
     """Return the rewards of ``asked`` rows after training on pairs of ``train`` rows."""
     import torch
@@ -115,20 +132,6 @@ def trained_rewards(rows: list[dict[str, Any]], usable: Any, train: Any, asked: 
 
     folder = resolve_model(BASE)
     tokenizer = load_tokenizer(folder)
-    by_question: dict[str, tuple[list[str], list[str]]] = {}
-    for at in train:
-        both = by_question.setdefault(rows[at]["question"], ([], []))
-        both[int(not usable[at])].append(rows[at]["answer"])
-    pairs = [
-        {
-            "prompt": [{"role": "user", "content": question}],
-            "chosen": [{"role": "assistant", "content": good}],
-            "rejected": [{"role": "assistant", "content": bad}],
-        }
-        for question, (goods, bads) in by_question.items()
-        for good in goods
-        for bad in bads
-    ]
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=1, dtype=torch.float32
     )
@@ -136,7 +139,7 @@ def trained_rewards(rows: list[dict[str, Any]], usable: Any, train: Any, asked: 
         trainer = RewardTrainer(
             model=model,
             processing_class=tokenizer,
-            train_dataset=Dataset.from_list(pairs),
+            train_dataset=Dataset.from_list(pairs_of([rows[at] for at in train], usable[train])),
             peft_config=LoraConfig(task_type="SEQ_CLS", r=8, target_modules="all-linear"),
             args=RewardConfig(
                 output_dir=out,

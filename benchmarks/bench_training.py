@@ -24,7 +24,7 @@ from training_runs import write_rows
 from workbench.inference.base_models import has_gpu
 
 LIMIT = 1.05
-METHODS = ("sft", "dpo", "grpo", "sdft")
+METHODS = ("sft", "dpo", "kto", "grpo", "sdft")
 CHILD = Path(__file__).with_name("training_runs.py")
 CHOICES: dict[str, dict[str, Any]] = {
     "as shipped": {},

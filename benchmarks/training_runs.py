@@ -21,7 +21,7 @@ from training.run import Recipe, TrainingRun
 from training.self_distillation import teacher_template
 from workbench.inference.base_models import has_gpu, resolve_model
 from workbench.persona import load_persona
-from workbench.records import Example, Preference, user_prompt
+from workbench.records import Example, Preference, UnpairedPreference, user_prompt
 from workbench.store import read_json_lines, read_records, write_records
 
 BASE = os.environ.get("BENCH_BASE", "smollm2-135m")
@@ -61,7 +61,7 @@ class Steps(TrainerCallback):  # type: ignore[misc]
 
 
 def write_rows(folder: Path) -> None:
-    """Write 48 of the persona's own rows, and pairs that prefer them to a dull answer."""
+    """Write 48 of the persona's own rows, pairs that prefer them to a dull answer, and halves."""
     seeds = [row for _, row in read_json_lines(PERSONA / "seeds.jsonl")][:48]
     write_records(
         folder / "sft.jsonl",
@@ -75,6 +75,22 @@ def write_rows(folder: Path) -> None:
             for r in seeds
         ],
     )
+    write_records(
+        folder / "kto.jsonl",
+        [
+            UnpairedPreference(
+                prompt=user_prompt(r["instruction"]),
+                answer=dull if n % 2 else r["output"],
+                label=n % 2 == 0,
+            )
+            for n, r in enumerate(seeds)
+        ],
+    )
+
+
+def rows_of(method: str, folder: Path) -> Path:
+    """Return the file of rows that a method learns from."""
+    return folder / f"{method if method in ('dpo', 'kto') else 'sft'}.jsonl"
 
 
 def recipe_of(method: str, steps: int, changes: dict[str, Any]) -> Recipe:
@@ -131,7 +147,7 @@ def run_of(method: str, recipe: Recipe, folder: Path) -> TrainingRun:
         recipe=recipe,
         model=resolve_model(BASE),
         base_name=BASE,
-        train=folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl",
+        train=rows_of(method, folder),
         out=folder / f"ours-{method}",
         seed=0,
         adapter=None if method in NEW else folder / "adapter",
@@ -166,6 +182,11 @@ _AS_TRL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "chosen": [{"role": "assistant", "content": r["chosen"]}],
         "rejected": [{"role": "assistant", "content": r["rejected"]}],
     },
+    "kto": lambda r: {
+        "prompt": r["prompt"],
+        "completion": [{"role": "assistant", "content": r["answer"]}],
+        "label": r["label"],
+    },
     "grpo": lambda r: {"prompt": r["prompt"]},
     "sdft": lambda r: {"prompt": r["prompt"], "privileged_context": r["answer"]},
 }
@@ -197,8 +218,7 @@ def bare(method: str, recipe: Recipe, folder: Path, steps: Steps) -> None:
             quantization_config=BitsAndBytesConfig(**packed),
             device_map="cpu",
         )
-    file = folder / f"{'dpo' if method == 'dpo' else 'sft'}.jsonl"
-    rows = load_dataset("json", data_files=str(file), split="train")
+    rows = load_dataset("json", data_files=str(rows_of(method, folder)), split="train")
     rows = rows.map(_AS_TRL[method], remove_columns=rows.column_names)
     way = TRAINING_METHODS[recipe.method]
     config = way.config_class()(**fields)
