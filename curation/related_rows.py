@@ -100,20 +100,24 @@ class LeakageGroups:
             UserError: It is related to a row that an earlier round has put in another split.
         """
         name = f"{placed.round} {placed.row.source or placed.row.id}"
-        splits = self._splits_of(placed.row) | {placed.split: name}
+        own = self._keys(placed.row)
+        links = self._shared_keys(own)
+        splits = self._splits_of(links) | {placed.split: name}
         if len(splits) > 1:
             raise UserError(
                 "earlier rounds have put related rows in two splits: " + _listed(splits),
                 fix="`persona split --check` lists them all; make that round's split again",
             )
-        self._join(placed.row, splits)
+        self._join(placed.row, own, links, splits)
 
     def admit(self, row: Example | Preference) -> str:
         """Take up a new row, or return why it can't be: it is related to rows in two splits."""
-        splits = self._splits_of(row)
+        own = self._keys(row)
+        links = self._shared_keys(own)
+        splits = self._splits_of(links)
         if len(splits) > 1:
             return f"related to {_listed(splits)}"
-        self._join(row, splits)
+        self._join(row, own, links, splits)
         return ""
 
     def group(self, row: Example | Preference) -> str:
@@ -124,26 +128,30 @@ class LeakageGroups:
         """Return the groups whose split stands already."""
         return {self._labels[root]: split for root, (split, _) in self._split.items()}
 
-    def _splits_of(self, row: Example | Preference) -> dict[SplitName, str]:
-        roots = {self._components[key] for key in self._shared_keys(row)}
+    def _splits_of(self, links: Iterable[str]) -> dict[SplitName, str]:
+        roots = {self._components[key] for key in links}
         return dict(self._split[root] for root in sorted(roots) if root in self._split)
 
-    def _shared_keys(self, row: Example | Preference) -> list[str]:
-        """Return the keys that rows taken up before share with ``row``, or nearly so."""
-        own = self._keys(row)
+    def _shared_keys(self, own: Sequence[str]) -> list[str]:
+        """Return the keys that rows taken up before share with a row's own, or nearly so."""
         near = [key for name in own for key in self._near.get(name, ())]
         return [key for key in (*own, *near) if key in self._components]
 
-    def _join(self, row: Example | Preference, splits: Mapping[SplitName, str]) -> None:
-        links = self._shared_keys(row)
+    def _join(
+        self,
+        row: Example | Preference,
+        own: Sequence[str],
+        links: Sequence[str],
+        splits: Mapping[SplitName, str],
+    ) -> None:
         roots = {self._components[key] for key in links}
         named = row.topic if self._apart else ""
         label = min([named or f"row:{row.id}", *(self._labels.pop(root) for root in roots)])
         for root in roots:
             self._split.pop(root, None)
-        for key in self._keys(row):
+        for key in own:
             self._components.add(key)
-        for key in (*self._keys(row), *links):
+        for key in (*own, *links):
             self._components.merge(row.id, key)
         root = self._components[row.id]
         self._labels[root] = label

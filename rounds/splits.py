@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from curation.leaks import Item, Leak, find_leaks, read_items
 from curation.related_rows import SIMILARITY
@@ -22,6 +23,7 @@ from workbench.errors import UserError
 from workbench.language.detection import language_of
 from workbench.paraphrases import Meaning
 from workbench.records import SPLITS, SplitName
+from workbench.store import read_json_lines
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,35 @@ def split_sizes(one: RoundFolder) -> SplitSizes:
     Raises:
         UserError: The round is not split yet.
     """
-    examples = {split: one.read(layout.EXAMPLES[split]) for split in SPLITS}
     topics: dict[str, Counter[SplitName]] = defaultdict(Counter)
-    for split, rows in examples.items():
-        for row in rows:
-            topics[row.topic][split] += 1
+    for split in SPLITS:
+        for row in _lines(one, layout.EXAMPLES[split]):
+            topics[row["topic"]][split] += 1
     groups: dict[SplitName, set[str]] = {split: set() for split in SPLITS}
-    for assignment in one.read(layout.ASSIGNMENTS):
-        groups[assignment.split].add(assignment.group)
+    for assignment in _lines(one, layout.ASSIGNMENTS):
+        groups[assignment["split"]].add(assignment["group"])
 
     def place(topic: str) -> tuple[int, str]:
         return min(map(SPLITS.index, topics[topic])), topic
 
     return SplitSizes(
         topics={topic: topics[topic] for topic in sorted(topics, key=place)},
-        rows={split: len(rows) for split, rows in examples.items()},
-        pairs={split: len(one.read(layout.PREFERENCES[split])) for split in SPLITS},
+        rows={split: sum(own[split] for own in topics.values()) for split in SPLITS},
+        pairs={split: sum(1 for _ in _lines(one, layout.PREFERENCES[split])) for split in SPLITS},
         groups={split: len(names) for split, names in groups.items()},
     )
+
+
+def _lines(one: RoundFolder, artifact: Artifact) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file of the split as they stand there.
+
+    The split wrote them a moment ago, or its manifest's hashes held: to count them, none has to be
+    made a record and identified anew.
+    """
+    one.require(artifact)
+    path = one.path(artifact)
+    if path.stat().st_size:
+        yield from (row for _, row in read_json_lines(path))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ TurnFate = Literal["kept", "repaired", "failed", "filtered", "not_reached"]
 it was filtered, or is off persona after its repair too; the conversation ended before it."""
 ID_DIGITS = 16
 """Hex digits kept of the SHA-256 of a record's content (64 bits)."""
+_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+"""JSON that is the same for the same content; ``json.dumps`` makes an encoder for each record."""
 
 
 class Record(Frozen):
@@ -54,8 +56,8 @@ class Record(Frozen):
         content = {
             name: value for name, value in content.items() if value or name not in self.marks
         }
-        text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        expected = f"{self.prefix}-{hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]}"
+        digest = hashlib.sha256(_canonical(content).encode()).hexdigest()
+        expected = f"{self.prefix}-{digest[:ID_DIGITS]}"
         if self.id and self.id != expected:
             raise ValueError(f"id {self.id} does not match the content (expected {expected})")
         object.__setattr__(self, "id", expected)
