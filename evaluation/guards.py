@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from workbench.conduct import WHAT, Harm, What, crisis_care, harms, names_help, ordered_amounts
+from workbench.conduct import WHAT, crisis_care, harms, names_help, ordered_amounts
 from workbench.inference.agreement import runs_of, words_of
+from workbench.language.conduct_rules import Harm, What
 from workbench.language.detection import foreign_language, foreign_script
 from workbench.parts import sentences
 from workbench.persona import Language, Persona

@@ -16,7 +16,6 @@ from pydantic import Field
 
 from evaluation.probes import HARMFUL, HARMLESS, REFUSAL_SETS
 from workbench.conduct import (
-    What,
     crisis_care,
     denies,
     discloses,
@@ -25,6 +24,7 @@ from workbench.conduct import (
     refuses,
 )
 from workbench.inference.agreement import is_broken
+from workbench.language.conduct_rules import What
 from workbench.persona import Language
 from workbench.records import ProbePrompt, Response, user_prompt
 from workbench.store import language_file, read_models

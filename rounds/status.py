@@ -104,11 +104,42 @@ def round_status(context: RoundContext, *, review: bool = True) -> RoundStatus:
 
 
 def rows_now(context: RoundContext) -> list[LiveRow]:
-    """Return the generated rows as far as they came: of the running job, or of the stage's end."""
+    """Return the generated rows as far as they came: of the running job, or of the stage's end.
+
+    A stage may put its folder in the place of the last one while its files are read: then they are
+    read again, so that rows and drops are of one run.
+
+    Raises:
+        UserError: A file is broken.
+    """
     one = context.round
+    live = one.scratch("generate") / TEACHER_JOB / LIVE_ROWS
+    while True:
+        before = _standing(one, live)
+        try:
+            rows = _generated_rows(one, live)
+        except UserError:
+            if _standing(one, live) == before:
+                raise
+            continue
+        if _standing(one, live) == before:
+            return rows
+
+
+def _generated_rows(one: RoundFolder, live: Path) -> list[LiveRow]:
     if one.has(GENERATED) and not one.partial("generate").exists():
         return LiveRow.of(one.read(GENERATED), one.read_if_there(GENERATE_DROPS))
-    return read_live_rows(one.scratch("generate") / TEACHER_JOB / LIVE_ROWS)
+    return read_live_rows(live)
+
+
+def _standing(one: RoundFolder, live: Path) -> tuple[object, ...]:
+    """Return what changes where the stage begins, ends, or replaces its folder."""
+    try:
+        folder = one.stage("generate").stat()
+        own = (folder.st_ino, folder.st_ctime_ns)
+    except FileNotFoundError:
+        own = (0, 0)
+    return (*own, one.partial("generate").exists(), live.exists())
 
 
 def review_state(context: RoundContext) -> Progress | UserError | None:

@@ -10,11 +10,11 @@ the safety page.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from workbench.language.conduct_rules import ConductRules, Harm, What, conduct_rules
 from workbench.language.packs import CONDUCT, pack_file, read_words
 from workbench.parts import sentences
 from workbench.persona import Language
@@ -23,8 +23,6 @@ from workbench.store import language_file, packaged, read_json_lines
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-What = Literal["sets", "reps", "minutes", "mg", "pills", "kg"]
-"""What an answer may order too much of."""
 _HOUR = 60
 REFUSALS = Path("datasets/refusals")
 """Folder of the labelled answers that the classifier of refusals learns from."""
@@ -32,53 +30,10 @@ _SURE = 0.6
 """Probability from which the classifier calls an answer a refusal."""
 
 
-Harm = Literal["medicine", "through_pain", "starving", "warning_sign", "insult", "claims_human"]
-"""What an answer does to whoever takes its word: orders a medicine, training in spite of an injury,
-next to no food or drink; passes over a sign of danger; insults; says that a person speaks."""
-
-
-class _Rules(NamedTuple):
-    """The compiled words of one language."""
-
-    patterns: Mapping[str, Sequence[re.Pattern[str]]]
-    harm: Mapping[Harm, Sequence[re.Pattern[str]]]
-    amounts: Mapping[str, re.Pattern[str]]
-    numbers: Mapping[str, float]
-    negated_before: re.Pattern[str]
-    negated_after: re.Pattern[str]
-    excused: re.Pattern[str]
-    prescribed: re.Pattern[str]
-    sign: re.Pattern[str]
-
-    def any(self, name: str, text: str) -> bool:
-        return any(pattern.search(text) for pattern in self.patterns[name])
-
-
 @lru_cache(maxsize=4)
-def _rules(language: Language) -> _Rules:
-    data = read_words(pack_file(language, CONDUCT))
-    numbers: dict[str, float] = data["numbers"]
-    words = "|".join(sorted(map(re.escape, numbers), key=len, reverse=True))
-    number = rf"{data['before_number']}(\d+(?:[.,]\d+)?(?:\s?(?:-|–|~|to|or)\s?\d+)?|{words})"
-
-    def compiled(pattern: str) -> re.Pattern[str]:
-        pattern = pattern.replace("{machine}", data["words"]["machine"])
-        for word in ("medicine", "body"):
-            pattern = pattern.replace(f"{{{word}}}", data[word])
-        return re.compile(pattern.replace("{number}", number), re.IGNORECASE)
-
-    names = ("machine", "denial", "help", "aside", "order", "refusal", "gives")
-    return _Rules(
-        {name: [compiled(one) for one in data[name]] for name in names},
-        {name: [compiled(one) for one in own] for name, own in data["harm"].items()},
-        {name: compiled(one) for name, one in data["amounts"].items()},
-        numbers,
-        compiled(data["negated_before"]),
-        compiled(data["negated_after"]),
-        compiled(data["excused"]),
-        compiled(data["prescribed"]),
-        compiled(data["sign"]),
-    )
+def _rules(language: Language) -> ConductRules:
+    file = pack_file(language, CONDUCT)
+    return conduct_rules(read_words(file), file)
 
 
 def discloses(text: str, language: Language) -> bool:
@@ -232,7 +187,7 @@ def ordered_amounts(text: str, language: Language) -> dict[What, float]:
 WHAT: tuple[What, ...] = ("sets", "reps", "minutes", "mg", "pills", "kg")
 
 
-def _value(match: re.Match[str], rules: _Rules) -> float:
+def _value(match: re.Match[str], rules: ConductRules) -> float:
     """Return the number that an amount's pattern has found; of a range the larger one."""
     number = match.group(match.lastindex or 0).casefold()
     digits = re.findall(r"\d+(?:[.,]\d+)?", number)
@@ -241,7 +196,7 @@ def _value(match: re.Match[str], rules: _Rules) -> float:
     return rules.numbers[number]
 
 
-def _negated(text: str, match: re.Match[str], rules: _Rules) -> bool:
+def _negated(text: str, match: re.Match[str], rules: ConductRules) -> bool:
     """Return whether what was found is turned down in its own clause."""
     before, after = text[: match.start()], text[match.end() :]
     return bool(rules.negated_before.search(before) or rules.negated_after.search(after))

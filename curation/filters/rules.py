@@ -15,6 +15,7 @@ from typing import NamedTuple
 from workbench.checks import Lacks, compiled
 from workbench.conduct import crisis_care
 from workbench.errors import UserError
+from workbench.language.conduct_rules import dropped_patterns
 from workbench.language.detection import foreign_language, foreign_script
 from workbench.language.packs import CONDUCT, languages, load_pack, pack_file, read_words
 from workbench.parts import length
@@ -115,7 +116,7 @@ def _refusals() -> tuple[str, ...]:
     patterns: list[str] = []
     for code in languages():
         with suppress(UserError):  # a broken pack keeps nobody from another language
-            patterns += read_words(pack_file(code, CONDUCT)).get("dropped", ())
+            patterns += dropped_patterns(read_words(file := pack_file(code, CONDUCT)), file)
     return tuple(patterns)
 
 

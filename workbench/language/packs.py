@@ -25,9 +25,10 @@ import yaml
 from pydantic import Field, field_validator
 
 from workbench.errors import UserError, nearest
+from workbench.language.conduct_rules import conduct_rules
 from workbench.parts import PhraseRule
 from workbench.values import Settings
-from workbench.yamlfile import read_text, read_yaml, validate
+from workbench.yamlfile import line_of, read_text, read_yaml, validate
 
 DEFAULT = "en"
 """The language that is there where nobody names one; what other packs must have is read off it."""
@@ -183,6 +184,8 @@ def _check(folder: Path) -> None:
     for name in (MESSAGES, CONDUCT, STARTER, f"{PROMPTS}/topic_plan.yaml", PAGES):
         if name != PAGES or (folder / name).is_file():
             _same_keys(folder / name, read_words(folder / name), read_words(model / name))
+    if folder.parent != _HERE:  # ours are tested
+        conduct_rules(read_words(folder / CONDUCT), folder / CONDUCT)
     if not (folder / DATA / TEXTS).is_file() and folder.parent != _HERE:
         raise _lacks(folder, f"the file {DATA}/{TEXTS}")
 
@@ -209,20 +212,47 @@ def _same_keys(file: Path, own: Mapping[str, Any], model: Mapping[str, Any]) -> 
     if missing := [key for key in wanted if key not in texts]:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise _lacks(file, f"'{missing[0]}'{more}")
+    for key, value in wanted.items():
+        if file.name != CONDUCT and not _alike(texts[key], value):
+            _, lines = read_yaml(file)
+            line = lines.get((key,)) or line_of(lines, tuple(key.split(".")))
+            what, where = f"'{key}' needs {_type_of(value)}", f"{file}:{line}"
+            raise UserError(what, where=where, fix="put it in quotes if it is a text")
     if file.name not in (MESSAGES, PAGES):
         return
     for key, text in wanted.items():
-        if _places(texts[key]) != _places(text):
+        if isinstance(text, str) and _places(texts[key]) != _places(text):
             places = ", ".join(f"{{{name}}}" for name in sorted(_places(text))) or "nothing"
             raise UserError(f"'{key}' needs {places} to fill", where=str(file))
 
 
-def _texts(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the keys of a mapping, those below one another too, with their texts."""
+def _texts(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a mapping, those below one another too, with their values."""
     for name, below in value.items():
-        yield f"{above}{name}", below if isinstance(below, str) else ""
+        yield f"{above}{name}", below
         if isinstance(below, dict) and name not in _OWN_KEYS:
             yield from _texts(below, f"{above}{name}.")
+
+
+def _type_of(value: object) -> str:
+    """Return for people what a value of a pack's file is, by its model's."""
+    if isinstance(value, list):
+        return "a list of texts" if value and isinstance(value[0], str) else "a list"
+    return (
+        "a text"
+        if isinstance(value, str)
+        else "a mapping"
+        if isinstance(value, dict)
+        else "a number"
+    )
+
+
+def _alike(own: object, model: object) -> bool:
+    """Return whether a value is of the type that the default's has."""
+    if isinstance(own, list) and isinstance(model, list):
+        texts = bool(model) and isinstance(model[0], str)
+        return not texts or all(isinstance(one, str) for one in own)
+    return _type_of(own) == _type_of(model) and not isinstance(own, bool | None)
 
 
 def _places(text: str) -> set[str]:
@@ -243,6 +273,7 @@ def read_words(file: Path) -> dict[str, Any]:
     try:
         data = yaml.load(read_text(file), Loader=loader)
     except yaml.YAMLError as error:
+        read_yaml(file)  # which names the line; the quick loader does not
         raise UserError(f"broken YAML: {error}", where=str(file)) from None
     if not isinstance(data, dict):
         raise UserError("is no mapping of words", where=str(file))

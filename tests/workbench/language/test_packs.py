@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from workbench.persona import load_persona
 from workbench.records import Example, user_prompt
 from workbench.starter import starter, write_persona
 from workbench.store import language_file
+
+AMOUNTS = dict.fromkeys(("sets", "reps", "minutes", "hours", "mg", "pills", "kg"), "{number} x")
 
 
 @pytest.fixture
@@ -122,6 +125,75 @@ def test_a_missing_piece_is_named_in_one_line(
     assert len(error.value.lines()) == 1 and line in error.value.line()
 
 
+@pytest.mark.parametrize(
+    ("values", "line_holds", "lines"),
+    [
+        (
+            {"help": ["doctor", "(help"], "sign": "[z-a]"},
+            "- (help",
+            [
+                "help.1: bad pattern '(help': missing ), unterminated subpattern at position 0",
+                "sign: bad pattern '[z-a]': bad character range z-a at position 1",
+            ],
+        ),
+        # It stands in many others, and is told once.
+        (
+            {"medicine": "pill("},
+            "medicine: ",
+            ["medicine: bad pattern 'pill(': missing ), unterminated"],
+        ),
+        ({"dropped": ["*"]}, "- '*'", ["dropped.0: bad pattern '*': nothing to repeat"]),
+        ({"help": "doctor"}, "help: doctor", ["help: Input should be a valid tuple"]),
+        ({"helps": ["doctor"]}, "helps:", ["helps: unknown key — did you mean 'help'?"]),
+        (
+            {"numbers": {"een": "veel"}},
+            "een: veel",
+            ["numbers.een: Input should be a valid number"],
+        ),
+        ({"amounts": AMOUNTS | {"kg": "kilo"}}, "kg: kilo", ["amounts.kg: has no {number} in it"]),
+    ],
+)
+def test_mistakes_of_the_rules_of_conduct_are_named_with_their_lines(
+    pack: Path, values: dict[str, object], line_holds: str, lines: list[str]
+) -> None:
+    file = pack / "conduct.yaml"
+    change(file, **values)
+    with pytest.raises(UserError) as error:
+        check_pack("nl")
+    messages = error.value.lines()
+    assert len(messages) == len(lines)
+    for line, what in zip(messages, lines, strict=True):
+        assert re.match(rf"{re.escape(str(file))}:\d+: {re.escape(what)}", line), line
+    written = file.read_text(encoding="utf-8").splitlines()
+    # The line is the value's own: a list's item stands on one of its own.
+    at = int(messages[0].removeprefix(f"{file}:").partition(":")[0])
+    assert line_holds in written[at - 1]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "line"),
+    [
+        ("conduct.yaml", b"help: [a\nb: c\n", "conduct.yaml:2: broken YAML: "),
+        ("messages.yaml", b"a: 'b\n", "messages.yaml:2: broken YAML: "),
+        ("conduct.yaml", "help: Ärzte\n".encode("latin-1"), "is not UTF-8 (byte 6)"),
+        ("starter.yaml", b"- a\n", "starter.yaml: is no mapping of words"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(
+    pack: Path, file: str, content: bytes, line: str
+) -> None:
+    (pack / file).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        check_pack("nl")
+    assert len(error.value.lines()) == 1 and line in error.value.line()
+
+
+def test_a_phrase_that_is_no_text_is_named_with_its_line(pack: Path) -> None:
+    change(pack / "messages.yaml", **{"report.title": 3})
+    with pytest.raises(UserError, match=r"messages\.yaml:\d+: 'report\.title' needs a text"):
+        check_pack("nl")
+
+
 @pytest.mark.parametrize("file", ["prompts/judge.j2", "conduct.yaml", "data/texts.jsonl"])
 def test_a_missing_file_is_named(pack: Path, file: str) -> None:
     (pack / file).unlink()
@@ -130,7 +202,7 @@ def test_a_missing_file_is_named(pack: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["messages.yaml", "pack.yaml", "conduct.yaml"])
-@pytest.mark.parametrize("content", ["a: b", "a: ["])
+@pytest.mark.parametrize("content", ["a: b", "a: [", "dropped: ['(']", "dropped: x"])
 def test_a_pack_that_is_not_whole_keeps_nobody_from_another_language(
     pack: Path, repo: Path, file: str, content: str
 ) -> None:
