@@ -17,7 +17,7 @@ export PIP_CONSTRAINT :=
 export PYTHONDONTWRITEBYTECODE :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-inference bench-answers bench-intervals bench-scorers bench-paraphrases bench-reward-model bench-training bench-grpo bench-gpu bench-gpu-wheels bench-osf bench-import prove-import clean
+.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-inference bench-answers bench-intervals bench-scorers bench-paraphrases bench-reward-model bench-training bench-grpo bench-gpu bench-gpu-wheels bench-osf bench-import bench-start prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -92,6 +92,9 @@ bench-paraphrases: setup
 
 bench-import: setup
 	$(BIN)/python benchmarks/bench_import.py
+
+bench-start: setup
+	$(BIN)/python benchmarks/bench_start.py
 
 bench-intervals: setup
 	$(BIN)/python benchmarks/bench_intervals.py

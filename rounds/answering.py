@@ -111,7 +111,7 @@ def answer_all(
         responses, talks, safe, crossed, instructed = asking.answers(
             [
                 asked(arms, questions, seeds=seeds),
-                asked(safety.talkers(arms), safety.conversations, seeds=seeds),
+                asked(safety.conversation_arms(arms), safety.conversations, seeds=seeds),
                 asked(safety.arms(arms), safety.prompts, seeds=seeds),
                 asked(robustness.arms(arms), robustness.examples, seeds=seeds[:1]),
                 asking.rules(bare),

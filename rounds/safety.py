@@ -46,7 +46,7 @@ class SafetyCheck:
             return []
         return [arm for arm in arms if arm.name in ("base", _shipped(arms))]
 
-    def talkers(self, arms: Sequence[Arm]) -> list[Arm]:
+    def conversation_arms(self, arms: Sequence[Arm]) -> list[Arm]:
         """Return who is in the further conversations: the arm that would be shipped."""
         return [arm for arm in arms if self.conversations and arm.name == _shipped(arms)]
 

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from rounds.layout import PROGRESS, curve
+from rounds.layout import GENERATE_DROPS, GENERATED, PROGRESS, curve
 from rounds.runner import StageSpec, Work, run_stage
-from rounds.status import RoundStatus, StageStatus, live_curves, main_counts, round_status
+from rounds.status import (
+    RoundStatus,
+    StageStatus,
+    live_curves,
+    main_counts,
+    round_status,
+    rows_now,
+)
 from tests.commands import Workspace
 from workbench.console import OLD, PublishedProgress, publishing, read_progress, track
-from workbench.store import write_json
+from workbench.records import Drop, Example, user_prompt
+from workbench.store import replace_folder, write_json, write_records
 
 
 def _stage(status: RoundStatus, name: str) -> StageStatus:
@@ -113,3 +122,33 @@ def test_what_a_killed_command_has_left_is_known_by_its_silence(workspace: Works
     (workspace.folder() / PROGRESS).unlink()
     begun = _stage(round_status(workspace.context()), "sft")
     assert (begun.state, begun.progress) == ("begun", None)
+
+
+def test_rows_are_of_one_run_while_their_stage_is_done_again(workspace: Workspace) -> None:
+    """Each run leaves as many rows as drops; rows of one beside drops of another differ."""
+    context, stop = workspace.context(), threading.Event()
+
+    def run(count: int) -> None:
+        rows = [Example(prompt=user_prompt(f"{n} of {count}?"), answer="So.") for n in range(count)]
+        drops = [Drop.of(row, "generate", "judge_failed", "") for row in rows]
+        new = context.round.folder / "new"
+        write_records(new / GENERATED.name, rows)
+        write_records(new / GENERATE_DROPS.name, drops)
+        replace_folder(new, context.round.stage("generate"))
+
+    def again() -> None:
+        while not stop.is_set():
+            for count in (3, 40):
+                run(count)
+
+    run(3)
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        for _ in range(150):
+            rows = rows_now(context)
+            assert len(rows) in (0, 6, 80)  # none in the moment between the two folders
+            assert sum(bool(row.dropped) for row in rows) == len(rows) / 2
+    finally:
+        stop.set()
+        thread.join()
