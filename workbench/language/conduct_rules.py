@@ -32,7 +32,7 @@ _PARTS = ("before_number", "medicine", "body")
 _NUMBER = "{number}"
 
 
-class _Words(Settings):
+class ConductWords(Settings):
     """The content of ``conduct.yaml``."""
 
     before_number: str
@@ -82,8 +82,8 @@ def conduct_rules(data: Mapping[str, Any], file: Path) -> ConductRules:
     Raises:
         UserErrors: Every value of the wrong type or unknown key, else every broken pattern.
     """
-    words = _words(data, file)
-    own = _Patterns(words, file)
+    words = _validated(data, file)
+    own = _ConductPatterns(words, file)
     rules = ConductRules(
         {name: own.several(getattr(words, name), name) for name in _NAMES},
         {kind: own.several(harmful, "harm", kind) for kind, harmful in words.harm.items()},
@@ -102,24 +102,24 @@ def dropped_patterns(data: Mapping[str, Any], file: Path) -> tuple[str, ...]:
     Raises:
         UserErrors: As of :func:`conduct_rules`, of these patterns alone.
     """
-    words = _words(data, file)
-    own = _Patterns(words, file)
+    words = _validated(data, file)
+    own = _ConductPatterns(words, file)
     own.several(words.dropped, "dropped")
     own.check()
     return words.dropped
 
 
-def _words(data: Mapping[str, Any], file: Path) -> _Words:
+def _validated(data: Mapping[str, Any], file: Path) -> ConductWords:
     try:
-        return _Words.model_validate(data)
+        return ConductWords.model_validate(data)
     except ValidationError:
-        return validate(_Words, *read_yaml(file), file)
+        return validate(ConductWords, *read_yaml(file), file)
 
 
-class _Patterns:
+class _ConductPatterns:
     """Compiles the patterns of a file, and remembers where one is broken."""
 
-    def __init__(self, words: _Words, file: Path) -> None:
+    def __init__(self, words: ConductWords, file: Path) -> None:
         self._file = file
         self._broken: dict[tuple[str | int, ...], str] = {}
         numbers = "|".join(sorted(map(re.escape, words.numbers), key=len, reverse=True))
