@@ -13,11 +13,7 @@ from pathlib import Path
 from rounds import layout
 from rounds.artifacts import Artifact
 from rounds.context import RoundContext
-from rounds.layout import (
-    Reader,
-    RoundFolder,
-    write,
-)
+from rounds.layout import Reader, RoundFolder, write
 from workbench.errors import UserError
 from workbench.records import Decision, Example, Preference, Response, Review
 

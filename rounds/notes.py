@@ -14,15 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from rounds.artifacts import Records
-from rounds.layout import (
-    DROPS,
-    FILTERED,
-    GENERATED,
-    IMPORTED,
-    RESOLVED,
-    RoundFolder,
-    write,
-)
+from rounds.layout import DROPS, FILTERED, GENERATED, IMPORTED, RESOLVED, RoundFolder, write
 from workbench.errors import UserError
 from workbench.records import (
     AnswerVote,

@@ -23,11 +23,7 @@ from typing import TYPE_CHECKING, Self
 from rounds.artifacts import R, Records
 from rounds.comparison import RoundComparison, compare_rounds
 from rounds.context import RoundContext, open_context
-from rounds.layout import (
-    CONFIG,
-    RoundFolder,
-    adapter,
-)
+from rounds.layout import CONFIG, RoundFolder, adapter
 from rounds.models import known_arm
 from rounds.pipeline import stages_until
 from rounds.prompt_arms import arm_prompt

@@ -16,9 +16,7 @@ from evaluation.report.answers import Piece, marked
 from rounds import layout
 from rounds.artifacts import Artifact
 from rounds.context import RoundContext
-from rounds.layout import (
-    RoundFolder,
-)
+from rounds.layout import RoundFolder
 from rounds.lineage.history import RecordFiles, RowHistory, json_lines
 from rounds.notes import CONTESTS
 from workbench.near_duplicates import jaccard, shingles

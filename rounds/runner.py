@@ -17,12 +17,7 @@ from typing import Any, TypeVar
 
 from rounds import layout
 from rounds.artifacts import Artifact, Records, Value
-from rounds.layout import (
-    Manifest,
-    OutputFile,
-    RoundFolder,
-    write,
-)
+from rounds.layout import Manifest, OutputFile, RoundFolder, write
 from workbench.console import console, publishing
 from workbench.errors import UserError
 from workbench.inference.base_models import has_gpu

@@ -16,9 +16,7 @@ from curation.related_rows import SIMILARITY
 from rounds import layout
 from rounds.artifacts import Artifact
 from rounds.context import RoundContext
-from rounds.layout import (
-    RoundFolder,
-)
+from rounds.layout import RoundFolder
 from workbench.errors import UserError
 from workbench.language.detection import language_of
 from workbench.paraphrases import Meaning

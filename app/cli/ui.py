@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import click
@@ -30,7 +31,7 @@ def ui(runs: Path, folder: Path, host: str, port: int) -> None:
     from app.web.library import Library
 
     server.free_port(host, port)
-    token = server.new_token()
+    token = secrets.token_urlsafe(24)
     if host not in (server.LOOPBACK, "localhost", "::1"):
         click.echo(
             f"persona: {host} is not loopback: whoever reaches it and has the link can read and"

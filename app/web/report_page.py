@@ -11,13 +11,7 @@ from app.web.guard import INSIDE
 from app.web.library import Command
 from app.web.page import Form, ThisPage
 from rounds.artifacts import Text
-from rounds.layout import (
-    AGREEMENT,
-    DECISIONS,
-    REPORT_PAGE,
-    RESOLVE_DROPS,
-    REVIEWS,
-)
+from rounds.layout import AGREEMENT, DECISIONS, REPORT_PAGE, RESOLVE_DROPS, REVIEWS
 from rounds.notes import CONTESTS
 from rounds.reviewing import count_decisions
 from rounds.rows import RowFilter

@@ -7,7 +7,6 @@ Called by ``persona ui``. It holds nothing that is not on disk: ended, it stops 
 from __future__ import annotations
 
 import gc
-import secrets
 import socket
 import threading
 from importlib.resources import files
@@ -113,11 +112,6 @@ def free_port(host: str, port: int) -> int:
             what = f"cannot listen on {host}, port {port} ({error.strerror or error})"
             raise UserError(what, where="--port", fix="choose another one") from None
     return port
-
-
-def new_token() -> str:
-    """Return a random token for the first link."""
-    return secrets.token_urlsafe(24)
 
 
 def link(host: str, port: int, token: str) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -155,7 +156,7 @@ def _refused(connection: Connection, code: int, message: str) -> UserError:
 
 def get(client: Argilla, path: str, **params: object) -> Json:
     """Return the answer to ``GET /api/v1/{path}``."""
-    return _answer(client.http_client.get(f"/api/v1/{path}", params=params))
+    return _call(client, "GET", path, None, params)
 
 
 def items(client: Argilla, path: str) -> list[Json]:
@@ -163,25 +164,34 @@ def items(client: Argilla, path: str) -> list[Json]:
     return list(get(client, path)["items"])
 
 
-def post(client: Argilla, path: str, body: Json) -> Json:
+def post(client: Argilla, path: str, body: Json, **params: object) -> Json:
     """Return the answer to ``POST /api/v1/{path}``."""
-    return _answer(client.http_client.post(f"/api/v1/{path}", json=body))
+    return _call(client, "POST", path, body, params)
 
 
 def put(client: Argilla, path: str, body: Json | None = None) -> Json:
     """Return the answer to ``PUT /api/v1/{path}``."""
-    return _answer(client.http_client.put(f"/api/v1/{path}", json=body))
+    return _call(client, "PUT", path, body, {})
 
 
 def patch(client: Argilla, path: str, body: Json) -> Json:
     """Return the answer to ``PATCH /api/v1/{path}``."""
-    return _answer(client.http_client.patch(f"/api/v1/{path}", json=body))
+    return _call(client, "PATCH", path, body, {})
 
 
-def _answer(response: httpx.Response) -> Json:
-    response.raise_for_status()
-    body: Json = response.json()
-    return body
+def _call(client: Argilla, method: str, path: str, body: Json | None, params: Json) -> Json:
+    response = client.http_client.request(method, f"/api/v1/{path}", params=params, json=body)
+    answer: Json = response.raise_for_status().json()
+    return answer
+
+
+def pages(ask: Callable[..., Json]) -> Iterator[Json]:
+    """Yield a list of records page by page; ``ask`` takes ``offset`` and ``limit``."""
+    total, offset = 1, 0
+    while offset < total:
+        page = ask(offset=offset, limit=PAGE)
+        total, offset = page["total"], offset + PAGE
+        yield page
 
 
 SHARED_WORKSPACE = "review"
@@ -284,16 +294,11 @@ def all_records(
     """
     records: dict[str, Json] = {}
     for _ in range(PASSES):
-        total, offset = 1, 0
-        while offset < total:
-            response = client.http_client.get(
-                f"/api/v1/datasets/{dataset_id}/records",
-                params={"offset": offset, "limit": PAGE, "include": list(include)},
-            )
-            response.raise_for_status()
-            page = response.json()
-            total, offset = page["total"], offset + PAGE
+        for page in pages(
+            partial(get, client, f"datasets/{dataset_id}/records", include=list(include))
+        ):
             records |= {item["id"]: item for item in page["items"]}
+            total = page["total"]
         if len(records) >= total:
             return list(records.values())
     raise UserError(

@@ -11,19 +11,21 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from curation.argilla.client import (
-    PAGE,
     Connection,
     Json,
     connected,
     dataset_name,
     existing_dataset,
     find_dataset,
+    pages,
+    post,
 )
 from curation.argilla.records import order_of, place_of
 from curation.review.reliability import GOLD_FILE, Gold
@@ -253,12 +255,9 @@ def _submit(connection: Connection, name: str, reviews: Sequence[Json]) -> int:
             if not seen[one["record_id"]][1]
         ]
         for start in range(0, len(items), BULK):
-            response = client.http_client.post(
-                "/api/v1/me/responses/bulk", json={"items": items[start : start + BULK]}
-            )
-            response.raise_for_status()
-            refused = [one["error"]["detail"] for one in response.json()["items"] if one["error"]]
-            if refused:
+            batch = {"items": items[start : start + BULK]}
+            results = post(client, "me/responses/bulk", batch)["items"]
+            if refused := [one["error"]["detail"] for one in results if one["error"]]:
                 raise UserError(
                     f"Argilla refused {counted(len(refused), 'review')}, the first: {refused[0]}",
                     where=connection.url,
@@ -270,16 +269,8 @@ def _submit(connection: Connection, name: str, reviews: Sequence[Json]) -> int:
 def _own_records(client: Argilla, dataset: Dataset) -> dict[str, tuple[str, bool]]:
     """Return record → the server's id, and whether this reviewer submitted or discarded it."""
     records: dict[str, tuple[str, bool]] = {}
-    total, offset = 1, 0
-    while offset < total:
-        response = client.http_client.post(
-            f"/api/v1/me/datasets/{dataset.id}/records/search",
-            params={"offset": offset, "limit": PAGE, "include": "responses"},
-            json={},
-        )
-        response.raise_for_status()
-        page = response.json()
-        total, offset = page["total"], offset + PAGE
+    path = f"me/datasets/{dataset.id}/records/search"
+    for page in pages(partial(post, client, path, {}, include="responses")):
         for item in page["items"]:
             record = item["record"]
             done = any(one["status"] != "draft" for one in record.get("responses") or ())

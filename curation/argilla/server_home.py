@@ -16,9 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from curation.argilla.client import Json
 from workbench.errors import UserError
-from workbench.store import atomic_file, expanded
+from workbench.store import expanded, write_json
 
 if TYPE_CHECKING:
     import httpx
@@ -141,14 +143,8 @@ class ServerHome:
             self.save(fresh)
             return fresh
         try:
-            data = json.loads(self.secrets_file.read_text(encoding="utf-8"))
-            return Secrets(
-                auth_secret=data["auth_secret"],
-                owner=Login(**data["owner"]),
-                reviewers={name: Login(**login) for name, login in data["reviewers"].items()},
-                closed=frozenset(data.get("closed", ())),
-            )
-        except (ValueError, KeyError, TypeError):
+            return _SECRETS.validate_json(self.secrets_file.read_bytes())
+        except ValueError:
             raise UserError(
                 "the server's accounts cannot be read",
                 where=str(self.secrets_file),
@@ -157,14 +153,7 @@ class ServerHome:
 
     def save(self, accounts: Secrets) -> None:
         """Write accounts and keys, for the user's eyes alone."""
-        data = {
-            "auth_secret": accounts.auth_secret,
-            "owner": vars(accounts.owner),
-            "reviewers": {name: vars(login) for name, login in accounts.reviewers.items()},
-            "closed": sorted(accounts.closed),
-        }
-        with atomic_file(self.secrets_file, mode=0o600) as file:
-            json.dump(data, file, ensure_ascii=False, indent=1)
+        write_json(self.secrets_file, _SECRETS.dump_python(accounts, mode="json"), mode=0o600)
 
 
 @dataclass(frozen=True)
@@ -193,6 +182,9 @@ class Secrets:
                 )
             reviewers.setdefault(name, Login(name, _password(), ""))
         return replace(self, reviewers=reviewers)
+
+
+_SECRETS = TypeAdapter(Secrets)
 
 
 def _password() -> str:

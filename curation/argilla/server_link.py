@@ -18,6 +18,8 @@ from curation.argilla.client import (
     Connection,
     admit,
     connected,
+    get,
+    items,
     review_workspaces,
 )
 from curation.argilla.server_home import Login, ServerHome
@@ -106,12 +108,8 @@ def disconnect(home: ServerHome) -> bool:
 def accounts_of(connection: Connection) -> dict[str, Login]:
     """Return the accounts of a connected Argilla; passwords are nobody's to read."""
     with connected(connection) as client:
-        response = client.http_client.get("/api/v1/users")
-        response.raise_for_status()
-    return {
-        user["username"]: Login(user["username"], "", user["api_key"])
-        for user in response.json()["items"]
-    }
+        users = items(client, "users")
+    return {user["username"]: Login(user["username"], "", user["api_key"]) for user in users}
 
 
 def open_account(home: ServerHome, connection: Connection, name: str, workspace: str = "") -> None:
@@ -187,9 +185,7 @@ def _checked(url: str) -> str:
 
 def _check_owner(connection: Connection) -> None:
     with connected(connection) as client:
-        response = client.http_client.get("/api/v1/me")
-        response.raise_for_status()
-        role = response.json()["role"]
+        role = get(client, "me")["role"]
     if role != "owner":
         raise UserError(
             f"the API key is of an account with the role '{role}'",

@@ -16,9 +16,7 @@ from typing import Any, Literal
 
 from rounds import layout
 from rounds.artifacts import Records
-from rounds.layout import (
-    RoundFolder,
-)
+from rounds.layout import RoundFolder
 from workbench.records import SPLITS, Preference, Row
 from workbench.store import file_hash
 from workbench.text import counted

@@ -17,10 +17,7 @@ from curation.review.reliability import read_gold
 from rounds import layout
 from rounds.artifacts import Artifact, Records
 from rounds.context import RoundContext
-from rounds.layout import (
-    RoundFolder,
-    trained_rows,
-)
+from rounds.layout import RoundFolder, trained_rows
 from workbench.config import Method
 from workbench.errors import UserError, nearest
 from workbench.records import Record, Review, Row, Score

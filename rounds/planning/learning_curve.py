@@ -15,13 +15,7 @@ from evaluation.learning_curve import LearningCurve, fit_curve
 from rounds.artifacts import Json, Records
 from rounds.comparison import columns_of, counted_traits, means_of
 from rounds.context import RoundContext
-from rounds.layout import (
-    SCORES,
-    TRAIN,
-    VALIDATION,
-    RoundFolder,
-    adapter,
-)
+from rounds.layout import SCORES, TRAIN, VALIDATION, RoundFolder, adapter
 from rounds.layout import write as write_artifact
 from rounds.runner import StageSpec, Work, run_stage
 from rounds.stages.train import load, recipe_path, training_run

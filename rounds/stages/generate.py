@@ -23,9 +23,7 @@ from rounds import layout
 from rounds.artifacts import Records
 from rounds.carry_over import read_carry_over
 from rounds.context import RoundContext
-from rounds.layout import (
-    RoundFolder,
-)
+from rounds.layout import RoundFolder
 from rounds.runner import StageSpec, Work
 from workbench.console import console
 from workbench.dialogue.users import FILE as USERS
@@ -44,6 +42,7 @@ WHO = frozenset({"base_url", "model", "extra_body", "headers", "api_version", "m
 
 def generate_stage(context: RoundContext) -> StageSpec:
     """New rows from a teacher where there is one; the base model's own answer to every row."""
+    user = context.config.simulated_user
     return StageSpec(
         STAGE,
         partial(_generate, context),
@@ -61,11 +60,7 @@ def generate_stage(context: RoundContext) -> StageSpec:
             "teacher": _teachers(context),
             "student": _who(context.config.student),
             "judge": _who(context.config.judge),
-            **(
-                {"simulated_user": _who(user)}
-                if _talks(context) and (user := _user(context))
-                else {}
-            ),
+            **({"simulated_user": _who(user)} if user and _talks(context) else {}),
             **_rows_wanted(context),
         },
         packages=("distilabel", "openai", "torch", "transformers"),
@@ -103,10 +98,6 @@ def _module_file(name: str) -> Path | None:
 def _talks(context: RoundContext) -> bool:
     """Return whether simulated users talk to a teacher."""
     return bool(context.config.teachers) and context.config.generate.conversations > 0
-
-
-def _user(context: RoundContext) -> Endpoint | None:
-    return context.config.simulated_user
 
 
 def _users(context: RoundContext) -> list[SimulatedUser]:
@@ -166,7 +157,7 @@ def teacher_plan(context: RoundContext, seeds: list[Example]) -> TeacherPlan | N
         judge=context.config.judge,
         seed=context.config.seed,
         users=_users(context),
-        user=_user(context),
+        user=context.config.simulated_user,
         own=own,
     )
 
@@ -233,7 +224,7 @@ def _teach(context: RoundContext, work: Work, seeds: list[Example], workdir: Pat
         seed=context.config.seed,
         earlier=[row for one, rows in _earlier_rows(context) for row in one.read(rows)],
         users=_users(context),
-        user=_user(context),
+        user=context.config.simulated_user,
     )
     if taught.talks.conversations:
         work.counts["turns"] = {"planned": taught.talks.planned, **taught.talks.fates}

@@ -20,11 +20,7 @@ from rounds import layout
 from rounds.artifacts import Artifact, Text
 from rounds.comparison import seeds_of
 from rounds.context import RoundContext
-from rounds.layout import (
-    Manifest,
-    RoundFolder,
-    curve,
-)
+from rounds.layout import Manifest, RoundFolder, curve
 from rounds.runner import StageSpec, Work
 from workbench.config import METHODS
 from workbench.inference.endpoint import Paid, TeacherPart

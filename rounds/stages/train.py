@@ -15,13 +15,7 @@ from rounds import layout
 from rounds.artifacts import Records
 from rounds.context import RoundContext
 from rounds.judging import reward_model_key, trusted_reward_model
-from rounds.layout import (
-    RoundFolder,
-    adapter,
-    trained_rows,
-    unpaired,
-    write,
-)
+from rounds.layout import RoundFolder, adapter, trained_rows, unpaired, write
 from rounds.rehearsal import rehearsal_file, with_rehearsal
 from rounds.runner import StageSpec, Work
 from training.adapter_init import check_engine, check_tied

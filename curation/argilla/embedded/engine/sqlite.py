@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,8 +17,6 @@ from argilla_server.models import (
     Dataset,
     MetadataProperty,
     Record,
-    Response,
-    Suggestion,
     User,
     VectorSettings,
 )
@@ -62,40 +60,13 @@ class SQLiteSearchEngine(SearchEngine):
         """Return the engine's name and the version of SQLite."""
         return {"name": NAME, "version": {"number": sqlite3.sqlite_version}}
 
-    async def create_index(self, dataset: Dataset) -> None:
-        """Do nothing: the triggers index every dataset."""
+    async def _is_known(self, *_: object, **__: object) -> None:
+        """Do nothing: triggers index words and vectors as they are written, the rest is read."""
 
-    async def delete_index(self, dataset: Dataset) -> None:
-        """Do nothing: the words go with their records."""
-
-    async def configure_metadata_property(
-        self, dataset: Dataset, metadata_property: MetadataProperty
-    ) -> None:
-        """Do nothing: metadata is read where it lies."""
-
-    async def configure_index_vectors(self, vector_settings: VectorSettings) -> None:
-        """Do nothing: the triggers keep vectors of all settings."""
-
-    async def index_records(self, dataset: Dataset, records: Iterable[Record]) -> None:
-        """Do nothing: the triggers did it in the transaction that wrote the records."""
-
-    async def partial_record_update(self, record: Record, **update: Any) -> None:
-        """Do nothing: the record is read where it lies."""
-
-    async def delete_records(self, dataset: Dataset, records: Iterable[Record]) -> None:
-        """Do nothing: the triggers did it."""
-
-    async def update_record_response(self, response: Response) -> None:
-        """Do nothing: responses are read where they lie."""
-
-    async def delete_record_response(self, response: Response) -> None:
-        """Do nothing: responses are read where they lie."""
-
-    async def update_record_suggestion(self, suggestion: Suggestion) -> None:
-        """Do nothing: suggestions are read where they lie."""
-
-    async def delete_record_suggestion(self, suggestion: Suggestion) -> None:
-        """Do nothing: suggestions are read where they lie."""
+    create_index = delete_index = configure_metadata_property = configure_index_vectors = _is_known
+    index_records = partial_record_update = delete_records = _is_known
+    update_record_response = delete_record_response = _is_known
+    update_record_suggestion = delete_record_suggestion = _is_known
 
     async def get_dataset_progress(self, dataset: Dataset) -> dict[str, int]:
         """Return ``total`` and the count of records of each status; nothing for a draft."""
