@@ -127,8 +127,7 @@ def unprompted(context: RoundContext, **evaluate_settings: object) -> RoundConte
 
     def evaluating(arms: Sequence[str]) -> RoundContext:
         changes = {"arms": tuple(arms), "more": {}, "robustness": "off", **evaluate_settings}
-        evaluate = context.config.evaluate.model_copy(update=changes)
-        return replace(context, config=context.config.model_copy(update={"evaluate": evaluate}))
+        return context.with_settings("evaluate", **changes)
 
     return evaluating([own.name for own in own_arms(evaluating(())) if not own.prompted])
 

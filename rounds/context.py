@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 
 import yaml
+from pydantic import BaseModel
 
 from rounds.layout import CONFIG, RoundFolder, round_number
 from workbench.commands import RUNS, RoundOptions
@@ -109,9 +110,11 @@ class RoundContext:
         _, lines = read_yaml(self.file)
         return f"{self.file}:{lines[keys]}: {dotted}" if keys in lines else dotted
 
-    def waiting(self) -> RoundContext:
-        """Return the same context, with people instead of recorded reviews."""
-        return self._with(review=self.config.review.model_copy(update={"people": True}))
+    def with_settings(self, section: str, **settings: object) -> RoundContext:
+        """Return the same context, with those settings of a section that are not None."""
+        changes = {name: value for name, value in settings.items() if value is not None}
+        own: BaseModel = getattr(self.config, section)
+        return self._with(**{section: own.model_copy(update=changes)})
 
     def importing(
         self,
@@ -148,11 +151,6 @@ class RoundContext:
             served=logs,
         )
 
-    def generating(self, **settings: object) -> RoundContext:
-        """Return the same context, with the settings of ``generate`` that are not None."""
-        changes = {name: value for name, value in settings.items() if value is not None}
-        return self._with(generate=self.config.generate.model_copy(update=changes))
-
     def evaluating(
         self,
         more: Mapping[str, str],
@@ -178,17 +176,7 @@ class RoundContext:
             changes["strengths"] = DIAL
         if prompts:
             changes["prompt_arms"] = ("few-shot", "optimised")
-        if not changes:
-            return self
-        return self._with(evaluate=self.config.evaluate.model_copy(update=changes))
-
-    def tracking(self, tracker: str) -> RoundContext:
-        """Return the same context, with its training curves shown by a tracker."""
-        return self._with(train=self.config.train.model_copy(update={"tracker": tracker}))
-
-    def trained_with(self, seeds: int) -> RoundContext:
-        """Return the same context, its methods trained with so many seeds."""
-        return self._with(train=self.config.train.model_copy(update={"seeds": seeds}))
+        return self.with_settings("evaluate", **changes)
 
     def _with(self, **changes: object) -> RoundContext:
         return replace(self, config=self.config.model_copy(update=changes))

@@ -88,7 +88,7 @@ def pull_reviews(context: RoundContext) -> None:
     """
     check_pushed(context.round)
     ReviewServer.of(context).connect()
-    waiting = context.waiting()
+    waiting = context.with_settings("review", people=True)
     run_spec(waiting, review_stage(waiting, wait=False))
 
 

@@ -265,10 +265,9 @@ def _own_values(recipe: Recipe, space: Mapping[str, Sequence[Any]]) -> dict[str,
 
 
 def _changed(context: RoundContext, method: Method, changes: Mapping[str, Any]) -> RoundContext:
-    train = context.config.train
-    own = {**train.overrides.get(method, {}), **changes}
-    settings = train.model_copy(update={"overrides": {**train.overrides, method: own}})
-    return replace(context, config=context.config.model_copy(update={"train": settings}))
+    before = context.config.train.overrides
+    own = {**before.get(method, {}), **changes}
+    return context.with_settings("train", overrides={**before, method: own})
 
 
 def run_bakeoff(context: RoundContext, models: Sequence[str], method: Method) -> SweepReport:

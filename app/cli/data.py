@@ -189,7 +189,7 @@ def generate(
       persona generate --budget 5.00 --min-share 0.95
       persona generate --ray 10.0.0.1:6379
     """
-    context = context.generating(budget=budget, min_share=min_share, ray=ray)
+    context = context.with_settings("generate", budget=budget, min_share=min_share, ray=ray)
     if plan:
         _print_plan(context)
         return

@@ -93,8 +93,8 @@ def run(
       persona run --wait-for-people --reviewers-per-record 2
     """
     context = context.evaluating({}, robustness=robustness, safety=safety)
-    context = with_overlap(context.waiting() if wait_for_people else context, reviewers_per_record)
-    context = context.trained_with(seeds) if seeds else context
+    context = context.with_settings("review", people=wait_for_people or None)
+    context = with_overlap(context, reviewers_per_record).with_settings("train", seeds=seeds)
     names = stages_until(until, context.config.train.methods)
     outcomes = run_with_seeds(context, names, force=force)
     last = outcomes[-1].stage

@@ -113,7 +113,7 @@ def train(
         if value:  # training would not heed it
             fix = f"add --plan; to train with a recipe write train: {{{method}: …}} in --config"
             raise UserError("is for --plan alone", where=option, fix=fix)
-    run_one(context.tracking(tracker) if tracker else context, method, force)
+    run_one(context.with_settings("train", tracker=tracker), method, force)
 
 
 def _print_tokens(context: RoundContext, method: Method, count: int) -> None:

@@ -6,7 +6,6 @@ Where a home is connected to another Argilla, that one is what is found running.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from curation.argilla.client import is_loopback
 from curation.argilla.server_home import Login, Secrets, ServerHome, ensure_accounts
 from curation.argilla.server_link import accounts_of, link_of
 from workbench.errors import UserError
@@ -149,7 +149,7 @@ def _launch(home: ServerHome, accounts: Secrets, host: str, port: int | None) ->
             where=f"{host}:{port}",
             fix="leave the port out to get a free one, or stop what listens there",
         )
-    if not _is_loopback(host):
+    if not is_loopback(host):
         _LOGGER.warning("warning: Argilla will listen on %s, open to other machines", host)
     home.save(accounts)
     wanted = port or int(home.state().get("port", DEFAULT_PORT))
@@ -328,17 +328,8 @@ def shared_url(home: ServerHome, url: str) -> str:
 
     addresses = (one for part in psutil.net_if_addrs().values() for one in part)
     hosts = (one.address for one in addresses if one.family == socket.AF_INET)
-    host = next((host for host in hosts if not _is_loopback(host)), "127.0.0.1")
+    host = next((host for host in hosts if not is_loopback(host)), "127.0.0.1")
     return re.sub(r"//(127\.0\.0\.1|\[::1\])", f"//{host}", url, count=1)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_taken(host: str, port: int) -> bool:

@@ -212,7 +212,7 @@ def _trait_shares(persona: Persona, rows: Sequence[Example]) -> dict[str, float]
 def _estimate(
     context: RoundContext, seeds: list[Example], plan: tuple[RowRequest, ...]
 ) -> TeacherPlan | None:
-    return teacher_plan(context.generating(plan=plan), seeds) if plan else None
+    return teacher_plan(context.with_settings("generate", plan=plan), seeds) if plan else None
 
 
 def _cost(estimate: TeacherPlan | None) -> Cost | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from curation.argilla.client import Connection
@@ -92,8 +92,7 @@ def with_overlap(context: RoundContext, per_record: int | None) -> RoundContext:
             where="--reviewers-per-record" if per_record else "review.per_record",
             fix="name more of them in review.reviewers of the configuration",
         )
-    changed = review.model_copy(update={"per_record": wanted})
-    return replace(context, config=context.config.model_copy(update={"review": changed}))
+    return context.with_settings("review", per_record=wanted)
 
 
 def _review(context: RoundContext, people: bool, wait: bool, work: Work) -> None:

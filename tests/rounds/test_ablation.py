@@ -90,7 +90,7 @@ def test_a_group_is_left_out_trained_without_and_compared_on_the_same_prompts(
 
 
 def test_further_seeds_are_trained_beside_the_round_and_taken_together(config: Path) -> None:
-    context = _context(config).trained_with(2)
+    context = _context(config).with_settings("train", seeds=2)
     run_spec(context, seeds_stage(context))
 
     report = context.round.read(SEEDS)

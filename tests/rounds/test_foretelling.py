@@ -137,7 +137,7 @@ def test_large_sources_are_not_read_for_it(
 
 
 def test_what_waits_for_people_or_an_endpoint_is_not_foretold(context: RoundContext) -> None:
-    waiting = context.waiting()
+    waiting = context.with_settings("review", people=True)
     foretold = foretell(waiting, ["filter", "review"], a_processor())
 
     assert foretold["review"] is None

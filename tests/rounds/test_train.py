@@ -134,7 +134,7 @@ def test_a_tracker_that_is_not_installed_is_a_mistake_before_anything_runs(
     if find_spec("wandb") is not None:
         pytest.skip("wandb is installed here")
     with pytest.raises(UserError, match="the tracker wandb is not installed — pip install wandb"):
-        run_stages(context.tracking("wandb"), ["sft"], force=["sft"])
+        run_stages(context.with_settings("train", tracker="wandb"), ["sft"], force=["sft"])
 
 
 def test_unsloth_says_what_it_misses(config: Path) -> None:

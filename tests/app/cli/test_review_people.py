@@ -148,7 +148,7 @@ def test_a_run_that_waits_for_people_waits_for_the_adjudicator_too(
 ) -> None:
     monkeypatch.setattr(stage_review, "POLL_SECONDS", 0.2)
     rows = seeds(commands.repo / "datasets" / "gym-trainer")[:3]
-    context = _ready(commands, ROUND + 1, rows).waiting()
+    context = _ready(commands, ROUND + 1, rows).with_settings("review", people=True)
     name = f"gym-trainer-round-{ROUND + 1}"
     owner, logins = owner_of(server), reviewers_of(server)
     seen: list[set[str]] = []
