@@ -24,7 +24,7 @@ def review(folder: Path) -> None:
     server = start(ServerHome((folder / "runs" / ".argilla").absolute()), [REVIEWER], reuse=True)
     persona = load_persona(folder / "datasets" / PERSONA)
     owner = Connection(server.url, server.owner_api_key)
-    login = Connection(server.url, server.login(REVIEWER).api_key)
+    login = Connection(server.url, server.logins[REVIEWER].api_key)
     rounds = sorted((folder / "runs" / PERSONA).glob("round-*"))
     *known, new = (
         {row.id for row in read_records(one / "filter/examples.jsonl", Example)} for one in rounds

@@ -149,11 +149,10 @@ class Progress:
     needed: int = 0
     """Reviews that are still to be submitted, in all, until every record is complete."""
 
-    def enough(self, share: float = 1.0) -> bool:
-        """Return whether ``share`` of the records is reviewed, or no reviewer has any left."""
-        if self.completed >= share * self.total:
-            return True
-        return bool(self.reviewers) and not any(one.left for one in self.reviewers.values())
+    def enough(self) -> bool:
+        """Return whether every record is reviewed, or no reviewer has any left."""
+        waits = not self.reviewers or any(one.left for one in self.reviewers.values())
+        return self.completed >= self.total or not waits
 
 
 def review_progress(

@@ -66,20 +66,6 @@ class Server:
     owner_api_key: str = field(repr=False)
     logins: Mapping[str, Login] = field(repr=False)
 
-    def login(self, username: str) -> Login:
-        """Return the account of a reviewer or of the owner.
-
-        Raises:
-            UserError: There is no such account.
-        """
-        if username not in self.logins:
-            raise UserError(
-                f"no account '{username}' on this server",
-                where=self.url,
-                fix=f"there are: {', '.join(sorted(self.logins))}",
-            )
-        return self.logins[username]
-
 
 @dataclass(frozen=True)
 class Status:

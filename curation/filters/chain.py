@@ -33,19 +33,12 @@ R = TypeVar("R", Example, Preference)
 
 @dataclass(frozen=True)
 class Filtered:
-    """Rows kept and rows dropped, with the share kept."""
+    """Rows kept and rows dropped."""
 
     examples: list[Example]
     drops: list[Drop]
     preferences: list[Preference] = field(default_factory=list)
     """Pairs kept; their drops are among ``drops``."""
-
-    @property
-    def kept_share(self) -> float:
-        """Kept rows over all rows; 1.0 when there were none."""
-        passed = len(self.examples) + len(self.preferences)
-        total = passed + len(self.drops)
-        return passed / total if total else 1.0
 
     @property
     def reasons(self) -> dict[str, int]:

@@ -36,19 +36,15 @@ class Reliability:
     """Reviewer → probability, 0 to 1, that their vote is a record's true outcome."""
 
 
-def dawid_skene(
-    votes: Iterable[ReviewVote], policy: Policy, gold: Mapping[str, str] | None = None
-) -> Reliability:
+def dawid_skene(votes: Iterable[ReviewVote], policy: Policy) -> Reliability:
     """Estimate each record's true outcome and each reviewer's reliability together.
 
     The model is that of Dawid and Skene (1979), "Maximum Likelihood Estimation of Observer
     Error-Rates Using the EM Algorithm", as crowd-kit fits it. A reviewer's reliability is the share
-    of right votes that the fitted error matrix and outcome frequencies imply. The known outcomes in
-    ``gold`` are held fixed.
+    of right votes that the fitted error matrix and outcome frequencies imply.
     """
     rows = [(v.record, v.reviewer, v.outcome(policy)) for v in votes]
-    known = {record: outcome for record, outcome in (gold or {}).items() if rows}
-    outcomes = {vote for _, _, vote in rows} | set(known.values())
+    outcomes = {vote for _, _, vote in rows}
     if len(outcomes) < 2:  # nobody ever voted otherwise: nothing to estimate
         return Reliability(
             {record: dict.fromkeys(outcomes, 1.0) for record, _, _ in rows},
@@ -58,13 +54,10 @@ def dawid_skene(
     from crowdkit.aggregation import DawidSkene
 
     data = pd.DataFrame(rows, columns=["task", "worker", "label"])
-    truth = pd.Series(known, name="label") if known else None
-    if truth is not None:
-        truth.index.name = "task"
     with warnings.catch_warnings():
         # Under pandas 3, crowd-kit 1.4 warns of keywords that a later pandas takes away.
         warnings.simplefilter("ignore", DeprecationWarning)
-        model = DawidSkene(n_iter=ITERATIONS).fit(data, truth)
+        model = DawidSkene(n_iter=ITERATIONS).fit(data)
     assert model.probas_ is not None  # fit() sets it
     posteriors = {
         str(record): {str(label): float(value) for label, value in row.items()}
@@ -90,11 +83,6 @@ class GoldScore:
     reviewer: str
     right: int
     seen: int
-
-    @property
-    def share(self) -> float | None:
-        """Share of right votes, or None where the reviewer saw no gold record."""
-        return self.right / self.seen if self.seen else None
 
 
 def against_gold(

@@ -29,7 +29,7 @@ class Api:
         self.me = username
         self._client = httpx.Client(
             base_url=f"{server.url}/api/v1/",
-            headers={"X-Argilla-Api-Key": server.login(username).api_key},
+            headers={"X-Argilla-Api-Key": server.logins[username].api_key},
             timeout=30,
             trust_env=False,
         )

@@ -128,7 +128,7 @@ def test_a_closed_account_is_waited_for_no_more_and_what_a_server_lost_is_put_ba
         space = existing_dataset(client, owner_of(server), name).workspace
         admit(client, space, ["closed-one", "goes-on"])
     for who in ("closed-one", "goes-on"):
-        login = Connection(server.url, server.login(who).api_key)
+        login = Connection(server.url, server.logins[who].api_key)
         answer(login, name, rows[0].id, fidelity=4, corrected=" *So*, champ.")
         answer(login, name, rows[1].id, "discarded")
     owner = owner_of(server)
@@ -163,4 +163,4 @@ def test_a_closed_account_is_waited_for_no_more_and_what_a_server_lost_is_put_ba
 
 
 def login_of(server: Server) -> Connection:
-    return Connection(server.url, server.login("closed-one").api_key)
+    return Connection(server.url, server.logins["closed-one"].api_key)

@@ -66,7 +66,7 @@ def test_what_a_reviewer_clicks_is_what_is_pulled(
 ) -> None:
     owner = Connection(server.url, server.owner_api_key)
     address = review_progress(owner, persona, ROUND).url
-    ui.sign_in(server.login(REVIEWER))
+    ui.sign_in(server.logins[REVIEWER])
     ui.open(address)
     ui.shows(5)
     guide = ui.guidelines()
@@ -125,7 +125,7 @@ def test_a_conversation_is_read_and_the_correction_is_of_its_last_turn(
     plain = Example(prompt=user_prompt("벤치프레스는요?"), answer=GOOD, topic=persona.topics[0])
     push(owner, persona, TALKS, [plain, talk], reviewers_per_record=1)
     with browsing(chromium, server.url) as ui:
-        ui.sign_in(server.login(REVIEWER))
+        ui.sign_in(server.logins[REVIEWER])
         ui.open(review_progress(owner, persona, TALKS).url)
         ui.search("뻐근")
         ui.shows(1)
@@ -147,7 +147,7 @@ def test_find_similar_shows_the_nearest_question_first(
     ui: ReviewPage, server: Server, persona: Persona
 ) -> None:
     owner = Connection(server.url, server.owner_api_key)
-    ui.sign_in(server.login(REVIEWER))
+    ui.sign_in(server.logins[REVIEWER])
     ui.open(review_progress(owner, persona, ROUND).url)
     ui.search("런지")
     ui.shows(1)

@@ -58,7 +58,7 @@ def test_texts_are_shown_and_come_back_letter_by_letter_and_pictures_beside_them
     ]
     shown = [rows[0], rows[1], rows[5]]
     push(owner, coach, ROUND, rows, reviewers_per_record=1, few_shot=shown, folder=tmp_path)
-    page.sign_in(server.login(REVIEWER))
+    page.sign_in(server.logins[REVIEWER])
     page.open(review_progress(owner, coach, ROUND).url)
     guide = page.guidelines()
     assert all(" ".join(row.answer.split()) in guide for row in shown)

@@ -315,7 +315,10 @@ def test_a_connection_is_saved_only_when_it_works(
         "an address with a password": ("https://me:pw@argilla.example.org", "key"),
         "the API key is not valid there": (team.url, "wrong"),
         "does not answer": ("http://127.0.0.1:9", "key"),
-        "with the role 'annotator'": (source_server.url, source_server.login(REVIEWERS[0]).api_key),
+        "with the role 'annotator'": (
+            source_server.url,
+            source_server.logins[REVIEWERS[0]].api_key,
+        ),
     }
     for what, (url, key) in refused.items():
         with pytest.raises(UserError, match=what) as error:

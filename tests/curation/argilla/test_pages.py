@@ -45,7 +45,7 @@ try:
         ui.page.wait_for_selector("input[type=password]")
         print("seconds", round(time.monotonic() - begin, 2))
         begin = time.monotonic()
-        ui.sign_in(server.login("reviewer-1"))
+        ui.sign_in(server.logins["reviewer-1"])
         ui.page.get_by_text("Your datasets").first.wait_for()
         print("seconds", round(time.monotonic() - begin, 2))
         begin = time.monotonic()
@@ -83,7 +83,7 @@ def test_twenty_rows_by_keyboard_alone(
     failed = {row.id: frozenset(persona.failed_traits(row.answer)) for row in rows.values()}
     suspected = {record: traits for record, traits in failed.items() if traits}
     with browsing(chromium, server.url, locale=locale) as ui:
-        ui.sign_in(server.login(reviewer))
+        ui.sign_in(server.logins[reviewer])
         ui.open(review_progress(owner, persona, "round-090").url)
         ui.page.get_by_role("button", name=submit).last.wait_for()
         for number in range(ROWS):
@@ -130,7 +130,7 @@ def test_which_answer_is_better_is_asked_of_rows_with_two_alone(
     push(owner, persona, "round-091", rows, reviewers_per_record=1, alternatives=two)
     seen: set[str] = set()
     with browsing(chromium, server.url, locale="ko-KR") as ui:
-        ui.sign_in(server.login("one-or-two"))
+        ui.sign_in(server.logins["one-or-two"])
         ui.open(review_progress(owner, persona, "round-091").url)
         for _ in rows:
             seen.add(ui.new_question(seen))

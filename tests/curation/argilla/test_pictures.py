@@ -81,7 +81,7 @@ def test_the_labelers_pictures_are_of_the_real_server(
         ui.page.goto(f"{server.url}/sign-in")
         ui.page.wait_for_selector("input[type=password]")
         picture(ui, folder, "sign-in" if suffix == "en" else "sign-in-ko")
-        ui.sign_in(server.login(REVIEWER))
+        ui.sign_in(server.logins[REVIEWER])
         ui.page.get_by_text(re.compile(round_name)).first.wait_for()
         ui.open(review_progress(owner, persona, round_name).url)
         ui.search(max(re.findall(r"\w+", weak.question), key=len))

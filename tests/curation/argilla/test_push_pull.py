@@ -145,14 +145,14 @@ def test_discards_are_kept_drafts_are_left_out_and_progress_counts_both(
     assert (progress.total, progress.completed, progress.enough()) == (3, 0, False)
 
 
-def test_enough_is_a_share_or_nothing_left_to_do(
+def test_enough_is_every_record_or_nothing_left_to_do(
     owner: Connection, logins: dict[str, Connection], coach: Persona
 ) -> None:
     rows = few(2)
     name = push(owner, coach, "round-004", rows, reviewers_per_record=1).dataset
     answer(logins["reviewer-1"], name, rows[0].id, fidelity=5)
     half = review_progress(owner, coach, "round-004")
-    assert half.enough(0.5) and not half.enough()
+    assert (half.completed, half.total, half.enough()) == (1, 2, False)
     # Nobody can complete a record that all discarded: the round must not wait for it.
     # The server is shared: other tests' reviewers are members of its workspace too.
     accounts = accounts_of(owner)
@@ -173,7 +173,7 @@ def test_a_reviewer_of_one_persona_neither_sees_nor_is_counted_for_another(
     progress = review_progress(owner, other, "round-060")
     assert (list(progress.reviewers), progress.needed) == (["only-ko"], 2)
     assert "only-ko" not in review_progress(owner, coach, "round-060").reviewers
-    login = Connection(owner.url, server.login("only-ko").api_key)
+    login = Connection(owner.url, server.logins["only-ko"].api_key)
     with connected(login) as client:
         assert {dataset.name for dataset in client.datasets} == {progress.dataset}
     answer(login, progress.dataset, few(2)[0].id, fidelity=5)

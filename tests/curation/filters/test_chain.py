@@ -69,7 +69,7 @@ def test_a_faulty_answer_is_dropped_with_its_reason(
 ) -> None:
     filtered = filter_examples([_example(answer)], persona)
     assert [drop.reason for drop in filtered.drops] == [reason]
-    assert filtered.kept_share == 0.0
+    assert (filtered.examples, filtered.preferences) == ([], [])
 
 
 def test_a_good_row_is_kept_as_it_came(persona: Persona) -> None:

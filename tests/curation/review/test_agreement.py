@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from curation.review.agreement import agreement, rules_beside_reviewers
 from curation.review.reliability import against_gold, dawid_skene
 from curation.review.votes import votes_of
@@ -68,13 +66,10 @@ def test_gold_tells_the_reviewer_who_does_not_read() -> None:
         bad = ("unsafe_advice",) if gold[row.id] == "unsafe_advice" else ()
         reviews += [say(row, "careful", 5, bad), say(row, "careless", 5)]
     scores = against_gold(votes_of(reviews), Policy(), gold)
-    assert [(s.reviewer, s.right, s.seen, s.share) for s in scores] == [
-        ("careful", 20, 20, 1.0),
-        ("careless", 10, 20, 0.5),
+    assert [(s.reviewer, s.right, s.seen) for s in scores] == [
+        ("careful", 20, 20),
+        ("careless", 10, 20),
     ]
-    trust = dawid_skene(votes_of(reviews), Policy(), gold)
-    assert trust.reviewers["careful"] == pytest.approx(1.0, abs=1e-6)
-    assert trust.reviewers["careless"] == pytest.approx(0.5, abs=1e-6)
 
 
 def test_dawid_skene_with_nothing_but_one_outcome_is_certain() -> None:
