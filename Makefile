@@ -17,7 +17,7 @@ export PIP_CONSTRAINT :=
 export PYTHONDONTWRITEBYTECODE :=
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-inference bench-answers bench-intervals bench-scorers bench-paraphrases bench-reward-model bench-training bench-grpo bench-gpu bench-gpu-wheels bench-osf bench-import bench-start prove-import clean
+.PHONY: report-picture run ui ui-pictures bench-ui bench-attention test test-fast check setup model docs prove-bundle prove-kills bench-review bench-generation bench-filters bench-growth bench-inference bench-answers bench-side-by-side bench-intervals bench-scorers bench-paraphrases bench-reward-model bench-training bench-grpo bench-gpu bench-gpu-wheels bench-osf bench-import bench-start prove-import clean
 
 run: setup
 	$(BIN)/persona run --preset $(PRESET) $(RUN_FLAGS)
@@ -102,6 +102,10 @@ bench-intervals: setup
 bench-inference: setup
 	$(BIN)/python benchmarks/bench_inference.py --check
 	$(BIN)/python benchmarks/bench_inference.py --check --avx2
+
+# What runs cost each other: three smoke runs at once beside one alone.
+bench-side-by-side: setup
+	$(BIN)/python benchmarks/bench_side_by_side.py
 
 # What the evaluation of a finished round asked, such as that of `make run`.
 bench-answers: setup
