@@ -9,6 +9,7 @@ and in the recipes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from training.device import Fields
@@ -20,6 +21,7 @@ from workbench.persona import Persona
 from workbench.prompts import system_prompt
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import Trainer
 
 _TEMPLATE = "teacher_prompt_template"
@@ -50,8 +52,26 @@ class DemonstrationHooks(MethodHooks):
         return {}
 
     def prepare(self, trainer: Trainer) -> None:
-        """Repair the rollouts."""
+        """Repair the rollouts, and count their tokens."""
         prepare_rollouts(trainer)
+        count_tokens(trainer)
+
+
+def count_tokens(trainer: Trainer) -> None:
+    """Have ``num_tokens`` logged, of prompts and answers: TRL's trainer leaves it out.
+
+    As GRPO's does, the count lies in the trainer's state, so that a checkpoint brings it back.
+    """
+    record = trainer._record_completion_metrics
+
+    def counting(mode: str, batch: Mapping[str, Tensor]) -> None:
+        record(mode, batch)
+        if mode == "train":
+            tokens = batch["prompt_mask"].sum() + batch["completion_mask"].sum()
+            trainer.state.num_input_tokens_seen += int(trainer.accelerator.gather(tokens).sum())
+            trainer._metrics[mode]["num_tokens"] = [trainer.state.num_input_tokens_seen]
+
+    trainer._record_completion_metrics = counting
 
 
 def teacher_template(persona: Persona) -> str:

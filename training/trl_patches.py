@@ -273,11 +273,13 @@ def _product(
 def add_earlier_tokens(entry: dict[str, float], tokens: int) -> None:
     """Add the tokens of the calls before to an entry of the log.
 
-    TRL's trainers for SFT, DPO and KTO count anew after a kill; GRPO's count is a part of the state
-    that is read back.
+    TRL's trainers for SFT, DPO and KTO count anew after a kill; where answers are drawn, the count
+    is a part of the state that is read back.
     """
+    if any("completions/" in name for name in entry):
+        return
     for name in ("num_tokens", "eval_num_tokens"):
-        if name in entry and "reward" not in entry and "eval_reward" not in entry:
+        if name in entry:
             entry[name] += tokens
 
 

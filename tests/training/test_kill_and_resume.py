@@ -61,9 +61,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_losses(
     assert [one["step"] for one in last] == list(range(1, STEPS + 1))
     losses = [one["loss"] for one in first]
     assert [one["loss"] for one in last] == pytest.approx(losses, rel=1e-3, abs=1e-5)
-    # What was counted before the kill counts; TRL's trainer of sdft counts no tokens.
-    assert again.tokens == whole.tokens
-    assert (whole.tokens > 0) == (method != "sdft")
+    # What was counted before the kill counts.
+    assert again.tokens == whole.tokens > 0
     assert not runs[1].checkpoints.exists()
     leaves = [sorted(path.name for path in run.out.iterdir()) for run in runs]
     assert leaves[0] == leaves[1]
