@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -141,8 +142,9 @@ class _SourceReader:
     shown: set[Path] = field(default_factory=set)
     """Files of the pictures that rows name."""
 
-    @property
+    @cached_property
     def parents(self) -> tuple[str, ...]:
+        # Once for all rows: it is a hash of the whole specification.
         return (self.persona.record_id,) if self.persona else ()
 
     def read(self, reading: Reading, rows: Iterator[RawRow], name: str) -> None:

@@ -9,6 +9,7 @@ and the records of our own rounds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -33,6 +34,8 @@ from workbench.records import Message, Messages, Role, user_prompt
 from workbench.text import normalize
 
 _PARTNERS = {"prompt": "completion", "question": "answer", "query": "response"}
+_HALVES, _RAW_BYTES = re.compile("[\ud800-\udfff]"), re.compile("[\udc80-\udcff]")
+"""Half Unicode characters, and those that stand for bytes which are no UTF-8."""
 LONGEST_NAME = 40
 """Characters of a column's name beyond which it is a row, and the names are missing."""
 SHAPES = "{instruction, output}, {prompt, completion}, {messages} or {prompt, chosen, rejected}"
@@ -168,8 +171,8 @@ class _RowParser:
                 value = value.decode()
         if not isinstance(value, str):
             return self._problem(f"'{name}' is not text but {type(value).__name__}")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raw = any("\udc80" <= character <= "\udcff" for character in value)
+        if _HALVES.search(value):
+            raw = _RAW_BYTES.search(value)
             what = "holds bytes that are no UTF-8" if raw else "holds half a Unicode character"
             return self._problem(f"'{name}' {what}")
         text = normalize(value, self.columns.changes).strip()
