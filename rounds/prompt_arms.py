@@ -23,7 +23,7 @@ from evaluation.sense import SenseInput, language_loss
 from rounds.context import RoundContext
 from rounds.layout import PRICES, RoundFolder
 from workbench.arm_names import FEW_SHOT, OPTIMISED, is_prompted
-from workbench.console import console, in_words
+from workbench.console import console, in_words, track
 from workbench.errors import UserError
 from workbench.inference.answer_cache import CACHE
 from workbench.inference.embedder import make_embedder
@@ -123,12 +123,18 @@ class PromptSearch:
         persona = self.context.persona
         base, room = self.pool.use(Arm("base")), self.max_new_tokens
         loss = partial(answer_loss, *base, rows=rows, room=room)
-        search = search_few_shot(
-            self.train,
-            lambda shown: loss(system_prompt(persona, shown)),
-            shots=self.context.config.evaluate.shots,
-            seed=self.context.config.seed,
-        )
+        with track("choosing examples", TRIALS) as advance:
+
+            def loss_of(shown: Sequence[Example]) -> float | None:
+                advance()
+                return loss(system_prompt(persona, shown))
+
+            search = search_few_shot(
+                self.train,
+                loss_of,
+                shots=self.context.config.evaluate.shots,
+                seed=self.context.config.seed,
+            )
         if search.loss is None:
             raise self._no_rows("few-shot")
         return SearchedPrompt(
