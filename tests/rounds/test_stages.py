@@ -168,8 +168,8 @@ def test_stages_of_a_model_read_no_file_of_a_round_twice(
         opened[spec.name] = _run_watched(one, spec)
     assert all(opened.values()), "each reads something"
     twice = {name: {k: n for k, n in counts.items() if n > 1} for name, counts in opened.items()}
-    # A training hashes what it is measured by too; its own rows it writes anew.
-    rows = {"round-001/split/validation.jsonl": 2}
+    # A training hashes what it learns from and is measured by too.
+    rows = {"round-001/split/train.jsonl": 2, "round-001/split/validation.jsonl": 2}
     assert twice == {"generate": {}, "sft": rows, "evaluate": {}, "report": {}}
 
 
