@@ -141,7 +141,10 @@ def language_loss(language: Language, pool: ModelPool, folder: Path) -> tuple[Lo
         new = {key: text for key, text in worded.items() if key not in known}
         if new:
             sums = text_likelihoods(*pool.use(base), list(new.values()))
-            known |= {key: -total / count for key, (total, count) in zip(new, sums, strict=True)}
+            # A text of one token has none that is foretold.
+            known |= {
+                k: -total / max(count, 1) for k, (total, count) in zip(new, sums, strict=True)
+            }
             write_json(file, known)
         return [known[_text_key(text)] if text else 0.0 for text in texts]
 

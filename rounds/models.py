@@ -315,6 +315,8 @@ def _recorded(
     arms = [
         a.name for a in own_arms(context) if a.stage == arm.stage and _prompt_part(a.name) == prompt
     ]
+    if arm.name in searched_prompts(context.round):  # whatever this configuration asks for
+        arms = [arm.name]
     answers = RESPONSES
     if strength != 1:
         arms = [scaled_name(arm, strength) for arm in arms]

@@ -118,7 +118,7 @@ def rows_now(context: RoundContext) -> list[LiveRow]:
         before = _standing(one, live)
         try:
             rows = _generated_rows(one, live)
-        except UserError:
+        except (UserError, FileNotFoundError):
             if _standing(one, live) == before:
                 raise
             continue

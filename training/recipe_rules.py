@@ -131,7 +131,7 @@ def _sections(recipe: Recipe) -> Iterator[Problem]:
     if recipe.data != "chat" and recipe.method != "sft":
         yield Problem(("data",), f"is {recipe.data}, which only sft takes", "leave it out")
     if recipe.rehearsal.rows and (recipe.method != "sft" or recipe.data != "chat"):
-        yield Problem(("rehearsal", "rows"), "are for sft on chats", "leave them out")
+        yield Problem(("rehearsal", "rows"), "are for sft on chats", "set them to 0")
     if recipe.trainer.get("assistant_only_loss") and recipe.data != "chat":
         what = f"is for conversations, and the recipe's data are {recipe.data}"
         yield Problem(("trainer", "assistant_only_loss"), what, "leave it out")

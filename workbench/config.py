@@ -59,8 +59,9 @@ class GenerateSettings(Settings):
     """Least share of the traits that an answer of a conversation shows; below it the teacher
     critiques and repairs it once."""
     steps: tuple[StepName, ...] = ()
-    """Steps of your own that every answer goes through before it is judged, such as
-    ``my_steps:Shorten``: classes of distilabel's in a module that Python finds."""
+    """Steps of your own that every answer to a question goes through before it is judged, such as
+    ``my_steps:Shorten``: classes of distilabel's in a module that Python finds. Answers of
+    conversations do not go through them."""
     margin: float = Field(default=0.2, ge=0, le=1)
     """Least difference of the two fidelities of a generated pair."""
     budget: float | None = Field(default=None, ge=0)

@@ -73,11 +73,13 @@ class _SaysWhatLoads(MetaPathFinder):
     takes, whichever module imports it, in a terminal and in a log.
     """
 
+    announced = False
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname in SLOW:
-            sys.meta_path.remove(self)
+        if fullname in SLOW and not self.announced:
+            self.announced = True
             click.echo(f"loading {fullname}: a few seconds", err=True)
         return None
 

@@ -65,6 +65,8 @@ def sweep(context: RoundContext, tried: tuple[str, ...], trials: int, method: Me
 def bakeoff(context: RoundContext, models: tuple[str, ...], method: Method) -> None:
     """Train the same rows on several bases; validation rows decide, and no test row is read.
 
+    It goes on where it was killed.
+
     \b
     Example:
       persona bakeoff --base smollm2-135m --base models/other

@@ -22,6 +22,7 @@ from training.self_distillation import teacher_template
 from training.tokens import fit, splits_rows
 from workbench.checks import EmojiRule, Lacks, LengthRule, Matches
 from workbench.errors import UserError
+from workbench.inference import reasoning
 from workbench.inference.base_models import compute_dtype, load_tokenizer
 from workbench.parts import SENTENCE_END
 from workbench.prompts import page_templates
@@ -57,7 +58,7 @@ def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> 
         raise UserError(what, where=str(out), fix="name a new folder")
     tokenizer = load_tokenizer(run.model)
     rows = _rows(run, tokenizer, out)
-    packages = [*_PACKAGES, *(["emoji"] if traits else [])]
+    packages = [*_PACKAGES, *(["emoji"] if run.method == "grpo" else [])]
     versions = {package: version(package).partition("+")[0] for package in packages}
     teacher = _teacher(run)
     text = _script(run, name, engine, tokenizer.eos_token, versions)
@@ -71,9 +72,10 @@ def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> 
         (draft / "requirements.txt").write_text(pins, encoding="utf-8")
         if teacher:
             (draft / TEACHER).write_text(teacher, encoding="utf-8")
-        if traits:
+        if run.method == "grpo":
             write_json(draft / TRAITS, traits)
             (draft / REWARDS).write_text(_rewards(run), encoding="utf-8")
+            shutil.copyfile(reasoning.__file__, draft / "reasoning.py")
         if run.adapter and not run.recipe.makes_adapter:
             shutil.copytree(run.adapter, draft / "start")
     return out / SCRIPT
@@ -148,11 +150,10 @@ def _traits(run: TrainingRun) -> list[dict[str, Any]]:
     if run.method != "grpo":
         return []
     assert run.persona is not None, "grpo rewards a persona's traits"
-    settings = (run.recipe.rewards or RewardSettings()).model_copy(update={"think": 0.0})
-    rewards = make_rewards(run.persona, settings, run.seed)
+    rewards = make_rewards(run.persona, run.recipe.rewards or RewardSettings(), run.seed)
     checks = {trait.id: trait.check for trait in run.persona.rule_traits}
     names = (*rewards.rewarded, *rewards.held_out)
-    weights = dict(zip(names, rewards.weights, strict=True))
+    weights = dict(zip(names, rewards.weights, strict=False))  # TRL's own reward comes behind them
     beyond = [name for name in names if not isinstance(checks[name], _PLAIN)]
     if rewarded := [name for name in beyond if weights[name]]:
         listed, language = ", ".join(rewarded), run.persona.language

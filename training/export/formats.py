@@ -53,6 +53,7 @@ _NO_ADAPTER = (
 )
 _CONTEXT = 2048
 """Tokens of a conversation that Ollama and vLLM are told to make room for, a prompt beside them."""
+_POSITIONS = "max_position_embeddings"
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,13 @@ class Export:
     @property
     def context(self) -> int:
         """Tokens of prompt and answer together that a server has to have room for."""
-        longest = int(self.source.base_config()["max_position_embeddings"])
+        config = self.source.base_config()
         tokens = load_tokenizer(self.source.base)(self.system, add_special_tokens=False)
-        return min(_CONTEXT + len(tokens["input_ids"]), longest)
+        wanted = _CONTEXT + len(tokens["input_ids"])
+        # Models that read images keep it with their text part; some name no longest context at all.
+        places = (config, config.get("text_config") or {})
+        longest = [one[_POSITIONS] for one in places if _POSITIONS in one]
+        return min(wanted, *map(int, longest)) if longest else wanted
 
 
 def export_adapter(export: Export) -> ParityReport | None:
@@ -121,6 +126,7 @@ def export_merged(export: Export, dtype: str) -> ParityReport | None:
     _check_space(export, source.stored_bytes * (2 if dtype == "float32" else 1))
     with whole_folder(export.out) as out:
         write_merged(source, out, dtype=dtype)
+        lead_by(out / TEMPLATE, export.system)
         compute = gate_dtype(source.base)
         answers = ask(ReferenceModel.open(out, compute), export.prompts)
         bounds = BOUNDS[dtype if compute is torch.float32 else "bfloat16"]

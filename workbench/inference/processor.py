@@ -116,7 +116,9 @@ def use(settings: ProcessorSettings) -> None:
 def using(settings: ProcessorSettings) -> AbstractContextManager[None]:
     """Within the block, compute with ``settings``; after it, with what was named before.
 
-    Rounds of one process whose configurations differ each compute with their own.
+    So rounds of one process whose configurations differ each compute with their own, one after
+    another: all threads of a process share what is named, and a number of threads stays until
+    another one is named.
     """
     return environment({_VARIABLE: settings.model_dump_json(exclude_none=True)})
 
