@@ -22,7 +22,6 @@ from training.self_distillation import teacher_template
 from training.tokens import fit, splits_rows
 from workbench.checks import EmojiRule, Lacks, LengthRule, Matches
 from workbench.errors import UserError
-from workbench.inference import reasoning
 from workbench.inference.base_models import compute_dtype, load_tokenizer
 from workbench.parts import SENTENCE_END
 from workbench.prompts import page_templates
@@ -75,7 +74,6 @@ def eject(run: TrainingRun, out: Path, *, name: str, engine: Engine = "trl") -> 
         if run.method == "grpo":
             write_json(draft / TRAITS, traits)
             (draft / REWARDS).write_text(_rewards(run), encoding="utf-8")
-            shutil.copyfile(reasoning.__file__, draft / "reasoning.py")
         if run.adapter and not run.recipe.makes_adapter:
             shutil.copytree(run.adapter, draft / "start")
     return out / SCRIPT

@@ -181,7 +181,6 @@ def test_the_scripts_rewards_are_the_personas_checks(
     sft_adapter: Path,  # noqa: F811
     repo: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The shipped recipe and trainer, reasoning rewarded too."""
     persona = load_persona(repo / "datasets" / "gym-trainer")
@@ -198,7 +197,6 @@ def test_the_scripts_rewards_are_the_personas_checks(
     )
     script = eject(run, tmp_path / "ejected", name=persona.name)
     _checked(script)
-    monkeypatch.syspath_prepend(str(script.parent))
     spec = importlib.util.spec_from_file_location("ejected", script.with_name("rewards.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -210,11 +208,10 @@ def test_the_scripts_rewards_are_the_personas_checks(
     texts += ["1. This.\n2. I'll wait… 🔥", "Why? because\n\n!!! 😀😀😀😀", "Perhaps today, champ."]
     texts += [
         "<thinking>x 💪</thinking>Hi champ",
-        "Hi champ <think>x</think> there 🔥",
+        "Hi champ <think>x 💪💪💪💪</think> there 🔥",
+        "why, why 💪💪💪💪</think>Right now, champ! 💪",
         "Type `<think>` first, champ.",
         "Champ uses the word <think> here.",
-        "<think>x</think><answer>Right now, champ! 💪</answer>",
-        "<|channel|>analysis<|message|>💪💪<|end|><|channel|>final<|message|>Hi champ",
     ]
     seen = set()
     for trait, function in zip(module.TRAITS, module.REWARDS[:-1], strict=True):
