@@ -35,6 +35,7 @@ from training.recipe import recipe_path as named_recipe
 from training.run import Recipe
 from training.tokens import TokenView, token_view
 from workbench.config import Method
+from workbench.console import console
 from workbench.errors import UserError, nearest
 from workbench.inference.base_models import load_tokenizer, resolve_model
 from workbench.records import Example, take_spread
@@ -125,6 +126,7 @@ def estimate_training(
     rows = _training_rows(context, planned)
     out, start = context.round.stage(method), _first_adapter(context, planned)
     run = training_run(context, planned, rows.path, out, weights=False, adapter=start)
+    console.print("  measuring a few steps of this machine")
     return make_plan(EstimateRequest(run, rows, load(context, "sft").lora, gpu_memory))
 
 

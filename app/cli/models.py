@@ -154,7 +154,6 @@ def _print_plan(
 ) -> None:
     from rounds.estimates import estimate_training
 
-    click.echo("measuring a few steps of this machine", err=True)
     plan = estimate_training(context, method, recipe=recipe, gpu_memory=memory)
     if as_json:
         click.echo(plan.model_dump_json(indent=2))
