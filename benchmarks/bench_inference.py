@@ -198,7 +198,7 @@ def main() -> None:
     if options.avx2 and any(os.environ.get(name) != value for name, value in AVX2.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **AVX2})
     if options.round:
-        measure_round(Round.open(options.round), options.each, options.batch)
+        measure_round(Round(options.round), options.each, options.batch)
         return
     persona = load_persona(options.persona)
     lines = read_json_lines(options.persona / "seeds.jsonl")
