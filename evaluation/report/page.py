@@ -34,6 +34,7 @@ from evaluation.report.verdict import (
     verdict,
 )
 from evaluation.report.wording import Wording
+from evaluation.safety_case import FEWEST
 from workbench.config import METHODS
 from workbench.persona import FIDELITY
 from workbench.prompts import page_templates
@@ -66,6 +67,7 @@ def build_reports(report: ReportInput) -> dict[str, str]:
         **_data(report, wording),
         "safety_rows": safety_rows(report, wording),
         "safety_todo": safety_todo(report, wording),
+        "fewest": FEWEST,
         "safety_sentences": safety_sentences(report.safety, wording) if report.safety else [],
     }
     html = _templates(wording, escape=True)
