@@ -5,12 +5,13 @@ several threads. Called by ``training/trainer.py`` and ``training/plan/timing.py
 
 A small model's products are too short to be shared by processor threads: these wait for one another
 at the end of each of some ten thousand operations of a step, and beside another process they nearly
-stop. Here a thread computes rows of its own, there and back, and waits for nobody. Rows of one
-length are put together, so that less padding is computed.
+stop. Here a thread computes rows of its own, there and back, and waits for nobody. They are laid
+end to end (:mod:`training.end_to_end`): no padding is computed, and what they begin with once.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.device import together
+from training.end_to_end import EndToEnd, attending_to, attention_by_rows, lay_end_to_end
+from workbench.inference.engines.streams import threads_for_rows
 
 if TYPE_CHECKING:
     import torch
@@ -25,22 +28,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from trl.trainer.utils import FusedCausalLMOutput
 
-_LARGEST = 500_000_000
-"""Weights of a model whose rows are dealt out; products of a larger one keep all threads busy."""
 _FEWEST = 2
 """Rows of a part: a product of fewer leaves the processor waiting for memory."""
 _ROWS = {"input_ids", "attention_mask", "labels"}
 """Inputs that are cut by rows. A pass with others, such as images or packed rows, stays whole."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some rows of a batch."""
-
-    rows: Tensor
-    """Their places in it."""
-    length: int
-    """Columns that are not padding in all of them."""
 
 
 @contextmanager
@@ -48,17 +39,20 @@ def rows_in_threads(model: PeftModel, *, checkpointing: bool = False) -> Iterato
     """Within the block, deal out the rows of a pass with TRL's fused head; yield to how many.
 
     That is 1, and nothing changes, where it could not pay or not be the same: on a GPU, for a large
-    model, with dropout (whose numbers are drawn in the order of rows), where blocks are computed
-    again in the backward pass, and where other processes train with this one.
+    model, with dropout, with layers that mix tokens otherwise than by attention, where blocks are
+    computed again in the backward pass, and where other processes train with this one.
     """
     import torch
 
-    threads = torch.get_num_threads()
+    threads = threads_for_rows(model)
     if checkpointing or threads < _FEWEST or not _can_be_apart(model):
         yield 1
         return
     plain = model.forward
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with (
+        attention_by_rows(),
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         model.forward = _Apart(plain, pool, threads)
         try:
             yield threads
@@ -69,18 +63,22 @@ def rows_in_threads(model: PeftModel, *, checkpointing: bool = False) -> Iterato
 
 
 def _can_be_apart(model: PeftModel) -> bool:
-    if model.device.type != "cpu" or together() or model.num_parameters() > _LARGEST:
+    """Return whether no number is drawn, and attention alone mixes tokens, whose places are given.
+
+    With dropout, numbers would be drawn in another order.
+    """
+    base, modules = model.get_base_model(), list(model.modules())
+    config = base.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if together() or not kinds <= {"full_attention", "sliding_attention"}:
         return False
-    modules = list(model.modules())
+    if base.config._attn_implementation != "sdpa":
+        return False
     if any(float(getattr(one, "attention_dropout", 0) or 0) for one in modules):
         return False
     if any(type(one).__name__ == "Dropout" and one.p > 0 for one in modules):
         return False
-    # Such rotary embeddings keep what the last batch needed.
-    return not any(
-        hasattr(one, "long_inv_freq") or getattr(one, "rope_type", "") == "dynamic"
-        for one in modules
-    )
+    return "position_ids" in inspect.signature(type(base).forward).parameters
 
 
 class _Apart:
@@ -100,51 +98,52 @@ class _Apart:
             parts = _parts(inputs["attention_mask"], self._threads)
         if len(parts) < _FEWEST:
             return self._plain(*args, **inputs)
-        apart = _in_this_mode(self._plain)
-        outputs = list(self._pool.map(lambda part: apart(**_of_part(inputs, part)), parts))
-        return _joined(outputs, parts, inputs["labels"][:, 1:].shape, self._pool)
+        sequences = [lay_end_to_end(inputs, rows) for rows in parts]
+        rest = {name: value for name, value in inputs.items() if name not in _ROWS}
+        apart = _in_this_mode(self._plain, rest)
+        outputs = list(self._pool.map(apart, sequences))
+        return _joined(outputs, sequences, inputs["labels"][:, 1:].shape, self._pool)
 
 
-def _parts(mask: Tensor, threads: int) -> list[_Part]:
-    """Return a batch's rows by length, dealt out so that the longest part is as short as can be."""
+def _parts(mask: Tensor, threads: int) -> list[Tensor]:
+    """Return a batch's rows dealt out so that each part has about as many tokens."""
     import torch
 
-    lengths = mask.size(1) - mask.flip(1).argmax(1)
-    order = torch.argsort(lengths, descending=True, stable=True)
-    count = min(threads, len(order) // _FEWEST)
-    return (
-        [_Part(rows, max(int(lengths[rows[0]]), 2)) for rows in order.chunk(count) if len(rows)]
-        if count
-        else []
-    )
+    count = min(threads, len(mask) // _FEWEST)
+    parts: list[list[int]] = [[] for _ in range(count)]
+    lengths = mask.sum(1).tolist()
+    for row in sorted(range(len(mask)) if count else (), key=lambda row: -lengths[row]):
+        min(parts, key=lambda part: sum(lengths[one] for one in part)).append(row)
+    return [torch.tensor(sorted(part)) for part in parts]
 
 
-def _of_part(inputs: dict[str, Any], part: _Part) -> dict[str, Any]:
-    cut = {name: inputs[name][part.rows, : part.length] for name in _ROWS}
-    return {**inputs, **cut}
-
-
-def _in_this_mode(call: Callable[..., object]) -> Callable[..., Any]:
+def _in_this_mode(
+    call: Callable[..., object], options: dict[str, Any]
+) -> Callable[[EndToEnd], Any]:
     """Return a call that computes in another thread as this one would: gradients and autocast."""
     import torch
 
     gradients = torch.is_grad_enabled()
     half, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
-    def made(**inputs: object) -> Any:
-        with torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype, enabled=half):
-            return call(**inputs)
+    def made(sequence: EndToEnd) -> Any:
+        with (
+            torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", dtype, enabled=half),
+            attending_to(sequence),
+        ):
+            return call(**{**options, **sequence.inputs})
 
     return made
 
 
 def _joined(
     outputs: Sequence[FusedCausalLMOutput],
-    parts: Sequence[_Part],
+    parts: Sequence[EndToEnd],
     shape: torch.Size,
     pool: ThreadPoolExecutor,
 ) -> FusedCausalLMOutput:
-    """Return the outputs of all rows, zero where a part has cut padding away."""
+    """Return the outputs of all rows as in one pass, zero where nothing follows."""
     import torch
 
     fields: dict[str, Any] = {}
@@ -152,7 +151,7 @@ def _joined(
         if isinstance(first, torch.Tensor) and first.dim() == len(shape):
             fields[name] = first.new_zeros(shape)
             for output, part in zip(outputs, parts, strict=True):
-                fields[name][part.rows, : part.length - 1] = output[name].detach()
+                fields[name][part.rows, part.columns] = output[name].detach()[0, part.source]
     if outputs[0].log_probs.requires_grad:
         ways = [output.log_probs for output in outputs]
         anchor = torch.zeros((), requires_grad=True)
@@ -167,7 +166,7 @@ class _Joined:
     """The log-probabilities of all parts, each with the way back through its own pass."""
 
     log_probs: Sequence[Tensor]
-    parts: Sequence[_Part]
+    parts: Sequence[EndToEnd]
     pool: ThreadPoolExecutor
 
     def backward(self, gradient: Tensor) -> None:
@@ -177,8 +176,10 @@ class _Joined:
         """
         import torch
 
-        def back(log_probs: Tensor, part: _Part) -> None:
-            torch.autograd.backward(log_probs, gradient[part.rows, : part.length - 1])
+        def back(log_probs: Tensor, part: EndToEnd) -> None:
+            own = torch.zeros_like(log_probs)
+            own[0, part.source] = gradient[part.rows, part.columns]
+            torch.autograd.backward(log_probs, own)
 
         list(self.pool.map(back, self.log_probs, self.parts))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from training import row_threads
+from training.end_to_end import lay_end_to_end
 from training.row_threads import rows_in_threads
 
 from .conftest import DPO, SFT, built, recipe_of, run_of
@@ -43,16 +45,24 @@ def trainer(tiny_model: Path, examples: Path, tmp_path: Path) -> Trainer:
     return made
 
 
-def of_uneven_rows() -> dict[str, Tensor]:
-    """Five rows of 4 to 12 tokens, padded right, with a prompt of two tokens each."""
+def of_uneven_rows(alike: int = 0, learnt: int = 2, *, left: bool = False) -> dict[str, Tensor]:
+    """Five rows of 6 to 14 tokens, the first of which are ``alike``; learnt from a column on."""
     import torch
 
-    lengths = torch.tensor([7, 12, 4, 9, 5])
-    ids = torch.arange(60).reshape(5, 12) % 50
-    mask = (torch.arange(12) < lengths[:, None]).long()
+    lengths = torch.tensor([9, 14, 6, 11, 7])
+    ids = torch.arange(70).reshape(5, 14) % 50
+    ids[:, :alike] = torch.arange(alike)
+    mask = (torch.arange(14) < lengths[:, None]).long()
     labels = ids.masked_fill(mask == 0, -100)
-    labels[:, :2] = -100
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    labels[:, :learnt] = -100
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    if not left:
+        return inputs
+    moved = [14 - length for length in lengths.tolist()]
+    return {
+        name: torch.stack([row.roll(by) for row, by in zip(value, moved, strict=True)])
+        for name, value in inputs.items()
+    }
 
 
 def outputs_and_gradient(trainer: Any, inputs: dict[str, Tensor]) -> tuple[Any, Tensor]:
@@ -67,10 +77,21 @@ def outputs_and_gradient(trainer: Any, inputs: dict[str, Tensor]) -> tuple[Any, 
     return outputs, torch.cat(grads)
 
 
-def test_parts_give_the_outputs_and_gradients_of_the_whole(trainer: Any) -> None:
+BATCHES = {
+    "nothing alike": of_uneven_rows(),
+    "alike and unlearnt": of_uneven_rows(alike=4, learnt=5),
+    "alike and learnt": of_uneven_rows(alike=4, learnt=2),
+    "all learnt": of_uneven_rows(alike=4, learnt=0),
+    "padded left": of_uneven_rows(alike=4, learnt=5, left=True),
+}
+
+
+@pytest.mark.parametrize("inputs", BATCHES.values(), ids=BATCHES)
+def test_parts_give_the_outputs_and_gradients_of_the_whole(
+    trainer: Any, inputs: dict[str, Tensor]
+) -> None:
     import torch
 
-    inputs = of_uneven_rows()
     whole, gradient = outputs_and_gradient(trainer, inputs)
     with rows_in_threads(trainer.model) as threads:
         apart, same = outputs_and_gradient(trainer, inputs)
@@ -81,9 +102,66 @@ def test_parts_give_the_outputs_and_gradients_of_the_whole(trainer: Any) -> None
     assert float((gradient - same).norm() / gradient.norm()) < CLOSE
 
 
-def test_rows_of_one_length_are_put_together_and_padding_is_cut() -> None:
+@pytest.mark.parametrize("family", ["mistral", "gemma3_text"])
+def test_a_sliding_window_slides_within_each_row(family: str) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from trl.trainer.utils import add_fused_lm_head
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=60,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=7,  # of Gemma's the sixth attends to all
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=4,
+    )
+    base = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    add_fused_lm_head(base)
+    lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    trainer = SimpleNamespace(model=get_peft_model(base, lora))
+    for inputs in (BATCHES["alike and unlearnt"], BATCHES["nothing alike"]):
+        whole, gradient = outputs_and_gradient(trainer, inputs)
+        with rows_in_threads(trainer.model) as threads:
+            apart, same = outputs_and_gradient(trainer, inputs)
+        assert threads == 2
+        torch.testing.assert_close(apart.log_probs, whole.log_probs, atol=1e-4, rtol=1e-4)
+        assert float((gradient - same).norm() / gradient.norm()) < CLOSE
+
+
+def test_threads_have_about_as_many_tokens_each() -> None:
     parts = row_threads._parts(of_uneven_rows()["attention_mask"], threads=2)
-    assert [(part.rows.tolist(), part.length) for part in parts] == [([1, 3, 0], 12), ([4, 2], 5)]
+    assert [part.tolist() for part in parts] == [[1, 4], [0, 2, 3]]  # 14 and 7, 9, 6 and 11
+
+
+def test_what_all_rows_begin_with_is_laid_once_and_no_padding() -> None:
+    import torch
+
+    inputs = of_uneven_rows(alike=4, learnt=5)
+    laid = lay_end_to_end(inputs, torch.tensor([0, 2]))
+
+    ids = inputs["input_ids"]
+    assert laid.prefix == 4 and laid.lengths == (5, 2)
+    assert laid.ids.tolist() == [[*range(4), *ids[0, 4:9].tolist(), *ids[2, 4:6].tolist()]]
+    assert laid.positions.tolist() == [[*range(9), 4, 5]]
+    # The first token that is learnt is predicted by the row's own last unlearnt one.
+    learnt = [*[-100] * 4, *ids[0, 5:9].tolist(), -100, ids[2, 5].item(), -100]
+    assert laid.next_labels.tolist() == [learnt]
+
+
+def test_a_beginning_is_shared_as_far_as_nothing_after_it_is_learnt() -> None:
+    import torch
+
+    rows = torch.tensor([0, 2])
+    assert lay_end_to_end(of_uneven_rows(alike=4, learnt=2), rows).prefix == 1
+    assert lay_end_to_end(of_uneven_rows(alike=4, learnt=0), rows).prefix == 0
+    # A row that is all of the beginning keeps a token of its own.
+    assert lay_end_to_end(of_uneven_rows(alike=8, learnt=9), rows).prefix == 5
 
 
 def test_after_it_the_pass_is_the_plain_one_and_threads_are_as_before(trainer: Any) -> None:
@@ -104,13 +182,16 @@ def test_a_mistake_in_a_thread_is_raised(trainer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "checkpointing"), [("", True), ("dropout", False), ("processes", False)]
+    ("change", "checkpointing"),
+    [("", True), ("dropout", False), ("processes", False), ("mixing", False)],
 )
 def test_what_would_not_be_the_same_stays_whole(
     trainer: Any, change: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
+    if change == "mixing":
+        trainer.model.config.layer_types = ["full_attention", "conv"]
     if change == "dropout":
         trainer.model.add_module("drop", torch.nn.Dropout(0.1))
     if change == "processes":

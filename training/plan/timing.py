@@ -162,7 +162,7 @@ def _pass_of(profile: EstimateProfile, layers: int, wanted: TimedPass) -> Callab
 
     def once() -> None:
         # Around the backward pass too: checkpointing computes attention again there.
-        with rows_in_threads(short, checkpointing=whole), cpu_attention():
+        with cpu_attention(), rows_in_threads(short, checkpointing=whole):
             with (
                 torch.set_grad_enabled(wanted.backward),
                 torch.autocast(device, dtype, enabled=profile.half),

@@ -7,7 +7,12 @@ measures general text and the sense of answers, and by the losses of single rows
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+from workbench.inference.engines.streams import threads_for_rows
+from workbench.inference.packed_weights import packed_weights
+from workbench.inference.processor import processor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +20,10 @@ if TYPE_CHECKING:
 
 Foretold = tuple[Sequence[int], int]
 """Token ids, and the place of the first one that is to be foretold, from 1."""
+_MOST_TOKENS = 512
+"""Tokens of a batch on a processor; each has logits of the whole vocabulary."""
+_WORTH_PACKING = 10_000
+"""Tokens whose products spare more time than it takes to lay the weights out."""
 
 
 def right_padded(texts: Sequence[Sequence[int]], model: PreTrainedModel) -> dict[str, Tensor]:
@@ -32,24 +41,53 @@ def log_likelihoods(
     model: PreTrainedModel, texts: Sequence[Foretold], *, batch_size: int = 16
 ) -> list[tuple[float, int]]:
     """Return each text's (sum in nats, tokens counted); the longest go through the model first."""
-    order = sorted(range(len(texts)), key=lambda place: -len(texts[place][0]))
+    import torch
+
+    local = model.device.type == "cpu"
+    batches = list(_batches(texts, batch_size, _MOST_TOKENS if local else None))
+    threads = threads_for_rows(model)
+    packs = local and processor().packed and sum(len(ids) for ids, _ in texts) > _WORTH_PACKING
     every: dict[int, tuple[float, int]] = {}
-    for first in range(0, len(order), batch_size):
-        places = order[first : first + batch_size]
-        sums = _batch([texts[place] for place in places], model)
-        every |= dict(zip(places, sums, strict=True))
+    before = torch.get_num_threads()
+    with (
+        packed_weights(model, _MOST_TOKENS if packs else 0),
+        ThreadPoolExecutor(
+            threads, initializer=torch.set_num_threads, initargs=(before // threads,)
+        ) as pool,
+    ):
+        sums = pool.map(lambda places: _batch([texts[place] for place in places], model), batches)
+        for places, own in zip(batches, sums, strict=True):
+            every |= dict(zip(places, own, strict=True))
+    torch.set_num_threads(before)  # a thread's count is also that of threads begun later
     return [every[place] for place in range(len(texts))]
 
 
-def _batch(texts: Sequence[Foretold], model: PreTrainedModel) -> Iterator[tuple[float, int]]:
+def _batches(texts: Sequence[Foretold], most: int, most_tokens: int | None) -> Iterator[list[int]]:
+    """Yield the places of texts in batches of like length, the longest first."""
+    batch: list[int] = []
+    for place in sorted(range(len(texts)), key=lambda place: -len(texts[place][0])):
+        longest = len(texts[batch[0]][0]) if batch else 0
+        if len(batch) == most or (
+            most_tokens and batch and (len(batch) + 1) * longest > most_tokens
+        ):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _batch(texts: Sequence[Foretold], model: PreTrainedModel) -> list[tuple[float, int]]:
     import torch
     from torch.nn.functional import cross_entropy
 
     batch = right_padded([ids for ids, _ in texts], model)
     with torch.inference_mode():
         logits = model(**batch).logits
+    sums = []
     for row, (ids, start) in enumerate(texts):
         # Token t is foretold at t - 1; one row at a time in float32, the vocabulary is large.
         own = logits[row, start - 1 : len(ids) - 1].float()
         loss = cross_entropy(own, batch["input_ids"][row, start : len(ids)], reduction="sum")
-        yield -float(loss), len(ids) - start
+        sums.append((-float(loss), len(ids) - start))
+    return sums

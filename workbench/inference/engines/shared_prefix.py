@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAME = "persona_shared_prefix"
 """Under which transformers finds the attention."""
 SHORTEST_PREFIX = 64
-"""Tokens from which a shared prefix is computed apart; below it the gain is less than the cost."""
+"""Tokens from which a shared prefix is attended to apart: a shorter one costs less as a copy."""
 KeysValues: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 """Of one layer: 1 × key-value heads × tokens × head size, each."""
 
@@ -53,8 +53,8 @@ class RowsCache:
         self.width = 0
         """Columns in use, by the longest row."""
 
-    def put(self, slot: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Make heads × tokens × head size the first tokens of a row."""
+    def put(self, slot: int, keys: torch.Tensor, values: torch.Tensor, at: int = 0) -> None:
+        """Make heads × tokens × head size the tokens of a row from ``at`` on."""
         if self.keys is None or self.values is None:
             rows, columns = self.capacity
             shape = (rows, keys.shape[0], columns, keys.shape[2])
@@ -62,8 +62,9 @@ class RowsCache:
             self.keys = keys.new_zeros(shape)
             self.values = values.new_zeros((*shape[:3], values.shape[2]))
             self.is_initialized = True
-        self.keys[slot, :, : keys.shape[1]] = keys
-        self.values[slot, :, : keys.shape[1]] = values
+        end = at + keys.shape[1]
+        self.keys[slot, :, at:end] = keys
+        self.values[slot, :, at:end] = values
 
     def row(self, slot: int, columns: int) -> KeysValues:
         """Return up to so many columns of a row: heads × tokens × head size, each."""
@@ -116,7 +117,7 @@ class _Prefix(threading.local):
 _prefix = _Prefix()
 
 
-def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
+def common_prefix(prompts: Sequence[list[int]], shortest: int) -> list[int]:
     """Return the prefix that spares most tokens when it is computed once; none for a short one.
 
     Prompts that have it lie side by side when sorted, and any two neighbours share it.
@@ -127,7 +128,7 @@ def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
         min(alike(one, other), len(one) - 1, len(other) - 1) for one, other in pairwise(ordered)
     ]
     most, best = 0, []
-    for length in {length for length in common if length >= SHORTEST_PREFIX}:
+    for length in {length for length in common if length >= shortest}:
         at = 0
         for has_it, run in groupby(common, length.__le__):
             neighbours = len(list(run))
@@ -138,23 +139,28 @@ def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
 
 
 def left_padded(
-    width: int, lengths: torch.Tensor, prefix: int, shared: torch.Tensor
+    width: int, lengths: torch.Tensor, copied: torch.Tensor, prefix: int, shared: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mask (rows × 1 × width × prefix and width) and the positions of padded prompts.
+    """Return mask (rows × 1 × width × prefix, copied and width) and positions of padded prompts.
 
-    The rows have ``lengths`` tokens of their own, right in ``width`` columns; ``shared`` is how
-    many each has of the ``prefix`` before them.
+    The rows have ``lengths`` tokens of their own, right in ``width`` columns, and before them
+    ``copied`` ones that were computed already, right in as many columns as the longest has;
+    ``shared`` is how many each has of the ``prefix`` before these.
     """
     import torch
 
-    columns = torch.arange(width, device=lengths.device)
-    real = columns >= (width - lengths)[:, None]
-    causal = columns[None, :] <= columns[:, None]
+    rows, before = len(lengths), int(copied.max())
+    columns = torch.arange(max(before, width), device=lengths.device)
+    missing = (width - lengths)[:, None]
+    real = columns[:width] >= missing
+    causal = columns[None, :width] <= columns[:width, None]
     # Padding sees itself: a row of the mask without any True would come out as NaN.
     own = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=lengths.device)
-    seen = (shared > 0)[:, None, None].expand(-1, width, prefix)
-    positions = (columns - (width - lengths)[:, None]).clamp(min=0) + shared[:, None]
-    return torch.cat([seen, own], 2)[:, None], positions
+    earlier = columns[:before] >= (before - copied)[:, None]
+    seen = (shared > 0)[:, None].expand(rows, prefix)
+    mask = torch.cat([torch.cat([seen, earlier], 1)[:, None].expand(-1, width, -1), own], 2)
+    positions = (columns[:width] - missing).clamp(min=0) + (shared + copied)[:, None]
+    return mask[:, None], positions
 
 
 @contextmanager

@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_LARGEST = 500_000_000
+"""Weights of a model whose rows are dealt out to threads; a larger one keeps them busy together."""
 Row = TypeVar("Row")
 Ended = Callable[[Row], Iterable[Row]]
 """Called with an answered row; returns the rows that follow it."""
@@ -24,6 +29,25 @@ Events = SimpleQueue[tuple[Row, SimpleQueue[list[Row]]] | None]
 
 class Halted(Exception):
     """Rows need no answer any more: another thread has failed, or was interrupted."""
+
+
+def threads_for_rows(model: PreTrainedModel) -> int:
+    """Return how many threads may each compute rows of their own, 1 where they work together.
+
+    That is on a GPU, with a large model, and with rotary embeddings that keep what the last rows
+    needed.
+    """
+    import torch
+
+    if model.device.type != "cpu" or model.num_parameters() > _LARGEST:
+        return 1
+    if any(
+        hasattr(one, "long_inv_freq") or getattr(one, "rope_type", "") == "dynamic"
+        for one in model.modules()
+    ):
+        return 1
+    threads: int = torch.get_num_threads()
+    return threads
 
 
 def answer_in_streams(

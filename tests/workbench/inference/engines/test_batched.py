@@ -11,7 +11,15 @@ import torch
 
 from workbench.inference.engines import batched, shared_prefix
 from workbench.inference.engines.batched import BatchedEngine, attends_to_all
-from workbench.inference.engines.chats import ChatAnswer, ChatRequest, Decoding, greedy_answers
+from workbench.inference.engines.chats import (
+    ChatAnswer,
+    ChatRequest,
+    Decoding,
+    alike,
+    greedy_answers,
+    prompt_ids,
+)
+from workbench.inference.engines.running_rows import BatchRow, RunningRows
 from workbench.inference.engines.shared_prefix import common_prefix
 from workbench.records import Message, Messages, user_prompt
 
@@ -97,14 +105,14 @@ def test_fewer_rows_run_at_once_where_their_tokens_would_not_fit(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, widths = chats(), []
-    room = batched._RunningRows.room
+    room = RunningRows.room
 
-    def watched(running: batched._RunningRows, queue: Iterable[batched._BatchRow]) -> int:
+    def watched(running: RunningRows, queue: Iterable[BatchRow]) -> int:
         free = room(running, queue)
         widths.append((len(running.rows) + free) * running._columns(running.rows))
         return free
 
-    monkeypatch.setattr(batched._RunningRows, "room", watched)
+    monkeypatch.setattr(RunningRows, "room", watched)
     bound = 8 * (12 + TOKENS)
     monkeypatch.setattr(batched, "_CACHE_BYTES", bound * batched._token_bytes(loaded[0]))
     torch_threads = torch.get_num_threads()
@@ -122,10 +130,10 @@ def test_the_prefix_that_spares_most_is_shared_by_those_that_have_it() -> None:
     long, short = list(range(100)), list(range(200, 270))
     prompts = [[*long, 1], [*short, 1], [*long, 2, 3], [*short, 2], [*short, 3], [7]]
 
-    assert common_prefix(prompts) == short  # twice 70 tokens against once 100
-    assert common_prefix(prompts[:3]) == long
-    assert common_prefix([[1, 2, 3], [1, 2, 4]]) == []  # too short to be worth it
-    assert common_prefix([long, long]) == long[:-1]  # a prompt keeps a token of its own
+    assert common_prefix(prompts, 64) == short  # twice 70 tokens against once 100
+    assert common_prefix(prompts[:3], 64) == long
+    assert common_prefix([[1, 2, 3], [1, 2, 4]], 64) == []  # too short to be worth it
+    assert common_prefix([long, long], 64) == long[:-1]  # a prompt keeps a token of its own
 
 
 def test_products_and_a_processors_kernel_attend_alike() -> None:
@@ -159,6 +167,43 @@ def test_what_is_asked_after_an_answer_is_answered_too(loaded: Loaded) -> None:
 
     assert len(said) == 15
     assert said == {chat: plain(loaded, chat) for chat in said}
+
+
+def test_what_prompts_begin_with_and_earlier_turns_are_computed_once(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: dict[tuple[int, ...], list[int]] = {}
+    admit = RunningRows.admit
+
+    def watched(running: RunningRows, rows: list[BatchRow]) -> None:
+        computed.update({tuple(row.ids): row.fresh for row in rows})
+        admit(running, rows)
+
+    monkeypatch.setattr(RunningRows, "admit", watched)
+    answered: list[tuple[list[int], list[int]]] = []
+
+    def goes_on(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
+        assert answer is not None
+        asked = prompt_ids(loaded[1], request.chat)
+        answered.append((asked, list(answer.ids)))
+        if request.tag != "last":
+            turn = Message(role="assistant", content=answer.text or "-")
+            yield ChatRequest((*request.chat, turn, *user_prompt("And then?")), tag="last")
+
+    led = (Message(role="system", content="Say champ and walk."),)
+    opening = [(*led, *chat) for chat in chats()[:6]]
+    engine = BatchedEngine(*loaded, 50)
+    engine.answer([ChatRequest(chat) for chat in opening], goes_on, Decoding(TOKENS))
+
+    first = {tuple(prompt_ids(loaded[1], chat)) for chat in opening}
+    shared = common_prefix([list(ids) for ids in first], 1)
+    assert 8 <= len(shared) < shared_prefix.SHORTEST_PREFIX
+    assert len(answered) == 12 and len(computed) == 12
+    for ids, fresh in computed.items():
+        before = max(
+            (alike([*asked, *new[:-1]], ids) for asked, new in answered if asked != list(ids))
+        )
+        assert fresh == list(ids[len(shared) if ids in first else before :])
 
 
 def test_a_model_with_sliding_windows_is_left_to_generate(loaded: Loaded) -> None:
