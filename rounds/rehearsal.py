@@ -38,9 +38,10 @@ def rehearsal_rows(
 ) -> list[Example]:
     """Return the base's greedy answers that keep to all that was asked, at most ``settings.rows``.
 
-    It is asked a batch of prompts at a time, spread over the kinds of their constraints, until
-    enough are right; where fewer are, as of a language without such prompts, a line says so. An
-    answer that did not end, is empty or loops is never right. Answers are kept in ``scratch``.
+    It is asked two batches of prompts at a time, since a small model is answered by more than one
+    thread, spread over the kinds of their constraints, until enough are right; where fewer are, as
+    of a language without such prompts, a line says so. An answer that did not end, is empty or
+    loops is never right. Answers are kept in ``scratch``.
 
     Raises:
         UserError: See :func:`evaluation.instructions.load_instructions`.
@@ -51,8 +52,8 @@ def rehearsal_rows(
     pool = ModelPool(resolve_model(context.config.model), [arm])  # one base for all batches
     prompts = _in_turn(instructions.examples)
     rows: list[Example] = []
-    for start in range(0, len(prompts), size):
-        asked = prompts[start : start + size]
+    for start in range(0, len(prompts), 2 * size):
+        asked = prompts[start : start + 2 * size]
         names = {one.id: one for one in asked}
         batch = PromptSet([arm], asked, settings.max_new_tokens)
         answers = answer_sets([batch], pool, batch_size=size, cache=scratch / CACHE)[0]

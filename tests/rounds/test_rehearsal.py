@@ -105,7 +105,7 @@ def test_only_whole_answers_that_keep_to_everything_become_rows(
 def test_no_more_is_asked_than_is_needed_and_kinds_take_turns(
     context: RoundContext, batches: list[list[str]]
 ) -> None:
-    few = context.config.evaluate.model_copy(update={"batch_size": 3})
+    few = context.config.evaluate.model_copy(update={"batch_size": 2})
     context = replace(context, config=context.config.model_copy(update={"evaluate": few}))
     rows = _rows(context, SETTINGS.model_copy(update={"rows": 2}))
     assert [row.question for row in rows] == ["Say two words.", "Name a river."]

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 _LEAST_ROWS = 16
 """Rows from which a thread answers a part of them by itself."""
-_TURNS = 5
-"""Answers that a conversation is taken to have when work is dealt out."""
+_TURNS = 10
+"""Answers that a conversation costs as much as: it has some five, and all it has said is read."""
 _PREFILL = 2
 """Tokens of a prompt that cost about as much as one of an answer."""
-_STEP = 13
-"""Rows that cost as much as a step of any number of rows does besides them."""
+_LONE_STEPS = 65
+"""Answers that the steps of conversations cost beside all rows: five, each step 13 rows' worth."""
 _CACHE_BYTES = 2**30
 """Keys and values of all rows under way on a processor; fewer rows run at once beyond it."""
 
@@ -165,7 +165,7 @@ def _partition(batch: RowBatch, rows: Sequence[BatchRow], streams: int) -> list[
         lead = batch.lead_of(row)
         fresh = len(row.ids) - (len(lead.ids) if lead else 0)
         work[id(row)] = most * (_TURNS if row.request.first else 1) + fresh / _PREFILL
-    steps = most * _TURNS * _STEP if any(row.request.first for row in rows) else 0
+    steps = most * _LONE_STEPS if any(row.request.first for row in rows) else 0
     share = (sum(work.values()) + steps) / streams
     parts: list[list[BatchRow]] = [[] for _ in range(streams)]
     done = 0.0

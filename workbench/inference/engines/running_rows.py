@@ -39,6 +39,8 @@ _MOST_LEADS = 4
 """Beginnings that are looked for."""
 _MOST_PADDING = 128
 """Padding tokens that one call may compute: about what a call of its own would cost."""
+_MOST_FED = 64
+"""Tokens of a next turn that are put in one at a step; more of them are worth a call."""
 _MOST_PREFILLED = 256
 """Tokens of prompts that one call computes, padding included."""
 
@@ -70,6 +72,8 @@ class BatchRow:
     """Tokens at its beginning that are attended to where they lie once for all rows."""
     known: Sequence[KeysValues] = ()
     """Of each layer, the tokens after them that are computed already, as in :class:`Lead`."""
+    there: int = 0
+    """Tokens after ``shared`` whose keys and values lie in the row's place."""
     generator: torch.Generator | None = None
     """Draws its tokens, so that they don't depend on who else is in the batch; None is greedy."""
 
@@ -82,6 +86,14 @@ class BatchRow:
     def fresh(self) -> list[int]:
         """The tokens of the prompt that are still to be computed, at least one."""
         return self.ids[self.shared + self.copied :]
+
+    @property
+    def next(self) -> int | None:
+        """The token that is put in now; None where the next one is to be chosen."""
+        at = self.shared + self.there
+        if at < len(self.ids):
+            return self.ids[at]
+        return self.new[at - len(self.ids)] if at < len(self.ids) + len(self.new) else None
 
 
 Ended = Callable[[BatchRow], Iterable[BatchRow]]
@@ -251,7 +263,7 @@ class RunningRows:
                     if before:
                         layer.put(slot, *row.known[number])
                     layer.put(slot, keys[index, :, -length:], values[index, :, -length:], before)
-                row.known = ()
+                row.known, row.there = (), before + length
                 self.rows.append(row)
             self.batch.choose(logits, group)
         trim_heap()  # what prompts took would add up, in pieces of the threads' heaps
@@ -312,8 +324,7 @@ class RunningRows:
         from transformers.cache_utils import Cache
 
         device = self.batch.model.device
-        # The last token of each row is the one that is put in now.
-        own = [len(row.ids) - row.shared + len(row.new) - 1 for row in self.rows]
+        own = [row.there for row in self.rows]
         at = torch.tensor(own, device=device)
         width = max(own) + 1
         for layer in self.layers:
@@ -322,10 +333,14 @@ class RunningRows:
         shared = torch.tensor([row.shared for row in self.rows], device=device)
         if self.prefix:
             mask = torch.cat([(shared > 0)[:, None].expand(-1, self.prefix), mask], 1)
-        ids = torch.tensor([[row.new[-1]] for row in self.rows], device=device)
+        ids = torch.tensor([[row.next] for row in self.rows], device=device)
         positions = (at + shared)[:, None]
         states = Cache(layers=list(self.layers))
-        self.batch.choose(self._call(ids, mask[:, None, None], positions, states), self.rows)
+        logits = self._call(ids, mask[:, None, None], positions, states)
+        for row in self.rows:
+            row.there += 1
+        chosen = [index for index, row in enumerate(self.rows) if row.next is None]
+        self.batch.choose(logits[chosen], [self.rows[index] for index in chosen])
 
     def _call(
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, states: Cache
@@ -342,20 +357,23 @@ class RunningRows:
         return logits
 
     def end(self, ended: Ended) -> list[BatchRow]:
-        """Take rows away that have ended, and return those that follow them.
+        """Take rows away that have ended, and return those that follow them and wait for a place.
 
-        The last row moves into the slot of each; what its follower begins with is copied before.
+        A follower that goes on where a row has ended takes its place; else the last row does.
         """
         following: list[BatchRow] = []
         slot = 0
         while slot < len(self.rows):
             row = self.rows[slot]
-            if row.new[-1] not in self.batch.ends and len(row.new) < self.batch.max_new_tokens:
+            if not row.new or (
+                row.new[-1] not in self.batch.ends and len(row.new) < self.batch.max_new_tokens
+            ):
                 slot += 1
                 continue
-            for new in ended(row):
-                self._take_over(slot, new)
-                following.append(new)
+            waiting = [new for new in ended(row) if not self._goes_on(slot, new)]
+            following += waiting
+            if self.rows[slot] is not row:
+                continue
             last = self.rows.pop()
             if slot < len(self.rows):
                 self.rows[slot] = last
@@ -363,17 +381,28 @@ class RunningRows:
                     layer.move(len(self.rows), slot)
         return following
 
-    def _take_over(self, slot: int, new: BatchRow) -> None:
-        """Give a row what it has in common with the one in a slot, where that spares tokens."""
+    def _goes_on(self, slot: int, new: BatchRow) -> bool:
+        """Return whether a row has taken the place of one that has ended, with what it has there.
+
+        A few tokens of its own are put in with the others' next ones. A row with more of them gets
+        a copy of what it has in common with the one in the place.
+        """
         row = self.rows[slot]
         # The last token of an answer was never put in, and a prompt keeps one of its own.
         common = min(alike([*row.ids, *row.new[:-1]], new.ids), len(new.ids) - 1)
-        if row.shared == new.shared and common > new.shared + new.copied:
-            own = common - new.shared
+        if not row.new or row.shared != new.shared or common <= new.shared + new.copied:
+            return False
+        own, columns = common - new.shared, self._columns([*self.rows, new])
+        if len(new.ids) - common > _MOST_FED or len(self.rows) * columns > self.batch.most_tokens:
             new.known = [
                 (keys.clone(), values.clone())
                 for keys, values in (layer.row(slot, own) for layer in self.layers)
             ]
+            return False
+        new.known, new.there = (), own
+        self._fit([*self.rows[:slot], new, *self.rows[slot + 1 :]])
+        self.rows[slot] = new
+        return True
 
 
 def _alike_long(rows: Sequence[BatchRow]) -> Iterator[list[BatchRow]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from workbench.inference.engines import batched, shared_prefix
+from workbench.inference.engines import batched, running_rows, shared_prefix
 from workbench.inference.engines.batched import BatchedEngine, attends_to_all
 from workbench.inference.engines.chats import (
     ChatAnswer,
@@ -149,7 +149,11 @@ def test_products_and_a_processors_kernel_attend_alike() -> None:
             torch.testing.assert_close(ours, kernels)
 
 
-def test_what_is_asked_after_an_answer_is_answered_too(loaded: Loaded) -> None:
+@pytest.mark.parametrize("fed", [0, 64])
+def test_what_is_asked_after_an_answer_is_answered_too(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, fed: int
+) -> None:
+    monkeypatch.setattr(running_rows, "_MOST_FED", fed)
     said: dict[Messages, str] = {}
 
     def done(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
@@ -169,9 +173,11 @@ def test_what_is_asked_after_an_answer_is_answered_too(loaded: Loaded) -> None:
     assert said == {chat: plain(loaded, chat) for chat in said}
 
 
+@pytest.mark.parametrize("fed", [0, 64])
 def test_what_prompts_begin_with_and_earlier_turns_are_computed_once(
-    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, fed: int
 ) -> None:
+    monkeypatch.setattr(running_rows, "_MOST_FED", fed)
     computed: dict[tuple[int, ...], list[int]] = {}
     admit = RunningRows.admit
 
@@ -198,7 +204,8 @@ def test_what_prompts_begin_with_and_earlier_turns_are_computed_once(
     first = {tuple(prompt_ids(loaded[1], chat)) for chat in opening}
     shared = common_prefix([list(ids) for ids in first], 1)
     assert 8 <= len(shared) < shared_prefix.SHORTEST_PREFIX
-    assert len(answered) == 12 and len(computed) == 12
+    # A short next turn goes on in the place of the last one, a longer one gets a copy of it.
+    assert len(answered) == 12 and len(computed) == (6 if fed else 12)
     for ids, fresh in computed.items():
         before = max(
             (alike([*asked, *new[:-1]], ids) for asked, new in answered if asked != list(ids))
