@@ -109,7 +109,7 @@ def test_no_more_is_asked_than_is_needed_and_kinds_take_turns(
     context = replace(context, config=context.config.model_copy(update={"evaluate": few}))
     rows = _rows(context, SETTINGS.model_copy(update={"rows": 2}))
     assert [row.question for row in rows] == ["Say two words.", "Name a river."]
-    assert batches == [["Say two words.", "Name a river.", "Count on."]]
+    assert batches == [["Say two words.", "Name a river.", "Count on.", "Tell me more."]]
 
 
 def test_rows_to_rehearse_stand_beside_the_persona_s(
