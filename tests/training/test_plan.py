@@ -8,6 +8,7 @@ import pytest
 
 from training.data import read_examples
 from training.methods import read_rows
+from training.plan import memory
 from training.plan.lengths import Lengths
 from training.plan.memory import _smaller, changed, parts
 from training.plan.model_shapes import measure_shapes, planned_adapter, read_config
@@ -193,6 +194,33 @@ def test_a_batch_is_padded_to_the_longest_of_its_draws_on_average() -> None:
     assert lengths.usual(1) == lengths.mean == 2
     assert lengths.usual(2) == 2.5  # (1, 1) one time in four, else 3
     assert lengths.usual(1000) == pytest.approx(lengths.longest)
+
+
+def test_rows_that_threads_lay_end_to_end_are_counted_without_padding(
+    tiny_model: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_cores", lambda: 2)
+    profile = profile_of(request(tiny_model, examples))
+    lengths = Lengths(5, (10, 12, 20, 26, 34), (1, 1, 1, 1, 1), shared=6)
+    here = replace(profile, lengths=lengths)
+
+    # 12, 20, 26 and 34 tokens, two rows a thread: of the second one the first six are spared.
+    assert (here.sequences, here.threads, here.length) == (4, 2, (12 + 20 + 26 + 34 - 2 * 6) / 4)
+    assert here.usual_length == 18  # 20.4 on average, three spared
+    for whole in (replace(here, gpu=True), changed(here, {"gradient_checkpointing": True})):
+        assert (whole.threads, whole.length) == (1, 34)
+
+
+def test_what_all_rows_begin_with_is_counted(tiny_model: Path, examples: Path) -> None:
+    profile = profile_of(request(tiny_model, examples))
+    tokenizer = load_tokenizer(tiny_model)
+
+    every = [
+        tokenizer.apply_chat_template(row["prompt"], return_dict=True)["input_ids"]
+        for row in read_examples(examples)
+    ]
+    same = [len(set(column)) == 1 for column in zip(*every, strict=False)]
+    assert 0 < profile.lengths.shared == [*same, False].index(False)
 
 
 def test_rollouts_hold_cache_scores_and_on_a_processor_the_open_weights(

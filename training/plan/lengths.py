@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from training.data import Rows
 from training.tokens import encode
 from workbench.errors import UserError
+from workbench.inference.engines.chats import alike
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
@@ -31,6 +32,8 @@ class Lengths:
     """Of these, tokens with a label."""
     pixels: tuple[int, ...] = ()
     """Images, channels, height and width that a sequence brings; empty for text alone."""
+    shared: int = 0
+    """Tokens that all sequences begin with, none of which is learnt."""
 
     @property
     def longest(self) -> int:
@@ -93,7 +96,10 @@ def measure_lengths(
         )
     every = [answer for answers in encoded for answer in answers]
     answer = tuple(one.whole - one.asked for one in every)
-    return Lengths(len(encoded), tuple(one.whole for one in every), answer)
+    # Whatever the first and the last in order have in common, all have.
+    first, last = min(one.ids for one in every), max(one.ids for one in every)
+    shared = min(alike(first, last), *(max(one.start - 1, 0) for one in every))
+    return Lengths(len(encoded), tuple(one.whole for one in every), answer, shared=shared)
 
 
 def image_lengths(rows: Rows, processor: ProcessorMixin) -> Lengths:

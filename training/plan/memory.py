@@ -7,6 +7,7 @@ that are not here, by ``training/plan/recipes.py``.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from training.plan.model_shapes import Shapes
 from training.plan.trace import step_peak
 from training.run import Recipe
 from training.trl_patches import TILE
+from workbench.cores import free_cores
+from workbench.inference.engines.streams import LARGEST
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -63,14 +66,40 @@ class EstimateProfile:
         return batch * 2 if self.recipe.method == "dpo" else batch
 
     @property
+    def threads(self) -> int:
+        """Threads that lay a batch's rows end to end (:mod:`training.row_threads`); 1 for none."""
+        weights, arguments = self.shapes.packed + self.shapes.plain, self.arguments
+        whole = self.gpu or self.recipe.method not in ("sft", "dpo", "kto") or self.lengths.pixels
+        packed = getattr(arguments, "packing", False)
+        drawn = getattr(self.adapter, "lora_dropout", 0)
+        if whole or packed or drawn or arguments.gradient_checkpointing or weights > LARGEST:
+            return 1
+        return max(min(free_cores(), self.sequences // 2), 1)
+
+    @property
     def length(self) -> int:
-        """Tokens to which the largest batch is padded."""
+        """Tokens of each row of the largest batch, as many as it takes for all of them."""
         if self.recipe.samples:
             return self.lengths.longest + int(self.arguments.max_completion_length or 0)
         if getattr(self.arguments, "packing", False) and self.arguments.max_length:
             return int(self.arguments.max_length)
+        if self.threads > 1:
+            longest = sorted(self.lengths.whole)[-self.sequences :]
+            return self._end_to_end(sum(longest) / len(longest))
         multiple = getattr(self.arguments, "pad_to_multiple_of", None) or 1
         return -(-self.lengths.longest // multiple) * multiple
+
+    @property
+    def usual_length(self) -> int:
+        """Tokens of each row of a usual batch, in the same way."""
+        if self.threads > 1:
+            return self._end_to_end(self.lengths.mean)
+        return round(self.lengths.usual(self.sequences))
+
+    def _end_to_end(self, mean: float) -> int:
+        """Return the tokens of a row without padding; each thread lays the rows' beginning once."""
+        spared = self.lengths.shared * (1 - self.threads / self.sequences)
+        return max(math.ceil(mean - spared), 1)
 
     @property
     def labels(self) -> int:

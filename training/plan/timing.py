@@ -241,7 +241,7 @@ def _passes(profile: EstimateProfile) -> list[TimedPass]:
     else:
         labels = round(rows * sum(profile.lengths.answer) / len(profile.lengths.answer))
         packed = getattr(arguments, "packing", False) and arguments.max_length
-        length = profile.length if packed else round(profile.lengths.usual(rows))
+        length = profile.length if packed else profile.usual_length
     policy = TimedPass(
         rows,
         length,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_LARGEST = 500_000_000
+LARGEST = 500_000_000
 """Weights of a model whose rows are dealt out to threads; a larger one keeps them busy together."""
 Row = TypeVar("Row")
 Ended = Callable[[Row], Iterable[Row]]
@@ -39,7 +39,7 @@ def threads_for_rows(model: PreTrainedModel) -> int:
     """
     import torch
 
-    if model.device.type != "cpu" or model.num_parameters() > _LARGEST:
+    if model.device.type != "cpu" or model.num_parameters() > LARGEST:
         return 1
     if any(
         hasattr(one, "long_inv_freq") or getattr(one, "rope_type", "") == "dynamic"
