@@ -81,9 +81,9 @@ def lay_end_to_end(inputs: dict[str, Tensor], rows: Tensor) -> EndToEnd:
     ids, labels = inputs["input_ids"][rows], inputs["labels"][rows]
     real = inputs["attention_mask"][rows].bool()
     prefix = _common(ids, labels, real)
-    kept = real.clone()
-    kept[1:, :prefix] = False
-    at_row, at_column = kept.nonzero(as_tuple=True)
+    laid = real.clone()
+    laid[1:, :prefix] = False
+    at_row, at_column = laid.nonzero(as_tuple=True)
     following = torch.full_like(labels, -100)
     following[:, :-1] = labels[:, 1:].masked_fill(~real[:, 1:], -100)
     has_next = torch.zeros_like(real)
@@ -92,9 +92,9 @@ def lay_end_to_end(inputs: dict[str, Tensor], rows: Tensor) -> EndToEnd:
     own[:prefix] = False
     first = real.int().argmax(1)
     return EndToEnd(
-        ids=ids[kept][None],
+        ids=ids[laid][None],
         positions=(at_column - first[at_row])[None],
-        next_labels=following[kept][None],
+        next_labels=following[laid][None],
         prefix=prefix,
         lengths=tuple((real.sum(1) - prefix).tolist()),
         source=own.nonzero()[:, 0],

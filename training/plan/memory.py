@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, TrainingArguments
 
 MIB = 1 << 20
-_HOLES = 0.5
+_HOLES, _HOLES_BY_ROWS = 0.5, 0.3
 """Bytes that glibc's heap holds besides each byte of activations: blocks of a step are freed in
-another order than they were taken. By it plans of SmolLM2-135M on two cores lie 10 and 12 % above
-the measured resident set for 2 steps of 8 short rows, and 6 % (SFT) and 11 % (DPO) below it for the
-whole default run. With every block above 1 MiB returned at once there are few, and a pass takes
-twice as long."""
+another order than they were taken. Fewer where each row attends by itself: by it plans of
+SmolLM2-135M on two cores lie 14 % above the measured resident set for 2 steps of 8 short rows, and
+7 % (SFT of 12 steps in bfloat16) and 6 % (6 steps in float32) above it from the command. With every
+block above 1 MiB returned at once there are few, and a pass takes twice as long."""
 KERNELS = 66 * MIB
 """What libraries take when they first compute (oneDNN's compiled kernels); the same measurement."""
 _BLOCK, _OUTER_BLOCK = 64, 256
@@ -142,7 +142,8 @@ def parts(profile: EstimateProfile) -> dict[str, int]:
         "rollouts": _rollouts(profile),
     }
     if not profile.gpu:
-        sizes["holes of the heap"] = _HOLES * (sizes["activations"] + sizes["logits"])
+        holes = _HOLES_BY_ROWS if profile.threads > 1 else _HOLES
+        sizes["holes of the heap"] = holes * (sizes["activations"] + sizes["logits"])
     return {name: round(size) for name, size in sizes.items()}
 
 

@@ -63,14 +63,12 @@ class BatchedEngine:
         """Answer ``requests`` and what follows; see :meth:`.chats.Engine.answer`."""
         import torch
 
-        limit = chats.longest_context(self.model) - how.max_new_tokens
-
         def rows(asked: Iterable[chats.ChatRequest]) -> Iterator[BatchRow]:
             waiting = deque(asked)
             while waiting:
                 request = waiting.popleft()
                 ids = chats.prompt_ids(self.tokenizer, request.chat)
-                if len(ids) > limit:
+                if len(ids) + how.max_new_tokens > chats.longest_context(self.model):
                     waiting.extend(on_answer(request, None))
                     continue
                 draws = torch.Generator().manual_seed(request.seed) if request.seed else None
@@ -82,12 +80,12 @@ class BatchedEngine:
             text_ids = row.new[:-1] if has_end and row.new[-1] in marks else row.new
             apart = chats.without_reasoning(self.tokenizer, row.ids, text_ids)
             answer = chats.ChatAnswer(
-                text=apart.text,
-                reasoning=len(apart.reasoning),
+                apart.text,
                 tokens=len(row.new),
                 prompt_tokens=len(row.ids),
                 ids=tuple(row.new),
                 ended=has_end,
+                reasoning=len(apart.reasoning),
             )
             return list(rows(on_answer(row.request, answer)))
 
@@ -103,10 +101,10 @@ class BatchedEngine:
         batch.most_tokens = _most_tokens(self.model, streams)
         with prefix_attention(self.model), torch.inference_mode(), self._packed(opening, streams):
             batch.lead(opening)
+            parts = _partition(batch, opening, streams)
             if streams == 1:
                 batch.answer(opening, ended)
             else:
-                parts = _partition(batch, opening, streams)
                 answer_in_streams(parts, batch.answer, ended, batch.halt)
 
     def _packed(self, rows: Sequence[BatchRow], streams: int) -> AbstractContextManager[int]:
