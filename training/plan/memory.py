@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, TrainingArguments
 
 MIB = 1 << 20
-_HOLES, _HOLES_BY_ROWS = 0.5, 0.3
+_HOLES, _HOLES_BY_ROWS = 0.5, 0.2
 """Bytes that glibc's heap holds besides each byte of activations: blocks of a step are freed in
 another order than they were taken. Fewer where each row attends by itself: by it plans of
-SmolLM2-135M on two cores lie 14 % above the measured resident set for 2 steps of 8 short rows, and
-7 % (SFT of 12 steps in bfloat16) and 6 % (6 steps in float32) above it from the command. With every
-block above 1 MiB returned at once there are few, and a pass takes twice as long."""
+SmolLM2-135M on two cores lie 8 % above the measured resident set for 2 steps of 8 short rows, 2 %
+(SFT in bfloat16) and 1 % (in float32) above that of a few steps by the command, and 6 % below it
+for DPO. With every block above 1 MiB returned at once there are few, and a pass takes twice as
+long."""
 KERNELS = 66 * MIB
 """What libraries take when they first compute (oneDNN's compiled kernels); the same measurement."""
 _BLOCK, _OUTER_BLOCK = 64, 256
