@@ -42,19 +42,19 @@ class EndToEnd:
     columns: Tensor
     """The column of each of them in the batch's log-probabilities."""
 
-    _masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
-    def mask(self, length: int, before: int, window: int | None) -> Tensor:
+    def mask(self, length: int, before: int) -> Tensor:
         """Return what tokens attend to of ``before`` earlier ones and themselves, made once.
 
-        1 × 1 × length × (before + length). With a ``window`` each sees so many, itself included.
+        1 × 1 × length × (before + length).
         """
         import torch
 
-        at = length, before, window
+        at = length, before
         if at not in self._masks:
-            mask = torch.ones((1, 1, length, before + length), dtype=torch.bool).tril(before)
-            self._masks[at] = mask.triu(before - window + 1) if window else mask
+            mask = torch.ones((1, 1, length, before + length), dtype=torch.bool)
+            self._masks[at] = mask.tril(before)
         return self._masks[at]
 
     @property
@@ -162,7 +162,7 @@ def _attend(
     sequence = _laid.sequence
     if sequence is None:
         return plain(module, query, key, value, attention_mask, **options)
-    window, prefix = options.get("sliding_window"), sequence.prefix
+    prefix = sequence.prefix
     lengths = [*([prefix] if prefix else []), *sequence.lengths]
     queries, keys, values = (states.split(lengths, 2) for states in (query, key, value))
     attended = []
@@ -172,6 +172,6 @@ def _attend(
             own_keys = torch.cat([keys[0], own_keys], 2)
             own_values = torch.cat([values[0], own_values], 2)
             before = prefix
-        mask = sequence.mask(length, before, window)
+        mask = sequence.mask(length, before)
         attended.append(plain(module, queries[at], own_keys, own_values, mask, **options)[0])
     return torch.cat(attended, 1), None

@@ -29,9 +29,15 @@ if TYPE_CHECKING:
     from trl.trainer.utils import FusedCausalLMOutput
 
 _FEWEST = 2
-"""Rows of a part: a product of fewer leaves the processor waiting for memory."""
+"""Rows for each part: a product of fewer leaves the processor waiting for memory."""
+_SAME = 0.1
+"""Root mean square of differences in nats a token that rounding in half precision stays below."""
 _ROWS = {"input_ids", "attention_mask", "labels"}
 """Inputs that are cut by rows. A pass with others, such as images or packed rows, stays whole."""
+
+
+_OF_A_FAMILY = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+"""What the code of a family of models raises where the mask is not as it expects."""
 
 
 @contextmanager
@@ -40,7 +46,8 @@ def rows_in_threads(model: PeftModel, *, checkpointing: bool = False) -> Iterato
 
     That is 1, and nothing changes, where it could not pay or not be the same: on a GPU, for a large
     model, with dropout, with layers that mix tokens otherwise than by attention, where blocks are
-    computed again in the backward pass, and where other processes train with this one.
+    computed again in the backward pass, and where other processes train with this one. The first
+    pass of all is held against the whole one; where they differ, all passes stay whole.
     """
     import torch
 
@@ -53,7 +60,7 @@ def rows_in_threads(model: PeftModel, *, checkpointing: bool = False) -> Iterato
         attention_by_rows(),
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        model.forward = _Apart(plain, pool, threads)
+        model.forward = _Apart(model, pool, threads)
         try:
             yield threads
         finally:
@@ -68,15 +75,14 @@ def _can_be_apart(model: PeftModel) -> bool:
     With dropout, numbers would be drawn in another order.
     """
     base, modules = model.get_base_model(), list(model.modules())
-    config = base.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
+    kinds = set(getattr(base.config.get_text_config(), "layer_types", None) or ())
     if together() or not kinds <= {"full_attention", "sliding_attention"}:
         return False
     if base.config._attn_implementation != "sdpa":
         return False
-    if any(float(getattr(one, "attention_dropout", 0) or 0) for one in modules):
-        return False
-    if any(type(one).__name__ == "Dropout" and one.p > 0 for one in modules):
+    shares = (getattr(one, "attention_dropout", 0) for one in modules)
+    drawn = any(isinstance(share, float) and share > 0 for share in shares)
+    if drawn or any(type(one).__name__ == "Dropout" and one.p > 0 for one in modules):
         return False
     return "position_ids" in inspect.signature(type(base).forward).parameters
 
@@ -84,25 +90,65 @@ def _can_be_apart(model: PeftModel) -> bool:
 class _Apart:
     """A model's forward pass, in parts."""
 
-    def __init__(
-        self, plain: Callable[..., object], pool: ThreadPoolExecutor, threads: int
-    ) -> None:
-        self._plain, self._pool, self._threads = plain, pool, threads
+    def __init__(self, model: PeftModel, pool: ThreadPoolExecutor, threads: int) -> None:
+        self._plain, self._pool, self._threads = model.forward, pool, threads
+        base = model.get_base_model()
+        self._embeddings = base.get_input_embeddings()
+        config = base.config.get_text_config()
+        self._window = getattr(config, "sliding_window", None)
+        self._vocabulary = int(config.vocab_size)
+        self._same: bool | None = None
+        """Whether parts give what the whole gives; None before the first pass."""
+
+    def _is_the_same(self) -> bool:
+        """Return whether a few tokens have the log-probabilities that the whole pass gives them.
+
+        A family may mask otherwise than by places, or look at the mask for more than attention.
+        """
+        import torch
+
+        # Three tokens that all rows begin with, and rows of different lengths.
+        ids = torch.arange(1, 41).reshape(4, 10) % self._vocabulary
+        ids[:, :3] = ids[0, :3]
+        mask = (torch.arange(10) < torch.tensor([[10], [6], [8], [9]])).long()
+        labels = ids.masked_fill((mask == 0) | (torch.arange(10) < 4), -100)
+        inputs = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        with torch.no_grad():
+            whole = self._plain(**inputs, fused_lm_head=True).log_probs
+            try:
+                apart = self(**inputs, fused_lm_head=True).log_probs
+            except _OF_A_FAMILY:
+                return False
+        return float((whole - apart).square().mean().sqrt()) < _SAME
 
     def __call__(self, *args: Any, **inputs: Any) -> Any:
         import torch
 
         tensors = {name for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         parts = []
-        if not args and inputs.get("fused_lm_head") and tensors == _ROWS:
+        if not args and inputs.get("fused_lm_head") and tensors == _ROWS and self._may(inputs):
             parts = _parts(inputs["attention_mask"], self._threads)
-        if len(parts) < _FEWEST:
+        if len(parts) >= _FEWEST and self._same is None:
+            self._same = True
+            self._same = self._is_the_same()
+        if len(parts) < _FEWEST or not self._same:
             return self._plain(*args, **inputs)
         sequences = [lay_end_to_end(inputs, rows) for rows in parts]
         rest = {name: value for name, value in inputs.items() if name not in _ROWS}
         apart = _in_this_mode(self._plain, rest)
         outputs = list(self._pool.map(apart, sequences))
         return _joined(outputs, sequences, inputs["labels"][:, 1:].shape, self._pool)
+
+    def _may(self, inputs: dict[str, Any]) -> bool:
+        """Return whether nothing depends on the rows beside a row, nor on more than its places.
+
+        NEFTune's noise depends on the batch's length, and experts are balanced over the batch.
+        """
+        if getattr(self._embeddings, "neftune_noise_alpha", None):
+            return False
+        longest = int(inputs["attention_mask"].sum(1).max())
+        slides = self._window is not None and longest > self._window
+        return not slides and not inputs.get("output_router_logits")
 
 
 def _parts(mask: Tensor, threads: int) -> list[Tensor]:

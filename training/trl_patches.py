@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TILE = 1024
 """Tokens and words of vocabulary in one tile: 4 MiB of float32, which stays in the cache."""
 LONGEST_PRODUCT = 224
-"""Tokens of the longest batch that is attended to by products on a processor. Without libraries, 8
+"""Tokens of the longest row that is attended to by products on a processor. Without libraries, 8
 rows of 224 tokens are planned to take 2.9 GiB with SmolLM2-135M; 8 rows of 384 would take 5.9 by
 products and take 3.5 by torch's kernel."""
 
@@ -65,7 +65,7 @@ def cpu_attention() -> Iterator[None]:
     SmolLM2-135M (8 rows of 168 tokens, one core), these products 19, and heads that share keys need
     no copies of them. A step took 6.2 instead of 7.6 s of a core so, its loss differed by less than
     0.004 nats, and outputs and gradients are as near to those of float32. All else stays the
-    kernel's: float32, evaluations, what is more than plain attention, and batches longer than
+    kernel's: float32, evaluations, what is more than plain attention, and rows longer than
     :data:`LONGEST_PRODUCT`, for which a weight would be kept for every pair of tokens.
     """
     import torch

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,7 +160,9 @@ def test_a_smaller_batch_of_kto_still_has_rows_to_compare(tiny_model: Path, unpa
 def test_the_memory_of_activations_follows_batch_length_and_checkpointing(
     tiny_model: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "free_cores", lambda: 1)  # else two rows would be padded, four not
+    monkeypatch.setattr(
+        memory, "processor", lambda: SimpleNamespace(threads=1)
+    )  # two rows are padded
     profile = profile_of(request(tiny_model, examples))
 
     def activations(**change: object) -> int:
@@ -200,7 +203,7 @@ def test_a_batch_is_padded_to_the_longest_of_its_draws_on_average() -> None:
 def test_rows_that_threads_lay_end_to_end_are_counted_without_padding(
     tiny_model: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "free_cores", lambda: 2)
+    monkeypatch.setattr(memory, "processor", lambda: SimpleNamespace(threads=2))
     profile = profile_of(request(tiny_model, examples))
     lengths = Lengths(5, (10, 12, 20, 26, 34), (1, 1, 1, 1, 1), shared=6)
     here = replace(profile, lengths=lengths)
@@ -208,6 +211,8 @@ def test_rows_that_threads_lay_end_to_end_are_counted_without_padding(
     # 12, 20, 26 and 34 tokens, two rows a thread: of the second one the first six are spared.
     assert (here.sequences, here.threads, here.length) == (4, 2, (12 + 20 + 26 + 34 - 2 * 6) / 4)
     assert here.usual_length == 18  # 20.4 on average, three spared
+    cut = changed(here, {"max_length": 5})
+    assert (cut.lengths.shared, cut.length) == (4, 3)
     for whole in (replace(here, gpu=True), changed(here, {"gradient_checkpointing": True})):
         assert (whole.threads, whole.length) == (1, 34)
 

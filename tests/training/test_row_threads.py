@@ -102,8 +102,8 @@ def test_parts_give_the_outputs_and_gradients_of_the_whole(
     assert float((gradient - same).norm() / gradient.norm()) < CLOSE
 
 
-@pytest.mark.parametrize("family", ["mistral", "gemma3_text"])
-def test_a_sliding_window_slides_within_each_row(family: str) -> None:
+def tiny(family: str, **fields: Any) -> SimpleNamespace:
+    """A tiny random model of a family with TRL's head and an adapter, as a trainer holds it."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -119,19 +119,56 @@ def test_a_sliding_window_slides_within_each_row(family: str) -> None:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
-        sliding_window=4,
+        **fields,
     )
     base = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    for weight in base.parameters():
+        weight.data *= 3  # else a random model attends to all alike
     add_fused_lm_head(base)
     lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
-    trainer = SimpleNamespace(model=get_peft_model(base, lora))
+    return SimpleNamespace(model=get_peft_model(base, lora))
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma3_text", "qwen3"])
+@pytest.mark.parametrize("window", [4, 14])
+def test_families_and_windows_give_what_they_give_whole(family: str, window: int) -> None:
+    import torch
+
+    trainer = tiny(family, sliding_window=window)
     for inputs in (BATCHES["alike and unlearnt"], BATCHES["nothing alike"]):
         whole, gradient = outputs_and_gradient(trainer, inputs)
         with rows_in_threads(trainer.model) as threads:
             apart, same = outputs_and_gradient(trainer, inputs)
         assert threads == 2
-        torch.testing.assert_close(apart.log_probs, whole.log_probs, atol=1e-4, rtol=1e-4)
-        assert float((gradient - same).norm() / gradient.norm()) < CLOSE
+        torch.testing.assert_close(apart.log_probs, whole.log_probs, atol=1e-3, rtol=1e-3)
+        assert float((gradient - same).norm() / gradient.norm()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"), [("doge", {}), ("gemma3_text", {"use_bidirectional_attention": True})]
+)
+def test_a_family_with_a_mask_of_its_own_stays_whole(family: str, fields: dict[str, Any]) -> None:
+    import torch
+
+    trainer, inputs = tiny(family, **fields), BATCHES["alike and unlearnt"]
+    whole, gradient = outputs_and_gradient(trainer, inputs)
+    with rows_in_threads(trainer.model):
+        first, same = outputs_and_gradient(trainer, inputs)
+    torch.testing.assert_close(first.log_probs, whole.log_probs)
+    torch.testing.assert_close(same, gradient)
+
+
+def test_noise_on_embeddings_is_of_the_whole_batch(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dealt: list[object] = []
+    monkeypatch.setattr(row_threads, "_parts", lambda *args: dealt.append(args) or [])
+    with rows_in_threads(trainer.model):
+        trainer.model(**of_uneven_rows(), fused_lm_head=True)
+        assert len(dealt) == 1
+        trainer.model.get_base_model().get_input_embeddings().neftune_noise_alpha = 5
+        trainer.model(**of_uneven_rows(), fused_lm_head=True)
+        assert len(dealt) == 1
 
 
 def test_threads_have_about_as_many_tokens_each() -> None:

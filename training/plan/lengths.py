@@ -37,7 +37,7 @@ class Lengths:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence: a batch that holds it is padded to it."""
+        """Tokens of the longest sequence: a batch that holds it may be padded to it."""
         return max(self.whole)
 
     @property
@@ -62,7 +62,8 @@ class Lengths:
         whole = tuple(min(n, max_length) for n in self.whole)
         lost = (old - new for old, new in zip(self.whole, whole, strict=True))
         answer = tuple(max(n - cut, 0) for n, cut in zip(self.answer, lost, strict=True))
-        return replace(self, whole=whole, answer=answer)
+        shared = min(self.shared, max_length - 1)
+        return replace(self, whole=whole, answer=answer, shared=shared)
 
     def packed(self, max_length: int) -> Lengths:
         """Return the lengths after packing: as few sequences of ``max_length`` as hold all tokens.

@@ -17,9 +17,9 @@ from training.plan.lengths import Lengths
 from training.plan.model_shapes import Shapes
 from training.plan.trace import step_peak
 from training.run import Recipe
-from training.trl_patches import TILE
-from workbench.cores import free_cores
+from training.trl_patches import LONGEST_PRODUCT, TILE
 from workbench.inference.engines.streams import LARGEST
+from workbench.inference.processor import processor
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -71,11 +71,11 @@ class EstimateProfile:
         """Threads that lay a batch's rows end to end (:mod:`training.row_threads`); 1 for none."""
         weights, arguments = self.shapes.packed + self.shapes.plain, self.arguments
         whole = self.gpu or self.recipe.method not in ("sft", "dpo", "kto") or self.lengths.pixels
-        packed = getattr(arguments, "packing", False)
+        packed = getattr(arguments, "packing", False) or arguments.neftune_noise_alpha
         drawn = getattr(self.adapter, "lora_dropout", 0)
         if whole or packed or drawn or arguments.gradient_checkpointing or weights > LARGEST:
             return 1
-        return max(min(free_cores(), self.sequences // 2), 1)
+        return max(min(processor().threads, self.sequences // 2), 1)
 
     @property
     def length(self) -> int:
@@ -128,16 +128,7 @@ def parts(profile: EstimateProfile) -> dict[str, int]:
         "adapters": 4 * shapes.adapter + compute * shapes.frozen,
         "gradients": 4 * shapes.adapter,
         "optimizer": _optimizer_states(profile) * shapes.adapter,
-        "activations": unpacked
-        + step_peak(
-            profile.config,
-            profile.adapter,
-            rows=profile.sequences,
-            length=profile.length,
-            half=profile.half,
-            checkpointing=bool(profile.arguments.gradient_checkpointing),
-            pixels=profile.lengths.pixels,
-        ),
+        "activations": unpacked + _step(profile),
         "logits": _logits(profile),
         "reference model": _reference(profile),
         "rollouts": _rollouts(profile),
@@ -146,6 +137,25 @@ def parts(profile: EstimateProfile) -> dict[str, int]:
         holes = _HOLES_BY_ROWS if profile.threads > 1 else _HOLES
         sizes["holes of the heap"] = holes * (sizes["activations"] + sizes["logits"])
     return {name: round(size) for name, size in sizes.items()}
+
+
+def _step(profile: EstimateProfile) -> int:
+    """Return the bytes that the passes of a step keep."""
+    lengths = {profile.length}
+    if profile.threads > 1:  # rows up to that long keep a weight for every pair of tokens
+        lengths.add(min(profile.length, LONGEST_PRODUCT))
+    return max(
+        step_peak(
+            profile.config,
+            profile.adapter,
+            rows=profile.sequences,
+            length=length,
+            half=profile.half,
+            checkpointing=bool(profile.arguments.gradient_checkpointing),
+            pixels=profile.lengths.pixels,
+        )
+        for length in lengths
+    )
 
 
 def peak(sizes: dict[str, int]) -> int:

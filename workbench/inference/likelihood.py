@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from workbench.inference.engines.streams import threads_for_rows
@@ -49,16 +50,17 @@ def log_likelihoods(
     packs = local and processor().packed and sum(len(ids) for ids, _ in texts) > _WORTH_PACKING
     every: dict[int, tuple[float, int]] = {}
     before = torch.get_num_threads()
-    with (
-        packed_weights(model, _MOST_TOKENS if packs else 0),
-        ThreadPoolExecutor(
-            threads, initializer=torch.set_num_threads, initargs=(before // threads,)
-        ) as pool,
-    ):
-        sums = pool.map(lambda places: _batch([texts[place] for place in places], model), batches)
-        for places, own in zip(batches, sums, strict=True):
-            every |= dict(zip(places, own, strict=True))
-    torch.set_num_threads(before)  # a thread's count is also that of threads begun later
+    one = partial(torch.set_num_threads, before // threads)
+    try:
+        with (
+            packed_weights(model, _MOST_TOKENS if packs else 0),
+            ThreadPoolExecutor(threads, initializer=one) as pool,
+        ):
+            asked = ([texts[place] for place in places] for places in batches)
+            for places, sums in zip(batches, pool.map(partial(_batch, model), asked), strict=True):
+                every |= dict(zip(places, sums, strict=True))
+    finally:
+        torch.set_num_threads(before)  # a thread's count is also that of threads begun later
     return [every[place] for place in range(len(texts))]
 
 
@@ -77,7 +79,7 @@ def _batches(texts: Sequence[Foretold], most: int, most_tokens: int | None) -> I
         yield batch
 
 
-def _batch(texts: Sequence[Foretold], model: PreTrainedModel) -> list[tuple[float, int]]:
+def _batch(model: PreTrainedModel, texts: Sequence[Foretold]) -> list[tuple[float, int]]:
     import torch
     from torch.nn.functional import cross_entropy
 

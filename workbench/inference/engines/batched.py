@@ -1,7 +1,7 @@
 """Rows answered in one batch that is refilled as rows end, so that no step is spent on ended ones.
 
-Rows are prefilled in groups of like length, a prefix that all prompts share is computed once
-(:mod:`.shared_prefix`), and the place of an ended row goes to the next one. Models whose layers
+Rows are prefilled in groups of like length, what prompts begin with and what a conversation has
+said is computed once, and the place of an ended row goes to the next one (:mod:`.running_rows`). Models whose layers
 don't all attend to the whole context, or whose own settings change the logits, are answered by
 transformers' ``generate`` instead.
 
@@ -163,7 +163,8 @@ def _partition(batch: RowBatch, rows: Sequence[BatchRow], streams: int) -> list[
         lead = batch.lead_of(row)
         fresh = len(row.ids) - (len(lead.ids) if lead else 0)
         work[id(row)] = most * (_TURNS if row.request.first else 1) + fresh / _PREFILL
-    steps = most * _LONE_STEPS if any(row.request.first for row in rows) else 0
+    mixed = len({row.request.first for row in rows}) > 1
+    steps = most * _LONE_STEPS if mixed else 0
     share = (sum(work.values()) + steps) / streams
     parts: list[list[BatchRow]] = [[] for _ in range(streams)]
     done = 0.0

@@ -5,7 +5,7 @@ rows (the idea of Hydragen, https://arxiv.org/abs/2402.05099), it costs neither 
 each of them. What is attended to in the prefix and in a row's own tokens is weighed as one softmax
 over both would weigh it, so the outcome is that of ordinary attention.
 
-Called by :mod:`workbench.inference.engines.batched`. torch and transformers are imported when the
+Called by :mod:`workbench.inference.engines.running_rows`. torch and transformers are imported when the
 first rows are answered, never when this module is.
 """
 
@@ -30,7 +30,7 @@ NAME = "persona_shared_prefix"
 SHORTEST_PREFIX = 64
 """Tokens from which a shared prefix is attended to apart: a shorter one costs less as a copy."""
 KeysValues: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
-"""Of one layer: 1 × key-value heads × tokens × head size, each."""
+"""Of one layer: (1 ×) key-value heads × tokens × head size, each."""
 
 
 class RowsCache:
