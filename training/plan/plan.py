@@ -52,10 +52,10 @@ class Plan(Frozen):
     rows: int
     """Packed ones where the recipe packs."""
     longest: int
-    """Tokens of the longest sequence; the largest batch is padded to it."""
+    """Tokens of the longest sequence."""
     mean_tokens: float
     batch: tuple[int, int]
-    """Sequences of the largest forward pass, and tokens of each."""
+    """Sequences of the largest forward pass, and tokens of each, padding included."""
     steps: int
     tokens: int
     """That go through training, padding not counted; sampled ones at their longest."""

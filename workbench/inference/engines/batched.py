@@ -1,9 +1,9 @@
 """Rows answered in one batch that is refilled as rows end, so that no step is spent on ended ones.
 
 Rows are prefilled in groups of like length, what prompts begin with and what a conversation has
-said is computed once, and the place of an ended row goes to the next one (:mod:`.running_rows`). Models whose layers
-don't all attend to the whole context, or whose own settings change the logits, are answered by
-transformers' ``generate`` instead.
+said is computed once, and the place of an ended row goes to the next one (:mod:`.running_rows`).
+Models whose layers don't all attend to the whole context, or whose own settings change the logits,
+are answered by transformers' ``generate`` instead.
 
 It is our own for processors, where a plain loop of ``generate`` waits for each batch's longest
 answer and computes the system prompt for every row. ``benchmarks/bench_inference.py``, the embedded

@@ -5,8 +5,8 @@ rows (the idea of Hydragen, https://arxiv.org/abs/2402.05099), it costs neither 
 each of them. What is attended to in the prefix and in a row's own tokens is weighed as one softmax
 over both would weigh it, so the outcome is that of ordinary attention.
 
-Called by :mod:`workbench.inference.engines.running_rows`. torch and transformers are imported when the
-first rows are answered, never when this module is.
+Called by :mod:`workbench.inference.engines.running_rows`. torch and transformers are imported when
+the first rows are answered, never when this module is.
 """
 
 from __future__ import annotations
