@@ -7,8 +7,8 @@ seconds by stage, a line of them, and at the end a table of foretold beside take
 A stage's time is that of its products, of what else each token goes through (attention, norms, the
 heap's pages: by the speed of passes over a vector), and of what does not depend on the model. The
 constants are from three runs of the gym trainer on a quiet machine of two cores: the default preset
-with AVX-512 (baseline answers 52 s, SFT 231, DPO 111, evaluation 404), the same held to AVX2 (137,
-347, 161 and 592), and the smoke preset (110 s in all; baseline answers 5, review 11). They foretell
+with AVX-512 (baseline answers 50 s, SFT 183, DPO 96, evaluation 344), the same held to AVX2 (91,
+296, 146 and 457), and the smoke preset (110 s in all; baseline answers 5, review 11). They foretell
 each of those within :data:`TOLERANCE`; speeds are this machine's. What waits for people, an
 endpoint or a GPU is not foretold.
 """
@@ -41,17 +41,17 @@ from workbench.store import MIB
 if TYPE_CHECKING:
     from rounds.runner import Outcome
 
-_ANSWER = 0.042
+_ANSWER = 0.031
 """Thread's milliseconds for each token of an answer and each million weights, beside products, in
 bfloat16."""
-_TRAINED = 0.044
+_TRAINED = 0.0345
 """The same for each token of a row that is trained on, there and back."""
 _PASSES = 132.0
 """GB/s of passes (:attr:`Processor.passes`) of the processor that those two were measured on."""
-_WIDER = {"answers": 1.95, "trained": 1.4}
+_WIDER = {"answers": 1.65, "trained": 1.42}
 """So much more it is in float32, whose numbers are twice as wide as bfloat16's: a step of SFT took
-3.35 s in bfloat16, and 5.5 in float32 on the same processor held to AVX2. Of answers it lies
-between what baseline answers and an evaluation took there, 137 and 592 s instead of 52 and 404."""
+3.4 s in bfloat16, and 5.4 in float32 on the same processor held to AVX2. Of answers it lies
+between what baseline answers and an evaluation took there, 91 and 457 s instead of 50 and 344."""
 _TEMPLATE = 24
 """Tokens that the chat template puts around a question and its answer."""
 _USUAL = 0.82
@@ -62,9 +62,9 @@ _SCORED = 0.05
 """Seconds in which an answer is scored and compared."""
 _TURNS = 4
 """Turns of a conversation."""
-_FIXED = {"generate": 1.0, "review": 9.3, "sft": 6.0, "dpo": 6.0, "evaluate": 15.0, "split": 3.0}
+_FIXED = {"generate": 1.0, "review": 11.0, "sft": 6.0, "dpo": 6.0, "evaluate": 15.0, "split": 3.0}
 """Seconds that do not depend on the model: libraries, servers, scores, tests."""
-_BY_ROW = {"filter": 0.014, "review": 0.043, "resolve": 0.005, "import": 0.0005}
+_BY_ROW = {"filter": 0.014, "review": 0.055, "resolve": 0.005, "import": 0.0005}
 _MOST_READ = 4 * MIB
 """Bytes of sources that are read for it before they are imported: reading more would be felt."""
 TOLERANCE = 0.25

@@ -93,8 +93,8 @@ SMOKE = ["import", "generate", "filter", "review", "resolve", "split", "sft", "d
 @pytest.mark.parametrize(
     ("preset", "speeds", "taken"),
     [
-        ("default", AVX512, {"generate": 52, "sft": 231, "dpo": 111, "evaluate": 404}),
-        ("default", HELD, {"generate": 137, "sft": 347, "dpo": 161, "evaluate": 592}),
+        ("default", AVX512, {"generate": 50, "sft": 183, "dpo": 96, "evaluate": 344, "review": 20}),
+        ("default", HELD, {"generate": 91, "sft": 296, "dpo": 146, "evaluate": 457, "review": 23}),
         ("smoke", AVX512, {"generate": 5, "review": 11}),
     ],
 )
