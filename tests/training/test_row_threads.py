@@ -162,7 +162,12 @@ def test_noise_on_embeddings_is_of_the_whole_batch(
     trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dealt: list[object] = []
-    monkeypatch.setattr(row_threads, "_parts", lambda *args: dealt.append(args) or [])
+
+    def deal(*args: object) -> list[Any]:
+        dealt.append(args)
+        return []
+
+    monkeypatch.setattr(row_threads, "_parts", deal)
     with rows_in_threads(trainer.model):
         trainer.model(**of_uneven_rows(), fused_lm_head=True)
         assert len(dealt) == 1
