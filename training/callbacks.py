@@ -31,6 +31,9 @@ WARN_AFTER = 3
 """Logged steps in a row that show a sign before it is told."""
 STOP_AFTER = 12
 """Steps in a row without any variance of the rewards that end a run: none of them taught."""
+_TRIMMED_EVERY = 8
+"""Steps after which freed memory goes back. Each such step finds none that it has touched: of a
+step of ``sft-embedded`` in float32 that is 400 000 faults, 1 s of a core's 8."""
 EXPLODED = 2.0
 """Times the size of the lowest loss so far, plus one: a loss that much above it is exploding."""
 HACKED = 0.1
@@ -158,7 +161,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]
         if state.global_step >= state.max_steps or control.should_save:
             # What is not logged is not looked at, and no weights are kept unseen.
             control.should_log = True
-        if args.use_cpu:
+        if args.use_cpu and state.global_step % _TRIMMED_EVERY == 0:
             trim_heap()
         if self._advance:
             self._advance(1, self._note)

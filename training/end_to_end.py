@@ -147,6 +147,11 @@ def attending_to(sequence: EndToEnd) -> Iterator[None]:
         _laid.sequence = None
 
 
+def laid_end_to_end() -> bool:
+    """Return whether this thread's pass is one of :func:`attending_to`."""
+    return _laid.sequence is not None
+
+
 def _attend(
     plain: Callable[..., tuple[Tensor, None]],
     module: Module,

@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.device import together
-from training.end_to_end import EndToEnd, attending_to, attention_by_rows, lay_end_to_end
+from training.end_to_end import (
+    EndToEnd,
+    attending_to,
+    attention_by_rows,
+    laid_end_to_end,
+    lay_end_to_end,
+)
+from training.lm_head import head_in_one_pass
 from workbench.inference.engines.streams import threads_for_rows
 
 if TYPE_CHECKING:
@@ -58,6 +65,7 @@ def rows_in_threads(model: PeftModel, *, checkpointing: bool = False) -> Iterato
     plain = model.forward
     with (
         attention_by_rows(),
+        head_in_one_pass(laid_end_to_end),
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         model.forward = _Apart(model, pool, threads)

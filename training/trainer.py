@@ -35,6 +35,7 @@ from training.device import (
     whole_weights,
     writer_first,
 )
+from training.lora_layers import fused_adapters
 from training.methods import TRAINING_METHODS, read_rows
 from training.plan.plan import against, expected_peak
 from training.rewards import RewardGain
@@ -200,6 +201,7 @@ def _train(
     with no_needless_casts(trainer.model, half=half):
         with ExitStack() as progress:
             monitor = _monitor(trainer, run, progress)
+            progress.enter_context(fused_adapters(trainer.model))
             if not run.recipe.samples:  # answers are sampled by all threads together
                 checkpointing = bool(trainer.args.gradient_checkpointing)
                 progress.enter_context(rows_in_threads(trainer.model, checkpointing=checkpointing))
