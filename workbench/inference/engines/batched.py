@@ -25,7 +25,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from workbench.inference.engines import chats
-from workbench.inference.engines.running_rows import NO_BOUND, BatchRow, RowBatch
+from workbench.inference.engines.batch_rows import BatchRow
+from workbench.inference.engines.running_rows import NO_BOUND, RowBatch
 from workbench.inference.engines.shared_prefix import prefix_attention
 from workbench.inference.engines.streams import answer_in_streams, threads_for_rows
 from workbench.inference.packed_weights import packed_weights

@@ -11,19 +11,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from threading import Event
 from typing import TYPE_CHECKING
 
-from workbench.inference.engines.chats import ChatRequest, alike
+from workbench.inference.engines.batch_rows import BatchRow, Lead
+from workbench.inference.engines.chats import alike
+from workbench.inference.engines.drafts import Drafts
 from workbench.inference.engines.shared_prefix import (
     SHORTEST_PREFIX,
-    KeysValues,
-    RowsCache,
     attending,
     common_prefix,
     keys_values,
     left_padded,
+    stepping,
 )
+from workbench.inference.engines.step_attention import KeysValues, RowsCache, lay_out
 from workbench.inference.engines.streams import Halted
 from workbench.meter import trim_heap
 
@@ -40,65 +43,16 @@ _MOST_LEADS = 4
 _MOST_PADDING = 128
 """Padding tokens that one call may compute: about what a call of its own would cost."""
 _MOST_FED = 64
-"""Tokens of a next turn that a processor puts in one at a step; more are worth a call, as any are
-on a GPU, whose steps take as long for few rows as for many."""
+"""Tokens of a next turn that a processor puts in beside other rows' next ones; more are worth a
+call, as any are on a GPU."""
+_MOST_DRAFTED = 128
+"""Tokens that are guessed for all rows of a step on a processor: their logits take memory."""
 _MOST_COPIED = 8192
 """Tokens that are there already and that one call copies, padding included."""
 _MOST_PREFILLED, _MOST_PREFILLED_GPU = 256, 8192
 """Tokens of prompts that one call computes, padding included. On a processor, what is beside
 products then stays in its cache: 1 494 tokens took 4.5 s in place of 5.3 in calls of 512 and more
 (float32, AVX2, one thread)."""
-
-
-@dataclass(frozen=True)
-class Lead:
-    """Tokens that several prompts begin with, computed once."""
-
-    ids: Sequence[int]
-    states: Sequence[KeysValues]
-    """Of each layer: key-value heads × tokens × head size."""
-
-    def begins(self, ids: Sequence[int]) -> bool:
-        """Return whether a prompt begins so, and has a token of its own after it.
-
-        The logits of that token are the answer's first.
-        """
-        return len(ids) > len(self.ids) and list(ids[: len(self.ids)]) == list(self.ids)
-
-
-@dataclass
-class BatchRow:
-    """A prompt's tokens and those of its answer."""
-
-    request: ChatRequest
-    ids: list[int]
-    new: list[int] = field(default_factory=list)
-    shared: int = 0
-    """Tokens at its beginning that are attended to where they lie once for all rows."""
-    known: Sequence[KeysValues] = ()
-    """Of each layer, the tokens after them that are computed already, as in :class:`Lead`."""
-    there: int = 0
-    """Tokens after ``shared`` whose keys and values lie in the row's place."""
-    generator: torch.Generator | None = None
-    """Draws its tokens, so that they don't depend on who else is in the batch; None is greedy."""
-
-    @property
-    def copied(self) -> int:
-        """How many tokens are computed already and copied to the row."""
-        return self.known[0][0].shape[1] if self.known else 0
-
-    @property
-    def fresh(self) -> list[int]:
-        """The tokens of the prompt that are still to be computed, at least one."""
-        return self.ids[self.shared + self.copied :]
-
-    @property
-    def next(self) -> int | None:
-        """The token that is put in now; None where the next one is to be chosen."""
-        at = self.shared + self.there
-        if at < len(self.ids):
-            return self.ids[at]
-        return self.new[at - len(self.ids)] if at < len(self.ids) + len(self.new) else None
 
 
 Ended = Callable[[BatchRow], Iterable[BatchRow]]
@@ -234,6 +188,10 @@ class RowBatch:
                 weights = (logits[index].float() / self.temperature).softmax(-1).cpu()
                 row.new[-1] = int(torch.multinomial(weights, 1, generator=row.generator))
 
+    def is_done(self, row: BatchRow) -> bool:
+        """Return whether a row's answer has come to its end, or to where it is cut."""
+        return bool(row.new) and (row.new[-1] in self.ends or len(row.new) >= self.max_new_tokens)
+
 
 class RunningRows:
     """The rows under way, the first ones of the buffers, and the tokens that they have."""
@@ -326,41 +284,83 @@ class RunningRows:
                 self.layers.append(wider)
 
     def step(self) -> None:
-        """Give every row under way its next token."""
+        """Give every row under way its next token, and those after it that were guessed right."""
         import torch
         from transformers.cache_utils import Cache
 
         device = self.batch.model.device
-        own = [row.there for row in self.rows]
-        at = torch.tensor(own, device=device)
-        width = max(own) + 1
+        own, guesses = [row.put_in for row in self.rows], self._guesses()
+        put_in = [[*tokens, *guess] for tokens, guess in zip(own, guesses, strict=True)]
+        there, shared = ([getattr(row, name) for row in self.rows] for name in ("there", "shared"))
+        step = lay_out([len(tokens) for tokens in put_in], there, shared, device)
         for layer in self.layers:
-            layer.at, layer.width = at, width
-        mask = torch.arange(width, device=device) <= at[:, None]
-        shared = torch.tensor([row.shared for row in self.rows], device=device)
-        if self.prefix:
-            mask = torch.cat([(shared > 0)[:, None].expand(-1, self.prefix), mask], 1)
-        ids = torch.tensor([[row.next] for row in self.rows], device=device)
-        positions = (at + shared)[:, None]
-        states = Cache(layers=list(self.layers))
-        logits = self._call(ids, mask[:, None, None], positions, states)
+            layer.step = step
+        ids = torch.tensor([[token for tokens in put_in for token in tokens]], device=device)
+        positions = (step.columns + torch.tensor(shared, device=device)[step.slots])[None]
+        # A mask of four dimensions keeps transformers from making one.
+        mask = ids.new_ones((1, 1, 1, 1)).bool()
+        ends = list(accumulate(map(len, put_in)))
+        # Of what a prompt lacks, only the last token is followed by a new one.
+        asked = [range(end - len(guess) - 1, end) for end, guess in zip(ends, guesses, strict=True)]
+        keep = torch.tensor([at for places in asked for at in places], device=device)
+        with stepping(step):
+            logits = self._call(ids, mask, positions, Cache(layers=list(self.layers)), keep)
+        for row, tokens in zip(self.rows, own, strict=True):
+            row.there += len(tokens)
+        self._take(logits, guesses)
+
+    def _guesses(self) -> list[Sequence[int]]:
+        """Return what is put in for each row besides, since it is likely to follow."""
+        guesses: list[Sequence[int]] = []
+        free = _MOST_DRAFTED if self._local else 0
         for row in self.rows:
-            row.there += 1
-        chosen = [index for index, row in enumerate(self.rows) if row.next is None]
-        self.batch.choose(logits[chosen], [self.rows[index] for index in chosen])
+            guess: Sequence[int] = ()
+            if free and row.new and row.generator is None:
+                row.drafts = row.drafts or Drafts([*row.ids, *row.new])
+                # One token comes without a guess.
+                guess = row.drafts.guess(min(free, self.batch.max_new_tokens - len(row.new) - 1))
+            guesses.append(guess)
+            free -= len(guess)
+        return guesses
+
+    def _take(self, logits: torch.Tensor, guesses: Sequence[Sequence[int]]) -> None:
+        """Give rows the tokens that follow what they put in, as far as that was right.
+
+        The logits are of each row's last token and of its guesses, one after the other.
+        """
+        firsts = [0, *accumulate(len(guess) + 1 for guess in guesses)][:-1]
+        best = logits.argmax(-1).tolist() if any(guesses) else []
+        self.batch.choose(logits[firsts], self.rows)
+        for row, first, guess in zip(self.rows, firsts, guesses, strict=True):
+            right = 0
+            while (
+                right < len(guess) and row.new[-1] == guess[right] and not self.batch.is_done(row)
+            ):
+                right += 1
+                row.new.append(best[first + right])
+            row.there += right
+            if row.drafts is not None:
+                row.drafts.judge(len(guess), right)
+                row.drafts.add(row.new[-right - 1 :])
 
     def _call(
-        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, states: Cache
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        states: Cache,
+        keep: torch.Tensor | int = 1,
     ) -> torch.Tensor:
+        """Return logits of the places to ``keep``, or of so many last ones: rows × vocabulary."""
         output = self.batch.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             past_key_values=states,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
         )
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits.flatten(0, 1)
         return logits
 
     def end(self, ended: Ended) -> list[BatchRow]:
@@ -372,9 +372,7 @@ class RunningRows:
         slot = 0
         while slot < len(self.rows):
             row = self.rows[slot]
-            if not row.new or (
-                row.new[-1] not in self.batch.ends and len(row.new) < self.batch.max_new_tokens
-            ):
+            if not self.batch.is_done(row):
                 slot += 1
                 continue
             waiting = [new for new in ended(row) if not self._goes_on(slot, new)]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from workbench.inference.engines import batched, running_rows, shared_prefix
+from workbench.inference.engines import batched, running_rows, shared_prefix, step_attention
+from workbench.inference.engines.batch_rows import BatchRow
 from workbench.inference.engines.batched import BatchedEngine, attends_to_all
 from workbench.inference.engines.chats import (
     ChatAnswer,
@@ -19,7 +20,7 @@ from workbench.inference.engines.chats import (
     greedy_answers,
     prompt_ids,
 )
-from workbench.inference.engines.running_rows import BatchRow, RunningRows
+from workbench.inference.engines.running_rows import RunningRows
 from workbench.inference.engines.shared_prefix import common_prefix
 from workbench.records import Message, Messages, user_prompt
 
@@ -140,9 +141,10 @@ def test_products_and_a_processors_kernel_attend_alike() -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(5, 3, tokens, 8) for tokens in (2, 11, 11))
     mask = (torch.arange(11) < torch.tensor([1, 4, 7, 10, 11])[:, None])[:, None, None]
-    for own in (None, mask.expand(5, 1, 2, 11)):
+    seen = torch.zeros(5, 1, 2, 11).masked_fill(~mask, float("-inf"))
+    for own in (None, seen):
         apart, at_once = (
-            shared_prefix._attention(query, key, value, own, 0.3, fused=fused)
+            step_attention.attention(query, key, value, own, 0.3, fused=fused)
             for fused in (False, True)
         )
         for ours, kernels in zip(apart, at_once, strict=True):
