@@ -177,16 +177,23 @@ class RowBatch:
                 running.step()
             queue.extendleft(running.end(lambda row: [led(new) for new in ended(row)]))
 
-    def choose(self, logits: torch.Tensor, rows: Sequence[BatchRow]) -> None:
-        """Give each row its next token, from logits of rows × vocabulary."""
+    def choose(
+        self, logits: torch.Tensor, rows: Sequence[BatchRow], places: Sequence[int]
+    ) -> list[int]:
+        """Give each row the token of its place in logits of places × vocabulary.
+
+        Returns:
+            The likeliest token of every place.
+        """
         import torch
 
-        for row, token in zip(rows, logits.argmax(-1).tolist(), strict=True):
-            row.new.append(token)
-        for index, row in enumerate(rows):
+        best: list[int] = logits.argmax(-1).tolist()
+        for row, place in zip(rows, places, strict=True):
+            row.new.append(best[place])
             if row.generator is not None:
-                weights = (logits[index].float() / self.temperature).softmax(-1).cpu()
+                weights = (logits[place].float() / self.temperature).softmax(-1).cpu()
                 row.new[-1] = int(torch.multinomial(weights, 1, generator=row.generator))
+        return best
 
     def is_done(self, row: BatchRow) -> bool:
         """Return whether a row's answer has come to its end, or to where it is cut."""
@@ -230,7 +237,7 @@ class RunningRows:
                     layer.put(slot, keys[index, :, -length:], values[index, :, -length:], before)
                 row.known, row.there = (), before + length
                 self.rows.append(row)
-            self.batch.choose(logits, group)
+            self.batch.choose(logits, group, range(len(group)))
         trim_heap()  # what prompts took would add up, in pieces of the threads' heaps
 
     def _copied(self, rows: Sequence[BatchRow]) -> Cache:
@@ -329,8 +336,7 @@ class RunningRows:
         The logits are of each row's last token and of its guesses, one after the other.
         """
         firsts = [0, *accumulate(len(guess) + 1 for guess in guesses)][:-1]
-        best = logits.argmax(-1).tolist() if any(guesses) else []
-        self.batch.choose(logits[firsts], self.rows)
+        best = self.batch.choose(logits, self.rows, firsts)
         for row, first, guess in zip(self.rows, firsts, guesses, strict=True):
             right = 0
             while (

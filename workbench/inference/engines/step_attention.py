@@ -9,6 +9,7 @@ Called by :mod:`.running_rows` for the layout and by :mod:`.shared_prefix` withi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,19 +19,18 @@ if TYPE_CHECKING:
 
 KeysValues: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 """Of one layer: (1 ×) key-value heads × tokens × head size, each."""
-_CALL = 256
+_CALL = 512
 """Columns of rows with one token that a processor attends to in the time that one call costs."""
 
 
 @dataclass
 class StepPart:
-    """Rows side by side that are attended to by one call, each with as many tokens as the most."""
+    """Rows that are attended to by one call, each with as many tokens as the most."""
 
-    rows: slice
+    rows: torch.Tensor | slice
+    """A slice where they lie side by side: others' keys and values are copied."""
     places: torch.Tensor
     """Of each token of each row its place in the step; for a missing one the row's last."""
-    real: torch.Tensor
-    """Which of them are no such copies."""
     width: int
     """Columns that the longest row has after the step."""
     seen: torch.Tensor
@@ -81,39 +81,63 @@ def lay_out(
     starts = number.cumsum(0) - number
     columns = torch.tensor(own)[slots] + torch.arange(len(slots)) - starts[slots]
     parts = []
-    for rows in _together(counts, own) if device.type == "cpu" else [slice(0, len(counts))]:
-        each = torch.arange(max(counts[rows]))
-        last = number[rows, None] - 1
-        places = (starts[rows, None] + each.minimum(last)).flatten()
-        real = (each <= last).flatten().nonzero()[:, 0]
+    for rows, each in _parts(counts, own, _CALL if device.type == "cpu" else math.inf):
+        token = torch.arange(each).minimum(number[rows, None] - 1)
+        places = (starts[rows, None] + token).flatten()
         width = int(columns[places].max()) + 1
-        seen = torch.arange(width) <= columns[places].view(-1, 1, len(each), 1)
-        parts.append(StepPart(rows, places.to(device), real.to(device), width, seen.to(device)))
+        seen = torch.arange(width) <= columns[places].view(-1, 1, each, 1)
+        side_by_side = rows == list(range(rows[0], rows[0] + len(rows)))
+        at = slice(rows[0], rows[-1] + 1) if side_by_side else torch.tensor(rows, device=device)
+        parts.append(StepPart(at, places.to(device), width, seen.to(device)))
     led = (torch.tensor(shared)[slots] > 0).nonzero()[:, 0]
     width = max(part.width for part in parts)
     return Step(slots.to(device), columns.to(device), width, parts, led.to(device))
 
 
-def _together(counts: Sequence[int], own: Sequence[int]) -> Iterator[slice]:
-    """Yield rows side by side, as many at a time as cost less together than apart.
+def _parts(
+    counts: Sequence[int], own: Sequence[int], call: float
+) -> Iterator[tuple[list[int], int]]:
+    """Yield rows that are attended to together, with how many tokens of each.
+
+    Rows with one token come first, side by side as they lie: any other row among them is attended
+    to with its first token, for nothing, and once more among its like.
+    """
+    single = [row for row, count in enumerate(counts) if count == 1]
+    if single:
+        span = range(single[0], single[-1] + 1)
+        for part in _together([1] * len(span), [own[row] for row in span], call):
+            if any(counts[row] == 1 for row in span[part]):
+                yield list(span[part]), 1
+    more = sorted(set(range(len(counts))) - set(single), key=lambda row: (counts[row], own[row]))
+    tokens = [counts[row] for row in more]
+    for part in _together(tokens, [own[row] for row in more], call):
+        yield sorted(more[part]), max(tokens[part])
+
+
+def _together(counts: Sequence[int], own: Sequence[int], call: float) -> list[slice]:
+    """Return neighbours in the parts that cost least.
 
     A call costs the same for all its rows: as the longest, with the most tokens. torch's kernel
     takes 42 µs for a row of 150 columns with one token, 49, 58 and 91 for two, four and nine
     (three heads of keys with three queries each, float32, AVX2).
     """
-
-    def cost(rows: int, each: int, columns: int) -> float:
-        return _CALL + rows * columns * (0.85 + 0.15 * each)
-
-    first, each, columns = 0, counts[0], own[0]
-    for row in range(1, len(counts)):
-        most, longest = max(each, counts[row]), max(columns, own[row])
-        together = cost(row + 1 - first, most, longest)
-        if together > cost(row - first, each, columns) + cost(1, counts[row], own[row]):
-            yield slice(first, row)
-            first, most, longest = row, counts[row], own[row]
-        each, columns = most, longest
-    yield slice(first, len(counts))
+    least, begin = [0.0], [0]
+    for end in range(1, len(counts) + 1):
+        best, first, each, columns = math.inf, 0, 0, 0
+        for start in range(end - 1, -1, -1):
+            each, columns = max(each, counts[start]), max(columns, own[start])
+            cost = call + (end - start) * columns * (0.85 + 0.15 * each)
+            if least[start] + cost < best:
+                best, first = least[start] + cost, start
+            elif cost > best:
+                break  # longer ones cost more still
+        least.append(best)
+        begin.append(first)
+    parts, end = [], len(counts)
+    while end:
+        parts.append(slice(begin[end], end))
+        end = begin[end]
+    return parts[::-1]
 
 
 class RowsCache:
@@ -213,7 +237,8 @@ def attend_in_step(
     shared, fused = key.shape[1], query.device.type == "cpu"
     groups = heads // shared
     tokens = query[0].transpose(0, 1)
-    outputs, totals = [], []
+    attended = torch.empty_like(tokens)
+    totals = tokens.new_empty(tokens.shape[:2], dtype=torch.float32)
     for part in step.parts:
         rows, each = len(part.seen), part.seen.shape[2]
         queries = tokens[part.places].view(rows, each, shared, groups, size)
@@ -221,19 +246,19 @@ def attend_in_step(
         keys, values = (one[part.rows, :, : part.width] for one in (key, value))
         bias = part.bias(query, groups)
         output, total = attention(queries, keys, values, bias, scale, fused=fused)
-        output = output.reshape(rows, shared * groups, each, size).transpose(1, 2)
-        outputs.append(output.reshape(rows * each, heads, size)[part.real])
+        # A missing token is its row's last one, and so has the same outcome.
+        output = output.reshape(rows, heads, each, size).transpose(1, 2)
+        attended[part.places] = output.reshape(rows * each, heads, size)
         if prefix is not None:
             total = total.reshape(rows, heads, each).transpose(1, 2)
-            totals.append(total.reshape(rows * each, heads)[part.real])
-    attended = torch.cat(outputs)
+            totals[part.places] = total.reshape(rows * each, heads).float()
     if prefix is not None and (count := len(led := step.with_prefix)):
         every = tokens[led].view(count, shared, groups, size).transpose(0, 1)
         queries = every.reshape(1, shared, count * groups, size)
         of_prefix, over_prefix = attention(queries, *prefix, bias=None, scale=scale, fused=fused)
         of_prefix = of_prefix.reshape(shared, count, groups, size).transpose(0, 1)
         over_prefix = over_prefix.reshape(shared, count, groups).transpose(0, 1)
-        weight = torch.sigmoid(over_prefix.reshape(count, heads) - torch.cat(totals)[led])
+        weight = torch.sigmoid(over_prefix.reshape(count, heads) - totals[led])
         own = attended[led]
         weight = weight[..., None].to(own.dtype)
         attended[led] = torch.lerp(own, of_prefix.reshape(own.shape), weight)
