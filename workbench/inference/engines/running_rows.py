@@ -45,8 +45,11 @@ _MOST_PADDING = 128
 _MOST_FED = 64
 """Tokens of a next turn that a processor puts in beside other rows' next ones; more are worth a
 call, as any are on a GPU."""
+_FEW_ROWS = 16
+"""Rows for which tokens are guessed: a step of more takes a processor as long as their products, so
+that a wrong guess costs what a right one spares."""
 _MOST_DRAFTED = 128
-"""Tokens that are guessed for all rows of a step on a processor: their logits take memory."""
+"""Tokens that are guessed for all rows of a step: their logits take memory."""
 _MOST_COPIED = 8192
 """Tokens that are there already and that one call copies, padding included."""
 _MOST_PREFILLED, _MOST_PREFILLED_GPU = 256, 8192
@@ -319,7 +322,7 @@ class RunningRows:
     def _guesses(self) -> list[Sequence[int]]:
         """Return what is put in for each row besides, since it is likely to follow."""
         guesses: list[Sequence[int]] = []
-        free = _MOST_DRAFTED if self._local else 0
+        free = _MOST_DRAFTED if self._local and len(self.rows) <= _FEW_ROWS else 0
         for row in self.rows:
             guess: Sequence[int] = ()
             if free and row.new and row.generator is None:

@@ -17,9 +17,11 @@ from workbench.inference.engines.chats import (
     ChatRequest,
     Decoding,
     alike,
+    end_tokens,
     greedy_answers,
     prompt_ids,
 )
+from workbench.inference.engines.drafts import Drafts
 from workbench.inference.engines.running_rows import RunningRows
 from workbench.inference.engines.shared_prefix import common_prefix
 from workbench.records import Message, Messages, user_prompt
@@ -50,14 +52,14 @@ def chats(system: str = "") -> list[Messages]:
     return [(*lead, *chat) for chat in asked]
 
 
-def plain(loaded: Loaded, chat: Messages) -> str:
+def plain(loaded: Loaded, chat: Messages, most: int = TOKENS) -> str:
     """What `generate` says to one prompt alone."""
     model, tokenizer = loaded
     messages = [message.model_dump() for message in chat]
     inputs = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    output = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False, pad_token_id=1)
+    output = model.generate(**inputs, max_new_tokens=most, do_sample=False, pad_token_id=1)
     said = output[0, inputs["input_ids"].shape[1] :]
     text: str = tokenizer.decode(said, skip_special_tokens=True).strip()
     return text
@@ -149,6 +151,100 @@ def test_products_and_a_processors_kernel_attend_alike() -> None:
         )
         for ours, kernels in zip(apart, at_once, strict=True):
             torch.testing.assert_close(ours, kernels)
+
+
+def watched_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list that grows with every step: its rows, and the tokens that they put in."""
+    steps: list[tuple[int, int]] = []
+    step = RunningRows.step
+
+    def watched(running: RunningRows) -> None:
+        rows = len(running.rows)
+        step(running)
+        assert running.layers[0].step is not None
+        steps.append((rows, len(running.layers[0].step.slots)))
+
+    monkeypatch.setattr(RunningRows, "step", watched)
+    return steps
+
+
+@pytest.fixture(scope="module")
+def repeating(tiny_model: Path) -> Loaded:
+    """The tiny model with the weights that it has: it soon repeats itself, and hardly ends."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype="float32").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, padding_side="left")
+    model.generation_config.eos_token_id = sorted(end_tokens(model, tokenizer))
+    return model, tokenizer
+
+
+@pytest.mark.parametrize("asked", [chats()[:7], chats(SYSTEM)[:5]], ids=["alone", "prefix"])
+def test_what_repeats_is_guessed_and_the_answers_are_the_same(
+    repeating: Loaded, monkeypatch: pytest.MonkeyPatch, asked: list[Messages]
+) -> None:
+    steps = watched_steps(monkeypatch)
+    found = greedy_answers(BatchedEngine(*repeating, 3), asked, max_new_tokens=90)
+    tokens = sum(answer.tokens for answer in found if answer)
+    assert sum(rows for rows, _ in steps) < 0.6 * tokens
+    monkeypatch.setattr(running_rows, "_MOST_DRAFTED", 0)
+    assert greedy_answers(BatchedEngine(*repeating, 3), asked, max_new_tokens=90) == found
+    assert [answer and answer.text for answer in found] == [
+        plain(repeating, chat, 90) for chat in asked
+    ]
+
+
+def test_wrong_guesses_change_nothing(repeating: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(drafts: Drafts, most: int) -> list[int]:
+        return [5, 6, 7, 8, 9][:most]
+
+    monkeypatch.setattr(Drafts, "guess", wrong)
+    steps = watched_steps(monkeypatch)
+    asked = chats()[:7]
+    found = answers(repeating, asked, 3)
+    assert [answer and answer.text for answer in found] == [plain(repeating, c) for c in asked]
+    assert max(put_in - rows for rows, put_in in steps) == 15  # three rows guess five each
+
+
+def test_drawn_answers_and_a_guess_past_the_last_token_are_not_guessed(
+    repeating: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[int] = []
+
+    def guess(drafts: Drafts, most: int) -> list[int]:
+        asked_for.append(most)
+        return []
+
+    monkeypatch.setattr(Drafts, "guess", guess)
+    engine = BatchedEngine(*repeating, 2)
+    drawn = [ChatRequest(chat, seed=3) for chat in chats()[:2]]
+    engine.answer(drawn, lambda request, answer: (), Decoding(6, temperature=1.0))
+    assert not asked_for
+    engine.answer([ChatRequest(chats()[0])], lambda request, answer: (), Decoding(6))
+    # After the first token, which the prompt gives, five are left, one of which needs no guess.
+    assert asked_for == [4, 3, 2, 1, 0]
+
+
+def test_all_tokens_of_a_short_next_turn_go_in_at_once(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_rows, "_MOST_DRAFTED", 0)
+    steps = watched_steps(monkeypatch)
+    lacking: list[int] = []
+
+    def goes_on(request: ChatRequest, answer: ChatAnswer | None) -> Iterable[ChatRequest]:
+        assert answer is not None
+        if request.tag != "last":
+            turn = Message(role="assistant", content=answer.text or "-")
+            later = ChatRequest((*request.chat, turn, *user_prompt("And then?")), tag="last")
+            before = [*prompt_ids(loaded[1], request.chat), *answer.ids[:-1]]
+            ids = prompt_ids(loaded[1], later.chat)
+            lacking.append(len(ids) - alike(before, ids))
+            yield later
+
+    BatchedEngine(*loaded, 1).answer([ChatRequest(chats()[0])], goes_on, Decoding(TOKENS))
+    assert lacking[0] > 1
+    assert [put_in for _, put_in in steps if put_in > 1] == lacking
 
 
 @pytest.mark.parametrize("fed", [0, 64])
