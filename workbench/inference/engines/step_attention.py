@@ -215,15 +215,14 @@ def attend_in_step(
 ) -> torch.Tensor:
     """Attend to own tokens and to the prefix, each by itself, and weigh the two by their sums.
 
-    A row's queries that share keys stand as several queries of one head, and the prefix has those
-    of all its rows at once. Two outcomes of attention make one when each is weighted by the sum of
-    its exponentials, whose logarithm every kernel of this kind gives (FlashDecoding,
+    Two outcomes of attention make one when each is weighted by the sum of its exponentials, whose
+    logarithm every kernel of this kind gives (FlashDecoding,
     https://crfm.stanford.edu/2023/10/12/flashdecoding.html).
 
     Args:
         query: 1 × heads × the step's tokens × head size.
-        key: Rows × key-value heads × columns × head size, as the values.
-        value: Values.
+        key: Rows × key-value heads × columns × head size.
+        value: As the keys.
         step: The layout of the tokens.
         prefix: Of the layer, what rows share before their own tokens.
         scale: Multiplies the scores.
@@ -233,16 +232,15 @@ def attend_in_step(
     """
     import torch
 
-    heads, size = query.shape[1], query.shape[3]
-    shared, fused = key.shape[1], query.device.type == "cpu"
-    groups = heads // shared
+    (_, heads, _, size), shared = query.shape, key.shape[1]
+    groups, fused = heads // shared, query.device.type == "cpu"
     tokens = query[0].transpose(0, 1)
     attended = torch.empty_like(tokens)
     totals = tokens.new_empty(tokens.shape[:2], dtype=torch.float32)
     for part in step.parts:
         rows, each = len(part.seen), part.seen.shape[2]
-        queries = tokens[part.places].view(rows, each, shared, groups, size)
-        queries = queries.permute(0, 2, 3, 1, 4).reshape(rows, shared, groups * each, size)
+        own = tokens[part.places].view(rows, each, shared, groups, size)
+        queries = own.permute(0, 2, 3, 1, 4).reshape(rows, shared, groups * each, size)
         keys, values = (one[part.rows, :, : part.width] for one in (key, value))
         bias = part.bias(query, groups)
         output, total = attention(queries, keys, values, bias, scale, fused=fused)
@@ -250,19 +248,26 @@ def attend_in_step(
         output = output.reshape(rows, heads, each, size).transpose(1, 2)
         attended[part.places] = output.reshape(rows * each, heads, size)
         if prefix is not None:
-            total = total.reshape(rows, heads, each).transpose(1, 2)
-            totals[part.places] = total.reshape(rows * each, heads).float()
-    if prefix is not None and (count := len(led := step.with_prefix)):
-        every = tokens[led].view(count, shared, groups, size).transpose(0, 1)
-        queries = every.reshape(1, shared, count * groups, size)
-        of_prefix, over_prefix = attention(queries, *prefix, bias=None, scale=scale, fused=fused)
-        of_prefix = of_prefix.reshape(shared, count, groups, size).transpose(0, 1)
-        over_prefix = over_prefix.reshape(shared, count, groups).transpose(0, 1)
-        weight = torch.sigmoid(over_prefix.reshape(count, heads) - totals[led])
-        own = attended[led]
-        weight = weight[..., None].to(own.dtype)
-        attended[led] = torch.lerp(own, of_prefix.reshape(own.shape), weight)
+            totals[part.places] = total.reshape(rows, heads, each).transpose(1, 2).flatten(0, 1)
+    if prefix is not None and len(step.with_prefix):
+        led = step.with_prefix
+        of_prefix, over_prefix = _attend_to_prefix(tokens[led], prefix, scale, fused=fused)
+        weight = torch.sigmoid(over_prefix - totals[led])[..., None].to(attended.dtype)
+        attended[led] = torch.lerp(attended[led], of_prefix, weight)
     return attended[None]
+
+
+def _attend_to_prefix(
+    tokens: torch.Tensor, prefix: KeysValues, scale: float, *, fused: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what tokens × heads × head size attend to in the prefix, and the sums' logarithms."""
+    (count, heads, size), (keys, values) = tokens.shape, prefix
+    shared = keys.shape[1]
+    every = tokens.view(count, shared, -1, size).transpose(0, 1).reshape(1, shared, -1, size)
+    output, total = attention(every, keys, values, None, scale, fused=fused)
+    output = output.reshape(shared, count, -1, size).transpose(0, 1)
+    total = total.reshape(shared, count, -1).transpose(0, 1)
+    return output.reshape(count, heads, size), total.reshape(count, heads)
 
 
 def attention(
