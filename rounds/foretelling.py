@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _ANSWER = 0.031
 """Thread's milliseconds for each token of an answer and each million weights, beside products, in
 bfloat16."""
-_TRAINED = 0.0345
+_TRAINED = 0.030
 """The same for each token of a row that is trained on, there and back."""
 _PASSES = 132.0
 """GB/s of passes (:attr:`Processor.passes`) of the processor that those two were measured on."""
