@@ -32,8 +32,8 @@ WARN_AFTER = 3
 STOP_AFTER = 12
 """Steps in a row without any variance of the rewards that end a run: none of them taught."""
 _TRIMMED_EVERY = 8
-"""Steps after which freed memory goes back. Each such step finds none that it has touched: of a
-step of ``sft-embedded`` in float32 that is 400 000 faults, 1 s of a core's 8."""
+"""Steps after which freed memory goes back. The next step then touches all of its memory anew: of
+``sft-embedded`` in float32 that is 400 000 page faults, 1 s of a core's 8."""
 EXPLODED = 2.0
 """Times the size of the lowest loss so far, plus one: a loss that much above it is exploding."""
 HACKED = 0.1

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from training.trl_patches import packed_on_cpu, unpacked_weight
+
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
@@ -50,11 +52,8 @@ def _is_plain(layer: Module) -> bool:
     if type(layer) not in kinds or getattr(layer, "fan_in_fan_out", False):
         return False
     base = layer.get_base_layer()
-    return (type(base) is nn.Linear or _is_packed(base)) and base.weight.device.type == "cpu"
-
-
-def _is_packed(base: Module) -> bool:
-    return type(base).__name__ == "Linear4bit"
+    whole = type(base) is nn.Linear and base.weight.device.type == "cpu"
+    return whole or packed_on_cpu(base)
 
 
 def _forward(
@@ -68,7 +67,7 @@ def _forward(
     name = _only_adapter(layer)
     base, half = layer.get_base_layer(), torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if half else inputs.dtype
-    packed = _is_packed(base)
+    packed = packed_on_cpu(base)
     other = packed and base.compute_dtype not in (None, dtype)
     if name is None or other or not (half or base.weight.dtype in (torch.uint8, dtype)):
         return plain(inputs)
@@ -96,12 +95,10 @@ def _only_adapter(layer: LoraLayer) -> str | None:
 
 def _weight(base: Module, dtype: torch.dtype) -> Tensor:
     """Return a base layer's weight, outputs × inputs, unpacked if it is of 4 bits."""
-    if not _is_packed(base):
-        return base.weight.to(dtype)
-    from bitsandbytes.functional import dequantize_4bit
-
-    unpacked: Tensor = dequantize_4bit(base.weight.data, base.weight.quant_state)
-    return unpacked.to(dtype)
+    if packed_on_cpu(base):
+        return unpacked_weight(base, dtype)
+    whole: Tensor = base.weight.to(dtype)
+    return whole
 
 
 @cache

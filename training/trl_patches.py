@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from torch import Tensor
     from torch.nn import Module
@@ -237,7 +238,7 @@ def unpacked(model: PeftModel) -> Iterator[None]:
     is as much work as the product; here it is done once for all tokens, at 2 bytes a weight of
     bfloat16. A GPU has a kernel that unpacks as it multiplies, and is left alone.
     """
-    layers = [layer for layer in model.modules() if _packed_on_cpu(layer)]
+    layers = [layer for layer in model.modules() if packed_on_cpu(layer)]
     try:
         for layer in layers:
             layer.forward = _plain_product(layer)
@@ -248,18 +249,26 @@ def unpacked(model: PeftModel) -> Iterator[None]:
             layer.__dict__.pop("forward", None)
 
 
-def _packed_on_cpu(layer: Module) -> bool:
+def packed_on_cpu(layer: Module) -> bool:
+    """Return whether a layer is one of 4 bits on a processor."""
     from bitsandbytes.nn import Linear4bit
 
     return isinstance(layer, Linear4bit) and layer.weight.device.type == "cpu"
 
 
-def _plain_product(layer: Module) -> Callable[[Tensor], Tensor]:
+def unpacked_weight(layer: Module, dtype: torch.dtype) -> Tensor:
+    """Return the weight of a 4-bit layer, outputs × inputs."""
     from bitsandbytes.functional import dequantize_4bit
+
+    weight: Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    return weight.to(dtype)
+
+
+def _plain_product(layer: Module) -> Callable[[Tensor], Tensor]:
     from torch.nn import functional
 
     dtype = layer.compute_dtype or layer.weight.quant_state.dtype
-    weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+    weight = unpacked_weight(layer, dtype)
     bias = None if layer.bias is None else layer.bias.to(dtype)
     return partial(_product, functional.linear, weight, bias)
 

@@ -4,9 +4,9 @@ In: a row's tokens so far. Out: a guess at the next ones, which the model checks
 of a pass for each, so that the answer is the same. Called by :mod:`.running_rows`.
 
 It is prompt lookup decoding (https://github.com/apoorvumang/prompt-lookup-decoding), for many rows
-at once: transformers has it for one. Small models repeat themselves: of the default round's
-answers a pass gives 1.1 to 2.2 tokens of a first one and 1.4 to 4.1 of a later turn, and 0.55 to
-0.97 of the guesses are right, which pays from about 0.45 on in a full batch of the embedded model.
+at once: transformers has it for one. Small models repeat themselves: looked up in the default
+round's answers, a pass would give 1.1 to 2.2 tokens of a first one and 1.4 to 4.1 of a later turn,
+and 0.55 to 0.97 of the guesses are right.
 """
 
 from __future__ import annotations
